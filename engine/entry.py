@@ -1,0 +1,30 @@
+"""What a page-table entry can hold.
+
+An entry is a plain int: flag bits below, the frame number above.  A missing key in a table is
+`p?d_none()`; a `Table` object as an entry points to a lower table; every int is a leaf.  Ints, not
+flag objects: an `IntFlag` operation costs forty times as much, and moves copy many entries.
+"""
+
+PRESENT = 1 << 0
+WRITE = 1 << 1
+DIRTY = 1 << 2
+ACCESSED = 1 << 3
+SOFT_DIRTY = 1 << 4
+ANON = 1 << 5  # the frame is anonymous; otherwise the zero frame or a page of a shared object
+HUGE = 1 << 6  # a leaf in a PMD table: maps a whole slot
+MARKER = 1 << 7  # not present: a PTE marker (guard)
+
+PFN_SHIFT = 12
+ZERO_PFN = 0  # the zero page, and as a huge leaf the huge zero page
+
+ZERO_ENTRY = PRESENT | ACCESSED
+
+
+def pfn_of(entry: int) -> int:
+    """Frame number of a leaf entry."""
+    return entry >> PFN_SHIFT
+
+
+def leaf(pfn: int, flags: int) -> int:
+    """A leaf entry for frame `pfn`."""
+    return pfn << PFN_SHIFT | flags

@@ -1,0 +1,252 @@
+"""Page faults: what accessing memory brings into the page tables."""
+
+from engine.address import Range, round_down
+from engine.entry import (
+    ACCESSED,
+    ANON,
+    DIRTY,
+    MARKER,
+    PFN_SHIFT,
+    PRESENT,
+    SOFT_DIRTY,
+    WRITE,
+    ZERO_ENTRY,
+    leaf,
+    pfn_of,
+)
+from engine.geometry import PMD, PTE
+from engine.merge import reusable_anon_vma
+from engine.space import AddressSpace
+from engine.table import Table
+from engine.vma import VM_ACCESS, VM_SHARED, VM_WRITE, Vma
+
+FAULT_AROUND_PAGES = 16  # fault_around_bytes, 64 KiB of 4 KiB pages
+
+_ANON = PRESENT | WRITE | DIRTY | ACCESSED | SOFT_DIRTY | ANON
+_SHARED = PRESENT | WRITE | DIRTY | ACCESSED | SOFT_DIRTY
+_FAULT_AROUND = PRESENT | ACCESSED
+
+
+class Faulted:
+    """Pages that an access could not reach, as runs of (first address in bytes, pages)."""
+
+    __slots__ = ("bus", "segv")
+
+    def __init__(self) -> None:
+        self.segv: list[tuple[int, int]] = []
+        self.bus: list[tuple[int, int]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.segv or self.bus)
+
+
+def _note(runs: list[tuple[int, int]], start: int, pages: int, page_shift: int) -> None:
+    """Append a run, joined to the last one if it follows it."""
+    if runs and runs[-1][0] + (runs[-1][1] << page_shift) == start:
+        runs[-1] = (runs[-1][0], runs[-1][1] + pages)
+    else:
+        runs.append((start, pages))
+
+
+def touch(space: AddressSpace, start: int, end: int) -> Faulted:
+    """Write a fresh tag into every page of [start, end), page aligned.
+
+    Every page attempted takes a tag, also those that fault.
+    Returns: the pages that could not be written.
+    """
+    tags = space.next_tag
+    space.next_tag += (end - start) >> space.geometry.page_shift
+    return _access(space, start, end, tags)
+
+
+def peek(space: AddressSpace, start: int, end: int) -> Faulted:
+    """Read every page of [start, end), page aligned.  Returns: those that could not be read."""
+    return _access(space, start, end, 0)
+
+
+def _access(space: AddressSpace, start: int, end: int, first_tag: int) -> Faulted:
+    faulted = Faulted()
+    shift = space.geometry.page_shift
+    needed = VM_WRITE if first_tag else VM_ACCESS  # any access right implies reading here
+    cursor = start
+    for vma in [*space.vmas.intersecting(start, end), None]:
+        hole_end = end if vma is None else max(vma.start, start)
+        if cursor < hole_end:
+            _note(faulted.segv, cursor, (hole_end - cursor) >> shift, shift)
+        if vma is None:
+            break
+        low, high = max(vma.start, start), min(vma.end, end)
+        cursor = high
+        if not vma.flags & needed:
+            _note(faulted.segv, low, (high - low) >> shift, shift)
+            continue
+        tag = first_tag + ((low - start) >> shift) if first_tag else 0
+        if vma.file is None:
+            _access_anonymous(space, vma, low, high, tag, faulted)
+        else:
+            _access_shared(space, vma, low, high, tag, faulted)
+    return faulted
+
+
+def populate(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
+    """Make every page of [start, end) of a private VMA present, with fresh tags."""
+    tag = space.next_tag
+    space.next_tag += (end - start) >> space.geometry.page_shift
+    _access_anonymous(space, vma, start, end, tag, Faulted())
+
+
+def populate_range(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
+    """Fault in [start, end) of one VMA as MAP_POPULATE and mlock do; failures do not matter.
+
+    Writable private memory is faulted for writing, the rest for reading.  A page populated so holds
+    zeroes.  Source: populate_vma_page_range().
+    """
+    if not vma.flags & VM_ACCESS:
+        return
+    if vma.flags & (VM_WRITE | VM_SHARED) == VM_WRITE:
+        prepare_anon_vma(space, vma)
+        _fill(space, vma, start, end)
+    elif vma.file is None:
+        _access_anonymous(space, vma, start, end, 0, Faulted())
+    else:
+        _access_shared(space, vma, start, end, 0, Faulted())
+
+
+def _fill(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
+    """Give absent and zero pages of a private VMA a frame of their own, holding zeroes."""
+    geometry = space.geometry
+    for addr in range(start, end, geometry.page_bytes):
+        index = addr >> geometry.page_shift & geometry.index_mask[PTE]
+        table = space.tree.make(addr, PTE)
+        entry = table.entries.get(index)
+        if entry is None or entry == ZERO_ENTRY:
+            pfn = space.frames.allocate((0,), space.page_index(vma, addr), 1, vma.anon_vma)
+            table.entries[index] = leaf(pfn, _ANON)
+            space.rss_anon += 1
+
+
+def prepare_anon_vma(space: AddressSpace, vma: Vma) -> None:
+    """Give a VMA an anon_vma before its first anonymous page.  Source: __anon_vma_prepare()."""
+    if vma.anon_vma is None:
+        vma.anon_vma = reusable_anon_vma(space.vmas, vma) or space.new_anon_vma()
+
+
+def _access_anonymous(
+    space: AddressSpace, vma: Vma, start: int, end: int, tag: int, faulted: Faulted
+) -> None:
+    slot = space.geometry.slot_bytes
+    if tag:
+        prepare_anon_vma(space, vma)
+    while start < end:
+        stop = min(round_down(start, slot) + slot, end)
+        table = space.tree.make(start, PTE)
+        if tag:
+            _write_slot(space, vma, table, start, stop, tag, faulted)
+            tag += (stop - start) >> space.geometry.page_shift
+        else:
+            _read_slot(space, table, start, stop, faulted)
+        start = stop
+
+
+def _write_slot(
+    space: AddressSpace, vma: Vma, table: Table, start: int, end: int, tag: int, faulted: Faulted
+) -> None:
+    """Write tags into the anonymous pages [start, end) of one slot.  Source: do_anonymous_page()."""
+    frames, geometry = space.frames, space.geometry
+    shift = geometry.page_shift
+    first, count = geometry.index_mask[PTE] & (start >> shift), (end - start) >> shift
+    entries = table.entries
+    linear = space.page_index(vma, start)
+    if not entries or (count == 1 and first not in entries):
+        pfn = frames.allocate(range(tag, tag + count), linear, count, vma.anon_vma)
+        low, step = leaf(pfn, _ANON), 1 << PFN_SHIFT
+        entries.update(zip(range(first, first + count), range(low, low + count * step, step), strict=True))
+        space.rss_anon += count
+        return
+    for offset in range(count):
+        index = first + offset
+        entry = entries.get(index)
+        if entry is None or entry == ZERO_ENTRY:
+            pfn = frames.allocate((tag + offset,), linear + offset, 1, vma.anon_vma)
+            entries[index] = leaf(pfn, _ANON)
+            space.rss_anon += 1
+        elif entry & MARKER:  # type: ignore[operator]
+            _note(faulted.segv, start + (offset << shift), 1, shift)
+        else:
+            frames.tag[pfn_of(entry)] = tag + offset  # type: ignore[arg-type]
+
+
+def _read_slot(space: AddressSpace, table: Table, start: int, end: int, faulted: Faulted) -> None:
+    """Read the anonymous pages [start, end) of one slot: absent ones become the zero page."""
+    shift = space.geometry.page_shift
+    first = space.geometry.index_mask[PTE] & (start >> shift)
+    entries = table.entries
+    for offset in range((end - start) >> shift):
+        entry = entries.setdefault(first + offset, ZERO_ENTRY)
+        if entry & MARKER:  # type: ignore[operator]
+            _note(faulted.segv, start + (offset << shift), 1, shift)
+
+
+def _access_shared(
+    space: AddressSpace, vma: Vma, start: int, end: int, tag: int, faulted: Faulted
+) -> None:
+    """Access pages of a shared object, making them as needed; beyond its size is SIGBUS.
+
+    Source: mm/shmem.c shmem_fault(), mm/memory.c do_fault().
+    """
+    assert vma.file is not None
+    geometry, frames, pages = space.geometry, space.frames, vma.file.pages
+    shift = geometry.page_shift
+    table: Table | None = None
+    for addr in range(start, end, geometry.page_bytes):
+        linear = space.page_index(vma, addr)
+        index = addr >> shift & geometry.index_mask[PTE]
+        if table is None or not index:
+            table = space.tree.find(addr, PTE)
+        entry = None if table is None else table.entries.get(index)
+        if entry is None and linear >= vma.file.size_pages:
+            # The levels above are there before the file is asked, the PTE table only afterwards.
+            space.tree.make(addr, PMD)
+            _note(faulted.bus, addr, 1, shift)
+        elif entry is not None and entry & MARKER:  # type: ignore[operator]
+            _note(faulted.segv, addr, 1, shift)
+        else:
+            if table is None:
+                table = space.tree.make(addr, PTE)
+            if entry is None and not tag:
+                _fault_around(space, vma, table, addr)
+            if index not in table.entries:
+                if linear not in pages:
+                    pages[linear] = frames.allocate((0,), linear, 1, vma.file)
+                table.entries[index] = leaf(pages[linear], _SHARED if tag else _FAULT_AROUND)
+                space.rss_shmem += 1
+            if tag:
+                frames.tag[pages[linear]] = tag
+        if tag:
+            tag += 1
+
+
+def _fault_around(space: AddressSpace, vma: Vma, table: Table, addr: int) -> None:
+    """Map the neighbours of a page read that the object already has.
+
+    Source: mm/memory.c do_fault_around(): an aligned window, cut to the VMA and the PTE table.
+    """
+    assert vma.file is not None
+    geometry = space.geometry
+    index = addr >> geometry.page_shift & geometry.index_mask[PTE]
+    in_vma = (addr - vma.start) >> geometry.page_shift
+    vma_pages = (vma.end - vma.start) >> geometry.page_shift
+    low = max(round_down(index, FAULT_AROUND_PAGES), index - min(index, in_vma))
+    high = min(low + FAULT_AROUND_PAGES, geometry.index_mask[PTE] + 1, index + vma_pages - in_vma)
+    linear = space.page_index(vma, addr)
+    for near in range(low, high):
+        pfn = vma.file.pages.get(linear + near - index)
+        if pfn is not None and near not in table.entries:
+            table.entries[near] = leaf(pfn, _FAULT_AROUND)
+            space.rss_shmem += 1
+
+
+def access_range(space: AddressSpace, addr: int, length: int) -> Range:
+    """The whole pages that an access of [addr, addr + length) concerns."""
+    page = space.geometry.page_bytes
+    return Range(round_down(addr, page), round_down(addr + length + page - 1, page))

@@ -1,0 +1,403 @@
+"""mremap(2): which ranges move where, what is refused, and in which order that is found out.
+
+The order matters: until 6.16 a FIXED call unmaps its destination (and a shrinking one the tail of
+its source) before the source is checked, so an error may leave a hole behind.  6.17 checks first,
+and moves several VMAs in one call.  Source: mm/mremap.c, Linux 5.0 to 6.18.
+"""
+
+from dataclasses import dataclass
+
+from engine.address import round_down, round_up
+from engine.fault import populate_range
+from engine.merge import Proposal, merge_new
+from engine.move import Move, move_page_tables
+from engine.space import AddressSpace, Errno
+from engine.vma import VM_LOCKED, VM_LOCKONFAULT, VM_SHARED, Vma
+
+MAYMOVE = 1
+FIXED = 2
+DONTUNMAP = 4
+
+
+@dataclass(slots=True)
+class Remap:
+    """One request.  Addresses and lengths in bytes; the lengths become page multiples."""
+
+    space: AddressSpace
+    addr: int
+    old_len: int
+    new_len: int
+    flags: int
+    new_addr: int
+
+    @property
+    def implies_new_addr(self) -> bool:
+        """FIXED or DONTUNMAP: the call moves, whatever the lengths."""
+        return bool(self.flags & (FIXED | DONTUNMAP))
+
+    @property
+    def overlaps(self) -> bool:
+        """Do old and new range overlap?  The sums wrap, so a huge range may pass (B-69)."""
+        mask = self.space.geometry.word_mask
+        return (self.addr + self.old_len) & mask > self.new_addr and (
+            self.new_addr + self.new_len
+        ) & mask > self.addr
+
+
+def mremap(
+    space: AddressSpace, addr: int, old_len: int, new_len: int, flags: int, new_addr: int = 0
+) -> int | Errno:
+    """Resize or move the mapping at `addr`.
+
+    Arguments: bytes; `flags` of MAYMOVE, FIXED, DONTUNMAP; `new_addr` counts with FIXED, and as a
+    hint with DONTUNMAP.
+    Returns: the address of the mapping, or the error.
+    """
+    geometry = space.geometry
+    page, mask = geometry.page_bytes, geometry.word_mask
+    remap = Remap(space, addr, round_up(old_len, page) & mask, round_up(new_len, page) & mask, flags, new_addr)
+    known = MAYMOVE | FIXED | (DONTUNMAP if space.kernel.dontunmap else 0)
+    if flags & ~known or addr & (page - 1):
+        return Errno.EINVAL
+    if space.kernel.check_before_unmap:
+        result = _mremap_checking_first(remap)
+    elif flags & FIXED and not flags & MAYMOVE:
+        result = Errno.EINVAL
+    elif flags & DONTUNMAP and (not flags & MAYMOVE or old_len != new_len):
+        result = Errno.EINVAL
+    elif not remap.new_len:
+        result = Errno.EINVAL
+    elif space.vmas.lookup(addr) is None:
+        result = Errno.EFAULT
+    else:
+        result = _move_to_classic(remap) if remap.implies_new_addr else _resize_classic(remap)
+    if not isinstance(result, Errno) and remap.new_len > remap.old_len:
+        _populate_growth(space, result + remap.old_len, result + remap.new_len)
+    return result
+
+
+def _populate_growth(space: AddressSpace, start: int, end: int) -> None:
+    """Locked memory is present: fill what a locked mapping grew by.  Source: mm_populate()."""
+    vma = space.vmas.lookup(start)
+    if vma is not None and vma.flags & VM_LOCKED and not vma.flags & VM_LOCKONFAULT:
+        populate_range(space, vma, start, end)
+
+
+# --- until 6.16: unmap first ---------------------------------------------------------------------
+
+
+def _move_to_classic(remap: Remap) -> int | Errno:
+    """FIXED or DONTUNMAP.  Source: mremap_to(), 6.1 and 6.12."""
+    space = remap.space
+    error = _check_target(remap)
+    if error:
+        return error
+    if remap.flags & FIXED:
+        error = unmap(space, remap.new_addr, remap.new_len)
+        if error:
+            return error
+    if remap.old_len > remap.new_len:
+        error = unmap(space, remap.addr + remap.new_len, remap.old_len - remap.new_len)
+        if error:
+            return error
+        remap.old_len = remap.new_len
+    vma = _source(remap)
+    if isinstance(vma, Errno):
+        return vma
+    return _place_and_move(remap, vma)
+
+
+def _resize_classic(remap: Remap) -> int | Errno:
+    """Neither FIXED nor DONTUNMAP.  Source: mremap(), 6.1 and 6.12."""
+    if remap.old_len >= remap.new_len:
+        # Nothing is checked but the first page: the rest of the range may be a hole, or other VMAs.
+        if remap.old_len > remap.new_len:
+            error = unmap(remap.space, remap.addr + remap.new_len, remap.old_len - remap.new_len)
+            if error:
+                return error
+        return remap.addr
+    vma = _source(remap)
+    if isinstance(vma, Errno):
+        return vma
+    return _grow(remap, vma)
+
+
+# --- since 6.17: check first ---------------------------------------------------------------------
+
+
+def _mremap_checking_first(remap: Remap) -> int | Errno:
+    """Source: do_mremap(), check_mremap_params(), 6.17."""
+    space = remap.space
+    if not remap.new_len or remap.new_len > space.geometry.user_top:
+        return Errno.EINVAL
+    if remap.implies_new_addr:
+        if not remap.flags & MAYMOVE:
+            return Errno.EINVAL
+        if remap.flags & DONTUNMAP and remap.old_len != remap.new_len:
+            return Errno.EINVAL
+        error = _check_target(remap)
+        if error:
+            return error
+    if remap.flags & FIXED and remap.old_len == remap.new_len:
+        return _move_several(remap)
+    vma = space.vmas.lookup(remap.addr)
+    error = _check_prepared(remap, vma)
+    if error:
+        return error
+    if remap.implies_new_addr:
+        return _move_to(remap)
+    if remap.old_len == remap.new_len:
+        return remap.addr
+    if remap.old_len > remap.new_len:
+        error = unmap(space, remap.addr + remap.new_len, remap.old_len - remap.new_len)
+        return error or remap.addr
+    assert vma is not None
+    return _grow(remap, vma)
+
+
+def _check_prepared(remap: Remap, vma: Vma | None) -> Errno | None:
+    """Source: check_prep_vma(), 6.17."""
+    if vma is None:
+        return Errno.EFAULT
+    if not remap.implies_new_addr and remap.old_len >= remap.new_len:
+        return None
+    source = _source(remap)
+    return source if isinstance(source, Errno) else None
+
+
+def _move_to(remap: Remap) -> int | Errno:
+    """One VMA to a given address.  Source: mremap_to(), 6.17."""
+    space = remap.space
+    if remap.flags & FIXED:
+        error = unmap(space, remap.new_addr, remap.new_len)
+        if error:
+            return error
+        if space.vmas.lookup(remap.addr) is None:
+            return Errno.EFAULT
+    if remap.old_len > remap.new_len:
+        error = unmap(space, remap.addr + remap.new_len, remap.old_len - remap.new_len)
+        if error:
+            return error
+        remap.old_len = remap.new_len
+    vma = space.vmas.lookup(remap.addr)
+    assert vma is not None
+    return _place_and_move(remap, vma)
+
+
+def _move_several(remap: Remap) -> int | Errno:
+    """FIXED at the same size: every VMA in the range, gaps kept.  Source: remap_move(), 6.17."""
+    space = remap.space
+    mask = space.geometry.word_mask
+    start, end = remap.addr, (remap.addr + remap.old_len) & mask
+    cursor, target = start, remap.new_addr
+    first_result: int | None = None
+    last_end = start
+    while True:
+        vma = space.vmas.find(cursor)
+        if vma is None or vma.start >= end:
+            break
+        addr = max(vma.start, start)
+        length = min(vma.end, end) - addr
+        if first_result is None and start < addr:
+            return Errno.EFAULT  # no gap permitted at the start of the range
+        target += 0 if first_result is None else vma.start - last_end
+        last_end = cursor = vma.end
+        part = Remap(space, addr, length, length, remap.flags, target)
+        result = _check_prepared(part, vma) or _move_to(part)
+        if isinstance(result, Errno):
+            return result
+        first_result = result if first_result is None else first_result
+        target = result + length
+    return Errno.EFAULT if first_result is None else first_result
+
+
+# --- common steps --------------------------------------------------------------------------------
+
+
+def _check_target(remap: Remap) -> Errno | None:
+    """The destination of FIXED or DONTUNMAP: aligned, inside user space, not over the source."""
+    space, top = remap.space, remap.space.geometry.user_top
+    if remap.new_addr & (space.geometry.page_bytes - 1):
+        return Errno.EINVAL
+    if remap.new_len > top or remap.new_addr > top - remap.new_len or remap.overlaps:
+        return Errno.EINVAL
+    # Three VMAs may be added below; 6.2's check 13.
+    return Errno.ENOMEM if len(space.vmas) + 2 >= space.max_map_count - 3 else None
+
+
+def _source(remap: Remap) -> Vma | Errno:
+    """The VMA to resize or move, if it can be.
+
+    Source: vma_to_resize(), 6.12; the same tests in check_prep_vma(), 6.17, where a shrink is
+    judged by its new length.
+    """
+    space = remap.space
+    vma = space.vmas.lookup(remap.addr)
+    if vma is None:
+        return Errno.EFAULT
+    if not remap.old_len and not vma.flags & VM_SHARED:
+        return Errno.EINVAL  # a second view exists of shared memory only
+    if remap.flags & DONTUNMAP and not space.kernel.dontunmap_any and vma.file is not None:
+        return Errno.EINVAL
+    if min(remap.old_len, remap.new_len) > vma.end - remap.addr:
+        return Errno.EFAULT
+    if remap.new_len > remap.old_len:
+        pgoff = space.page_index(vma, remap.addr)
+        if (pgoff + (remap.new_len >> space.geometry.page_shift)) & space.geometry.word_mask < pgoff:
+            return Errno.EINVAL
+    return vma
+
+
+def _grow(remap: Remap, vma: Vma) -> int | Errno:
+    """Grow in place if the space behind is free, else move if that is allowed."""
+    space = remap.space
+    delta = remap.new_len - remap.old_len
+    if remap.addr + remap.old_len == vma.end and _expandable(space, vma, delta):
+        proposal = Proposal(
+            vma.end, vma.end + delta, vma.flags, space.page_index(vma, vma.end), vma.anon_vma, vma.file
+        )
+        # The VMA itself is the left neighbour of its extension, so somebody always takes it.
+        return remap.addr if merge_new(space.kernel, space.vmas, proposal) else Errno.ENOMEM
+    if not remap.flags & MAYMOVE:
+        return Errno.ENOMEM
+    return _place_and_move(remap, vma)
+
+
+def _expandable(space: AddressSpace, vma: Vma, delta: int) -> bool:
+    """Is the space behind `vma` free for `delta` bytes?  Source: vma_expandable()."""
+    end = vma.end + delta
+    return end <= space.arena.end and space.vmas.intersection(vma.end, end) is None
+
+
+def _place_and_move(remap: Remap, vma: Vma) -> int | Errno:
+    """Fix the new address, then move.  Source: vrm_set_new_addr(), get_unmapped_area()."""
+    space = remap.space
+    if not remap.flags & FIXED:
+        hint = remap.new_addr if remap.flags & DONTUNMAP else 0
+        found = find_address(space, hint, remap.new_len, vma.flags & VM_SHARED)
+        if isinstance(found, Errno):
+            return found
+        remap.new_addr = found
+    return move_vma(remap, vma)
+
+
+def find_address(space: AddressSpace, hint: int, length: int, shared: int) -> int | Errno:
+    """An address the kernel chooses: the hint if that is free, else the highest hole.
+
+    Arguments: bytes; `shared` not 0 for shared memory.
+    Returns: the address, or ENOMEM.  Model: only the arena is free space.
+    Source: mm/mmap.c __get_unmapped_area(), arch_get_unmapped_area_topdown(), 6.1 to 6.18.
+    """
+    geometry, vmas = space.geometry, space.vmas
+    if length > geometry.user_top:
+        return Errno.ENOMEM
+    hint = round_up(hint, geometry.page_bytes)
+    if hint:
+        free = vmas.intersection(hint, hint + length) is None
+        if free and space.arena.start <= hint and hint + length <= space.arena.end:
+            return hint
+    slot = geometry.slot_bytes
+    if space.kernel.thp_aligned_search and not hint and not shared and length % slot == 0:
+        # Room for a huge page's alignment: thp_get_unmapped_area().
+        padded = vmas.free_space(space.arena, length + slot)
+        if padded is not None:
+            return round_down(padded, slot) + slot
+    found = vmas.free_space(space.arena, length)
+    return Errno.ENOMEM if found is None else found
+
+
+def unmap(space: AddressSpace, start: int, length: int) -> Errno | None:
+    """Unmap as munmap(2) does.  Source: do_vmi_munmap(), do_vmi_align_munmap()."""
+    geometry = space.geometry
+    if start & (geometry.page_bytes - 1) or start > geometry.user_top or length > geometry.user_top - start:
+        return Errno.EINVAL
+    length = round_up(length, geometry.page_bytes)
+    if not length:
+        return Errno.EINVAL
+    end = start + length
+    first = space.vmas.intersection(start, end)
+    if first is None:
+        return None
+    if first.start < start and end < first.end and space.map_count_exceeded(1):
+        return Errno.ENOMEM  # splitting in the middle would pass the limit
+    space.unmap(start, end)
+    return None
+
+
+def move_vma(remap: Remap, vma: Vma) -> int | Errno:
+    """Move `old_len` bytes of one VMA to the free range at `new_addr`, `new_len` long.
+
+    Source: move_vma(), 6.1 to 6.18; the steps of the specification's 6.4.
+    """
+    space, kernel = remap.space, remap.space.kernel
+    if len(space.vmas) >= space.max_map_count - 3:
+        return Errno.ENOMEM
+    keep = bool(remap.flags & DONTUNMAP)
+    if keep and vma.flags & VM_LOCKED and kernel.dontunmap_splits_locked:
+        vma = _isolate(space, vma, remap.addr, remap.addr + remap.old_len)
+    new_vma, source, need_rmap_locks = copy_vma(remap, vma, keep)
+
+    move = Move(space, source, new_vma, remap.addr, remap.new_addr, remap.old_len, False, need_rmap_locks)
+    moved = move_page_tables(move)
+    if moved < remap.old_len:
+        # Back again, with the roles swapped; this needs no new table, so it succeeds.
+        back = Move(space, new_vma, source, remap.new_addr, remap.addr, moved, False, True, rollback=True)
+        move_page_tables(back)
+        unmap(space, remap.new_addr, remap.new_len)
+        return Errno.ENOMEM
+    if keep:
+        _keep_emptied(remap, source, new_vma)
+    else:
+        if remap.old_len:
+            unmap(space, remap.addr, remap.old_len)
+    return remap.new_addr
+
+
+def _isolate(space: AddressSpace, vma: Vma, start: int, end: int) -> Vma:
+    """Make [start, end) a VMA of its own."""
+    if vma.start < start:
+        vma = space.vmas.split(vma, start)
+    if end < vma.end:
+        space.vmas.split(vma, end)
+    return vma
+
+
+def _keep_emptied(remap: Remap, source: Vma, new_vma: Vma) -> None:
+    """DONTUNMAP: the source stays, empty and unlocked.  Source: dontunmap_complete(), 6.15."""
+    source.flags &= ~(VM_LOCKED | VM_LOCKONFAULT)
+    whole = source.start == remap.addr and source.end == remap.addr + remap.old_len
+    if new_vma is not source and whole:
+        source.anon_vma = None  # unlink_anon_vmas(): it maps none of its pages any more
+        if remap.space.kernel.dontunmap_resets_pgoff and source.is_anonymous:
+            source.pgoff = source.start >> remap.space.geometry.page_shift
+
+
+def copy_vma(remap: Remap, vma: Vma, keep: bool) -> tuple[Vma, Vma, bool]:
+    """Make the VMA of the destination, by merging with a neighbour or as a new one.
+
+    Arguments: `keep` the source stays (DONTUNMAP).
+    Returns: the destination; the source, which is the merged VMA if it took part itself (only an
+    unfaulted one may); and whether the page mover needs the rmap locks.
+    Source: mm/vma.c copy_vma().
+    """
+    space, kernel, vmas = remap.space, remap.space.kernel, remap.space.vmas
+    start, end = remap.new_addr, remap.new_addr + remap.new_len
+    pgoff = space.page_index(vma, remap.addr)
+    unfaulted = vma.is_anonymous and vma.anon_vma is None
+    if unfaulted:
+        pgoff = start >> space.geometry.page_shift
+    proposal = Proposal(start, end, vma.flags, pgoff, vma.anon_vma, vma.file)
+    avoid = vma if keep and kernel.dontunmap_no_self_merge and unfaulted else None
+    touches_source = vma.end == start or vma.start == end
+    merged: Vma | None = None
+    if not (avoid and touches_source and not kernel.merge_new_range):
+        # 6.1 does not merge at all next to a source that stays; 6.12 just leaves the source out.
+        merged = merge_new(kernel, vmas, proposal, avoid=avoid)
+    if merged is None:
+        copy = Vma(start, end, vma.flags, pgoff, vma.anon_vma, vma.file)
+        vmas.insert(copy)
+        return copy, vma, False
+    if merged.start <= vma.start < merged.end:
+        assert unfaulted, "only an unfaulted VMA may merge with its own copy"
+        vma = merged
+    return merged, vma, merged.pgoff <= vma.pgoff

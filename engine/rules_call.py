@@ -1,0 +1,289 @@
+"""Rules around one call: mremap and the stack move, the state before against the state after."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from engine.address import Range, round_up
+from engine.mremap import DONTUNMAP, FIXED, MAYMOVE
+from engine.rules_move import Leaves, leaves_of
+from engine.space import AddressSpace, Errno
+from engine.violation import Violation
+from engine.vma import VM_LOCKED, VM_LOCKONFAULT, SharedObject
+
+_UNLOCKED = ~(VM_LOCKED | VM_LOCKONFAULT)
+
+
+class Mapped(NamedTuple):
+    """What one stretch of memory maps; stretches are joined wherever they look alike."""
+
+    start: int
+    end: int
+    flags: int
+    file: SharedObject | None
+    offset: int  # of the object, minus the address, in pages: constant along a mapping
+
+
+class Before:
+    """The state before a call: VMAs and leaves."""
+
+    __slots__ = ("leaves", "mapped")
+
+    def __init__(self, space: AddressSpace) -> None:
+        self.mapped = mapped_of(space)
+        self.leaves = leaves_of(space)
+
+
+def mapped_of(space: AddressSpace) -> list[Mapped]:
+    """The mappings of a space.  VMA boundaries between equal neighbours do not show."""
+    shift = space.geometry.page_shift
+    result: list[Mapped] = []
+    for vma in space.vmas:
+        offset = vma.pgoff - (vma.start >> shift) if vma.file else 0
+        new = Mapped(vma.start, vma.end, vma.flags, vma.file, offset)
+        if result and result[-1].end == new.start and result[-1][2:] == new[2:]:
+            new = new._replace(start=result.pop().start)
+        result.append(new)
+    return result
+
+
+def clip(mapped: list[Mapped], within: Range) -> list[Mapped]:
+    """The parts of mappings inside a range; none if the range is empty."""
+    return [
+        m._replace(start=max(m.start, within.start), end=min(m.end, within.end))
+        for m in mapped
+        if max(m.start, within.start) < min(m.end, within.end)
+    ]
+
+
+def without(mapped: list[Mapped], hole: Range) -> list[Mapped]:
+    """Mappings with a range cut out."""
+    top = 1 << 64
+    return clip(mapped, Range(0, hole.start)) + clip(mapped, Range(hole.end, top))
+
+
+def leaves_within(leaves: Leaves, within: Range) -> Leaves:
+    """The leaves inside a range."""
+    return {addr: entry for addr, entry in leaves.items() if within.start <= addr < within.end}
+
+
+class Request(NamedTuple):
+    """An mremap as the caller wrote it, real addresses and bytes."""
+
+    addr: int
+    old_len: int
+    new_len: int
+    flags: int
+    new_addr: int
+
+
+def check_mremap(
+    space: AddressSpace, before: Before, request: Request, result: int | Errno
+) -> Iterator[Violation]:
+    """S-02 to S-08 and I-11 for one mremap that returned `result`."""
+    page = space.geometry.page_bytes
+    old_len, new_len = round_up(request.old_len, page), round_up(request.new_len, page)
+    source = Range(request.addr, request.addr + old_len)
+    target = Range(request.new_addr, request.new_addr + new_len)
+    if isinstance(result, Errno):
+        yield from _check_error(space, before, request, source, target, result)
+        return
+    if request.flags & FIXED and result != request.new_addr:
+        yield Violation("fixed-address", target, f"{result:#x}", f"{request.new_addr:#x}")
+    moved = Range(result, result + new_len)
+    if not request.flags & (FIXED | DONTUNMAP) and result == request.addr and old_len >= new_len:
+        tail = Range(request.addr + new_len, request.addr + old_len)
+        yield from _unchanged_outside(space, before, [tail], "resize-exact")
+        if clip(mapped_of(space), tail):
+            yield Violation("resize-exact", tail, "something mapped", "nothing after a shrink")
+    if not old_len:
+        yield from _unchanged_outside(space, before, [moved], "duplicate-keeps-source")
+    if request.flags & FIXED and old_len:
+        yield from _check_moved(space, before, source, target, min(old_len, new_len))
+    if request.flags & DONTUNMAP and old_len:
+        yield from _check_dontunmap(space, before, source)
+
+
+def _check_error(
+    space: AddressSpace,
+    before: Before,
+    request: Request,
+    source: Range,
+    target: Range,
+    error: Errno,
+) -> Iterator[Violation]:
+    """What an error may leave behind: with FIXED the destination and a shrink's tail, late only."""
+    traces: list[Range] = []
+    # A failed move has a copy step behind it: the rollback's own rule speaks for it.
+    rule = "rollback-restores" if error is Errno.ENOMEM else "error-traceless"
+    if request.flags & FIXED and not _refused_early(space, before, source, target, request):
+        traces.append(target)
+        if source.length > target.length:
+            traces.append(Range(request.addr + target.length, source.end))
+        if error is Errno.ENOMEM and space.kernel.multi_vma_move and source.length == target.length:
+            traces.append(_moved_prefix(space, before, source, target))
+    yield from _unchanged_outside(space, before, traces, rule)
+
+
+def _refused_early(
+    space: AddressSpace, before: Before, source: Range, target: Range, request: Request
+) -> bool:
+    """Is the request refused by a check that comes before anything is unmapped?
+
+    Plain integers, no wrap-around: what the checks mean, not what they compute.
+    """
+    page, top = space.geometry.page_bytes, space.geometry.user_top
+    if space.kernel.check_before_unmap and not _is_mapped(before, source, min(source.length, target.length)):
+        # Only the range of one VMA counts unless the call may move several.
+        return source.length != target.length or not _is_mapped(before, source, page)
+    return (
+        bool(request.flags & ~(MAYMOVE | FIXED | DONTUNMAP))
+        or not request.flags & MAYMOVE
+        or bool((request.addr | request.new_addr) & (page - 1))
+        or not target.length
+        or target.end > top
+        or source.overlaps(target)
+        or not _is_mapped(before, source, page)
+        or (bool(request.flags & DONTUNMAP) and source.length != target.length)
+    )
+
+
+def _is_mapped(before: Before, source: Range, length: int) -> bool:
+    parts = clip(before.mapped, Range(source.start, source.start + max(length, 1)))
+    return bool(parts) and parts[0].start == source.start and sum(
+        m.end - m.start for m in parts
+    ) >= length
+
+
+def _moved_prefix(space: AddressSpace, before: Before, source: Range, target: Range) -> Range:
+    """The part of the source that a failed move of several VMAs has completely moved (S-08)."""
+    now = {m.start for m in clip(mapped_of(space), target)}
+    end = source.start
+    for m in clip(before.mapped, source):
+        if m.start - source.start + target.start not in now:
+            break
+        end = m.end
+    return Range(source.start, end)
+
+
+def _unchanged_outside(
+    space: AddressSpace, before: Before, changed: list[Range], rule: str
+) -> Iterator[Violation]:
+    """Mappings and leaves outside some ranges are what they were."""
+    old_mapped, new_mapped = before.mapped, mapped_of(space)
+    old_leaves, new_leaves = before.leaves, leaves_of(space)
+    if not changed and old_mapped == new_mapped and old_leaves == new_leaves:
+        return
+    for hole in changed:
+        old_mapped, new_mapped = without(old_mapped, hole), without(new_mapped, hole)
+        old_leaves = {a: e for a, e in old_leaves.items() if not hole.start <= a < hole.end}
+        new_leaves = {a: e for a, e in new_leaves.items() if not hole.start <= a < hole.end}
+    if old_mapped != new_mapped:
+        lost = next((m for m in old_mapped if m not in new_mapped), None)
+        odd = lost or next(m for m in new_mapped if m not in old_mapped)
+        found = "changed or gone" if lost else "newly mapped"
+        yield Violation(rule, Range(odd.start, odd.end), found, "what was mapped before the call")
+    elif old_leaves != new_leaves:
+        wrong = sorted(
+            a for a in old_leaves.keys() | new_leaves.keys() if old_leaves.get(a) != new_leaves.get(a)
+        )
+        page = space.geometry.page_bytes
+        yield Violation(
+            rule, Range(wrong[0], wrong[-1] + page), f"{len(wrong)} entries changed", "none changed"
+        )
+
+
+def _check_moved(
+    space: AddressSpace, before: Before, source: Range, target: Range, length: int
+) -> Iterator[Violation]:
+    """S-04 and S-08: the destination holds the moved parts, its gaps what they held before."""
+    delta = target.start - source.start
+    part = Range(source.start, source.start + length)
+    moved = clip(before.mapped, part)
+    expected = {a + delta: e for a, e in leaves_within(before.leaves, part).items()}
+    gaps = Range(target.start, target.start + length)
+    kept = clip(before.mapped, gaps)
+    for m in moved:
+        kept = without(kept, Range(m.start + delta, m.end + delta))
+    for m in kept:
+        expected.update(leaves_within(before.leaves, Range(m.start, m.end)))
+    after = leaves_within(leaves_of(space), target)
+    if after != expected:
+        yield Violation(
+            "fixed-exact", target, f"{len(after)} leaves", f"exactly the {len(expected)} that belong there"
+        )
+    now = [(m.start, m.end) for m in _joined(clip(mapped_of(space), gaps))]
+    wanted = _joined([m._replace(start=m.start + delta, end=m.end + delta) for m in moved] + kept)
+    if now != [(m.start, m.end) for m in wanted]:
+        yield Violation(
+            "multi-gaps",
+            gaps,
+            ", ".join(str(Range(*m)) for m in now) or "nothing mapped",
+            ", ".join(str(Range(m.start, m.end)) for m in wanted) or "nothing",
+        )
+
+
+def _joined(mapped: list[Mapped]) -> list[Mapped]:
+    """Adjacent stretches as one, whatever they map."""
+    result: list[Mapped] = []
+    for m in sorted(mapped, key=lambda m: m.start):
+        if result and result[-1].end == m.start:
+            m = m._replace(start=result.pop().start)
+        result.append(m)
+    return result
+
+
+def _check_dontunmap(space: AddressSpace, before: Before, source: Range) -> Iterator[Violation]:
+    """S-05."""
+    was = [m._replace(flags=m.flags & _UNLOCKED) for m in clip(before.mapped, source)]
+    now = clip(mapped_of(space), source)
+    left = leaves_within(leaves_of(space), source)
+    if [(m.start, m.end) for m in _joined(now)] != [(m.start, m.end) for m in _joined(was)]:
+        yield Violation("dontunmap-source", source, "a hole in the source", "the source still mapped")
+    elif left:
+        yield Violation("dontunmap-source", source, f"{len(left)} leaves", "an empty source")
+    elif {m.flags for m in now} != {m.flags for m in was}:
+        yield Violation("dontunmap-source", source, "other flags", "the flags it had, but unlocked")
+
+
+def expected_stack_warnings(space: AddressSpace, start: int, end: int, shift: int) -> int:
+    """How often a stack move finds its destination entry occupied, by arithmetic alone.
+
+    Only with PMD moves and without realignment; the first slot must be partial, the shift k whole
+    slots, k >= 1; then it is floor(m / k) for the m whole slots above the first, partial one.
+    """
+    kernel, slot = space.kernel, space.geometry.slot_bytes
+    if not kernel.move_pmd or (kernel.realign and kernel.realign_stack):
+        return 0
+    if not start % slot or shift % slot or not shift:
+        return 0
+    return max(end - round_up(start, slot), 0) // slot // (shift // slot)
+
+
+def check_execve_stack(
+    space: AddressSpace, start: int, end: int, shift: int, first_tag: int, warnings: int
+) -> Iterator[Violation]:
+    """X-02 to X-04 for a stack move that succeeded.
+
+    Arguments: bytes; `first_tag` the tag of the stack's lowest page; `warnings` how many occupied
+    entries were met.
+    """
+    place = Range(start - shift, end - shift)
+    shift_bits = space.geometry.page_shift
+    vmas = list(space.vmas)
+    if [vma.range for vma in vmas] != [place]:
+        yield Violation("stack-placed", place, f"VMAs {vmas}", f"one VMA {place}")
+        return
+    if vmas[0].pgoff != start >> shift_bits:
+        yield Violation("stack-pgoff", place, f"{vmas[0].pgoff:#x}", f"{start >> shift_bits:#x}")
+    pages = place.length >> shift_bits
+    tags = {
+        addr: space.frames.tag[entry >> 12] for addr, _, entry in space.tree.leaves(place.start, place.end)
+    }
+    wanted = dict(
+        zip(range(place.start, place.end, 1 << shift_bits), range(first_tag, first_tag + pages), strict=True)
+    )
+    if tags != wanted:
+        yield Violation("stack-placed", place, f"{len(tags)} pages", f"{pages} pages in their order")
+    expected = expected_stack_warnings(space, start, end, shift)
+    if warnings != expected:
+        yield Violation("stack-warn-count", place, f"{warnings} occupied entries", f"{expected}")

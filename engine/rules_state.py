@@ -1,0 +1,227 @@
+"""Rules on a whole state: they hold whenever no operation is in progress.
+
+Each is a small function from a `State` to the violations it sees.  `State` walks the tables once
+for all of them.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+
+from engine.address import Range
+from engine.entry import ANON, HUGE, MARKER, PFN_SHIFT, PRESENT
+from engine.geometry import PMD, PTE
+from engine.space import AddressSpace
+from engine.table import Table
+from engine.violation import Violation
+from engine.vma import Vma
+
+
+class State:
+    """What the rules look at: VMAs and tables (without the root) in address order."""
+
+    __slots__ = ("_starts", "space", "tables", "vmas")
+
+    def __init__(self, space: AddressSpace) -> None:
+        self.space = space
+        self.vmas = list(space.vmas)
+        self._starts = [vma.start for vma in self.vmas]
+        tables = space.tree.tables()
+        next(tables)
+        self.tables = list(tables)
+
+    def first_vma(self, start: int, end: int) -> int | None:
+        """Position of the first VMA that intersects [start, end), or None."""
+        position = bisect_right(self._starts, start) - 1
+        if position >= 0 and self.vmas[position].end > start:
+            return position
+        position += 1
+        return position if position < len(self.vmas) and self.vmas[position].start < end else None
+
+    def span(self, base: int, table: Table) -> Range:
+        """The addresses a table covers."""
+        return Range(base, base + self.space.geometry.span_bytes[table.level])
+
+    def leaf_parts(self) -> Iterator[tuple[int, Table, list[int], Vma | None]]:
+        """Leaves grouped by table and VMA: (base, table, indices, the VMA or None)."""
+        geometry = self.space.geometry
+        for base, table in self.tables:
+            indices = sorted(i for i, e in table.entries.items() if e.__class__ is int)
+            shift = geometry.entry_shift[table.level]
+            while indices:
+                addr = base + (indices[0] << shift)
+                position = self.first_vma(addr, addr + 1)
+                vma = self.vmas[position] if position is not None else None
+                end = vma.end if vma else addr + (1 << shift)
+                if base + (indices[-1] << shift) < end:
+                    part, indices = indices, []
+                else:
+                    part = [i for i in indices if base + (i << shift) < end]
+                    indices = indices[len(part) :]
+                yield base, table, part, vma
+
+
+StateRule = Callable[[State], Iterator[Violation]]
+
+
+def vma_order(state: State) -> Iterator[Violation]:
+    """V-01."""
+    page, top = state.space.geometry.page_bytes, state.space.geometry.user_top
+    floor = 0
+    for vma in state.vmas:
+        if not floor <= vma.start < vma.end <= top or (vma.start | vma.end) & (page - 1):
+            yield Violation("vma-order", vma.range, f"{vma!r} after {floor:#x}", "sorted, aligned VMAs")
+        floor = vma.end
+
+
+def map_count(state: State) -> Iterator[Violation]:
+    """V-02.  The slack: a split is allowed at the limit before anything is taken away."""
+    if len(state.vmas) > state.space.max_map_count + 1:
+        yield Violation(
+            "map-count",
+            state.space.arena,
+            f"{len(state.vmas)} VMAs",
+            f"at most {state.space.max_map_count + 1}",
+        )
+
+
+def unfaulted_pgoff(state: State) -> Iterator[Violation]:
+    """V-03."""
+    shift = state.space.geometry.page_shift
+    for vma in state.vmas:
+        if vma.is_anonymous and vma.anon_vma is None and vma.pgoff != vma.start >> shift:
+            yield Violation(
+                "unfaulted-pgoff", vma.range, f"page offset {vma.pgoff:#x}", f"{vma.start >> shift:#x}"
+            )
+
+
+def table_linked_once(state: State) -> Iterator[Violation]:
+    """I-02."""
+    seen: set[int] = set()
+    for base, table in state.tables:
+        if id(table) in seen:
+            yield Violation("table-linked-once", state.span(base, table), "a second link", "one parent")
+        seen.add(id(table))
+
+
+def table_has_vma(state: State) -> Iterator[Violation]:
+    """I-03."""
+    prealloc = state.space.geometry.prealloc_pmd_tables
+    for base, table in state.tables:
+        span = state.span(base, table)
+        if state.first_vma(span.start, span.end) is None:
+            if prealloc and table.level == PMD and not table.entries:
+                continue
+            yield Violation(
+                "table-has-vma",
+                span,
+                f"a level-{table.level} table with {len(table.entries)} entries",
+                "no table where nothing is mapped",
+            )
+
+
+def leaf_has_vma(state: State) -> Iterator[Violation]:
+    """I-04."""
+    shift = state.space.geometry.entry_shift
+    for base, table, indices, vma in state.leaf_parts():
+        span = Range(
+            base + (indices[0] << shift[table.level]), base + ((indices[-1] + 1) << shift[table.level])
+        )
+        entries = table.entries
+        if vma is None:
+            yield Violation("leaf-has-vma", span, f"entry {entries[indices[0]]:#x}", "a VMA around it")
+        elif vma.file is None:
+            for index in indices:
+                entry = entries[index]
+                # Anonymous pages, the zero page and markers fit private anonymous memory.
+                if not entry & (ANON | MARKER) and entry >> PFN_SHIFT:  # type: ignore[operator]
+                    yield Violation("leaf-has-vma", span, f"shared page {entry:#x}", "private memory")
+        else:
+            offset = vma.pgoff + ((base - vma.start) >> shift[PTE])
+            for index in indices:
+                entry = entries[index]
+                if entry & MARKER:  # type: ignore[operator]
+                    continue
+                if vma.file.pages.get(index + offset) != entry >> PFN_SHIFT:  # type: ignore[operator]
+                    yield Violation(
+                        "leaf-has-vma",
+                        span,
+                        f"frame {entry >> PFN_SHIFT}",  # type: ignore[operator]
+                        f"page {index + offset} of {vma.file}",
+                    )
+
+
+def page_index(state: State) -> Iterator[Violation]:
+    """V-04."""
+    shift = state.space.geometry.entry_shift
+    frame_index = state.space.frames.index
+    for base, table, indices, vma in state.leaf_parts():
+        if vma is None:
+            continue
+        entries = table.entries
+        scale = shift[table.level] - shift[PTE]
+        offset = vma.pgoff + ((base - vma.start) >> shift[PTE])
+        for index in indices:
+            entry = entries[index]
+            if entry & ANON and frame_index[entry >> PFN_SHIFT] != (index << scale) + offset:  # type: ignore[operator]
+                addr = base + (index << shift[table.level])
+                yield Violation(
+                    "page-index",
+                    Range(addr, addr + (1 << shift[table.level])),
+                    f"page with index {frame_index[entry >> PFN_SHIFT]:#x}",  # type: ignore[operator]
+                    f"{(index << scale) + offset:#x}",
+                )
+                return
+
+
+def table_count(state: State) -> Iterator[Violation]:
+    """A-04."""
+    tree = state.space.tree
+    linked = [0] * len(tree.counts)
+    for _, table in state.tables:
+        linked[table.level] += 1
+        linked[PTE] += table.deposited
+    if linked != tree.counts:
+        yield Violation(
+            "table-count", state.space.arena, f"counters {tree.counts[1:]}", f"{linked[1:]} tables linked"
+        )
+
+
+def rss_count(state: State) -> Iterator[Violation]:
+    """A-05."""
+    space = state.space
+    anon = shared = 0
+    for _, table in state.tables:
+        for entry in table.entries.values():
+            if entry.__class__ is Table:
+                continue
+            pages = 1 << state.space.geometry.index_bits[0] if entry & HUGE else 1  # type: ignore[operator]
+            if entry & ANON:  # type: ignore[operator]
+                anon += pages
+            elif entry & PRESENT and entry >> PFN_SHIFT:  # type: ignore[operator]
+                shared += pages
+    if (anon, shared) != (space.rss_anon, space.rss_shmem):
+        yield Violation(
+            "rss-count",
+            space.arena,
+            f"rss {space.rss_anon} anonymous, {space.rss_shmem} shared pages",
+            f"{anon} and {shared} mapped",
+        )
+
+
+STATE_RULES: tuple[StateRule, ...] = (
+    vma_order,
+    map_count,
+    unfaulted_pgoff,
+    table_linked_once,
+    table_has_vma,
+    leaf_has_vma,
+    page_index,
+    table_count,
+    rss_count,
+)
+
+
+def check_state(space: AddressSpace) -> list[Violation]:
+    """Every whole-state rule, in order."""
+    state = State(space)
+    return [violation for rule in STATE_RULES for violation in rule(state)]

@@ -1,0 +1,201 @@
+"""An address space: the VMAs, the page tables under them, and the counters that describe both."""
+
+import enum
+from collections.abc import Iterable, Iterator
+
+from engine.address import Range
+from engine.entry import ANON, PFN_SHIFT, PRESENT, pfn_of
+from engine.frames import Frames
+from engine.geometry import PTE
+from engine.kernel import Kernel
+from engine.observer import Observer
+from engine.table import TableTree
+from engine.violation import Violation
+from engine.vma import AnonVma, SharedObject, Vma, VmaTree
+
+MAX_MAP_COUNT = 65530  # vm.max_map_count
+
+
+class Errno(enum.Enum):
+    """What a call returns when the kernel refuses it."""
+
+    E2BIG = "E2BIG"
+    EACCES = "EACCES"
+    EAGAIN = "EAGAIN"
+    EEXIST = "EEXIST"
+    EFAULT = "EFAULT"
+    EINVAL = "EINVAL"
+    ENOMEM = "ENOMEM"
+    EPERM = "EPERM"
+
+    def __str__(self) -> str:
+        return f"-{self.value}"
+
+
+class AddressSpace:
+    """One process's memory on one kernel.
+
+    `rss_anon`, `rss_shmem` count mapped pages as the kernel's counters do; `next_tag` is the
+    content the next touched page gets.  Rules that find something wrong report it here.
+    """
+
+    def __init__(self, kernel: Kernel, observer: Observer | None = None) -> None:
+        self.kernel = kernel
+        self.geometry = kernel.geometry
+        self.arena = kernel.geometry.arena
+        self.observer = observer
+        self.frames = Frames()
+        self.violations: list[Violation] = []
+        self.next_tag = 1
+        self.max_map_count = MAX_MAP_COUNT
+        self._anon_vmas = 0
+        self._objects = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """Start over with nothing mapped, as execve does; frames and tags go on counting."""
+        self.vmas = VmaTree(self.geometry.page_shift)
+        self.tree = TableTree(self.geometry)
+        self.rss_anon = 0
+        self.rss_shmem = 0
+
+    def report(self, violation: Violation) -> None:
+        """Note a rule that did not hold, and go on: the kernel's WARN_ON goes on, too."""
+        self.violations.append(violation)
+
+    def new_anon_vma(self) -> AnonVma:
+        """A fresh anon_vma."""
+        self._anon_vmas += 1
+        return AnonVma(self._anon_vmas)
+
+    def new_object(self, size_pages: int) -> SharedObject:
+        """A fresh, empty shared object."""
+        self._objects += 1
+        return SharedObject(self._objects, size_pages)
+
+    def page_index(self, vma: Vma, addr: int) -> int:
+        """Linear page index of `addr` in `vma`, pages (linear_page_index)."""
+        return vma.pgoff + ((addr - vma.start) >> self.geometry.page_shift)
+
+    def count_entry(self, entry: int, sign: int) -> None:
+        """Account one leaf that appears (+1) or goes (-1)."""
+        if entry & ANON:
+            self.rss_anon += sign
+        elif entry & PRESENT and entry >> PFN_SHIFT:
+            self.rss_shmem += sign
+
+    def zap(self, start: int, end: int) -> int:
+        """Remove every leaf in [start, end); tables stay.  Returns: leaves removed.
+
+        Source: mm/memory.c unmap_page_range().
+        """
+        removed = 0
+        for _, table, indices in self.tree.lowest(start, end):
+            entries = table.entries
+            assert table.level == PTE
+            for index in indices:
+                self.count_entry(entries.pop(index), -1)  # type: ignore[arg-type]
+            removed += len(indices)
+        return removed
+
+    def unmap(self, start: int, end: int) -> None:
+        """Take [start, end) out of the address space: VMAs, pages, and tables nobody needs.
+
+        Splits at both ends.  Precondition: the split limit was checked.
+        Source: do_vmi_munmap(), unmap_region(), free_pgtables().
+        """
+        removed = self.detach(start, end)
+        if not removed:
+            return
+        for vma in removed:
+            self.zap(vma.start, vma.end)
+        below = self.vmas.before(start)
+        above = self.vmas.after(start)
+        self.free_tables(
+            [vma.range for vma in removed], below.end if below else 0, above.start if above else 0
+        )
+
+    def detach(self, start: int, end: int) -> list[Vma]:
+        """Split at both ends and take the VMAs of [start, end) out of the tree."""
+        removed = self.vmas.intersecting(start, end)
+        if not removed:
+            return removed
+        if removed[0].start < start:
+            removed[0] = self.vmas.split(removed[0], start)
+        if end < removed[-1].end:
+            self.vmas.split(removed[-1], end)
+        for vma in removed:
+            self.vmas.remove(vma)
+        return removed
+
+    def free_tables(self, removed: list[Range], floor: int, ceiling: int) -> None:
+        """Free the tables under removed VMAs.
+
+        Arguments: `removed` in address order; `floor`, `ceiling` the surviving neighbours, bytes.
+        Source: mm/memory.c free_pgtables(): VMAs at most one slot apart are freed as one group.
+        """
+        slot = self.geometry.slot_bytes
+        first = 0
+        while first < len(removed):
+            last = first
+            while last + 1 < len(removed) and removed[last + 1].start <= removed[last].end + slot:
+                last += 1
+            limit = removed[last + 1].start if last + 1 < len(removed) else ceiling
+            self.free_table_range(removed[first].start, removed[last].end, floor, limit)
+            first = last + 1
+
+    def free_table_range(self, start: int, end: int, floor: int, ceiling: int) -> None:
+        """Free tables over [start, end); one that still maps pages is a violation."""
+        for base, table in self.tree.free_range(start, end, floor, ceiling):
+            self.report(
+                Violation(
+                    "pages-kept",
+                    Range(base, base + self.geometry.span_bytes[table.level]),
+                    f"a table freed with {len(table.entries)} entries",
+                    "an empty table",
+                )
+            )
+
+    def map_count_exceeded(self, more: int) -> bool:
+        """True if `more` further VMAs would pass vm.max_map_count."""
+        return len(self.vmas) + more > self.max_map_count
+
+    def contents(self) -> dict[int, int]:
+        """Tag of every page that holds one: page number in the arena -> tag.
+
+        Private pages where they are mapped; pages of a shared object at every mapping of it.
+        """
+        shift, base = self.geometry.page_shift, self.arena.start
+        tags = self.frames.tag
+        found: dict[int, int] = {}
+        for table_base, table, indices in self.tree.lowest(self.arena.start, self.arena.end):
+            first = (table_base - base) >> shift
+            entries = table.entries
+            for index in indices:
+                tag = tags[pfn_of(entries[index])]  # type: ignore[arg-type]
+                if tag:
+                    found[first + index] = tag
+        for vma in self.vmas:
+            if vma.file is not None:
+                first = (vma.start - base) >> shift
+                pages = (vma.end - vma.start) >> shift
+                for index, pfn in vma.file.pages.items():
+                    if 0 <= index - vma.pgoff < pages and tags[pfn]:
+                        found[first + index - vma.pgoff] = tags[pfn]
+        return found
+
+    def mapped(self) -> Iterator[Range]:
+        """The mapped ranges as arena offsets, bytes, in address order."""
+        base = self.arena.start
+        return (Range(vma.start - base, vma.end - base) for vma in self.vmas)
+
+
+def total(entries: Iterable[int]) -> tuple[int, int]:
+    """How many of these leaves are (anonymous, shared) pages."""
+    anon = shared = 0
+    for entry in entries:
+        if entry & ANON:
+            anon += 1
+        elif entry & PRESENT and entry >> PFN_SHIFT:
+            shared += 1
+    return anon, shared

@@ -1,0 +1,103 @@
+"""The stack move of execve(2): the caller that moves page tables inside one VMA, over itself.
+
+The new program's arguments are written to a temporary stack at the top of user space; then the
+stack goes down to where the binary format wants it.  Source and destination may overlap.
+Source: fs/exec.c setup_arg_pages(), shift_arg_pages() in 6.1; mm/mmap.c relocate_vma_down() in
+6.12; mm/vma_exec.c since 6.16.
+"""
+
+from engine.address import Range
+from engine.fault import populate
+from engine.move import Move, move_page_tables
+from engine.space import AddressSpace, Errno
+from engine.violation import Violation
+from engine.vma import VM_ACCOUNT, VM_GROWSDOWN, VM_READ, VM_STACK_INCOMPLETE, VM_WRITE, Vma
+
+STACK_FLAGS = VM_READ | VM_WRITE | VM_GROWSDOWN | VM_ACCOUNT
+
+
+def execve_stack(space: AddressSpace, start: int, end: int, shift: int) -> Errno | None:
+    """Replace the address space by a temporary stack and move it down.
+
+    Arguments: bytes; the stack is [start, end), every page present; it goes down by `shift`.
+    Returns: None; EINVAL if something is not page aligned or the stack is empty, ENOMEM if it does
+    not fit between vm.mmap_min_addr and its new top (nothing has changed then), ENOMEM if a
+    page-table page could not be had (nothing is mapped then: the program is gone).
+    """
+    geometry = space.geometry
+    if (start | end | shift) & (geometry.page_bytes - 1) or start >= end or end > geometry.user_top:
+        return Errno.EINVAL
+    # mmap_min_addr > stack_top || vma->vm_end - vma->vm_start >= stack_top - mmap_min_addr
+    stack_top = end - shift
+    if stack_top < space.arena.start + geometry.min_addr:
+        return Errno.ENOMEM
+    if end - start >= stack_top - geometry.min_addr - space.arena.start:
+        return Errno.ENOMEM
+
+    space.reset()
+    vma = Vma(start, end, STACK_FLAGS | VM_STACK_INCOMPLETE, start >> geometry.page_shift)
+    space.vmas.insert(vma)
+    populate(space, vma, start, end)
+    if shift:
+        error = relocate_vma_down(space, vma, shift)
+        if error:
+            space.reset()
+            return error
+    vma.flags &= ~VM_STACK_INCOMPLETE
+    return None
+
+
+def relocate(space: AddressSpace, start: int, end: int, shift: int) -> Errno | None:
+    """The same move in the present address space: no kernel caller does this with neighbours.
+
+    Arguments: bytes; [start, end) must be exactly one private VMA that has pages.
+    Returns: None; EINVAL for bad operands, EFAULT if the range is not such a VMA or something is
+    mapped in the way, ENOMEM if a page-table page could not be had (everything is unmapped then).
+    """
+    geometry = space.geometry
+    if (start | end | shift) & (geometry.page_bytes - 1) or start >= end:
+        return Errno.EINVAL
+    if start - shift < space.arena.start:
+        return Errno.EINVAL
+    vma = space.vmas.lookup(start)
+    if vma is None or vma.range != Range(start, end) or vma.anon_vma is None:
+        return Errno.EFAULT
+    if not shift:
+        return None
+    error = relocate_vma_down(space, vma, shift)
+    if error is Errno.ENOMEM:
+        space.reset()
+    return error
+
+
+def relocate_vma_down(space: AddressSpace, vma: Vma, shift: int) -> Errno | None:
+    """Move a VMA and its pages down by `shift` bytes.
+
+    Returns: None; EFAULT if another VMA is in the way (nothing has changed), ENOMEM if the move
+    stopped half way: there is no way back, the caller gives the address space up.
+    """
+    vmas, old_start, old_end = space.vmas, vma.start, vma.end
+    length = old_end - old_start
+    new_start, new_end = old_start - shift, old_end - shift
+    if new_start > new_end or new_start < 0:
+        space.report(
+            Violation("stack-fits", vma.range, f"a shift by {shift:#x}", "a start below the end (BUG_ON)")
+        )
+        return Errno.EFAULT
+    if vmas.find(new_start) is not vma:
+        return Errno.EFAULT
+
+    # Cover both places, with the page offset the pages will have at the new one.
+    pgoff = vma.pgoff
+    vmas.resize(vma, new_start, old_end)
+    vma.pgoff = pgoff
+    move = Move(space, vma, vma, old_start, new_start, length, for_stack=True)
+    if move_page_tables(move) != length:
+        return Errno.ENOMEM
+
+    above = vmas.after(old_end)
+    ceiling = above.start if above else 0
+    # When the two places are apart, the hole between them is left alone: it may not be ours.
+    space.free_table_range(max(new_end, old_start), old_end, new_end, ceiling)
+    vmas.resize(vma, new_start, new_end)
+    return None

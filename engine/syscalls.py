@@ -1,0 +1,134 @@
+"""mmap, munmap, mprotect: the calls that set the scene for a move."""
+
+from engine.address import round_up
+from engine.fault import populate_range
+from engine.merge import Proposal, merge_new, modify
+from engine.mremap import find_address, unmap
+from engine.space import AddressSpace, Errno
+from engine.vma import VM_ACCESS, VM_ACCOUNT, VM_LOCKED, VM_NORESERVE, VM_SHARED, VM_WRITE, Vma
+
+MAP_SHARED = 0x01
+MAP_PRIVATE = 0x02
+MAP_TYPE = 0x0F
+MAP_FIXED = 0x10
+MAP_ANONYMOUS = 0x20
+MAP_GROWSDOWN = 0x100
+MAP_LOCKED = 0x2000
+MAP_NORESERVE = 0x4000
+MAP_POPULATE = 0x8000
+MAP_FIXED_NOREPLACE = 0x100000
+
+
+def mmap(space: AddressSpace, addr: int, length: int, prot: int, flags: int) -> int | Errno:
+    """Map anonymous memory.
+
+    Arguments: `addr` in bytes, the place with MAP_FIXED, else a hint (0: none); `length` in bytes.
+    Returns: the address, or the error.  Model: MAP_ANONYMOUS only; any fd is refused before.
+    Source: do_mmap(), mmap_region(), Linux 6.1 to 6.18.
+    """
+    geometry = space.geometry
+    if not length:
+        return Errno.EINVAL
+    page = geometry.page_bytes
+    length = round_up(length, page) & geometry.word_mask
+    if not length:
+        return Errno.ENOMEM
+    if flags & MAP_FIXED_NOREPLACE:
+        flags |= MAP_FIXED
+    if not flags & MAP_FIXED:
+        addr = round_up(addr, page) if addr else 0
+    if len(space.vmas) > space.max_map_count:
+        return Errno.ENOMEM
+    shared = flags & MAP_TYPE == MAP_SHARED
+    if flags & MAP_FIXED:
+        if length > geometry.user_top or addr > geometry.user_top - length:
+            return Errno.ENOMEM
+        if addr & (page - 1):
+            return Errno.EINVAL
+        if addr < geometry.min_addr:
+            return Errno.EPERM
+        place: int | Errno = addr
+    else:
+        place = find_address(space, addr, length, VM_SHARED if shared else 0)
+    if isinstance(place, Errno):
+        return place
+    if flags & MAP_FIXED_NOREPLACE and space.vmas.intersection(place, place + length):
+        return Errno.EEXIST
+    if flags & MAP_TYPE not in (MAP_SHARED, MAP_PRIVATE):
+        return Errno.EINVAL
+
+    vm_flags = prot & VM_ACCESS
+    if flags & MAP_LOCKED:
+        vm_flags |= VM_LOCKED
+    if flags & MAP_NORESERVE:
+        vm_flags |= VM_NORESERVE
+    if shared:
+        vm_flags |= VM_SHARED
+    elif vm_flags & VM_WRITE and not vm_flags & VM_NORESERVE:
+        vm_flags |= VM_ACCOUNT  # accountable_mapping()
+    unmap(space, place, length)
+    vma = _map_region(space, place, place + length, vm_flags, shared)
+    if flags & (MAP_POPULATE | MAP_LOCKED):
+        populate_range(space, vma, place, place + length)
+    return place
+
+
+def _map_region(space: AddressSpace, start: int, end: int, flags: int, shared: bool) -> Vma:
+    """Put a VMA over a free range, merged with its neighbours where possible."""
+    shift = space.geometry.page_shift
+    if shared:
+        file = space.new_object((end - start) >> shift)
+        vma = Vma(start, end, flags, 0, None, file)
+    else:
+        proposal = Proposal(start, end, flags, start >> shift, None, None)
+        merged = merge_new(space.kernel, space.vmas, proposal, mmap=True)
+        if merged is not None:
+            return merged
+        vma = Vma(start, end, flags, start >> shift)
+    space.vmas.insert(vma)
+    return vma
+
+
+def munmap(space: AddressSpace, addr: int, length: int) -> Errno | None:
+    """Unmap whole pages of [addr, addr + length), bytes.  Source: do_vmi_munmap()."""
+    return unmap(space, addr, length)
+
+
+def mprotect(space: AddressSpace, addr: int, length: int, prot: int) -> Errno | None:
+    """Change the protection of [addr, addr + length), bytes.
+
+    Returns: None or the error; ENOMEM at the first hole, with everything before it changed.
+    Source: do_mprotect_pkey(), mprotect_fixup(), Linux 6.1 to 6.18.
+    """
+    geometry = space.geometry
+    if addr & (geometry.page_bytes - 1):
+        return Errno.EINVAL
+    if not length:
+        return None
+    length = round_up(length, geometry.page_bytes) & geometry.word_mask
+    end = (addr + length) & geometry.word_mask
+    if end <= addr:
+        return Errno.ENOMEM
+    if prot & ~VM_ACCESS:
+        return Errno.EINVAL
+    cursor = addr
+    while cursor < end:
+        vma = space.vmas.lookup(cursor)
+        if vma is None:
+            return Errno.ENOMEM
+        stop = min(vma.end, end)
+        flags = (vma.flags & ~VM_ACCESS) | prot
+        if not vma.flags & (VM_SHARED | VM_ACCOUNT | VM_NORESERVE) and prot & VM_WRITE:
+            flags |= VM_ACCOUNT  # becomes writable for the first time: charged now
+        elif (
+            space.kernel.mprotect_uncharges
+            and vma.flags & VM_ACCOUNT
+            and vma.is_anonymous
+            and vma.anon_vma is None
+            and vma.flags & VM_WRITE
+            and not prot & VM_WRITE
+        ):
+            flags &= ~VM_ACCOUNT  # never written and cannot be any more: given back
+        modify(space.kernel, space.vmas, vma, cursor, stop, flags)
+        cursor = stop
+    return None

@@ -1,0 +1,238 @@
+"""The page-table tree: walk, allocate, free, count.  Knows no VMA.
+
+Tables are sparse: the cost of every operation follows the entries that exist, never the length of
+the range it is given.
+"""
+
+from collections.abc import Callable, Iterator
+
+from engine.address import round_down
+from engine.geometry import PMD, PTE, Geometry
+
+
+class OutOfTables(Exception):
+    """A page-table page could not be allocated."""
+
+
+class Table:
+    """One page-table page.  `level` 1 is a PTE table; its entries are leaves only.
+
+    `deposited` counts the PTE tables that huge leaves of this PMD table keep in store for the day
+    they are split (pgtable_trans_huge_deposit).
+    """
+
+    __slots__ = ("deposited", "entries", "level")
+
+    def __init__(self, level: int) -> None:
+        self.level = level
+        self.entries: dict[int, Entry] = {}
+        self.deposited = 0
+
+    def __repr__(self) -> str:
+        return f"<Table level {self.level}, {len(self.entries)} entries>"
+
+
+Entry = int | Table
+
+
+class TableTree:
+    """The tables of one address space.
+
+    `counts[level]` are the tables that exist (mm->pgtables_bytes, by level); the root is not
+    counted.  `refuse`, if set, is asked before each allocation with its number from 0 and makes it
+    fail by returning True.
+    """
+
+    __slots__ = ("allocations", "counts", "geometry", "refuse", "root")
+
+    def __init__(self, geometry: Geometry) -> None:
+        self.geometry = geometry
+        self.root = Table(geometry.levels)
+        self.counts = [0] * (geometry.levels + 1)
+        self.allocations = 0
+        self.refuse: Callable[[int], bool] | None = None
+        if geometry.prealloc_pmd_tables:
+            # i386 PAE, pgd_alloc(): changing a top-level entry later would need a CR3 reload.
+            for index in range(geometry.user_top >> geometry.entry_shift[geometry.levels]):
+                self.root.entries[index] = self.new_table(PMD)
+
+    def new_table(self, level: int) -> Table:
+        """An empty table, counted but not linked.  Errors raised: OutOfTables."""
+        number = self.allocations
+        self.allocations += 1
+        if self.refuse is not None and self.refuse(number):
+            raise OutOfTables
+        self.counts[level] += 1
+        return Table(level)
+
+    def index(self, addr: int, level: int) -> int:
+        """Index of the entry for `addr` in a table of `level`."""
+        geometry = self.geometry
+        return addr >> geometry.entry_shift[level] & geometry.index_mask[level]
+
+    def find(self, addr: int, level: int) -> Table | None:
+        """The table of `level` whose span holds `addr`, or None if an entry above it is none."""
+        shift, mask = self.geometry.entry_shift, self.geometry.index_mask
+        table = self.root
+        for upper in range(self.geometry.levels, level, -1):
+            child = table.entries.get(addr >> shift[upper] & mask[upper])
+            if child.__class__ is not Table:
+                return None
+            table = child
+        return table
+
+    def make(self, addr: int, level: int) -> Table:
+        """The table of `level` whose span holds `addr`, allocating it and those above it.
+
+        Errors raised: OutOfTables; what was allocated until then stays linked, as in the kernel.
+        Precondition: no huge leaf covers `addr`.
+        """
+        shift, mask = self.geometry.entry_shift, self.geometry.index_mask
+        table = self.root
+        for upper in range(self.geometry.levels, level, -1):
+            index = addr >> shift[upper] & mask[upper]
+            child = table.entries.get(index)
+            if child is None:
+                child = table.entries[index] = self.new_table(upper - 1)
+            assert isinstance(child, Table), f"a huge leaf covers {addr:#x}"
+            table = child
+        return table
+
+    def next_entry(self, table: Table, addr: int) -> int:
+        """First address above `addr`'s own entry that an existing entry of `table` covers.
+
+        If there is none: the end of the table's span, bytes.
+        """
+        level = table.level
+        index = self.index(addr, level)
+        later = min((i for i in table.entries if i > index), default=self.geometry.index_mask[level] + 1)
+        base = round_down(addr, self.geometry.span_bytes[level])
+        return base + (later << self.geometry.entry_shift[level])
+
+    def children(self, table: Table, base: int, start: int, end: int) -> list[tuple[int, int, Entry]]:
+        """Entries of `table` (which begins at `base`) that touch [start, end), in address order.
+
+        Returns: (index, first address the entry covers, entry).
+        """
+        shift = self.geometry.entry_shift[table.level]
+        low = max(start - base, 0) >> shift
+        high = min(end - 1 - base >> shift, self.geometry.index_mask[table.level])
+        entries = table.entries
+        if high - low < len(entries):
+            hits = [i for i in range(low, high + 1) if i in entries]
+        else:
+            hits = sorted(i for i in entries if low <= i <= high)
+        return [(i, base + (i << shift), entries[i]) for i in hits]
+
+    def lowest(self, start: int, end: int) -> Iterator[tuple[int, Table, list[int]]]:
+        """Tables that hold leaves for [start, end), in address order.
+
+        Returns: (base address, table, indices of the leaves in the range, ascending).  Tables of
+        upper levels come only if they have huge leaves there.  The caller may remove these leaves
+        while iterating.
+        """
+        if start < end:
+            yield from self._lowest(self.root, 0, start, end)
+
+    def _lowest(self, table: Table, base: int, start: int, end: int) -> Iterator[tuple[int, Table, list[int]]]:
+        if table.level == PTE:
+            entries = table.entries
+            low = max(start - base, 0) >> self.geometry.page_shift
+            high = (min(end - base, self.geometry.span_bytes[PTE]) - 1) >> self.geometry.page_shift
+            if high - low + 1 >= len(entries):
+                hits = sorted(entries) if low == 0 and high == self.geometry.index_mask[PTE] else sorted(
+                    i for i in entries if low <= i <= high
+                )
+            else:
+                hits = [i for i in range(low, high + 1) if i in entries]
+            yield base, table, hits
+            return
+        for index, first, entry in self.children(table, base, start, end):
+            if isinstance(entry, Table):
+                yield from self._lowest(entry, first, start, end)
+            else:
+                yield base, table, [index]
+
+    def tables(self) -> Iterator[tuple[int, Table]]:
+        """Every linked table with its base address, depth first, root first."""
+        yield from self._tables(self.root, 0)
+
+    def _tables(self, table: Table, base: int) -> Iterator[tuple[int, Table]]:
+        yield base, table
+        if table.level > PTE:
+            shift = self.geometry.entry_shift[table.level]
+            for index in sorted(table.entries):
+                entry = table.entries[index]
+                if isinstance(entry, Table):
+                    yield from self._tables(entry, base + (index << shift))
+
+    def leaves(self, start: int = 0, end: int | None = None) -> Iterator[tuple[int, int, int]]:
+        """Leaves in [start, end) in address order: (address, level of the table, entry)."""
+        shift = self.geometry.entry_shift
+        for base, table, indices in self.lowest(start, self.geometry.user_top if end is None else end):
+            for index in indices:
+                entry = table.entries[index]
+                assert entry.__class__ is int
+                yield base + (index << shift[table.level]), table.level, entry  # type: ignore[misc]
+
+    def bytes_used(self) -> int:
+        """Bytes of PTE, PMD and PUD tables, as VmPTE shows them (without the root and P4D)."""
+        geometry = self.geometry
+        pages = sum(n for level, n in enumerate(self.counts) if level and geometry.counted(level))
+        return pages << geometry.page_shift
+
+    def free_range(self, start: int, end: int, floor: int, ceiling: int) -> list[tuple[int, Table]]:
+        """Free the tables under [start, end) that no neighbour needs.
+
+        Arguments: bytes; `floor` the end of the nearest mapping below, `ceiling` the start of the
+        nearest one above (0: none up to the top).
+        Returns: the freed tables that still had leaves, with their addresses; the kernel does not
+        look, so the caller must have emptied them.
+        Source: mm/memory.c free_pgd_range(), Linux 6.1 to 6.18.
+        """
+        slot = self.geometry.slot_bytes
+        start = round_down(start, slot)
+        if start < floor:
+            start += slot
+        if ceiling:
+            ceiling = round_down(ceiling, slot)
+            if not ceiling:
+                return []
+        else:
+            ceiling = self.geometry.span_bytes[-1]
+        if end > ceiling:
+            end -= slot
+        if start >= end:
+            return []
+        in_use: list[tuple[int, Table]] = []
+        self._free_below(self.root, 0, start, end, floor, ceiling, in_use)
+        return in_use
+
+    def _free_below(
+        self,
+        table: Table,
+        base: int,
+        start: int,
+        end: int,
+        floor: int,
+        ceiling: int,
+        in_use: list[tuple[int, Table]],
+    ) -> None:
+        span = self.geometry.span_bytes[table.level - 1]
+        for index, first, child in self.children(table, base, start, end):
+            if not isinstance(child, Table):
+                continue
+            if child.level > PTE:
+                part_end = min(end, first + span)
+                self._free_below(child, first, max(start, first), part_end, floor, ceiling, in_use)
+                if first < floor or part_end > round_down(ceiling, span):
+                    continue
+            self.free(table, index)
+            if child.entries:
+                in_use.append((first, child))
+
+    def free(self, parent: Table, index: int) -> None:
+        """Unlink and free the table at `parent`'s entry `index`."""
+        child = parent.entries.pop(index)
+        assert isinstance(child, Table)
+        self.counts[child.level] -= 1

@@ -1,0 +1,194 @@
+"""What a case is: calls, their operands, and the outcome that is expected of them.
+
+A case is a short program.  `SIGNATURES` is the one description of the calls; the text form, the
+byte form and the minimizer all read it.  Addresses are offsets into the arena, in bytes.
+"""
+
+import enum
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+MAX_CALLS = 256
+MAX_CASE_BYTES = 64 * 1024
+MAX_POPULATED_PAGES = 16384  # one call never populates more: 64 MiB of 4 KiB pages
+
+
+class Kind(enum.Enum):
+    """What an operand means; decides how it is written, decoded and minimized."""
+
+    ADDR = "address"
+    LEN = "length"
+    PROT = "protection"
+    MAP = "map flags"
+    REMAP = "remap flags"
+    ADVICE = "advice"
+    FD = "file descriptor"
+    OFFSET = "file offset"
+
+
+class Param(NamedTuple):
+    """One operand of a call; `default` is what a shorter text form leaves out (None: required)."""
+
+    name: str
+    kind: Kind
+    default: int | None = None
+
+
+_RANGE = (Param("addr", Kind.ADDR), Param("len", Kind.LEN))
+_STACK = (Param("start", Kind.ADDR), Param("end", Kind.ADDR), Param("shift", Kind.LEN))
+
+SIGNATURES: dict[str, tuple[Param, ...]] = {
+    "mmap": (
+        *_RANGE,
+        Param("prot", Kind.PROT),
+        Param("flags", Kind.MAP),
+        Param("fd", Kind.FD, -1),
+        Param("offset", Kind.OFFSET, 0),
+    ),
+    "munmap": _RANGE,
+    "mprotect": (*_RANGE, Param("prot", Kind.PROT)),
+    "mremap": (
+        Param("old_address", Kind.ADDR),
+        Param("old_size", Kind.LEN),
+        Param("new_size", Kind.LEN),
+        Param("flags", Kind.REMAP),
+        Param("new_address", Kind.ADDR, 0),
+    ),
+    "madvise": (*_RANGE, Param("advice", Kind.ADVICE)),
+    "mlock": _RANGE,
+    "munlock": _RANGE,
+    "touch": _RANGE,
+    "peek": _RANGE,
+    "execve_stack": _STACK,
+    "relocate": _STACK,
+}
+
+# Values of uapi/asm-generic/mman-common.h, mman.h and linux/mman.h, as x86 and arm64 have them.
+PROT_FLAGS = {"PROT_READ": 1, "PROT_WRITE": 2, "PROT_EXEC": 4}
+MAP_FLAGS = {
+    "MAP_SHARED": 0x01,
+    "MAP_PRIVATE": 0x02,
+    "MAP_FIXED": 0x10,
+    "MAP_ANONYMOUS": 0x20,
+    "MAP_GROWSDOWN": 0x100,
+    "MAP_LOCKED": 0x2000,
+    "MAP_NORESERVE": 0x4000,
+    "MAP_POPULATE": 0x8000,
+    "MAP_FIXED_NOREPLACE": 0x100000,
+}
+REMAP_FLAGS = {"MREMAP_MAYMOVE": 1, "MREMAP_FIXED": 2, "MREMAP_DONTUNMAP": 4}
+ADVICE = {
+    "MADV_NORMAL": 0,
+    "MADV_RANDOM": 1,
+    "MADV_SEQUENTIAL": 2,
+    "MADV_WILLNEED": 3,
+    "MADV_DONTNEED": 4,
+    "MADV_FREE": 8,
+    "MADV_REMOVE": 9,
+    "MADV_DONTFORK": 10,
+    "MADV_DOFORK": 11,
+    "MADV_MERGEABLE": 12,
+    "MADV_UNMERGEABLE": 13,
+    "MADV_HUGEPAGE": 14,
+    "MADV_NOHUGEPAGE": 15,
+    "MADV_DONTDUMP": 16,
+    "MADV_DODUMP": 17,
+    "MADV_COLD": 20,
+    "MADV_PAGEOUT": 21,
+    "MADV_POPULATE_READ": 22,
+    "MADV_POPULATE_WRITE": 23,
+    "MADV_COLLAPSE": 25,
+    "MADV_GUARD_INSTALL": 102,
+    "MADV_GUARD_REMOVE": 103,
+}
+SYMBOLS: dict[Kind, dict[str, int]] = {
+    Kind.PROT: PROT_FLAGS,
+    Kind.MAP: MAP_FLAGS,
+    Kind.REMAP: REMAP_FLAGS,
+    Kind.ADVICE: ADVICE,
+}
+
+
+class Faults(NamedTuple):
+    """Result of a `touch` or `peek` that could not access every page.
+
+    Runs of (first page number in the arena, count of pages), in address order.
+    """
+
+    segv: tuple[tuple[int, int], ...] = ()
+    bus: tuple[tuple[int, int], ...] = ()
+
+
+# An arena offset or 0; "-EINVAL" and the like; "SKIP", "OUT"; or the pages that faulted.
+Result = int | str | Faults
+
+
+class Call(NamedTuple):
+    """One call; `args` has exactly one integer for each parameter of its signature."""
+
+    name: str
+    args: tuple[int, ...]
+    result: Result | None = None  # what "= value" asserts
+
+    def with_arg(self, index: int, value: int) -> "Call":
+        """The same call with one operand replaced and no asserted result."""
+        args = (*self.args[:index], value, *self.args[index + 1 :])
+        return Call(self.name, args)
+
+
+def call(name: str, *args: int) -> Call:
+    """A call with its optional operands filled in.  Errors raised: TypeError on a wrong count."""
+    params = SIGNATURES[name]
+    missing = params[len(args) :]
+    if len(args) > len(params) or any(param.default is None for param in missing):
+        raise TypeError(f"{name} takes {len(params)} operands, got {len(args)}")
+    return Call(name, args + tuple(param.default or 0 for param in missing))
+
+
+class Expectation(NamedTuple):
+    """`@expect [KERNEL] ok|RULE`; `kernel` None stands for the case's own kernel."""
+
+    kernel: str | None
+    outcome: str  # "ok" or the slug of a rule
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A program of calls, and what running it should show.
+
+    `kernel` and `geometry` name what it runs on (None: the caller's choice); `expects` are its
+    expectations; `found` are notes of the run that found it; `hypothetical` marks a state no
+    caller in the kernel can reach; `comments` are the comment lines at its head.
+    """
+
+    calls: tuple[Call, ...] = ()
+    kernel: str | None = None
+    geometry: str | None = None
+    expects: tuple[Expectation, ...] = ()
+    found: tuple[str, ...] = ()
+    hypothetical: bool = False
+    comments: tuple[str, ...] = ()
+
+    def with_calls(self, calls: Iterable[Call]) -> "Case":
+        """The same case with other calls."""
+        return replace(self, calls=tuple(calls))
+
+    def program(self) -> "Case":
+        """The calls alone: no header, no asserted results."""
+        return Case(tuple(Call(c.name, c.args) for c in self.calls))
+
+
+class CaseError(ValueError):
+    """Text that is not a case: where it is wrong, and why.
+
+    `line` and `column` count from 1; 0 where the whole file is meant.
+    """
+
+    def __init__(
+        self, why: str, line: int = 0, column: int = 0, source: str = "", file: str = ""
+    ) -> None:
+        self.why, self.line, self.column, self.source, self.file = why, line, column, source, file
+        where = ":".join(str(part) for part in (file, line, column) if part)
+        shown = f"\n  {source}\n  {' ' * (column - 1)}^" if source and column else ""
+        super().__init__(f"{where}: {why}{shown}" if where else f"{why}{shown}")

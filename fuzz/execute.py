@@ -1,0 +1,297 @@
+"""Run a case on a model kernel: calls in, results, page-table bytes and violations out."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from engine.address import Range, round_up
+from engine.fault import Faulted, access_range, peek, touch
+from engine.kernel import Kernel
+from engine.move import Move
+from engine.mremap import FIXED, mremap
+from engine.observer import PMD_OCCUPIED, PUD_OCCUPIED, Observer
+from engine.rules_call import Before, Request, check_execve_stack, check_mremap
+from engine.rules_move import MoveRules
+from engine.rules_state import check_state
+from engine.space import AddressSpace, Errno
+from engine.stack import execve_stack, relocate
+from engine.syscalls import MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_LOCKED, MAP_POPULATE, mmap, mprotect, munmap
+from engine.violation import Violation
+from fuzz.case import MAX_POPULATED_PAGES, Call, Case, CaseError, Faults, Result
+from fuzz.oracle import Mismatch, Oracle
+
+# Calls after which the page tables may be wrong in a new way: every rule is checked there.
+_MOVING = frozenset(("mremap", "execve_stack", "relocate"))
+
+
+class Found(NamedTuple):
+    """A violation, and the index of the call during or after which it was noticed."""
+
+    call: int
+    violation: Violation
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What running a case showed.
+
+    `results` of the calls that ran; `page_tables` bytes of page tables after each, as VmPTE;
+    `violations` in order; `space` the state at the end.
+    """
+
+    case: Case
+    kernel: Kernel
+    space: AddressSpace
+    results: list[Result] = field(default_factory=list)
+    page_tables: list[int] = field(default_factory=list)
+    violations: list[Found] = field(default_factory=list)
+
+
+class _Watch:
+    """The observers of one run as one: the rules, a count of occupied entries, and the caller's."""
+
+    __slots__ = ("_caller", "_rules", "occupied")
+
+    def __init__(self, caller: Observer | None, check: bool) -> None:
+        self._caller = caller
+        self._rules = MoveRules() if check else None
+        self.occupied = 0
+
+    def __call__(self, point: str, move: Move, extent: int) -> None:
+        if point is PMD_OCCUPIED or point is PUD_OCCUPIED:
+            self.occupied += 1
+        if self._rules is not None:
+            self._rules(point, move, extent)
+        if self._caller is not None:
+            self._caller(point, move, extent)
+
+
+def execute(
+    case: Case,
+    kernel: Kernel,
+    *,
+    observer: Observer | None = None,
+    stop: bool = True,
+    on_step: Callable[[int, AddressSpace], None] | None = None,
+    check: bool = True,
+    oracle: bool = True,
+) -> Outcome:
+    """Run a case from an empty address space.
+
+    Arguments: `stop` ends the program at the first violation; `on_step` is called with -1 before
+    the first call and with its index after each; `check` switches the rules on, `oracle` the
+    comparison of contents, too (only with `check`).
+    Errors raised: CaseError for a call the model does not know.
+    """
+    watch = _Watch(observer, check) if check or observer else None
+    space = AddressSpace(kernel, watch)
+    outcome = Outcome(case, kernel, space)
+    reference = Oracle(space.geometry.page_bytes, space.geometry.word_bits) if check and oracle else None
+    if on_step is not None:
+        on_step(-1, space)
+    for index, call in enumerate(case.calls):
+        last = index == len(case.calls) - 1
+        handler = _HANDLERS.get(call.name)
+        if handler is None:
+            raise CaseError(f"{call.name} is not modelled; known calls: {', '.join(_HANDLERS)}")
+        if _leaves_arena(space, call):
+            result: Result = "SKIP"
+        elif check and call.name in _MOVING:
+            result = _run_checked(space, call, watch)
+        else:
+            result = handler(space, *call.args)
+        outcome.results.append(result)
+        outcome.page_tables.append(space.tree.bytes_used())
+        if check and (last or call.name in _MOVING):
+            space.violations += check_state(space)
+        if reference is not None:
+            looked_at = space.contents() if last or call.name in _MOVING else None
+            mapped = lambda: list(space.mapped())  # noqa: E731
+            for mismatch in reference.apply(call, result, looked_at, mapped):
+                space.report(_disagreement(space, mismatch))
+        if space.violations:
+            outcome.violations += [Found(index, violation) for violation in space.violations]
+            space.violations = []
+        if on_step is not None:
+            on_step(index, space)
+        if stop and outcome.violations:
+            break
+    return outcome
+
+
+def _run_checked(space: AddressSpace, call: Call, watch: _Watch | None) -> Result:
+    """Run a moving call, and the rules that compare the state before it with the one after."""
+    base, mask = space.arena.start, space.geometry.word_mask
+    if call.name == "mremap":
+        before = Before(space)
+        addr, old_len, new_len, flags, new_addr = call.args
+        request = Request((base + addr) & mask, old_len, new_len, flags, (base + new_addr) & mask)
+        returned = mremap(space, *request)
+        space.violations += check_mremap(space, before, request, returned)
+        return _address_result(space, returned)
+    if call.name == "execve_stack":
+        assert watch is not None
+        start, end, shift = (base + call.args[0]) & mask, (base + call.args[1]) & mask, call.args[2]
+        first_tag, watch.occupied = space.next_tag, 0
+        error = execve_stack(space, start, end, shift)
+        if error is None:
+            space.violations += check_execve_stack(space, start, end, shift, first_tag, watch.occupied)
+        return _error_result(error)
+    return _HANDLERS[call.name](space, *call.args)
+
+
+def _disagreement(space: AddressSpace, mismatch: Mismatch) -> Violation:
+    page, base = space.geometry.page_bytes, space.arena.start
+    start = base + mismatch.start_page * page
+    return Violation(
+        "oracle-contents",
+        Range(start, start + mismatch.count * page),
+        f"{mismatch.kind} {mismatch.found}",
+        str(mismatch.expected),
+    )
+
+
+# --- results ---------------------------------------------------------------------------------------
+
+
+def _address_result(space: AddressSpace, returned: int | Errno) -> Result:
+    if isinstance(returned, Errno):
+        return str(returned)
+    arena = space.arena
+    return returned - arena.start if arena.start <= returned < arena.end else "OUT"
+
+
+def _error_result(error: Errno | None) -> Result:
+    return 0 if error is None else str(error)
+
+
+def _fault_result(space: AddressSpace, faulted: Faulted) -> Result:
+    if not faulted:
+        return 0
+    shift, base = space.geometry.page_shift, space.arena.start
+
+    def pages(runs: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+        return tuple(((addr - base) >> shift, count) for addr, count in runs)
+
+    return Faults(pages(faulted.segv), pages(faulted.bus))
+
+
+# --- calls -----------------------------------------------------------------------------------------
+
+
+def _real(space: AddressSpace, offset: int) -> int:
+    """The address of an arena offset, in the machine's arithmetic."""
+    return (space.arena.start + offset) & space.geometry.word_mask
+
+
+def _mmap(space: AddressSpace, addr: int, length: int, prot: int, flags: int, fd: int, offset: int) -> Result:
+    del fd, offset  # anonymous memory only; the kernel ignores both
+    return _address_result(space, mmap(space, _real(space, addr), length, prot, flags))
+
+
+def _munmap(space: AddressSpace, addr: int, length: int) -> Result:
+    return _error_result(munmap(space, _real(space, addr), length))
+
+
+def _mprotect(space: AddressSpace, addr: int, length: int, prot: int) -> Result:
+    return _error_result(mprotect(space, _real(space, addr), length, prot))
+
+
+def _mremap(space: AddressSpace, addr: int, old_len: int, new_len: int, flags: int, new_addr: int) -> Result:
+    returned = mremap(space, _real(space, addr), old_len, new_len, flags, _real(space, new_addr))
+    return _address_result(space, returned)
+
+
+def _touch(space: AddressSpace, addr: int, length: int) -> Result:
+    return _fault_result(space, touch(space, *access_range(space, _real(space, addr), length)))
+
+
+def _peek(space: AddressSpace, addr: int, length: int) -> Result:
+    return _fault_result(space, peek(space, *access_range(space, _real(space, addr), length)))
+
+
+def _execve_stack(space: AddressSpace, start: int, end: int, shift: int) -> Result:
+    return _error_result(execve_stack(space, _real(space, start), _real(space, end), shift))
+
+
+def _relocate(space: AddressSpace, start: int, end: int, shift: int) -> Result:
+    return _error_result(relocate(space, _real(space, start), _real(space, end), shift))
+
+
+_HANDLERS: dict[str, Callable[..., Result]] = {
+    "mmap": _mmap,
+    "munmap": _munmap,
+    "mprotect": _mprotect,
+    "mremap": _mremap,
+    "touch": _touch,
+    "peek": _peek,
+    "execve_stack": _execve_stack,
+    "relocate": _relocate,
+}
+MODELLED_CALLS = frozenset(_HANDLERS)
+
+
+# --- the arena -------------------------------------------------------------------------------------
+
+
+def _leaves_arena(space: AddressSpace, call: Call) -> bool:
+    """Would the kernel touch something outside the arena, or more pages than one call may fill?
+
+    A call that the kernel refuses before it touches anything may name any address.
+    """
+    populated = 0
+    for start, length in _concerned(space, call):
+        if length and not (space.arena.start <= start and start + length <= space.arena.end):
+            return True
+        if call.name in ("touch", "peek", "execve_stack"):
+            populated += length
+        elif call.name == "mmap" and call.args[3] & (MAP_POPULATE | MAP_LOCKED):
+            populated += length
+    return populated > MAX_POPULATED_PAGES * space.geometry.page_bytes
+
+
+def _concerned(space: AddressSpace, call: Call) -> Iterator[tuple[int, int]]:
+    """The (start, length) in bytes that a call may change, if it gets as far as that."""
+    geometry, args = space.geometry, call.args
+    page, mask, top = geometry.page_bytes, geometry.word_mask, geometry.user_top
+    start = _real(space, args[0])
+    unaligned = bool(start & (page - 1))
+    if call.name in ("execve_stack", "relocate"):
+        end = _real(space, args[1])
+        if start < end and not (unaligned or end & (page - 1)):
+            yield start, end - start
+        return
+    length = round_up(args[1], page) & mask
+    if call.name == "mmap":
+        if args[3] & (MAP_FIXED | MAP_FIXED_NOREPLACE):
+            refused = unaligned or length > top or start > top - length
+            yield from () if refused else [(start, length)]
+        elif args[3] & (MAP_POPULATE | MAP_LOCKED) and length <= space.arena.length:
+            yield space.arena.start, length
+    elif call.name == "munmap":
+        if not unaligned and start <= top and args[1] <= top - start:
+            yield start, length
+    elif call.name == "mremap":
+        yield from _concerned_by_mremap(space, call)
+    elif call.name in ("touch", "peek"):
+        place = access_range(space, start, args[1])
+        yield place.start, place.length
+    elif not unaligned and start + length == start + length & mask:
+        yield start, length
+
+
+def _concerned_by_mremap(space: AddressSpace, call: Call) -> Iterator[tuple[int, int]]:
+    geometry = space.geometry
+    page, mask, top = geometry.page_bytes, geometry.word_mask, geometry.user_top
+    addr, flags, new_addr = _real(space, call.args[0]), call.args[3], _real(space, call.args[4])
+    old_len, new_len = (round_up(length, page) & mask for length in call.args[1:3])
+    if addr & (page - 1) or not new_len:
+        return
+    yield addr, page
+    if flags & FIXED and not new_addr & (page - 1) and new_len <= top and new_addr <= top - new_len:
+        yield new_addr, new_len
+        if old_len == new_len:
+            yield addr, old_len
+    tail = (addr + new_len) & mask
+    if old_len > new_len and tail <= top and old_len - new_len <= top - tail:
+        yield tail, old_len - new_len
