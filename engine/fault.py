@@ -69,7 +69,7 @@ def _access(space: AddressSpace, start: int, end: int, first_tag: int) -> Faulte
     shift = space.geometry.page_shift
     needed = VM_WRITE if first_tag else VM_ACCESS  # any access right implies reading here
     cursor = start
-    for vma in [*space.vmas.intersecting(start, end), None]:
+    for vma in [*(space.vmas.intersecting(start, end) if start < end else ()), None]:
         hole_end = end if vma is None else max(vma.start, start)
         if cursor < hole_end:
             _note(faulted.segv, cursor, (hole_end - cursor) >> shift, shift)
@@ -157,7 +157,7 @@ def _write_slot(
     first, count = geometry.index_mask[PTE] & (start >> shift), (end - start) >> shift
     entries = table.entries
     linear = space.page_index(vma, start)
-    if not entries or (count == 1 and first not in entries):
+    if not entries or entries.keys().isdisjoint(range(first, first + count)):
         pfn = frames.allocate(range(tag, tag + count), linear, count, vma.anon_vma)
         low, step = leaf(pfn, _ANON), 1 << PFN_SHIFT
         entries.update(zip(range(first, first + count), range(low, low + count * step, step), strict=True))
@@ -247,6 +247,8 @@ def _fault_around(space: AddressSpace, vma: Vma, table: Table, addr: int) -> Non
 
 
 def access_range(space: AddressSpace, addr: int, length: int) -> Range:
-    """The whole pages that an access of [addr, addr + length) concerns."""
+    """The whole pages that an access of [addr, addr + length) concerns; none if `length` is 0."""
     page = space.geometry.page_bytes
+    if not length:
+        return Range(round_down(addr, page), round_down(addr, page))
     return Range(round_down(addr, page), round_down(addr + length + page - 1, page))

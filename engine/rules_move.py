@@ -16,7 +16,16 @@ Leaves = dict[int, int]
 
 def leaves_of(space: AddressSpace) -> Leaves:
     """Every leaf by address, without the soft-dirty bit, which a move may set."""
-    return {addr: entry & ~SOFT_DIRTY for addr, _, entry in space.tree.leaves()}
+    shifts = space.geometry.entry_shift
+    leaves: Leaves = {}
+    for base, table in space.tree.leaf_tables():
+        shift = shifts[table.level]
+        leaves.update(
+            (base + (index << shift), entry & ~SOFT_DIRTY)  # type: ignore[operator]
+            for index, entry in table.entries.items()
+            if entry.__class__ is int
+        )
+    return leaves
 
 
 class MoveRules:

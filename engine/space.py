@@ -1,10 +1,10 @@
 """An address space: the VMAs, the page tables under them, and the counters that describe both."""
 
 import enum
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from engine.address import Range
-from engine.entry import ANON, PFN_SHIFT, PRESENT, pfn_of
+from engine.entry import ANON, PFN_SHIFT, PRESENT
 from engine.frames import Frames
 from engine.geometry import PTE
 from engine.kernel import Kernel
@@ -168,11 +168,10 @@ class AddressSpace:
         shift, base = self.geometry.page_shift, self.arena.start
         tags = self.frames.tag
         found: dict[int, int] = {}
-        for table_base, table, indices in self.tree.lowest(self.arena.start, self.arena.end):
+        for table_base, table in self.tree.leaf_tables():
             first = (table_base - base) >> shift
-            entries = table.entries
-            for index in indices:
-                tag = tags[pfn_of(entries[index])]  # type: ignore[arg-type]
+            for index, entry in table.entries.items():
+                tag = tags[entry >> PFN_SHIFT]  # type: ignore[operator]
                 if tag:
                     found[first + index] = tag
         for vma in self.vmas:
@@ -189,13 +188,3 @@ class AddressSpace:
         base = self.arena.start
         return (Range(vma.start - base, vma.end - base) for vma in self.vmas)
 
-
-def total(entries: Iterable[int]) -> tuple[int, int]:
-    """How many of these leaves are (anonymous, shared) pages."""
-    anon = shared = 0
-    for entry in entries:
-        if entry & ANON:
-            anon += 1
-        elif entry & PRESENT and entry >> PFN_SHIFT:
-            shared += 1
-    return anon, shared

@@ -20,31 +20,28 @@ def execve_stack(space: AddressSpace, start: int, end: int, shift: int) -> Errno
     """Replace the address space by a temporary stack and move it down.
 
     Arguments: bytes; the stack is [start, end), every page present; it goes down by `shift`.
-    Returns: None; EINVAL if something is not page aligned or the stack is empty, ENOMEM if it does
-    not fit between vm.mmap_min_addr and its new top (nothing has changed then), ENOMEM if a
-    page-table page could not be had (nothing is mapped then: the program is gone).
+    Returns: None; EINVAL if something is not page aligned or the stack is empty (nothing has
+    changed then); ENOMEM if the stack does not fit between vm.mmap_min_addr and its new top, or a
+    page-table page could not be had: too late to go back, so nothing is mapped any more.
     """
     geometry = space.geometry
     if (start | end | shift) & (geometry.page_bytes - 1) or start >= end or end > geometry.user_top:
         return Errno.EINVAL
-    # mmap_min_addr > stack_top || vma->vm_end - vma->vm_start >= stack_top - mmap_min_addr
-    stack_top = end - shift
-    if stack_top < space.arena.start + geometry.min_addr:
-        return Errno.ENOMEM
-    if end - start >= stack_top - geometry.min_addr - space.arena.start:
-        return Errno.ENOMEM
-
     space.reset()
     vma = Vma(start, end, STACK_FLAGS | VM_STACK_INCOMPLETE, start >> geometry.page_shift)
     space.vmas.insert(vma)
     populate(space, vma, start, end)
-    if shift:
-        error = relocate_vma_down(space, vma, shift)
-        if error:
-            space.reset()
-            return error
+
+    lowest = space.arena.start + geometry.min_addr
+    stack_top = end - shift
+    if stack_top < lowest or end - start >= stack_top - lowest:
+        error: Errno | None = Errno.ENOMEM  # CVE-2010-3858: without this check, a BUG
+    else:
+        error = relocate_vma_down(space, vma, shift) if shift else None
+    if error:
+        space.reset()
     vma.flags &= ~VM_STACK_INCOMPLETE
-    return None
+    return error
 
 
 def relocate(space: AddressSpace, start: int, end: int, shift: int) -> Errno | None:

@@ -175,6 +175,27 @@ class TableTree:
                 assert entry.__class__ is int
                 yield base + (index << shift[table.level]), table.level, entry  # type: ignore[misc]
 
+    def leaf_tables(self) -> list[tuple[int, Table]]:
+        """Every table that holds leaves, with its base address, in no particular order.
+
+        The fast way to look at all leaves: no sorting, no generator frames.
+        """
+        shifts = self.geometry.entry_shift
+        found: list[tuple[int, Table]] = []
+        pending = [(0, self.root)]
+        while pending:
+            base, table = pending.pop()
+            if table.level == PTE:
+                if table.entries:
+                    found.append((base, table))
+                continue
+            shift = shifts[table.level]
+            below = [(base + (i << shift), e) for i, e in table.entries.items() if e.__class__ is Table]
+            if len(below) < len(table.entries):
+                found.append((base, table))
+            pending += below  # type: ignore[arg-type]
+        return found
+
     def bytes_used(self) -> int:
         """Bytes of PTE, PMD and PUD tables, as VmPTE shows them (without the root and P4D)."""
         geometry = self.geometry

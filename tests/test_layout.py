@@ -28,7 +28,8 @@ ENGINE_LAYERS = (
     {"move", "fault"},
     {"mremap", "stack"},
     {"syscalls"},
-    {"rules", "draw"},
+    {"rules", "rules_state", "rules_move", "draw"},
+    {"rules_call"},
 )
 ENGINE_RANKS = {name: rank for rank, layer in enumerate(ENGINE_LAYERS) for name in layer}
 

@@ -1,0 +1,69 @@
+"""Writing files so that a crash, Ctrl-C or a full disk never leaves half of one."""
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+
+class WriteError(Exception):
+    """A file could not be written; what was there before is untouched."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: cannot write: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+def write_atomic(path: Path, data: str | bytes) -> None:
+    """Replace the contents of `path`, as a whole or not at all; text is written as UTF-8.
+
+    The data goes to a temporary file in the same directory, reaches the disk, and takes the name
+    by rename.  A symbolic link stays one: the file it points to is replaced.
+
+    Errors raised: WriteError; `path` then still holds what it held, and nothing is left over.
+    """
+    content = data.encode() if isinstance(data, str) else data
+    target = Path(os.path.realpath(path))
+    # Unique over processes and calls; short, so that it fits wherever the final name does.
+    temporary = target.parent / f".{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    try:
+        # Not tempfile: it makes files that only their owner may read.
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    except OSError as error:
+        raise WriteError(path, _reason(error)) from error
+    try:
+        try:
+            _write_all(descriptor, content)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, target)
+    except BaseException as error:  # Ctrl-C as well: the temporary file goes in any case
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        if isinstance(error, OSError):
+            raise WriteError(path, _reason(error)) from error
+        raise
+    _sync_directory(target.parent)
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    """write(2) until all of it is written: one call may write less than it was given."""
+    left = memoryview(content)
+    while left:
+        left = left[os.write(descriptor, left) :]
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make the rename last over a power cut, on file systems that can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)

@@ -1,0 +1,150 @@
+"""The fuzz target: the process in which Atheris runs.  The only importer of atheris.
+
+Started by `fuzz.run` as `python -m fuzz.harness '{…}' [libFuzzer arguments]`; the first argument
+is a `Setting` as JSON.  It reports through the file descriptor it is given, one JSON object a line:
+
+- `start`: `fixed_addresses` is true if address-space randomisation is off;
+- `stats`, about twice a second: `execs`, `cpu_seconds` since the start, `cells`, and `hits`:
+  [rule, call, kernel, count] of each;
+- `finding`, once for each rule, call and kernel: `rule`, `call`, `kernel`, `input` (hex), `execs`;
+- `crash`, before an exception that is a defect of this project ends the process: `input` (hex),
+  `kernel`, `error`, `traceback`.
+
+A violation is never raised: it is reported, and the run goes on.  libFuzzer ends the process
+without running Python's clean-up, so every event is written at once.
+"""
+
+import json
+import os
+import shlex
+import sys
+import time
+import traceback
+from collections import Counter
+from pathlib import Path
+from typing import NoReturn
+
+import atheris
+
+from fuzz.child import Setting, fixed_addresses
+
+STATS_SECONDS = 0.5
+_OUR_DEFECT = 77  # what libFuzzer, too, exits with after an exception
+
+
+class Target:
+    """Decodes an input, runs it on every kernel, reports what breaks."""
+
+    def __init__(self, setting: Setting) -> None:
+        if "engine" in sys.modules:
+            sys.exit("fuzz.harness: engine was imported before it could be instrumented")
+        # The model only: coverage of the codec would reward parsing, coverage of rules nothing.
+        with atheris.instrument_imports(include=["engine"], exclude=uninstrumented()):
+            from engine.kernel import kernel_named
+            from fuzz import execute, feedback, wire
+        self._setting = setting
+        self._execute = execute.execute
+        kernels = [kernel_named(name, setting.geometry) for name in setting.kernels]
+        calls = None if setting.calls is None else frozenset(setting.calls)
+        self._decode = wire.codec(kernels[0].geometry, calls, setting.max_calls).decode
+        self._cells = feedback.Cells(atheris) if setting.cells else None
+        self._kernels = [
+            (kernel, feedback.StateObserver(self._cells, kernel) if self._cells else None)
+            for kernel in kernels
+        ]
+        self._hits: Counter[tuple[str, str, str]] = Counter()
+        self._execs = 0
+        self._started = time.process_time()
+        self._next_stats = time.monotonic() + STATS_SECONDS
+
+    def one_input(self, data: bytes) -> None:
+        """Run one input.  Errors raised: whatever is a defect of this project; never Violation."""
+        if not self._execs and self._cells is not None:
+            self._cells.check_live()
+        self._execs += 1
+        kernel_name = ""
+        try:
+            case = self._decode(data)
+            for kernel, observer in self._kernels:
+                kernel_name = kernel.name
+                outcome = self._execute(
+                    case, kernel, observer=observer, on_step=observer.step if observer else None
+                )
+                if observer is not None:
+                    observer.finish(outcome)
+                if outcome.violations:
+                    call, violation = outcome.violations[0]
+                    self._found(data, violation.rule, case.calls[call].name, kernel.name)
+        except Exception as error:
+            self._send(
+                "crash",
+                input=data.hex(),
+                kernel=kernel_name,
+                error=f"{type(error).__name__}: {error}",
+                traceback=traceback.format_exc(),
+            )
+            raise
+        if self._cells is not None:
+            self._cells.flush()
+        if time.monotonic() >= self._next_stats or self._execs == self._setting.runs:
+            self.send_stats()
+
+    def send_stats(self) -> None:
+        """Report the counts so far."""
+        self._next_stats = time.monotonic() + STATS_SECONDS
+        self._send(
+            "stats",
+            execs=self._execs,
+            cpu_seconds=time.process_time() - self._started,
+            cells=self._cells.seen if self._cells else 0,
+            hits=[[*key, count] for key, count in self._hits.items()],
+        )
+
+    def _found(self, data: bytes, rule: str, call: str, kernel: str) -> None:
+        key = (rule, call, kernel)
+        self._hits[key] += 1
+        if self._hits[key] == 1:
+            self._send(
+                "finding", rule=rule, call=call, kernel=kernel, input=data.hex(), execs=self._execs
+            )
+
+    def _send(self, event: str, **fields: object) -> None:
+        send(self._setting.events, event, **fields)
+
+
+def send(descriptor: int, event: str, **fields: object) -> None:
+    """Write one event.  Ends the process if nobody listens any more."""
+    line = json.dumps({"event": event, "pid": os.getpid(), **fields}) + "\n"
+    data = line.encode()
+    try:
+        while data:
+            data = data[os.write(descriptor, data) :]
+    except BrokenPipeError:
+        os._exit(_OUR_DEFECT)
+
+
+def uninstrumented() -> list[str]:
+    """The modules of the engine that are no part of the model: rules and drawing."""
+    place = Path(__file__).resolve().parent.parent / "engine"
+    rules = sorted(f"engine.{path.stem}" for path in place.glob("rules*.py"))
+    assert rules, f"no rules in {place}"
+    return [*rules, "engine.draw", "engine.violation"]
+
+
+def main() -> NoReturn:
+    """Fuzz until libFuzzer ends the process."""
+    if not __debug__:
+        sys.exit("fuzz.harness: -O strips the assertions; run without it")
+    text, *flags = sys.argv[1:]
+    setting = Setting(**json.loads(text))
+    target = Target(setting)
+    send(setting.events, "start", fixed_addresses=fixed_addresses())
+    # libFuzzer starts copies of itself (-fork, -merge) by passing argv[0] to a shell.
+    command = f"{shlex.quote(sys.executable)} -m fuzz.harness {shlex.quote(text)}"
+    atheris.Setup([command, *flags], target.one_input)
+    atheris.Fuzz()
+    raise AssertionError("atheris.Fuzz() returned")
+
+
+if __name__ == "__main__":
+    main()

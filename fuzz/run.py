@@ -1,0 +1,676 @@
+"""`pmdfuzz run`: the parent of the fuzzing process.
+
+The parent starts `fuzz.harness` as a child, in which Atheris runs, and does all the rest: it
+encodes the seeds, shows where the run stands, and turns each new finding into a minimal case.  It
+never imports atheris and nothing in it is instrumented, so it minimizes at full speed while the
+child keeps fuzzing.
+
+Below the working directory:
+
+====================  ============================================================================
+corpus/GEOMETRY/      libFuzzer's corpus; bytes mean something only together with a geometry
+seeds/GEOMETRY/       the text cases given as seeds, as bytes; rewritten by every run
+findings/             one minimal case for each finding, RULE--CALL.case
+ledger.sqlite         how often and when each finding was seen
+crashes/              inputs on which this project itself failed, as bytes and as cases
+libfuzzer.log         what the child printed in the last run
+====================  ============================================================================
+
+A finding is a rule and the call that broke it; on how many kernels does not matter.  One whose case
+the working directory already holds when the run starts is known: it is counted, but neither
+minimized again nor replaced, even if the new case is shorter.
+
+Exit status: 0 nothing new found; 1 new findings; 2 bad input or environment; 3 this project itself
+failed (the fuzzing process died); 130 stopped by Ctrl-C and 143 by SIGTERM, after everything was
+saved and shown.
+"""
+
+import contextlib
+import hashlib
+import importlib.util
+import os
+import random
+import signal
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from engine.draw import draw, draw_change
+from engine.geometry import Geometry, UnknownName
+from engine.kernel import Kernel, kernel_named
+from engine.rules import RULES
+from engine.space import AddressSpace
+from fuzz import text, wire
+from fuzz.case import Case, CaseError, Expectation
+from fuzz.child import Child, Setting
+from fuzz.execute import MODELLED_CALLS, execute
+from fuzz.files import WriteError, write_atomic
+from fuzz.findings import FINDINGS, Bucket, Ledger, LedgerError
+from fuzz.minimize import minimize
+from fuzz.replay import DEFAULT_KERNEL, expecting, first_violation
+from fuzz.status import Progress, StatusLine, count, duration, wants_colour
+
+NOTHING_FOUND, NEW_FINDINGS, BAD_INPUT, OUR_DEFECT = 0, 1, 2, 3
+STOPPED = 128  # plus the number of the signal
+
+_HERE = Path(__file__).resolve().parent
+# An installed package brings its cases along; a checkout has them beside the packages.
+CORPUS = _HERE / "_corpus" if (_HERE / "_corpus").is_dir() else _HERE.parent / "corpus"
+SEEDS = (CORPUS / "seeds", CORPUS / "regressions")
+MINIMIZE_BUDGET = 5_000  # executions
+INPUT_SECONDS = 30  # a single input that takes longer is a defect of ours
+MEMORY_MB = 2048
+_POLL_SECONDS = 0.1
+_CORPUS_SECONDS = 2.0  # between two counts of the corpus files
+_SPEED_SECONDS = 5.0  # the speed shown is that of the last seconds
+_LOG_TAIL_LINES = 20
+
+_CHILD_STATUS = {
+    70: "an input took too long",
+    71: "it ran out of memory",
+    77: "an exception that is no finding",
+}
+
+
+class RunError(Exception):
+    """The run cannot start; the message says why and what to do."""
+
+
+class _Interrupted(Exception):
+    """Ctrl-C or SIGTERM while the parent was minimizing."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What to run and for how long.
+
+    `seconds` and `runs` (executions) end the run, whichever comes first; None: neither does.
+    `seed` None: chosen at random, and shown.  `calls` are the only calls of the programs (None:
+    all that are modelled).  `seeds` are directories of text cases, or files (None: the project's
+    own).  `max_calls` is the length of the longest program.  `cells` false turns the state feedback
+    off.  `minimize_budget` is how many candidates are run to minimize a finding.  `libfuzzer` are
+    flags passed on as they are.
+    """
+
+    workdir: Path
+    kernels: tuple[str, ...] = (DEFAULT_KERNEL,)
+    geometry: str | None = None
+    seconds: int | None = None
+    runs: int | None = None
+    seed: int | None = None
+    calls: frozenset[str] | None = None
+    seeds: tuple[Path, ...] | None = None
+    max_calls: int = wire.MAX_CALLS
+    cells: bool = True
+    minimize_budget: int = MINIMIZE_BUDGET
+    libfuzzer: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Seen:
+    """A finding in this run.
+
+    `hits` are the executions that met it, by kernel; `case` the simplest so far; `known` is true if
+    an earlier run had found it.
+    """
+
+    bucket: Bucket
+    case: Case
+    known: bool
+    hits: Counter[str] = field(default_factory=Counter)
+
+
+def run(options: RunOptions) -> int:
+    """Fuzz until the limits of `options`, Ctrl-C or SIGTERM.
+
+    Returns: the exit status; see the module.
+    """
+    try:
+        session = _Session(options)
+    except (RunError, UnknownName, WriteError, LedgerError) as error:
+        print(f"pmdfuzz run: {error}", file=sys.stderr)
+        return BAD_INPUT
+    with session.ledger:
+        return session.run()
+
+
+def describe(case: Case, kernel: Kernel, *, colour: bool = False) -> str:
+    """The violation of a case in words, and the address space before and after the call."""
+    drawings: list[str] = []
+
+    def on_step(_: int, space: AddressSpace) -> None:
+        drawings.append(draw(space))
+
+    outcome = execute(case, kernel, on_step=on_step)
+    number, violation = outcome.violations[0]
+    before = drawings[number]
+    after = draw(outcome.space, where=violation.where)
+    rule = next(rule for rule in RULES if rule.slug == violation.rule)
+    asked = text.format_call(case.calls[number]._replace(result=None))
+    return "\n".join(
+        (
+            f"{rule.id} {rule.slug}: {rule.statement}",
+            str(violation),
+            "",
+            text.dump(case).rstrip(),
+            "",
+            f"Before call {number + 1}, {asked}:",
+            _indented(before),
+            "When the rule did not hold:",
+            _indented(draw_change(before, after, colour=colour)),
+        )
+    )
+
+
+class _Session:
+    """One run: its child, its findings, its status line."""
+
+    def __init__(self, options: RunOptions) -> None:
+        """Check everything that can be checked before the start.
+
+        Errors raised: RunError, UnknownName, WriteError.
+        """
+        _check_environment()
+        if not options.kernels:
+            raise RunError("no kernel to run on")
+        unknown = (options.calls or frozenset()) - MODELLED_CALLS
+        if unknown:
+            known = ", ".join(sorted(MODELLED_CALLS))
+            raise RunError(f"unknown calls: {', '.join(sorted(unknown))}; known: {known}")
+        self.calls = options.calls or MODELLED_CALLS
+        self.options = options
+        self.kernels = {name: kernel_named(name, options.geometry) for name in options.kernels}
+        self.geometry: Geometry = next(iter(self.kernels.values())).geometry
+        if any(kernel.geometry != self.geometry for kernel in self.kernels.values()):
+            raise RunError("the kernels have different geometries; name one with --geometry")
+        self.seed = options.seed if options.seed is not None else random.randrange(1, 1 << 31)
+        self.workdir = options.workdir.absolute()
+        self.corpus = self.workdir / "corpus" / self.geometry.name
+        self.seeds = self.workdir / "seeds" / self.geometry.name
+        self.crashes = self.workdir / "crashes"
+        self.log = self.workdir / "libfuzzer.log"
+        _make_writable((self.corpus, self.seeds, self.crashes, self.workdir / FINDINGS))
+        self.skipped = self._write_seeds()
+        self.ledger = Ledger.open(self.workdir)
+        self.run_id = f"{time.strftime('%Y-%m-%dT%H:%M:%S')} seed {self.seed}"
+
+        self.line = StatusLine(sys.stderr)
+        self.progress = Progress()
+        self.findings: dict[Bucket, Seen] = {}
+        self.recorded: Counter[tuple[int, Bucket, str]] = Counter()  # hits the ledger knows of
+        self.queue: deque[tuple[Seen, Kernel]] = deque()
+        self.stats: dict[int, dict[str, Any]] = {}  # the last one of each fuzzing process
+        self.failure: dict[str, Any] | None = None
+        self.defects: set[str] = set()  # of this project, met while minimizing
+        self.signal = 0  # that asked the run to stop
+        self.started = time.monotonic()
+        self.last_new: float | None = None
+        self.speeds: deque[tuple[float, int]] = deque()
+        self.next_corpus_count = 0.0
+        self.next_pump = 0.0
+        self.said: set[str] = set()
+        self.child: Child | None = None
+
+    # The course of a run.
+
+    def run(self) -> int:
+        """The whole run.  Returns: the exit status."""
+        with self._signals():
+            for reason in self.skipped:
+                self._say(f"skipped: {reason}")
+            artifacts = set(self.crashes.iterdir())
+            self._say(self._headline())
+            status = self._fuzz()
+            self._flush_queue()
+            self._report_failure(status, set(self.crashes.iterdir()) - artifacts)
+            self.line.clear()
+            self._say(self._table())
+        if self.signal:
+            return STOPPED + self.signal
+        if self.failure or self.defects:
+            return OUR_DEFECT
+        fresh = any(not seen.known for seen in self.findings.values())
+        return NEW_FINDINGS if fresh else NOTHING_FOUND
+
+    def _fuzz(self) -> int:
+        """Follow the child until it has ended and every finding is dealt with.
+
+        Returns: its exit status.
+        """
+        self.child = self._start_child()
+        try:
+            while self.child.talking or (self.queue and not self.signal):
+                self._pump(self.child, _POLL_SECONDS)
+                if self.queue and not self.signal:
+                    with contextlib.suppress(_Interrupted):
+                        self._investigate(*self.queue[0], self.child)
+                        self.queue.popleft()
+        except BaseException:
+            self.child.kill()
+            raise
+        finally:
+            status = self.child.close()
+        return status
+
+    def _pump(self, child: Child, timeout: float = 0.0) -> None:
+        """Read what the child has to say and redraw the status line."""
+        if self.signal:
+            child.stop()
+        for event in child.events(timeout):
+            self._handle(event)
+        self._update_progress()
+        self.line.update(self.progress)
+
+    def _pump_now_and_then(self, child: Child) -> None:
+        """Pump, unless that was done a moment ago: cheap enough to be called all the time."""
+        now = time.monotonic()
+        if now >= self.next_pump:
+            self.next_pump = now + _POLL_SECONDS
+            self._pump(child)
+
+    def _handle(self, event: dict[str, Any]) -> None:
+        match event["event"]:
+            case "stats":
+                self.stats[event["pid"]] = event
+                for rule, call, kernel, hits in event["hits"]:
+                    self._record(event, Bucket(rule, call), kernel, hits)
+            case "finding":
+                self._found(event)
+            case "crash":
+                self.failure = event
+            case "start":
+                if not event["fixed_addresses"] and sys.version_info < (3, 13):
+                    self._say("addresses are random here: the same seed may give another run")
+
+    # Findings.
+
+    def _found(self, event: dict[str, Any]) -> None:
+        """A kernel violated a rule for the first time in the child."""
+        bucket, kernel = Bucket(event["rule"], event["call"]), self.kernels[event["kernel"]]
+        if bucket not in self.findings:
+            case = replace(
+                self._decode(bytes.fromhex(event["input"])),
+                kernel=kernel.name,
+                geometry=self.options.geometry,
+                expects=(Expectation(kernel.name, bucket.rule),),
+                found=(f"run seed={self.seed} executions={event['execs']}",),
+            )
+            case = _marked(case)
+            known = self.ledger.cases.path(bucket).exists()
+            seen = self.findings[bucket] = Seen(bucket, case, known)
+            if not known:
+                self.last_new = time.monotonic()
+                self._save(seen)  # as it is, so that nothing can lose it
+                self.queue.append((seen, kernel))
+        self._record(event, bucket, kernel.name, 1)
+
+    def _record(self, event: dict[str, Any], bucket: Bucket, kernel: str, hits: int) -> None:
+        """Count the hits that are new since the last time; `hits` are all of one process."""
+        key = (event["pid"], bucket, kernel)
+        more = hits - self.recorded[key]
+        if more <= 0:
+            return
+        self.recorded[key] = hits
+        self.findings[bucket].hits[kernel] += more
+        try:
+            self.ledger.record(
+                bucket, kernel, run_id=self.run_id, executions=event["execs"], count=more
+            )
+        except LedgerError as error:
+            self._once(f"{error}\nThe run goes on; the cases of findings are kept all the same.")
+
+    def _save(self, seen: Seen) -> None:
+        """Keep the case of a new finding; show it if it cannot be kept."""
+        try:
+            write_atomic(self._path(seen), text.dump(seen.case))
+        except WriteError as error:
+            self._say(f"{error}\nNot kept, so here it is:\n{_indented(text.dump(seen.case))}")
+
+    def _investigate(self, seen: Seen, kernel: Kernel, child: Child) -> None:
+        """Minimize a new finding, save it and show it.
+
+        Errors raised: _Interrupted; the unminimized case is on disk then.
+        """
+
+        def same(case: Case) -> bool:
+            self._pump_now_and_then(child)
+            if self.signal:
+                raise _Interrupted
+            try:
+                return first_violation(case, kernel) == seen.bucket
+            except Exception as error:
+                # A candidate on which the project itself fails is no simpler form of the finding.
+                self._defect(case, kernel, error)
+                return False
+
+        if not same(seen.case):
+            self.defects.add(seen.bucket.name)
+            self._say(
+                f"{seen.bucket.name} did not happen again when replayed, which is a defect of "
+                f"pmdfuzz; its program is in {_shown(self._path(seen))}"
+            )
+            return
+        self.progress.doing = f"minimizing {seen.bucket.name}"
+        try:
+            budget = self.options.minimize_budget
+            case = minimize(seen.case, same, self.geometry, budget=budget)
+        finally:
+            self.progress.doing = ""
+        try:
+            case = expecting(case, dict.fromkeys([kernel.name, *self.kernels]))
+        except Exception as error:
+            self._defect(case, kernel, error)
+        seen.case = _marked(case)
+        self._save(seen)
+        lines = (
+            "",
+            f"NEW FINDING {seen.bucket.name} on {kernel.name}",
+            describe(seen.case, kernel, colour=wants_colour(sys.stdout)),
+            f"Reproduce with: pmdfuzz replay {_shown(self._path(seen))}",
+            f"Promote with:   {self._promote(seen)}",
+            "",
+        )
+        self._say("\n".join(lines))
+
+    def _defect(self, case: Case, kernel: Kernel, error: Exception) -> None:
+        """Keep a case on which this project itself fails, once for each kind of failure."""
+        why = f"{type(error).__name__}: {error}"
+        if why in self.defects:
+            return
+        self.defects.add(why)
+        name = f"defect-{hashlib.sha1(why.encode()).hexdigest()[:12]}.case"
+        kept = self._keep_crash(self.crashes / name, case, kernel.name, why)
+        self._say(f"A defect of pmdfuzz, met while minimizing: {why}\n{kept}")
+
+    def _flush_queue(self) -> None:
+        """Tell of the findings that the end of the run left unminimized."""
+        for seen, _ in self.queue:
+            where = _shown(self._path(seen))
+            self._say(f"not minimized: {where}\n  pmdfuzz minimize {where} -o {where}")
+
+    # The child.
+
+    def _start_child(self) -> Child:
+        setting = Setting(
+            kernels=list(self.kernels),
+            geometry=self.options.geometry,
+            calls=sorted(self.calls),
+            max_calls=self.options.max_calls,
+            runs=self.options.runs or 0,
+            cells=self.options.cells,
+        )
+        return Child(setting, self._libfuzzer_arguments(), self.log)
+
+    def _libfuzzer_arguments(self) -> list[str]:
+        options = self.options
+        flags = [
+            f"-seed={self.seed}",
+            # Longer inputs decode to the same; but libFuzzer would cut a longer seed.
+            f"-max_len={max(wire.WIDTH * options.max_calls, self.longest_seed)}",
+            f"-timeout={INPUT_SECONDS}",
+            f"-rss_limit_mb={MEMORY_MB}",
+            f"-artifact_prefix={self.crashes}/",
+            "-reload=0",  # no other process writes the corpus; rereading depends on the clock
+            "-print_final_stats=1",
+        ]
+        if options.runs is not None:
+            flags.append(f"-runs={options.runs}")
+        if options.seconds is not None:
+            flags.append(f"-max_total_time={options.seconds}")
+        # libFuzzer heeds the last one of equal flags, so those of the user win.
+        return [*flags, *options.libfuzzer, str(self.corpus), str(self.seeds)]
+
+    def _report_failure(self, status: int, artifacts: set[Path]) -> None:
+        """If the child died unexpectedly, explain why and keep what it died of."""
+        if self.failure is None and (self.signal or status == 0):
+            return
+        if self.failure is None:
+            why = _CHILD_STATUS.get(status, f"exit status {status}")
+            if status < 0:
+                why = f"killed by {signal.Signals(-status).name}"
+            self.failure = {"error": why, "kernel": ""}
+            details = f"The end of {_shown(self.log)}:\n{_indented(_tail(self.log))}"
+        else:
+            why = self.failure["error"]
+            details = _indented(self.failure["traceback"].rstrip())
+            data = bytes.fromhex(self.failure["input"])
+            kept = self.crashes / f"crash-{hashlib.sha1(data).hexdigest()}"
+            write_atomic(kept, data)
+            artifacts.add(kept)
+        lines = [f"The fuzzing process failed, which is a defect of pmdfuzz: {why}", details]
+        kernel = self.failure["kernel"] or next(iter(self.kernels))
+        for path in sorted(artifacts):
+            if path.suffix != ".case" and not path.name.startswith("slow-unit"):
+                case = self._decode(path.read_bytes())
+                target = path.with_name(f"{path.name}.case")
+                lines.append(self._keep_crash(target, case, kernel, why))
+        self._say("\n".join(lines))
+
+    def _keep_crash(self, path: Path, case: Case, kernel: str, why: str) -> str:
+        """Write a case on which this project fails.  Returns: how to replay it."""
+        comments = tuple(line.rstrip() for line in why.splitlines())
+        case = _marked(replace(case.program(), comments=comments))
+        case = replace(case, kernel=kernel, geometry=self.options.geometry)
+        write_atomic(path, text.dump(case))
+        return f"Replay with: pmdfuzz replay {_shown(path)}"
+
+    def _decode(self, data: bytes) -> Case:
+        return wire.decode(data, self.geometry, self.calls, self.options.max_calls)
+
+    # Seeds.
+
+    def _write_seeds(self) -> list[str]:
+        """Encode the seeds.  Returns: a line for each file that could not be used.
+
+        Cases for other geometries, or with calls that this run does not use, are left out.
+        """
+        places = self.options.seeds
+        if places is None:
+            places = tuple(place for place in SEEDS if place.is_dir())
+        skipped = []
+        wanted: dict[str, bytes] = {}
+        for path in (path for place in places for path in _files(place)):
+            try:
+                case = text.load(path)
+                if case.geometry in (None, self.geometry.name) and self.calls >= _names(case):
+                    if len(case.calls) > self.options.max_calls:
+                        raise ValueError(f"more than {self.options.max_calls} calls")
+                    wanted[f"{path.parent.name}-{path.stem}"] = wire.encode(case, self.geometry)
+            except CaseError as error:
+                skipped.append(str(error))
+            except ValueError as error:
+                skipped.append(f"{path}: {error}")
+        for stale in self.seeds.iterdir():
+            if stale.name not in wanted:
+                stale.unlink()
+        for name, data in wanted.items():
+            (self.seeds / name).write_bytes(data)
+        self.longest_seed = max(map(len, wanted.values()), default=0)
+        return skipped
+
+    # What is shown.
+
+    def _say(self, message: str) -> None:
+        self.line.write(message, sys.stdout)
+
+    def _once(self, message: str) -> None:
+        """Say something that would else be said over and over."""
+        if message not in self.said:
+            self.said.add(message)
+            self._say(message)
+
+    def _headline(self) -> str:
+        limits = [duration(self.options.seconds)] if self.options.seconds is not None else []
+        if self.options.runs is not None:
+            limits.append(f"{self.options.runs} executions")
+        until = " or ".join(limits) or "Ctrl-C"
+        return (
+            f"fuzzing {', '.join(self.kernels)} on {self.geometry.name}, seed {self.seed}, "
+            f"until {until}; everything is kept in {_shown(self.workdir)}"
+        )
+
+    def _update_progress(self) -> None:
+        now, progress = time.monotonic(), self.progress
+        progress.seconds = now - self.started
+        progress.execs = sum(stats["execs"] for stats in self.stats.values())
+        progress.cells = max((stats["cells"] for stats in self.stats.values()), default=0)
+        progress.findings = len(self.findings)
+        progress.known = sum(seen.known for seen in self.findings.values())
+        progress.last_new = None if self.last_new is None else now - self.last_new
+        if not self.speeds or progress.execs != self.speeds[-1][1]:
+            self.speeds.append((now, progress.execs))
+        while len(self.speeds) > 2 and self.speeds[0][0] < now - _SPEED_SECONDS:
+            self.speeds.popleft()
+        passed = self.speeds[-1][0] - self.speeds[0][0]
+        if passed:
+            progress.execs_per_second = (self.speeds[-1][1] - self.speeds[0][1]) / passed
+        if now >= self.next_corpus_count:
+            self.next_corpus_count = now + _CORPUS_SECONDS
+            progress.corpus = sum(1 for _ in os.scandir(self.corpus))
+
+    def _table(self) -> str:
+        """The findings of the run, and what to do next."""
+        self.next_corpus_count = 0.0
+        self._update_progress()
+        execs = max(self.progress.execs, _executed(self.log))
+        lines = [
+            "",
+            f"{execs} executions in {duration(self.progress.seconds)}, "
+            f"{self.progress.corpus} inputs in the corpus, {count(self.progress.cells)} cells",
+        ]
+        if not self.findings:
+            return "\n".join([*lines, "no findings"])
+        rows = [("finding", "", "hits", "calls", "kernels", "case")]
+        ordered = sorted(self.findings.values(), key=lambda seen: (seen.known, seen.bucket))
+        for seen in ordered:
+            case = seen.case
+            if seen.known:
+                with contextlib.suppress(CaseError):
+                    case = text.load(self._path(seen))
+            rows.append(
+                (
+                    seen.bucket.name,
+                    "known" if seen.known else "new",
+                    str(seen.hits.total()),
+                    str(len(case.calls)),
+                    " ".join(name for name in self.kernels if seen.hits[name]),
+                    _shown(self._path(seen)),
+                )
+            )
+        lines += _columns(rows)
+        fresh = [seen for seen in ordered if not seen.known]
+        if fresh:
+            lines += [
+                "",
+                "Next:",
+                f"  pmdfuzz show {_shown(self._path(fresh[0]))}",
+                f"  {self._promote(fresh[0])}",
+            ]
+        return "\n".join(lines)
+
+    def _path(self, seen: Seen) -> Path:
+        return self.ledger.cases.path(seen.bucket)
+
+    def _promote(self, seen: Seen) -> str:
+        return f"pmdfuzz findings promote {seen.bucket.name} --workdir {_shown(self.workdir)}"
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """While the run lasts, Ctrl-C and SIGTERM ask it to end; a second one kills the child."""
+
+        def ask(number: int, _: FrameType | None) -> None:
+            if self.signal and self.child is not None:
+                self.child.kill()
+            self.signal = self.signal or number
+
+        old = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+
+def _names(case: Case) -> set[str]:
+    """The calls that the case makes."""
+    return {call.name for call in case.calls}
+
+
+def _marked(case: Case) -> Case:
+    """The case, marked as hypothetical if it is."""
+    return replace(case, hypothetical="relocate" in _names(case))
+
+
+def _check_environment() -> None:
+    """Errors raised: RunError if fuzzing is impossible here."""
+    if not __debug__:
+        raise RunError("python -O strips the assertions; run without it")
+    if importlib.util.find_spec("atheris") is None:
+        raise RunError(
+            "fuzzing needs atheris, which is not installed here; install it with\n"
+            "  pip install 'pmdfuzz[fuzz]'\n"
+            "(replay, minimize, show and compare work without it)"
+        )
+
+
+def _make_writable(directories: Sequence[Path]) -> None:
+    """Create the directories.  Errors raised: RunError if one cannot be made or written."""
+    for directory in directories:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            probe = directory / f".{os.getpid()}.probe"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise RunError(f"{directory}: cannot write here: {error.strerror}") from None
+
+
+def _files(place: Path) -> list[Path]:
+    """The files of a directory, or the file itself.  Errors raised: RunError if unreadable."""
+    try:
+        return (
+            sorted(path for path in place.iterdir() if path.is_file())
+            if place.is_dir()
+            else [place]
+        )
+    except OSError as error:
+        raise RunError(f"{place}: cannot read: {error.strerror}") from None
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _executed(log: Path) -> int:
+    """Executions as libFuzzer counted them, or 0 if it could not say."""
+    prefix = "stat::number_of_executed_units:"
+    found = [line for line in _tail(log).splitlines() if line.startswith(prefix)]
+    return int(found[-1].split()[-1]) if found else 0
+
+
+def _tail(log: Path) -> str:
+    """The last lines of a file."""
+    with contextlib.suppress(OSError):
+        return "\n".join(log.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:])
+    return ""
+
+
+def _shown(path: Path) -> str:
+    """A path as short as it can be written from here."""
+    with contextlib.suppress(ValueError):
+        return str(path.relative_to(Path.cwd()))
+    return str(path)
+
+
+def _indented(lines: str) -> str:
+    return "\n".join(f"  {line}".rstrip() for line in lines.splitlines())

@@ -1,0 +1,144 @@
+"""The status line of a run: redrawn in place on a terminal, a plain line now and then elsewhere."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TextIO
+
+LIVE_SECONDS = 0.2  # between two redraws on a terminal
+PLAIN_SECONDS = 10.0  # between two lines elsewhere
+
+_ERASE_LINE = "\r\x1b[K"
+_BOLD_RED, _DIM, _RESET = "\x1b[1;31m", "\x1b[2m", "\x1b[0m"
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where a run stands.
+
+    `seconds` since the start; `execs` inputs executed; `corpus` files in the corpus; `cells`
+    distinct states seen; `findings` distinct ones, `known` of which earlier runs had found;
+    `last_new` seconds since the last new finding (None: none yet); `doing` what the parent is busy
+    with.
+    """
+
+    seconds: float = 0.0
+    execs: int = 0
+    execs_per_second: float = 0.0
+    corpus: int = 0
+    cells: int = 0
+    findings: int = 0
+    known: int = 0
+    last_new: float | None = None
+    doing: str = ""
+
+
+def wants_colour(stream: TextIO) -> bool:
+    """True if `stream` is a terminal and NO_COLOR is not set (no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and not _dumb()
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people write them: 42s, 3m07s, 2h05m, 3d04h."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02}h"
+
+
+def count(number: float) -> str:
+    """A count in at most five characters or so: 950, 12.3k, 4.56M."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size * 10:
+            return f"{number / size:.1f}{unit}"
+        if number >= size and unit != "k":
+            return f"{number / size:.2f}{unit}"
+    return f"{number:.0f}"
+
+
+def summary(progress: Progress) -> list[tuple[str, str]]:
+    """The fields of the line as (text, style); styles: "", "alarm", "dim"."""
+    found = f"{progress.findings} finding{'' if progress.findings == 1 else 's'}"
+    if progress.known:
+        found += f" ({progress.known} known)"
+    fields = [
+        (duration(progress.seconds), "dim"),
+        (f"{count(progress.execs)} execs", ""),
+        (f"{count(progress.execs_per_second)}/s", ""),
+        (f"{count(progress.corpus)} corpus", ""),
+        (f"{count(progress.cells)} cells", ""),
+        (found, "alarm" if progress.findings > progress.known else ""),
+    ]
+    if progress.last_new is not None:
+        fields.append((f"last new {duration(progress.last_new)} ago", "dim"))
+    if progress.doing:
+        fields.append((progress.doing, ""))
+    return fields
+
+
+class StatusLine:
+    """Shows `Progress` on a stream.
+
+    On a terminal the line is redrawn in place, at most every LIVE_SECONDS; elsewhere a line is
+    written every PLAIN_SECONDS.  Other output must go through `write`, which keeps out of its way.
+    """
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream
+        self._clock = clock
+        self.live = stream.isatty() and not _dumb()
+        self._colour = wants_colour(stream)
+        self._interval = LIVE_SECONDS if self.live else PLAIN_SECONDS
+        self._next = clock() + (0.0 if self.live else PLAIN_SECONDS)
+        self._shown = False
+
+    def update(self, progress: Progress) -> None:
+        """Show `progress` if it is time to."""
+        now = self._clock()
+        if now < self._next:
+            return
+        self._next = now + self._interval
+        if self.live:
+            width = max(shutil.get_terminal_size().columns - 1, 20)
+            self._stream.write(_ERASE_LINE + self._line(progress, width))
+            self._shown = True
+        else:
+            self._stream.write(self._line(progress, None) + "\n")
+        self._stream.flush()
+
+    def write(self, text: str, stream: TextIO) -> None:
+        """Write whole lines to `stream`, above the status line if that is on the screen."""
+        self.clear()
+        stream.write(text if text.endswith("\n") else text + "\n")
+        stream.flush()
+        self._next = min(self._next, self._clock()) if self.live else self._next
+
+    def clear(self) -> None:
+        """Take the line off the screen until the next update."""
+        if self._shown:
+            self._stream.write(_ERASE_LINE)
+            self._stream.flush()
+            self._shown = False
+
+    def _line(self, progress: Progress, width: int | None) -> str:
+        """The fields that fit into `width` columns; the leftmost ones are the last to go."""
+        styles = {"alarm": _BOLD_RED, "dim": _DIM} if self._colour else {}
+        line, used = "", 0
+        for text, style in summary(progress):
+            needed = len(text) + (2 if line else 0)
+            if width is not None and used + needed > width:
+                break
+            escape = styles.get(style, "")
+            line += ("  " if line else "") + (f"{escape}{text}{_RESET}" if escape else text)
+            used += needed
+        return line
+
+
+def _dumb() -> bool:
+    return os.environ.get("TERM") == "dumb"

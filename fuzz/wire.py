@@ -1,0 +1,723 @@
+"""The byte form of a case, for libFuzzer: any bytes are a program, and any program is bytes.
+
+A program is a row of records of `WIDTH` bytes.  One record is one call:
+
+    0        1       2      3 4 5    6 7 8    9 10 11   12 13 14   15
+    opcode   flags   prot   field 0  field 1  field 2   field 3    mark
+
+A field is an operand in three bytes: a mode ("start of an earlier mapping", "PMD boundary", "up
+to the end of the slot"), an index (which mapping, which boundary) and a delta (mostly none, else
+a few pages).  What a byte means is looked up in tables of 256 entries in which a likely meaning
+has many entries, so that a mutated byte still means something, mostly something worth trying.
+
+What no field can express is a literal: a record that is not a call but gives one operand of the
+next call its exact value.  So `decode(encode(case)) == case.program()` for every case.  Decoding
+and encoding walk the same plan of steps; the encoder searches for bytes that the decoder reads
+as the wanted value.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import NamedTuple, TypeVar
+
+from engine.address import WORD_MASK, round_down, round_up
+from engine.geometry import Geometry
+from fuzz.case import ADVICE, MAP_FLAGS, PROT_FLAGS, REMAP_FLAGS, SIGNATURES, Call, Case, Kind
+
+WIDTH = 16  # bytes of a record
+MAX_CALLS = 24  # default limit of a decoded program
+POPULATED_PAGES = 2048  # what a call that fills pages is kept to, literals apart
+
+_FLAGS, _PROT, _FIELDS, _MARK = 1, 2, (3, 6, 9, 12), 15  # places in a record
+_LITERAL_AT = 2  # of the value in a literal; byte 1 says which operand
+_EXACT = 0x45  # the mark of a record whose opcode is meant even if nothing is mapped yet
+_RECENT = 7  # mask of the part of an index that counts mappings, the latest first
+_OPERANDS = max(len(params) for params in SIGNATURES.values())
+
+# What can follow from nothing; other calls need a mapping to do anything of interest.
+_CREATORS = ("mmap", "execve_stack")
+
+_OPCODES = {  # weights; "" is a literal
+    "mmap": 60,
+    "touch": 56,
+    "mremap": 62,
+    "munmap": 14,
+    "mprotect": 12,
+    "madvise": 12,
+    "execve_stack": 10,
+    "peek": 8,
+    "relocate": 8,
+    "mlock": 5,
+    "munlock": 5,
+    "": 4,
+}
+
+# Modes of an address.  Those below _SPAN refer to an earlier mapping ("it").  The delta is not
+# added where "exactly" is said: whole mappings and whole spans must not be rare.
+(
+    _ORIGIN,  # exactly the start of it
+    _START,  # the start of it
+    _END,  # the end of it: adjacent above
+    _SLOT,  # a slot boundary inside it
+    _INSIDE,  # a page inside it
+    _BELOW,  # as far below it as the range is long: adjacent below
+    _USED,  # the start of a range an earlier call was given
+    _SHIFT,  # whole slots or PUD spans away from the first address of the call, or from it
+    _SPAN,  # exactly a PUD boundary
+    _PUD,  # a PUD boundary
+    _PMD,  # a PMD boundary
+    _ALIKE,  # at a PMD boundary plus the offset in its slot of the first address, or of it
+    _ALIKE_PUD,  # the same with PUD spans
+    _TOP,  # the range ends at the end of the arena, or a page below it
+) = range(14)
+
+# Modes of a length.
+(
+    _PAGES,  # some pages
+    _FEW,  # a handful of pages
+    _SLOTS,  # whole slots
+    _SPANS,  # exactly whole PUD spans
+    _PUDS,  # whole PUD spans
+    _SLOT_END,  # up to the end of a slot
+    _PUD_END,  # up to the end of the PUD span
+    _REST,  # exactly up to the end of the mapping that the address refers to
+    _REST_ABOUT,  # the same, plus a delta
+    _WHOLE,  # as long as that mapping
+    _NEXT,  # up to the next mapping above
+    _SIZE,  # exactly as long as the range before it in the same call
+    _SIZE_ABOUT,  # the same, plus a delta
+    _ODD,  # zero, huge, wrapping
+) = range(14)
+
+# How many of them, by index.
+_SLOT_COUNTS = (1, 1, 1, 2, 2, 3, 4, 8)
+_PUD_COUNTS = (1, 1, 1, 2)
+_PAGE_COUNTS = (1, 1, 1, 2, 2, 3, 4, 5, 7, 8, 15, 16, 31, 32, 64, 100)
+_FEW_COUNTS = (1, 1, 1, 2, 2, 3, 4, 8)
+
+# Weights of the modes by the role of the operand.
+_FRESH = {
+    _SPAN: 22,
+    _PMD: 22,
+    _PUD: 12,
+    _END: 12,
+    _ALIKE: 10,
+    _START: 6,
+    _SHIFT: 6,
+    _SLOT: 5,
+    _USED: 5,
+}
+_EXISTING = {
+    _ORIGIN: 26,
+    _START: 22,
+    _SLOT: 15,
+    _INSIDE: 14,
+    _END: 7,
+    _USED: 6,
+    _PMD: 5,
+    _PUD: 3,
+    _SPAN: 2,
+}
+_TARGET = {
+    _ALIKE: 18,
+    _SPAN: 18,
+    _SHIFT: 14,
+    _PMD: 10,
+    _PUD: 8,
+    _END: 8,
+    _BELOW: 8,
+    _ALIKE_PUD: 6,
+    _USED: 5,
+    _START: 4,
+    _TOP: 1,
+}
+_STACK_END = {_TOP: 42, _PMD: 38, _PUD: 20}
+
+_FRESH_LEN = {
+    _SLOTS: 24,
+    _PAGES: 22,
+    _SPANS: 16,
+    _SLOT_END: 13,
+    _PUDS: 8,
+    _WHOLE: 8,
+    _NEXT: 5,
+    _PUD_END: 3,
+    _ODD: 1,
+}
+_SOURCE_LEN = {
+    _REST: 32,
+    _REST_ABOUT: 14,
+    _PAGES: 16,
+    _SLOT_END: 12,
+    _SLOTS: 9,
+    _WHOLE: 7,
+    _SPANS: 4,
+    _PUDS: 3,
+    _PUD_END: 2,
+    _ODD: 1,
+}
+_NEW_LEN = {
+    _SIZE: 56,
+    _SIZE_ABOUT: 16,
+    _SLOTS: 8,
+    _PAGES: 6,
+    _NEXT: 5,
+    _SLOT_END: 4,
+    _PUDS: 4,
+    _ODD: 1,
+}
+_POPULATED_LEN = {_FEW: 66, _SLOT_END: 10, _REST: 9, _SLOTS: 8, _REST_ABOUT: 4, _WHOLE: 2, _ODD: 1}
+_STACK_LEN = {_SLOTS: 62, _PAGES: 24, _FEW: 14}
+_SHIFT_LEN = {_SLOTS: 54, _PAGES: 18, _SIZE_ABOUT: 10, _FEW: 6, _PUDS: 4, _ODD: 4, _SPANS: 2}
+
+_RW = PROT_FLAGS["PROT_READ"] | PROT_FLAGS["PROT_WRITE"]
+_PROTECTIONS = {_RW: 70, 1: 14, 0: 7, 7: 4, 2: 1, 5: 2, 4: 1, 8: 1}
+_ANONYMOUS = MAP_FLAGS["MAP_ANONYMOUS"]
+_PRIVATE, _SHARED = MAP_FLAGS["MAP_PRIVATE"] | _ANONYMOUS, MAP_FLAGS["MAP_SHARED"] | _ANONYMOUS
+_FIXED, _NOREPLACE = MAP_FLAGS["MAP_FIXED"], MAP_FLAGS["MAP_FIXED_NOREPLACE"]
+_POPULATE, _LOCKED = MAP_FLAGS["MAP_POPULATE"], MAP_FLAGS["MAP_LOCKED"]
+_MAPPINGS = {
+    _PRIVATE | _FIXED: 54,
+    _SHARED | _FIXED: 14,
+    _PRIVATE: 4,
+    _SHARED: 2,
+    _PRIVATE | _NOREPLACE: 4,
+    _SHARED | _NOREPLACE: 2,
+    _PRIVATE | _FIXED | _POPULATE: 5,
+    _SHARED | _FIXED | _POPULATE: 2,
+    _PRIVATE | _FIXED | _LOCKED: 3,
+    _PRIVATE | _FIXED | MAP_FLAGS["MAP_NORESERVE"]: 2,
+    _PRIVATE | _FIXED | MAP_FLAGS["MAP_GROWSDOWN"]: 2,
+    _PRIVATE | _FIXED | _NOREPLACE: 1,
+    _PRIVATE | _SHARED | _FIXED: 1,
+    _ANONYMOUS | _FIXED: 1,
+    MAP_FLAGS["MAP_PRIVATE"] | _FIXED: 1,
+}
+_MAYMOVE, _MOVE_FIXED, _DONTUNMAP = REMAP_FLAGS.values()
+_REMAPPINGS = {
+    _MAYMOVE | _MOVE_FIXED: 64,
+    _MAYMOVE | _MOVE_FIXED | _DONTUNMAP: 14,
+    _MAYMOVE: 10,
+    _MAYMOVE | _DONTUNMAP: 5,
+    0: 4,
+    _MOVE_FIXED: 1,
+    _MOVE_FIXED | _DONTUNMAP: 1,
+    8 | _MAYMOVE: 1,
+}
+_LIKELY_ADVICE = {
+    "MADV_DONTNEED": 8,
+    "MADV_HUGEPAGE": 8,
+    "MADV_NOHUGEPAGE": 3,
+    "MADV_COLLAPSE": 4,
+    "MADV_FREE": 4,
+    "MADV_POPULATE_READ": 4,
+    "MADV_POPULATE_WRITE": 4,
+    "MADV_GUARD_INSTALL": 4,
+    "MADV_GUARD_REMOVE": 3,
+    "MADV_REMOVE": 2,
+    "MADV_PAGEOUT": 2,
+    "MADV_DONTFORK": 2,
+}
+_ADVICE = {value: _LIKELY_ADVICE.get(name, 1) for name, value in ADVICE.items()} | {9999: 1}
+
+# Values of a choice after which the length is kept to what may be populated.
+_POPULATING_ADVICE = frozenset((ADVICE["MADV_POPULATE_READ"], ADVICE["MADV_POPULATE_WRITE"]))
+_POPULATING_FLAGS = frozenset(flags for flags in _MAPPINGS if flags & (_POPULATE | _LOCKED))
+
+_T = TypeVar("_T")
+
+_CHOICE, _ADDRESS, _LENGTH, _UPWARDS, _DOWNWARDS = range(5)  # what a step reads
+
+
+def _spread(weights: Mapping[_T, int]) -> list[_T]:
+    """256 entries, each thing in proportion to its weight and at least once; likely ones first."""
+    things = sorted(weights, key=lambda thing: -weights[thing])
+    total = sum(weights.values())
+    shares = {thing: max(1, weights[thing] * 256 // total) for thing in things}
+    shares[things[0]] += 256 - sum(shares.values())
+    return [thing for thing in things for _ in range(shares[thing])]
+
+
+class _Step(NamedTuple):
+    """How one operand is read from a record."""
+
+    operand: int  # its position in the call
+    at: int  # its first byte in the record
+    what: int  # _CHOICE: one byte; else a field: an address, a length, or the other end of a range
+    table: list[int]  # by byte: the value of a choice, the mode of a field
+    populating: frozenset[int] = frozenset()  # choices that fill pages
+    cap: int = WORD_MASK  # longest range in bytes
+
+
+class _State:
+    """What decoding remembers: ranges in bytes as (start, length), the latest last."""
+
+    __slots__ = ("address", "hit", "mapped", "size", "used")
+
+    def __init__(self) -> None:
+        self.mapped: list[tuple[int, int]] = []  # by guess: what the calls so far have mapped
+        self.used: list[tuple[int, int]] = []  # what they were given
+        self.begin()
+
+    def begin(self) -> None:
+        """A call begins."""
+        self.address = -1  # its first address
+        self.hit = (0, 0)  # the mapping that its latest address refers to
+        self.size = 0  # its latest length
+
+    def note(self, name: str, args: tuple[int, ...]) -> None:
+        """Remember what a call has likely mapped and unmapped."""
+        first, second = args[0], args[1]
+        mapped = self.mapped
+        if name == "mmap":
+            mapped.append((first, second))
+        elif name == "mremap":
+            old = (first, second)
+            flags, new = args[3], (args[4] if args[3] & _MOVE_FIXED else first, args[2])
+            if not flags & _DONTUNMAP and old in mapped:
+                mapped.remove(old)
+            mapped.append(new)
+            self.used.append(old)
+        elif name in ("execve_stack", "relocate"):
+            old = (first, second - first & WORD_MASK)
+            if name == "execve_stack":
+                mapped.clear()
+            elif old in mapped:
+                mapped.remove(old)
+            mapped.append((first - args[2] & WORD_MASK, old[1]))
+            self.used.append(old)
+        else:
+            if name == "munmap" and (first, second) in mapped:
+                mapped.remove((first, second))
+            self.used.append((first, second))
+
+
+class Codec:
+    """Bytes to programs and back, for one geometry.
+
+    Arguments: `calls` names the calls that decoded programs may hold (None: all); the opcodes of
+    the others stand for allowed ones.  Bytes of allowed calls mean the same for every `calls`.
+    `max_calls` is where decoding stops.
+    Errors raised: ValueError if `calls` is empty or names an unknown call.
+    """
+
+    def __init__(
+        self, geometry: Geometry, calls: frozenset[str] | None = None, max_calls: int = MAX_CALLS
+    ) -> None:
+        self.max_calls = max_calls
+        self._page, self._slot = geometry.page_bytes, geometry.slot_bytes
+        self._arena = geometry.arena.length
+        # A span that does not fit into the arena twice can hold no move: use slots instead.
+        fits = geometry.pud_bytes * 2 <= self._arena
+        self._pud = geometry.pud_bytes if fits else geometry.slot_bytes
+        self._low = round_up(max(geometry.min_addr - geometry.arena.start, 0), self._page)
+        self._puds, self._pmds = self._anchors()
+        self._deltas = self._delta_table()
+        self._delta_byte = {delta: self._deltas.index(delta) for delta in self._deltas}
+        slot, pud = self._slot, self._pud
+        steps = [n * unit for unit in (slot, pud) for n in (-1, 1, -2, 2, -3, 3)]
+        self._shifts = [*steps, *steps[:6], *steps[:4], -4 * slot, 4 * slot, -8 * slot, 8 * slot]
+        self._shifts += steps[: 32 - len(self._shifts)]
+        self._odd = [
+            0,
+            geometry.word_mask,
+            geometry.word_mask + 1 - self._page,
+            (geometry.word_mask + 1) // 2,
+            WORD_MASK,
+            self._arena,
+            self._page // 2,
+            1,
+        ]
+        self._opcodes = self._allowed(calls)
+        self._opcode_byte = {name: self._allowed(None).index(name) for name in SIGNATURES}
+        self._literal = self._opcodes.index("")
+        self._first = next((name for name in _CREATORS if name in self._opcodes), "")
+        self._plans = self._make_plans()
+        self._blank = {
+            name: [param.default or 0 for param in params] for name, params in SIGNATURES.items()
+        }
+
+    @staticmethod
+    def _allowed(calls: frozenset[str] | None) -> list[str]:
+        """The name by opcode; opcodes of calls that are not allowed are shared out."""
+        names = _spread(_OPCODES)
+        if calls is None:
+            return names
+        unknown = calls - SIGNATURES.keys()
+        if unknown or not calls:
+            raise ValueError(
+                f"unknown calls: {', '.join(sorted(unknown))}" if unknown else "no calls"
+            )
+        rest = [name for name in names if name in calls]
+        return [
+            name if name in calls or not name else rest[code * 97 % len(rest)]
+            for code, name in enumerate(names)
+        ]
+
+    def _anchors(self) -> tuple[list[int], list[int]]:
+        """PUD and PMD boundaries that addresses are made of: few, so that operands meet."""
+        arena, pud, slot = self._arena, self._pud, self._slot
+
+        def inside(places: Iterable[int]) -> list[int]:
+            return list(dict.fromkeys(p for p in places if self._low <= p < arena))
+
+        spans = (1, 2, 0, 3, 4, 5, 8)
+        puds = inside([n * pud for n in spans] + [round_down(arena // 2, pud), arena - pud])
+        puds = puds or [self._low]
+        pmds = inside(base + n * slot for n in (1, 2, -1, 3, 4, 8) for base in puds[:6])
+        pmds += inside([arena - slot])
+        return puds, pmds or puds
+
+    def _delta_table(self) -> list[int]:
+        """Bytes added to an operand, by delta byte: mostly none, small ones likely."""
+        page, slot = self._page, self._slot
+        table = [n * sign * page for n in range(1, 17) for sign in (1, -1)]
+        table += [n * sign * page for n in (1, 1, 1, 1, 1, 2, 2, 2, 3, 4) for sign in (1, -1)]
+        table += [part * sign for part in (slot // 2, slot // 4, slot - page) for sign in (1, -1)]
+        table += [page // 2, -1]
+        return [0] * (256 - len(table)) + table
+
+    def _make_plans(self) -> dict[str, tuple[_Step, ...]]:
+        """The steps of each call, in the order in which operands depend on each other."""
+        populated = min(2 * self._slot, POPULATED_PAGES * self._page)
+        stack = min(4 * self._slot, POPULATED_PAGES * self._page)
+
+        def field(operand: int, number: int, what: int, modes: dict[int, int], cap: int) -> _Step:
+            return _Step(operand, _FIELDS[number], what, _spread(modes), cap=cap)
+
+        def both(addr: dict[int, int], length: dict[int, int], cap: int) -> tuple[_Step, _Step]:
+            return (
+                field(0, 0, _ADDRESS, addr, WORD_MASK),
+                field(1, 1, _LENGTH, length, cap),
+            )
+
+        existing = both(_EXISTING, _SOURCE_LEN, WORD_MASK)
+        filled = both(_EXISTING, _POPULATED_LEN, populated)
+        prot = _Step(2, _PROT, _CHOICE, _spread(_PROTECTIONS))
+        map_flags = _Step(3, _FLAGS, _CHOICE, _spread(_MAPPINGS), _POPULATING_FLAGS, populated)
+        remap_flags = _Step(3, _FLAGS, _CHOICE, _spread(_REMAPPINGS))
+        advice = _Step(2, _FLAGS, _CHOICE, _spread(_ADVICE), _POPULATING_ADVICE, populated)
+        shift = field(2, 2, _LENGTH, _SHIFT_LEN, WORD_MASK)
+        return {
+            "mmap": (prot, map_flags, *both(_FRESH, _FRESH_LEN, WORD_MASK)),
+            "munmap": existing,
+            "mprotect": (prot, *existing),
+            "mremap": (
+                remap_flags,
+                *existing,
+                field(2, 2, _LENGTH, _NEW_LEN, WORD_MASK),
+                field(4, 3, _ADDRESS, _TARGET, WORD_MASK),
+            ),
+            "madvise": (advice, *existing),
+            "mlock": filled,
+            "munlock": existing,
+            "touch": filled,
+            "peek": filled,
+            "execve_stack": (
+                field(1, 0, _ADDRESS, _STACK_END, WORD_MASK),
+                field(0, 1, _DOWNWARDS, _STACK_LEN, stack),
+                shift,
+            ),
+            "relocate": (
+                existing[0],
+                field(1, 1, _UPWARDS, _SOURCE_LEN, WORD_MASK),
+                shift,
+            ),
+        }
+
+    # Reading
+
+    def decode(self, data: bytes) -> Case:
+        """The program that the bytes stand for.  Total: any bytes are a program.
+
+        A last record that is not complete is filled up with zeros.
+        """
+        calls: list[Call] = []
+        state = _State()
+        literals: dict[int, int] = {}
+        opcodes, plans, blank = self._opcodes, self._plans, self._blank
+        for at in range(0, len(data), WIDTH):
+            record = data[at : at + WIDTH]
+            if len(record) < WIDTH:
+                record = record.ljust(WIDTH, b"\0")
+            name = opcodes[record[0]]
+            if not name:
+                value = int.from_bytes(record[_LITERAL_AT : _LITERAL_AT + 8], "little")
+                literals[record[1] % _OPERANDS] = value
+                continue
+            if len(calls) == self.max_calls:
+                break
+            if (
+                self._first
+                and not state.mapped
+                and name not in _CREATORS
+                and record[_MARK] != _EXACT
+            ):
+                name = self._first
+            args = blank[name].copy()
+            if literals:
+                _place(literals, name, args)
+            state.begin()
+            cap = WORD_MASK
+            for step in plans[name]:
+                operand = step[0]
+                if literals and operand in literals:
+                    self._given(step, args[operand], state)
+                elif step[2] == _CHOICE:
+                    args[operand] = step[3][record[step[1]]]
+                else:
+                    args[operand] = self._read(step, record, state, cap)
+                if step[4] and args[operand] in step[4]:
+                    cap = step[5]
+            literals.clear()
+            call = Call(name, tuple(args))
+            calls.append(call)
+            state.note(name, call.args)
+        return Case(tuple(calls))
+
+    def _read(self, step: _Step, record: bytes | bytearray, state: _State, cap: int) -> int:
+        """The value of the operand in a field; the state is told of it."""
+        _, at, what, table, _, limit = step
+        mode, index = table[record[at]], record[at + 1]
+        delta = self._deltas[record[at + 2]]
+        if what == _ADDRESS:
+            value = self._address(mode, index, delta, state)
+            if state.address < 0:
+                state.address = value
+            return value
+        value = min(self._length(mode, index, delta, state), cap, limit)
+        if what == _DOWNWARDS:
+            value = min(value, state.address)
+        state.size = value
+        if what == _LENGTH:
+            return value
+        return (state.address + (value if what == _UPWARDS else -value)) & WORD_MASK
+
+    def _given(self, step: _Step, value: int, state: _State) -> None:
+        """Tell the state of an operand that a literal has given."""
+        what = step.what
+        if what == _ADDRESS:
+            if state.address < 0:
+                state.address = value
+            holding = (r for r in reversed(state.mapped) if r[0] <= value < r[0] + r[1])
+            state.hit = next(holding, (value, 0))
+        elif what == _LENGTH:
+            state.size = value
+        elif what != _CHOICE:
+            size = value - state.address if what == _UPWARDS else state.address - value
+            state.size = size & WORD_MASK
+
+    def _address(self, mode: int, index: int, delta: int, state: _State) -> int:
+        """An address from a field, in the arena; the state learns the mapping it refers to."""
+        mapped = state.mapped
+        if mapped:
+            state.hit = start, length = mapped[-1 - (index & _RECENT) % len(mapped)]
+        else:
+            start = length = 0
+            if mode < _SPAN:
+                mode = _PMD
+        if mode == _ORIGIN:
+            return start
+        if mode == _START:
+            base = start
+        elif mode == _SPAN:
+            return self._puds[index % len(self._puds)]
+        elif mode == _PMD:
+            base = self._pmds[index % len(self._pmds)]
+        elif mode == _PUD:
+            base = self._puds[index % len(self._puds)]
+        elif mode == _END:
+            base = start + length
+        elif mode == _SLOT:
+            first = round_up(start, self._slot)
+            count = max((start + length - 1 - first) // self._slot + 1, 1)
+            base = first + (index >> 3) % count * self._slot
+        elif mode == _INSIDE:
+            base = start + ((length * (index >> 3) >> 5) & -self._page)
+        elif mode in (_ALIKE, _ALIKE_PUD):
+            near = state.address if state.address >= 0 else start
+            if mode == _ALIKE:
+                base = self._pmds[index % len(self._pmds)] + near % self._slot
+            else:
+                base = self._puds[index % len(self._puds)] + near % self._pud
+        elif mode == _SHIFT:
+            near = state.address if state.address >= 0 else start
+            base = near + self._shifts[index >> 3]
+        elif mode == _BELOW:
+            base = start - state.size
+        elif mode == _USED:
+            used = state.used
+            base = used[-1 - (index & _RECENT) % len(used)][0] if used else start
+        else:
+            base = self._arena - state.size - (index & 1) * self._page
+        if 0 <= base + delta <= self._arena:
+            return base + delta
+        return base if 0 <= base <= self._arena else self._low
+
+    def _length(self, mode: int, index: int, delta: int, state: _State) -> int:
+        """A length in bytes from a field; positive unless it is meant to be odd."""
+        if mode == _SIZE:
+            return state.size
+        if mode == _SPANS:
+            return _PUD_COUNTS[index & 3] * self._pud
+        if mode in (_REST, _REST_ABOUT):
+            base = state.hit[0] + state.hit[1] - state.address
+            if mode == _REST and base > 0:
+                return base
+        elif mode == _SLOTS:
+            base = _SLOT_COUNTS[index & 7] * self._slot
+        elif mode == _PAGES:
+            base = _PAGE_COUNTS[index & 15] * self._page
+        elif mode == _FEW:
+            base = _FEW_COUNTS[index & 7] * self._page
+        elif mode == _WHOLE:
+            base = state.hit[1]
+        elif mode == _PUDS:
+            base = _PUD_COUNTS[index & 3] * self._pud
+        elif mode == _SLOT_END:
+            base = -state.address % self._slot + (index & 3) * self._slot
+        elif mode == _PUD_END:
+            base = -state.address % self._pud
+        elif mode == _SIZE_ABOUT:
+            base = state.size
+        elif mode == _NEXT:
+            above = [start for start, _ in state.mapped if start > state.address]
+            base = min(above) - state.address if above else self._slot
+        else:
+            base = self._odd[index & 7]
+            return base + delta if 0 <= base + delta <= WORD_MASK and base else base
+        if base <= 0:
+            base = self._page
+        return base + delta if 0 < base + delta <= WORD_MASK else min(base, WORD_MASK)
+
+    # Writing
+
+    def encode(self, case: Case) -> bytes:
+        """Bytes that decode to the calls of the case, whatever this codec's `calls`.
+
+        Decoding allows for no more than `max_calls` calls and only for the calls allowed to it.
+        Errors raised: ValueError for an operand that is no 64-bit number (fd: no C int).
+        """
+        state = _State()
+        data = bytearray()
+        for call in case.calls:
+            data += self._encode_call(call, state)
+            state.note(call.name, call.args)
+        return bytes(data)
+
+    def _encode_call(self, call: Call, state: _State) -> bytes:
+        """The literals of a call, then its record."""
+        for value, param in zip(call.args, SIGNATURES[call.name], strict=True):
+            low, high = (-(1 << 31), (1 << 31) - 1) if param.kind is Kind.FD else (0, WORD_MASK)
+            if not low <= value <= high:
+                raise ValueError(f"{call.name}: {param.name} {value:#x} is out of range")
+        record = bytearray(WIDTH)
+        record[0] = self._opcode_byte[call.name]
+        if not state.mapped and call.name not in _CREATORS:
+            record[_MARK] = _EXACT
+        state.begin()
+        cap = WORD_MASK
+        planned = {step.operand for step in self._plans[call.name]}
+        blank = self._blank[call.name]
+        literals = [i for i in range(len(blank)) if i not in planned and call.args[i] != blank[i]]
+        for step in self._plans[call.name]:
+            target = call.args[step.operand]
+            if not self._fit(step, target, record, state, cap):
+                literals.append(step.operand)
+                self._given(step, target, state)
+            if target in step.populating:
+                cap = step.cap
+        return b"".join(self._literal_record(i, call.args[i]) for i in literals) + bytes(record)
+
+    def _literal_record(self, operand: int, value: int) -> bytes:
+        """The record that gives one operand of the next call its value."""
+        written = (value & WORD_MASK).to_bytes(8, "little")
+        return (bytes((self._literal, operand)) + written).ljust(WIDTH, b"\0")
+
+    def _fit(self, step: _Step, target: int, record: bytearray, state: _State, cap: int) -> bool:
+        """Fill in the bytes that are read as `target`; false if there are none.
+
+        Of several the one with the smallest delta is taken, then the likeliest mode: the closer a
+        field is to its meaning, the more of it survives a mutation of an earlier call.
+        """
+        at = step.at
+        if step.what == _CHOICE:
+            if target not in step.table:
+                return False
+            record[at] = step.table.index(target)
+            return True
+        before = state.address, state.hit, state.size
+        best: tuple[int, bytes] | None = None
+        for mode, index in self._candidates(step, state):
+            record[at : at + 3] = bytes((mode, index, 0))
+            state.address, state.hit, state.size = before
+            delta = target - self._read(step, record, state, cap)
+            if step.what == _DOWNWARDS:
+                delta = -delta
+            if (best and abs(delta) >= best[0]) or delta not in self._delta_byte:
+                continue
+            record[at + 2] = self._delta_byte[delta]
+            state.address, state.hit, state.size = before
+            if self._read(step, record, state, cap) == target:
+                best = abs(delta), bytes(record[at : at + 3])
+                if not delta:
+                    break
+        state.address, state.hit, state.size = before
+        record[at : at + 3] = best[1] if best else bytes(3)
+        if best:
+            self._read(step, record, state, cap)
+        return best is not None
+
+    def _candidates(self, step: _Step, state: _State) -> Iterator[tuple[int, int]]:
+        """Mode and index bytes worth trying: every mode of the step, every index that differs."""
+        recent = min(max(len(state.mapped), 1), _RECENT + 1)
+        used = min(max(len(state.used), 1), _RECENT + 1)
+        seen = -1
+        for code, mode in enumerate(step.table):
+            if mode == seen:
+                continue
+            seen = mode
+            indexes: Iterable[int] = range(16)
+            if step.what == _ADDRESS:
+                if mode in (_SLOT, _INSIDE, _SHIFT):
+                    indexes = (which | k << 3 for k in range(32) for which in range(recent))
+                elif mode in (_PMD, _ALIKE):
+                    indexes = range(len(self._pmds))
+                elif mode in (_PUD, _ALIKE_PUD):
+                    indexes = range(len(self._puds))
+                else:
+                    indexes = range(2 if mode == _TOP else used if mode == _USED else recent)
+            for index in indexes:
+                yield code, index
+
+
+def _place(literals: dict[int, int], name: str, args: list[int]) -> None:
+    """Put literals into the operands they are for; the rest of them mean nothing."""
+    for operand, value in literals.items():
+        if operand < len(args):
+            if SIGNATURES[name][operand].kind is Kind.FD:
+                value = (value + (1 << 31)) % (1 << 32) - (1 << 31)  # a C int: 32 bits, signed
+            args[operand] = value
+
+
+@lru_cache(maxsize=64)
+def codec(
+    geometry: Geometry, calls: frozenset[str] | None = None, max_calls: int = MAX_CALLS
+) -> Codec:
+    """The codec with these arguments, made once."""
+    return Codec(geometry, calls, max_calls)
+
+
+def decode(
+    data: bytes,
+    geometry: Geometry,
+    calls: frozenset[str] | None = None,
+    max_calls: int = MAX_CALLS,
+) -> Case:
+    """The program that any bytes stand for; see `Codec`.  In a loop, keep a `Codec`."""
+    return codec(geometry, calls, max_calls).decode(data)
+
+
+def encode(case: Case, geometry: Geometry) -> bytes:
+    """Bytes that `decode` reads as the calls of the case, on the same geometry; see `Codec`."""
+    return codec(geometry).encode(case)

@@ -1,0 +1,170 @@
+"""The exec stack move: when it meets an occupied entry, and that it never does with realignment."""
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+
+import pytest
+from engine.geometry import GEOMETRIES
+from engine.kernel import Kernel, kernel_named
+from engine.observer import PMD_OCCUPIED, PUD_OCCUPIED
+from engine.rules_call import expected_stack_warnings
+from engine.rules_state import check_state
+from engine.space import AddressSpace, Errno
+from engine.stack import execve_stack, relocate
+from engine.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, mmap
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+def warnings(kernel: Kernel, start: int, end: int, shift: int) -> tuple[int, int]:
+    """Occupied PMD and PUD entries met by one stack move; the state afterwards must be sound."""
+    met: Counter[str] = Counter()
+
+    def count(point: str, *_: object) -> None:
+        met[point] += 1
+
+    space = AddressSpace(kernel, count)
+    assert execve_stack(space, start, end, shift) is None
+    assert [vma.range for vma in space.vmas] == [(start - shift, end - shift)]
+    assert len(space.contents()) == (end - start) >> space.geometry.page_shift
+    assert not check_state(space)
+    occupied = met[PMD_OCCUPIED], met[PUD_OCCUPIED]
+    assert [v.rule for v in space.violations] == ["dest-entry-none"] * sum(occupied)
+    return occupied
+
+
+def by_formula(start: int, end: int, shift: int, entry: int) -> int:
+    """floor(m / k): m whole entries above a partial first one, a shift of k whole entries."""
+    if start % entry == 0 or shift % entry or shift == 0:
+        return 0
+    whole = (end - (start // entry + 1) * entry) // entry
+    return max(whole, 0) // (shift // entry)
+
+
+def tiny_moves() -> Iterator[tuple[int, int, int]]:
+    """Every start, end and shift of a stack of up to 6 slots in the top third of tiny."""
+    page = GEOMETRIES["tiny"].page_bytes
+    for end in range(236, 257):
+        for start in range(end - 24, end):
+            for shift in range(0, 25):
+                yield start * page, end * page, shift * page
+
+
+def test_the_warning_fires_exactly_by_formula_on_tiny_and_never_with_realignment() -> None:
+    old, new = kernel_named("linux-6.1", "tiny"), kernel_named("linux-6.12", "tiny")
+    slot, pud = old.geometry.slot_bytes, old.geometry.pud_bytes
+    fired = 0
+    for start, end, shift in tiny_moves():
+        expected = by_formula(start, end, shift, slot)
+        where = f"{start:#x} {end:#x} {shift:#x}"
+        assert warnings(old, start, end, shift) == (expected, by_formula(start, end, shift, pud)), where
+        assert warnings(new, start, end, shift)[0] == 0, where
+        fired += expected
+    assert fired > 1000
+
+
+def test_realignment_leaves_pud_entries_to_chance() -> None:
+    """Whole PMD tables move by PUD entries where a stack covers them; only tiny has such stacks.
+
+    The stack begins inside a PUD entry, on a slot boundary: nothing to realign, and the PMD table
+    emptied by the first steps is met again by the PUD mover.
+    """
+    kernel = kernel_named("linux-6.12", "tiny")
+    assert warnings(kernel, 0xD8000, 0xF0000, 0x10000) == (0, 1)
+    assert warnings(kernel, 0xD0000, 0xF0000, 0x10000) == (0, 0)
+
+
+@st.composite
+def stack_moves(draw: st.DrawFn, name: str) -> tuple[int, int, int]:
+    """A stack in the arena's top, with shifts that are often whole slots."""
+    geometry = GEOMETRIES[name]
+    page, slot = geometry.page_bytes, geometry.slot_bytes
+    in_slot = slot // page
+    top = geometry.arena.end
+    end = top - draw(st.integers(0, 3)) * slot - draw(st.sampled_from([0, 1, in_slot - 1])) * page
+    pages = draw(st.integers(1, 6 * in_slot))
+    slots = draw(st.integers(0, 7))
+    shift = slots * slot + draw(st.sampled_from([0, 0, 0, 1, in_slot // 2])) * page
+    return end - pages * page, end, shift
+
+
+@given(stack_moves("x86-64"))
+def test_the_warning_fires_exactly_by_formula_on_x86_64(move: tuple[int, int, int]) -> None:
+    old = kernel_named("linux-6.1")
+    assert warnings(old, *move) == (by_formula(*move, old.geometry.slot_bytes), 0)
+    assert warnings(kernel_named("linux-6.18"), *move) == (0, 0)
+
+
+@given(stack_moves("i386-pae"))
+def test_the_warning_fires_exactly_by_formula_on_pae(move: tuple[int, int, int]) -> None:
+    old = kernel_named("linux-6.1", "i386-pae")
+    assert warnings(old, *move) == (by_formula(*move, old.geometry.slot_bytes), 0)
+    assert warnings(kernel_named("linux-6.18", "i386-pae"), *move) == (0, 0)
+
+
+def test_the_recorded_pae_report_warns_once_where_it_was_recorded() -> None:
+    space = AddressSpace(kernel_named("linux-6.1", "i386-pae"))
+    assert execve_stack(space, 0xBFB00000, 0xC0000000, 0x400000) is None
+    (violation,) = space.violations
+    assert violation.rule == "dest-entry-none"
+    assert violation.where == (0xBFA00000, 0xBFC00000)  # 0xbfe00000 is due there
+
+
+@pytest.mark.parametrize("name", ["linux-5.0", "linux-6.1", "linux-6.7", "linux-6.18"])
+def test_the_rule_on_the_number_of_warnings_holds_on_tiny(name: str) -> None:
+    kernel = kernel_named(name, "tiny")
+    space = AddressSpace(kernel)
+    for move in islice(tiny_moves(), 0, None, 5):
+        assert expected_stack_warnings(space, *move) == sum(warnings(kernel, *move)), move
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "shift"), [(0x1001, 0x3000, 0), (0x3000, 0x3000, 0), (0x4000, 0x3000, 0)]
+)
+def test_bad_operands_change_nothing(start: int, end: int, shift: int) -> None:
+    space = AddressSpace(kernel_named("linux-6.18", "i386"))
+    mmap(space, 0x100000, 0x1000, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED)
+    assert execve_stack(space, start, end, shift) is Errno.EINVAL
+    assert [vma.range for vma in space.vmas] == [(0x100000, 0x101000)]
+
+
+@pytest.mark.parametrize(
+    "shift",
+    [
+        0xBFFF8000,  # the new top is below mmap_min_addr
+        0xBFF00000,  # no room for the arguments below the new top (B-21)
+        0xFFF00000,  # would wrap
+    ],
+)
+def test_a_stack_that_does_not_fit_is_an_error_not_an_assertion(shift: int) -> None:
+    space = AddressSpace(kernel_named("linux-6.18", "i386"))
+    assert execve_stack(space, 0xBFF00000, 0xC0000000, shift) is Errno.ENOMEM
+    assert not list(space.vmas)
+    assert not space.violations
+    assert space.next_tag == 0x101  # the arguments had been written
+
+
+def test_relocate_refuses_what_is_in_the_way() -> None:
+    space = AddressSpace(kernel_named("linux-6.12", "tiny"))
+    fixed = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
+    mmap(space, 0x20000, 0x4000, 3, fixed)
+    assert relocate(space, 0x20000, 0x24000, 0x4000) is Errno.EFAULT  # it has no pages
+    assert relocate(space, 0x30000, 0x34000, 0x4000) is Errno.EFAULT
+    mmap(space, 0x1C000, 0x1000, 3, fixed)
+    assert relocate(space, 0x20000, 0x24000, 0x8000) is Errno.EFAULT
+
+
+def test_a_failed_allocation_ends_exec_with_nothing_mapped() -> None:
+    space = AddressSpace(kernel_named("linux-6.12", "tiny"))
+    fail_from = 6  # the stack itself needs four tables and the path to them
+    original = space.reset
+
+    def reset_and_refuse() -> None:
+        original()
+        space.tree.refuse = lambda number: number >= fail_from
+
+    space.reset = reset_and_refuse  # type: ignore[method-assign]
+    assert execve_stack(space, 0xF1000, 0x100000, 0x41000) is Errno.ENOMEM
+    assert not list(space.vmas)
+    assert space.tree.bytes_used() == 0

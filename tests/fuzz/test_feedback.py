@@ -1,0 +1,177 @@
+"""State feedback: what the cells tell apart, and that libFuzzer heeds them."""
+
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engine.address import Range
+from engine.geometry import GEOMETRIES
+from fuzz.case import Faults, call
+from fuzz.feedback import (
+    Cells,
+    FeedbackUnavailable,
+    bucket,
+    flag_operands,
+    relation,
+    result_class,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+SLOT = GEOMETRIES["x86-64"].slot_bytes
+
+needs_atheris = [
+    pytest.mark.atheris,
+    pytest.mark.skipif(
+        importlib.util.find_spec("atheris") is None, reason="atheris is not installed"
+    ),
+]
+
+
+class FakeAtheris:
+    """Counters that remember what was counted."""
+
+    def __init__(self, step: int = 1) -> None:
+        self.next = 100
+        self.step = step
+        self.counted: list[int] = []
+        self._trace_branch: Callable[[int], None] = lambda _: None
+
+    def _reserve_counter(self) -> int:
+        self.next += self.step
+        return self.next
+
+    def fuzz(self) -> None:
+        """What `Fuzz()` does to the module."""
+        self._trace_branch = self.counted.append
+
+
+def test_a_cell_is_counted_once_an_input() -> None:
+    atheris = FakeAtheris()
+    cells = Cells(atheris, size=8)
+    atheris.fuzz()
+    for key in ("a", "b", "a", "a"):
+        cells.hit(key)
+    cells.flush()
+    assert atheris.counted == [101, 102]
+    cells.hit("b")
+    cells.flush()
+    assert atheris.counted == [101, 102, 102]
+    assert cells.seen == 2
+
+
+def test_a_full_block_shares_its_counters_and_keeps_out_of_the_last_one() -> None:
+    atheris = FakeAtheris()
+    cells = Cells(atheris, size=4)
+    atheris.fuzz()
+    for key in range(6):
+        cells.hit(key)
+    cells.flush()
+    assert atheris.counted == [101, 102, 103, 104]
+    assert atheris.next == 105  # reserved and never used
+    assert cells.seen == 6
+
+
+def test_missing_names_are_told() -> None:
+    with pytest.raises(FeedbackUnavailable, match="_trace_branch"):
+        Cells(object())  # type: ignore[arg-type]
+
+
+def test_counters_with_gaps_are_told() -> None:
+    with pytest.raises(FeedbackUnavailable, match="consecutive"):
+        Cells(FakeAtheris(step=2), size=4)
+
+
+def test_an_inert_counter_function_is_told() -> None:
+    atheris = FakeAtheris()
+    cells = Cells(atheris, size=4)
+    with pytest.raises(FeedbackUnavailable, match="did not activate"):
+        cells.check_live()
+    atheris.fuzz()
+    cells.check_live()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ((0, 4), (2, 6), "up overlap"),
+        ((2, 6), (0, 4), "down overlap"),
+        ((0, 4), (4, 8), "up touch"),
+        ((4, 8), (0, 4), "down touch"),
+        ((0, 4), (5, 9), "up slot"),
+        ((5, 9), (0, 4), "down slot"),
+        ((0, 4), (SLOT // 4096, SLOT // 4096 + 4), "up apart"),
+        ((SLOT // 4096, SLOT // 4096 + 4), (0, 4), "down apart"),
+    ],
+)
+def test_relation(old: tuple[int, int], new: tuple[int, int], expected: str) -> None:
+    pages = [Range(start << 12, end << 12) for start, end in (old, new)]
+    assert relation(*pages, SLOT) == expected
+
+
+def test_buckets_grow_with_the_count() -> None:
+    buckets = [bucket(n) for n in range(1, 100_000)]
+    assert buckets == sorted(buckets)
+    assert [bucket(n) for n in (0, 1, 2, 3, 4, 7, 8)] == [0, 1, 2, 3, 4, 4, 5]
+    assert bucket(1 << 20) < 25
+
+
+def test_results_are_told_apart_by_kind() -> None:
+    results = [0x200000, "-EINVAL", "SKIP", Faults(segv=((1, 2),)), Faults(bus=((1, 2),))]
+    assert [result_class(result) for result in results] == ["ok", "-EINVAL", "SKIP", "segv", "bus"]
+    assert result_class(Faults(((1, 2),), ((3, 1),))) == "segvbus"
+
+
+def test_unknown_flag_bits_make_no_cells() -> None:
+    plain = flag_operands(call("mremap", 0, 4096, 4096, 3, 0))
+    assert plain == [("flags", 3)]
+    assert flag_operands(call("mremap", 0, 4096, 4096, 3 | 1 << 40, 0)) == plain
+    assert flag_operands(call("madvise", 0, 4096, 102)) == [("advice", 102)]
+    assert flag_operands(call("touch", 0, 4096)) == []
+
+
+TOY = """
+import sys
+import atheris
+from fuzz.feedback import Cells
+
+cells = Cells(atheris, size=4096)
+
+def one_input(data):
+    cells.check_live()
+    if sys.argv[1] == "cells":
+        # A table look-up: no branch depends on the byte, so edge coverage sees nothing.
+        cells.hit(data[0] >> 2 if data else None)
+    cells.flush()
+
+atheris.Setup([sys.argv[0], "-runs=5000", "-seed=1"], one_input)
+atheris.Fuzz()
+"""
+
+
+def corpus_size(mode: str) -> int:
+    """Inputs libFuzzer found interesting in the toy."""
+    run = subprocess.run(
+        [sys.executable, "-c", TOY, mode],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    done = next(line for line in run.stderr.splitlines() if "DONE" in line)
+    return int(done.split("corp: ")[1].split("/")[0])
+
+
+@pytest.mark.parametrize(
+    ("mode", "low", "high"),
+    [
+        pytest.param("cells", 40, 70, marks=needs_atheris),
+        pytest.param("none", 1, 1, marks=needs_atheris),
+    ],
+)
+def test_libfuzzer_keeps_an_input_for_each_cell(mode: str, low: int, high: int) -> None:
+    assert low <= corpus_size(mode) <= high

@@ -1,0 +1,283 @@
+"""`pmdfuzz run` from end to end: short runs on model kernels with known bugs."""
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fuzz import run as run_module
+from fuzz.child import Child, Setting
+from fuzz.findings import Bucket, Ledger
+from fuzz.replay import replay
+from fuzz.run import BAD_INPUT, NEW_FINDINGS, NOTHING_FOUND, OUR_DEFECT, RunOptions, run
+from fuzz.text import load
+
+ROOT = Path(__file__).resolve().parents[2]
+# The bug of 2023: a stack that moves down by less than its length meets a table it has emptied.
+WARNING = Bucket("dest-entry-none", "execve_stack")
+SEED = """\
+@kernel linux-6.1
+execve_stack(0xbfb00000, 0xc0000000, 0x400000)
+"""
+HARMLESS = "mmap(0x200000, 0x1000, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)\n"
+
+fuzzing = [
+    pytest.mark.atheris,
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        importlib.util.find_spec("atheris") is None, reason="atheris is not installed"
+    ),
+]
+
+
+def fuzzing_test(function):  # type: ignore[no-untyped-def]
+    """A test that needs Atheris and takes seconds."""
+    for mark in fuzzing:
+        function = mark(function)
+    return function
+
+
+@pytest.fixture
+def seeds(tmp_path: Path) -> Path:
+    """A directory with one seed, which shows the bug on linux-6.1."""
+    directory = tmp_path / "seeds"
+    directory.mkdir()
+    (directory / "stack.case").write_text(SEED)
+    return directory
+
+
+def options(tmp_path: Path, *places: Path, **more: object) -> RunOptions:
+    """A run of a few dozen executions on the kernel with the bug and on one without."""
+    fixed: dict[str, object] = {"kernels": ("linux-6.1", "linux-6.18"), "runs": 30, "seed": 1}
+    return RunOptions(tmp_path / "work", seeds=places, **fixed | more)  # type: ignore[arg-type]
+
+
+@fuzzing_test
+def test_a_finding_is_minimized_kept_and_shown(
+    tmp_path: Path, seeds: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(options(tmp_path, seeds)) == NEW_FINDINGS
+    shown = capfd.readouterr().out
+    path = tmp_path / "work" / "findings" / f"{WARNING.name}.case"
+    case = load(path)
+    assert [call.name for call in case.calls] == ["execve_stack"]
+    assert case.calls[0].args[2] < 0x400000  # the seed's shift is not minimal
+    assert case.found[0].startswith("run seed=1 executions=")
+    verdicts = replay(case)
+    assert {v.kernel: v.found for v in verdicts} == {"linux-6.1": WARNING.rule, "linux-6.18": "ok"}
+    assert all(verdict.ok for verdict in verdicts)
+    assert f"NEW FINDING {WARNING.name} on linux-6.1" in shown
+    assert "PTE table" in shown
+    assert f"pmdfuzz replay {path}" in shown
+    assert f"pmdfuzz findings promote {WARNING.name}" in shown
+    with Ledger.open(tmp_path / "work") as ledger:
+        (found,) = [entry for entry in ledger.list() if entry.bucket == WARNING]
+    assert list(found.kernels) == ["linux-6.1"]
+    assert found.count >= 1
+
+
+@fuzzing_test
+def test_a_known_finding_is_counted_and_left_alone(
+    tmp_path: Path, seeds: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "work" / "findings" / f"{WARNING.name}.case"
+    path.parent.mkdir(parents=True)
+    path.write_text(SEED)
+    only = frozenset(("execve_stack",))
+    assert run(options(tmp_path, seeds, runs=5, calls=only)) == NOTHING_FOUND
+    shown = capfd.readouterr().out
+    assert path.read_text() == SEED
+    assert "NEW FINDING" not in shown
+    (row,) = [line for line in shown.splitlines() if line.startswith(WARNING.name)]
+    assert row.split()[1] == "known"
+    with Ledger.open(tmp_path / "work") as ledger:
+        assert ledger.list()[0].count == int(row.split()[2])
+
+
+@fuzzing_test
+def test_files_that_are_no_cases_are_told_and_skipped(
+    tmp_path: Path, seeds: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (seeds / "broken.case").write_text("mremap(1, 2\n")
+    (seeds / "binary.case").write_bytes(b"\xff\xfe\x00")
+    (seeds / "long.case").write_text(HARMLESS * 30)
+    assert run(options(tmp_path, seeds)) == NEW_FINDINGS
+    shown = capfd.readouterr().out
+    for name in ("broken", "binary", "long"):
+        assert f"skipped: {seeds / name}.case" in shown
+    encoded = tmp_path / "work" / "seeds" / "x86-64"
+    assert [path.name for path in encoded.iterdir()] == ["seeds-stack"]
+    assert (seeds / "broken.case").read_text() == "mremap(1, 2\n"
+
+
+@fuzzing_test
+def test_the_same_seed_gives_the_same_run(tmp_path: Path, seeds: Path) -> None:
+    corpora = []
+    for attempt in ("first", "second"):
+        quick = options(tmp_path / attempt, seeds, runs=300, minimize_budget=1)
+        run(quick)
+        corpus = quick.workdir / "corpus" / "x86-64"
+        corpora.append({path.name: path.read_bytes() for path in corpus.iterdir()})
+    assert corpora[0] == corpora[1]
+    assert len(corpora[0]) > 1
+
+
+@fuzzing_test
+def test_a_geometry_has_its_own_corpus(tmp_path: Path, seeds: Path) -> None:
+    (seeds / "stack.case").write_text(HARMLESS)
+    run(options(tmp_path, seeds, geometry="tiny", runs=50))
+    corpus = tmp_path / "work" / "corpus"
+    assert [path.name for path in corpus.iterdir()] == ["tiny"]
+    assert list((corpus / "tiny").iterdir())
+
+
+@fuzzing_test
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_and_loses_nothing(
+    tmp_path: Path, seeds: Path, number: signal.Signals
+) -> None:
+    work = tmp_path / "work"
+    program = [
+        *(sys.executable, "-m", "fuzz", "run", "--kernel", "linux-6.1", "--seed", "1"),
+        *("--workdir", str(work), "--ops", "execve_stack", "--no-seeds"),
+    ]
+    (corpus := work / "corpus" / "x86-64").mkdir(parents=True)
+    process = subprocess.Popen(
+        program, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not any(corpus.iterdir()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(number)
+        shown, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 128 + number, errors
+    assert " executions in " in shown
+    assert "Traceback" not in shown + errors
+    for path in (work / "findings").glob("*.case"):
+        assert load(path).calls
+
+
+@fuzzing_test
+def test_a_fuzzing_process_that_dies_is_told(
+    tmp_path: Path, seeds: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    starved = options(tmp_path, seeds, runs=None, libfuzzer=("-rss_limit_mb=1",))
+    assert run(starved) == OUR_DEFECT
+    shown = capfd.readouterr().out
+    assert "which is a defect of pmdfuzz: it ran out of memory" in shown
+    assert "libfuzzer.log" in shown
+
+
+@fuzzing_test
+def test_an_exception_in_the_target_keeps_its_input(
+    tmp_path: Path, seeds: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A module that is found before the engine's own, and fails as a defect of the engine would.
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "sitecustomize.py").write_text(
+        "import builtins, sys\n"
+        "if any('fuzz.harness' in word for word in sys.orig_argv):\n"
+        "    import importlib.abc\n"
+        "    class Breaker(importlib.abc.MetaPathFinder):\n"
+        "        def find_spec(self, name, path, target=None):\n"
+        "            if name == 'fuzz.oracle' and 'engine.stack' in sys.modules:\n"
+        "                def fail(*args): raise AssertionError('planted')\n"
+        "                sys.modules['engine.stack'].execve_stack = fail\n"
+        "            return None\n"
+        "    sys.meta_path.insert(0, Breaker())\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(broken))
+    assert run(options(tmp_path, seeds, kernels=("linux-6.18",))) == OUR_DEFECT
+
+
+def test_fuzzing_without_atheris_says_how_to_install_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module.importlib.util, "find_spec", lambda _: None)
+    assert run(options(tmp_path)) == BAD_INPUT
+    assert "pip install 'pmdfuzz[fuzz]'" in capsys.readouterr().err
+    assert not (tmp_path / "work").exists()
+
+
+def test_fuzzing_without_assertions_is_refused(tmp_path: Path) -> None:
+    command = [sys.executable, "-O", "-m", "fuzz", "run", "--workdir", str(tmp_path / "work")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == BAD_INPUT
+    assert "-O" in done.stderr
+
+
+@fuzzing_test
+def test_bad_input_is_refused_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    occupied = tmp_path / "file"
+    occupied.write_text("")
+    for wrong, message in (
+        (options(occupied), "cannot write here"),
+        (options(tmp_path, tmp_path / "nowhere"), "nowhere"),
+        (options(tmp_path, kernels=()), "no kernel"),
+        (options(tmp_path, kernels=("linux-0.1",)), "linux-6.18"),
+        (options(tmp_path, calls=frozenset(("fork",))), "unknown calls: fork"),
+    ):
+        assert run(wrong) == BAD_INPUT
+        assert message in capsys.readouterr().err
+
+
+@fuzzing_test
+def test_the_engine_is_instrumented_and_the_rules_are_not(tmp_path: Path) -> None:
+    setting = Setting(["linux-6.18"], None, ["mmap", "mremap"], 4, runs=200)
+    child = Child(setting, ["-runs=200", "-seed=1"], tmp_path / "log")
+    last = {}
+    while child.talking:
+        for event in child.events(0.1):
+            last[event["event"]] = event
+    assert child.close() == 0
+    log = (tmp_path / "log").read_text()
+    assert "Instrumenting engine.move" in log
+    assert "Instrumenting engine.rules" not in log
+    assert "Instrumenting fuzz" not in log
+    assert last["stats"]["execs"] == 200
+    assert last["stats"]["cells"] > 20
+    assert last["start"]["fixed_addresses"] == (sys.platform == "linux")
+
+
+@fuzzing_test
+def test_the_child_dies_with_its_parent(tmp_path: Path) -> None:
+    if sys.platform != "linux":
+        pytest.skip("PR_SET_PDEATHSIG is Linux's")
+    program = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from fuzz.child import Child, Setting\n"
+        "child = Child(Setting(['linux-6.18'], None, ['mmap'], 4), [], Path(sys.argv[1]))\n"
+        "while not child.events(0.1): pass\n"
+        "print(child._process.pid, flush=True)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    parent = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "log")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    pid = int(parent.stdout)
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        if state == "Z":
+            break
+        time.sleep(0.05)
+    else:
+        assert not Path(f"/proc/{pid}").exists()
+    assert os.path.exists(tmp_path / "log")
