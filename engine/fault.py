@@ -1,5 +1,7 @@
 """Page faults: what accessing memory brings into the page tables."""
 
+from collections.abc import Iterable, Iterator, Sequence
+
 from engine.address import Range, round_down
 from engine.entry import (
     ACCESSED,
@@ -12,7 +14,6 @@ from engine.entry import (
     WRITE,
     ZERO_ENTRY,
     leaf,
-    pfn_of,
 )
 from engine.geometry import PMD, PTE
 from engine.merge import reusable_anon_vma
@@ -114,15 +115,47 @@ def populate_range(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
 
 def _fill(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     """Give absent and zero pages of a private VMA a frame of their own, holding zeroes."""
-    geometry = space.geometry
-    for addr in range(start, end, geometry.page_bytes):
-        index = addr >> geometry.page_shift & geometry.index_mask[PTE]
-        table = space.tree.make(addr, PTE)
-        entry = table.entries.get(index)
-        if entry is None or entry == ZERO_ENTRY:
-            pfn = space.frames.allocate((0,), space.page_index(vma, addr), 1, vma.anon_vma)
-            table.entries[index] = leaf(pfn, _ANON)
-            space.rss_anon += 1
+    for low, high in slots_of(space, start, end):
+        _new_pages(space, vma, space.tree.make(low, PTE), low, high, 0)
+
+
+def slots_of(space: AddressSpace, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """[start, end) cut at slot boundaries, bytes."""
+    slot = space.geometry.slot_bytes
+    while start < end:
+        stop = min(round_down(start, slot) + slot, end)
+        yield start, stop
+        start = stop
+
+
+def _new_pages(space: AddressSpace, vma: Vma, table: Table, start: int, end: int, tag: int) -> list[int]:
+    """Anonymous pages for absent and zero-page entries of [start, end), inside one slot.
+
+    Arguments: `tag` what the page at `start` holds, counting up; 0: all hold zeroes.
+    Returns: the indices in the table that had an entry of another kind.
+    Source: mm/memory.c do_anonymous_page(), wp_page_copy().
+    """
+    frames, geometry, entries = space.frames, space.geometry, table.entries
+    first = start >> geometry.page_shift & geometry.index_mask[PTE]
+    count = (end - start) >> geometry.page_shift
+    linear = space.page_index(vma, start)
+    indices: Sequence[int] = range(first, first + count)
+    others: list[int] = []
+    if entries and not entries.keys().isdisjoint(indices):
+        absent = [i for i in indices if entries.get(i, ZERO_ENTRY) == ZERO_ENTRY]
+        others = [i for i in indices if entries.get(i, ZERO_ENTRY) != ZERO_ENTRY]
+        if not absent:
+            return others
+        indices, count = absent, len(absent)
+        tags: Iterable[int] = [tag + i - first for i in absent] if tag else [0] * count
+        pfn = frames.allocate(tags, [linear + i - first for i in absent], vma.anon_vma)
+    else:
+        tags = range(tag, tag + count) if tag else [0] * count
+        pfn = frames.allocate(tags, range(linear, linear + count), vma.anon_vma)
+    low, step = leaf(pfn, _ANON), 1 << PFN_SHIFT
+    entries.update(zip(indices, range(low, low + count * step, step), strict=True))
+    space.rss_anon += count
+    return others
 
 
 def prepare_anon_vma(space: AddressSpace, vma: Vma) -> None:
@@ -134,46 +167,29 @@ def prepare_anon_vma(space: AddressSpace, vma: Vma) -> None:
 def _access_anonymous(
     space: AddressSpace, vma: Vma, start: int, end: int, tag: int, faulted: Faulted
 ) -> None:
-    slot = space.geometry.slot_bytes
     if tag:
         prepare_anon_vma(space, vma)
-    while start < end:
-        stop = min(round_down(start, slot) + slot, end)
-        table = space.tree.make(start, PTE)
+    for low, high in slots_of(space, start, end):
+        table = space.tree.make(low, PTE)
         if tag:
-            _write_slot(space, vma, table, start, stop, tag, faulted)
-            tag += (stop - start) >> space.geometry.page_shift
+            _write_slot(space, vma, table, low, high, tag, faulted)
+            tag += (high - low) >> space.geometry.page_shift
         else:
-            _read_slot(space, table, start, stop, faulted)
-        start = stop
+            _read_slot(space, table, low, high, faulted)
 
 
 def _write_slot(
     space: AddressSpace, vma: Vma, table: Table, start: int, end: int, tag: int, faulted: Faulted
 ) -> None:
-    """Write tags into the anonymous pages [start, end) of one slot.  Source: do_anonymous_page()."""
-    frames, geometry = space.frames, space.geometry
-    shift = geometry.page_shift
-    first, count = geometry.index_mask[PTE] & (start >> shift), (end - start) >> shift
-    entries = table.entries
-    linear = space.page_index(vma, start)
-    if not entries or entries.keys().isdisjoint(range(first, first + count)):
-        pfn = frames.allocate(range(tag, tag + count), linear, count, vma.anon_vma)
-        low, step = leaf(pfn, _ANON), 1 << PFN_SHIFT
-        entries.update(zip(range(first, first + count), range(low, low + count * step, step), strict=True))
-        space.rss_anon += count
-        return
-    for offset in range(count):
-        index = first + offset
-        entry = entries.get(index)
-        if entry is None or entry == ZERO_ENTRY:
-            pfn = frames.allocate((tag + offset,), linear + offset, 1, vma.anon_vma)
-            entries[index] = leaf(pfn, _ANON)
-            space.rss_anon += 1
-        elif entry & MARKER:  # type: ignore[operator]
-            _note(faulted.segv, start + (offset << shift), 1, shift)
+    """Write tags into the anonymous pages [start, end) of one slot."""
+    shift, entries, tags = space.geometry.page_shift, table.entries, space.frames.tag
+    first = start >> shift & space.geometry.index_mask[PTE]
+    for index in _new_pages(space, vma, table, start, end, tag):
+        entry = entries[index]
+        if entry & MARKER:  # type: ignore[operator]
+            _note(faulted.segv, start + (index - first << shift), 1, shift)
         else:
-            frames.tag[pfn_of(entry)] = tag + offset  # type: ignore[arg-type]
+            tags[entry >> PFN_SHIFT] = tag + index - first  # type: ignore[operator]
 
 
 def _read_slot(space: AddressSpace, table: Table, start: int, end: int, faulted: Faulted) -> None:
@@ -217,7 +233,7 @@ def _access_shared(
                 _fault_around(space, vma, table, addr)
             if index not in table.entries:
                 if linear not in pages:
-                    pages[linear] = frames.allocate((0,), linear, 1, vma.file)
+                    pages[linear] = frames.allocate((0,), (linear,), vma.file)
                 table.entries[index] = leaf(pages[linear], _SHARED if tag else _FAULT_AROUND)
                 space.rss_shmem += 1
             if tag:

@@ -23,14 +23,14 @@ class Frames:
         self.index: list[int] = [0]
         self.owner: list[object] = [None]
 
-    def allocate(self, tags: Iterable[int], first_index: int, count: int, owner: object) -> int:
-        """Add `count` frames holding `tags`, with linear indices counting up from `first_index`.
+    def allocate(self, tags: Iterable[int], indices: Iterable[int], owner: object) -> int:
+        """Add frames that hold `tags` and have the linear `indices` (as many), all of one owner.
 
         Returns: the number of the first one; the others follow.
         """
         first = len(self.tag)
         self.tag.extend(tags)
-        self.index.extend(range(first_index, first_index + count))
-        self.owner.extend([owner] * count)
-        assert len(self.tag) == first + count
+        self.index.extend(indices)
+        self.owner.extend([owner] * (len(self.tag) - first))
+        assert len(self.index) == len(self.tag)
         return first

@@ -55,7 +55,7 @@ class Geometry:
         if self.prealloc_pmd_tables and len(self.index_bits) != 3:
             raise ValueError(f"{self.name}: preallocated PMD tables need exactly three levels")
 
-    @property
+    @cached_property
     def levels(self) -> int:
         """Real levels of the tree; the root is a table of this level."""
         return len(self.index_bits)
@@ -104,9 +104,10 @@ class Geometry:
         base = min(1 << 44, self.user_top // 2 // ARENA_BYTES * ARENA_BYTES)
         return Range(base, base + ARENA_BYTES)
 
-    def counted(self, level: int) -> bool:
-        """True if tables of `level` count in VmPTE: PTE, PMD and PUD tables below the root."""
-        return level <= PUD and level < self.levels
+    @cached_property
+    def top_counted(self) -> int:
+        """Highest level whose tables count in VmPTE: PTE, PMD and PUD tables below the root."""
+        return min(PUD, self.levels - 1)
 
 
 def _arm64(name: str, page_shift: int, va_bits: int, description: str) -> Geometry:

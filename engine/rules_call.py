@@ -23,8 +23,8 @@ class Mapped(NamedTuple):
     offset: int  # of the object, minus the address, in pages: constant along a mapping
 
 
-class Before:
-    """The state before a call: VMAs and leaves."""
+class Snapshot:
+    """The state before or after a call: mappings and leaves."""
 
     __slots__ = ("leaves", "mapped")
 
@@ -77,35 +77,37 @@ class Request(NamedTuple):
 
 
 def check_mremap(
-    space: AddressSpace, before: Before, request: Request, result: int | Errno
+    space: AddressSpace, before: Snapshot, request: Request, result: int | Errno
 ) -> Iterator[Violation]:
     """S-02 to S-08 and I-11 for one mremap that returned `result`."""
     page = space.geometry.page_bytes
     old_len, new_len = round_up(request.old_len, page), round_up(request.new_len, page)
     source = Range(request.addr, request.addr + old_len)
     target = Range(request.new_addr, request.new_addr + new_len)
+    after = Snapshot(space)
     if isinstance(result, Errno):
-        yield from _check_error(space, before, request, source, target, result)
+        yield from _check_error(space, before, after, request, source, target, result)
         return
     if request.flags & FIXED and result != request.new_addr:
         yield Violation("fixed-address", target, f"{result:#x}", f"{request.new_addr:#x}")
     moved = Range(result, result + new_len)
     if not request.flags & (FIXED | DONTUNMAP) and result == request.addr and old_len >= new_len:
         tail = Range(request.addr + new_len, request.addr + old_len)
-        yield from _unchanged_outside(space, before, [tail], "resize-exact")
-        if clip(mapped_of(space), tail):
+        yield from _unchanged_outside(before, after, [tail], page, "resize-exact")
+        if clip(after.mapped, tail):
             yield Violation("resize-exact", tail, "something mapped", "nothing after a shrink")
     if not old_len:
-        yield from _unchanged_outside(space, before, [moved], "duplicate-keeps-source")
+        yield from _unchanged_outside(before, after, [moved], page, "duplicate-keeps-source")
     if request.flags & FIXED and old_len:
-        yield from _check_moved(space, before, source, target, min(old_len, new_len))
+        yield from _check_moved(before, after, source, target, min(old_len, new_len))
     if request.flags & DONTUNMAP and old_len:
-        yield from _check_dontunmap(space, before, source)
+        yield from _check_dontunmap(before, after, source)
 
 
 def _check_error(
     space: AddressSpace,
-    before: Before,
+    before: Snapshot,
+    after: Snapshot,
     request: Request,
     source: Range,
     target: Range,
@@ -120,12 +122,12 @@ def _check_error(
         if source.length > target.length:
             traces.append(Range(request.addr + target.length, source.end))
         if error is Errno.ENOMEM and space.kernel.multi_vma_move and source.length == target.length:
-            traces.append(_moved_prefix(space, before, source, target))
-    yield from _unchanged_outside(space, before, traces, rule)
+            traces.append(_moved_prefix(before, after, source, target))
+    yield from _unchanged_outside(before, after, traces, space.geometry.page_bytes, rule)
 
 
 def _refused_early(
-    space: AddressSpace, before: Before, source: Range, target: Range, request: Request
+    space: AddressSpace, before: Snapshot, source: Range, target: Range, request: Request
 ) -> bool:
     """Is the request refused by a check that comes before anything is unmapped?
 
@@ -147,16 +149,16 @@ def _refused_early(
     )
 
 
-def _is_mapped(before: Before, source: Range, length: int) -> bool:
+def _is_mapped(before: Snapshot, source: Range, length: int) -> bool:
     parts = clip(before.mapped, Range(source.start, source.start + max(length, 1)))
     return bool(parts) and parts[0].start == source.start and sum(
         m.end - m.start for m in parts
     ) >= length
 
 
-def _moved_prefix(space: AddressSpace, before: Before, source: Range, target: Range) -> Range:
+def _moved_prefix(before: Snapshot, after: Snapshot, source: Range, target: Range) -> Range:
     """The part of the source that a failed move of several VMAs has completely moved (S-08)."""
-    now = {m.start for m in clip(mapped_of(space), target)}
+    now = {m.start for m in clip(after.mapped, target)}
     end = source.start
     for m in clip(before.mapped, source):
         if m.start - source.start + target.start not in now:
@@ -166,11 +168,11 @@ def _moved_prefix(space: AddressSpace, before: Before, source: Range, target: Ra
 
 
 def _unchanged_outside(
-    space: AddressSpace, before: Before, changed: list[Range], rule: str
+    before: Snapshot, after: Snapshot, changed: list[Range], page: int, rule: str
 ) -> Iterator[Violation]:
     """Mappings and leaves outside some ranges are what they were."""
-    old_mapped, new_mapped = before.mapped, mapped_of(space)
-    old_leaves, new_leaves = before.leaves, leaves_of(space)
+    old_mapped, new_mapped = before.mapped, after.mapped
+    old_leaves, new_leaves = before.leaves, after.leaves
     if not changed and old_mapped == new_mapped and old_leaves == new_leaves:
         return
     for hole in changed:
@@ -186,14 +188,13 @@ def _unchanged_outside(
         wrong = sorted(
             a for a in old_leaves.keys() | new_leaves.keys() if old_leaves.get(a) != new_leaves.get(a)
         )
-        page = space.geometry.page_bytes
         yield Violation(
             rule, Range(wrong[0], wrong[-1] + page), f"{len(wrong)} entries changed", "none changed"
         )
 
 
 def _check_moved(
-    space: AddressSpace, before: Before, source: Range, target: Range, length: int
+    before: Snapshot, after: Snapshot, source: Range, target: Range, length: int
 ) -> Iterator[Violation]:
     """S-04 and S-08: the destination holds the moved parts, its gaps what they held before."""
     delta = target.start - source.start
@@ -207,12 +208,12 @@ def _check_moved(
     for m in kept:
         expected.update(leaves_within(before.leaves, Range(m.start, m.end)))
     # What a locked mapping grew by is populated; that is not the move's doing.
-    after = leaves_within(leaves_of(space), gaps)
-    if after != expected:
+    found = leaves_within(after.leaves, gaps)
+    if found != expected:
         yield Violation(
-            "fixed-exact", target, f"{len(after)} leaves", f"exactly the {len(expected)} that belong there"
+            "fixed-exact", target, f"{len(found)} leaves", f"exactly the {len(expected)} that belong there"
         )
-    now = [(m.start, m.end) for m in _joined(clip(mapped_of(space), gaps))]
+    now = [(m.start, m.end) for m in _joined(clip(after.mapped, gaps))]
     wanted = _joined([m._replace(start=m.start + delta, end=m.end + delta) for m in moved] + kept)
     if now != [(m.start, m.end) for m in wanted]:
         yield Violation(
@@ -233,11 +234,11 @@ def _joined(mapped: list[Mapped]) -> list[Mapped]:
     return result
 
 
-def _check_dontunmap(space: AddressSpace, before: Before, source: Range) -> Iterator[Violation]:
+def _check_dontunmap(before: Snapshot, after: Snapshot, source: Range) -> Iterator[Violation]:
     """S-05."""
     was = [m._replace(flags=m.flags & _UNLOCKED) for m in clip(before.mapped, source)]
-    now = clip(mapped_of(space), source)
-    left = leaves_within(leaves_of(space), source)
+    now = clip(after.mapped, source)
+    left = leaves_within(after.leaves, source)
     if [(m.start, m.end) for m in _joined(now)] != [(m.start, m.end) for m in _joined(was)]:
         yield Violation("dontunmap-source", source, "a hole in the source", "the source still mapped")
     elif left:

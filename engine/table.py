@@ -199,8 +199,7 @@ class TableTree:
     def bytes_used(self) -> int:
         """Bytes of PTE, PMD and PUD tables, as VmPTE shows them (without the root and P4D)."""
         geometry = self.geometry
-        pages = sum(n for level, n in enumerate(self.counts) if level and geometry.counted(level))
-        return pages << geometry.page_shift
+        return sum(self.counts[PTE : geometry.top_counted + 1]) << geometry.page_shift
 
     def free_range(self, start: int, end: int, floor: int, ceiling: int) -> list[tuple[int, Table]]:
         """Free the tables under [start, end) that no neighbour needs.

@@ -80,16 +80,17 @@ def replay_rows(kernel: Kernel, inputs: Sequence[bytes]) -> Iterator[Row]:
     cells = Cells(NoCounters())
     observer = StateObserver(cells, kernel)
 
-    def observed(case: Case) -> None:
-        observer.finish(execute(case, kernel, observer=observer, on_step=observer.step))
-        cells.flush()
+    def observe(cases: Sequence[Case]) -> None:
+        for case in cases:
+            observer.finish(execute(case, kernel, observer=observer, on_step=observer.step))
+            cells.flush()
 
     steps: list[tuple[str, Callable[[], object]]] = [
         ("decode", lambda: [wire.decode(data, kernel.geometry, MODELLED_CALLS) for data in inputs]),
         ("engine", lambda: [execute(case, kernel, check=False) for case in cases]),
         ("+ rules", lambda: [execute(case, kernel, oracle=False) for case in cases]),
         ("+ oracle", lambda: [execute(case, kernel) for case in cases]),
-        ("+ state cells", lambda: [observed(case) for case in cases]),
+        ("+ state cells", lambda: observe(cases)),
     ]
     before = 0.0
     for what, work in steps:

@@ -10,7 +10,7 @@ from engine.kernel import Kernel
 from engine.move import Move
 from engine.mremap import FIXED, mremap
 from engine.observer import PMD_OCCUPIED, PUD_OCCUPIED, Observer
-from engine.rules_call import Before, Request, check_execve_stack, check_mremap
+from engine.rules_call import Request, Snapshot, check_execve_stack, check_mremap
 from engine.rules_move import MoveRules
 from engine.rules_state import check_state
 from engine.space import AddressSpace, Errno
@@ -19,6 +19,8 @@ from engine.syscalls import MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_LOCKED, MAP_POPU
 from engine.violation import Violation
 from fuzz.case import MAX_POPULATED_PAGES, Call, Case, CaseError, Faults, Result
 from fuzz.oracle import Mismatch, Oracle
+
+_SMALL_BYTES = MAX_POPULATED_PAGES * 4096  # never too much to populate, whatever the page size
 
 # Calls after which the page tables may be wrong in a new way: every rule is checked there.
 _MOVING = frozenset(("mremap", "execve_stack", "relocate"))
@@ -123,7 +125,7 @@ def _run_checked(space: AddressSpace, call: Call, watch: _Watch | None) -> Resul
     """Run a moving call, and the rules that compare the state before it with the one after."""
     base, mask = space.arena.start, space.geometry.word_mask
     if call.name == "mremap":
-        before = Before(space)
+        before = Snapshot(space)
         addr, old_len, new_len, flags, new_addr = call.args
         request = Request((base + addr) & mask, old_len, new_len, flags, (base + new_addr) & mask)
         returned = mremap(space, *request)
@@ -239,6 +241,8 @@ def _leaves_arena(space: AddressSpace, call: Call) -> bool:
 
     A call that the kernel refuses before it touches anything may name any address.
     """
+    if _plainly_inside(call, space.arena.length):
+        return False
     populated = 0
     for start, length in _concerned(space, call):
         if length and not (space.arena.start <= start and start + length <= space.arena.end):
@@ -248,6 +252,17 @@ def _leaves_arena(space: AddressSpace, call: Call) -> bool:
         elif call.name == "mmap" and call.args[3] & (MAP_POPULATE | MAP_LOCKED):
             populated += length
     return populated > MAX_POPULATED_PAGES * space.geometry.page_bytes
+
+
+def _plainly_inside(call: Call, arena_bytes: int) -> bool:
+    """The quick answer for nearly every call: all it names lies in the arena, and it is small."""
+    name, args = call.name, call.args
+    if name in ("execve_stack", "relocate"):
+        return False
+    if name == "mremap":
+        addr, old_len, new_len, _, new_addr = args
+        return addr + max(old_len, new_len) <= arena_bytes and new_addr + new_len <= arena_bytes
+    return args[1] <= _SMALL_BYTES and args[0] + args[1] <= arena_bytes
 
 
 def _concerned(space: AddressSpace, call: Call) -> Iterator[tuple[int, int]]:

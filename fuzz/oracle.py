@@ -404,7 +404,7 @@ class Oracle:
         """Check who may access what; write the tags of a touch."""
         memory = self._memory
         address, length = call.args
-        lo, hi = self._range(address, length)
+        lo, hi = self._range(address, length) if length else (0, 0)
         granted = _minus((lo, hi), sorted((p, p + n) for p, n in (*faults.segv, *faults.bus)))
         for start, end in granted:
             self._grow_stack(start, end)
@@ -529,7 +529,7 @@ class Oracle:
             replaced = _Memory(next_tag=memory.next_tag + max(end - start, 0))
             # Bad operands and a stack that does not fit are noticed before the point of no return.
             fits = (start - shift) * self._page_bytes > self._min_addr
-            late = fits and error in ("-ENOMEM", "-EFAULT")
+            late = error == "-EFAULT" or (error == "-ENOMEM" and fits)
             yield from (replaced, memory) if late else (memory, replaced)
             return
         yield memory
@@ -550,6 +550,10 @@ class Oracle:
         address, old_bytes, new_bytes, flags, target = args
         old, new = self._page(address), self._page(target)
         old_count, new_count = self._pages(old_bytes), self._pages(new_bytes)
+        # The test for overlap adds without care.  The address of the arena counts, too: lengths
+        # beyond half the address space may or may not wrap around.
+        old_end = (old + old_count) * self._page_bytes
+        wraps = old_end > self._word_mask or old_bytes > self._word_mask // 2
         return (
             flags & ~_REMAP_MASK == 0
             and flags & _MOVE_FIXED == _MOVE_FIXED
@@ -557,7 +561,7 @@ class Oracle:
             and address % self._page_bytes == 0
             and target % self._page_bytes == 0
             and new_count > 0
-            and not (old < new + new_count and new < old + old_count)
+            and (wraps or not (old < new + new_count and new < old + old_count))
             and (bool(self._memory.inside(old, old + 1)) or not self._certain)
         )
 

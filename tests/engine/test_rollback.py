@@ -10,7 +10,7 @@ import pytest
 from engine.fault import touch
 from engine.kernel import KERNELS, Kernel, kernel_named
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
-from engine.rules_call import Before, Request, check_mremap, mapped_of
+from engine.rules_call import Request, Snapshot, check_mremap, mapped_of
 from engine.rules_move import MoveRules, leaves_of
 from engine.rules_state import check_state
 from engine.space import AddressSpace, Errno
@@ -81,7 +81,7 @@ def test_every_failing_allocation_is_rolled_back(kernel_name: str, name: str, fl
     count = allocations(kernel, name, flags)
     for how, refuse in refusals(count):
         space, old, length, new = prepare(kernel, name, refuse)
-        before, leaves, mapped = Before(space), leaves_of(space), mapped_of(space)
+        before, leaves, mapped = Snapshot(space), leaves_of(space), mapped_of(space)
         assert mremap(space, old, length, length, flags, new) is Errno.ENOMEM, how
         space.tree.refuse = None
         assert leaves_of(space) == leaves, how

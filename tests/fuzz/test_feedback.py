@@ -3,22 +3,26 @@
 import importlib.util
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 
 import pytest
 
 from engine.address import Range
 from engine.geometry import GEOMETRIES
+from engine.kernel import kernel_named
 from fuzz.case import Faults, call
+from fuzz.execute import execute
 from fuzz.feedback import (
     Cells,
     FeedbackUnavailable,
+    StateObserver,
     bucket,
     flag_operands,
     relation,
     result_class,
 )
+from fuzz.text import parse
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOT = GEOMETRIES["x86-64"].slot_bytes
@@ -131,6 +135,102 @@ def test_unknown_flag_bits_make_no_cells() -> None:
     assert flag_operands(call("mremap", 0, 4096, 4096, 3 | 1 << 40, 0)) == plain
     assert flag_operands(call("madvise", 0, 4096, 102)) == [("advice", 102)]
     assert flag_operands(call("touch", 0, 4096)) == []
+
+
+class Recorder(Cells):
+    """Cells that remember their keys."""
+
+    def __init__(self) -> None:
+        super().__init__(FakeAtheris(), size=1)
+        self.keys: list[Hashable] = []
+
+    def hit(self, key: Hashable) -> None:
+        self.keys.append(key)
+
+
+def cells_of(program: str, kernel: str = "linux-6.18") -> dict[str, set[Hashable]]:
+    """The cells of a program, by kind."""
+    recorder = Recorder()
+    model = kernel_named(kernel)
+    observer = StateObserver(recorder, model)
+    case = parse(program)
+    for _ in range(2):  # the second run must show what the first one showed
+        before, recorder.keys = recorder.keys, []
+        observer.finish(execute(case, model, observer=observer, on_step=observer.step))
+    assert before == recorder.keys
+    kinds: dict[str, set[Hashable]] = {}
+    for kind, name, *key in recorder.keys:  # type: ignore[misc]
+        assert name == kernel
+        kinds.setdefault(kind, set()).add(tuple(key))
+    return kinds
+
+
+MAPPED = """\
+mmap(0x40000000, 0x400000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)
+touch(0x40000000, 0x400000)
+"""
+MOVE = "mremap({}, {}, {}, MREMAP_MAYMOVE|MREMAP_FIXED, {})\n"
+
+
+def moved(old: str, length: str, new: str, *, before: str = "") -> dict[str, set[Hashable]]:
+    """The cells of a mapping of two slots, of which a part is moved."""
+    return cells_of(MAPPED + before + MOVE.format(old, length, length, new))
+
+
+def moved_by(cells: dict[str, set[Hashable]]) -> set[tuple[str, str, str]]:
+    """Mover, extent class and alignment of each extent that moved."""
+    return {(*key[0], key[1]) for key in cells["place"] if key[0][0].endswith("-moved")}  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("old", "length", "new", "expected"),
+    [
+        ("0x40000000", "0x400000", "0x80000000", ("pmd-moved", "slot", "both")),
+        ("0x40000000", "0x1000", "0x80000000", ("ptes-moved", "page", "both")),
+        ("0x40001000", "0x2000", "0x80001000", ("ptes-moved", "part", "same")),
+        ("0x40000000", "0x2000", "0x80001000", ("ptes-moved", "part", "apart")),
+    ],
+)
+def test_movers_extents_and_alignments_are_told_apart(
+    old: str, length: str, new: str, expected: tuple[str, str, str]
+) -> None:
+    assert moved_by(moved(old, length, new)) == {expected}
+
+
+def test_heads_and_relations_are_told_apart() -> None:
+    below = "mmap(0x80000000, 0x1000, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)\n"
+    entries = [
+        moved("0x40001000", "0x1000", "0x80001000")["entry"],
+        moved("0x40000000", "0x1000", "0x80001000")["entry"],
+        moved("0x40001000", "0x1000", "0x80001000", before=below)["entry"],
+        moved("0x40001000", "0x1000", "0x20001000")["entry"],
+        moved("0x403ff000", "0x1000", "0x40400000")["entry"],
+    ]
+    assert all(len(entry) == 1 for entry in entries)
+    assert len(set.union(*entries)) == len(entries)
+    ((first, *_),) = entries[0]  # type: ignore[misc]
+    assert first == ("up apart", False, ("own", "free"))
+
+
+def test_realignment_is_seen_where_the_kernel_has_it() -> None:
+    program = (
+        "mmap(0x40100000, 0x300000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)\n"
+        "touch(0x40100000, 0x300000)\n" + MOVE.format("0x40100000", *["0x300000"] * 2, "0x80100000")
+    )
+    for kernel, realigned in (("linux-6.1", False), ("linux-6.18", True)):
+        ((entry, *_),) = cells_of(program, kernel)["entry"]  # type: ignore[misc]
+        assert entry[1] is realigned
+
+
+def test_refusals_and_results_are_seen() -> None:
+    stack = cells_of("execve_stack(0x300000, 0x700000, 0x200000)\n", "linux-6.1")
+    assert {key[0] for key in stack["refused"]} == {"pmd-occupied"}  # type: ignore[index]
+    pairs = cells_of(MAPPED + "munmap(0x1, 0x1000)\n")["pair"]
+    assert pairs == {
+        (None, ("mmap", "ok")),
+        (("mmap", "ok"), ("touch", "ok")),
+        (("touch", "ok"), ("munmap", "-EINVAL")),
+    }
 
 
 TOY = """

@@ -9,7 +9,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -244,6 +246,28 @@ def test_ctrl_c_loses_nothing(tmp_path: Path, clock: Clock) -> None:
             ledger.record(STACK, "linux-6.1", run_id="r1", executions=1)
         raise KeyboardInterrupt
     assert _count(tmp_path / "ledger.sqlite") == 10
+
+
+def test_ctrl_c_while_writing_neither_loses_nor_counts_twice(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(sqlite3.Connection):
+        """Ctrl-C when the first batch is written but not committed."""
+
+        strokes = 1
+
+        def executemany(self, *args: Any) -> sqlite3.Cursor:
+            cursor = super().executemany(*args)
+            if self.strokes:
+                self.strokes -= 1
+                raise KeyboardInterrupt
+            return cursor
+
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", partial(connect, factory=Interrupted))
+    with pytest.raises(KeyboardInterrupt), Ledger.open(tmp_path, clock) as ledger:
+        ledger.record(STACK, "linux-6.1", run_id="r1", executions=1)
+    assert _count(tmp_path / "ledger.sqlite") == 1
 
 
 def test_a_killed_process_loses_only_the_last_batch(tmp_path: Path) -> None:

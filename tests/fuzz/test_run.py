@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,21 @@ SEED = """\
 @kernel linux-6.1
 execve_stack(0xbfb00000, 0xc0000000, 0x400000)
 """
+PLANTED_DEFECT = """\
+import sys
+from importlib.abc import MetaPathFinder
+
+def fail(*_):
+    raise AssertionError("planted")
+
+class Planter(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "fuzz.oracle":  # imported once the engine is
+            sys.modules["engine.stack"].relocate_vma_down = fail
+
+if "fuzz.harness" in sys.orig_argv:
+    sys.meta_path.insert(0, Planter())
+"""
 HARMLESS = "mmap(0x200000, 0x1000, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)\n"
 
 fuzzing = [
@@ -35,7 +51,7 @@ fuzzing = [
 ]
 
 
-def fuzzing_test(function):  # type: ignore[no-untyped-def]
+def fuzzing_test(function: Callable[..., None]) -> Callable[..., None]:
     """A test that needs Atheris and takes seconds."""
     for mark in fuzzing:
         function = mark(function)
@@ -181,23 +197,18 @@ def test_a_fuzzing_process_that_dies_is_told(
 def test_an_exception_in_the_target_keeps_its_input(
     tmp_path: Path, seeds: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A module that is found before the engine's own, and fails as a defect of the engine would.
-    broken = tmp_path / "broken"
-    broken.mkdir()
-    (broken / "sitecustomize.py").write_text(
-        "import builtins, sys\n"
-        "if any('fuzz.harness' in word for word in sys.orig_argv):\n"
-        "    import importlib.abc\n"
-        "    class Breaker(importlib.abc.MetaPathFinder):\n"
-        "        def find_spec(self, name, path, target=None):\n"
-        "            if name == 'fuzz.oracle' and 'engine.stack' in sys.modules:\n"
-        "                def fail(*args): raise AssertionError('planted')\n"
-        "                sys.modules['engine.stack'].execve_stack = fail\n"
-        "            return None\n"
-        "    sys.meta_path.insert(0, Breaker())\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", str(broken))
+    # Breaks the engine as soon as it is imported, in the fuzzing process only.
+    (tmp_path / "sitecustomize.py").write_text(PLANTED_DEFECT)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     assert run(options(tmp_path, seeds, kernels=("linux-6.18",))) == OUR_DEFECT
+    shown = capfd.readouterr().out
+    assert "which is a defect of pmdfuzz: AssertionError: planted" in shown
+    (kept,) = (tmp_path / "work" / "crashes").glob("crash-*.case")
+    assert f"pmdfuzz replay {kept}" in shown
+    case = load(kept)
+    assert case.kernel == "linux-6.18"
+    assert case.comments == ("AssertionError: planted",)
+    assert any(call.name == "execve_stack" for call in case.calls)
 
 
 def test_fuzzing_without_atheris_says_how_to_install_it(

@@ -1,0 +1,17 @@
+"""Settings of all tests: Hypothesis draws the same examples in every run.
+
+A run must not fail on one machine and pass on another.  `--hypothesis-profile=explore` looks
+for new examples, with ten times as many.
+"""
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "stable",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("explore", deadline=None, max_examples=1000, print_blob=True)
+settings.load_profile("stable")
