@@ -25,6 +25,11 @@ def pfn_of(entry: int) -> int:
     return entry >> PFN_SHIFT
 
 
+def is_zero_page(entry: int) -> bool:
+    """True for the shared zero page, whatever flags the entry has collected on its way."""
+    return entry & PRESENT != 0 and entry >> PFN_SHIFT == ZERO_PFN
+
+
 def leaf(pfn: int, flags: int) -> int:
     """A leaf entry for frame `pfn`."""
     return pfn << PFN_SHIFT | flags

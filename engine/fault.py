@@ -13,6 +13,7 @@ from engine.entry import (
     SOFT_DIRTY,
     WRITE,
     ZERO_ENTRY,
+    is_zero_page,
     leaf,
 )
 from engine.geometry import PMD, PTE
@@ -142,8 +143,10 @@ def _new_pages(space: AddressSpace, vma: Vma, table: Table, start: int, end: int
     indices: Sequence[int] = range(first, first + count)
     others: list[int] = []
     if entries and not entries.keys().isdisjoint(indices):
-        absent = [i for i in indices if entries.get(i, ZERO_ENTRY) == ZERO_ENTRY]
-        others = [i for i in indices if entries.get(i, ZERO_ENTRY) != ZERO_ENTRY]
+        absent = []
+        for i in indices:
+            entry = entries.get(i, ZERO_ENTRY)
+            (absent if is_zero_page(entry) else others).append(i)  # type: ignore[arg-type]
         if not absent:
             return others
         indices, count = absent, len(absent)

@@ -192,10 +192,7 @@ def _move_several(remap: Remap) -> int | Errno:
     cursor, target = start, remap.new_addr
     first_result: int | None = None
     last_end = start
-    while True:
-        vma = space.vmas.find(cursor)
-        if vma is None or vma.start >= end:
-            break
+    while cursor < end and (vma := space.vmas.intersection(cursor, end)):
         addr = max(vma.start, start)
         length = min(vma.end, end) - addr
         if first_result is None and start < addr:
@@ -278,6 +275,8 @@ def _place_and_move(remap: Remap, vma: Vma) -> int | Errno:
         if isinstance(found, Errno):
             return found
         remap.new_addr = found
+    elif remap.new_addr < space.geometry.min_addr:
+        return Errno.EPERM  # security_mmap_addr(), after the destination was unmapped
     return move_vma(remap, vma)
 
 

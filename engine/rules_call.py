@@ -80,8 +80,8 @@ def check_mremap(
     space: AddressSpace, before: Snapshot, request: Request, result: int | Errno
 ) -> Iterator[Violation]:
     """S-02 to S-08 and I-11 for one mremap that returned `result`."""
-    page = space.geometry.page_bytes
-    old_len, new_len = round_up(request.old_len, page), round_up(request.new_len, page)
+    page, mask = space.geometry.page_bytes, space.geometry.word_mask
+    old_len, new_len = (round_up(n, page) & mask for n in (request.old_len, request.new_len))
     source = Range(request.addr, request.addr + old_len)
     target = Range(request.new_addr, request.new_addr + new_len)
     after = Snapshot(space)

@@ -88,10 +88,13 @@ def execute(
     watch = _Watch(observer, check) if check or observer else None
     space = AddressSpace(kernel, watch)
     outcome = Outcome(case, kernel, space)
+    narrow = space.geometry.word_bits < 64
     reference = Oracle(space.geometry.page_bytes, space.geometry.word_bits) if check and oracle else None
     if on_step is not None:
         on_step(-1, space)
     for index, call in enumerate(case.calls):
+        if narrow:
+            call = _in_words(call, space.geometry.word_mask)
         last = index == len(case.calls) - 1
         handler = _HANDLERS.get(call.name)
         if handler is None:
@@ -231,6 +234,11 @@ _HANDLERS: dict[str, Callable[..., Result]] = {
     "relocate": _relocate,
 }
 MODELLED_CALLS = frozenset(_HANDLERS)
+
+
+def _in_words(call: Call, mask: int) -> Call:
+    """A call as a program of a narrower machine makes it: operands cut to its registers."""
+    return call._replace(args=tuple(arg & mask if arg > 0 else arg for arg in call.args))
 
 
 # --- the arena -------------------------------------------------------------------------------------

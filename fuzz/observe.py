@@ -2,8 +2,8 @@
 
 An observation is a plain dictionary that JSON can hold: results, page-table bytes after each call,
 and at the end the VMAs and the pages, all as arena offsets.  States of pages: `P` private, `S`
-shared, `Z` the zero page, `H` a page of a huge leaf, `T` a shared one, `z` the huge zero page, `G` a
-marker.
+shared, `Z` the zero page, `H` a page of a huge leaf, `T` a shared one, `z` the huge zero page, `G`
+a marker.
 """
 
 from collections.abc import Iterator, Mapping

@@ -213,14 +213,11 @@ class Oracle:
     """The contents of one case, call by call.
 
     `page_bytes` and `word_bits` are those of the machine: operands are rounded up to pages modulo
-    2^word_bits.  `min_addr` is the lowest offset, in bytes, that execve may move a stack to.
+    2^word_bits.
     """
 
-    def __init__(
-        self, page_bytes: int = 4096, word_bits: int = 64, min_addr: int = 0x10000
-    ) -> None:
+    def __init__(self, page_bytes: int = 4096, word_bits: int = 64) -> None:
         self._page_bytes = page_bytes
-        self._min_addr = min_addr
         self._word_mask = (1 << word_bits) - 1
         self._memory = _Memory()
         self._certain = True  # the areas are known exactly
@@ -525,11 +522,10 @@ class Oracle:
         """
         memory = self._memory
         if call.name == "execve_stack":
-            start, end, shift = (self._page(operand) for operand in call.args)
+            start, end, _ = (self._page(operand) for operand in call.args)
             replaced = _Memory(next_tag=memory.next_tag + max(end - start, 0))
-            # Bad operands and a stack that does not fit are noticed before the point of no return.
-            fits = (start - shift) * self._page_bytes > self._min_addr
-            late = error == "-EFAULT" or (error == "-ENOMEM" and fits)
+            # -EINVAL and -E2BIG come before the point of no return, -ENOMEM and -EFAULT after it.
+            late = error in ("-ENOMEM", "-EFAULT")
             yield from (replaced, memory) if late else (memory, replaced)
             return
         yield memory

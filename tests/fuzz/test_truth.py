@@ -20,6 +20,10 @@ from fuzz.text import parse_call
 
 SAMPLE = Path(__file__).parent / "data"
 RECORDED = ("linux-6.1", "linux-6.12", "linux-6.18")
+# Defects that the recorded kernel has and does not warn of.
+OPEN_DEFECTS = {
+    "linux-6.18": {"unfaulted-pgoff": "DONTUNMAP leaves the page offset (dontunmap_resets_pgoff)"}
+}
 
 
 def recordings(kernel: str) -> Iterator[dict[str, object]]:
@@ -64,14 +68,20 @@ def test_the_model_does_what_the_kernel_did(kernel: str, name: str) -> None:
         case = Case(tuple(map(parse_call, calls_of(recording))))
         outcome = execute(case, kernel_named(kernel), stop=False)
         found = differences(recording, observation(outcome, str(recording["id"])))
-        # The kernel printed no warning; so no rule may be broken either.
-        found += [f"call {index}: {violation}" for index, violation in outcome.violations]
+        found += [
+            f"call {index}: {violation}"
+            for index, violation in outcome.violations
+            if violation.rule not in OPEN_DEFECTS.get(kernel, {})
+        ]
         wrong += [f"{recording['id']} {line}" for line in found]
     assert not wrong, f"{len(wrong)} differences\n" + "\n".join(wrong[:20])
 
 
 def test_the_recordings_are_what_the_comparison_needs() -> None:
-    programs = {kernel: {r["id"]: r["ops"] for g in TRUTH[kernel].values() for r in g} for kernel in TRUTH}
+    programs = {
+        kernel: {r["id"]: r["ops"] for group in TRUTH[kernel].values() for r in group}
+        for kernel in TRUTH
+    }
     assert programs["linux-6.1"] == programs["linux-6.12"] == programs["linux-6.18"]
     assert len(programs["linux-6.1"]) > 300
     assert set(TRUTH["linux-6.1"]) >= {"mv", "nbr", "mul", "chn", "rnd", "kch", "mrg", "shr", "err"}
