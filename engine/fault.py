@@ -17,10 +17,10 @@ from engine.entry import (
     leaf,
 )
 from engine.geometry import PMD, PTE
-from engine.merge import reusable_anon_vma
+from engine.huge import access_huge, map_shared_huge, prepare_anon_vma
 from engine.space import AddressSpace
 from engine.table import Table
-from engine.vma import VM_ACCESS, VM_SHARED, VM_WRITE, Vma
+from engine.vma import VM_ACCESS, VM_HUGEPAGE, VM_WRITE, Vma
 
 FAULT_AROUND_PAGES = 16  # fault_around_bytes, 64 KiB of 4 KiB pages
 
@@ -58,18 +58,18 @@ def touch(space: AddressSpace, start: int, end: int) -> Faulted:
     """
     tags = space.next_tag
     space.next_tag += (end - start) >> space.geometry.page_shift
-    return _access(space, start, end, tags)
+    return _access(space, start, end, tags, write=True)
 
 
 def peek(space: AddressSpace, start: int, end: int) -> Faulted:
     """Read every page of [start, end), page aligned.  Returns: those that could not be read."""
-    return _access(space, start, end, 0)
+    return _access(space, start, end, 0, write=False)
 
 
-def _access(space: AddressSpace, start: int, end: int, first_tag: int) -> Faulted:
+def _access(space: AddressSpace, start: int, end: int, first_tag: int, *, write: bool) -> Faulted:
     faulted = Faulted()
     shift = space.geometry.page_shift
-    needed = VM_WRITE if first_tag else VM_ACCESS  # any access right implies reading here
+    needed = VM_WRITE if write else VM_ACCESS  # any access right implies reading here
     cursor = start
     for vma in [*(space.vmas.intersecting(start, end) if start < end else ()), None]:
         hole_end = end if vma is None else max(vma.start, start)
@@ -84,9 +84,9 @@ def _access(space: AddressSpace, start: int, end: int, first_tag: int) -> Faulte
             continue
         tag = first_tag + ((low - start) >> shift) if first_tag else 0
         if vma.file is None:
-            _access_anonymous(space, vma, low, high, tag, faulted)
+            _access_anonymous(space, vma, low, high, tag, faulted, write=write)
         else:
-            _access_shared(space, vma, low, high, tag, faulted)
+            _access_shared(space, vma, low, high, tag, faulted, write=write)
     return faulted
 
 
@@ -94,30 +94,49 @@ def populate(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     """Make every page of [start, end) of a private VMA present, with fresh tags."""
     tag = space.next_tag
     space.next_tag += (end - start) >> space.geometry.page_shift
-    _access_anonymous(space, vma, start, end, tag, Faulted())
+    _access_anonymous(space, vma, start, end, tag, Faulted(), write=True)
 
 
-def populate_range(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
-    """Fault in [start, end) of one VMA as MAP_POPULATE and mlock do; failures do not matter.
+def populate_range(space: AddressSpace, vma: Vma, start: int, end: int, *, write: bool) -> bool:
+    """Fault in [start, end) of one VMA without changing what pages hold.
 
-    Writable private memory is faulted for writing, the rest for reading.  A page populated so holds
-    zeroes.  Source: populate_vma_page_range().
+    Returns: False if a page could not be had; those before it are present.
+    Source: populate_vma_page_range(), faultin_page_range().
+    """
+    stop = _first_refused(space, vma, start, end)
+    faulted = Faulted()
+    if vma.file is None:
+        _access_anonymous(space, vma, start, stop, 0, faulted, write=write)
+    else:
+        _access_shared(space, vma, start, stop, 0, faulted, write=write)
+        if stop < end:
+            space.tree.make(stop, PMD)
+    assert not faulted
+    return stop == end
+
+
+def populate_locked(space: AddressSpace, vma: Vma, start: int, end: int) -> bool:
+    """Fault in [start, end) of one VMA as mlock and MAP_POPULATE do: for writing where allowed.
+
+    Returns: False if a page could not be had, as with memory that nobody may access.
+    Source: __mm_populate().
     """
     if not vma.flags & VM_ACCESS:
-        return
-    if vma.flags & (VM_WRITE | VM_SHARED) == VM_WRITE:
-        prepare_anon_vma(space, vma)
-        _fill(space, vma, start, end)
-    elif vma.file is None:
-        _access_anonymous(space, vma, start, end, 0, Faulted())
-    else:
-        _access_shared(space, vma, start, end, 0, Faulted())
+        return False
+    return populate_range(space, vma, start, end, write=bool(vma.flags & VM_WRITE))
 
 
-def _fill(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
-    """Give absent and zero pages of a private VMA a frame of their own, holding zeroes."""
-    for low, high in slots_of(space, start, end):
-        _new_pages(space, vma, space.tree.make(low, PTE), low, high, 0)
+def _first_refused(space: AddressSpace, vma: Vma, start: int, end: int) -> int:
+    """The first page of [start, end) that cannot be faulted in, or `end`: a guard, or past the object."""
+    shift = space.geometry.page_shift
+    if vma.file is not None:
+        size_end = vma.start + ((vma.file.size_pages - vma.pgoff) << shift)
+        end = max(min(end, size_end), start)
+    for base, table, indices in space.tree.lowest(start, end):
+        for index in indices:
+            if table.entries[index] & MARKER:  # type: ignore[operator]
+                return base + (index << shift)
+    return end
 
 
 def slots_of(space: AddressSpace, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -161,24 +180,22 @@ def _new_pages(space: AddressSpace, vma: Vma, table: Table, start: int, end: int
     return others
 
 
-def prepare_anon_vma(space: AddressSpace, vma: Vma) -> None:
-    """Give a VMA an anon_vma before its first anonymous page.  Source: __anon_vma_prepare()."""
-    if vma.anon_vma is None:
-        vma.anon_vma = reusable_anon_vma(space.vmas, vma) or space.new_anon_vma()
-
-
 def _access_anonymous(
-    space: AddressSpace, vma: Vma, start: int, end: int, tag: int, faulted: Faulted
+    space: AddressSpace, vma: Vma, start: int, end: int, tag: int, faulted: Faulted, *, write: bool
 ) -> None:
-    if tag:
+    """Access private pages; a write of tag 0 leaves their contents alone."""
+    if write and start < end:
         prepare_anon_vma(space, vma)
     for low, high in slots_of(space, start, end):
-        table = space.tree.make(low, PTE)
+        huge = space.tree.huge or vma.flags & VM_HUGEPAGE
+        if not (huge and access_huge(space, vma, low, high, tag, write=write)):
+            table = space.tree.make(low, PTE)
+            if write:
+                _write_slot(space, vma, table, low, high, tag, faulted)
+            else:
+                _read_slot(space, table, low, high, faulted)
         if tag:
-            _write_slot(space, vma, table, low, high, tag, faulted)
             tag += (high - low) >> space.geometry.page_shift
-        else:
-            _read_slot(space, table, low, high, faulted)
 
 
 def _write_slot(
@@ -191,7 +208,7 @@ def _write_slot(
         entry = entries[index]
         if entry & MARKER:  # type: ignore[operator]
             _note(faulted.segv, start + (index - first << shift), 1, shift)
-        else:
+        elif tag:
             tags[entry >> PFN_SHIFT] = tag + index - first  # type: ignore[operator]
 
 
@@ -207,21 +224,40 @@ def _read_slot(space: AddressSpace, table: Table, start: int, end: int, faulted:
 
 
 def _access_shared(
-    space: AddressSpace, vma: Vma, start: int, end: int, tag: int, faulted: Faulted
+    space: AddressSpace, vma: Vma, start: int, end: int, tag: int, faulted: Faulted, *, write: bool
 ) -> None:
     """Access pages of a shared object, making them as needed; beyond its size is SIGBUS.
 
     Source: mm/shmem.c shmem_fault(), mm/memory.c do_fault().
     """
+    for low, high in slots_of(space, start, end):
+        if space.tree.huge and map_shared_huge(space, vma, low):
+            _tag_shared(space, vma, low, high, tag)
+        else:
+            _access_shared_slot(space, vma, low, high, tag, faulted, write=write)
+        if tag:
+            tag += (high - low) >> space.geometry.page_shift
+
+
+def _tag_shared(space: AddressSpace, vma: Vma, start: int, end: int, tag: int) -> None:
+    """Write tags into pages that a huge leaf maps."""
+    assert vma.file is not None
+    if tag:
+        first = space.page_index(vma, start)
+        for offset in range((end - start) >> space.geometry.page_shift):
+            space.frames.tag[vma.file.pages[first + offset]] = tag + offset
+
+
+def _access_shared_slot(
+    space: AddressSpace, vma: Vma, start: int, end: int, tag: int, faulted: Faulted, *, write: bool
+) -> None:
     assert vma.file is not None
     geometry, frames, pages = space.geometry, space.frames, vma.file.pages
     shift = geometry.page_shift
-    table: Table | None = None
+    table = space.tree.find(start, PTE)
     for addr in range(start, end, geometry.page_bytes):
         linear = space.page_index(vma, addr)
         index = addr >> shift & geometry.index_mask[PTE]
-        if table is None or not index:
-            table = space.tree.find(addr, PTE)
         entry = None if table is None else table.entries.get(index)
         if entry is None and linear >= vma.file.size_pages:
             # The levels above are there before the file is asked, the PTE table only afterwards.
@@ -232,12 +268,12 @@ def _access_shared(
         else:
             if table is None:
                 table = space.tree.make(addr, PTE)
-            if entry is None and not tag:
+            if entry is None and not write:
                 _fault_around(space, vma, table, addr)
             if index not in table.entries:
                 if linear not in pages:
                     pages[linear] = frames.allocate((0,), (linear,), vma.file)
-                table.entries[index] = leaf(pages[linear], _SHARED if tag else _FAULT_AROUND)
+                table.entries[index] = leaf(pages[linear], _SHARED if write else _FAULT_AROUND)
                 space.rss_shmem += 1
             if tag:
                 frames.tag[pages[linear]] = tag

@@ -13,15 +13,17 @@ class Frames:
 
     `tag[pfn]` is the content (0: zeroes); `index[pfn]` the page's linear index, in pages, by which
     reverse mapping finds its address (vm_pgoff + distance at fault time, folio->index); `owner[pfn]`
-    the anon_vma or shared object it belongs to (folio->mapping).
+    the anon_vma or shared object it belongs to (folio->mapping).  `large` are the large folios, by
+    their first frame: allocated for a huge page, and not split since.
     """
 
-    __slots__ = ("index", "owner", "tag")
+    __slots__ = ("index", "large", "owner", "tag")
 
     def __init__(self) -> None:
         self.tag: list[int] = [0]
         self.index: list[int] = [0]
         self.owner: list[object] = [None]
+        self.large: set[int] = set()
 
     def allocate(self, tags: Iterable[int], indices: Iterable[int], owner: object) -> int:
         """Add frames that hold `tags` and have the linear `indices` (as many), all of one owner.
@@ -33,4 +35,15 @@ class Frames:
         self.index.extend(indices)
         self.owner.extend([owner] * (len(self.tag) - first))
         assert len(self.index) == len(self.tag)
+        return first
+
+    def allocate_large(self, pages: int, first_index: int, owner: object) -> int:
+        """A large folio of `pages` frames holding zeroes, its first frame a multiple of `pages`.
+
+        Returns: that first frame.
+        """
+        padding = -len(self.tag) % pages
+        self.allocate([0] * padding, [0] * padding, None)
+        first = self.allocate([0] * pages, range(first_index, first_index + pages), owner)
+        self.large.add(first)
         return first

@@ -25,6 +25,9 @@ class Kernel:
     geometry: Geometry = GEOMETRIES["x86-64"]
     move_pmd: bool = _switch("5.0", "whole PTE tables move (move_normal_pmd)")
     move_pud: bool = _switch("5.11", "whole PMD tables move (move_normal_pud), above two levels")
+    may_retry: bool = _switch(
+        "6.5", "the movers expect a PTE table to come or go under them (pte_offset_map_lock)"
+    )
     dontunmap: bool = _switch("5.7", "MREMAP_DONTUNMAP, on private anonymous memory")
     dontunmap_any: bool = _switch("5.13", "DONTUNMAP on shared mappings as well")
     realign: bool = _switch("6.7", "lower both starts to a slot boundary if nothing is mapped below")
@@ -52,6 +55,17 @@ class Kernel:
     merge_faulted_source: bool = _switch("6.16", "a faulted range merges into an unfaulted neighbour")
     warn_pte_occupied: bool = _switch("6.16", "the PTE mover warns of an occupied destination")
     thp_aligned_search: bool = _switch("6.7", "kernel-chosen addresses are aligned for huge pages")
+    zero_pages_on_split: bool = _switch(
+        "6.12", "splitting a large folio maps the zero page where nothing was written"
+    )
+    populate_passes_holes: bool = _switch("5.14 to 6.8", "MADV_POPULATE_* goes on behind a hole")
+    guard_markers: bool = _switch("6.13", "MADV_GUARD_INSTALL and MADV_GUARD_REMOVE")
+    huge_zero_write_allocates: bool = _switch(
+        "6.14", "writing to the huge zero page makes a huge page, not one small page"
+    )
+    collapses_without_write: bool = _switch(
+        "6.17", "MADV_COLLAPSE needs no writable page in the slot"
+    )
     reclaims_tables: bool = _switch("6.14", "MADV_DONTNEED frees PTE tables it empties")
 
     def on(self, geometry: Geometry) -> "Kernel":
@@ -81,19 +95,23 @@ _SINCE_5_13 = (*_SINCE_5_0, "move_pud", "dontunmap", "dontunmap_any")
 _FIXES_OF_2026 = ("dontunmap_no_self_merge", "dontunmap_resets_pgoff", "dontunmap_splits_locked")
 _SINCE_6_7 = (
     *_SINCE_5_13,
+    "may_retry",
     "realign",
     "realign_stack",
     "negative_result_is_zero",
     "thp_aligned_search",
     "mprotect_uncharges",
 )
-_SINCE_6_12 = (*_SINCE_6_7, "wrap_safe_result", "pmd_recheck", "merge_new_range")
+_SINCE_6_12 = (*_SINCE_6_7, "wrap_safe_result", "pmd_recheck", "merge_new_range", "zero_pages_on_split")
 _SINCE_6_18 = (
     *_SINCE_6_12,
     "check_before_unmap",
     "multi_vma_move",
     "merge_faulted_source",
     "warn_pte_occupied",
+    "guard_markers",
+    "huge_zero_write_allocates",
+    "collapses_without_write",
     "reclaims_tables",
 )
 
@@ -106,8 +124,8 @@ KERNELS: dict[str, Kernel] = {
     kernel.name: kernel
     for kernel in (
         _named("linux-5.0", *_SINCE_5_0),
-        _named("linux-6.1", *_SINCE_5_13, *_FIXES_OF_2026),
-        _named("linux-6.7", *_SINCE_6_7),
+        _named("linux-6.1", *_SINCE_5_13, "populate_passes_holes", *_FIXES_OF_2026),
+        _named("linux-6.7", *_SINCE_6_7, "populate_passes_holes"),
         _named("linux-6.12", *_SINCE_6_12, *_FIXES_OF_2026),
         _named("linux-6.18", *_SINCE_6_18),
     )

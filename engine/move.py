@@ -2,7 +2,7 @@
 
 `move_page_tables` carries the entries of [old, old_end) to the addresses from `new` on.  It takes
 the largest bites that fit: a PUD entry at a time (a whole PMD table changes its parent), else a PMD
-entry (a whole PTE table changes its parent), else the pages of one slot one by one:
+entry (a whole PTE table, or a huge page), else the pages of one slot one by one:
 
     old    |......xx|xxxxxxxx|xxxxxxxx|xxx.....|      x: pages to move, |: slot boundaries
                PTE     PMD      PMD     PTE           the mover each bite is for
@@ -28,6 +28,8 @@ from engine.observer import (
     ALLOC_FAILED,
     ALLOCATED,
     ENTER,
+    HUGE_MOVED,
+    HUGE_SPLIT,
     ITERATION,
     LEAVE,
     PMD_MOVED,
@@ -61,6 +63,7 @@ class Move:
     for_stack: bool = False  # source and destination are the same VMA
     need_rmap_locks: bool = False
     rollback: bool = False
+    split_shared: bool = False  # a huge page of a shared object was split, its pages unmapped
     old_end: int = field(init=False)
     requested_old: int = field(init=False)
     done: int = field(init=False, default=0)  # the result, once the loop is over
@@ -181,7 +184,14 @@ def _move_one_extent(move: Move) -> None:
         _skip(move, min(hole_end - move.old, to_pud_boundary))
         return
     _destination_table(move, PMD)
-    if extent == geometry.slot_bytes and space.kernel.move_pmd and _move_table(move, PMD):
+    if tree.huge and _is_huge(move):
+        if extent == geometry.slot_bytes and _move_huge(move):
+            move.advance(extent)
+            return
+        if not _split_huge(move):
+            move.advance(extent)
+            return
+    elif extent == geometry.slot_bytes and space.kernel.move_pmd and _move_table(move, PMD):
         move.advance(extent)
         return
     move_ptes(move, tree.find(move.old, PTE), _destination_table(move, PTE), extent)
@@ -237,21 +247,67 @@ def _move_table(move: Move, level: int) -> bool:
 
     occupant = target.entries.get(new_index)
     if occupant is not None:
-        # WARN_ON_ONCE(!pmd_none(*new_pmd)): freeing page tables should have released it.
-        space.report(
-            Violation(
-                "dest-entry-none",
-                Range(move.new, move.new + extent),
-                f"{_describe(occupant)} in the {_ENTRY_NAME[level]} entry",
-                "none before a table is stored there",
-            )
-        )
+        _report_occupied(move, level, occupant, extent)
         move.announce(_OCCUPIED[level], extent)
         return False
     entry = source.entries.pop(old_index)
     target.entries[new_index] = entry
     move.announce(_MOVED[level], extent)
     return True
+
+
+def _is_huge(move: Move) -> bool:
+    """Is the PMD entry at the cursor a huge leaf?"""
+    tree = move.space.tree
+    table = tree.find(move.old, PMD)
+    return table is not None and table.entries.get(tree.index(move.old, PMD)).__class__ is int
+
+
+def _move_huge(move: Move) -> bool:
+    """Move one huge leaf, with the PTE table deposited for it; it becomes soft-dirty.
+
+    Returns: False if the destination is occupied: until 6.4 with a warning, since then without,
+    for the walk itself may have put a PTE table there.  Source: move_huge_pmd().
+    """
+    space, tree = move.space, move.space.tree
+    source, target = tree.find(move.old, PMD), tree.find(move.new, PMD)
+    assert source is not None and target is not None
+    new_index = tree.index(move.new, PMD)
+    extent = space.geometry.slot_bytes
+    occupant = target.entries.get(new_index)
+    if occupant is not None:
+        if not space.kernel.may_retry:
+            _report_occupied(move, PMD, occupant, extent)
+        move.announce(PMD_OCCUPIED, extent)
+        return False
+    tree.move_huge(source, tree.index(move.old, PMD), target, new_index)
+    target.entries[new_index] |= SOFT_DIRTY  # type: ignore[operator]
+    move.announce(HUGE_MOVED, extent)
+    return True
+
+
+def _split_huge(move: Move) -> bool:
+    """Split the huge leaf at the cursor.  Returns: False if that left nothing to move here."""
+    space, tree = move.space, move.space.tree
+    table = tree.find(move.old, PMD)
+    assert table is not None
+    index = tree.index(move.old, PMD)
+    space.split_huge(table, index)
+    move.announce(HUGE_SPLIT)
+    move.split_shared |= index not in table.entries
+    return index in table.entries
+
+
+def _report_occupied(move: Move, level: int, occupant: Entry, extent: int) -> None:
+    """WARN_ON(!pmd_none(*new_pmd)): freeing page tables should have released it."""
+    move.space.report(
+        Violation(
+            "rollback-dest-none" if move.rollback else "dest-entry-none",
+            Range(move.new, move.new + extent),
+            f"{_describe(occupant)} in the {_ENTRY_NAME[level]} entry",
+            "none before a table is stored there",
+        )
+    )
 
 
 def _describe(entry: Entry) -> str:

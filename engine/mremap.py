@@ -8,7 +8,7 @@ and moves several VMAs in one call.  Source: mm/mremap.c, Linux 5.0 to 6.18.
 from dataclasses import dataclass
 
 from engine.address import round_down, round_up
-from engine.fault import populate_range
+from engine.fault import populate_locked
 from engine.merge import Proposal, merge_new
 from engine.move import Move, move_page_tables
 from engine.space import AddressSpace, Errno
@@ -80,7 +80,7 @@ def _populate_growth(space: AddressSpace, start: int, end: int) -> None:
     """Locked memory is present: fill what a locked mapping grew by.  Source: mm_populate()."""
     vma = space.vmas.lookup(start)
     if vma is not None and vma.flags & VM_LOCKED and not vma.flags & VM_LOCKONFAULT:
-        populate_range(space, vma, start, end)
+        populate_locked(space, vma, start, end)
 
 
 # --- until 6.16: unmap first ---------------------------------------------------------------------

@@ -4,12 +4,12 @@ import enum
 from collections.abc import Iterator
 
 from engine.address import Range
-from engine.entry import ANON, PFN_SHIFT, PRESENT
+from engine.entry import ANON, HUGE, PFN_SHIFT, PRESENT, is_zero_page
 from engine.frames import Frames
-from engine.geometry import PTE
+from engine.geometry import PMD, PTE
 from engine.kernel import Kernel
 from engine.observer import Observer
-from engine.table import TableTree
+from engine.table import Table, TableTree
 from engine.violation import Violation
 from engine.vma import AnonVma, SharedObject, Vma, VmaTree
 
@@ -55,6 +55,7 @@ class AddressSpace:
     def reset(self) -> None:
         """Start over with nothing mapped, as execve does; frames and tags go on counting."""
         self.vmas = VmaTree(self.geometry.page_shift)
+        self.vmas.on_boundary = self.split_huge_at
         self.tree = TableTree(self.geometry)
         self.rss_anon = 0
         self.rss_shmem = 0
@@ -79,24 +80,53 @@ class AddressSpace:
 
     def count_entry(self, entry: int, sign: int) -> None:
         """Account one leaf that appears (+1) or goes (-1)."""
+        if entry & HUGE:
+            sign *= self.geometry.index_mask[PTE] + 1
         if entry & ANON:
             self.rss_anon += sign
         elif entry & PRESENT and entry >> PFN_SHIFT:
             self.rss_shmem += sign
 
-    def zap(self, start: int, end: int) -> int:
-        """Remove every leaf in [start, end); tables stay.  Returns: leaves removed.
+    def zap(self, start: int, end: int, keep: int = 0) -> None:
+        """Remove every leaf in [start, end), except entries with one of the flags `keep`.
 
+        Tables stay.  A huge page that lies only partly in the range is split.
         Source: mm/memory.c unmap_page_range().
         """
-        removed = 0
-        for _, table, indices in self.tree.lowest(start, end):
+        for base, table, indices in self.tree.lowest(start, end):
+            if table.level != PTE:
+                self._zap_huge(base, table, indices[0], start, end)
+                continue
             entries = table.entries
-            assert table.level == PTE
             for index in indices:
-                self.count_entry(entries.pop(index), -1)  # type: ignore[arg-type]
-            removed += len(indices)
-        return removed
+                if not keep or not entries[index] & keep:  # type: ignore[operator]
+                    self.count_entry(entries.pop(index), -1)  # type: ignore[arg-type]
+
+    def _zap_huge(self, base: int, table: Table, index: int, start: int, end: int) -> None:
+        slot = self.geometry.slot_bytes
+        first = base + index * slot
+        if start <= first and first + slot <= end:
+            self.count_entry(self.tree.clear_huge(table, index), -1)
+        else:
+            self.split_huge(table, index)
+            self.zap(max(start, first), min(end, first + slot))
+
+    def split_huge(self, table: Table, index: int) -> None:
+        """Split the huge page at `index` of a PMD table into its pages.
+
+        One of a shared object just disappears: its pages come back at the next access.
+        """
+        entry = table.entries[index]
+        if self.tree.split_huge(table, index) is None:
+            self.count_entry(entry, -1)  # type: ignore[arg-type]
+
+    def split_huge_at(self, addr: int) -> None:
+        """Split the huge page around `addr`, if there is one and it does not begin there."""
+        if self.tree.huge and addr & (self.geometry.slot_bytes - 1):
+            table = self.tree.find(addr, PMD)
+            index = self.tree.index(addr, PMD)
+            if table is not None and table.entries.get(index).__class__ is int:
+                self.split_huge(table, index)
 
     def unmap(self, start: int, end: int) -> None:
         """Take [start, end) out of the address space: VMAs, pages, and tables nobody needs.
@@ -170,6 +200,9 @@ class AddressSpace:
         found: dict[int, int] = {}
         for table_base, table in self.tree.leaf_tables():
             first = (table_base - base) >> shift
+            if table.level != PTE:
+                self._huge_contents(found, first, table)
+                continue
             for index, entry in table.entries.items():
                 tag = tags[entry >> PFN_SHIFT]  # type: ignore[operator]
                 if tag:
@@ -182,6 +215,15 @@ class AddressSpace:
                     if 0 <= index - vma.pgoff < pages and tags[pfn]:
                         found[first + index - vma.pgoff] = tags[pfn]
         return found
+
+    def _huge_contents(self, found: dict[int, int], first: int, table: Table) -> None:
+        """Add the tags under the huge leaves of a PMD table that begins at page `first`."""
+        pages = self.geometry.index_mask[PTE] + 1
+        for index, entry in table.entries.items():
+            if isinstance(entry, int) and not is_zero_page(entry):
+                pfn, page = entry >> PFN_SHIFT, first + index * pages
+                tags = self.frames.tag[pfn : pfn + pages]
+                found.update((page + i, tag) for i, tag in enumerate(tags) if tag)
 
     def mapped(self) -> Iterator[Range]:
         """The mapped ranges as arena offsets, bytes, in address order."""

@@ -1,11 +1,20 @@
-"""mmap, munmap, mprotect: the calls that set the scene for a move."""
+"""mmap, munmap, mprotect, mlock, munlock: the calls that set the scene for a move."""
 
-from engine.address import round_up
-from engine.fault import populate_range
+from engine.address import round_down, round_up
+from engine.fault import populate_locked
 from engine.merge import Proposal, merge_new, modify
 from engine.mremap import find_address, unmap
 from engine.space import AddressSpace, Errno
-from engine.vma import VM_ACCESS, VM_ACCOUNT, VM_LOCKED, VM_NORESERVE, VM_SHARED, VM_WRITE, Vma
+from engine.vma import (
+    VM_ACCESS,
+    VM_ACCOUNT,
+    VM_LOCKED,
+    VM_LOCKONFAULT,
+    VM_NORESERVE,
+    VM_SHARED,
+    VM_WRITE,
+    Vma,
+)
 
 MAP_SHARED = 0x01
 MAP_PRIVATE = 0x02
@@ -69,7 +78,7 @@ def mmap(space: AddressSpace, addr: int, length: int, prot: int, flags: int) -> 
     unmap(space, place, length)
     vma = _map_region(space, place, place + length, vm_flags, shared)
     if flags & (MAP_POPULATE | MAP_LOCKED):
-        populate_range(space, vma, place, place + length)
+        populate_locked(space, vma, place, place + length)
     return place
 
 
@@ -129,6 +138,51 @@ def mprotect(space: AddressSpace, addr: int, length: int, prot: int) -> Errno | 
             and not prot & VM_WRITE
         ):
             flags &= ~VM_ACCOUNT  # never written and cannot be any more: given back
-        modify(space.kernel, space.vmas, vma, cursor, stop, flags)
+        was_read_only = not vma.flags & VM_WRITE
+        vma = modify(space.kernel, space.vmas, vma, cursor, stop, flags)
+        if was_read_only and flags & VM_LOCKED and flags & VM_WRITE and not flags & VM_SHARED:
+            populate_locked(space, vma, cursor, stop)  # private copies at once: mprotect_fixup()
         cursor = stop
     return None
+
+
+def mlock(space: AddressSpace, addr: int, length: int) -> Errno | None:
+    """Lock the pages of [addr, addr + length), bytes, and bring them in.
+
+    Returns: None or the error; ENOMEM at a hole (what lies before it is locked, but nothing is
+    brought in) and at a page that cannot be had.  Source: mm/mlock.c do_mlock().
+    """
+    error, start, end = _set_locked(space, addr, length, lock=True)
+    if error or start == end:
+        return error
+    for vma in space.vmas.intersecting(start, end):
+        if not populate_locked(space, vma, max(vma.start, start), min(vma.end, end)):
+            return Errno.ENOMEM
+    return None
+
+
+def munlock(space: AddressSpace, addr: int, length: int) -> Errno | None:
+    """Unlock the pages of [addr, addr + length), bytes.  Source: mm/mlock.c munlock()."""
+    return _set_locked(space, addr, length, lock=False)[0]
+
+
+def _set_locked(
+    space: AddressSpace, addr: int, length: int, *, lock: bool
+) -> tuple[Errno | None, int, int]:
+    """Set or clear VM_LOCKED up to the first hole.  Returns: the error and the range, bytes."""
+    geometry = space.geometry
+    start = round_down(addr, geometry.page_bytes)
+    length = round_up(length + addr - start, geometry.page_bytes) & geometry.word_mask
+    end = (start + length) & geometry.word_mask
+    if end < start:
+        return Errno.EINVAL, start, start
+    cursor = start
+    while cursor < end:
+        vma = space.vmas.lookup(cursor)
+        if vma is None:
+            return Errno.ENOMEM, start, end
+        stop = min(vma.end, end)
+        flags = vma.flags & ~(VM_LOCKED | VM_LOCKONFAULT)
+        modify(space.kernel, space.vmas, vma, cursor, stop, flags | (VM_LOCKED if lock else 0))
+        cursor = stop
+    return None, start, end

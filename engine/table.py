@@ -7,6 +7,7 @@ the range it is given.
 from collections.abc import Callable, Iterator
 
 from engine.address import round_down
+from engine.entry import ANON, HUGE, PFN_SHIFT, is_zero_page
 from engine.geometry import PMD, PTE, Geometry
 
 
@@ -35,21 +36,27 @@ class Table:
 Entry = int | Table
 
 
+def _has_deposit(entry: int) -> bool:
+    """Huge leaves of private memory keep a PTE table in store; those of shared objects do not."""
+    return bool(entry & ANON) or is_zero_page(entry)
+
+
 class TableTree:
     """The tables of one address space.
 
     `counts[level]` are the tables that exist (mm->pgtables_bytes, by level); the root is not
-    counted.  `refuse`, if set, is asked before each allocation with its number from 0 and makes it
+    counted.  `huge` is the number of huge leaves.  `refuse`, if set, is asked before each allocation with its number from 0 and makes it
     fail by returning True.
     """
 
-    __slots__ = ("allocations", "counts", "geometry", "refuse", "root")
+    __slots__ = ("allocations", "counts", "geometry", "huge", "refuse", "root")
 
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = geometry
         self.root = Table(geometry.levels)
         self.counts = [0] * (geometry.levels + 1)
         self.allocations = 0
+        self.huge = 0
         self.refuse: Callable[[int], bool] | None = None
         if geometry.prealloc_pmd_tables:
             # i386 PAE, pgd_alloc(): changing a top-level entry later would need a CR3 reload.
@@ -200,6 +207,58 @@ class TableTree:
         """Bytes of PTE, PMD and PUD tables, as VmPTE shows them (without the root and P4D)."""
         geometry = self.geometry
         return sum(self.counts[PTE : geometry.top_counted + 1]) << geometry.page_shift
+
+    def set_huge(self, table: Table, index: int, entry: int) -> None:
+        """Put a huge leaf into a PMD table; private memory deposits a PTE table with it.
+
+        Errors raised: OutOfTables.  Source: __do_huge_pmd_anonymous_page().
+        """
+        assert table.level == PMD and entry & HUGE and index not in table.entries
+        if _has_deposit(entry):
+            self.new_table(PTE)
+            table.deposited += 1
+        table.entries[index] = entry
+        self.huge += 1
+
+    def clear_huge(self, table: Table, index: int) -> int:
+        """Take a huge leaf out, and free the PTE table deposited with it.  Returns: the leaf."""
+        entry = table.entries.pop(index)
+        assert isinstance(entry, int) and entry & HUGE
+        if _has_deposit(entry):
+            table.deposited -= 1
+            self.counts[PTE] -= 1
+        self.huge -= 1
+        return entry
+
+    def move_huge(self, source: Table, old_index: int, target: Table, new_index: int) -> None:
+        """Carry a huge leaf and its deposited table to another entry, which must be none."""
+        assert new_index not in target.entries
+        entry = source.entries.pop(old_index)
+        assert isinstance(entry, int) and entry & HUGE
+        if _has_deposit(entry):
+            source.deposited -= 1
+            target.deposited += 1
+        target.entries[new_index] = entry
+
+    def split_huge(self, table: Table, index: int) -> Table | None:
+        """Replace a huge leaf by what maps its pages one by one.
+
+        Returns: for private memory the deposited table, now full; None for a page of a shared
+        object, whose entry becomes none: the object still has the pages.
+        Source: mm/huge_memory.c __split_huge_pmd_locked().
+        """
+        entry = table.entries.pop(index)
+        assert isinstance(entry, int) and entry & HUGE
+        self.huge -= 1
+        if not _has_deposit(entry):
+            return None
+        table.deposited -= 1
+        ptes = Table(PTE)
+        first, pages = entry & ~HUGE, self.geometry.index_mask[PTE] + 1
+        step = 0 if is_zero_page(entry) else 1 << PFN_SHIFT
+        ptes.entries = {i: first + i * step for i in range(pages)}
+        table.entries[index] = ptes
+        return ptes
 
     def free_range(self, start: int, end: int, floor: int, ceiling: int) -> list[tuple[int, Table]]:
         """Free the tables under [start, end) that no neighbour needs.

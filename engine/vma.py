@@ -3,7 +3,7 @@
 Merging has its own room (merge.py).  Flags are plain ints with the values of include/linux/mm.h.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from sortedcontainers import SortedDict
 
@@ -22,6 +22,7 @@ VM_DONTEXPAND = 0x40000
 VM_LOCKONFAULT = 0x80000
 VM_ACCOUNT = 0x100000
 VM_NORESERVE = 0x200000
+VM_WIPEONFORK = 0x2000000
 VM_DONTDUMP = 0x4000000
 VM_HUGEPAGE = 0x20000000
 VM_NOHUGEPAGE = 0x40000000
@@ -108,13 +109,18 @@ class Vma:
 
 
 class VmaTree:
-    """Disjoint VMAs by start address.  Lookups are O(log n)."""
+    """Disjoint VMAs by start address.  Lookups are O(log n).
 
-    __slots__ = ("_by_start", "page_shift")
+    `on_boundary`, if set, is told each address where a VMA is about to begin or end: a huge page
+    never crosses such a place (vma_adjust_trans_huge).
+    """
+
+    __slots__ = ("_by_start", "on_boundary", "page_shift")
 
     def __init__(self, page_shift: int) -> None:
         self._by_start: SortedDict = SortedDict()
         self.page_shift = page_shift
+        self.on_boundary: Callable[[int], None] | None = None
 
     def __iter__(self) -> Iterator[Vma]:
         return iter(self._by_start.values())
@@ -191,6 +197,9 @@ class VmaTree:
     def resize(self, vma: Vma, start: int, end: int) -> None:
         """Change the bounds; the page at a given address keeps its offset if `start` moves."""
         assert start < end
+        if self.on_boundary is not None:
+            self.on_boundary(start)
+            self.on_boundary(end)
         if start != vma.start:
             del self._by_start[vma.start]
             vma.pgoff += (start - vma.start) >> self.page_shift
@@ -205,6 +214,8 @@ class VmaTree:
         Source: mm/vma.c split_vma().
         """
         assert vma.start < addr < vma.end
+        if self.on_boundary is not None:
+            self.on_boundary(addr)
         upper = vma.clone()
         upper.pgoff += (addr - vma.start) >> self.page_shift
         upper.start = addr

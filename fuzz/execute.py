@@ -1,26 +1,26 @@
 """Run a case on a model kernel: calls in, results, page-table bytes and violations out."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from engine.address import Range, round_up
+from engine.address import Range
 from engine.fault import Faulted, access_range, peek, touch
 from engine.kernel import Kernel
+from engine.madvise import madvise
 from engine.move import Move
-from engine.mremap import FIXED, mremap
+from engine.mremap import mremap
 from engine.observer import PMD_OCCUPIED, PUD_OCCUPIED, Observer
 from engine.rules_call import Request, Snapshot, check_execve_stack, check_mremap
 from engine.rules_move import MoveRules
 from engine.rules_state import check_state
 from engine.space import AddressSpace, Errno
 from engine.stack import execve_stack, relocate
-from engine.syscalls import MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_LOCKED, MAP_POPULATE, mmap, mprotect, munmap
+from engine.syscalls import mlock, mmap, mprotect, munlock, munmap
 from engine.violation import Violation
-from fuzz.case import MAX_POPULATED_PAGES, Call, Case, CaseError, Faults, Result
+from fuzz.arena import leaves_arena
+from fuzz.case import Call, Case, CaseError, Faults, Result
 from fuzz.oracle import Mismatch, Oracle
-
-_SMALL_BYTES = MAX_POPULATED_PAGES * 4096  # never too much to populate, whatever the page size
 
 # Calls after which the page tables may be wrong in a new way: every rule is checked there.
 _MOVING = frozenset(("mremap", "execve_stack", "relocate"))
@@ -99,7 +99,7 @@ def execute(
         handler = _HANDLERS.get(call.name)
         if handler is None:
             raise CaseError(f"{call.name} is not modelled; known calls: {', '.join(_HANDLERS)}")
-        if _leaves_arena(space, call):
+        if leaves_arena(space, call):
             result: Result = "SKIP"
         elif check and call.name in _MOVING:
             result = _run_checked(space, call, watch)
@@ -110,7 +110,9 @@ def execute(
         if check and (last or call.name in _MOVING):
             space.violations += check_state(space)
         if reference is not None:
-            looked_at = space.contents() if last or call.name in _MOVING else None
+            # A failed madvise may have got any part of its way: the oracle has to look.
+            looking = last or call.name in _MOVING or (call.name == "madvise" and result != 0)
+            looked_at = space.contents() if looking else None
             mapped = lambda: list(space.mapped())  # noqa: E731
             for mismatch in reference.apply(call, result, looked_at, mapped):
                 space.report(_disagreement(space, mismatch))
@@ -202,6 +204,18 @@ def _mprotect(space: AddressSpace, addr: int, length: int, prot: int) -> Result:
     return _error_result(mprotect(space, _real(space, addr), length, prot))
 
 
+def _madvise(space: AddressSpace, addr: int, length: int, advice: int) -> Result:
+    return _error_result(madvise(space, _real(space, addr), length, advice))
+
+
+def _mlock(space: AddressSpace, addr: int, length: int) -> Result:
+    return _error_result(mlock(space, _real(space, addr), length))
+
+
+def _munlock(space: AddressSpace, addr: int, length: int) -> Result:
+    return _error_result(munlock(space, _real(space, addr), length))
+
+
 def _mremap(space: AddressSpace, addr: int, old_len: int, new_len: int, flags: int, new_addr: int) -> Result:
     returned = mremap(space, _real(space, addr), old_len, new_len, flags, _real(space, new_addr))
     return _address_result(space, returned)
@@ -228,6 +242,9 @@ _HANDLERS: dict[str, Callable[..., Result]] = {
     "munmap": _munmap,
     "mprotect": _mprotect,
     "mremap": _mremap,
+    "madvise": _madvise,
+    "mlock": _mlock,
+    "munlock": _munlock,
     "touch": _touch,
     "peek": _peek,
     "execve_stack": _execve_stack,
@@ -239,82 +256,3 @@ MODELLED_CALLS = frozenset(_HANDLERS)
 def _in_words(call: Call, mask: int) -> Call:
     """A call as a program of a narrower machine makes it: operands cut to its registers."""
     return call._replace(args=tuple(arg & mask if arg > 0 else arg for arg in call.args))
-
-
-# --- the arena -------------------------------------------------------------------------------------
-
-
-def _leaves_arena(space: AddressSpace, call: Call) -> bool:
-    """Would the kernel touch something outside the arena, or more pages than one call may fill?
-
-    A call that the kernel refuses before it touches anything may name any address.
-    """
-    if _plainly_inside(call, space.arena.length):
-        return False
-    populated = 0
-    for start, length in _concerned(space, call):
-        if length and not (space.arena.start <= start and start + length <= space.arena.end):
-            return True
-        if call.name in ("touch", "peek", "execve_stack"):
-            populated += length
-        elif call.name == "mmap" and call.args[3] & (MAP_POPULATE | MAP_LOCKED):
-            populated += length
-    return populated > MAX_POPULATED_PAGES * space.geometry.page_bytes
-
-
-def _plainly_inside(call: Call, arena_bytes: int) -> bool:
-    """The quick answer for nearly every call: all it names lies in the arena, and it is small."""
-    name, args = call.name, call.args
-    if name in ("execve_stack", "relocate"):
-        return False
-    if name == "mremap":
-        addr, old_len, new_len, _, new_addr = args
-        return addr + max(old_len, new_len) <= arena_bytes and new_addr + new_len <= arena_bytes
-    return args[1] <= _SMALL_BYTES and args[0] + args[1] <= arena_bytes
-
-
-def _concerned(space: AddressSpace, call: Call) -> Iterator[tuple[int, int]]:
-    """The (start, length) in bytes that a call may change, if it gets as far as that."""
-    geometry, args = space.geometry, call.args
-    page, mask, top = geometry.page_bytes, geometry.word_mask, geometry.user_top
-    start = _real(space, args[0])
-    unaligned = bool(start & (page - 1))
-    if call.name in ("execve_stack", "relocate"):
-        end = _real(space, args[1])
-        if start < end and not (unaligned or end & (page - 1)):
-            yield start, end - start
-        return
-    length = round_up(args[1], page) & mask
-    if call.name == "mmap":
-        if args[3] & (MAP_FIXED | MAP_FIXED_NOREPLACE):
-            refused = unaligned or length > top or start > top - length
-            yield from () if refused else [(start, length)]
-        elif args[3] & (MAP_POPULATE | MAP_LOCKED) and length <= space.arena.length:
-            yield space.arena.start, length
-    elif call.name == "munmap":
-        if not unaligned and start <= top and args[1] <= top - start:
-            yield start, length
-    elif call.name == "mremap":
-        yield from _concerned_by_mremap(space, call)
-    elif call.name in ("touch", "peek"):
-        place = access_range(space, start, args[1])
-        yield place.start, place.length
-    elif not unaligned and start + length == start + length & mask:
-        yield start, length
-
-
-def _concerned_by_mremap(space: AddressSpace, call: Call) -> Iterator[tuple[int, int]]:
-    geometry = space.geometry
-    page, mask, top = geometry.page_bytes, geometry.word_mask, geometry.user_top
-    addr, flags, new_addr = _real(space, call.args[0]), call.args[3], _real(space, call.args[4])
-    old_len, new_len = (round_up(length, page) & mask for length in call.args[1:3])
-    if addr & (page - 1) or not new_len:
-        return
-    yield addr, page
-    if flags & FIXED and not new_addr & (page - 1) and new_len <= top and new_addr <= top - new_len:
-        yield new_addr, new_len
-        if old_len == new_len:
-            yield addr, old_len
-    tail = (addr + new_len) & mask
-    if old_len > new_len and tail <= top and old_len - new_len <= top - tail:
-        yield tail, old_len - new_len

@@ -25,9 +25,10 @@ ENGINE_LAYERS = (
     {"table", "vma"},
     {"merge"},
     {"space"},
-    {"move", "fault"},
+    {"move", "huge"},
+    {"fault", "collapse"},
     {"mremap", "stack"},
-    {"syscalls"},
+    {"syscalls", "madvise"},
     {"rules", "rules_state", "rules_move", "draw"},
     {"rules_call"},
 )

@@ -1,0 +1,117 @@
+"""MADV_COLLAPSE: make huge pages out of what is mapped, slot by slot.
+
+Source: mm/khugepaged.c madvise_collapse(), hpage_collapse_scan_pmd(), collapse_file(), 6.1 to 6.18.
+"""
+
+from engine.address import round_down, round_up
+from engine.entry import ANON, HUGE, MARKER, PFN_SHIFT, WRITE, is_zero_page, leaf
+from engine.geometry import PMD, PTE
+from engine.huge import HUGE_ANON, HUGE_SHARED, covers_slot, map_shared_huge, slot_pages
+from engine.space import AddressSpace, Errno
+from engine.table import Table
+from engine.vma import VM_NOHUGEPAGE, Vma
+
+
+def collapse(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
+    """Collapse every whole slot of [start, end), bytes, in one VMA.
+
+    Returns: None if every slot is huge afterwards, else EINVAL.  A slot without a PMD entry, or one
+    that cannot be collapsed for good, ends the call; others are passed over.
+    """
+    slot = space.geometry.slot_bytes
+    if vma.flags & VM_NOHUGEPAGE or round_up(vma.start, slot) >= round_down(vma.end, slot):
+        return Errno.EINVAL
+    if vma.file is not None and (vma.pgoff - (vma.start >> space.geometry.page_shift)) % slot_pages(space):
+        return Errno.EINVAL
+    first, last = round_up(start, slot), round_down(end, slot)
+    failed = first > last
+    for addr in range(first, last, slot):
+        done = _collapse_anonymous(space, vma, addr) if vma.file is None else _collapse_shared(space, vma, addr)
+        if done is None:
+            return Errno.EINVAL
+        failed = failed or not done
+    return Errno.EINVAL if failed else None
+
+
+def _collapse_anonymous(space: AddressSpace, vma: Vma, addr: int) -> bool | None:
+    """One slot of private memory.  Returns: done; None if the whole call ends here."""
+    tree = space.tree
+    if vma.anon_vma is None:
+        return None
+    parent, index = tree.find(addr, PMD), tree.index(addr, PMD)
+    if parent is None:
+        return False
+    table = parent.entries.get(index)
+    if table is None:
+        return None
+    if not isinstance(table, Table):
+        return True
+    entries = table.entries
+    if any(entry & MARKER for entry in entries.values()):  # type: ignore[operator]
+        return None
+    if not space.kernel.collapses_without_write and not any(e & WRITE for e in entries.values()):  # type: ignore[operator]
+        return False
+    frames, pages = space.frames, slot_pages(space)
+    pfn = frames.allocate_large(pages, space.page_index(vma, addr), vma.anon_vma)
+    for i, entry in entries.items():
+        assert isinstance(entry, int)
+        if entry & ANON:
+            frames.tag[pfn + i] = frames.tag[entry >> PFN_SHIFT]
+        space.count_entry(entry, -1)
+    # The PTE table is kept for the day the huge page is split.
+    tree.free(parent, index)
+    tree.set_huge(parent, index, leaf(pfn, HUGE_ANON))
+    space.rss_anon += pages
+    return True
+
+
+def _collapse_shared(space: AddressSpace, vma: Vma, addr: int) -> bool | None:
+    """One slot of a shared object: its pages become one folio, other mappings lose theirs."""
+    assert vma.file is not None
+    tree, pages = space.tree, slot_pages(space)
+    linear = space.page_index(vma, addr)
+    file = vma.file
+    if not any(linear <= i < linear + pages for i in file.pages):
+        return False
+    guarded = False
+    if file.pages.get(linear) not in space.frames.large:
+        first = space.frames.allocate_large(pages, linear, file)
+        for i in range(pages):
+            old = file.pages.get(linear + i)
+            if old is not None:
+                space.frames.tag[first + i] = space.frames.tag[old]
+            file.pages[linear + i] = first + i
+    for other in list(space.vmas):
+        if other.file is file:
+            guarded |= _retract(space, other, linear)
+    parent = tree.find(addr, PMD)
+    if guarded or (parent is not None and isinstance(parent.entries.get(tree.index(addr, PMD)), Table)):
+        return None
+    return map_shared_huge(space, vma, addr)
+
+
+def _retract(space: AddressSpace, vma: Vma, linear: int) -> bool:
+    """Unmap the object's pages from `linear` on in one mapping, and free the emptied PTE table.
+
+    Returns: True if guard markers keep the table.
+    """
+    shift, slot = space.geometry.page_shift, space.geometry.slot_bytes
+    start = vma.start + ((linear - vma.pgoff) << shift)
+    low, high = max(start, vma.start), min(start + slot, vma.end)
+    if low >= high:
+        return False
+    if space.tree.huge:
+        parent, index = space.tree.find(low, PMD), space.tree.index(low, PMD)
+        if parent is not None and parent.entries.get(index).__class__ is int:
+            return False
+    space.zap(low, high, keep=MARKER)
+    table = space.tree.find(low, PTE)
+    if table is None:
+        return False
+    if table.entries:
+        return any(entry & MARKER for entry in table.entries.values())  # type: ignore[operator]
+    if low == round_down(low, slot) and high == low + slot and covers_slot(space, vma, low):
+        parent = space.tree.find(low, PMD)
+        assert parent is not None
+        space.tree.free(parent, space.tree.index(low, PMD))
+    return False

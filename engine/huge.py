@@ -1,0 +1,149 @@
+"""Transparent huge pages: when a fault makes one, and what splitting the page behind it shows.
+
+A huge page is a leaf in a PMD table that maps a whole slot of one large folio.  Splitting the leaf
+(`AddressSpace.split_huge`) keeps the folio; splitting the folio is a second step that reclaim-like
+advice takes.  Model: huge pages are one slot, and only where MADV_HUGEPAGE asks for them
+(transparent_hugepage/enabled is "madvise"); allocating one never fails.
+"""
+
+from engine.address import round_down
+from engine.entry import (
+    ACCESSED,
+    ANON,
+    DIRTY,
+    HUGE,
+    PFN_SHIFT,
+    PRESENT,
+    SOFT_DIRTY,
+    WRITE,
+    ZERO_ENTRY,
+    is_zero_page,
+    leaf,
+)
+from engine.geometry import PMD, PTE
+from engine.merge import reusable_anon_vma
+from engine.space import AddressSpace
+from engine.table import Table
+from engine.vma import VM_HUGEPAGE, VM_LOCKED, Vma
+
+HUGE_ANON = PRESENT | WRITE | DIRTY | ACCESSED | SOFT_DIRTY | ANON | HUGE
+HUGE_SHARED = PRESENT | WRITE | DIRTY | ACCESSED | SOFT_DIRTY | HUGE
+HUGE_ZERO = ZERO_ENTRY | HUGE
+
+
+def slot_pages(space: AddressSpace) -> int:
+    """Pages of a slot."""
+    return space.geometry.index_mask[PTE] + 1
+
+
+def prepare_anon_vma(space: AddressSpace, vma: Vma) -> None:
+    """Give a VMA an anon_vma before its first anonymous page.  Source: __anon_vma_prepare()."""
+    if vma.anon_vma is None:
+        vma.anon_vma = reusable_anon_vma(space.vmas, vma) or space.new_anon_vma()
+
+
+def covers_slot(space: AddressSpace, vma: Vma, addr: int) -> bool:
+    """Does the whole slot around `addr` lie inside the VMA?"""
+    slot = space.geometry.slot_bytes
+    first = round_down(addr, slot)
+    return vma.start <= first and first + slot <= vma.end
+
+
+def access_huge(
+    space: AddressSpace, vma: Vma, start: int, end: int, tag: int, *, write: bool
+) -> bool:
+    """Access private pages [start, end) of one slot through a huge page, made if it may be.
+
+    Arguments: `tag` what the page at `start` gets, counting up; 0 changes no content.
+    Returns: False if the slot is not (or no longer) mapped by a huge page.
+    Source: mm/huge_memory.c do_huge_pmd_anonymous_page(), do_huge_pmd_wp_page().
+    """
+    tree = space.tree
+    table, index = tree.find(start, PMD), tree.index(start, PMD)
+    entry = table.entries.get(index) if table is not None else None
+    if isinstance(entry, Table):
+        return False
+    if entry is None:
+        if not vma.flags & VM_HUGEPAGE or not covers_slot(space, vma, start):
+            return False
+        table = tree.make(start, PMD)
+        prepare_anon_vma(space, vma)  # also for the huge zero page
+        tree.set_huge(table, index, HUGE_ZERO)
+        if write:
+            _replace_zero(space, vma, table, index, start)
+    elif write and is_zero_page(entry):
+        assert table is not None
+        if not space.kernel.huge_zero_write_allocates:
+            space.split_huge(table, index)
+            return False
+        prepare_anon_vma(space, vma)
+        _replace_zero(space, vma, table, index, start)
+    if tag:
+        assert table is not None
+        first = table.entries[index] >> PFN_SHIFT  # type: ignore[operator]
+        first += start >> space.geometry.page_shift & space.geometry.index_mask[PTE]
+        count = (end - start) >> space.geometry.page_shift
+        space.frames.tag[first : first + count] = range(tag, tag + count)
+    return True
+
+
+def _replace_zero(space: AddressSpace, vma: Vma, table: Table, index: int, addr: int) -> None:
+    """Put a fresh large folio where the huge zero page is."""
+    pages = slot_pages(space)
+    first_index = space.page_index(vma, round_down(addr, space.geometry.slot_bytes))
+    pfn = space.frames.allocate_large(pages, first_index, vma.anon_vma)
+    table.entries[index] = leaf(pfn, HUGE_ANON)
+    space.rss_anon += pages
+
+
+def map_shared_huge(space: AddressSpace, vma: Vma, addr: int) -> bool:
+    """Map the slot of a shared object by a huge leaf if its pages are one large folio.
+
+    Returns: False if they are not, or the slot has a PTE table or does not fit.
+    Source: mm/memory.c do_set_pmd().
+    """
+    assert vma.file is not None
+    tree, pages = space.tree, slot_pages(space)
+    table, index = tree.find(addr, PMD), tree.index(addr, PMD)
+    entry = table.entries.get(index) if table is not None else None
+    if entry is not None:
+        return not isinstance(entry, Table)
+    if not covers_slot(space, vma, addr):
+        return False
+    linear = space.page_index(vma, round_down(addr, space.geometry.slot_bytes))
+    first = vma.file.pages.get(linear)
+    if first is None or linear % pages or first not in space.frames.large:
+        return False
+    tree.set_huge(tree.make(addr, PMD), index, leaf(first, HUGE_SHARED))
+    space.rss_shmem += pages
+    return True
+
+
+def split_folio(space: AddressSpace, first: int) -> None:
+    """Split the large anonymous folio that begins at frame `first`.
+
+    Its pages that were never written are replaced by the zero page wherever they are mapped, except
+    in locked memory (since 6.12; before, splitting shows nothing).
+    Source: split_huge_page_to_list_to_order(), try_to_map_unused_to_zeropage().
+    """
+    space.frames.large.discard(first)
+    pages, tags = slot_pages(space), space.frames.tag
+    shift = space.geometry.page_shift
+    for base, table in space.tree.leaf_tables():
+        if table.level == PMD:
+            for index, entry in list(table.entries.items()):
+                if isinstance(entry, int) and entry & ANON and entry >> PFN_SHIFT == first:
+                    space.split_huge(table, index)
+    if not space.kernel.zero_pages_on_split:
+        return
+    for base, table in space.tree.leaf_tables():
+        if table.level != PTE:
+            continue
+        for index, entry in table.entries.items():
+            assert isinstance(entry, int)
+            pfn = entry >> PFN_SHIFT
+            if first <= pfn < first + pages and entry & ANON and not tags[pfn]:
+                vma = space.vmas.lookup(base + (index << shift))
+                if vma is not None and not vma.flags & VM_LOCKED:
+                    table.entries[index] = ZERO_ENTRY
+                    space.rss_anon -= 1

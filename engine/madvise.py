@@ -1,0 +1,288 @@
+"""madvise(2): what each advice does to VMAs, pages and page tables, and when it is refused.
+
+Order of the checks, the same on all kernels: unknown advice, unaligned address, a length that rounds
+to 0 or wraps, length 0; then VMA by VMA.  A hole lets the call go on and fail with ENOMEM at the
+end; a VMA that refuses ends it at once.  Source: mm/madvise.c, mm/khugepaged.c, Linux 6.1 to 6.18.
+"""
+
+from collections.abc import Callable
+
+from engine.address import round_down, round_up
+from engine.collapse import collapse
+from engine.entry import ANON, HUGE, MARKER, PFN_SHIFT, is_zero_page
+from engine.fault import populate_range, slots_of
+from engine.geometry import PMD, PTE
+from engine.huge import prepare_anon_vma, slot_pages, split_folio
+from engine.merge import modify
+from engine.space import AddressSpace, Errno
+from engine.table import Table
+from engine.vma import (
+    VM_DONTCOPY,
+    VM_DONTDUMP,
+    VM_HUGEPAGE,
+    VM_LOCKED,
+    VM_MERGEABLE,
+    VM_NOHUGEPAGE,
+    VM_RAND_READ,
+    VM_READ,
+    VM_SEQ_READ,
+    VM_SHARED,
+    VM_WIPEONFORK,
+    VM_WRITE,
+    Vma,
+)
+
+NORMAL, RANDOM, SEQUENTIAL, WILLNEED, DONTNEED = range(5)
+FREE, REMOVE, DONTFORK, DOFORK, MERGEABLE, UNMERGEABLE, HUGEPAGE, NOHUGEPAGE = range(8, 16)
+DONTDUMP, DODUMP, WIPEONFORK, KEEPONFORK, COLD, PAGEOUT, POPULATE_READ, POPULATE_WRITE = range(16, 24)
+DONTNEED_LOCKED, COLLAPSE = 24, 25
+GUARD_INSTALL, GUARD_REMOVE = 102, 103
+
+# (flags set, flags cleared) by advice that only changes the VMA.
+_FLAGS = {
+    NORMAL: (0, VM_RAND_READ | VM_SEQ_READ),
+    RANDOM: (VM_RAND_READ, VM_SEQ_READ),
+    SEQUENTIAL: (VM_SEQ_READ, VM_RAND_READ),
+    DONTFORK: (VM_DONTCOPY, 0),
+    DOFORK: (0, VM_DONTCOPY),
+    DONTDUMP: (VM_DONTDUMP, 0),
+    DODUMP: (0, VM_DONTDUMP),
+    WIPEONFORK: (VM_WIPEONFORK, 0),
+    KEEPONFORK: (0, VM_WIPEONFORK),
+    MERGEABLE: (VM_MERGEABLE, 0),
+    UNMERGEABLE: (0, VM_MERGEABLE),
+    HUGEPAGE: (VM_HUGEPAGE, VM_NOHUGEPAGE),
+    NOHUGEPAGE: (VM_NOHUGEPAGE, VM_HUGEPAGE),
+}
+
+Behaviour = Callable[[AddressSpace, Vma, int, int], "Errno | None"]
+
+
+def madvise(space: AddressSpace, addr: int, length: int, advice: int) -> Errno | None:
+    """Give advice on [addr, addr + length), bytes.  Returns: None or the error."""
+    geometry = space.geometry
+    guards = advice in (GUARD_INSTALL, GUARD_REMOVE) and space.kernel.guard_markers
+    if advice not in _FLAGS and advice not in _BEHAVIOURS and not guards:
+        return Errno.EINVAL
+    rounded = round_up(length, geometry.page_bytes) & geometry.word_mask
+    end = (addr + rounded) & geometry.word_mask
+    if addr & (geometry.page_bytes - 1) or (length and not rounded) or end < addr:
+        return Errno.EINVAL
+    if end == addr:
+        return None
+    if advice in (POPULATE_READ, POPULATE_WRITE):
+        return _populate(space, addr, end, write=advice == POPULATE_WRITE)
+    behaviour = _GUARDS[advice] if guards else _BEHAVIOURS.get(advice)
+    hole: Errno | None = None
+    cursor = addr
+    while cursor < end:
+        vma = space.vmas.find(cursor)
+        if vma is None:
+            return Errno.ENOMEM
+        if cursor < vma.start:
+            hole, cursor = Errno.ENOMEM, vma.start
+            if cursor >= end:
+                break
+        stop = min(vma.end, end)
+        error = behaviour(space, vma, cursor, stop) if behaviour else _change_flags(space, vma, cursor, stop, advice)
+        if error:
+            return error
+        cursor = stop
+    return hole
+
+
+def _change_flags(space: AddressSpace, vma: Vma, start: int, end: int, advice: int) -> Errno | None:
+    if vma.flags & VM_SHARED:
+        if advice == WIPEONFORK:
+            return Errno.EINVAL
+        if advice in (MERGEABLE, UNMERGEABLE):
+            return None
+    added, removed = _FLAGS[advice]
+    modify(space.kernel, space.vmas, vma, start, end, (vma.flags & ~removed) | added)
+    return None
+
+
+def _nothing(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
+    """MADV_WILLNEED: nothing to read ahead without swap and files."""
+    return None
+
+
+def _dontneed(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
+    return Errno.EINVAL if vma.flags & VM_LOCKED else _drop(space, vma, start, end)
+
+
+def _drop(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
+    """MADV_DONTNEED: the pages go, guard markers stay, and PTE tables it empties may go, too."""
+    space.zap(start, end, keep=MARKER)
+    if space.kernel.reclaims_tables:
+        # Only tables whose whole slot was in the range.  Source: mm/pt_reclaim.c
+        slot = space.geometry.slot_bytes
+        for base, table in list(space.tree.tables()):
+            if table.level == PTE and not table.entries and start <= base and base + slot <= end:
+                parent = space.tree.find(base, PMD)
+                assert parent is not None
+                space.tree.free(parent, space.tree.index(base, PMD))
+    return None
+
+
+def _free(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
+    """MADV_FREE: without memory pressure only large folios show it, when part of one is named."""
+    if vma.file is not None or vma.flags & VM_LOCKED:
+        return Errno.EINVAL
+    _split_partial_folios(space, start, end)
+    return None
+
+
+def _cold(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
+    if vma.flags & VM_LOCKED:
+        return Errno.EINVAL
+    if vma.file is None:
+        _split_partial_folios(space, start, end)
+    else:
+        _split_partial_shared(space, start, end)
+    return None
+
+
+def _pageout(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
+    """MADV_PAGEOUT without swap: private pages stay; of shared ones those mapped once are unmapped."""
+    if vma.flags & VM_LOCKED:
+        return Errno.EINVAL
+    if vma.file is None:
+        _split_partial_folios(space, start, end, whole=True)
+        return None
+    mapped: dict[int, int] = {}
+    for _, table in space.tree.leaf_tables():
+        for entry in table.entries.values():
+            if isinstance(entry, int):
+                mapped[entry >> PFN_SHIFT] = mapped.get(entry >> PFN_SHIFT, 0) + 1
+    for _, table, indices in space.tree.lowest(start, end):
+        for index in indices:
+            entry = table.entries[index]
+            if isinstance(entry, int) and table.level == PTE and mapped[entry >> PFN_SHIFT] == 1:
+                if not entry & MARKER:
+                    space.count_entry(table.entries.pop(index), -1)  # type: ignore[arg-type]
+    return None
+
+
+def _split_partial_folios(space: AddressSpace, start: int, end: int, *, whole: bool = False) -> None:
+    """Split each large folio of which the range names a part (`whole`: also those it covers).
+
+    A folio is covered if the range maps all of it in a row, inside one PTE table.
+    """
+    pages, shift = slot_pages(space), space.geometry.page_shift
+    for base, table, indices in list(space.tree.lowest(start, end)):
+        if table.level == PMD:
+            entry = table.entries[indices[0]]
+            if isinstance(entry, int) and not is_zero_page(entry):
+                first = base + (indices[0] << space.geometry.entry_shift[PMD])
+                if whole or start > first or end < first + space.geometry.slot_bytes:
+                    split_folio(space, entry >> PFN_SHIFT)
+            continue
+        for index in indices:
+            entry = table.entries.get(index)
+            if not isinstance(entry, int) or not entry & ANON:
+                continue
+            pfn = entry >> PFN_SHIFT
+            folio = pfn - pfn % pages
+            if folio not in space.frames.large:
+                continue
+            in_range = all(
+                base + (i << shift) < end
+                and isinstance(e := table.entries.get(i), int)
+                and e >> PFN_SHIFT == folio + i - index
+                for i in range(index, index + pages)
+            )
+            if whole or pfn != folio or not in_range:
+                split_folio(space, folio)
+            else:
+                break  # the whole table is this folio
+
+
+def _split_partial_shared(space: AddressSpace, start: int, end: int) -> None:
+    """A huge page of a shared object that is only partly named loses its leaf."""
+    slot = space.geometry.slot_bytes
+    for base, table, indices in list(space.tree.lowest(start, end)):
+        if table.level == PMD:
+            first = base + (indices[0] << space.geometry.entry_shift[PMD])
+            if start > first or end < first + slot:
+                space.split_huge(table, indices[0])
+
+
+def _remove(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
+    """MADV_REMOVE: punch a hole into the object; its pages vanish from every mapping."""
+    if vma.flags & VM_LOCKED or vma.file is None:
+        return Errno.EINVAL
+    shift = space.geometry.page_shift
+    low, high = space.page_index(vma, start), space.page_index(vma, end)
+    for other in list(space.vmas):
+        if other.file is vma.file:
+            first = other.start + ((low - other.pgoff) << shift)
+            last = first + ((high - low) << shift)
+            if max(first, other.start) < min(last, other.end):
+                space.zap(max(first, other.start), min(last, other.end), keep=MARKER)
+    for index in [i for i in vma.file.pages if low <= i < high]:
+        del vma.file.pages[index]
+    return None
+
+
+def _populate(space: AddressSpace, start: int, end: int, *, write: bool) -> Errno | None:
+    """MADV_POPULATE_READ, MADV_POPULATE_WRITE.  Source: madvise_populate().
+
+    Until 6.8 a hole did not end it: what lies behind was populated, too.
+    """
+    hole: Errno | None = None
+    cursor = start
+    while cursor < end:
+        vma = space.vmas.find(cursor)
+        if vma is None or vma.start >= end:
+            return Errno.ENOMEM
+        if cursor < vma.start:
+            if not space.kernel.populate_passes_holes:
+                return Errno.ENOMEM
+            hole, cursor = Errno.ENOMEM, vma.start
+        if not vma.flags & (VM_WRITE if write else VM_READ):
+            return Errno.EINVAL
+        stop = min(vma.end, end)
+        if not populate_range(space, vma, cursor, stop, write=write):
+            return Errno.EFAULT
+        cursor = stop
+    return hole
+
+
+def _guard_install(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
+    """MADV_GUARD_INSTALL: every page becomes a marker; access to it is SIGSEGV."""
+    if vma.flags & VM_LOCKED:
+        return Errno.EINVAL
+    if vma.file is None:
+        prepare_anon_vma(space, vma)
+    space.zap(start, end)
+    shift, mask = space.geometry.page_shift, space.geometry.index_mask[PTE]
+    for low, high in slots_of(space, start, end):
+        entries = space.tree.make(low, PTE).entries
+        first = low >> shift & mask
+        entries.update((i, MARKER) for i in range(first, first + ((high - low) >> shift)))
+    return None
+
+
+def _guard_remove(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
+    """MADV_GUARD_REMOVE: markers go, pages and tables stay."""
+    for _, table, indices in space.tree.lowest(start, end):
+        for index in indices:
+            if table.entries[index] & MARKER:  # type: ignore[operator]
+                del table.entries[index]
+    return None
+
+
+_BEHAVIOURS: dict[int, Behaviour | None] = {
+    WILLNEED: _nothing,
+    DONTNEED: _dontneed,
+    DONTNEED_LOCKED: _drop,
+    FREE: _free,
+    REMOVE: _remove,
+    COLD: _cold,
+    PAGEOUT: _pageout,
+    COLLAPSE: collapse,
+    POPULATE_READ: None,
+    POPULATE_WRITE: None,
+}
+_GUARDS: dict[int, Behaviour] = {GUARD_INSTALL: _guard_install, GUARD_REMOVE: _guard_remove}
