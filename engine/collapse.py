@@ -19,6 +19,8 @@ def collapse(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | Non
     that cannot be collapsed for good, ends the call; others are passed over.
     """
     slot = space.geometry.slot_bytes
+    if vma.is_anonymous and vma.anon_vma is None:
+        return Errno.EINVAL
     if vma.flags & VM_NOHUGEPAGE or round_up(vma.start, slot) >= round_down(vma.end, slot):
         return Errno.EINVAL
     if vma.file is not None and (vma.pgoff - (vma.start >> space.geometry.page_shift)) % slot_pages(space):
@@ -36,8 +38,6 @@ def collapse(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | Non
 def _collapse_anonymous(space: AddressSpace, vma: Vma, addr: int) -> bool | None:
     """One slot of private memory.  Returns: done; None if the whole call ends here."""
     tree = space.tree
-    if vma.anon_vma is None:
-        return None
     parent, index = tree.find(addr, PMD), tree.index(addr, PMD)
     if parent is None:
         return False

@@ -18,9 +18,9 @@ from engine.entry import (
 )
 from engine.geometry import PMD, PTE
 from engine.huge import access_huge, map_shared_huge, prepare_anon_vma
-from engine.space import AddressSpace
+from engine.space import STACK_LIMIT_BYTES, AddressSpace
 from engine.table import Table
-from engine.vma import VM_ACCESS, VM_HUGEPAGE, VM_WRITE, Vma
+from engine.vma import STACK_GUARD_PAGES, VM_ACCESS, VM_GROWSDOWN, VM_HUGEPAGE, VM_WRITE, Vma
 
 FAULT_AROUND_PAGES = 16  # fault_around_bytes, 64 KiB of 4 KiB pages
 
@@ -71,13 +71,18 @@ def _access(space: AddressSpace, start: int, end: int, first_tag: int, *, write:
     shift = space.geometry.page_shift
     needed = VM_WRITE if write else VM_ACCESS  # any access right implies reading here
     cursor = start
-    for vma in [*(space.vmas.intersecting(start, end) if start < end else ()), None]:
-        hole_end = end if vma is None else max(vma.start, start)
+    for vma in [*_reachable(space, start, end), None]:
+        if vma is not None and cursor < min(vma.start, end) and vma.flags & VM_GROWSDOWN:
+            grow_down(space, vma, cursor, end)
+        hole_end = end if vma is None else min(max(vma.start, start), end)
         if cursor < hole_end:
             _note(faulted.segv, cursor, (hole_end - cursor) >> shift, shift)
+            cursor = hole_end
         if vma is None:
             break
         low, high = max(vma.start, start), min(vma.end, end)
+        if low >= high:
+            continue
         cursor = high
         if not vma.flags & needed:
             _note(faulted.segv, low, (high - low) >> shift, shift)
@@ -88,6 +93,34 @@ def _access(space: AddressSpace, start: int, end: int, first_tag: int, *, write:
         else:
             _access_shared(space, vma, low, high, tag, faulted, write=write)
     return faulted
+
+
+def _reachable(space: AddressSpace, start: int, end: int) -> list[Vma]:
+    """The VMAs of [start, end), and the one above it if that may grow down into it."""
+    if start >= end:
+        return []
+    vmas = space.vmas.intersecting(start, end)
+    above = space.vmas.after(end)
+    if above is not None and above.flags & VM_GROWSDOWN:
+        vmas.append(above)
+    return vmas
+
+
+def grow_down(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
+    """Let a stack grow down to the first page of [start, end) that it may grow to, if there is one.
+
+    Not beyond RLIMIT_STACK, and not nearer than the guard gap to an accessible VMA below that is no
+    stack itself.  Source: mm/mmap.c expand_downwards(), acct_stack_growth().
+    """
+    shift = space.geometry.page_shift
+    lowest = max(start, vma.end - STACK_LIMIT_BYTES, vma.start - (vma.pgoff << shift))
+    below = space.vmas.before(vma.start)
+    if below is not None:
+        guarded = below.flags & VM_ACCESS and not below.flags & VM_GROWSDOWN
+        lowest = max(lowest, below.end + (STACK_GUARD_PAGES << shift if guarded else 0))
+    if lowest < min(vma.start, end):
+        prepare_anon_vma(space, vma)
+        space.vmas.resize(vma, lowest, vma.end)
 
 
 def populate(space: AddressSpace, vma: Vma, start: int, end: int) -> None:

@@ -250,6 +250,8 @@ def _grow(remap: Remap, vma: Vma) -> int | Errno:
     space = remap.space
     delta = remap.new_len - remap.old_len
     if remap.addr + remap.old_len == vma.end and _expandable(space, vma, delta):
+        if not space.may_commit(delta, vma.flags):
+            return Errno.ENOMEM
         proposal = Proposal(
             vma.end, vma.end + delta, vma.flags, space.page_index(vma, vma.end), vma.anon_vma, vma.file
         )
@@ -290,9 +292,10 @@ def find_address(space: AddressSpace, hint: int, length: int, shared: int) -> in
     geometry, vmas = space.geometry, space.vmas
     if length > geometry.user_top:
         return Errno.ENOMEM
-    hint = round_up(hint, geometry.page_bytes)
+    hint = round_down(hint, geometry.page_bytes)
     if hint:
-        free = vmas.intersection(hint, hint + length) is None
+        above = vmas.find(hint)
+        free = above is None or hint + length <= vmas.start_gap(above)
         if free and space.arena.start <= hint and hint + length <= space.arena.end:
             return hint
     slot = geometry.slot_bytes
@@ -332,6 +335,8 @@ def move_vma(remap: Remap, vma: Vma) -> int | Errno:
     if len(space.vmas) >= space.max_map_count - 3:
         return Errno.ENOMEM
     keep = bool(remap.flags & DONTUNMAP)
+    if not space.may_commit(remap.new_len if keep else remap.new_len - remap.old_len, vma.flags):
+        return Errno.ENOMEM
     if keep and vma.flags & VM_LOCKED and kernel.dontunmap_splits_locked:
         vma = _isolate(space, vma, remap.addr, remap.addr + remap.old_len)
     new_vma, source, need_rmap_locks = copy_vma(remap, vma, keep)

@@ -25,10 +25,10 @@ def leaves_of(space: AddressSpace) -> Leaves:
     for base, table in space.tree.leaf_tables():
         shift = shifts[table.level]
         if table.level == PTE:
-            leaves.update(
-                (base + (index << shift), entry & ~SOFT_DIRTY)  # type: ignore[operator]
+            leaves |= {
+                base + (index << shift): entry & ~SOFT_DIRTY  # type: ignore[operator]
                 for index, entry in table.entries.items()
-            )
+            }
             continue
         for index, entry in table.entries.items():
             if isinstance(entry, int):

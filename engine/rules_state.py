@@ -4,8 +4,9 @@ Each is a small function from a `State` to the violations it sees.  `State` walk
 for all of them.
 """
 
-from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 
 from engine.address import Range
 from engine.entry import ANON, HUGE, MARKER, PFN_SHIFT, PRESENT
@@ -16,10 +17,11 @@ from engine.violation import Violation
 from engine.vma import Vma
 
 
+Items = Iterable[tuple[int, int]]
+
+
 class State:
     """What the rules look at: VMAs and tables (without the root) in address order."""
-
-    __slots__ = ("_starts", "space", "tables", "vmas")
 
     def __init__(self, space: AddressSpace) -> None:
         self.space = space
@@ -41,23 +43,36 @@ class State:
         """The addresses a table covers."""
         return Range(base, base + self.space.geometry.span_bytes[table.level])
 
-    def leaf_parts(self) -> Iterator[tuple[int, Table, list[int], Vma | None]]:
-        """Leaves grouped by table and VMA: (base, table, indices, the VMA or None)."""
-        geometry = self.space.geometry
+    @cached_property
+    def leaf_parts(self) -> list[tuple[int, Table, Items, Vma | None]]:
+        """Leaves grouped by table and VMA: (base, table, (index, entry) pairs, the VMA or None)."""
+        parts: list[tuple[int, Table, Items, Vma | None]] = []
+        shifts = self.space.geometry.entry_shift
         for base, table in self.tables:
-            indices = sorted(i for i, e in table.entries.items() if e.__class__ is int)
-            shift = geometry.entry_shift[table.level]
-            while indices:
-                addr = base + (indices[0] << shift)
-                position = self.first_vma(addr, addr + 1)
-                vma = self.vmas[position] if position is not None else None
-                end = vma.end if vma else addr + (1 << shift)
-                if base + (indices[-1] << shift) < end:
-                    part, indices = indices, []
-                else:
-                    part = [i for i in indices if base + (i << shift) < end]
-                    indices = indices[len(part) :]
-                yield base, table, part, vma
+            if not table.entries:
+                continue
+            span = self.span(base, table)
+            position = self.first_vma(span.start, span.end)
+            vma = self.vmas[position] if position is not None else None
+            if table.level == PTE and vma and vma.start <= span.start and span.end <= vma.end:
+                parts.append((base, table, table.entries.items(), vma))  # type: ignore[arg-type]
+            else:
+                parts += self._split_parts(base, table, shifts[table.level])
+        return parts
+
+    def _split_parts(
+        self, base: int, table: Table, shift: int
+    ) -> Iterator[tuple[int, Table, Items, Vma | None]]:
+        """The leaves of a table that more than one VMA, or none, may share."""
+        items = sorted((i, e) for i, e in table.entries.items() if isinstance(e, int))
+        while items:
+            addr = base + (items[0][0] << shift)
+            position = self.first_vma(addr, addr + 1)
+            vma = self.vmas[position] if position is not None else None
+            end = vma.end if vma else addr + (1 << shift)
+            count = bisect_left(items, ((end - base + (1 << shift) - 1) >> shift,))
+            yield base, table, items[:count], vma
+            items = items[count:]
 
 
 StateRule = Callable[[State], Iterator[Violation]]
@@ -121,53 +136,49 @@ def table_has_vma(state: State) -> Iterator[Violation]:
 
 def leaf_has_vma(state: State) -> Iterator[Violation]:
     """I-04."""
-    shift = state.space.geometry.entry_shift
-    for base, table, indices, vma in state.leaf_parts():
-        span = Range(
-            base + (indices[0] << shift[table.level]), base + ((indices[-1] + 1) << shift[table.level])
-        )
-        entries = table.entries
+    shifts = state.space.geometry.entry_shift
+    for base, table, items, vma in state.leaf_parts:
+        shift = shifts[table.level]
+        wrong: list[tuple[int, int]]
         if vma is None:
-            yield Violation("leaf-has-vma", span, f"entry {entries[indices[0]]:#x}", "a VMA around it")
+            wrong, wanted = list(items), "a VMA around it"
         elif vma.file is None:
-            for index in indices:
-                entry = entries[index]
-                # Anonymous pages, the zero page and markers fit private anonymous memory.
-                if not entry & (ANON | MARKER) and entry >> PFN_SHIFT:  # type: ignore[operator]
-                    yield Violation("leaf-has-vma", span, f"shared page {entry:#x}", "private memory")
+            # Anonymous pages, the zero page and markers fit private anonymous memory.
+            wrong = [(i, e) for i, e in items if not e & (ANON | MARKER) and e >> PFN_SHIFT]
+            wanted = "private memory"
         else:
-            offset = vma.pgoff + ((base - vma.start) >> shift[PTE])
-            for index in indices:
-                entry = entries[index]
-                if entry & MARKER:  # type: ignore[operator]
-                    continue
-                if vma.file.pages.get(index + offset) != entry >> PFN_SHIFT:  # type: ignore[operator]
-                    yield Violation(
-                        "leaf-has-vma",
-                        span,
-                        f"frame {entry >> PFN_SHIFT}",  # type: ignore[operator]
-                        f"page {index + offset} of {vma.file}",
-                    )
+            pages = vma.file.pages
+            offset = vma.pgoff + ((base - vma.start) >> shifts[PTE])
+            scale = shift - shifts[PTE]
+            wrong = [
+                (i, e)
+                for i, e in items
+                if pages.get((i << scale) + offset) != e >> PFN_SHIFT and not e & MARKER
+            ]
+            wanted = f"the page of {vma.file} that belongs there"
+        if wrong:
+            index, entry = wrong[0]
+            place = Range(base + (index << shift), base + ((wrong[-1][0] + 1) << shift))
+            yield Violation("leaf-has-vma", place, f"entry {entry:#x}", wanted)
 
 
 def page_index(state: State) -> Iterator[Violation]:
     """V-04."""
-    shift = state.space.geometry.entry_shift
+    shifts = state.space.geometry.entry_shift
     frame_index = state.space.frames.index
-    for base, table, indices, vma in state.leaf_parts():
+    for base, table, items, vma in state.leaf_parts:
         if vma is None:
             continue
-        entries = table.entries
-        scale = shift[table.level] - shift[PTE]
-        offset = vma.pgoff + ((base - vma.start) >> shift[PTE])
-        for index in indices:
-            entry = entries[index]
-            if entry & ANON and frame_index[entry >> PFN_SHIFT] != (index << scale) + offset:  # type: ignore[operator]
-                addr = base + (index << shift[table.level])
+        shift = shifts[table.level]
+        scale = shift - shifts[PTE]
+        offset = vma.pgoff + ((base - vma.start) >> shifts[PTE])
+        for index, entry in items:
+            if entry & ANON and frame_index[entry >> PFN_SHIFT] != (index << scale) + offset:
+                addr = base + (index << shift)
                 yield Violation(
                     "page-index",
-                    Range(addr, addr + (1 << shift[table.level])),
-                    f"page with index {frame_index[entry >> PFN_SHIFT]:#x}",  # type: ignore[operator]
+                    Range(addr, addr + (1 << shift)),
+                    f"page with index {frame_index[entry >> PFN_SHIFT]:#x}",
                     f"{(index << scale) + offset:#x}",
                 )
                 return

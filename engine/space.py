@@ -11,17 +11,16 @@ from engine.kernel import Kernel
 from engine.observer import Observer
 from engine.table import Table, TableTree
 from engine.violation import Violation
-from engine.vma import AnonVma, SharedObject, Vma, VmaTree
+from engine.vma import VM_ACCOUNT, AnonVma, SharedObject, Vma, VmaTree
 
 MAX_MAP_COUNT = 65530  # vm.max_map_count
+STACK_LIMIT_BYTES = 8 << 20  # RLIMIT_STACK
 
 
 class Errno(enum.Enum):
     """What a call returns when the kernel refuses it."""
 
-    E2BIG = "E2BIG"
-    EACCES = "EACCES"
-    EAGAIN = "EAGAIN"
+    EBADF = "EBADF"
     EEXIST = "EEXIST"
     EFAULT = "EFAULT"
     EINVAL = "EINVAL"
@@ -36,7 +35,8 @@ class AddressSpace:
     """One process's memory on one kernel.
 
     `rss_anon`, `rss_shmem` count mapped pages as the kernel's counters do; `next_tag` is the
-    content the next touched page gets.  Rules that find something wrong report it here.
+    content the next touched page gets; `commit_limit_bytes` the largest request that is granted
+    accountable memory (overcommit_memory 0: RAM and swap; None: 1, no limit).  Rules that find something wrong report it here.
     """
 
     def __init__(self, kernel: Kernel, observer: Observer | None = None) -> None:
@@ -48,6 +48,7 @@ class AddressSpace:
         self.violations: list[Violation] = []
         self.next_tag = 1
         self.max_map_count = MAX_MAP_COUNT
+        self.commit_limit_bytes: int | None = None
         self._anon_vmas = 0
         self._objects = 0
         self.reset()
@@ -63,6 +64,14 @@ class AddressSpace:
     def report(self, violation: Violation) -> None:
         """Note a rule that did not hold, and go on: the kernel's WARN_ON goes on, too."""
         self.violations.append(violation)
+
+    def may_commit(self, length: int, flags: int) -> bool:
+        """Is a request of `length` bytes for a mapping with these VM_ flags granted?
+
+        Source: __vm_enough_memory() with overcommit_memory 0, which looks at one request only.
+        """
+        limit = self.commit_limit_bytes
+        return limit is None or not flags & VM_ACCOUNT or length <= limit
 
     def new_anon_vma(self) -> AnonVma:
         """A fresh anon_vma."""
@@ -144,6 +153,12 @@ class AddressSpace:
         self.free_tables(
             [vma.range for vma in removed], below.end if below else 0, above.start if above else 0
         )
+
+    def split_at(self, addr: int) -> None:
+        """Make `addr` a VMA boundary if a VMA lies around it."""
+        vma = self.vmas.lookup(addr)
+        if vma is not None and vma.start < addr:
+            self.vmas.split(vma, addr)
 
     def detach(self, start: int, end: int) -> list[Vma]:
         """Split at both ends and take the VMAs of [start, end) out of the tree."""

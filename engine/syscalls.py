@@ -8,6 +8,7 @@ from engine.space import AddressSpace, Errno
 from engine.vma import (
     VM_ACCESS,
     VM_ACCOUNT,
+    VM_GROWSDOWN,
     VM_LOCKED,
     VM_LOCKONFAULT,
     VM_NORESERVE,
@@ -16,6 +17,9 @@ from engine.vma import (
     Vma,
 )
 
+PROT_SEM = 0x8  # no effect on x86
+PROT_GROWSDOWN = 0x01000000
+PROT_GROWSUP = 0x02000000
 MAP_SHARED = 0x01
 MAP_PRIVATE = 0x02
 MAP_TYPE = 0x0F
@@ -28,24 +32,29 @@ MAP_POPULATE = 0x8000
 MAP_FIXED_NOREPLACE = 0x100000
 
 
-def mmap(space: AddressSpace, addr: int, length: int, prot: int, flags: int) -> int | Errno:
+def mmap(
+    space: AddressSpace, addr: int, length: int, prot: int, flags: int, offset: int = 0
+) -> int | Errno:
     """Map anonymous memory.
 
-    Arguments: `addr` in bytes, the place with MAP_FIXED, else a hint (0: none); `length` in bytes.
-    Returns: the address, or the error.  Model: MAP_ANONYMOUS only; any fd is refused before.
-    Source: do_mmap(), mmap_region(), Linux 6.1 to 6.18.
+    Arguments: `addr` in bytes, the place with MAP_FIXED, else a hint (0: none); `length` in bytes;
+    `offset` in bytes, of which only the alignment counts.
+    Returns: the address, or the error; EBADF without MAP_ANONYMOUS: there are no files.
+    Source: ksys_mmap_pgoff(), do_mmap(), mmap_region(), Linux 6.1 to 6.18.
     """
     geometry = space.geometry
+    page = geometry.page_bytes
+    if offset & (page - 1):
+        return Errno.EINVAL
+    if not flags & MAP_ANONYMOUS:
+        return Errno.EBADF
     if not length:
         return Errno.EINVAL
-    page = geometry.page_bytes
     length = round_up(length, page) & geometry.word_mask
     if not length:
         return Errno.ENOMEM
     if flags & MAP_FIXED_NOREPLACE:
         flags |= MAP_FIXED
-    if not flags & MAP_FIXED:
-        addr = round_up(addr, page) if addr else 0
     if len(space.vmas) > space.max_map_count:
         return Errno.ENOMEM
     shared = flags & MAP_TYPE == MAP_SHARED
@@ -63,10 +72,12 @@ def mmap(space: AddressSpace, addr: int, length: int, prot: int, flags: int) -> 
         return place
     if flags & MAP_FIXED_NOREPLACE and space.vmas.intersection(place, place + length):
         return Errno.EEXIST
-    if flags & MAP_TYPE not in (MAP_SHARED, MAP_PRIVATE):
+    if flags & MAP_TYPE not in (MAP_SHARED, MAP_PRIVATE) or (shared and flags & MAP_GROWSDOWN):
         return Errno.EINVAL
 
     vm_flags = prot & VM_ACCESS
+    if flags & MAP_GROWSDOWN:
+        vm_flags |= VM_GROWSDOWN
     if flags & MAP_LOCKED:
         vm_flags |= VM_LOCKED
     if flags & MAP_NORESERVE:
@@ -75,6 +86,16 @@ def mmap(space: AddressSpace, addr: int, length: int, prot: int, flags: int) -> 
         vm_flags |= VM_SHARED
     elif vm_flags & VM_WRITE and not vm_flags & VM_NORESERVE:
         vm_flags |= VM_ACCOUNT  # accountable_mapping()
+    charged = vm_flags | (VM_ACCOUNT if shared and not vm_flags & VM_NORESERVE else 0)
+    if not space.may_commit(length, charged):
+        # Too late for what was mapped there: it is gone.  Since 6.12 private memory is charged
+        # before that, but the old mapping has been cut off from what lies around it.
+        if space.kernel.merge_new_range and not shared:
+            space.split_at(place)
+            space.split_at(place + length)
+        else:
+            unmap(space, place, length)
+        return Errno.ENOMEM
     unmap(space, place, length)
     vma = _map_region(space, place, place + length, vm_flags, shared)
     if flags & (MAP_POPULATE | MAP_LOCKED):
@@ -118,8 +139,16 @@ def mprotect(space: AddressSpace, addr: int, length: int, prot: int) -> Errno | 
     end = (addr + length) & geometry.word_mask
     if end <= addr:
         return Errno.ENOMEM
-    if prot & ~VM_ACCESS:
+    if prot & ~(VM_ACCESS | PROT_SEM | PROT_GROWSDOWN | PROT_GROWSUP):
         return Errno.EINVAL
+    if prot & (PROT_GROWSDOWN | PROT_GROWSUP):
+        first = space.vmas.intersection(addr, end)
+        if first is None:
+            return Errno.ENOMEM
+        if prot & PROT_GROWSUP or not first.flags & VM_GROWSDOWN:
+            return Errno.EINVAL
+        addr = first.start
+    prot &= VM_ACCESS
     cursor = addr
     while cursor < end:
         vma = space.vmas.lookup(cursor)
@@ -129,6 +158,8 @@ def mprotect(space: AddressSpace, addr: int, length: int, prot: int) -> Errno | 
         flags = (vma.flags & ~VM_ACCESS) | prot
         if not vma.flags & (VM_SHARED | VM_ACCOUNT | VM_NORESERVE) and prot & VM_WRITE:
             flags |= VM_ACCOUNT  # becomes writable for the first time: charged now
+            if not space.may_commit(stop - cursor, flags):
+                return Errno.ENOMEM
         elif (
             space.kernel.mprotect_uncharges
             and vma.flags & VM_ACCOUNT

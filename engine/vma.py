@@ -28,6 +28,8 @@ VM_HUGEPAGE = 0x20000000
 VM_NOHUGEPAGE = 0x40000000
 VM_MERGEABLE = 0x80000000
 
+STACK_GUARD_PAGES = 256  # stack_guard_gap
+
 VM_ACCESS = VM_READ | VM_WRITE | VM_EXEC
 # A stack that exec is still moving carries both readahead hints, which no madvise can set together.
 VM_STACK_INCOMPLETE = VM_RAND_READ | VM_SEQ_READ
@@ -223,6 +225,12 @@ class VmaTree:
         self._by_start[addr] = upper
         return upper
 
+    def start_gap(self, vma: Vma) -> int:
+        """Where the space that belongs to `vma` begins: a stack keeps a guard gap below (vm_start_gap)."""
+        if not vma.flags & VM_GROWSDOWN:
+            return vma.start
+        return max(vma.start - (STACK_GUARD_PAGES << self.page_shift), 0)
+
     def free_space(self, within: Range, length: int) -> int | None:
         """Start of the highest hole of at least `length` bytes, at the hole's top end.
 
@@ -231,13 +239,9 @@ class VmaTree:
         """
         top = within.end
         for vma in reversed(self._by_start.values()):
-            if vma.end > top:
-                if vma.start < top:
-                    top = vma.start
-                continue
             if top - vma.end >= length:
                 return top - length
-            top = vma.start
+            top = min(top, self.start_gap(vma))
         return top - length if top - within.start >= length else None
 
     def head_is_free(self, vma: Vma, addr: int, slot_bytes: int) -> bool:

@@ -10,10 +10,13 @@ from engine.geometry import Geometry
 from engine.madvise import COLLAPSE, POPULATE_READ, POPULATE_WRITE
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE
 from engine.space import AddressSpace
-from engine.syscalls import MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_LOCKED, MAP_POPULATE
+from engine.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_LOCKED, MAP_POPULATE, MAP_TYPE
 from engine.vma import VM_LOCKED
-from fuzz.case import MAX_POPULATED_PAGES, Call
+from fuzz.case import MAP_FLAGS, MAX_POPULATED_PAGES, Call
 
+_MODELLED_MAP_FLAGS = MAP_TYPE | sum(
+    flag for flag in MAP_FLAGS.values() if flag > MAP_TYPE
+)
 _SMALL_BYTES = MAX_POPULATED_PAGES * 4096  # never too much to fill, whatever the page size
 
 
@@ -34,6 +37,8 @@ def _plainly_inside(call: Call, arena_bytes: int) -> bool:
         )
     if name in ("execve_stack", "relocate"):
         return False
+    if name == "mmap" and (not args[3] & MAP_ANONYMOUS or args[3] & ~_MODELLED_MAP_FLAGS):
+        return False
     return args[1] <= _SMALL_BYTES - 4096 and args[0] + args[1] <= arena_bytes
 
 
@@ -52,7 +57,7 @@ class _Judge:
         start = (self._space.arena.start + call.args[0]) & self._geometry.word_mask
         match call.name:
             case "mmap":
-                return self._mmap(start, call.args[1], call.args[3])
+                return self._mmap(start, call)
             case "mremap":
                 return self._mremap(start, *call.args[1:])
             case "execve_stack" | "relocate":
@@ -101,7 +106,12 @@ class _Judge:
             or self._inside(start, rounded)
         )
 
-    def _mmap(self, start: int, length: int, flags: int) -> bool:
+    def _mmap(self, start: int, call: Call) -> bool:
+        _, length, _, flags, fd, _ = call.args
+        if flags & ~_MODELLED_MAP_FLAGS:
+            return False
+        if not flags & MAP_ANONYMOUS:
+            return fd < 0
         length = self._rounded(length)
         if not length or length > self._geometry.user_top:
             return True

@@ -77,16 +77,18 @@ def execute(
     on_step: Callable[[int, AddressSpace], None] | None = None,
     check: bool = True,
     oracle: bool = True,
+    commit_limit_bytes: int | None = None,
 ) -> Outcome:
     """Run a case from an empty address space.
 
     Arguments: `stop` ends the program at the first violation; `on_step` is called with -1 before
     the first call and with its index after each; `check` switches the rules on, `oracle` the
-    comparison of contents, too (only with `check`).
+    comparison of contents, too (only with `check`); `commit_limit_bytes` see AddressSpace.
     Errors raised: CaseError for a call the model does not know.
     """
     watch = _Watch(observer, check) if check or observer else None
     space = AddressSpace(kernel, watch)
+    space.commit_limit_bytes = commit_limit_bytes
     outcome = Outcome(case, kernel, space)
     narrow = space.geometry.word_bits < 64
     reference = Oracle(space.geometry.page_bytes, space.geometry.word_bits) if check and oracle else None
@@ -192,8 +194,8 @@ def _real(space: AddressSpace, offset: int) -> int:
 
 
 def _mmap(space: AddressSpace, addr: int, length: int, prot: int, flags: int, fd: int, offset: int) -> Result:
-    del fd, offset  # anonymous memory only; the kernel ignores both
-    return _address_result(space, mmap(space, _real(space, addr), length, prot, flags))
+    del fd  # ignored for anonymous memory, the only kind there is
+    return _address_result(space, mmap(space, _real(space, addr), length, prot, flags, offset))
 
 
 def _munmap(space: AddressSpace, addr: int, length: int) -> Result:
