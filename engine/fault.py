@@ -120,6 +120,7 @@ def grow_down(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
         lowest = max(lowest, below.end + (STACK_GUARD_PAGES << shift if guarded else 0))
     if lowest < min(vma.start, end):
         prepare_anon_vma(space, vma)
+        space.account(vma.flags, vma.start - lowest)
         space.vmas.resize(vma, lowest, vma.end)
 
 

@@ -50,6 +50,12 @@ class Kernel:
     dontunmap_splits_locked: bool = _switch(
         "7.3, stable 2026", "DONTUNMAP splits a locked VMA at the ends of the range"
     )
+    dontunmap_counts_locked: bool = _switch(
+        "6.15 to 7.2", "DONTUNMAP counts locked pages twice (B-34)"
+    )
+    shrink_charges_delta: bool = _switch(
+        "6.17", "a FIXED move that shrinks charges the difference and keeps it"
+    )
     check_before_unmap: bool = _switch("6.17", "the source is checked before FIXED unmaps anything")
     multi_vma_move: bool = _switch("6.17", "FIXED moves of equal size span several VMAs")
     merge_faulted_source: bool = _switch("6.16", "a faulted range merges into an unfaulted neighbour")
@@ -105,6 +111,8 @@ _SINCE_6_7 = (
 _SINCE_6_12 = (*_SINCE_6_7, "wrap_safe_result", "pmd_recheck", "merge_new_range", "zero_pages_on_split")
 _SINCE_6_18 = (
     *_SINCE_6_12,
+    "dontunmap_counts_locked",
+    "shrink_charges_delta",
     "check_before_unmap",
     "multi_vma_move",
     "merge_faulted_source",

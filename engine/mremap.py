@@ -5,14 +5,14 @@ its source) before the source is checked, so an error may leave a hole behind.  
 and moves several VMAs in one call.  Source: mm/mremap.c, Linux 5.0 to 6.18.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from engine.address import round_down, round_up
 from engine.fault import populate_locked
 from engine.merge import Proposal, merge_new
 from engine.move import Move, move_page_tables
 from engine.space import AddressSpace, Errno
-from engine.vma import VM_LOCKED, VM_LOCKONFAULT, VM_SHARED, Vma
+from engine.vma import VM_ACCOUNT, VM_LOCKED, VM_LOCKONFAULT, VM_SHARED, Vma
 
 MAYMOVE = 1
 FIXED = 2
@@ -29,6 +29,10 @@ class Remap:
     new_len: int
     flags: int
     new_addr: int
+    delta: int = field(init=False)  # as requested: growth, or negative
+
+    def __post_init__(self) -> None:
+        self.delta = self.new_len - self.old_len
 
     @property
     def implies_new_addr(self) -> bool:
@@ -255,8 +259,11 @@ def _grow(remap: Remap, vma: Vma) -> int | Errno:
         proposal = Proposal(
             vma.end, vma.end + delta, vma.flags, space.page_index(vma, vma.end), vma.anon_vma, vma.file
         )
+        space.account(vma.flags, delta)
         # The VMA itself is the left neighbour of its extension, so somebody always takes it.
-        return remap.addr if merge_new(space.kernel, space.vmas, proposal) else Errno.ENOMEM
+        merged = merge_new(space.kernel, space.vmas, proposal)
+        assert merged is not None
+        return remap.addr
     if not remap.flags & MAYMOVE:
         return Errno.ENOMEM
     return _place_and_move(remap, vma)
@@ -335,25 +342,36 @@ def move_vma(remap: Remap, vma: Vma) -> int | Errno:
     if len(space.vmas) >= space.max_map_count - 3:
         return Errno.ENOMEM
     keep = bool(remap.flags & DONTUNMAP)
-    if not space.may_commit(remap.new_len if keep else remap.new_len - remap.old_len, vma.flags):
+    charge = remap.new_len if keep else remap.new_len - remap.old_len
+    if kernel.shrink_charges_delta and not keep:
+        charge = abs(remap.delta)
+    if not space.may_commit(charge, vma.flags):
         return Errno.ENOMEM
     if keep and vma.flags & VM_LOCKED and kernel.dontunmap_splits_locked:
         vma = _isolate(space, vma, remap.addr, remap.addr + remap.old_len)
+    flags = vma.flags
+    # The charge is for what the call adds; the copy takes the rest over from the source.
+    space.account(flags & VM_ACCOUNT, charge)
+    space.total_vm += (remap.new_len - charge) >> space.geometry.page_shift
     new_vma, source, need_rmap_locks = copy_vma(remap, vma, keep)
 
     move = Move(space, source, new_vma, remap.addr, remap.new_addr, remap.old_len, False, need_rmap_locks)
     moved = move_page_tables(move)
-    if moved < remap.old_len:
+    failed = moved < remap.old_len
+    # Locked memory: the copy counts, unless it just takes the lock over from a source that stays.
+    if flags & VM_LOCKED and (not keep or failed or kernel.dontunmap_counts_locked):
+        space.locked_vm += remap.new_len >> space.geometry.page_shift
+    if failed:
         # Back again, with the roles swapped; this needs no new table, so it succeeds.
         back = Move(space, new_vma, source, remap.new_addr, remap.addr, moved, False, True, rollback=True)
         move_page_tables(back)
-        unmap(space, remap.new_addr, remap.new_len)
+        # A charge for growth is forgotten here, and stays for ever (B-37).
+        space.unmap(remap.new_addr, remap.new_addr + remap.new_len, keep_commit=not keep)
         return Errno.ENOMEM
     if keep:
         _keep_emptied(remap, source, new_vma)
-    else:
-        if remap.old_len:
-            unmap(space, remap.addr, remap.old_len)
+    elif remap.old_len:
+        space.unmap(remap.addr, remap.addr + remap.old_len, keep_commit=True)
     return remap.new_addr
 
 

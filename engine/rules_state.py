@@ -14,7 +14,7 @@ from engine.geometry import PMD, PTE
 from engine.space import AddressSpace
 from engine.table import Table
 from engine.violation import Violation
-from engine.vma import Vma
+from engine.vma import VM_ACCOUNT, VM_LOCKED, Vma
 
 
 Items = Iterable[tuple[int, int]]
@@ -219,6 +219,24 @@ def rss_count(state: State) -> Iterator[Violation]:
         )
 
 
+def vma_counters(state: State) -> Iterator[Violation]:
+    """A-01, A-02, A-03."""
+    space, shift = state.space, state.space.geometry.page_shift
+    total = locked = committed = 0
+    for vma in state.vmas:
+        pages = (vma.end - vma.start) >> shift
+        total += pages
+        locked += pages if vma.flags & VM_LOCKED else 0
+        committed += pages if vma.flags & VM_ACCOUNT else 0
+    for rule, counter, pages in (
+        ("total-vm", space.total_vm, total),
+        ("locked-vm", space.locked_vm, locked),
+        ("committed", space.committed, committed),
+    ):
+        if counter != pages:
+            yield Violation(rule, space.arena, f"a counter of {counter} pages", f"{pages} pages")
+
+
 STATE_RULES: tuple[StateRule, ...] = (
     vma_order,
     map_count,
@@ -229,6 +247,7 @@ STATE_RULES: tuple[StateRule, ...] = (
     page_index,
     table_count,
     rss_count,
+    vma_counters,
 )
 
 

@@ -11,7 +11,7 @@ from engine.kernel import Kernel
 from engine.observer import Observer
 from engine.table import Table, TableTree
 from engine.violation import Violation
-from engine.vma import VM_ACCOUNT, AnonVma, SharedObject, Vma, VmaTree
+from engine.vma import VM_ACCOUNT, VM_LOCKED, AnonVma, SharedObject, Vma, VmaTree
 
 MAX_MAP_COUNT = 65530  # vm.max_map_count
 STACK_LIMIT_BYTES = 8 << 20  # RLIMIT_STACK
@@ -34,7 +34,8 @@ class Errno(enum.Enum):
 class AddressSpace:
     """One process's memory on one kernel.
 
-    `rss_anon`, `rss_shmem` count mapped pages as the kernel's counters do; `next_tag` is the
+    `rss_anon`, `rss_shmem` count mapped pages as the kernel's counters do, `total_vm`, `locked_vm`
+    and `committed` the pages of VMAs: all, locked, charged (Committed_AS).  `next_tag` is the
     content the next touched page gets; `commit_limit_bytes` the largest request that is granted
     accountable memory (overcommit_memory 0: RAM and swap; None: 1, no limit).  Rules that find something wrong report it here.
     """
@@ -60,6 +61,9 @@ class AddressSpace:
         self.tree = TableTree(self.geometry)
         self.rss_anon = 0
         self.rss_shmem = 0
+        self.total_vm = 0
+        self.locked_vm = 0
+        self.committed = 0
 
     def report(self, violation: Violation) -> None:
         """Note a rule that did not hold, and go on: the kernel's WARN_ON goes on, too."""
@@ -137,16 +141,27 @@ class AddressSpace:
             if table is not None and table.entries.get(index).__class__ is int:
                 self.split_huge(table, index)
 
-    def unmap(self, start: int, end: int) -> None:
+    def account(self, flags: int, length: int) -> None:
+        """Count `length` bytes (negative: less) of memory mapped with these VM_ flags."""
+        pages = length >> self.geometry.page_shift
+        self.total_vm += pages
+        if flags & VM_LOCKED:
+            self.locked_vm += pages
+        if flags & VM_ACCOUNT:
+            self.committed += pages
+
+    def unmap(self, start: int, end: int, *, keep_commit: bool = False) -> None:
         """Take [start, end) out of the address space: VMAs, pages, and tables nobody needs.
 
-        Splits at both ends.  Precondition: the split limit was checked.
+        Splits at both ends.  `keep_commit`: the charge stays, it belongs to a copy now.
+        Precondition: the split limit was checked.
         Source: do_vmi_munmap(), unmap_region(), free_pgtables().
         """
         removed = self.detach(start, end)
         if not removed:
             return
         for vma in removed:
+            self.account(vma.flags & ~(VM_ACCOUNT if keep_commit else 0), vma.start - vma.end)
             self.zap(vma.start, vma.end)
         below = self.vmas.before(start)
         above = self.vmas.after(start)

@@ -30,6 +30,7 @@ def execve_stack(space: AddressSpace, start: int, end: int, shift: int) -> Errno
     space.reset()
     vma = Vma(start, end, STACK_FLAGS | VM_STACK_INCOMPLETE, start >> geometry.page_shift)
     space.vmas.insert(vma)
+    space.account(vma.flags, end - start)
     populate(space, vma, start, end)
 
     lowest = space.arena.start + geometry.min_addr

@@ -97,6 +97,7 @@ def mmap(
             unmap(space, place, length)
         return Errno.ENOMEM
     unmap(space, place, length)
+    space.account(vm_flags, length)
     vma = _map_region(space, place, place + length, vm_flags, shared)
     if flags & (MAP_POPULATE | MAP_LOCKED):
         populate_locked(space, vma, place, place + length)
@@ -160,6 +161,7 @@ def mprotect(space: AddressSpace, addr: int, length: int, prot: int) -> Errno | 
             flags |= VM_ACCOUNT  # becomes writable for the first time: charged now
             if not space.may_commit(stop - cursor, flags):
                 return Errno.ENOMEM
+            space.committed += (stop - cursor) >> geometry.page_shift
         elif (
             space.kernel.mprotect_uncharges
             and vma.flags & VM_ACCOUNT
@@ -169,6 +171,7 @@ def mprotect(space: AddressSpace, addr: int, length: int, prot: int) -> Errno | 
             and not prot & VM_WRITE
         ):
             flags &= ~VM_ACCOUNT  # never written and cannot be any more: given back
+            space.committed -= (stop - cursor) >> geometry.page_shift
         was_read_only = not vma.flags & VM_WRITE
         vma = modify(space.kernel, space.vmas, vma, cursor, stop, flags)
         if was_read_only and flags & VM_LOCKED and flags & VM_WRITE and not flags & VM_SHARED:
@@ -214,6 +217,10 @@ def _set_locked(
             return Errno.ENOMEM, start, end
         stop = min(vma.end, end)
         flags = vma.flags & ~(VM_LOCKED | VM_LOCKONFAULT)
-        modify(space.kernel, space.vmas, vma, cursor, stop, flags | (VM_LOCKED if lock else 0))
+        if lock:
+            flags |= VM_LOCKED
+        pages = (stop - cursor) >> geometry.page_shift
+        space.locked_vm += pages * (bool(flags & VM_LOCKED) - bool(vma.flags & VM_LOCKED))
+        modify(space.kernel, space.vmas, vma, cursor, stop, flags)
         cursor = stop
     return None, start, end
