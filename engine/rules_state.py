@@ -21,15 +21,18 @@ Items = Iterable[tuple[int, int]]
 
 
 class State:
-    """What the rules look at: VMAs and tables (without the root) in address order."""
+    """What the rules look at: VMAs and tables in address order.
+
+    `tables` are without the root; `holders` are those that may hold leaves or deposited tables: on
+    two levels the root is a PMD table, too.
+    """
 
     def __init__(self, space: AddressSpace) -> None:
         self.space = space
         self.vmas = list(space.vmas)
         self._starts = [vma.start for vma in self.vmas]
-        tables = space.tree.tables()
-        next(tables)
-        self.tables = list(tables)
+        root, *self.tables = space.tree.tables()
+        self.holders = self.tables if root[1].level > PMD else [root, *self.tables]
 
     def first_vma(self, start: int, end: int) -> int | None:
         """Position of the first VMA that intersects [start, end), or None."""
@@ -48,7 +51,7 @@ class State:
         """Leaves grouped by table and VMA: (base, table, (index, entry) pairs, the VMA or None)."""
         parts: list[tuple[int, Table, Items, Vma | None]] = []
         shifts = self.space.geometry.entry_shift
-        for base, table in self.tables:
+        for base, table in self.holders:
             if not table.entries:
                 continue
             span = self.span(base, table)
@@ -190,7 +193,7 @@ def table_count(state: State) -> Iterator[Violation]:
     linked = [0] * len(tree.counts)
     for _, table in state.tables:
         linked[table.level] += 1
-        linked[PTE] += table.deposited
+    linked[PTE] += sum(table.deposited for _, table in state.holders)
     if linked != tree.counts:
         yield Violation(
             "table-count", state.space.arena, f"counters {tree.counts[1:]}", f"{linked[1:]} tables linked"
@@ -201,7 +204,7 @@ def rss_count(state: State) -> Iterator[Violation]:
     """A-05."""
     space = state.space
     anon = shared = 0
-    for _, table in state.tables:
+    for _, table in state.holders:
         for entry in table.entries.values():
             if entry.__class__ is Table:
                 continue

@@ -269,13 +269,16 @@ class Oracle:
         """
         self._mismatches = []
         now = None
-        if mapped is not None and call.name in _CHANGES_MAPPINGS:
+        changes = call.name in _CHANGES_MAPPINGS or (
+            call.name in ("touch", "peek") and any(area.grows for area in self._memory.areas)
+        )
+        if mapped is not None and changes:
             now = _joined(
                 (start // self._page_bytes, end // self._page_bytes) for start, end in mapped()
             )
         if call.name in ("touch", "peek"):
             if not isinstance(result, str):
-                self._access(call, result if isinstance(result, Faults) else Faults())
+                self._access(call, result if isinstance(result, Faults) else Faults(), now)
         elif isinstance(result, int):
             self._check_success(call, result)
             self._effects[call.name](call.args, result)
@@ -397,7 +400,7 @@ class Oracle:
 
     # Accesses.
 
-    def _access(self, call: Call, faults: Faults) -> None:
+    def _access(self, call: Call, faults: Faults, mapped: list[Span] | None) -> None:
         """Check who may access what; write the tags of a touch."""
         memory = self._memory
         address, length = call.args
@@ -405,6 +408,7 @@ class Oracle:
         granted = _minus((lo, hi), sorted((p, p + n) for p, n in (*faults.segv, *faults.bus)))
         for start, end in granted:
             self._grow_stack(start, end)
+        self._follow_growth(lo, hi, mapped or [])
         outcomes = {
             "access": granted,
             "SIGSEGV": [(page, page + count) for page, count in faults.segv],
@@ -458,6 +462,16 @@ class Oracle:
         for start, end in self._memory.holes(lo, hi):
             if (stack := self._stack_above(end)) is not None:
                 self._memory.map(stack._replace(start=start, end=stack.start))
+
+    def _follow_growth(self, lo: int, hi: int, mapped: list[Span]) -> None:
+        """A stack may have grown for an access that its protection then refused."""
+        for start, end in self._memory.holes(lo, hi):
+            stack = self._stack_above(end)
+            for first, last in mapped if stack is not None else []:
+                assert stack is not None
+                if first < stack.start <= last and max(first, start) < end:
+                    grown = stack._replace(start=max(first, start), end=stack.start)
+                    self._memory.map(grown)
 
     # Failed calls.
 
