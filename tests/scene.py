@@ -42,6 +42,7 @@ def scene(
             continue
         vma = Vma(start, end, FLAGS, start // PAGE)
         space.vmas.insert(vma)
+        space.account(vma.flags, end - start)
         if not pages.islower():
             vma.anon_vma = space.new_anon_vma()
         for offset, drawn in enumerate(pages):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import product
 
 import pytest
+
 from engine.draw import strip_tables
 from engine.entry import ANON, PRESENT, SOFT_DIRTY, leaf
 from engine.fault import touch
@@ -28,7 +29,6 @@ from engine.observer import (
 from engine.space import AddressSpace, Errno
 from engine.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, mmap
 from engine.vma import Vma
-
 from tests.scene import FLAGS, PAGE, SLOT, scene, shown, tags, tiny
 
 STEPS = {
@@ -300,8 +300,8 @@ def test_realignment(picture: str, old: int, new: int, pages: int, is_realigned:
 @pytest.mark.parametrize("picture", [".AAA A... .bbb b...", "...A .... ...b ...."])
 def test_a_realigned_head_keeps_its_table_for_what_is_mapped_there_later(picture: str) -> None:
     space = scene(picture)
-    old, length = list(space.vmas)[0].range.start, list(space.vmas)[0].range.length
-    trace(space, old // PAGE, old // PAGE + 8, length // PAGE)
+    start, end = next(iter(space.vmas)).range
+    trace(space, start // PAGE, start // PAGE + 8, (end - start) // PAGE)
     assert strip_tables(space, 2, 1) == "T"
     allocated = space.tree.allocations
     assert mmap(space, 8 * PAGE, PAGE, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED) == 8 * PAGE

@@ -7,6 +7,7 @@ allocation alone refused and once with all from there on.
 from collections.abc import Callable, Iterator
 
 import pytest
+
 from engine.fault import touch
 from engine.kernel import KERNELS, Kernel, kernel_named
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
@@ -26,21 +27,41 @@ MOVES = {
     "one page": ("tiny", 0x21000, PAGE, [(0, PAGE)], 0x52000),
     "unaligned, three slots": ("tiny", 0x21000, 9 * PAGE, [(0, 9 * PAGE)], 0x52000),
     "aligned slots": ("tiny", 0x20000, 3 * TINY_SLOT, [(0, 3 * TINY_SLOT)], 0x54000),
-    "aligned slots over a PUD boundary": ("tiny", 0x28000, 4 * TINY_SLOT, [(0, 4 * TINY_SLOT)], 0x5C000),
+    "aligned slots over a PUD boundary": (
+        "tiny",
+        0x28000,
+        4 * TINY_SLOT,
+        [(0, 4 * TINY_SLOT)],
+        0x5C000,
+    ),
     "realigned": ("tiny", 0x21000, 11 * PAGE, [(0, 11 * PAGE)], 0x51000),
     "realigned, sparse": ("tiny", 0x23000, 9 * PAGE, [(0, PAGE), (8 * PAGE, PAGE)], 0x87000),
     "whole PUD entries": ("tiny", 0x40000, 2 * TINY_PUD, [(0, 2 * TINY_PUD)], 0x90000),
     "PUD entries, ragged ends": ("tiny", 0x3C000, 2 * TINY_PUD, [(0, 2 * TINY_PUD)], 0x8C000),
     "across the top level": ("tiny", 0x3F000, 2 * PAGE, [(0, 2 * PAGE)], 0x7F000),
-    "realigned to PUD entries": ("tiny", 0x41000, 15 * PAGE + TINY_PUD, [(0, 15 * PAGE + TINY_PUD)], 0x91000),
-    "x86-64, realigned": ("x86-64", 0x101000, 0x800000, [(0, 0x3000), (0x7FE000, 0x2000)], 0x40101000),
+    "realigned to PUD entries": (
+        "tiny",
+        0x41000,
+        15 * PAGE + TINY_PUD,
+        [(0, 15 * PAGE + TINY_PUD)],
+        0x91000,
+    ),
+    "x86-64, realigned": (
+        "x86-64",
+        0x101000,
+        0x800000,
+        [(0, 0x3000), (0x7FE000, 0x2000)],
+        0x40101000,
+    ),
     "x86-64, unaligned over 1 GiB": ("x86-64", 0x3FFFF000, 0x4000, [(0, 0x4000)], 0x7FFFE000),
     "PAE, 1 GiB": ("i386-pae", 0x40000000, 0x40000000, [(0, PAGE), (0x3FFFF000, PAGE)], 0x80000000),
     "i386": ("i386", 0x10001000, 0x800000, [(0, 0x3000), (0x7FE000, 0x2000)], 0x20001000),
 }
 
 
-def prepare(kernel: Kernel, name: str, refuse: Callable[[int], bool] | None) -> tuple[AddressSpace, int, int, int]:
+def prepare(
+    kernel: Kernel, name: str, refuse: Callable[[int], bool] | None
+) -> tuple[AddressSpace, int, int, int]:
     """The space before the move, with the allocator set to fail during it."""
     _, start, length, parts, target = MOVES[name]
     space = AddressSpace(kernel, MoveRules())
@@ -69,7 +90,9 @@ def refusals(count: int) -> Iterator[tuple[str, Callable[[int], bool]]]:
         yield f"from {n}", lambda number, n=n: number >= n
 
 
-@pytest.mark.parametrize("flags", [MAYMOVE | FIXED, MAYMOVE | FIXED | DONTUNMAP], ids=["move", "dontunmap"])
+@pytest.mark.parametrize(
+    "flags", [MAYMOVE | FIXED, MAYMOVE | FIXED | DONTUNMAP], ids=["move", "dontunmap"]
+)
 @pytest.mark.parametrize("name", MOVES)
 @pytest.mark.parametrize("kernel_name", KERNELS)
 def test_every_failing_allocation_is_rolled_back(kernel_name: str, name: str, flags: int) -> None:
@@ -87,7 +110,11 @@ def test_every_failing_allocation_is_rolled_back(kernel_name: str, name: str, fl
         assert leaves_of(space) == leaves, how
         assert mapped_of(space) == mapped, how
         request = Request(old, length, length, flags, new)
-        found = [*space.violations, *check_state(space), *check_mremap(space, before, request, Errno.ENOMEM)]
+        found = [
+            *space.violations,
+            *check_state(space),
+            *check_mremap(space, before, request, Errno.ENOMEM),
+        ]
         assert not [v for v in found if not expected(kernel, v.rule)], how
 
 
@@ -99,7 +126,11 @@ def expected(kernel: Kernel, rule: str) -> bool:
 def test_the_set_reaches_every_level_and_both_alignments() -> None:
     """The moves above do fail at PTE, PMD and PUD tables, realigned and not."""
     kernel = kernel_named("linux-6.12", "tiny")
-    counts = {name: allocations(kernel, name, MAYMOVE | FIXED) for name in MOVES if MOVES[name][0] == "tiny"}
+    counts = {
+        name: allocations(kernel, name, MAYMOVE | FIXED)
+        for name in MOVES
+        if MOVES[name][0] == "tiny"
+    }
     assert counts["aligned slots"] == 2  # a PUD table and a PMD table, no PTE table
     assert counts["unaligned, three slots"] == 5
     assert counts["realigned"] < allocations(

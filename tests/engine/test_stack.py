@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from itertools import islice
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from engine.geometry import GEOMETRIES
 from engine.kernel import Kernel, kernel_named
 from engine.observer import PMD_OCCUPIED, PUD_OCCUPIED
@@ -13,8 +16,6 @@ from engine.rules_state import check_state
 from engine.space import AddressSpace, Errno
 from engine.stack import execve_stack, relocate
 from engine.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, mmap
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def warnings(kernel: Kernel, start: int, end: int, shift: int) -> tuple[int, int]:
@@ -58,7 +59,9 @@ def test_the_warning_fires_exactly_by_formula_on_tiny_and_never_with_realignment
     for start, end, shift in tiny_moves():
         expected = by_formula(start, end, shift, slot)
         where = f"{start:#x} {end:#x} {shift:#x}"
-        assert warnings(old, start, end, shift) == (expected, by_formula(start, end, shift, pud)), where
+        assert warnings(old, start, end, shift) == (expected, by_formula(start, end, shift, pud)), (
+            where
+        )
         assert warnings(new, start, end, shift)[0] == 0, where
         fired += expected
     assert fired > 1000

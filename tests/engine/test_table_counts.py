@@ -5,6 +5,7 @@ before and after the call, on Linux 6.1 and on 6.12.
 """
 
 import pytest
+
 from engine.fault import touch
 from engine.kernel import kernel_named
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
@@ -58,7 +59,13 @@ SIMPLE = [
         A + 0x101000, B + 0x101000, 512 * KIB, DU, (12, 20), (12, 20), id="inside one slot, DU"
     ),
     pytest.param(
-        A + 0x101000, B + 0x101000, 0xFF000, DU, (12, 20), (12, 16), id="exactly to the slot end, DU"
+        A + 0x101000,
+        B + 0x101000,
+        0xFF000,
+        DU,
+        (12, 20),
+        (12, 16),
+        id="exactly to the slot end, DU",
     ),
     pytest.param(A + 0x101000, B + 0x101000, 0xFE000, DU, (12, 20), (12, 20), id="too short, DU"),
     pytest.param(A, B, GIB, DU, (2056, 2056), (2056, 2056), id="1 GiB aligned, DU"),
@@ -76,7 +83,11 @@ def test_a_single_mapping(
     on_6_1: tuple[int, int],
     on_6_12: tuple[int, int],
 ) -> None:
-    for kernel, expected in (("linux-6.1", on_6_1), ("linux-6.12", on_6_12), ("linux-6.18", on_6_12)):
+    for kernel, expected in (
+        ("linux-6.1", on_6_1),
+        ("linux-6.12", on_6_12),
+        ("linux-6.18", on_6_12),
+    ):
         bench = Bench(kernel)
         bench.map(old, length)
         assert bench.move(old, new, length, flags) == expected, kernel
@@ -108,7 +119,9 @@ def test_the_source_starts_one_page_into_its_vma(kernel: str) -> None:
     assert bench.move(A + 0x101000, B + 0x101000, 8 * MIB, DU) == (28, 40)
 
 
-@pytest.mark.parametrize(("kernel", "after"), [("linux-6.1", 40), ("linux-6.12", 36), ("linux-6.18", 36)])
+@pytest.mark.parametrize(
+    ("kernel", "after"), [("linux-6.1", 40), ("linux-6.12", 36), ("linux-6.18", 36)]
+)
 def test_an_untouched_vma_directly_above_the_destination(kernel: str, after: int) -> None:
     bench = Bench(kernel)
     bench.map(A + 0x101000, 8 * MIB)

@@ -1,0 +1,296 @@
+"""Running a case: results as the format has them, what is checked, and what is left out."""
+
+import pytest
+
+from engine.kernel import kernel_named
+from engine.move import Move
+from engine.observer import ENTER, LEAVE, PMD_OCCUPIED
+from engine.space import AddressSpace
+from fuzz.case import Case, CaseError, Faults, call
+from fuzz.execute import MODELLED_CALLS, Outcome, execute
+from fuzz.observe import differences, observation
+from fuzz.text import parse, parse_call
+
+RW = "PROT_READ|PROT_WRITE"
+PLAIN = "MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED"
+WARNING = "execve_stack(0xbfb00000, 0xc0000000, 0x400000)"  # on kernels without realignment
+
+
+def run(*lines: str, kernel: str = "linux-6.12", geometry: str | None = None) -> Outcome:
+    case = Case(tuple(map(parse_call, lines)))
+    return execute(case, kernel_named(kernel, geometry), stop=False)
+
+
+# --- results -------------------------------------------------------------------------------------
+
+
+def test_results_are_arena_offsets_errors_and_faults() -> None:
+    outcome = run(
+        f"mmap(0x200000, 0x3000, {RW}, {PLAIN})",
+        f"mmap(0x203000, 0x1000, PROT_READ, {PLAIN})",
+        "touch(0x1ff000, 0x6000)",
+        "peek(0x200000, 0x1000)",
+        "mprotect(0x200001, 0x1000, PROT_READ)",
+        "mremap(0x200000, 0x3000, 0x3000, MREMAP_MAYMOVE|MREMAP_FIXED, 0x40200000)",
+        f"mmap(0x300000, 0x1000, {RW}, MAP_SHARED|MAP_ANONYMOUS|MAP_FIXED)",
+        "mremap(0x300000, 0x1000, 0x3000, 0)",
+        "touch(0x300000, 0x3000)",
+        "munmap(0x300000, 0x3000)",
+    )
+    assert outcome.results == [
+        0x200000,
+        0x203000,
+        Faults(segv=((0x1FF, 1), (0x203, 2))),
+        0,
+        "-EINVAL",
+        0x40200000,
+        0x300000,
+        0x300000,
+        Faults(bus=((0x301, 2),)),
+        0,
+    ]
+    assert outcome.page_tables[:3] == [0, 0, 12288]
+    assert len(outcome.page_tables) == 10
+    assert not outcome.violations
+
+
+@pytest.mark.parametrize("geometry", ["x86-64", "i386", "i386-pae", "arm64-64k-48", "tiny"])
+def test_addresses_are_offsets_on_every_geometry(geometry: str) -> None:
+    outcome = run(f"mmap(0x40000, 0x10000, {RW}, {PLAIN})", "touch(0x40000, 1)", geometry=geometry)
+    assert outcome.results == [0x40000, 0]
+    start = outcome.space.arena.start + 0x40000
+    assert [vma.start for vma in outcome.space.vmas] == [start]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"mmap(0x8000000000, 0x1000, {RW}, {PLAIN})",
+        f"mmap(0x7ffffff000, 0x2000, {RW}, {PLAIN})",
+        "munmap(0x7ffffff000, 0x2000)",
+        "munmap(0xffffffffffff0000, 0x1000)",
+        "touch(0x7ffffff000, 0x1001)",
+        "peek(0x8000000000, 1)",
+        "mprotect(0x7ffffff000, 0x2000, PROT_READ)",
+        "mremap(0x8000000000, 0x1000, 0x1000, 0)",
+        "mremap(0x0, 0x1000, 0x1000, MREMAP_MAYMOVE|MREMAP_FIXED, 0x8000000000)",
+        "mremap(0x0, 0x1000, 0x2000, MREMAP_MAYMOVE|MREMAP_FIXED, 0x7ffffff000)",
+        "mremap(0x0, 0x8000001000, 0x1000, 0)",
+        "execve_stack(0x7ffffff000, 0x8000001000, 0x1000)",
+    ],
+)
+def test_what_leaves_the_arena_is_not_executed(line: str) -> None:
+    outcome = run(f"mmap(0x0, 0x1000, {RW}, {PLAIN})", "touch(0x0, 1)", line)
+    assert outcome.results == [0, 0, "SKIP"]
+    assert outcome.space.contents() == {0: 1}
+    assert not outcome.violations
+
+
+@pytest.mark.parametrize(
+    ("line", "result"),
+    [
+        ("mremap(0x0, 0x1000, 0x1000, MREMAP_FIXED, 0xff0000000000)", "-EINVAL"),
+        ("mremap(0x1, 0x1000, 0x1000, MREMAP_MAYMOVE|MREMAP_FIXED, 0x0)", "-EINVAL"),
+        ("munmap(0xffffffffffffffff, 0x1000)", "-EINVAL"),
+        ("munmap(0x0, 0xffffffffffff0000)", "-EINVAL"),
+    ],
+)
+def test_what_is_refused_before_it_touches_anything_is_executed(line: str, result: str) -> None:
+    assert run(f"mmap(0x0, 0x1000, {RW}, {PLAIN})", line).results == [0, result]
+
+
+@pytest.mark.parametrize("line", ["touch(0x0, 0x4001000)", "peek(0x0, 0x4001000)"])
+def test_a_call_that_would_fill_too_many_pages_is_not_executed(line: str) -> None:
+    assert run(f"mmap(0x0, 0x40000000, {RW}, {PLAIN})", line).results[1] == "SKIP"
+
+
+def test_tags_count_pages_attempted() -> None:
+    outcome = run(
+        f"mmap(0x1000, 0x1000, {RW}, {PLAIN})", "touch(0x0, 0x3000)", "touch(0x1000, 0x1000)"
+    )
+    assert outcome.space.contents() == {1: 4}
+
+
+# --- violations ----------------------------------------------------------------------------------
+
+
+def test_a_violation_is_told_with_its_call() -> None:
+    outcome = run("munmap(0x0, 0x1000)", WARNING, kernel="linux-6.1")
+    (found,) = outcome.violations
+    assert found.call == 1
+    assert found.violation.rule == "dest-entry-none"
+    assert outcome.results == [0, 0]
+    assert not run(WARNING, kernel="linux-6.12").violations
+
+
+@pytest.mark.parametrize(("stop", "calls"), [(True, 1), (False, 3)])
+def test_a_program_stops_at_its_first_violation_or_runs_to_its_end(stop: bool, calls: int) -> None:
+    case = parse(f"{WARNING}\n{WARNING}\nmunmap(0x0, 0x1000)\n")
+    outcome = execute(case, kernel_named("linux-6.1"), stop=stop)
+    assert len(outcome.results) == len(outcome.page_tables) == calls
+    assert [found.call for found in outcome.violations] == list(range(min(calls, 2)))
+
+
+def test_without_checks_only_the_movers_own_rules_speak() -> None:
+    outcome = execute(parse(WARNING), kernel_named("linux-6.1"), check=False)
+    assert [found.violation.rule for found in outcome.violations] == ["dest-entry-none"]
+
+
+def test_the_state_is_checked_after_the_last_call() -> None:
+    case = parse(f"mmap(0x0, 0x2000, {RW}, {PLAIN})\ntouch(0x0, 0x2000)\n")
+
+    def corrupt(index: int, space: AddressSpace) -> None:
+        if index == 0:
+            space.rss_anon += 1
+
+    outcome = execute(case, kernel_named("linux-6.12"), on_step=corrupt)
+    assert [(found.call, found.violation.rule) for found in outcome.violations] == [
+        (1, "rss-count")
+    ]
+
+
+MOVING = (
+    f"mmap(0x200000, 0x2000, {RW}, {PLAIN})\ntouch(0x200000, 0x2000)\n"
+    "mremap(0x200000, 0x2000, 0x2000, MREMAP_MAYMOVE|MREMAP_FIXED, 0x40200000)\n"
+)
+
+
+def test_the_oracle_notices_what_no_rule_knows() -> None:
+    """A page's content changes while it moves: entries, counts and VMAs are as they should be."""
+
+    def scribble(point: str, move: Move, extent: int) -> None:
+        if point == LEAVE:
+            move.space.frames.tag[-1] = 99
+
+    outcome = execute(parse(MOVING), kernel_named("linux-6.12"), observer=scribble)
+    (found,) = outcome.violations
+    assert (found.call, found.violation.rule) == (2, "oracle-contents")
+    base = outcome.space.arena.start
+    assert found.violation.where == (base + 0x40201000, base + 0x40202000)
+    for options in ({"oracle": False}, {"check": False}):
+        quiet = execute(parse(MOVING), kernel_named("linux-6.12"), observer=scribble, **options)
+        assert not quiet.violations
+    assert not execute(parse(MOVING), kernel_named("linux-6.12")).violations
+
+
+def test_the_observer_sees_the_move_with_and_without_checks() -> None:
+    for check in (True, False):
+        points: list[str] = []
+        execute(
+            parse(WARNING),
+            kernel_named("linux-6.1"),
+            check=check,
+            observer=lambda point, move, extent, points=points: points.append(point),
+        )
+        assert points[0] == ENTER
+        assert points[-1] == LEAVE
+        assert points.count(PMD_OCCUPIED) == 1
+
+
+def test_steps_are_told_before_the_first_and_after_each_call() -> None:
+    steps: list[tuple[int, int]] = []
+    execute(
+        parse(MOVING),
+        kernel_named("linux-6.12"),
+        on_step=lambda index, space: steps.append((index, len(space.contents()))),
+    )
+    assert steps == [(-1, 0), (0, 0), (1, 2), (2, 2)]
+
+
+def test_an_empty_case_runs() -> None:
+    outcome = execute(Case(), kernel_named("linux-6.12"))
+    assert outcome.results == []
+    assert observation(outcome, "empty")["pgtable_bytes"] == 0
+
+
+def test_a_call_without_a_model_is_an_error_that_names_those_with_one() -> None:
+    unknown = call("munmap", 0, 0x1000)._replace(name="fork")
+    with pytest.raises(CaseError, match=r"fork is not modelled; known calls: mmap, "):
+        execute(Case((unknown,)), kernel_named("linux-6.12"))
+    assert {"mmap", "munmap", "mprotect", "mremap", "touch", "peek"} <= MODELLED_CALLS
+
+
+def test_two_runs_are_the_same() -> None:
+    case = parse(MOVING + WARNING)
+    runs = [observation(execute(case, kernel_named("linux-6.1")), "x") for _ in range(2)]
+    assert runs[0] == runs[1]
+
+
+# --- observations --------------------------------------------------------------------------------
+
+
+def test_an_observation_has_the_recorded_format() -> None:
+    outcome = run(
+        f"mmap(0x1000, 0x4000, {RW}, {PLAIN})",
+        "touch(0x1000, 0x2000)",
+        "peek(0x3000, 0x1000)",
+        "mmap(0x200000, 0x2000, PROT_READ|PROT_WRITE|PROT_EXEC, "
+        "MAP_SHARED|MAP_ANONYMOUS|MAP_FIXED)",
+        "touch(0x200000, 0x3000)",
+        f"mmap(0x300000, 0x2000, {RW}, {PLAIN}|MAP_POPULATE)",
+    )
+    assert observation(outcome, "mine") == {
+        "id": "mine",
+        "ops": [
+            f"mmap(0x1000, 0x4000, {RW}, {PLAIN})",
+            "touch(0x1000, 0x2000)",
+            "peek(0x3000, 0x1000)",
+            "mmap(0x200000, 0x2000, PROT_READ|PROT_WRITE|PROT_EXEC, "
+            "MAP_SHARED|MAP_ANONYMOUS|MAP_FIXED)",
+            "touch(0x200000, 0x3000)",
+            f"mmap(0x300000, 0x2000, {RW}, {PLAIN}|MAP_POPULATE)",
+        ],
+        "ret": [0x1000, 0, 0, 0x200000, {"segv": [[0x202, 1]]}, 0x300000],
+        "pt": [0, 12288, 12288, 12288, 16384, 16384],
+        "vmas": [
+            [0x1000, 0x5000, "rw-p"],
+            [0x200000, 0x202000, "rwxs", 0, 0],
+            [0x300000, 0x302000, "rw-p"],
+        ],
+        "pages": [[1, 2, "P", 1], [3, 1, "Z", 0], [0x200, 2, "S", 3], [0x300, 2, "P", 0]],
+        "pgtable_bytes": 16384,
+        "rss_pages": 6,
+        "warn": False,
+    }
+
+
+def test_runs_break_where_tags_do() -> None:
+    outcome = run(
+        f"mmap(0x1fe000, 0x8000, {RW}, {PLAIN})",
+        "touch(0x1fe000, 0x8000)",
+        "touch(0x200000, 0x1000)",
+        "touch(0x204000, 0x2000)",
+    )
+    assert observation(outcome, "")["pages"] == [
+        [0x1FE, 2, "P", 1],
+        [0x200, 1, "P", 9],
+        [0x201, 3, "P", 4],
+        [0x204, 2, "P", 10],
+    ]
+
+
+def test_runs_go_on_over_tables_and_vmas() -> None:
+    outcome = run(
+        f"mmap(0x1ff000, 0x1000, {RW}, {PLAIN})",
+        f"mmap(0x200000, 0x202000, PROT_WRITE, {PLAIN})",
+        "touch(0x1ff000, 0x203000)",
+    )
+    assert observation(outcome, "")["pages"] == [[0x1FF, 0x203, "P", 1]]
+
+
+@pytest.mark.parametrize(("kernel", "warned"), [("linux-6.1", True), ("linux-6.12", False)])
+def test_a_warning_of_the_kernel_is_observed(kernel: str, warned: bool) -> None:
+    assert observation(run(WARNING, kernel=kernel), "")["warn"] is warned
+
+
+def test_differences_name_the_field_and_the_first_place() -> None:
+    one = observation(run(f"mmap(0x1000, 0x2000, {RW}, {PLAIN})", "touch(0x1000, 0x2000)"), "one")
+    two = observation(run(f"mmap(0x1000, 0x3000, {RW}, {PLAIN})", "touch(0x1000, 0x3000)"), "two")
+    assert differences(one, one | {"id": "another"}) == []
+    assert differences(one, two) == [
+        "vmas[0]: expected [0x1000, 0x3000, 'rw-p'], found [0x1000, 0x4000, 'rw-p']",
+        "pages[0]: expected [1, 2, 'P', 1], found [1, 3, 'P', 1]",
+        "rss_pages: expected 2, found 3",
+    ]
+    assert differences(one, one | {"ret": [0x1000]}) == ["ret[1]: expected 0, found nothing"]
+    assert differences(one, one | {"warn": True}) == ["warn: expected False, found True"]
