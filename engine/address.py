@@ -41,5 +41,5 @@ def round_down(value: int, unit: int) -> int:
 
 
 def round_up(value: int, unit: int) -> int:
-    """Smallest multiple of `unit` (a power of two, bytes) that is not below `value`; never wraps."""
+    """Smallest multiple of `unit` (a power of two, bytes) not below `value`; never wraps."""
     return (value + unit - 1) & -unit

@@ -4,9 +4,9 @@ Source: mm/khugepaged.c madvise_collapse(), hpage_collapse_scan_pmd(), collapse_
 """
 
 from engine.address import round_down, round_up
-from engine.entry import ANON, HUGE, MARKER, PFN_SHIFT, WRITE, is_zero_page, leaf
+from engine.entry import ANON, MARKER, PFN_SHIFT, WRITE, leaf
 from engine.geometry import PMD, PTE
-from engine.huge import HUGE_ANON, HUGE_SHARED, covers_slot, map_shared_huge, slot_pages
+from engine.huge import HUGE_ANON, covers_slot, map_shared_huge, slot_pages
 from engine.space import AddressSpace, Errno
 from engine.table import Table
 from engine.vma import VM_NOHUGEPAGE, Vma
@@ -23,12 +23,18 @@ def collapse(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | Non
         return Errno.EINVAL
     if vma.flags & VM_NOHUGEPAGE or round_up(vma.start, slot) >= round_down(vma.end, slot):
         return Errno.EINVAL
-    if vma.file is not None and (vma.pgoff - (vma.start >> space.geometry.page_shift)) % slot_pages(space):
+    if vma.file is not None and (vma.pgoff - (vma.start >> space.geometry.page_shift)) % slot_pages(
+        space
+    ):
         return Errno.EINVAL
     first, last = round_up(start, slot), round_down(end, slot)
     failed = first > last
     for addr in range(first, last, slot):
-        done = _collapse_anonymous(space, vma, addr) if vma.file is None else _collapse_shared(space, vma, addr)
+        done = (
+            _collapse_anonymous(space, vma, addr)
+            if vma.file is None
+            else _collapse_shared(space, vma, addr)
+        )
         if done is None:
             return Errno.EINVAL
         failed = failed or not done
@@ -72,7 +78,7 @@ def _collapse_shared(space: AddressSpace, vma: Vma, addr: int) -> bool | None:
     linear = space.page_index(vma, addr)
     file = vma.file
     if not any(linear <= i < linear + pages for i in file.pages):
-        return False
+        return None  # as if it had been truncated under the call
     guarded = False
     if file.pages.get(linear) not in space.frames.large:
         first = space.frames.allocate_large(pages, linear, file)
@@ -85,7 +91,9 @@ def _collapse_shared(space: AddressSpace, vma: Vma, addr: int) -> bool | None:
         if other.file is file:
             guarded |= _retract(space, other, linear)
     parent = tree.find(addr, PMD)
-    if guarded or (parent is not None and isinstance(parent.entries.get(tree.index(addr, PMD)), Table)):
+    if guarded or (
+        parent is not None and isinstance(parent.entries.get(tree.index(addr, PMD)), Table)
+    ):
         return None
     return map_shared_huge(space, vma, addr)
 

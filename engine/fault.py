@@ -109,17 +109,20 @@ def _reachable(space: AddressSpace, start: int, end: int) -> list[Vma]:
 def grow_down(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     """Let a stack grow down to the first page of [start, end) that it may grow to, if there is one.
 
-    Not beyond RLIMIT_STACK, and not nearer than the guard gap to an accessible VMA below that is no
-    stack itself.  Source: mm/mmap.c expand_downwards(), acct_stack_growth().
+    Not nearer than the guard gap to an accessible VMA below that is no stack itself, and not beyond
+    RLIMIT_STACK.  Only the first is looked at before the stack gets its anon_vma.
+    Source: mm/mmap.c expand_downwards(), acct_stack_growth().
     """
     shift = space.geometry.page_shift
-    lowest = max(start, vma.end - STACK_LIMIT_BYTES, vma.start - (vma.pgoff << shift))
     below = space.vmas.before(vma.start)
+    lowest, top = start, min(vma.start, end)
     if below is not None:
         guarded = below.flags & VM_ACCESS and not below.flags & VM_GROWSDOWN
         lowest = max(lowest, below.end + (STACK_GUARD_PAGES << shift if guarded else 0))
-    if lowest < min(vma.start, end):
+    if lowest < top:
         prepare_anon_vma(space, vma)
+    lowest = max(lowest, vma.end - STACK_LIMIT_BYTES, vma.start - (vma.pgoff << shift))
+    if lowest < top:
         space.account(vma.flags, vma.start - lowest)
         space.vmas.resize(vma, lowest, vma.end)
 
@@ -161,7 +164,7 @@ def populate_locked(space: AddressSpace, vma: Vma, start: int, end: int) -> bool
 
 
 def _first_refused(space: AddressSpace, vma: Vma, start: int, end: int) -> int:
-    """The first page of [start, end) that cannot be faulted in, or `end`: a guard, or past the object."""
+    """The first page of [start, end) that is a guard or past the object, or `end`."""
     shift = space.geometry.page_shift
     if vma.file is not None:
         size_end = vma.start + ((vma.file.size_pages - vma.pgoff) << shift)
@@ -182,7 +185,9 @@ def slots_of(space: AddressSpace, start: int, end: int) -> Iterator[tuple[int, i
         start = stop
 
 
-def _new_pages(space: AddressSpace, vma: Vma, table: Table, start: int, end: int, tag: int) -> list[int]:
+def _new_pages(
+    space: AddressSpace, vma: Vma, table: Table, start: int, end: int, tag: int
+) -> list[int]:
     """Anonymous pages for absent and zero-page entries of [start, end), inside one slot.
 
     Arguments: `tag` what the page at `start` holds, counting up; 0: all hold zeroes.
@@ -196,7 +201,7 @@ def _new_pages(space: AddressSpace, vma: Vma, table: Table, start: int, end: int
     indices: Sequence[int] = range(first, first + count)
     others: list[int] = []
     if entries and not entries.keys().isdisjoint(indices):
-        absent = []
+        absent: list[int] = []
         for i in indices:
             entry = entries.get(i, ZERO_ENTRY)
             (absent if is_zero_page(entry) else others).append(i)  # type: ignore[arg-type]

@@ -12,8 +12,8 @@ class Frames:
     """Frames by number; number 0 is the shared zero page.
 
     `tag[pfn]` is the content (0: zeroes); `index[pfn]` the page's linear index, in pages, by which
-    reverse mapping finds its address (vm_pgoff + distance at fault time, folio->index); `owner[pfn]`
-    the anon_vma or shared object it belongs to (folio->mapping).  `large` are the large folios, by
+    reverse mapping finds its address (vm_pgoff + distance at fault time, folio->index);
+    `owner[pfn]` the anon_vma or shared object it belongs to (folio->mapping).  `large` are the large folios, by
     their first frame: allocated for a huge page, and not split since.
     """
 

@@ -125,7 +125,11 @@ GEOMETRIES: dict[str, Geometry] = {
     geometry.name: geometry
     for geometry in (
         Geometry(
-            "x86-64", 12, (9, 9, 9, 9), (1 << 47) - 4096, description="x86-64, 4 levels, 2 MiB slots"
+            "x86-64",
+            12,
+            (9, 9, 9, 9),
+            (1 << 47) - 4096,
+            description="x86-64, 4 levels, 2 MiB slots",
         ),
         Geometry(
             "x86-64-la57",

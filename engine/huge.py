@@ -129,7 +129,7 @@ def split_folio(space: AddressSpace, first: int) -> None:
     space.frames.large.discard(first)
     pages, tags = slot_pages(space), space.frames.tag
     shift = space.geometry.page_shift
-    for base, table in space.tree.leaf_tables():
+    for _, table in space.tree.leaf_tables():
         if table.level == PMD:
             for index, entry in list(table.entries.items()):
                 if isinstance(entry, int) and entry & ANON and entry >> PFN_SHIFT == first:

@@ -30,10 +30,16 @@ class Kernel:
     )
     dontunmap: bool = _switch("5.7", "MREMAP_DONTUNMAP, on private anonymous memory")
     dontunmap_any: bool = _switch("5.13", "DONTUNMAP on shared mappings as well")
-    realign: bool = _switch("6.7", "lower both starts to a slot boundary if nothing is mapped below")
+    realign: bool = _switch(
+        "6.7", "lower both starts to a slot boundary if nothing is mapped below"
+    )
     realign_stack: bool = _switch("6.7", "realignment inside the stack VMA (for_stack)")
-    negative_result_is_zero: bool = _switch("6.7", "a move that fails below its start moved nothing")
-    wrap_safe_result: bool = _switch("6.12", "the result check compares old_addr with old_end - len")
+    negative_result_is_zero: bool = _switch(
+        "6.7", "a move that fails below its start moved nothing"
+    )
+    wrap_safe_result: bool = _switch(
+        "6.12", "the result check compares old_addr with old_end - len"
+    )
     pmd_recheck: bool = _switch("6.12", "the PMD mover re-reads the entry under its lock")
     merge_new_range: bool = _switch(
         "6.12", "mmap joins left and right neighbour if they fit each other (vma_merge_new_range)"
@@ -58,7 +64,9 @@ class Kernel:
     )
     check_before_unmap: bool = _switch("6.17", "the source is checked before FIXED unmaps anything")
     multi_vma_move: bool = _switch("6.17", "FIXED moves of equal size span several VMAs")
-    merge_faulted_source: bool = _switch("6.16", "a faulted range merges into an unfaulted neighbour")
+    merge_faulted_source: bool = _switch(
+        "6.16", "a faulted range merges into an unfaulted neighbour"
+    )
     warn_pte_occupied: bool = _switch("6.16", "the PTE mover warns of an occupied destination")
     thp_aligned_search: bool = _switch("6.7", "kernel-chosen addresses are aligned for huge pages")
     zero_pages_on_split: bool = _switch(
@@ -108,7 +116,13 @@ _SINCE_6_7 = (
     "thp_aligned_search",
     "mprotect_uncharges",
 )
-_SINCE_6_12 = (*_SINCE_6_7, "wrap_safe_result", "pmd_recheck", "merge_new_range", "zero_pages_on_split")
+_SINCE_6_12 = (
+    *_SINCE_6_7,
+    "wrap_safe_result",
+    "pmd_recheck",
+    "merge_new_range",
+    "zero_pages_on_split",
+)
 _SINCE_6_18 = (
     *_SINCE_6_12,
     "dontunmap_counts_locked",

@@ -1,21 +1,20 @@
 """madvise(2): what each advice does to VMAs, pages and page tables, and when it is refused.
 
-Order of the checks, the same on all kernels: unknown advice, unaligned address, a length that rounds
-to 0 or wraps, length 0; then VMA by VMA.  A hole lets the call go on and fail with ENOMEM at the
-end; a VMA that refuses ends it at once.  Source: mm/madvise.c, mm/khugepaged.c, Linux 6.1 to 6.18.
+Order of the checks, the same on all kernels: unknown advice, unaligned address, a length that
+rounds to 0 or wraps, length 0; then VMA by VMA.  A hole lets the call go on and fail with ENOMEM
+at the end; a VMA that refuses ends it at once.  Source: mm/madvise.c, mm/khugepaged.c, Linux 6.1 to 6.18.
 """
 
 from collections.abc import Callable
 
-from engine.address import round_down, round_up
+from engine.address import round_up
 from engine.collapse import collapse
-from engine.entry import ANON, HUGE, MARKER, PFN_SHIFT, is_zero_page
+from engine.entry import ANON, MARKER, PFN_SHIFT, is_zero_page
 from engine.fault import populate_range, slots_of
 from engine.geometry import PMD, PTE
 from engine.huge import prepare_anon_vma, slot_pages, split_folio
 from engine.merge import modify
 from engine.space import AddressSpace, Errno
-from engine.table import Table
 from engine.vma import (
     VM_DONTCOPY,
     VM_DONTDUMP,
@@ -34,7 +33,9 @@ from engine.vma import (
 
 NORMAL, RANDOM, SEQUENTIAL, WILLNEED, DONTNEED = range(5)
 FREE, REMOVE, DONTFORK, DOFORK, MERGEABLE, UNMERGEABLE, HUGEPAGE, NOHUGEPAGE = range(8, 16)
-DONTDUMP, DODUMP, WIPEONFORK, KEEPONFORK, COLD, PAGEOUT, POPULATE_READ, POPULATE_WRITE = range(16, 24)
+DONTDUMP, DODUMP, WIPEONFORK, KEEPONFORK, COLD, PAGEOUT, POPULATE_READ, POPULATE_WRITE = range(
+    16, 24
+)
 DONTNEED_LOCKED, COLLAPSE = 24, 25
 GUARD_INSTALL, GUARD_REMOVE = 102, 103
 
@@ -84,7 +85,11 @@ def madvise(space: AddressSpace, addr: int, length: int, advice: int) -> Errno |
             if cursor >= end:
                 break
         stop = min(vma.end, end)
-        error = behaviour(space, vma, cursor, stop) if behaviour else _change_flags(space, vma, cursor, stop, advice)
+        error = (
+            behaviour(space, vma, cursor, stop)
+            if behaviour
+            else _change_flags(space, vma, cursor, stop, advice)
+        )
         if error:
             return error
         cursor = stop
@@ -144,7 +149,7 @@ def _cold(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
 
 
 def _pageout(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
-    """MADV_PAGEOUT without swap: private pages stay; of shared ones those mapped once are unmapped."""
+    """MADV_PAGEOUT without swap: private pages stay; shared ones mapped once are unmapped."""
     if vma.flags & VM_LOCKED:
         return Errno.EINVAL
     if vma.file is None:
@@ -158,13 +163,16 @@ def _pageout(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | Non
     for _, table, indices in space.tree.lowest(start, end):
         for index in indices:
             entry = table.entries[index]
-            if isinstance(entry, int) and table.level == PTE and mapped[entry >> PFN_SHIFT] == 1:
-                if not entry & MARKER:
-                    space.count_entry(table.entries.pop(index), -1)  # type: ignore[arg-type]
+            if not isinstance(entry, int) or table.level != PTE or entry & MARKER:
+                continue
+            if mapped[entry >> PFN_SHIFT] == 1:
+                space.count_entry(table.entries.pop(index), -1)  # type: ignore[arg-type]
     return None
 
 
-def _split_partial_folios(space: AddressSpace, start: int, end: int, *, whole: bool = False) -> None:
+def _split_partial_folios(
+    space: AddressSpace, start: int, end: int, *, whole: bool = False
+) -> None:
     """Split each large folio of which the range names a part (`whole`: also those it covers).
 
     A folio is covered if the range maps all of it in a row, inside one PTE table.
@@ -179,10 +187,10 @@ def _split_partial_folios(space: AddressSpace, start: int, end: int, *, whole: b
                     split_folio(space, entry >> PFN_SHIFT)
             continue
         for index in indices:
-            entry = table.entries.get(index)
-            if not isinstance(entry, int) or not entry & ANON:
+            small = table.entries.get(index)
+            if not isinstance(small, int) or not small & ANON:
                 continue
-            pfn = entry >> PFN_SHIFT
+            pfn = small >> PFN_SHIFT
             folio = pfn - pfn % pages
             if folio not in space.frames.large:
                 continue

@@ -68,7 +68,12 @@ def _join(left: AnonVma | None, right: AnonVma | None) -> bool:
 
 
 def merge_new(
-    kernel: Kernel, tree: VmaTree, proposal: Proposal, *, avoid: Vma | None = None, mmap: bool = False
+    kernel: Kernel,
+    tree: VmaTree,
+    proposal: Proposal,
+    *,
+    avoid: Vma | None = None,
+    mmap: bool = False,
 ) -> Vma | None:
     """Let neighbours absorb a range that is not mapped yet.
 
@@ -102,7 +107,9 @@ def merge_new(
     return None
 
 
-def merge_modified(kernel: Kernel, tree: VmaTree, vma: Vma, start: int, end: int, flags: int) -> Vma | None:
+def merge_modified(
+    kernel: Kernel, tree: VmaTree, vma: Vma, start: int, end: int, flags: int
+) -> Vma | None:
     """Let neighbours absorb [start, end) of `vma`, whose flags become `flags`.
 
     Returns: the VMA that now covers the range with those flags, or None if no neighbour took it.

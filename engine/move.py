@@ -223,7 +223,7 @@ def _skip(move: Move, extent: int) -> None:
 
 
 def _destination_table(move: Move, level: int) -> Table:
-    """The table of `level` at the destination, allocated if need be (alloc_new_pud/pmd, pte_alloc)."""
+    """The table of `level` at the destination, allocated if need be (alloc_new_pmd, pte_alloc)."""
     tree = move.space.tree
     before = tree.allocations
     table = tree.make(move.new, level)
@@ -314,7 +314,11 @@ def _describe(entry: Entry) -> str:
     if not isinstance(entry, Table):
         return f"leaf {entry:#x}"
     kind = {PTE: "PTE", PMD: "PMD"}.get(entry.level, f"level-{entry.level}")
-    return f"a {kind} table with {len(entry.entries)} entries" if entry.entries else f"an emptied {kind} table"
+    return (
+        f"a {kind} table with {len(entry.entries)} entries"
+        if entry.entries
+        else f"an emptied {kind} table"
+    )
 
 
 def move_ptes(move: Move, source: Table | None, target: Table, extent: int) -> None:

@@ -59,17 +59,19 @@ def mremap(
     """
     geometry = space.geometry
     page, mask = geometry.page_bytes, geometry.word_mask
-    remap = Remap(space, addr, round_up(old_len, page) & mask, round_up(new_len, page) & mask, flags, new_addr)
+    remap = Remap(
+        space, addr, round_up(old_len, page) & mask, round_up(new_len, page) & mask, flags, new_addr
+    )
     known = MAYMOVE | FIXED | (DONTUNMAP if space.kernel.dontunmap else 0)
     if flags & ~known or addr & (page - 1):
         return Errno.EINVAL
     if space.kernel.check_before_unmap:
         result = _mremap_checking_first(remap)
-    elif flags & FIXED and not flags & MAYMOVE:
-        result = Errno.EINVAL
-    elif flags & DONTUNMAP and (not flags & MAYMOVE or old_len != new_len):
-        result = Errno.EINVAL
-    elif not remap.new_len:
+    elif (
+        (remap.implies_new_addr and not flags & MAYMOVE)
+        or (flags & DONTUNMAP and old_len != new_len)
+        or not remap.new_len
+    ):
         result = Errno.EINVAL
     elif space.vmas.lookup(addr) is None:
         result = Errno.EFAULT
@@ -244,7 +246,9 @@ def _source(remap: Remap) -> Vma | Errno:
         return Errno.EFAULT
     if remap.new_len > remap.old_len:
         pgoff = space.page_index(vma, remap.addr)
-        if (pgoff + (remap.new_len >> space.geometry.page_shift)) & space.geometry.word_mask < pgoff:
+        if (
+            pgoff + (remap.new_len >> space.geometry.page_shift)
+        ) & space.geometry.word_mask < pgoff:
             return Errno.EINVAL
     return vma
 
@@ -257,7 +261,12 @@ def _grow(remap: Remap, vma: Vma) -> int | Errno:
         if not space.may_commit(delta, vma.flags):
             return Errno.ENOMEM
         proposal = Proposal(
-            vma.end, vma.end + delta, vma.flags, space.page_index(vma, vma.end), vma.anon_vma, vma.file
+            vma.end,
+            vma.end + delta,
+            vma.flags,
+            space.page_index(vma, vma.end),
+            vma.anon_vma,
+            vma.file,
         )
         space.account(vma.flags, delta)
         # The VMA itself is the left neighbour of its extension, so somebody always takes it.
@@ -318,7 +327,11 @@ def find_address(space: AddressSpace, hint: int, length: int, shared: int) -> in
 def unmap(space: AddressSpace, start: int, length: int) -> Errno | None:
     """Unmap as munmap(2) does.  Source: do_vmi_munmap(), do_vmi_align_munmap()."""
     geometry = space.geometry
-    if start & (geometry.page_bytes - 1) or start > geometry.user_top or length > geometry.user_top - start:
+    if (
+        start & (geometry.page_bytes - 1)
+        or start > geometry.user_top
+        or length > geometry.user_top - start
+    ):
         return Errno.EINVAL
     length = round_up(length, geometry.page_bytes)
     if not length:
@@ -355,7 +368,9 @@ def move_vma(remap: Remap, vma: Vma) -> int | Errno:
     space.total_vm += (remap.new_len - charge) >> space.geometry.page_shift
     new_vma, source, need_rmap_locks = copy_vma(remap, vma, keep)
 
-    move = Move(space, source, new_vma, remap.addr, remap.new_addr, remap.old_len, False, need_rmap_locks)
+    move = Move(
+        space, source, new_vma, remap.addr, remap.new_addr, remap.old_len, False, need_rmap_locks
+    )
     moved = move_page_tables(move)
     failed = moved < remap.old_len
     # Locked memory: the copy counts, unless it just takes the lock over from a source that stays.
@@ -363,7 +378,9 @@ def move_vma(remap: Remap, vma: Vma) -> int | Errno:
         space.locked_vm += remap.new_len >> space.geometry.page_shift
     if failed:
         # Back again, with the roles swapped; this needs no new table, so it succeeds.
-        back = Move(space, new_vma, source, remap.new_addr, remap.addr, moved, False, True, rollback=True)
+        back = Move(
+            space, new_vma, source, remap.new_addr, remap.addr, moved, False, True, rollback=True
+        )
         move_page_tables(back)
         # A charge for growth is forgotten here, and stays for ever (B-37).
         space.unmap(remap.new_addr, remap.new_addr + remap.new_len, keep_commit=not keep)

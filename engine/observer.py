@@ -29,4 +29,5 @@ LEAVE = "leave"  # C4
 class Observer(Protocol):
     """Anything that can be called with a checkpoint."""
 
-    def __call__(self, point: str, move: "Move", extent: int) -> None: ...
+    def __call__(self, point: str, move: "Move", extent: int) -> None:
+        """Take note of a checkpoint; `extent` in bytes."""

@@ -13,7 +13,7 @@ from engine.geometry import UnknownName
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One promise.  `checkpoint` when it is checked, `cost` of one check, `where` the checking code."""
+    """One promise: `checkpoint` when it is checked, at what `cost`, `where` it is checked."""
 
     id: str
     slug: str
@@ -99,7 +99,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "I-10",
         "move-result",
-        "a move's result is between 0 and its length, and the length only if the loop ran to the end",
+        "a move's result is 0 to its length, and the length only if the loop ran to the end",
         "end of a move",
         "O(1)",
         "move, rules_move",

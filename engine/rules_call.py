@@ -134,7 +134,9 @@ def _refused_early(
     Plain integers, no wrap-around: what the checks mean, not what they compute.
     """
     page, top = space.geometry.page_bytes, space.geometry.user_top
-    if space.kernel.check_before_unmap and not _is_mapped(before, source, min(source.length, target.length)):
+    if space.kernel.check_before_unmap and not _is_mapped(
+        before, source, min(source.length, target.length)
+    ):
         # Only the range of one VMA counts unless the call may move several.
         return source.length != target.length or not _is_mapped(before, source, page)
     return (
@@ -151,9 +153,11 @@ def _refused_early(
 
 def _is_mapped(before: Snapshot, source: Range, length: int) -> bool:
     parts = clip(before.mapped, Range(source.start, source.start + max(length, 1)))
-    return bool(parts) and parts[0].start == source.start and sum(
-        m.end - m.start for m in parts
-    ) >= length
+    return (
+        bool(parts)
+        and parts[0].start == source.start
+        and sum(m.end - m.start for m in parts) >= length
+    )
 
 
 def _moved_prefix(before: Snapshot, after: Snapshot, source: Range, target: Range) -> Range:
@@ -186,7 +190,9 @@ def _unchanged_outside(
         yield Violation(rule, Range(odd.start, odd.end), found, "what was mapped before the call")
     elif old_leaves != new_leaves:
         wrong = sorted(
-            a for a in old_leaves.keys() | new_leaves.keys() if old_leaves.get(a) != new_leaves.get(a)
+            a
+            for a in old_leaves.keys() | new_leaves.keys()
+            if old_leaves.get(a) != new_leaves.get(a)
         )
         yield Violation(
             rule, Range(wrong[0], wrong[-1] + page), f"{len(wrong)} entries changed", "none changed"
@@ -211,7 +217,10 @@ def _check_moved(
     found = leaves_within(after.leaves, gaps)
     if found != expected:
         yield Violation(
-            "fixed-exact", target, f"{len(found)} leaves", f"exactly the {len(expected)} that belong there"
+            "fixed-exact",
+            target,
+            f"{len(found)} leaves",
+            f"exactly the {len(expected)} that belong there",
         )
     now = [(m.start, m.end) for m in _joined(clip(after.mapped, gaps))]
     wanted = _joined([m._replace(start=m.start + delta, end=m.end + delta) for m in moved] + kept)
@@ -240,7 +249,9 @@ def _check_dontunmap(before: Snapshot, after: Snapshot, source: Range) -> Iterat
     now = clip(after.mapped, source)
     left = leaves_within(after.leaves, source)
     if [(m.start, m.end) for m in _joined(now)] != [(m.start, m.end) for m in _joined(was)]:
-        yield Violation("dontunmap-source", source, "a hole in the source", "the source still mapped")
+        yield Violation(
+            "dontunmap-source", source, "a hole in the source", "the source still mapped"
+        )
     elif left:
         yield Violation("dontunmap-source", source, f"{len(left)} leaves", "an empty source")
     elif {m.flags for m in now} != {m.flags for m in was}:
@@ -291,13 +302,20 @@ def check_execve_stack(
         yield Violation("stack-pgoff", place, f"{vmas[0].pgoff:#x}", f"{start >> shift_bits:#x}")
     pages = place.length >> shift_bits
     tags = {
-        addr: space.frames.tag[entry >> 12] for addr, _, entry in space.tree.leaves(place.start, place.end)
+        addr: space.frames.tag[entry >> 12]
+        for addr, _, entry in space.tree.leaves(place.start, place.end)
     }
     wanted = dict(
-        zip(range(place.start, place.end, 1 << shift_bits), range(first_tag, first_tag + pages), strict=True)
+        zip(
+            range(place.start, place.end, 1 << shift_bits),
+            range(first_tag, first_tag + pages),
+            strict=True,
+        )
     )
     if tags != wanted:
-        yield Violation("stack-placed", place, f"{len(tags)} pages", f"{pages} pages in their order")
+        yield Violation(
+            "stack-placed", place, f"{len(tags)} pages", f"{pages} pages in their order"
+        )
     expected = expected_stack_warnings(space, start, end, shift)
     if warnings != expected:
         yield Violation("stack-warn-count", place, f"{warnings} occupied entries", f"{expected}")

@@ -66,7 +66,12 @@ class MoveRules:
         self._cursor = move.old - 1
         if move.for_stack and move.old_vma.flags & 0x18000 == 0x18000 and len(move.space.vmas) != 1:
             move.space.report(
-                Violation("exec-alone", move.old_vma.range, f"{len(move.space.vmas)} VMAs", "the stack only")
+                Violation(
+                    "exec-alone",
+                    move.old_vma.range,
+                    f"{len(move.space.vmas)} VMAs",
+                    "the stack only",
+                )
             )
 
     def _iteration(self, move: Move) -> None:
@@ -110,15 +115,20 @@ class MoveRules:
         # A failed move may stop inside the widened first slot: nothing was asked for there.
         stop = start + move.done if move.done <= move.length else move.old_end
         expected = {
-            addr + delta if start <= addr < stop else addr: entry for addr, entry in self._before.items()
+            addr + delta if start <= addr < stop else addr: entry
+            for addr, entry in self._before.items()
         }
         after = leaves_of(space)
         if after == expected and len(expected) == len(self._before):
             return
         if move.split_shared:
             # A huge page of a shared object that had to be split is gone until the next access.
-            lost = {a for a, e in expected.items() if not e & ANON and e >> PFN_SHIFT and a not in after}
-            self._before = {a: e for a, e in self._before.items() if a not in lost and a + delta not in lost}
+            lost = {
+                a for a, e in expected.items() if not e & ANON and e >> PFN_SHIFT and a not in after
+            }
+            self._before = {
+                a: e for a, e in self._before.items() if a not in lost and a + delta not in lost
+            }
             expected = {a: e for a, e in expected.items() if a not in lost}
             if after == expected:
                 return
@@ -138,6 +148,10 @@ class MoveRules:
             ]
             rule = "others-untouched" if outside else "entries-at-new"
             text, wanted = "entries moved", "only those asked for, to old + x -> new + x"
-        wrong = [a for a in sorted(expected.keys() | after.keys()) if expected.get(a) != after.get(a)]
+        wrong = [
+            a for a in sorted(expected.keys() | after.keys()) if expected.get(a) != after.get(a)
+        ]
         first = wrong[0] if wrong else requested.start
-        space.report(Violation(rule, Range(first, (wrong[-1] if wrong else first) + page), text, wanted))
+        space.report(
+            Violation(rule, Range(first, (wrong[-1] if wrong else first) + page), text, wanted)
+        )

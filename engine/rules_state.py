@@ -16,7 +16,6 @@ from engine.table import Table
 from engine.violation import Violation
 from engine.vma import VM_ACCOUNT, VM_LOCKED, Vma
 
-
 Items = Iterable[tuple[int, int]]
 
 
@@ -87,7 +86,9 @@ def vma_order(state: State) -> Iterator[Violation]:
     floor = 0
     for vma in state.vmas:
         if not floor <= vma.start < vma.end <= top or (vma.start | vma.end) & (page - 1):
-            yield Violation("vma-order", vma.range, f"{vma!r} after {floor:#x}", "sorted, aligned VMAs")
+            yield Violation(
+                "vma-order", vma.range, f"{vma!r} after {floor:#x}", "sorted, aligned VMAs"
+            )
         floor = vma.end
 
 
@@ -108,7 +109,10 @@ def unfaulted_pgoff(state: State) -> Iterator[Violation]:
     for vma in state.vmas:
         if vma.is_anonymous and vma.anon_vma is None and vma.pgoff != vma.start >> shift:
             yield Violation(
-                "unfaulted-pgoff", vma.range, f"page offset {vma.pgoff:#x}", f"{vma.start >> shift:#x}"
+                "unfaulted-pgoff",
+                vma.range,
+                f"page offset {vma.pgoff:#x}",
+                f"{vma.start >> shift:#x}",
             )
 
 
@@ -117,7 +121,9 @@ def table_linked_once(state: State) -> Iterator[Violation]:
     seen: set[int] = set()
     for base, table in state.tables:
         if id(table) in seen:
-            yield Violation("table-linked-once", state.span(base, table), "a second link", "one parent")
+            yield Violation(
+                "table-linked-once", state.span(base, table), "a second link", "one parent"
+            )
         seen.add(id(table))
 
 
@@ -196,7 +202,10 @@ def table_count(state: State) -> Iterator[Violation]:
     linked[PTE] += sum(table.deposited for _, table in state.holders)
     if linked != tree.counts:
         yield Violation(
-            "table-count", state.space.arena, f"counters {tree.counts[1:]}", f"{linked[1:]} tables linked"
+            "table-count",
+            state.space.arena,
+            f"counters {tree.counts[1:]}",
+            f"{linked[1:]} tables linked",
         )
 
 

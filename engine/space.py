@@ -37,7 +37,8 @@ class AddressSpace:
     `rss_anon`, `rss_shmem` count mapped pages as the kernel's counters do, `total_vm`, `locked_vm`
     and `committed` the pages of VMAs: all, locked, charged (Committed_AS).  `next_tag` is the
     content the next touched page gets; `commit_limit_bytes` the largest request that is granted
-    accountable memory (overcommit_memory 0: RAM and swap; None: 1, no limit).  Rules that find something wrong report it here.
+    accountable memory (overcommit_memory 0: RAM and swap; None: 1, no limit).  Rules that find
+    something wrong report it here.
     """
 
     def __init__(self, kernel: Kernel, observer: Observer | None = None) -> None:
@@ -259,4 +260,3 @@ class AddressSpace:
         """The mapped ranges as arena offsets, bytes, in address order."""
         base = self.arena.start
         return (Range(vma.start - base, vma.end - base) for vma in self.vmas)
-

@@ -79,7 +79,9 @@ def relocate_vma_down(space: AddressSpace, vma: Vma, shift: int) -> Errno | None
     new_start, new_end = old_start - shift, old_end - shift
     if new_start > new_end or new_start < 0:
         space.report(
-            Violation("stack-fits", vma.range, f"a shift by {shift:#x}", "a start below the end (BUG_ON)")
+            Violation(
+                "stack-fits", vma.range, f"a shift by {shift:#x}", "a start below the end (BUG_ON)"
+            )
         )
         return Errno.EFAULT
     if vmas.find(new_start) is not vma:

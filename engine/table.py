@@ -45,8 +45,8 @@ class TableTree:
     """The tables of one address space.
 
     `counts[level]` are the tables that exist (mm->pgtables_bytes, by level); the root is not
-    counted.  `huge` is the number of huge leaves.  `refuse`, if set, is asked before each allocation with its number from 0 and makes it
-    fail by returning True.
+    counted.  `huge` is the number of huge leaves.  `refuse`, if set, is asked before each
+    allocation with its number from 0 and makes it fail by returning True.
     """
 
     __slots__ = ("allocations", "counts", "geometry", "huge", "refuse", "root")
@@ -112,11 +112,15 @@ class TableTree:
         """
         level = table.level
         index = self.index(addr, level)
-        later = min((i for i in table.entries if i > index), default=self.geometry.index_mask[level] + 1)
+        later = min(
+            (i for i in table.entries if i > index), default=self.geometry.index_mask[level] + 1
+        )
         base = round_down(addr, self.geometry.span_bytes[level])
         return base + (later << self.geometry.entry_shift[level])
 
-    def children(self, table: Table, base: int, start: int, end: int) -> list[tuple[int, int, Entry]]:
+    def children(
+        self, table: Table, base: int, start: int, end: int
+    ) -> list[tuple[int, int, Entry]]:
         """Entries of `table` (which begins at `base`) that touch [start, end), in address order.
 
         Returns: (index, first address the entry covers, entry).
@@ -141,14 +145,18 @@ class TableTree:
         if start < end:
             yield from self._lowest(self.root, 0, start, end)
 
-    def _lowest(self, table: Table, base: int, start: int, end: int) -> Iterator[tuple[int, Table, list[int]]]:
+    def _lowest(
+        self, table: Table, base: int, start: int, end: int
+    ) -> Iterator[tuple[int, Table, list[int]]]:
         if table.level == PTE:
             entries = table.entries
             low = max(start - base, 0) >> self.geometry.page_shift
             high = (min(end - base, self.geometry.span_bytes[PTE]) - 1) >> self.geometry.page_shift
             if high - low + 1 >= len(entries):
-                hits = sorted(entries) if low == 0 and high == self.geometry.index_mask[PTE] else sorted(
-                    i for i in entries if low <= i <= high
+                hits = (
+                    sorted(entries)
+                    if low == 0 and high == self.geometry.index_mask[PTE]
+                    else sorted(i for i in entries if low <= i <= high)
                 )
             else:
                 hits = [i for i in range(low, high + 1) if i in entries]
@@ -176,11 +184,13 @@ class TableTree:
     def leaves(self, start: int = 0, end: int | None = None) -> Iterator[tuple[int, int, int]]:
         """Leaves in [start, end) in address order: (address, level of the table, entry)."""
         shift = self.geometry.entry_shift
-        for base, table, indices in self.lowest(start, self.geometry.user_top if end is None else end):
+        for base, table, indices in self.lowest(
+            start, self.geometry.user_top if end is None else end
+        ):
             for index in indices:
                 entry = table.entries[index]
                 assert entry.__class__ is int
-                yield base + (index << shift[table.level]), table.level, entry  # type: ignore[misc]
+                yield base + (index << shift[table.level]), table.level, entry
 
     def leaf_tables(self) -> list[tuple[int, Table]]:
         """Every table that holds leaves, with its base address, in no particular order.
@@ -197,10 +207,12 @@ class TableTree:
                     found.append((base, table))
                 continue
             shift = shifts[table.level]
-            below = [(base + (i << shift), e) for i, e in table.entries.items() if e.__class__ is Table]
+            below = [
+                (base + (i << shift), e) for i, e in table.entries.items() if e.__class__ is Table
+            ]
             if len(below) < len(table.entries):
                 found.append((base, table))
-            pending += below  # type: ignore[arg-type]
+            pending += below
         return found
 
     def bytes_used(self) -> int:

@@ -36,7 +36,7 @@ VM_STACK_INCOMPLETE = VM_RAND_READ | VM_SEQ_READ
 
 
 class AnonVma:
-    """What ties anonymous pages to the VMAs that may map them; identity is all that matters here."""
+    """What ties anonymous pages to the VMAs that may map them; only identity matters here."""
 
     __slots__ = ("number",)
 
@@ -106,8 +106,11 @@ class Vma:
         return Vma(self.start, self.end, self.flags, self.pgoff, self.anon_vma, self.file)
 
     def __repr__(self) -> str:
-        prot = "".join(c if self.flags & bit else "-" for c, bit in zip("rwx", (1, 2, 4), strict=True))
-        return f"<Vma {self.range} {prot}{'s' if self.flags & VM_SHARED else 'p'} pgoff {self.pgoff:#x}>"
+        prot = "".join(
+            c if self.flags & bit else "-" for c, bit in zip("rwx", (1, 2, 4), strict=True)
+        )
+        sharing = "s" if self.flags & VM_SHARED else "p"
+        return f"<Vma {self.range} {prot}{sharing} pgoff {self.pgoff:#x}>"
 
 
 class VmaTree:
@@ -226,7 +229,7 @@ class VmaTree:
         return upper
 
     def start_gap(self, vma: Vma) -> int:
-        """Where the space that belongs to `vma` begins: a stack keeps a guard gap below (vm_start_gap)."""
+        """Where the space of `vma` begins: a stack keeps a guard gap below (vm_start_gap)."""
         if not vma.flags & VM_GROWSDOWN:
             return vma.start
         return max(vma.start - (STACK_GUARD_PAGES << self.page_shift), 0)

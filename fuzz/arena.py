@@ -10,13 +10,18 @@ from engine.geometry import Geometry
 from engine.madvise import COLLAPSE, POPULATE_READ, POPULATE_WRITE
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE
 from engine.space import AddressSpace
-from engine.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_LOCKED, MAP_POPULATE, MAP_TYPE
+from engine.syscalls import (
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_FIXED_NOREPLACE,
+    MAP_LOCKED,
+    MAP_POPULATE,
+    MAP_TYPE,
+)
 from engine.vma import VM_LOCKED
 from fuzz.case import MAP_FLAGS, MAX_POPULATED_PAGES, Call
 
-_MODELLED_MAP_FLAGS = MAP_TYPE | sum(
-    flag for flag in MAP_FLAGS.values() if flag > MAP_TYPE
-)
+_MODELLED_MAP_FLAGS = MAP_TYPE | sum(flag for flag in MAP_FLAGS.values() if flag > MAP_TYPE)
 _SMALL_BYTES = MAX_POPULATED_PAGES * 4096  # never too much to fill, whatever the page size
 
 
@@ -74,7 +79,11 @@ class _Judge:
             case "munmap":
                 return self._unmap(start, call.args[1])
             case _:
-                fills = call.name == "madvise" and call.args[2] in (COLLAPSE, POPULATE_READ, POPULATE_WRITE)
+                fills = call.name == "madvise" and call.args[2] in (
+                    COLLAPSE,
+                    POPULATE_READ,
+                    POPULATE_WRITE,
+                )
                 length = self._rounded(call.args[1])
                 if self._unaligned(start) or self._empty_or_wraps(start, length):
                     return True
@@ -148,7 +157,9 @@ class _Judge:
         if self._inside(addr, old):
             return True
         # A tail that munmap refuses is never unmapped.
-        return new < old and self._inside(addr, new) and self._beyond((addr + new) & mask, old - new)
+        return (
+            new < old and self._inside(addr, new) and self._beyond((addr + new) & mask, old - new)
+        )
 
     def _stack(self, start: int, call: Call) -> bool:
         end = (self._space.arena.start + call.args[1]) & self._geometry.word_mask

@@ -28,8 +28,8 @@ class Setting(NamedTuple):
 
     `kernels` and `geometry` are names; `calls` the allowed calls, sorted (None: all); `max_calls`
     the longest program; `runs` the number of executions after which libFuzzer stops (0: not by
-    number); `cells` false leaves out the state feedback; `events` a file descriptor open for
-    writing, which `Child` fills in.
+    number); `cells` false leaves out the state feedback; `tell_new` true reports inputs that reach
+    new cells; `events` a file descriptor open for writing, which `Child` fills in.
     """
 
     kernels: list[str]
@@ -38,6 +38,7 @@ class Setting(NamedTuple):
     max_calls: int
     runs: int = 0
     cells: bool = True
+    tell_new: bool = False
     events: int = -1
 
 

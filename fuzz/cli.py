@@ -43,6 +43,11 @@ _EXIT_RUN = (
     ).rstrip()
     + ", 143 by SIGTERM; everything was saved\n"
 )
+_MACHINE_NEEDS = (
+    "Needs Linux on x86-64 and a C compiler with a static libc. Without root, which kernels before "
+    "6.7 need, warnings in the kernel's log are not seen (taints are), and calls that lock memory "
+    "are left out."
+)
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -148,6 +153,38 @@ def _parser() -> argparse.ArgumentParser:
         "--budget", type=_positive, metavar="N", default=20_000, help="run at most N candidates"
     )
 
+    sub = add(
+        "observe",
+        _observe,
+        "print what cases show, one JSON object a line",
+        "The format is that in which real kernels are recorded: results and bytes of page tables "
+        "after each call, VMAs and pages at the end.",
+    )
+    sub.add_argument(
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="a case file, or programs as JSON lines with id and ops",
+    )
+    _add_kernel(sub)
+    _add_geometry(sub)
+    _add_on(sub)
+
+    sub = add(
+        "compare",
+        _compare,
+        "compare the model with recordings of a real kernel",
+        "Programs that differ are put into classes: the first field that differs, the call after "
+        "which it does, and its flags. Of each class the simplest program is shown, minimized if "
+        "the recorded kernel is the one this machine runs.",
+    )
+    sub.add_argument(
+        "truth", type=Path, metavar="TRUTH", help="recordings as JSON lines, perhaps .gz"
+    )
+    sub.add_argument("--kernel", required=True, metavar="K", help="the model of that kernel")
+
+    _add_kernel_check(commands)
     _add_findings(commands)
     add("kernels", _kernels, "list the kernels, the switches by which they differ, geometries")
     sub = add("rules", _rules, "list the rules that are checked")
@@ -195,6 +232,13 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     sub.add_argument(
         "--ops", metavar="A,B,…", help="use these calls only, such as mmap,touch,mremap"
     )
+    sub.add_argument(
+        "--against",
+        choices=("host",),
+        help="run inputs that are new to the model on the kernel of this machine, too, and compare "
+        "it with the model (the first --kernel; default: the one with its version). "
+        f"{_MACHINE_NEEDS}",
+    )
     _add_workdir(sub)
     sub.add_argument("--no-seeds", action="store_true", help="start from nothing, not the corpus")
 
@@ -233,6 +277,56 @@ def _add_findings(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     )
     action.add_argument("--force", action="store_true", help="replace a case that is there")
     _add_kernels(action, "default: every kernel")
+
+
+def _add_kernel_check(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    sub = _add(
+        commands,
+        "kernel",
+        _kernel_check,
+        "check the model against the kernel of this machine",
+        f"{_MACHINE_NEEDS}",
+    )
+    actions = sub.add_subparsers(title="actions", metavar="ACTION", required=True)
+    action = _add(
+        actions,
+        "check",
+        _kernel_check,
+        "run programs on this machine and on its model, and compare all that both show",
+        "Without files the programs are random; each class of divergence is minimized on the "
+        "machine and kept as a case in the working directory. With files exactly these programs "
+        f"run. {_MACHINE_NEEDS}",
+    )
+    action.add_argument(
+        "files",
+        nargs="*",
+        type=Path,
+        metavar="FILE",
+        help="a case file, or programs as JSON lines with id and ops",
+    )
+    action.add_argument(
+        "--cases",
+        type=_positive,
+        default=10_000,
+        metavar="N",
+        help="run N random programs (default: %(default)s)",
+    )
+    action.add_argument("--seed", type=_positive, metavar="N", help="seed of the random numbers")
+    action.add_argument(
+        "--kernel",
+        metavar="K",
+        help="the model to compare with (default: the kernel with the version of this machine's)",
+    )
+    _add_workdir(action)
+
+
+def _add_on(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--on",
+        choices=("model", "host"),
+        default="model",
+        help=f"what they run on (default: %(default)s). host: {_MACHINE_NEEDS}",
+    )
 
 
 def _add_kernels(sub: argparse.ArgumentParser, default: str = "default: as the case says") -> None:
@@ -294,8 +388,14 @@ def _run(options: argparse.Namespace) -> int:
         runs=options.runs,
         seed=options.seed,
         calls=None if options.ops is None else _calls(options.ops),
+        against=options.against is not None,
         libfuzzer=tuple(options.rest),
     )
+    if options.against and not options.kernels:
+        from fuzz.kernel.machine import host_kernel
+
+        with _machine_errors():
+            chosen = replace(chosen, kernels=(host_kernel().name,))
     if options.kernels:
         chosen = replace(chosen, kernels=tuple(dict.fromkeys(options.kernels)))
     if options.no_seeds:
@@ -410,6 +510,77 @@ def _minimized(case: Case, options: argparse.Namespace) -> tuple[Case, int]:
     return expecting(small, dict.fromkeys([kernel.name, *expected])), status
 
 
+def _observe(options: argparse.Namespace) -> int:
+    import json
+
+    from fuzz.execute import execute
+    from fuzz.observe import observation
+    from fuzz.replay import kernel_for
+
+    if options.on == "host":
+        return _observe_host(options)
+    _check_names([options.kernel] if options.kernel else [], options.geometry)
+    for name, case in _programs(options.files, options.geometry):
+        outcome = execute(case, kernel_for(case, options.kernel), stop=False, oracle=False)
+        print(json.dumps(observation(outcome, name)))
+    return FINE
+
+
+def _observe_host(options: argparse.Namespace) -> int:
+    import json
+
+    from fuzz.kernel.machine import Machine, runnable
+    from fuzz.text import format_call
+
+    if options.kernel or options.geometry:
+        raise UsageError("--on host: the machine is what it is; leave --kernel and --geometry out")
+    status = FINE
+    with _machine_errors(), Machine() as machine:
+        for name, case in _programs(options.files, None):
+            case = runnable(case.program())
+            observed = machine.observe(case)
+            ops = [format_call(call) for call in case.calls]
+            print(json.dumps({"id": name, "ops": ops} | observed | {"id": name}))
+            if "crash" in observed:
+                status = FOUND
+    return status
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from fuzz.compare import OnMachine, compare
+    from fuzz.kernel.against import Against
+    from fuzz.kernel.machine import MachineError, host_kernel
+
+    kernel = kernel_named(options.kernel)
+    with contextlib.ExitStack() as stack, _machine_errors():
+
+        def machine() -> OnMachine | None:
+            with contextlib.suppress(MachineError):  # then nothing is minimized
+                if host_kernel().name == kernel.name:
+                    return stack.enter_context(Against.open(kernel.name)).both
+            return None
+
+        return compare(options.truth, kernel, machine=machine)
+
+
+def _kernel_check(options: argparse.Namespace) -> int:
+    from fuzz.kernel.check import CheckOptions, check, check_cases
+    from fuzz.run import CORPUS
+
+    with _machine_errors():
+        if options.files:
+            return check_cases(_programs(options.files, None), options.kernel)
+        return check(
+            CheckOptions(
+                options.workdir,
+                cases=options.cases,
+                seed=options.seed,
+                kernel=options.kernel,
+                sources=sorted(CORPUS.rglob("*.case")),
+            )
+        )
+
+
 def _findings_list(options: argparse.Namespace) -> int:
     from fuzz.findings import LEDGER, CaseStore, Finding, Ledger, LedgerError
 
@@ -459,6 +630,7 @@ def _findings_show(options: argparse.Namespace) -> int:
 
 
 def _findings_promote(options: argparse.Namespace) -> int:
+    from fuzz.kernel.against import RULE
     from fuzz.replay import annotated, expecting
     from fuzz.text import dump
 
@@ -468,7 +640,9 @@ def _findings_promote(options: argparse.Namespace) -> int:
     target = options.to / path.name
     if target.exists() and not options.force:
         raise UsageError(f"{target} is there already; --force replaces it")
-    promoted = annotated(expecting(case, names), names)
+    # Where machine and model part, the machine's results are what is worth keeping.
+    machine = path.stem.startswith(f"{RULE}--")
+    promoted = case if machine else annotated(expecting(case, names), names)
     try:
         options.to.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
@@ -525,6 +699,35 @@ def _load(path: Path, geometry: str | None = None) -> Case:
     if geometry is not None:
         case = replace(case, geometry=geometry_named(geometry).name)
     return case
+
+
+def _programs(files: Sequence[Path], geometry: str | None) -> Iterator[tuple[str, Case]]:
+    """Name and program of each case file, and of each line of files with JSON lines.
+
+    Errors raised: CaseError, UsageError, OSError.
+    """
+    from fuzz.compare import TruthError, is_json_lines, programs
+
+    for path in files:
+        if not is_json_lines(path):
+            yield path.stem, _load(path, geometry)
+            continue
+        try:
+            for name, case in programs(path):
+                yield name, replace(case, geometry=geometry)
+        except TruthError as error:
+            raise UsageError(str(error)) from None
+
+
+@contextlib.contextmanager
+def _machine_errors() -> Iterator[None]:
+    """A machine that cannot run cases is told of as other mistakes are."""
+    from fuzz.kernel.machine import MachineError
+
+    try:
+        yield
+    except MachineError as error:
+        raise UsageError(str(error)) from None
 
 
 @contextlib.contextmanager

@@ -91,7 +91,9 @@ def execute(
     space.commit_limit_bytes = commit_limit_bytes
     outcome = Outcome(case, kernel, space)
     narrow = space.geometry.word_bits < 64
-    reference = Oracle(space.geometry.page_bytes, space.geometry.word_bits) if check and oracle else None
+    reference = (
+        Oracle(space.geometry.page_bytes, space.geometry.word_bits) if check and oracle else None
+    )
     if on_step is not None:
         on_step(-1, space)
     for index, call in enumerate(case.calls):
@@ -144,7 +146,9 @@ def _run_checked(space: AddressSpace, call: Call, watch: _Watch | None) -> Resul
         first_tag, watch.occupied = space.next_tag, 0
         error = execve_stack(space, start, end, shift)
         if error is None:
-            space.violations += check_execve_stack(space, start, end, shift, first_tag, watch.occupied)
+            space.violations += check_execve_stack(
+                space, start, end, shift, first_tag, watch.occupied
+            )
         return _error_result(error)
     return _HANDLERS[call.name](space, *call.args)
 
@@ -160,7 +164,7 @@ def _disagreement(space: AddressSpace, mismatch: Mismatch) -> Violation:
     )
 
 
-# --- results ---------------------------------------------------------------------------------------
+# --- results ------------------------------------------------------------------------------------
 
 
 def _address_result(space: AddressSpace, returned: int | Errno) -> Result:
@@ -185,7 +189,7 @@ def _fault_result(space: AddressSpace, faulted: Faulted) -> Result:
     return Faults(pages(faulted.segv), pages(faulted.bus))
 
 
-# --- calls -----------------------------------------------------------------------------------------
+# --- calls --------------------------------------------------------------------------------------
 
 
 def _real(space: AddressSpace, offset: int) -> int:
@@ -193,7 +197,9 @@ def _real(space: AddressSpace, offset: int) -> int:
     return (space.arena.start + offset) & space.geometry.word_mask
 
 
-def _mmap(space: AddressSpace, addr: int, length: int, prot: int, flags: int, fd: int, offset: int) -> Result:
+def _mmap(
+    space: AddressSpace, addr: int, length: int, prot: int, flags: int, fd: int, offset: int
+) -> Result:
     del fd  # ignored for anonymous memory, the only kind there is
     return _address_result(space, mmap(space, _real(space, addr), length, prot, flags, offset))
 
@@ -218,7 +224,9 @@ def _munlock(space: AddressSpace, addr: int, length: int) -> Result:
     return _error_result(munlock(space, _real(space, addr), length))
 
 
-def _mremap(space: AddressSpace, addr: int, old_len: int, new_len: int, flags: int, new_addr: int) -> Result:
+def _mremap(
+    space: AddressSpace, addr: int, old_len: int, new_len: int, flags: int, new_addr: int
+) -> Result:
     returned = mremap(space, _real(space, addr), old_len, new_len, flags, _real(space, new_addr))
     return _address_result(space, returned)
 

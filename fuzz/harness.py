@@ -7,6 +7,7 @@ is a `Setting` as JSON.  It reports through the file descriptor it is given, one
 - `stats`, about twice a second: `execs`, `cpu_seconds` since the start, `cells`, and `hits`:
   [rule, call, kernel, count] of each;
 - `finding`, once for each rule, call and kernel: `rule`, `call`, `kernel`, `input` (hex), `execs`;
+- `new`, if asked for, for each input that reaches a cell that none before it did: `input` (hex);
 - `crash`, before an exception that is a defect of this project ends the process: `input` (hex),
   `kernel`, `error`, `traceback`.
 
@@ -54,6 +55,7 @@ class Target:
         ]
         self._hits: Counter[tuple[str, str, str]] = Counter()
         self._execs = 0
+        self._cells_told = 0
         self._started = time.process_time()
         self._next_stats = time.monotonic() + STATS_SECONDS
 
@@ -85,6 +87,9 @@ class Target:
             )
             raise
         if self._cells is not None:
+            if self._setting.tell_new and self._cells.seen > self._cells_told:
+                self._cells_told = self._cells.seen
+                self._send("new", input=data.hex())
             self._cells.flush()
         if time.monotonic() >= self._next_stats or self._execs == self._setting.runs:
             self.send_stats()

@@ -1,7 +1,7 @@
-"""Defects that kernels are known to have: found again, they are reported by name, apart from the rest.
+"""Defects that kernels are known to have: found again, they are reported by name.
 
-A defect is recognised by the rule that breaks, the call, and the switches of the kernel it was found
-on: a kernel that has the fix cannot be excused by it.
+A defect is recognised by the rule that breaks, the call, and the switches of the kernel it was
+found on: a kernel that has the fix cannot be excused by it.
 """
 
 from collections.abc import Callable
@@ -42,7 +42,11 @@ def _wraps(kernel: Kernel, call: Call) -> bool:
 
 
 def _result_wraps(kernel: Kernel, call: Call) -> bool:
-    return kernel.negative_result_is_zero and not kernel.wrap_safe_result and kernel.geometry.word_bits == 32
+    return (
+        kernel.negative_result_is_zero
+        and not kernel.wrap_safe_result
+        and kernel.geometry.word_bits == 32
+    )
 
 
 def _keeps_pgoff(kernel: Kernel, call: Call) -> bool:
@@ -56,7 +60,9 @@ def _counts_locked(kernel: Kernel, call: Call) -> bool:
 
 
 def _shrink_leak(kernel: Kernel, call: Call) -> bool:
-    return kernel.shrink_charges_delta and bool(call.args[3] & _FIXED) and call.args[1] > call.args[2]
+    return (
+        kernel.shrink_charges_delta and bool(call.args[3] & _FIXED) and call.args[1] > call.args[2]
+    )
 
 
 def _no_caller(kernel: Kernel, call: Call) -> bool:
@@ -124,7 +130,7 @@ KNOWN: tuple[Known, ...] = (
 
 
 def known_defect(rule: str, call: Call, kernel: Kernel) -> Known | None:
-    """The known defect that a violation of `rule` through `call` on `kernel` shows, if there is one."""
+    """The known defect that a violation of `rule` through `call` shows on `kernel`, if any."""
     for known in KNOWN:
         if (known.rule, known.call) == (rule, call.name) and known.has(kernel, call):
             return known

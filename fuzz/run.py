@@ -16,6 +16,10 @@ crashes/              inputs on which this project itself failed, as bytes and a
 libfuzzer.log         what the child printed in the last run
 ====================  ============================================================================
 
+With `against` every input that is new to the model, because it reaches a cell for the first time,
+runs on the kernel of this machine, too.  A program on which the two part is a finding of its own:
+machine-differs, with the call after which they do.
+
 A finding is a rule and the call that broke it; on how many kernels does not matter.  One whose case
 the working directory already holds when the run starts is known: it is counted, but neither
 minimized again nor replaced, even if the new case is shorter.
@@ -51,6 +55,8 @@ from fuzz.child import Child, Setting
 from fuzz.execute import MODELLED_CALLS, execute
 from fuzz.files import WriteError, write_atomic
 from fuzz.findings import FINDINGS, Bucket, Ledger, LedgerError
+from fuzz.kernel.against import Against, Divergence
+from fuzz.kernel.machine import GEOMETRY, MachineError, release
 from fuzz.minimize import minimize
 from fuzz.replay import DEFAULT_KERNEL, expecting, first_violation
 from fuzz.status import Progress, StatusLine, count, duration, wants_colour
@@ -93,8 +99,9 @@ class RunOptions:
     `seed` None: chosen at random, and shown.  `calls` are the only calls of the programs (None:
     all that are modelled).  `seeds` are directories of text cases, or files (None: the project's
     own).  `max_calls` is the length of the longest program.  `cells` false turns the state feedback
-    off.  `minimize_budget` is how many candidates are run to minimize a finding.  `libfuzzer` are
-    flags passed on as they are.
+    off.  `minimize_budget` is how many candidates are run to minimize a finding.  `against` true
+    runs new inputs on this machine as well, and compares it with the model that `kernels` names
+    first.  `libfuzzer` are flags passed on as they are.
     """
 
     workdir: Path
@@ -108,6 +115,7 @@ class RunOptions:
     max_calls: int = wire.MAX_CALLS
     cells: bool = True
     minimize_budget: int = MINIMIZE_BUDGET
+    against: bool = False
     libfuzzer: tuple[str, ...] = ()
 
 
@@ -116,12 +124,13 @@ class Seen:
     """A finding in this run.
 
     `hits` are the executions that met it, by kernel; `case` the simplest so far; `known` is true if
-    an earlier run had found it.
+    an earlier run had found it.  `divergence` is set for one between machine and model.
     """
 
     bucket: Bucket
     case: Case
     known: bool
+    divergence: Divergence | None = None
     hits: Counter[str] = field(default_factory=Counter)
 
 
@@ -132,10 +141,10 @@ def run(options: RunOptions) -> int:
     """
     try:
         session = _Session(options)
-    except (RunError, UnknownName, WriteError, LedgerError) as error:
+    except (RunError, UnknownName, WriteError, LedgerError, MachineError) as error:
         print(f"pmdfuzz run: {error}", file=sys.stderr)
         return BAD_INPUT
-    with session.ledger:
+    with session.ledger, session.against or contextlib.nullcontext():
         return session.run()
 
 
@@ -173,7 +182,7 @@ class _Session:
     def __init__(self, options: RunOptions) -> None:
         """Check everything that can be checked before the start.
 
-        Errors raised: RunError, UnknownName, WriteError.
+        Errors raised: RunError, UnknownName, WriteError, LedgerError, MachineError.
         """
         _check_environment()
         if not options.kernels:
@@ -188,6 +197,10 @@ class _Session:
         self.geometry: Geometry = next(iter(self.kernels.values())).geometry
         if any(kernel.geometry != self.geometry for kernel in self.kernels.values()):
             raise RunError("the kernels have different geometries; name one with --geometry")
+        if options.against and not options.cells:
+            raise RunError("without cells nobody knows which inputs are new to run on the machine")
+        if options.against and self.geometry.name != GEOMETRY:
+            raise RunError(f"the machine is {GEOMETRY}, not {self.geometry.name}")
         self.seed = options.seed if options.seed is not None else random.randrange(1, 1 << 31)
         self.workdir = options.workdir.absolute()
         self.corpus = self.workdir / "corpus" / self.geometry.name
@@ -196,14 +209,18 @@ class _Session:
         self.log = self.workdir / "libfuzzer.log"
         _make_writable((self.corpus, self.seeds, self.crashes, self.workdir / FINDINGS))
         self.skipped = self._write_seeds()
+        self.against = Against.open(options.kernels[0]) if options.against else None
         self.ledger = Ledger.open(self.workdir)
         self.run_id = f"{time.strftime('%Y-%m-%dT%H:%M:%S')} seed {self.seed}"
 
         self.line = StatusLine(sys.stderr)
-        self.progress = Progress()
+        self.progress = Progress(machine=0 if self.against else None)
         self.findings: dict[Bucket, Seen] = {}
         self.recorded: Counter[tuple[int, Bucket, str]] = Counter()  # hits the ledger knows of
         self.queue: deque[tuple[Seen, Kernel]] = deque()
+        self.new_inputs: deque[bytes] = deque()  # to run on the machine
+        self.machine_inputs = 0
+        self.machine_lost = ""  # why the machine is not used any more
         self.stats: dict[int, dict[str, Any]] = {}  # the last one of each fuzzing process
         self.failure: dict[str, Any] | None = None
         self.defects: set[str] = set()  # of this project, met while minimizing
@@ -244,8 +261,9 @@ class _Session:
         """
         self.child = self._start_child()
         try:
-            while self.child.talking or (self.queue and not self.signal):
-                self._pump(self.child, _POLL_SECONDS)
+            while self.child.talking or ((self.queue or self.new_inputs) and not self.signal):
+                self._pump(self.child, 0.0 if self.new_inputs else _POLL_SECONDS)
+                self._run_on_machine()
                 if self.queue and not self.signal:
                     with contextlib.suppress(_Interrupted):
                         self._investigate(*self.queue[0], self.child)
@@ -281,6 +299,9 @@ class _Session:
                     self._record(event, Bucket(rule, call), kernel, hits)
             case "finding":
                 self._found(event)
+            case "new":
+                if not self.machine_lost:
+                    self.new_inputs.append(bytes.fromhex(event["input"]))
             case "crash":
                 self.failure = event
             case "start":
@@ -300,14 +321,19 @@ class _Session:
                 expects=(Expectation(kernel.name, bucket.rule),),
                 found=(f"run seed={self.seed} executions={event['execs']}",),
             )
-            case = _marked(case)
-            known = self.ledger.cases.path(bucket).exists()
-            seen = self.findings[bucket] = Seen(bucket, case, known)
-            if not known:
-                self.last_new = time.monotonic()
-                self._save(seen)  # as it is, so that nothing can lose it
-                self.queue.append((seen, kernel))
+            self._first(bucket, _marked(case), kernel)
         self._record(event, bucket, kernel.name, 1)
+
+    def _first(
+        self, bucket: Bucket, case: Case, kernel: Kernel, divergence: Divergence | None = None
+    ) -> None:
+        """A finding that this run has not seen before."""
+        known = self.ledger.cases.path(bucket).exists()
+        seen = self.findings[bucket] = Seen(bucket, case, known, divergence)
+        if not known:
+            self.last_new = time.monotonic()
+            self._save(seen)  # as it is, so that nothing can lose it
+            self.queue.append((seen, kernel))
 
     def _record(self, event: dict[str, Any], bucket: Bucket, kernel: str, hits: int) -> None:
         """Count the hits that are new since the last time; `hits` are all of one process."""
@@ -337,10 +363,12 @@ class _Session:
         Errors raised: _Interrupted; the unminimized case is on disk then.
         """
 
+        if seen.divergence is not None:
+            self._investigate_divergence(seen, seen.divergence, child)
+            return
+
         def same(case: Case) -> bool:
-            self._pump_now_and_then(child)
-            if self.signal:
-                raise _Interrupted
+            self._breathe(child)
             try:
                 return first_violation(case, kernel) == seen.bucket
             except Exception as error:
@@ -377,6 +405,76 @@ class _Session:
         )
         self._say("\n".join(lines))
 
+    def _breathe(self, child: Child) -> None:
+        """See to everything else while something takes long.  Errors raised: _Interrupted."""
+        self._pump_now_and_then(child)
+        if self.signal:
+            raise _Interrupted
+
+    # The machine.
+
+    def _run_on_machine(self) -> None:
+        """Run inputs that are new on the machine, for a moment."""
+        until = time.monotonic() + _POLL_SECONDS
+        while self.new_inputs and time.monotonic() < until and not self.signal:
+            assert self.against is not None
+            case = self._decode(self.new_inputs.popleft())
+            try:
+                found = self.against.divergence(case)
+                self.machine_inputs += 1
+                if found is not None:
+                    self._diverged(self.against, self.against.earliest(found))
+            except MachineError as error:
+                self._lose_machine(error)
+
+    def _lose_machine(self, error: MachineError) -> None:
+        """Go on without the machine."""
+        self.machine_lost = str(error)
+        self.new_inputs.clear()
+        self._say(f"The run goes on without the machine: {error}")
+
+    def _diverged(self, against: Against, found: Divergence) -> None:
+        """Machine and model part on an input."""
+        bucket, kernel = found.bucket, against.kernel
+        execs = self.progress.execs
+        if bucket not in self.findings:
+            case = against.as_case(found, f"run seed={self.seed} executions={execs}")
+            self._first(bucket, case, kernel, found)
+        hits = self.findings[bucket].hits[kernel.name] + 1
+        self._record({"pid": os.getpid(), "execs": execs}, bucket, kernel.name, hits)
+
+    def _investigate_divergence(self, seen: Seen, found: Divergence, child: Child) -> None:
+        """Minimize a new divergence on the machine, save it and show it.
+
+        Errors raised: _Interrupted; the unminimized case is on disk then.
+        """
+        assert self.against is not None
+        self.progress.doing = f"minimizing {seen.bucket.name}"
+        try:
+            small = self.against.minimized(
+                found, self.options.minimize_budget, lambda: self._breathe(child)
+            )
+        except MachineError as error:
+            self._lose_machine(error)
+            return
+        finally:
+            self.progress.doing = ""
+        where = _shown(self._path(seen))
+        if small is None:
+            self._say(f"{seen.bucket.name} did not happen again on the machine; see {where}")
+            return
+        seen.case = self.against.as_case(small, *seen.case.found)
+        self._save(seen)
+        lines = (
+            "",
+            f"NEW FINDING {seen.bucket.name}: Linux {release()} is not {self.against.kernel.name}",
+            str(small.kind),
+            _indented(small.told()),
+            f"Reproduce with: pmdfuzz kernel check {where}",
+            "",
+        )
+        self._say("\n".join(lines))
+
     def _defect(self, case: Case, kernel: Kernel, error: Exception) -> None:
         """Keep a case on which this project itself fails, once for each kind of failure."""
         why = f"{type(error).__name__}: {error}"
@@ -403,6 +501,7 @@ class _Session:
             max_calls=self.options.max_calls,
             runs=self.options.runs or 0,
             cells=self.options.cells,
+            tell_new=self.against is not None,
         )
         return Child(setting, self._libfuzzer_arguments(), self.log)
 
@@ -520,6 +619,8 @@ class _Session:
         progress.execs = sum(stats["execs"] for stats in self.stats.values())
         progress.cells = max((stats["cells"] for stats in self.stats.values()), default=0)
         progress.findings = len(self.findings)
+        if self.against is not None:
+            progress.machine = self.machine_inputs
         progress.known = sum(seen.known for seen in self.findings.values())
         progress.last_new = None if self.last_new is None else now - self.last_new
         if not self.speeds or progress.execs != self.speeds[-1][1]:
@@ -543,6 +644,13 @@ class _Session:
             f"{execs} executions in {duration(self.progress.seconds)}, "
             f"{self.progress.corpus} inputs in the corpus, {count(self.progress.cells)} cells",
         ]
+        if self.against is not None:
+            missed = f", {len(self.new_inputs)} new ones were not" if self.new_inputs else ""
+            lost = f"; lost: {self.machine_lost.splitlines()[0]}" if self.machine_lost else ""
+            lines.append(
+                f"{self.machine_inputs} inputs were run on Linux {release()} and compared with "
+                f"{self.against.kernel.name}{missed}{lost}"
+            )
         if not self.findings:
             return "\n".join([*lines, "no findings"])
         rows = [("finding", "", "hits", "calls", "kernels", "case")]

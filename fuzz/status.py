@@ -1,11 +1,11 @@
-"""The status line of a run: redrawn in place on a terminal, a plain line now and then elsewhere."""
+"""The status line of a long command: redrawn in place on a terminal, else a line now and then."""
 
 import os
 import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TextIO
+from typing import Protocol, TextIO
 
 LIVE_SECONDS = 0.2  # between two redraws on a terminal
 PLAIN_SECONDS = 10.0  # between two lines elsewhere
@@ -14,14 +14,24 @@ _ERASE_LINE = "\r\x1b[K"
 _BOLD_RED, _DIM, _RESET = "\x1b[1;31m", "\x1b[2m", "\x1b[0m"
 
 
+Fields = list[tuple[str, str]]  # texts, each with a style: "", "alarm", "dim"
+
+
+class Standing(Protocol):
+    """Where something stands."""
+
+    def fields(self) -> Fields:
+        """The fields of the line; the leftmost are the most important."""
+
+
 @dataclass(slots=True)
 class Progress:
     """Where a run stands.
 
     `seconds` since the start; `execs` inputs executed; `corpus` files in the corpus; `cells`
     distinct states seen; `findings` distinct ones, `known` of which earlier runs had found;
-    `last_new` seconds since the last new finding (None: none yet); `doing` what the parent is busy
-    with.
+    `last_new` seconds since the last new finding (None: none yet); `machine` inputs that ran on the
+    machine as well (None: there is none); `doing` what the parent is busy with.
     """
 
     seconds: float = 0.0
@@ -32,7 +42,29 @@ class Progress:
     findings: int = 0
     known: int = 0
     last_new: float | None = None
+    machine: int | None = None
     doing: str = ""
+
+    def fields(self) -> Fields:
+        """See `Standing`."""
+        found = f"{self.findings} finding{'' if self.findings == 1 else 's'}"
+        if self.known:
+            found += f" ({self.known} known)"
+        shown = [
+            (duration(self.seconds), "dim"),
+            (f"{count(self.execs)} execs", ""),
+            (f"{count(self.execs_per_second)}/s", ""),
+            (f"{count(self.corpus)} corpus", ""),
+            (f"{count(self.cells)} cells", ""),
+            (found, "alarm" if self.findings > self.known else ""),
+        ]
+        if self.machine is not None:
+            shown.append((f"machine {count(self.machine)} inputs", ""))
+        if self.last_new is not None:
+            shown.append((f"last new {duration(self.last_new)} ago", "dim"))
+        if self.doing:
+            shown.append((self.doing, ""))
+        return shown
 
 
 def wants_colour(stream: TextIO) -> bool:
@@ -62,28 +94,8 @@ def count(number: float) -> str:
     return f"{number:.0f}"
 
 
-def summary(progress: Progress) -> list[tuple[str, str]]:
-    """The fields of the line as (text, style); styles: "", "alarm", "dim"."""
-    found = f"{progress.findings} finding{'' if progress.findings == 1 else 's'}"
-    if progress.known:
-        found += f" ({progress.known} known)"
-    fields = [
-        (duration(progress.seconds), "dim"),
-        (f"{count(progress.execs)} execs", ""),
-        (f"{count(progress.execs_per_second)}/s", ""),
-        (f"{count(progress.corpus)} corpus", ""),
-        (f"{count(progress.cells)} cells", ""),
-        (found, "alarm" if progress.findings > progress.known else ""),
-    ]
-    if progress.last_new is not None:
-        fields.append((f"last new {duration(progress.last_new)} ago", "dim"))
-    if progress.doing:
-        fields.append((progress.doing, ""))
-    return fields
-
-
 class StatusLine:
-    """Shows `Progress` on a stream.
+    """Shows on a stream where something stands.
 
     On a terminal the line is redrawn in place, at most every LIVE_SECONDS; elsewhere a line is
     written every PLAIN_SECONDS.  Other output must go through `write`, which keeps out of its way.
@@ -98,18 +110,18 @@ class StatusLine:
         self._next = clock() + (0.0 if self.live else PLAIN_SECONDS)
         self._shown = False
 
-    def update(self, progress: Progress) -> None:
-        """Show `progress` if it is time to."""
+    def update(self, standing: Standing) -> None:
+        """Show `standing` if it is time to."""
         now = self._clock()
         if now < self._next:
             return
         self._next = now + self._interval
         if self.live:
             width = max(shutil.get_terminal_size().columns - 1, 20)
-            self._stream.write(_ERASE_LINE + self._line(progress, width))
+            self._stream.write(_ERASE_LINE + self._line(standing, width))
             self._shown = True
         else:
-            self._stream.write(self._line(progress, None) + "\n")
+            self._stream.write(self._line(standing, None) + "\n")
         self._stream.flush()
 
     def write(self, text: str, stream: TextIO) -> None:
@@ -126,11 +138,11 @@ class StatusLine:
             self._stream.flush()
             self._shown = False
 
-    def _line(self, progress: Progress, width: int | None) -> str:
+    def _line(self, standing: Standing, width: int | None) -> str:
         """The fields that fit into `width` columns; the leftmost ones are the last to go."""
         styles = {"alarm": _BOLD_RED, "dim": _DIM} if self._colour else {}
         line, used = "", 0
-        for text, style in summary(progress):
+        for text, style in standing.fields():
             needed = len(text) + (2 if line else 0)
             if width is not None and used + needed > width:
                 break

@@ -20,8 +20,8 @@ from engine.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, mmap
 PAGE = 4096
 FLAGS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
 
-# (geometry, source start, length, touched (start, length) parts, target start), bytes from the arena's
-# start; each crosses at least one boundary of the level it is about.
+# (geometry, source start, length, touched (start, length) parts, target start), bytes from the
+# arena's start; each crosses at least one boundary of the level it is about.
 TINY_SLOT, TINY_PUD = 4 * PAGE, 16 * PAGE
 MOVES = {
     "one page": ("tiny", 0x21000, PAGE, [(0, PAGE)], 0x52000),
