@@ -2,7 +2,7 @@
 
 Order of the checks, the same on all kernels: unknown advice, unaligned address, a length that
 rounds to 0 or wraps, length 0; then VMA by VMA.  A hole lets the call go on and fail with ENOMEM
-at the end; a VMA that refuses ends it at once.  Source: mm/madvise.c, mm/khugepaged.c, Linux 6.1 to 6.18.
+at the end; a VMA that refuses ends it at once.  Source: mm/madvise.c, Linux 6.1 to 6.18.
 """
 
 from collections.abc import Callable

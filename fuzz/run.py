@@ -57,6 +57,7 @@ from fuzz.files import WriteError, write_atomic
 from fuzz.findings import FINDINGS, Bucket, Ledger, LedgerError
 from fuzz.kernel.against import Against, Divergence
 from fuzz.kernel.machine import GEOMETRY, MachineError, release
+from fuzz.known import known_defect
 from fuzz.minimize import minimize
 from fuzz.replay import DEFAULT_KERNEL, expecting, first_violation
 from fuzz.status import Progress, StatusLine, count, duration, wants_colour
@@ -653,7 +654,7 @@ class _Session:
             )
         if not self.findings:
             return "\n".join([*lines, "no findings"])
-        rows = [("finding", "", "hits", "calls", "kernels", "case")]
+        rows = [("finding", "", "defect", "hits", "calls", "kernels", "case")]
         ordered = sorted(self.findings.values(), key=lambda seen: (seen.known, seen.bucket))
         for seen in ordered:
             case = seen.case
@@ -664,6 +665,7 @@ class _Session:
                 (
                     seen.bucket.name,
                     "known" if seen.known else "new",
+                    self._defect_ids(seen, case),
                     str(seen.hits.total()),
                     str(len(case.calls)),
                     " ".join(name for name in self.kernels if seen.hits[name]),
@@ -680,6 +682,17 @@ class _Session:
                 f"  {self._promote(fresh[0])}",
             ]
         return "\n".join(lines)
+
+    def _defect_ids(self, seen: Seen, case: Case) -> str:
+        """The known kernel defects that a finding shows, by name, on the kernels it was met on."""
+        kernels = [kernel for kernel in self.kernels.values() if seen.hits[kernel.name]]
+        found = {
+            known.id
+            for kernel in kernels
+            for call in case.calls[-1:]
+            if (known := known_defect(seen.bucket.rule, call, kernel))
+        }
+        return " ".join(sorted(found)) or "-"
 
     def _path(self, seen: Seen) -> Path:
         return self.ledger.cases.path(seen.bucket)
