@@ -13,7 +13,7 @@ class Frames:
 
     `tag[pfn]` is the content (0: zeroes); `index[pfn]` the page's linear index, in pages, by which
     reverse mapping finds its address (vm_pgoff + distance at fault time, folio->index);
-    `owner[pfn]` the anon_vma or shared object it belongs to (folio->mapping).  `large` are the large
+    `owner[pfn]` the anon_vma or object it belongs to (folio->mapping).  `large` are the large
     folios, by their first frame: allocated for a huge page, and not split since.
     """
 

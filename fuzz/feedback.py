@@ -16,10 +16,16 @@ entry       a move as it starts: relation of the two ranges x realigned or not x
             x purpose (copy, rollback, stack) x one VMA on both sides or two
 refused     a refused fast path x relation of the ranges x realigned or not x heads
 leave       checkpoints of the whole move as a set x relation of the ranges x complete or not
+vma         the source's VMA is faulted or not x shared or not x displaced from its page offset or
+            not x the move begins, ends with it; the destination's VMA begins with the move
 flags       call x each flag operand x result
 pair        two consecutive calls, each with its result
 shape       call x result x page tables (bucketed) x VMAs (bucketed) after it
 ==========  ======================================================================================
+
+Only the kinds in `FED` are libFuzzer's counters: an input joins the corpus for them.  With every
+kind fed the corpus grew faster than it taught, and findings took longer (`python -m fuzz.bench
+feedback`).  The others are counted for the status line and to tell what is new to the model.
 
 extent class: `page`, `part` of a slot, `slot`, `slots` (more than one, less than a PUD), `pud`.
 Alignment: `both` on a slot boundary, `same` offset in the slot, `apart`.
@@ -44,6 +50,8 @@ from engine import observer as points
 from engine.address import Range, round_down
 from engine.kernel import Kernel
 from fuzz.case import SIGNATURES, SYMBOLS, Call, Faults, Result
+
+FED = frozenset(("vma",))
 
 if TYPE_CHECKING:
     from engine.move import Move
@@ -116,12 +124,13 @@ class Cells:
                 "Atheris did not activate _trace_branch: cells would be ignored"
             )
 
-    def hit(self, key: Hashable) -> None:
-        """Note a cell of the present input."""
+    def hit(self, key: Hashable, *, feed: bool = True) -> None:
+        """Note a cell of the present input; with `feed` libFuzzer gets to know."""
         number = self._numbers.get(key)
         if number is None:
             number = self._numbers[key] = len(self._numbers)
-        self._hit.add(number)
+        if feed:
+            self._hit.add(number)
 
     def flush(self) -> None:
         """Count each noted cell once and forget them: the end of an input.
@@ -183,7 +192,7 @@ class StateObserver:
 
     def __call__(self, point: str, move: "Move", extent: int) -> None:
         """Note a checkpoint of a move."""
-        kernel, hit = self._kernel, self._cells.hit
+        kernel, hit = self._kernel, self._note
         if point == points.ENTER:
             self._begin(move)
         here = (point, self._extent_class(extent))
@@ -198,6 +207,9 @@ class StateObserver:
             hit(("leave", kernel, frozenset(self._points), self._entry[0], extent == move.length))
             self._last = None
 
+    def _note(self, key: tuple[Hashable, ...]) -> None:
+        self._cells.hit(key, feed=key[0] in FED)
+
     def step(self, index: int, space: "AddressSpace") -> None:
         """Note the shape of the address space after a call (`on_step` of `execute`)."""
         if index >= 0:
@@ -205,7 +217,7 @@ class StateObserver:
 
     def finish(self, outcome: "Outcome") -> None:
         """Turn the results of a program into cells and make ready for the next one."""
-        kernel, hit = self._kernel, self._cells.hit
+        kernel, hit = self._kernel, self._note
         before: tuple[str, str] | None = None
         for call, result, tables, vmas in zip(
             outcome.case.calls, outcome.results, outcome.page_tables, self._shapes, strict=False
@@ -230,7 +242,8 @@ class StateObserver:
         )
         self._entry = (relation(old, new, self._slot), lowered_by > 0, heads)
         self._points = {points.REALIGNED} if lowered_by else set()
-        self._cells.hit(
+        self._note(("vma", self._kernel, *self._vma_state(move, old.start, new.start)))
+        self._note(
             (
                 "entry",
                 self._kernel,
@@ -239,6 +252,20 @@ class StateObserver:
                 "stack" if move.for_stack else "rollback" if move.rollback else "copy",
                 move.old_vma is move.new_vma,
             )
+        )
+
+    @staticmethod
+    def _vma_state(move: "Move", old: int, new: int) -> tuple[Hashable, ...]:
+        """What decides the fate of the two VMAs of a move, and shows in no branch of the mover."""
+        source, target = move.old_vma, move.new_vma
+        displaced = source.pgoff != source.start >> move.space.geometry.page_shift
+        return (
+            source.anon_vma is not None,
+            source.file is not None,
+            displaced,
+            source.start == old,
+            source.end == move.old_end,
+            target.start == new,
         )
 
     def _head(self, space: "AddressSpace", vma: "Vma", start: int) -> str:

@@ -144,7 +144,7 @@ class Recorder(Cells):
         super().__init__(FakeAtheris(), size=1)
         self.keys: list[Hashable] = []
 
-    def hit(self, key: Hashable) -> None:
+    def hit(self, key: Hashable, *, feed: bool = True) -> None:
         self.keys.append(key)
 
 

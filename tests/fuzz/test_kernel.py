@@ -1,4 +1,4 @@
-"""The machine under us: the agent runs cases, survives what goes wrong, and agrees with the model."""
+"""The machine under us: the agent runs cases, survives accidents, agrees with the model."""
 
 import os
 import signal
@@ -17,7 +17,8 @@ needs_machine = pytest.mark.skipif(bool(REASONS), reason="; ".join(REASONS) or "
 MOVE = parse(
     "mmap(0x501000, 0x300000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)\n"
     "touch(0x501000, 0x3000)\n"
-    "mremap(0x501000, 0x300000, 0x300000, MREMAP_MAYMOVE|MREMAP_FIXED|MREMAP_DONTUNMAP, 0x40101000)\n"
+    "mremap(0x501000, 0x300000, 0x300000, "
+    "MREMAP_MAYMOVE|MREMAP_FIXED|MREMAP_DONTUNMAP, 0x40101000)\n"
 )
 
 
