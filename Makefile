@@ -44,6 +44,7 @@ lint: $(VENV)/.ready ## check style, format and types
 
 bench: $(VENV)/.ready ## measure the speed of the engine and of the fuzzer
 	@$(BIN)/python -m fuzz.bench $(ARGS)
+	@$(BIN)/python -m fuzz.bench_moves
 
 clean: ## remove environments, builds and caches, but no findings (.pmdfuzz)
 	rm -rf .venv .venv-* build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -13,7 +13,7 @@ from engine.rules import RULES
 from engine.space import AddressSpace
 from engine.violation import Violation
 from fuzz.case import Call, Case, CaseError, Expectation, Result
-from fuzz.execute import Found, execute
+from fuzz.execute import Found, Outcome, execute
 from fuzz.text import format_call, format_result
 
 DEFAULT_KERNEL = "linux-6.18"
@@ -107,10 +107,26 @@ def replay(case: Case, kernel_names: Sequence[str] | None = None) -> list[Verdic
     return [_judge(case, kernel, expected.get(kernel.name)) for kernel in kernels]
 
 
+def _refuse_skipped(case: Case, outcome: Outcome, page_bytes: int) -> None:
+    """A hand-written call that cannot run is a mistake; in what a run has found it is no news.
+
+    Errors raised: CaseError.
+    """
+    for number, (call, result) in enumerate(zip(case.calls, outcome.results, strict=False)):
+        if result == "SKIP" and call.result != "SKIP" and not case.found:
+            shown = format_call(call._replace(result=None), page_bytes)
+            raise CaseError(
+                f"call {number + 1}, {shown}, reaches outside the arena of "
+                f"{outcome.space.arena.length:#x} bytes, or fills too many pages; keep it inside, "
+                f"or assert that it is not run with = SKIP"
+            )
+
+
 def _judge(case: Case, kernel: Kernel, expected: str | None) -> Verdict:
     outcome = execute(case, kernel, stop=False)
     page_bytes = kernel.geometry.page_bytes
     first = outcome.violations[0] if outcome.violations else None
+    _refuse_skipped(case, outcome, page_bytes)
     mismatches = []
     for number, call in enumerate(case.calls):
         if call.result is None:

@@ -218,3 +218,10 @@ def test_malformed_case_is_one_failure_in_its_own_words(
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines([message])
     result.stdout.no_fnmatch_line("*Traceback*")
+
+
+def test_a_call_outside_the_arena_is_an_error_unless_the_case_says_so() -> None:
+    call = "mmap(0x8000000000, 0x1000, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)"
+    with pytest.raises(CaseError, match="outside the arena"):
+        replay(parse(call + "\n"), ["linux-6.18"])
+    assert replay(parse(call + " = SKIP\n"), ["linux-6.18"])[0].ok
