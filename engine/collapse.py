@@ -4,12 +4,24 @@ Source: mm/khugepaged.c madvise_collapse(), hpage_collapse_scan_pmd(), collapse_
 """
 
 from engine.address import round_down, round_up
-from engine.entry import ANON, MARKER, PFN_SHIFT, WRITE, leaf
+from engine.cow import make_present
+from engine.entry import (
+    ANON,
+    MARKER,
+    PFN_SHIFT,
+    PRESENT,
+    UFFD_WP,
+    WRITE,
+    is_guard,
+    is_zero_page,
+    leaf,
+)
 from engine.geometry import PMD, PTE
 from engine.huge import HUGE_ANON, covers_slot, map_shared_huge, slot_pages
+from engine.rmap import settle_shared
 from engine.space import AddressSpace, Errno
 from engine.table import Table
-from engine.vma import VM_NOHUGEPAGE, Vma
+from engine.vma import VM_NOHUGEPAGE, VM_UFFD, VM_UFFD_WP, VM_WRITE, Vma
 
 
 def collapse(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
@@ -53,34 +65,62 @@ def _collapse_anonymous(space: AddressSpace, vma: Vma, addr: int) -> bool | None
     if not isinstance(table, Table):
         return True
     entries = table.entries
+    if vma.flags & VM_UFFD:
+        refused = _refused_by_uffd(space, table)
+        if refused is not None:
+            return None if refused else False
     if any(entry & MARKER for entry in entries.values()):  # type: ignore[operator]
         return None
-    if not space.kernel.collapses_without_write and not any(e & WRITE for e in entries.values()):  # type: ignore[operator]
+    # Until 6.16 a writable page is needed; read-only memory has none, whatever it has been before.
+    written = vma.flags & VM_WRITE and any(e & WRITE for e in entries.values())  # type: ignore[operator]
+    if not written and not space.kernel.collapses_without_write:
         return False
     frames, pages = space.frames, slot_pages(space)
     pfn = frames.allocate_large(pages, space.page_index(vma, addr), vma.anon_vma)
-    for i, entry in entries.items():
+    for i, entry in list(entries.items()):
         assert isinstance(entry, int)
+        if not entry & PRESENT:
+            entry = make_present(space, table, i)
         if entry & ANON:
             frames.tag[pfn + i] = frames.tag[entry >> PFN_SHIFT]
         space.count_entry(entry, -1)
+    space.flush_tlb(addr, addr + space.geometry.slot_bytes)
     # The PTE table is kept for the day the huge page is split.
     tree.free(parent, index)
-    tree.set_huge(parent, index, leaf(pfn, HUGE_ANON))
+    allowed = HUGE_ANON if vma.flags & VM_WRITE else HUGE_ANON & ~WRITE
+    tree.set_huge(parent, index, leaf(pfn, allowed))
     space.rss_anon += pages
     return True
+
+
+def _refused_by_uffd(space: AddressSpace, table: Table) -> bool | None:
+    """What userfaultfd says against a collapse: it must not fill holes, nor lose protections.
+
+    Returns: None if nothing, else whether the whole call ends here.
+    """
+    for index in range(slot_pages(space)):
+        entry = table.entries.get(index)
+        if entry is None or is_zero_page(entry):  # type: ignore[arg-type]
+            return True
+        if entry & UFFD_WP:  # type: ignore[operator]
+            return False
+    return None
 
 
 def _collapse_shared(space: AddressSpace, vma: Vma, addr: int) -> bool | None:
     """One slot of a shared object: its pages become one folio, other mappings lose theirs."""
     assert vma.file is not None
-    tree, pages = space.tree, slot_pages(space)
+    settle_shared(space, vma, addr, addr + space.geometry.slot_bytes)
+    kernel, tree, pages = space.kernel, space.tree, slot_pages(space)
     linear = space.page_index(vma, addr)
     file = vma.file
     if not any(linear <= i < linear + pages for i in file.pages):
         return None  # as if it had been truncated under the call
+    parent = tree.find(addr, PMD)
+    table_here = parent is not None and tree.index(addr, PMD) in parent.entries
+    was_huge = file.pages.get(linear) in space.frames.large
     guarded = False
-    if file.pages.get(linear) not in space.frames.large:
+    if not was_huge:
         first = space.frames.allocate_large(pages, linear, file)
         for i in range(pages):
             old = file.pages.get(linear + i)
@@ -88,19 +128,27 @@ def _collapse_shared(space: AddressSpace, vma: Vma, addr: int) -> bool | None:
                 space.frames.tag[first + i] = space.frames.tag[old]
             file.pages[linear + i] = first + i
     for other in list(space.vmas):
-        if other.file is file:
-            guarded |= _retract(space, other, linear)
-    parent = tree.find(addr, PMD)
+        # If it was huge before, nothing is done to the other mappings: collapse_pte_mapped_thp().
+        is_target = other is vma
+        if other.file is file and (is_target or not was_huge):
+            guarded |= _retract(space, other, linear, is_target or kernel.collapse_frees_all_tables)
+    if parent is None and not kernel.collapse_makes_pmd_table:
+        return False  # SCAN_PMD_NULL
+    if not (was_huge or table_here or kernel.collapse_frees_all_tables):
+        return None  # SCAN_PMD_NONE: retract_page_tables() had to find a table here, too
+    if vma.flags & VM_UFFD_WP:
+        return False
     if guarded or (
         parent is not None and isinstance(parent.entries.get(tree.index(addr, PMD)), Table)
     ):
         return None
-    return map_shared_huge(space, vma, addr)
+    return map_shared_huge(space, vma, addr, write=False)
 
 
-def _retract(space: AddressSpace, vma: Vma, linear: int) -> bool:
-    """Unmap the object's pages from `linear` on in one mapping, and free the emptied PTE table.
+def _retract(space: AddressSpace, vma: Vma, linear: int, frees: bool) -> bool:
+    """Unmap the object's pages from `linear` on in one mapping.
 
+    Arguments: `frees` the emptied PTE table goes, too.
     Returns: True if guard markers keep the table.
     """
     shift, slot = space.geometry.page_shift, space.geometry.slot_bytes
@@ -114,11 +162,12 @@ def _retract(space: AddressSpace, vma: Vma, linear: int) -> bool:
             return False
     space.zap(low, high, keep=MARKER)
     table = space.tree.find(low, PTE)
-    if table is None:
-        return False
+    if table is None or vma.flags & VM_UFFD_WP:
+        return False  # the table may hold marks of userfaultfd, now or later
     if table.entries:
-        return any(entry & MARKER for entry in table.entries.values())  # type: ignore[operator]
-    if low == round_down(low, slot) and high == low + slot and covers_slot(space, vma, low):
+        return any(is_guard(entry) for entry in table.entries.values())  # type: ignore[arg-type]
+    whole = low == round_down(low, slot) and high == low + slot
+    if frees and whole and covers_slot(space, vma, low):
         parent = space.tree.find(low, PMD)
         assert parent is not None
         space.tree.free(parent, space.tree.index(low, PMD))

@@ -1,8 +1,10 @@
 """How fast the fuzzer is, and what its parts cost: `python -m fuzz.bench`.
 
 `speed` (the default) runs the same programs with parts of the work left out, in this process and
-under Atheris.  `feedback` counts the executions until a finding turns up, with and without state
-cells.  Nothing here fails on a slow machine: the numbers are for people to compare.
+under Atheris.  `machine` runs programs on the kernel below us and on its model, `profile` says
+where the model's time goes.  `feedback` counts the executions until a finding turns up, with and
+without feeding state cells to libFuzzer.  Nothing here fails on a slow machine: the numbers are
+for people to compare.
 """
 
 import argparse
@@ -12,35 +14,26 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, count
+from itertools import chain
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from engine.kernel import Kernel, kernel_named
 from fuzz import text, wire
+from fuzz.bench_machine import beside, cases_of, profile
+from fuzz.bench_rules import group_costs, state_costs
+from fuzz.bucket import Bucket
 from fuzz.case import Case
 from fuzz.child import Child, Setting
 from fuzz.execute import MODELLED_CALLS, execute
-from fuzz.feedback import Cells, StateObserver
-from fuzz.findings import Bucket
+from fuzz.feedback import KINDS, Cells, StateObserver
+from fuzz.kernel.machine import host_kernel
 from fuzz.replay import DEFAULT_KERNEL
 from fuzz.run import SEEDS
 
 _POLL_SECONDS = 0.05
-
-
-class NoCounters:
-    """What `Cells` needs of Atheris, doing nothing: the price of counting without libFuzzer."""
-
-    def __init__(self) -> None:
-        self._numbers = count()
-
-    def _reserve_counter(self) -> int:
-        return next(self._numbers)
-
-    def _trace_branch(self, counter: int, /) -> None:
-        pass
+_LEAST_SHARE = 0.01  # of a module that is listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +70,12 @@ def seconds_per_call(work: Callable[[], object], times: int, repeat: int = 3) ->
 def replay_rows(kernel: Kernel, inputs: Sequence[bytes]) -> Iterator[Row]:
     """What decoding, the engine, the checks and the state cells cost without Atheris."""
     cases = [wire.decode(data, kernel.geometry, MODELLED_CALLS) for data in inputs]
-    cells = Cells(NoCounters())
+    cells = Cells(None)
     observer = StateObserver(cells, kernel)
 
     def observe(cases: Sequence[Case]) -> None:
         for case in cases:
             observer.finish(execute(case, kernel, observer=observer, on_step=observer.step))
-            cells.flush()
 
     steps: list[tuple[str, Callable[[], object]]] = [
         ("decode", lambda: [wire.decode(data, kernel.geometry, MODELLED_CALLS) for data in inputs]),
@@ -128,18 +120,20 @@ def atheris_speed(kernel: Kernel, inputs: Sequence[bytes], *, cells: bool) -> fl
 
 
 def executions_until(
-    bucket: Bucket, kernel: Kernel, *, calls: list[str], cells: bool, seed: int, limit: int
+    bucket: Bucket, kernel: Kernel, *, calls: list[str], fed: Sequence[str], seed: int, limit: int
 ) -> int | None:
     """Executions until a fuzzer that starts from nothing meets the finding.
 
     Returns: None if it did not within `limit`.
     """
     with tempfile.TemporaryDirectory() as directory:
-        setting = Setting([kernel.name], kernel.geometry.name, calls, wire.MAX_CALLS, limit, cells)
+        setting = Setting(
+            [kernel.name], kernel.geometry.name, calls, wire.MAX_CALLS, limit, bool(fed), fed
+        )
         flags = [f"-seed={seed}", f"-runs={limit}", f"-max_len={wire.WIDTH * wire.MAX_CALLS}"]
         child = Child(setting, flags, Path(directory) / "log")
         for event in _events(child):
-            if event["event"] == "finding" and (event["rule"], event["call"]) == bucket:
+            if event["event"] == "finding" and Bucket(*event["bucket"]) == bucket:
                 return int(event["execs"])
     return None
 
@@ -169,20 +163,64 @@ def speed(options: argparse.Namespace) -> None:
         print(f"{row.what:28}{row.per_second:12.0f}{more}", flush=True)
 
 
+def machine(options: argparse.Namespace) -> None:
+    """Print the speeds of machine and model on the same programs."""
+    name = options.kernel or host_kernel().name
+    cases = cases_of(options.files, kernel_named(name), options.inputs, options.seed)
+    calls = sum(len(case.calls) for case in cases)
+    print(f"{len(cases)} programs, {calls / len(cases):.1f} calls each, one core\n")
+    speeds, agreeing = beside(name, cases)
+    machine_speed = next(iter(speeds.values()))
+    print(f"{'':36}{'programs/s':>12}{'machine/it':>12}")
+    for who, per_second in speeds.items():
+        print(f"{who:36}{per_second:12.0f}{machine_speed / per_second:12.2f}")
+    print(f"{agreeing} of {len(cases)} programs agree")
+
+
+def profiled(options: argparse.Namespace) -> None:
+    """Print where the model's time goes."""
+    kernel = kernel_named(options.kernel or DEFAULT_KERNEL)
+    cases = cases_of(options.files, kernel, options.inputs, options.seed)
+    what = "with rules and oracle" if options.rules else "as compared with a machine"
+    print(f"{len(cases)} programs on {kernel.name}, {what}\n")
+    print(f"{'':28}{'% of time':>10}  most of it in")
+    for share in profile(kernel, cases, rules=options.rules):
+        if share.part >= _LEAST_SHARE:
+            functions = ", ".join(share.functions)
+            print(f"{share.module:28}{share.part:10.1%}  {functions}")
+
+
+def rules(options: argparse.Namespace) -> None:
+    """Print what the groups of rules cost, and each rule on a whole state."""
+    kernel = kernel_named(options.kernel, options.geometry)
+    inputs = programs(kernel, options.inputs, options.seed)
+    cases = [wire.decode(data, kernel.geometry, MODELLED_CALLS) for data in inputs]
+    calls = sum(len(case.calls) for case in cases)
+    print(f"{len(cases)} programs, {calls / len(cases):.1f} calls each, {kernel.name}\n")
+    for title, costs in (
+        ("µs of CPU time a program", group_costs(kernel, cases)),
+        ("the same, looking after every call", state_costs(kernel, cases)),
+    ):
+        print(title)
+        for cost in costs:
+            print(f"  {cost.what:40}{cost.microseconds:10.1f}", flush=True)
+
+
 def feedback(options: argparse.Namespace) -> None:
-    """Print the executions until a finding with and without state cells."""
+    """Print the executions until a finding, with and without cells that feed libFuzzer."""
     kernel = kernel_named(options.kernel, options.geometry)
     bucket = Bucket.named(options.finding)
     calls = sorted(options.ops.split(",") if options.ops else MODELLED_CALLS)
     print(
         f"{bucket.name} on {kernel.name}, from an empty corpus, at most {options.limit} executions"
     )
-    print(f"{'':12}{'found':>8}{'median':>10}  executions of each seed (-: not found)")
-    for cells in (True, False):
+    fed = tuple(options.feed.split(","))
+    if unknown := set(fed) - set(KINDS):
+        sys.exit(f"--feed: unknown {', '.join(sorted(unknown))}; known: {', '.join(KINDS)}")
+    print(f"{'fed':12}{'found':>8}{'median':>10}  executions of each seed (-: not found)")
+    for kinds in (fed, ()):
         results = [
-            executions_until(
-                bucket, kernel, calls=calls, cells=cells, seed=seed, limit=options.limit
-            )
+            executions_until(bucket, kernel, calls=calls, fed=kinds, seed=seed, limit=options.limit)
             for seed in range(1, options.seeds + 1)
         ]
         found = sum(result is not None for result in results)
@@ -191,7 +229,7 @@ def feedback(options: argparse.Namespace) -> None:
         bound = ">=" if median >= options.limit else ""
         each = " ".join("-" if result is None else str(result) for result in results)
         print(
-            f"{'cells' if cells else 'no cells':12}{f'{found}/{len(results)}':>8}"
+            f"{','.join(kinds) or 'nothing':12}{f'{found}/{len(results)}':>8}"
             f"{f'{bound}{median:.0f}':>10}  {each}",
             flush=True,
         )
@@ -209,10 +247,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the random programs")
     commands = parser.add_subparsers(metavar="COMMAND")
     commands.add_parser("speed", help="what each part costs (default)")
-    sub = commands.add_parser("feedback", help="executions until a finding, with and without cells")
+    sub = commands.add_parser("rules", help="what the groups of rules cost")
+    sub.set_defaults(command=rules)
+    for name, command, summary in (
+        ("machine", machine, "the kernel below us and its model, side by side"),
+        ("profile", profiled, "where the model's time goes"),
+    ):
+        sub = commands.add_parser(name, help=summary)
+        sub.set_defaults(command=command, kernel=None)
+        sub.add_argument("files", nargs="*", type=Path, metavar="FILE", help="of programs")
+        sub.add_argument("--kernel", default=None, help="default: that of the machine")
+        sub.add_argument("--inputs", type=int, default=4000, help="random programs, without files")
+    sub.add_argument("--rules", action="store_true", help="as in a run, with rules and oracle")
+    sub = commands.add_parser(
+        "feedback", help="executions until a finding, with and without feeding cells"
+    )
     sub.set_defaults(command=feedback)
     sub.add_argument("--kernel", default="linux-6.1", help="default: %(default)s")
-    sub.add_argument("--finding", default="dest-entry-none--execve_stack", metavar="RULE--CALL")
+    sub.add_argument("--finding", default="dest-entry-none--execve_stack--B-01", metavar="NAME")
+    sub.add_argument("--feed", default="vma", metavar="KIND,…", help=f"out of: {', '.join(KINDS)}")
     sub.add_argument("--seeds", type=int, default=5, help="runs of each kind")
     sub.add_argument("--limit", type=int, default=100_000, help="executions of a run")
     sub.add_argument("--ops", help=f"only these calls, out of: {', '.join(sorted(MODELLED_CALLS))}")

@@ -28,8 +28,10 @@ class Setting(NamedTuple):
 
     `kernels` and `geometry` are names; `calls` the allowed calls, sorted (None: all); `max_calls`
     the longest program; `runs` the number of executions after which libFuzzer stops (0: not by
-    number); `cells` false leaves out the state feedback; `tell_new` true reports inputs that reach
-    new cells; `events` a file descriptor open for writing, which `Child` fills in.
+    number); `cells` false counts no cells; `fed` are the kinds of cells that libFuzzer gets to
+    know; `tell_new` true reports inputs that reach new cells; `exhibit` names an exhibit of the
+    museum in place of kernels, which is run `with_bug` or without; `events` is a file descriptor
+    open for writing, which `Child` fills in.
     """
 
     kernels: list[str]
@@ -38,7 +40,10 @@ class Setting(NamedTuple):
     max_calls: int
     runs: int = 0
     cells: bool = True
+    fed: Sequence[str] = ()
     tell_new: bool = False
+    exhibit: str = ""
+    with_bug: bool = True
     events: int = -1
 
 

@@ -9,6 +9,7 @@ import gzip
 import json
 import sys
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -218,6 +219,8 @@ def _rows(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[int, Observatio
                     yield (number, *_row(path, number, line, needed))
     except EOFError:
         raise TruthError(path, number + 1, "the file is cut off here") from None
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise TruthError(path, number + 1, f"the file is damaged: {error}") from None
 
 
 def _row(path: Path, number: int, line: bytes, needed: tuple[str, ...]) -> tuple[Observation, Case]:

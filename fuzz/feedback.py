@@ -2,7 +2,8 @@
 
 Edge coverage of the engine is exhausted after a few thousand inputs, because the interesting
 states differ in data, not in branches: which mover met which alignment over which neighbours.  A
-cell is one such combination.  An input that reaches a cell for the first time joins the corpus.
+cell is one such combination.  Cells are counted for the status line, and to tell which inputs are
+new to the model.
 
 The cells, all of them once for each kernel of the run:
 
@@ -23,9 +24,9 @@ pair        two consecutive calls, each with its result
 shape       call x result x page tables (bucketed) x VMAs (bucketed) after it
 ==========  ======================================================================================
 
-Only the kinds in `FED` are libFuzzer's counters: an input joins the corpus for them.  With every
-kind fed the corpus grew faster than it taught, and findings took longer (`python -m fuzz.bench
-feedback`).  The others are counted for the status line and to tell what is new to the model.
+Kinds that are fed are libFuzzer's counters as well: an input that reaches one of their cells for
+the first time joins the corpus.  `FED` is empty: whatever was fed, the corpus grew faster than it
+taught, and findings took as long or longer (`python -m fuzz.bench feedback --feed KIND,…`).
 
 extent class: `page`, `part` of a slot, `slot`, `slots` (more than one, less than a PUD), `pud`.
 Alignment: `both` on a slot boundary, `same` offset in the slot, `apart`.
@@ -43,15 +44,16 @@ libFuzzer gets the cells through two private names of Atheris, `_reserve_counter
 exist and act.
 """
 
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from typing import TYPE_CHECKING, Protocol
 
 from engine import observer as points
 from engine.address import Range, round_down
 from engine.kernel import Kernel
-from fuzz.case import SIGNATURES, SYMBOLS, Call, Faults, Result
+from fuzz.case import FLAG_KINDS, SIGNATURES, SYMBOLS, Call, Faults, Result
 
-FED = frozenset(("vma",))
+KINDS = ("place", "path", "entry", "refused", "leave", "vma", "flags", "pair", "shape")
+FED: tuple[str, ...] = ()  # unless a run says otherwise
 
 if TYPE_CHECKING:
     from engine.move import Move
@@ -61,9 +63,7 @@ if TYPE_CHECKING:
 
 CELLS = 1 << 14
 
-_MASKS = {
-    kind: sum(set(names.values())) for kind, names in SYMBOLS.items() if kind.value != "advice"
-}
+_MASKS = {kind: sum(set(SYMBOLS[kind].values())) for kind in FLAG_KINDS}
 _FLAG_OPERANDS = {
     name: tuple(i for i, param in enumerate(params) if param.kind in SYMBOLS)
     for name, params in SIGNATURES.items()
@@ -84,19 +84,21 @@ class Counters(Protocol):
 
 
 class Cells:
-    """A block of libFuzzer counters, and the numbering of cells in it.
+    """The numbering of cells, and a block of libFuzzer counters for those that are fed.
 
-    Must be created before `atheris.Fuzz()` is called.  `size` is the number of distinct cells; when
-    all are taken, further cells share numbers.
+    Must be created before `atheris.Fuzz()` is called.  `atheris` None: no cell is fed.  `size` is
+    the number of counters; when all are taken, further cells share them.
     Errors raised: FeedbackUnavailable if Atheris lacks the private names or hands out something
     else than consecutive counters.
     """
 
-    def __init__(self, atheris: Counters, size: int = CELLS) -> None:
+    def __init__(self, atheris: Counters | None, size: int = CELLS) -> None:
         self._atheris = atheris
         self._size = size
         self._numbers: dict[Hashable, int] = {}
         self._hit: set[int] = set()
+        if atheris is None:
+            return
         try:
             self._inert = atheris._trace_branch
             # One more than is used: the last counter of all never reaches libFuzzer.
@@ -119,7 +121,7 @@ class Cells:
 
         Errors raised: FeedbackUnavailable.
         """
-        if self._atheris._trace_branch is self._inert:
+        if self._atheris is not None and self._atheris._trace_branch is self._inert:
             raise FeedbackUnavailable(
                 "Atheris did not activate _trace_branch: cells would be ignored"
             )
@@ -129,7 +131,7 @@ class Cells:
         number = self._numbers.get(key)
         if number is None:
             number = self._numbers[key] = len(self._numbers)
-        if feed:
+        if feed and self._atheris is not None:
             self._hit.add(number)
 
     def flush(self) -> None:
@@ -137,6 +139,8 @@ class Cells:
 
         Once, because libFuzzer's counters have 8 bits: 256 hits would look like none.
         """
+        if self._atheris is None:
+            return
         trace = self._atheris._trace_branch  # looked up here: Fuzz() replaces it
         first, size = self._first, self._size
         for number in sorted({number % size for number in self._hit}):
@@ -175,11 +179,12 @@ class StateObserver:
     """The observer of one kernel: turns checkpoints and results into cells.
 
     Use: pass it to `execute` as `observer`, and its `step` as `on_step`; then call `finish` with
-    the outcome.
+    the outcome.  `fed` are the kinds that libFuzzer gets to know.
     """
 
-    def __init__(self, cells: Cells, kernel: Kernel) -> None:
+    def __init__(self, cells: Cells, kernel: Kernel, fed: Collection[str] = FED) -> None:
         self._cells = cells
+        self._fed = frozenset(fed)
         self._kernel = kernel.name
         geometry = kernel.geometry
         self._page = geometry.page_bytes
@@ -208,7 +213,7 @@ class StateObserver:
             self._last = None
 
     def _note(self, key: tuple[Hashable, ...]) -> None:
-        self._cells.hit(key, feed=key[0] in FED)
+        self._cells.hit(key, feed=key[0] in self._fed)
 
     def step(self, index: int, space: "AddressSpace") -> None:
         """Note the shape of the address space after a call (`on_step` of `execute`)."""

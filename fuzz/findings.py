@@ -1,7 +1,7 @@
 """What runs have found: a minimal case for every finding, and a ledger of when it was seen.
 
-    WORKDIR/findings/RULE--CALL.case    the database: one text file for each finding
-    WORKDIR/ledger.sqlite               statistics only: counts, first and last sightings
+    WORKDIR/findings/BUCKET.case    the database: one text file for each finding (fuzz.bucket)
+    WORKDIR/ledger.sqlite           statistics only: counts, first and last sightings
 
 Losing the ledger loses no finding, so nothing here ever repairs, replaces or deletes one that it
 cannot read; it says what to do instead.
@@ -10,7 +10,6 @@ cannot read; it says what to do instead.
 import contextlib
 import fcntl
 import os
-import re
 import shlex
 import sqlite3
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from fuzz.bucket import Bucket
 from fuzz.case import Case, CaseError
 from fuzz.files import WriteError, write_atomic
 from fuzz.minimize import simplicity
@@ -29,11 +29,12 @@ LEDGER = "ledger.sqlite"
 FINDINGS = "findings"
 
 _APPLICATION = 0x706D6466  # "pmdf", in the header of the file
-_VERSION = 1  # of the tables
+_VERSION = 2  # of the tables
 _SCHEMA = """
 CREATE TABLE sightings (
     rule TEXT NOT NULL,
     call TEXT NOT NULL,
+    defect TEXT NOT NULL,               -- empty: unknown
     kernel TEXT NOT NULL,
     count INTEGER NOT NULL,
     first_at REAL NOT NULL,             -- seconds since 1970, UTC
@@ -42,13 +43,13 @@ CREATE TABLE sightings (
     last_at REAL NOT NULL,
     last_run TEXT NOT NULL,
     last_executions INTEGER NOT NULL,
-    PRIMARY KEY (rule, call, kernel)
+    PRIMARY KEY (rule, call, defect, kernel)
 ) WITHOUT ROWID
 """
 # Added up in the database, so that processes that write at the same time all count.
 _RECORD = """
-INSERT INTO sightings VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (rule, call, kernel) DO UPDATE SET
+INSERT INTO sightings VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (rule, call, defect, kernel) DO UPDATE SET
     count = count + excluded.count,
     last_at = excluded.last_at,
     last_run = excluded.last_run,
@@ -71,26 +72,6 @@ class LedgerError(Exception):
 
 class LedgerBusy(LedgerError):
     """Another process kept the ledger locked; what was to be recorded is kept for the next try."""
-
-
-class Bucket(NamedTuple):
-    """What makes two violations the same finding."""
-
-    rule: str  # slug
-    call: str  # name of the call
-
-    @property
-    def name(self) -> str:
-        """What commands and files call it."""
-        return f"{self.rule}--{self.call}"
-
-    @classmethod
-    def named(cls, name: str) -> Self:
-        """The bucket of that name.  Errors raised: ValueError if it is none."""
-        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*--[a-z][a-z0-9_]*", name):
-            raise ValueError(f"{name!r} is not the name of a finding: RULE--CALL")
-        rule, _, call = name.rpartition("--")
-        return cls(rule, call)
 
 
 class Sighting(NamedTuple):
@@ -360,10 +341,10 @@ class Ledger:
     def _rows(self) -> Iterator[tuple[Bucket, int, Sighting, Sighting]]:
         with _explained(self.path):
             rows = self._connection.execute("SELECT * FROM sightings").fetchall()
-        for rule, call, kernel, count, at, run_id, executions, *last in rows:
+        for rule, call, defect, kernel, count, at, run_id, executions, *last in rows:
             first = Sighting(at, run_id, executions, kernel)
             at, run_id, executions = last
-            yield Bucket(rule, call), count, first, Sighting(at, run_id, executions, kernel)
+            yield Bucket(rule, call, defect), count, first, Sighting(at, run_id, executions, kernel)
 
 
 def _refuse_foreign(path: Path) -> None:

@@ -5,13 +5,15 @@ is a `Setting` as JSON.  It reports through the file descriptor it is given, one
 
 - `start`: `fixed_addresses` is true if address-space randomisation is off;
 - `stats`, about twice a second: `execs`, `cpu_seconds` since the start, `cells`, and `hits`:
-  [rule, call, kernel, count] of each;
-- `finding`, once for each rule, call and kernel: `rule`, `call`, `kernel`, `input` (hex), `execs`;
+  [bucket, kernel, count] of each (a bucket is [rule, call, defect]);
+- `finding`, once for each bucket and kernel: `bucket`, `kernel`, `input` (hex), `execs`,
+  `cpu_seconds`;
 - `new`, if asked for, for each input that reaches a cell that none before it did: `input` (hex);
 - `crash`, before an exception that is a defect of this project ends the process: `input` (hex),
   `kernel`, `error`, `traceback`.
 
-A violation is never raised: it is reported, and the run goes on.  libFuzzer ends the process
+A violation is never raised: it is reported, and the run goes on; so does the program, or whatever
+comes behind a known defect would stay unseen.  libFuzzer ends the process
 without running Python's clean-up, so every event is written at once.
 """
 
@@ -27,6 +29,7 @@ from typing import NoReturn
 
 import atheris
 
+from fuzz.bucket import Bucket
 from fuzz.child import Setting, fixed_addresses
 
 STATS_SECONDS = 0.5
@@ -42,18 +45,27 @@ class Target:
         # The model only: coverage of the codec would reward parsing, coverage of rules nothing.
         with atheris.instrument_imports(include=["engine"], exclude=uninstrumented()):
             from engine.kernel import kernel_named
-            from fuzz import execute, feedback, wire
+            from fuzz import execute, feedback, known, wire
         self._setting = setting
         self._execute = execute.execute
+        self._shown = known.shown
         kernels = [kernel_named(name, setting.geometry) for name in setting.kernels]
+        if setting.exhibit:
+            from fuzz.museum.catalogue import exhibit_named
+
+            exhibit = exhibit_named(setting.exhibit)
+            kernels = [exhibit.kernel if setting.with_bug else exhibit.correct]
+            if setting.with_bug:
+                self._execute, self._shown = exhibit.execute, exhibit.shown
         calls = None if setting.calls is None else frozenset(setting.calls)
         self._decode = wire.codec(kernels[0].geometry, calls, setting.max_calls).decode
-        self._cells = feedback.Cells(atheris) if setting.cells else None
+        fed = setting.fed
+        self._cells = cells = feedback.Cells(atheris if fed else None) if setting.cells else None
         self._kernels = [
-            (kernel, feedback.StateObserver(self._cells, kernel) if self._cells else None)
+            (kernel, feedback.StateObserver(cells, kernel, fed) if cells else None)
             for kernel in kernels
         ]
-        self._hits: Counter[tuple[str, str, str]] = Counter()
+        self._hits: Counter[tuple[Bucket, str]] = Counter()
         self._execs = 0
         self._cells_told = 0
         self._started = time.process_time()
@@ -70,13 +82,16 @@ class Target:
             for kernel, observer in self._kernels:
                 kernel_name = kernel.name
                 outcome = self._execute(
-                    case, kernel, observer=observer, on_step=observer.step if observer else None
+                    case,
+                    kernel,
+                    observer=observer,
+                    stop=False,
+                    on_step=observer.step if observer else None,
                 )
                 if observer is not None:
                     observer.finish(outcome)
-                if outcome.violations:
-                    call, violation = outcome.violations[0]
-                    self._found(data, violation.rule, case.calls[call].name, kernel.name)
+                if outcome.violations and (found := self._shown(outcome)):
+                    self._found(data, found.bucket, kernel.name)
         except Exception as error:
             self._send(
                 "crash",
@@ -105,12 +120,17 @@ class Target:
             hits=[[*key, count] for key, count in self._hits.items()],
         )
 
-    def _found(self, data: bytes, rule: str, call: str, kernel: str) -> None:
-        key = (rule, call, kernel)
+    def _found(self, data: bytes, bucket: Bucket, kernel: str) -> None:
+        key = (bucket, kernel)
         self._hits[key] += 1
         if self._hits[key] == 1:
             self._send(
-                "finding", rule=rule, call=call, kernel=kernel, input=data.hex(), execs=self._execs
+                "finding",
+                bucket=bucket,
+                kernel=kernel,
+                input=data.hex(),
+                execs=self._execs,
+                cpu_seconds=time.process_time() - self._started,
             )
 
     def _send(self, event: str, **fields: object) -> None:

@@ -1,28 +1,37 @@
 """Defects that kernels are known to have: found again, they are reported by name.
 
 A defect is recognised by the rule that breaks, the call, and the switches of the kernel it was
-found on: a kernel that has the fix cannot be excused by it.
+found on: a kernel that has the fix cannot be excused by it.  `shown` judges a whole run by them.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from engine.address import round_up
 from engine.kernel import Kernel
+from engine.violation import Violation
+from fuzz.bucket import Bucket
 from fuzz.case import REMAP_FLAGS, Call
+from fuzz.execute import Outcome
 
 _FIXED, _DONTUNMAP = REMAP_FLAGS["MREMAP_FIXED"], REMAP_FLAGS["MREMAP_DONTUNMAP"]
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """One defect.  `has` says whether a kernel may show it through a call."""
+    """One defect.
+
+    `has` says whether a kernel may show it through a call; `wrecks`, whether the state behind it is
+    no longer sound, so that other rules break as a consequence.
+    """
 
     id: str
     rule: str
-    call: str
+    calls: tuple[str, ...]
     text: str
     has: Callable[[Kernel, Call], bool]
+    wrecks: bool = False
 
 
 def _stack_warning(kernel: Kernel, call: Call) -> bool:
@@ -34,10 +43,12 @@ def _pae_gigabyte(kernel: Kernel, call: Call) -> bool:
 
 
 def _wraps(kernel: Kernel, call: Call) -> bool:
-    geometry = kernel.geometry
-    addr, old_len, new_len = (geometry.arena.start + call.args[0], *call.args[1:3])
-    page, top = geometry.page_bytes, geometry.word_mask
-    new_addr = geometry.arena.start + call.args[4]
+    page, top = kernel.geometry.page_bytes, kernel.geometry.word_mask
+    base = kernel.geometry.arena.start
+    addr, new_addr = (base + call.args[0]) & top, (base + call.args[4]) & top
+    old_len, new_len = call.args[1] & top, call.args[2] & top
+    if kernel.wrap_safe_overlap:
+        return False
     return addr + round_up(old_len, page) > top or new_addr + round_up(new_len, page) > top
 
 
@@ -65,6 +76,26 @@ def _shrink_leak(kernel: Kernel, call: Call) -> bool:
     )
 
 
+def _growth_leak(kernel: Kernel, call: Call) -> bool:
+    return not kernel.uncharge_on_rollback and call.args[2] > call.args[1]
+
+
+def _reservation_leak(kernel: Kernel, call: Call) -> bool:
+    return kernel.hugetlb_moves
+
+
+def _unlocked_tables(kernel: Kernel, call: Call) -> bool:
+    return kernel.move_pmd and not kernel.table_moves_lock_rmap
+
+
+def _merges_with_itself(kernel: Kernel, call: Call) -> bool:
+    return bool(call.args[3] & _DONTUNMAP) and not kernel.dontunmap_no_self_merge
+
+
+def _forgets_anon_vma(kernel: Kernel, call: Call) -> bool:
+    return kernel.merge_faulted_source and not kernel.merge_links_source
+
+
 def _no_caller(kernel: Kernel, call: Call) -> bool:
     return kernel.move_pmd
 
@@ -73,65 +104,137 @@ KNOWN: tuple[Known, ...] = (
     Known(
         "B-01",
         "dest-entry-none",
-        "execve_stack",
+        ("execve_stack",),
         "the stack move meets the table it has just emptied; realignment ended it in 6.7",
         _stack_warning,
     ),
     Known(
+        "B-05",
+        "table-move-locked",
+        ("mremap", "execve_stack", "relocate"),
+        "CVE-2022-41222: whole tables move without the rmap locks, until 5.13.2",
+        _unlocked_tables,
+    ),
+    Known(
         "B-09",
         "move-result",
-        "mremap",
+        ("mremap", "execve_stack", "relocate"),
         "CVE-2024-53111: the result check wraps on 32 bits, 6.7 to 6.11",
         _result_wraps,
+        wrecks=True,
     ),
     Known(
         "B-32",
         "unfaulted-pgoff",
-        "mremap",
+        ("mremap",),
         "DONTUNMAP leaves an unfaulted VMA with the page offset of its old place, until 7.3",
         _keeps_pgoff,
     ),
     Known(
         "B-34",
         "locked-vm",
-        "mremap",
+        ("mremap",),
         "DONTUNMAP miscounts locked memory, 6.15 to 7.2",
         _counts_locked,
     ),
     Known(
+        "B-35",
+        "dontunmap-two-vmas",
+        ("mremap",),
+        "DONTUNMAP merges the copy with its source, until 7.3",
+        _merges_with_itself,
+    ),
+    Known(
+        "B-43",
+        "anon-vma-linked",
+        ("mremap",),
+        "CVE-2026-23077: a merge forgets the anon_vma that a moved range brings, 6.16 to 6.18.6",
+        _forgets_anon_vma,
+        wrecks=True,
+    ),
+    Known(
         "B-63",
         "dest-entry-none",
-        "mremap",
+        ("mremap",),
         "i386 PAE has PMD tables where nothing was mapped yet; the PUD mover warns of them; open",
         _pae_gigabyte,
     ),
     Known(
         "B-69",
         "error-traceless",
-        "mremap",
+        ("mremap",),
         "the overlap test wraps, so EINVAL comes after something was unmapped; open",
         _wraps,
     ),
     Known(
         "shrink-leak",
         "committed",
-        "mremap",
+        ("mremap",),
         "a FIXED move that shrinks leaks commit charge, 6.17 and 6.18 at least; open",
         _shrink_leak,
     ),
     Known(
+        "B-37",
+        "committed",
+        ("mremap",),
+        "a growing move that is put back leaks the charge for its growth, since 5.16; open",
+        _growth_leak,
+    ),
+    Known(
+        "hugetlb-part",
+        "hugetlb-reserve",
+        ("mremap",),
+        "moving a part of a hugetlb mapping leaks the reservations of the rest; open",
+        _reservation_leak,
+    ),
+    Known(
         "hypothetical",
         "dest-entry-none",
-        "relocate",
+        ("relocate",),
         "the stack's move with neighbours, which no kernel caller makes",
         _no_caller,
     ),
 )
 
 
+DEFECTS = {known.id: known for known in KNOWN}
+
+
 def known_defect(rule: str, call: Call, kernel: Kernel) -> Known | None:
     """The known defect that a violation of `rule` through `call` shows on `kernel`, if any."""
     for known in KNOWN:
-        if (known.rule, known.call) == (rule, call.name) and known.has(kernel, call):
+        if known.rule == rule and call.name in known.calls and known.has(kernel, call):
             return known
     return None
+
+
+class Shown(NamedTuple):
+    """The finding of a run: the index of the call at which it was noticed, and the violation."""
+
+    bucket: Bucket
+    call: int
+    violation: Violation
+
+
+def shown(outcome: Outcome, kernel: Kernel | None = None) -> Shown | None:
+    """What a run showed: the first violation that is no known defect, or else the first of all.
+
+    Arguments: `kernel` the one whose known defects count; None: the one it ran on.
+
+    A state that a known defect has left stays as it is: what the same rule finds later in the
+    program is put down to that defect, too.  The run should have gone on behind the first
+    violation (`stop=False`), or an unknown defect hides behind a known one.
+    """
+    first: Shown | None = None
+    excused: set[str] = set()
+    for index, violation in outcome.violations:
+        call, rule = outcome.case.calls[index], violation.rule
+        known = known_defect(rule, call, kernel or outcome.kernel)
+        if known is not None:
+            excused.add(rule)
+            first = first or Shown(Bucket(rule, call.name, known.id), index, violation)
+            if known.wrecks:
+                break
+        elif rule not in excused:
+            return Shown(Bucket(rule, call.name), index, violation)
+    return first

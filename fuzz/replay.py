@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 from engine.address import Range
@@ -9,11 +10,13 @@ from engine.draw import draw, draw_change
 from engine.kernel import Kernel, kernel_named
 from engine.move import Move
 from engine.observer import ENTER
-from engine.rules import RULES
+from engine.rules import BY_SLUG, RULES
 from engine.space import AddressSpace
 from engine.violation import Violation
-from fuzz.case import Call, Case, CaseError, Expectation, Result
-from fuzz.execute import Found, Outcome, execute
+from fuzz.bucket import Bucket
+from fuzz.case import DIRECTIVES, Call, Case, CaseError, Expectation, Result
+from fuzz.execute import Outcome, execute
+from fuzz.known import DEFECTS, Shown, shown
 from fuzz.text import format_call, format_result
 
 DEFAULT_KERNEL = "linux-6.18"
@@ -37,14 +40,15 @@ class Verdict:
     """What replaying a case on one kernel showed.
 
     `expected` is "ok", the slug of a rule, or None where the case says nothing of this kernel;
-    `found` is "ok" or the slug of the first violation's rule.
+    `found` is "ok" or the slug of the broken rule, `defect` the id of the known defect that breaks
+    it, or empty.
     """
 
     kernel: str
     geometry: str
     expected: str | None
     found: str
-    violation: Found | None = None
+    defect: str = ""
     mismatches: tuple[Mismatch, ...] = ()
 
     @property
@@ -54,12 +58,13 @@ class Verdict:
 
     def __str__(self) -> str:
         """One line."""
+        found = f"{self.found} (known: {self.defect})" if self.defect else self.found
         if self.expected is None:
-            what = f"{self.found} (the case expects nothing of this kernel)"
+            what = f"{found} (the case expects nothing of this kernel)"
         elif self.expected == self.found:
-            what = f"{self.found}, as expected"
+            what = f"{found}, as expected"
         else:
-            what = f"expected {self.expected}, found {self.found}"
+            what = f"expected {self.expected}, found {found}"
         parts = [what, *map(str, self.mismatches)]
         return f"{self.kernel} on {self.geometry}: {'; '.join(parts)}"
 
@@ -125,7 +130,7 @@ def _refuse_skipped(case: Case, outcome: Outcome, page_bytes: int) -> None:
 def _judge(case: Case, kernel: Kernel, expected: str | None) -> Verdict:
     outcome = execute(case, kernel, stop=False)
     page_bytes = kernel.geometry.page_bytes
-    first = outcome.violations[0] if outcome.violations else None
+    found = shown(outcome)
     _refuse_skipped(case, outcome, page_bytes)
     mismatches = []
     for number, call in enumerate(case.calls):
@@ -145,69 +150,88 @@ def _judge(case: Case, kernel: Kernel, expected: str | None) -> Verdict:
         kernel.name,
         kernel.geometry.name,
         expected,
-        first.violation.rule if first else OK,
-        first,
+        found.bucket.rule if found else OK,
+        found.bucket.defect if found else "",
         tuple(mismatches),
     )
 
 
 class Witness:
-    """Watches a call and draws the address space at the moments that explain a violation.
+    """Watches a run and draws the address space at the moments that explain its finding.
 
-    An observer for `execute`.  `at_start` is the drawing of the last page-table move as it began;
-    `at_violation` that of the first moment after a rule was broken, which may be gone when the
-    call is over.  None: there was no such moment.
+    `drawings` holds the state before the first call and after each, up to the finding's.  Of that
+    call, `at_start` is the state when its last page-table move began, `at_violation` that of the
+    first moment after the rule was broken, which may be gone when the call is over.  None: there
+    was no such moment.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, found: Shown | None) -> None:
+        """`found` is the finding, known from an earlier run; None: there is none."""
+        self.drawings: list[str] = []
         self.at_start: str | None = None
         self.at_violation: str | None = None
+        self._found = found
 
     def __call__(self, point: str, move: Move, extent: int) -> None:
         """See engine.observer."""
-        space = move.space
-        if self.at_violation is not None:
+        found, now = self._found, len(self.drawings) - 1
+        if found is None or now != found.call or self.at_violation is not None:
             return
-        if space.violations:
-            self.at_violation = draw(space, where=space.violations[0].where)
-        elif point == ENTER:
-            self.at_start = draw(space)
+        for violation in move.space.violations:
+            if violation.rule == found.bucket.rule:
+                self.at_violation = draw(move.space, where=violation.where)
+                return
+        if point == ENTER:
+            self.at_start = draw(move.space)
+
+    def step(self, index: int, space: AddressSpace) -> None:
+        """See `on_step` of `execute`."""
+        found = self._found
+        if found is None or index < found.call:
+            self.drawings.append(draw(space))
+        elif index == found.call:
+            self.drawings.append(draw(space, where=found.violation.where))
 
 
 def story(case: Case, kernel: Kernel, *, colour: bool = False) -> str:
-    """Every call with its result and what it changed, up to the first violation.
+    """Every call with its result and what it changed, up to the one that shows the finding.
 
     A violation in the middle of a call is shown as it was then: the address space when the move
     began, and when the rule was broken.
     """
-    witness = Witness()
-    drawings: list[str] = []
-
-    def on_step(_: int, space: AddressSpace) -> None:
-        drawings.append(draw(space))
-        if witness.at_violation is None:
-            witness.at_start = None  # a move of a call that is over
-
-    outcome = execute(case, kernel, observer=witness, on_step=on_step)
-    first = outcome.violations[0] if outcome.violations else None
+    outcome = execute(case, kernel, stop=False)
+    found = shown(outcome)
+    witness = Witness(found)
+    execute(case, kernel, stop=False, observer=witness, on_step=witness.step)
     parts = []
-    for number, result in enumerate(outcome.results):
-        parts.append(_told(case.calls[number], result, kernel))
-        before, after = drawings[number : number + 2]
-        if first is not None and number == first.call and witness.at_violation is not None:
+    for number, (before, after) in enumerate(pairwise(witness.drawings)):
+        parts.append(_told(case.calls[number], outcome.results[number], kernel))
+        if found is not None and number == found.call and witness.at_violation is not None:
             if witness.at_start is not None:
                 parts.append("when the move starts:")
                 parts.append(draw_change(before, witness.at_start, colour=colour))
                 before = witness.at_start
-            parts.append(f"when {first.violation.rule} is broken:")
+            parts.append(f"when {found.bucket.rule} is broken:")
             after = witness.at_violation
-        elif first is not None and number == first.call:
-            after = draw(outcome.space, where=first.violation.where)
         changed = draw_change(before, after, colour=colour)
         parts.append(changed if after != before else "  (no change)")
-    if first is not None:
-        parts.append(f"violation: {in_arena(first.violation, kernel)}")
+    if found is not None:
+        parts.append(f"violation: {in_arena(found.violation, kernel)}")
+        if found.bucket.defect:
+            parts.append(f"known: {found.bucket.defect}, {DEFECTS[found.bucket.defect].text}")
     return "\n".join(parts).lstrip("\n")
+
+
+def describe(case: Case, kernel: Kernel, *, colour: bool = False) -> str:
+    """The finding that a case shows: the rule in words, and the story.
+
+    Errors raised: ValueError if the case shows none.
+    """
+    found = finding(case, kernel)
+    if found is None:
+        raise ValueError(f"no rule is broken on {kernel.name}")
+    rule = BY_SLUG[found.rule]
+    return f"{rule.id} {rule.slug}: {rule.statement}\n\n{story(case, kernel, colour=colour)}"
 
 
 def in_arena(violation: Violation, kernel: Kernel) -> str:
@@ -220,13 +244,10 @@ def _told(call: Call, result: Result, kernel: Kernel) -> str:
     return "\n" + format_call(call._replace(result=result), kernel.geometry.page_bytes)
 
 
-def first_violation(case: Case, kernel: Kernel) -> tuple[str, str] | None:
-    """The finding a case shows: rule and name of the call of its first violation, if any."""
-    outcome = execute(case, kernel)
-    if not outcome.violations:
-        return None
-    first = outcome.violations[0]
-    return first.violation.rule, case.calls[first.call].name
+def finding(case: Case, kernel: Kernel) -> Bucket | None:
+    """The finding that a case shows, if any: what `pmdfuzz run` puts an input down to."""
+    found = shown(execute(case, kernel, stop=False))
+    return found.bucket if found else None
 
 
 def expecting(case: Case, kernel_names: Iterable[str]) -> Case:
@@ -236,8 +257,8 @@ def expecting(case: Case, kernel_names: Iterable[str]) -> Case:
     """
     expects = []
     for name in dict.fromkeys(kernel_names):
-        finding = first_violation(case, kernel_for(case, name))
-        expects.append(Expectation(name, finding[0] if finding else OK))
+        found = finding(case, kernel_for(case, name))
+        expects.append(Expectation(name, found.rule if found else OK))
     return replace(case, expects=tuple(expects))
 
 
@@ -251,5 +272,5 @@ def annotated(case: Case, kernel_names: Iterable[str]) -> Case:
     for number, call in enumerate(case.calls):
         results = {run[number] if number < len(run) else None for run in runs}
         agreed = results.pop() if len(results) == 1 else None
-        calls.append(call._replace(result=agreed))
+        calls.append(call._replace(result=None if call.name in DIRECTIVES else agreed))
     return case.with_calls(calls)

@@ -10,7 +10,7 @@ Below the working directory:
 ====================  ============================================================================
 corpus/GEOMETRY/      libFuzzer's corpus; bytes mean something only together with a geometry
 seeds/GEOMETRY/       the text cases given as seeds, as bytes; rewritten by every run
-findings/             one minimal case for each finding, RULE--CALL.case
+findings/             one minimal case for each finding, RULE--CALL[--DEFECT].case
 ledger.sqlite         how often and when each finding was seen
 crashes/              inputs on which this project itself failed, as bytes and as cases
 libfuzzer.log         what the child printed in the last run
@@ -20,9 +20,11 @@ With `against` every input that is new to the model, because it reaches a cell f
 runs on the kernel of this machine, too.  A program on which the two part is a finding of its own:
 machine-differs, with the call after which they do.
 
-A finding is a rule and the call that broke it; on how many kernels does not matter.  One whose case
-the working directory already holds when the run starts is known: it is counted, but neither
-minimized again nor replaced, even if the new case is shorter.
+A finding is a rule, the call that broke it, and the known defect of the kernel that explains it, if
+any (`fuzz.known`); on how many kernels does not matter.  One whose case the working directory
+already holds when the run starts is old: it is counted, but neither minimized again nor replaced,
+even if the new case is shorter.  Known defects are kept as cases like all findings, and told of by
+name; unless asked, they do not count for the exit status.
 
 Exit status: 0 nothing new found; 1 new findings; 2 bad input or environment; 3 this project itself
 failed (the fuzzing process died); 130 stopped by Ctrl-C and 143 by SIGTERM, after everything was
@@ -44,22 +46,21 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from engine.draw import draw, draw_change
 from engine.geometry import Geometry, UnknownName
 from engine.kernel import Kernel, kernel_named
-from engine.rules import RULES
-from engine.space import AddressSpace
 from fuzz import text, wire
+from fuzz.bucket import Bucket
 from fuzz.case import Case, CaseError, Expectation
 from fuzz.child import Child, Setting
-from fuzz.execute import MODELLED_CALLS, execute
+from fuzz.execute import MODELLED_CALLS
+from fuzz.feedback import FED
 from fuzz.files import WriteError, write_atomic
-from fuzz.findings import FINDINGS, Bucket, Ledger, LedgerError
+from fuzz.findings import FINDINGS, Ledger, LedgerError
 from fuzz.kernel.against import Against, Divergence
 from fuzz.kernel.machine import GEOMETRY, MachineError, release
-from fuzz.known import known_defect
+from fuzz.known import DEFECTS
 from fuzz.minimize import minimize
-from fuzz.replay import DEFAULT_KERNEL, expecting, first_violation
+from fuzz.replay import DEFAULT_KERNEL, describe, expecting, finding
 from fuzz.status import Progress, StatusLine, count, duration, wants_colour
 
 NOTHING_FOUND, NEW_FINDINGS, BAD_INPUT, OUR_DEFECT = 0, 1, 2, 3
@@ -99,10 +100,11 @@ class RunOptions:
     `seconds` and `runs` (executions) end the run, whichever comes first; None: neither does.
     `seed` None: chosen at random, and shown.  `calls` are the only calls of the programs (None:
     all that are modelled).  `seeds` are directories of text cases, or files (None: the project's
-    own).  `max_calls` is the length of the longest program.  `cells` false turns the state feedback
-    off.  `minimize_budget` is how many candidates are run to minimize a finding.  `against` true
+    own).  `max_calls` is the length of the longest program.  `cells` false counts no cells.
+    `minimize_budget` is how many candidates are run to minimize a finding.  `against` true
     runs new inputs on this machine as well, and compares it with the model that `kernels` names
-    first.  `libfuzzer` are flags passed on as they are.
+    first.  `count_known` true lets known defects of the kernels count for the exit status.
+    `libfuzzer` are flags passed on as they are.
     """
 
     workdir: Path
@@ -117,6 +119,7 @@ class RunOptions:
     cells: bool = True
     minimize_budget: int = MINIMIZE_BUDGET
     against: bool = False
+    count_known: bool = False
     libfuzzer: tuple[str, ...] = ()
 
 
@@ -124,13 +127,13 @@ class RunOptions:
 class Seen:
     """A finding in this run.
 
-    `hits` are the executions that met it, by kernel; `case` the simplest so far; `known` is true if
+    `hits` are the executions that met it, by kernel; `case` the simplest so far; `old` is true if
     an earlier run had found it.  `divergence` is set for one between machine and model.
     """
 
     bucket: Bucket
     case: Case
-    known: bool
+    old: bool
     divergence: Divergence | None = None
     hits: Counter[str] = field(default_factory=Counter)
 
@@ -149,34 +152,6 @@ def run(options: RunOptions) -> int:
         return session.run()
 
 
-def describe(case: Case, kernel: Kernel, *, colour: bool = False) -> str:
-    """The violation of a case in words, and the address space before and after the call."""
-    drawings: list[str] = []
-
-    def on_step(_: int, space: AddressSpace) -> None:
-        drawings.append(draw(space))
-
-    outcome = execute(case, kernel, on_step=on_step)
-    number, violation = outcome.violations[0]
-    before = drawings[number]
-    after = draw(outcome.space, where=violation.where)
-    rule = next(rule for rule in RULES if rule.slug == violation.rule)
-    asked = text.format_call(case.calls[number]._replace(result=None))
-    return "\n".join(
-        (
-            f"{rule.id} {rule.slug}: {rule.statement}",
-            str(violation),
-            "",
-            text.dump(case).rstrip(),
-            "",
-            f"Before call {number + 1}, {asked}:",
-            _indented(before),
-            "When the rule did not hold:",
-            _indented(draw_change(before, after, colour=colour)),
-        )
-    )
-
-
 class _Session:
     """One run: its child, its findings, its status line."""
 
@@ -185,7 +160,7 @@ class _Session:
 
         Errors raised: RunError, UnknownName, WriteError, LedgerError, MachineError.
         """
-        _check_environment()
+        check_environment()
         if not options.kernels:
             raise RunError("no kernel to run on")
         unknown = (options.calls or frozenset()) - MODELLED_CALLS
@@ -218,7 +193,7 @@ class _Session:
         self.progress = Progress(machine=0 if self.against else None)
         self.findings: dict[Bucket, Seen] = {}
         self.recorded: Counter[tuple[int, Bucket, str]] = Counter()  # hits the ledger knows of
-        self.queue: deque[tuple[Seen, Kernel]] = deque()
+        self.queue: deque[tuple[Seen, Kernel]] = deque()  # to be minimized
         self.new_inputs: deque[bytes] = deque()  # to run on the machine
         self.machine_inputs = 0
         self.machine_lost = ""  # why the machine is not used any more
@@ -252,7 +227,10 @@ class _Session:
             return STOPPED + self.signal
         if self.failure or self.defects:
             return OUR_DEFECT
-        fresh = any(not seen.known for seen in self.findings.values())
+        fresh = any(
+            not seen.old and (self.options.count_known or not seen.bucket.defect)
+            for seen in self.findings.values()
+        )
         return NEW_FINDINGS if fresh else NOTHING_FOUND
 
     def _fuzz(self) -> int:
@@ -266,9 +244,11 @@ class _Session:
                 self._pump(self.child, 0.0 if self.new_inputs else _POLL_SECONDS)
                 self._run_on_machine()
                 if self.queue and not self.signal:
+                    # Unknown ones first: known defects can wait.
+                    first = min(self.queue, key=lambda entry: bool(entry[0].bucket.defect))
                     with contextlib.suppress(_Interrupted):
-                        self._investigate(*self.queue[0], self.child)
-                        self.queue.popleft()
+                        self._investigate(*first, self.child)
+                        self.queue.remove(first)
         except BaseException:
             self.child.kill()
             raise
@@ -296,8 +276,8 @@ class _Session:
         match event["event"]:
             case "stats":
                 self.stats[event["pid"]] = event
-                for rule, call, kernel, hits in event["hits"]:
-                    self._record(event, Bucket(rule, call), kernel, hits)
+                for bucket, kernel, hits in event["hits"]:
+                    self._record(event, Bucket(*bucket), kernel, hits)
             case "finding":
                 self._found(event)
             case "new":
@@ -313,7 +293,7 @@ class _Session:
 
     def _found(self, event: dict[str, Any]) -> None:
         """A kernel violated a rule for the first time in the child."""
-        bucket, kernel = Bucket(event["rule"], event["call"]), self.kernels[event["kernel"]]
+        bucket, kernel = Bucket(*event["bucket"]), self.kernels[event["kernel"]]
         if bucket not in self.findings:
             case = replace(
                 self._decode(bytes.fromhex(event["input"])),
@@ -329,10 +309,11 @@ class _Session:
         self, bucket: Bucket, case: Case, kernel: Kernel, divergence: Divergence | None = None
     ) -> None:
         """A finding that this run has not seen before."""
-        known = self.ledger.cases.path(bucket).exists()
-        seen = self.findings[bucket] = Seen(bucket, case, known, divergence)
-        if not known:
-            self.last_new = time.monotonic()
+        old = self.ledger.cases.path(bucket).exists()
+        seen = self.findings[bucket] = Seen(bucket, case, old, divergence)
+        if not old:
+            if not bucket.defect:
+                self.last_new = time.monotonic()
             self._save(seen)  # as it is, so that nothing can lose it
             self.queue.append((seen, kernel))
 
@@ -371,7 +352,7 @@ class _Session:
         def same(case: Case) -> bool:
             self._breathe(child)
             try:
-                return first_violation(case, kernel) == seen.bucket
+                return finding(case, kernel) == seen.bucket
             except Exception as error:
                 # A candidate on which the project itself fails is no simpler form of the finding.
                 self._defect(case, kernel, error)
@@ -396,15 +377,36 @@ class _Session:
             self._defect(case, kernel, error)
         seen.case = _marked(case)
         self._save(seen)
-        lines = (
-            "",
-            f"NEW FINDING {seen.bucket.name} on {kernel.name}",
-            describe(seen.case, kernel, colour=wants_colour(sys.stdout)),
-            f"Reproduce with: pmdfuzz replay {_shown(self._path(seen))}",
-            f"Promote with:   {self._promote(seen)}",
-            "",
+        self._say(
+            self._told_known(seen, kernel) if seen.bucket.defect else self._told(seen, kernel)
         )
-        self._say("\n".join(lines))
+
+    def _told(self, seen: Seen, kernel: Kernel) -> str:
+        """A new finding, once it is minimal."""
+        outcomes = [f"{expected.kernel} {expected.outcome}" for expected in seen.case.expects]
+        return "\n".join(
+            (
+                "",
+                f"NEW FINDING {seen.bucket.name} on {kernel.name}",
+                describe(seen.case, kernel, colour=wants_colour(sys.stdout)),
+                f"Shows: {', '.join(outcomes)}",
+                f"Reproduce with: pmdfuzz replay {_shown(self._path(seen))}",
+                f"Promote with:   {self._promote(seen)}",
+                "",
+            )
+        )
+
+    def _told_known(self, seen: Seen, kernel: Kernel) -> str:
+        """The same of a known defect, in short."""
+        calls = map(text.format_call, seen.case.calls)
+        known = DEFECTS[seen.bucket.defect]
+        return "\n".join(
+            (
+                f"known: {known.id} on {kernel.name}, {known.text}",
+                *(f"  {call}" for call in calls),
+                f"  Look with: pmdfuzz show {_shown(self._path(seen))}",
+            )
+        )
 
     def _breathe(self, child: Child) -> None:
         """See to everything else while something takes long.  Errors raised: _Interrupted."""
@@ -502,6 +504,7 @@ class _Session:
             max_calls=self.options.max_calls,
             runs=self.options.runs or 0,
             cells=self.options.cells,
+            fed=FED,
             tell_new=self.against is not None,
         )
         return Child(setting, self._libfuzzer_arguments(), self.log)
@@ -619,10 +622,12 @@ class _Session:
         progress.seconds = now - self.started
         progress.execs = sum(stats["execs"] for stats in self.stats.values())
         progress.cells = max((stats["cells"] for stats in self.stats.values()), default=0)
-        progress.findings = len(self.findings)
+        unknown = [seen for seen in self.findings.values() if not seen.bucket.defect]
+        progress.findings = len(unknown)
+        progress.old = sum(seen.old for seen in unknown)
+        progress.known = len(self.findings) - len(unknown)
         if self.against is not None:
             progress.machine = self.machine_inputs
-        progress.known = sum(seen.known for seen in self.findings.values())
         progress.last_new = None if self.last_new is None else now - self.last_new
         if not self.speeds or progress.execs != self.speeds[-1][1]:
             self.speeds.append((now, progress.execs))
@@ -655,17 +660,20 @@ class _Session:
         if not self.findings:
             return "\n".join([*lines, "no findings"])
         rows = [("finding", "", "defect", "hits", "calls", "kernels", "case")]
-        ordered = sorted(self.findings.values(), key=lambda seen: (seen.known, seen.bucket))
+        ordered = sorted(
+            self.findings.values(),
+            key=lambda seen: (bool(seen.bucket.defect), seen.old, seen.bucket),
+        )
         for seen in ordered:
             case = seen.case
-            if seen.known:
+            if seen.old:
                 with contextlib.suppress(CaseError):
                     case = text.load(self._path(seen))
             rows.append(
                 (
                     seen.bucket.name,
-                    "known" if seen.known else "new",
-                    self._defect_ids(seen, case),
+                    "old" if seen.old else "new",
+                    f"known: {seen.bucket.defect}" if seen.bucket.defect else "unknown",
                     str(seen.hits.total()),
                     str(len(case.calls)),
                     " ".join(name for name in self.kernels if seen.hits[name]),
@@ -673,7 +681,9 @@ class _Session:
                 )
             )
         lines += _columns(rows)
-        fresh = [seen for seen in ordered if not seen.known]
+        if self.progress.known and not self.options.count_known:
+            lines.append("Known defects do not count for the exit status (but with --count-known).")
+        fresh = [seen for seen in ordered if not seen.old]
         if fresh:
             lines += [
                 "",
@@ -682,17 +692,6 @@ class _Session:
                 f"  {self._promote(fresh[0])}",
             ]
         return "\n".join(lines)
-
-    def _defect_ids(self, seen: Seen, case: Case) -> str:
-        """The known kernel defects that a finding shows, by name, on the kernels it was met on."""
-        kernels = [kernel for kernel in self.kernels.values() if seen.hits[kernel.name]]
-        found = {
-            known.id
-            for kernel in kernels
-            for call in case.calls[-1:]
-            if (known := known_defect(seen.bucket.rule, call, kernel))
-        }
-        return " ".join(sorted(found)) or "-"
 
     def _path(self, seen: Seen) -> Path:
         return self.ledger.cases.path(seen.bucket)
@@ -727,7 +726,7 @@ def _marked(case: Case) -> Case:
     return replace(case, hypothetical="relocate" in _names(case))
 
 
-def _check_environment() -> None:
+def check_environment() -> None:
     """Errors raised: RunError if fuzzing is impossible here."""
     if not __debug__:
         raise RunError("python -O strips the assertions; run without it")

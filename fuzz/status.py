@@ -29,8 +29,9 @@ class Progress:
     """Where a run stands.
 
     `seconds` since the start; `execs` inputs executed; `corpus` files in the corpus; `cells`
-    distinct states seen; `findings` distinct ones, `known` of which earlier runs had found;
-    `last_new` seconds since the last new finding (None: none yet); `machine` inputs that ran on the
+    distinct states seen; `findings` distinct unknown ones, `old` of which earlier runs had found;
+    `known` defects of the kernels met; `last_new` seconds since the last new finding (None: none
+    yet); `machine` inputs that ran on the
     machine as well (None: there is none); `doing` what the parent is busy with.
     """
 
@@ -40,6 +41,7 @@ class Progress:
     corpus: int = 0
     cells: int = 0
     findings: int = 0
+    old: int = 0
     known: int = 0
     last_new: float | None = None
     machine: int | None = None
@@ -48,16 +50,18 @@ class Progress:
     def fields(self) -> Fields:
         """See `Standing`."""
         found = f"{self.findings} finding{'' if self.findings == 1 else 's'}"
-        if self.known:
-            found += f" ({self.known} known)"
+        if self.old:
+            found += f" ({self.old} old)"
         shown = [
             (duration(self.seconds), "dim"),
             (f"{count(self.execs)} execs", ""),
             (f"{count(self.execs_per_second)}/s", ""),
             (f"{count(self.corpus)} corpus", ""),
             (f"{count(self.cells)} cells", ""),
-            (found, "alarm" if self.findings > self.known else ""),
+            (found, "alarm" if self.findings > self.old else ""),
         ]
+        if self.known:
+            shown.append((f"{self.known} known", ""))
         if self.machine is not None:
             shown.append((f"machine {count(self.machine)} inputs", ""))
         if self.last_new is not None:

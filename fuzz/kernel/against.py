@@ -1,14 +1,15 @@
 """The kernel below us beside its model: where they part, and the smallest program that shows it."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from engine.kernel import Kernel
+from fuzz.bucket import Bucket
 from fuzz.case import Case
 from fuzz.compare import Difference, Kind, asserting, difference, modelled, told
-from fuzz.findings import Bucket
 from fuzz.kernel.machine import (
     GEOMETRY,
     TIME_LIMIT,
@@ -23,6 +24,7 @@ from fuzz.kernel.machine import (
 )
 from fuzz.minimize import minimize
 
+MINIMIZE_SECONDS = 120.0
 RULE = "machine-differs"  # of findings; no rule of the model, but the one above all of them
 
 
@@ -133,7 +135,8 @@ class Against:
     ) -> Divergence | None:
         """The simplest program found that shows a divergence of the same kind.
 
-        `tick` is called before every run; what it raises ends the search.
+        `tick` is called before every run; what it raises ends the search.  So do MINIMIZE_SECONDS,
+        after which the simplest so far counts: a program that hangs costs its time limit each time.
         Returns: None if the divergence does not happen again.
         Errors raised: MachineError.
         """
@@ -145,7 +148,12 @@ class Against:
 
         if not same(divergence.case):
             return None
-        case = minimize(divergence.case, same, self.kernel.geometry, budget=budget)
+        deadline = time.monotonic() + MINIMIZE_SECONDS
+
+        def same_in_time(candidate: Case) -> bool:
+            return time.monotonic() < deadline and same(candidate)
+
+        case = minimize(divergence.case, same_in_time, self.kernel.geometry, budget=budget)
         return self.divergence(case)
 
     def as_case(self, divergence: Divergence, *found: str) -> Case:

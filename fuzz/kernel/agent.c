@@ -60,6 +60,7 @@ enum {
 	ADVICE_COLLAPSE = 25,
 	ADVICE_HWPOISON = 100,
 	ADVICE_SOFT_OFFLINE = 101,
+	ADVICE_GUARD_INSTALL = 102,
 };
 
 static _Noreturn void give_up(const char *what)
@@ -447,6 +448,7 @@ static bool madvise_allowed(const u64 *a)
 	case ADVICE_POPULATE_READ:
 	case ADVICE_POPULATE_WRITE:
 	case ADVICE_COLLAPSE:
+	case ADVICE_GUARD_INSTALL: /* a marker a page */
 		return length <= MAX_POPULATED && inside(a[0], length);
 	default:
 		return inside(a[0], length);
@@ -756,15 +758,19 @@ static void pages_by_scan(u64 start, u64 end)
 /*
  * Kernels without PAGEMAP_SCAN do not say which page is mapped by a huge entry.  A slot whose 512
  * pages are contiguous and aligned in memory may be: it is made a mapping of its own, and smaps asked.
+ * Only for that moment, or it would be one with its neighbour when that is asked about.
  */
 static bool maps_huge(u64 slot)
 {
+	bool huge = false;
+
 	madvise((void *)slot, SLOT, MADV_DONTDUMP);
 	read_vmas(smaps_fd);
 	for (size_t i = 0; i < n_vmas; i++)
 		if (slot >= vmas[i].start && slot < vmas[i].end)
-			return vmas[i].huge;
-	return false;
+			huge = vmas[i].huge;
+	madvise((void *)slot, SLOT, MADV_DODUMP);
+	return huge;
 }
 
 static void pages_by_entries(u64 start, u64 end)
@@ -837,6 +843,8 @@ static void say_pages(void)
 		if (vmas[i].prot[0] != 'r')
 			mprotect((void *)vmas[i].start, vmas[i].end - vmas[i].start, PROT_READ);
 	}
+	if (!use_scan)
+		madvise((void *)ARENA, ARENA_SIZE, MADV_DODUMP); /* see maps_huge() */
 	first_run = true;
 	if (use_scan)
 		pages_by_scan(ARENA, ARENA + ARENA_SIZE);
@@ -958,17 +966,18 @@ static void run_line(char *line)
 /* Finds the zero pages' numbers, unless they are hidden.  Keeps the huge one mapped: so it stays. */
 static void find_zero_pages(void)
 {
-	char *area = mmap(NULL, 2 * SLOT, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	char *area = mmap(NULL, 3 * SLOT, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	char *slot = (char *)(((u64)area + SLOT - 1) & -SLOT);
 
 	if (area == MAP_FAILED)
 		give_up("mmap");
-	madvise(area, 2 * SLOT, MADV_NOHUGEPAGE);
+	madvise(area, 3 * SLOT, MADV_NOHUGEPAGE);
 	(void)*(volatile char *)slot;
 	zero_pfn = entry_at((u64)slot) & ENTRY_PFN;
 	pfns_hidden = !zero_pfn;
-	madvise(area, 2 * SLOT, MADV_DONTNEED);
-	madvise(area, 2 * SLOT, MADV_HUGEPAGE);
+	/* In another slot: where a table is there already, even an empty one, no huge page comes. */
+	slot += SLOT;
+	madvise(area, 3 * SLOT, MADV_HUGEPAGE);
 	(void)*(volatile char *)slot;
 	huge_zero_pfn = entry_at((u64)slot) & ENTRY_PFN;
 	if (pfns_hidden || huge_zero_pfn == zero_pfn || huge_zero_pfn % 512)

@@ -18,7 +18,7 @@ from fuzz.case import Case, CaseError
 from fuzz.compare import Kind
 from fuzz.files import WriteError, write_atomic
 from fuzz.kernel.against import Against, Divergence
-from fuzz.kernel.machine import CALLS, release, runnable
+from fuzz.kernel.machine import CALLS, MachineError, release, runnable
 from fuzz.status import Fields, StatusLine, count, duration
 
 NONE, DIVERGE, BAD_ENVIRONMENT, INTERRUPTED = 0, 1, 2, 130
@@ -74,8 +74,8 @@ class _Standing:
 def check(options: CheckOptions) -> int:
     """Run the check and print what it shows.
 
-    Returns: 0 no divergence; 1 divergences; 130 after Ctrl-C.
-    Errors raised: MachineError, UnknownName, WriteError.
+    Returns: 0 no divergence; 1 divergences; 2 the machine was lost on the way; 130 after Ctrl-C.
+    Errors raised: MachineError before the first program, UnknownName, WriteError.
     """
     with (
         Against.open(options.kernel, time_limit=options.time_limit) as pair,
@@ -94,8 +94,11 @@ def check_cases(cases: Iterable[tuple[str, Case]], kernel: str | None) -> int:
     total = agreeing = 0
     with Against.open(kernel) as pair:
         for name, case in cases:
+            try:
+                found = pair.divergence(case)
+            except MachineError as error:
+                raise MachineError(f"{name}: {error}\n{total} programs ran before it") from None
             total += 1
-            found = pair.divergence(case)
             if found is None:
                 agreeing += 1
                 continue
@@ -166,6 +169,9 @@ class _Check:
             self._compare(programs)
         except KeyboardInterrupt:
             status = INTERRUPTED
+        except MachineError as error:
+            status = BAD_ENVIRONMENT
+            self.line.write(f"pmdfuzz kernel check: the machine is lost: {error}", sys.stderr)
         self.line.clear()
         self._say(self._summary(status == INTERRUPTED))
         return status or (DIVERGE if self.standing.diverged else NONE)
@@ -217,7 +223,7 @@ class _Check:
 
         try:
             small = self.minimizer.minimized(found, _MINIMIZE_BUDGET, tick)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, MachineError):
             self._keep(found, " (not minimized)")
             raise
         finally:
@@ -245,9 +251,10 @@ class _Check:
     def _summary(self, interrupted: bool) -> str:
         standing = self.standing
         seconds = time.monotonic() - standing.started
+        done = f"{standing.done} of {standing.wanted} programs"
         lines = [
             "",
-            f"{'interrupted: ' if interrupted else ''}{standing.done} programs in "
+            f"{'interrupted: ' if interrupted else ''}{done} in "
             f"{duration(seconds)}, machine {_rate(standing.done, standing.machine_seconds)}, "
             f"model {_rate(standing.done, standing.model_seconds)}: "
             f"{standing.diverged or 'none'} diverge{'' if standing.diverged > 1 else 's'}",

@@ -30,10 +30,15 @@ from typing import Any, Self
 
 from engine.address import WORD_MASK
 from engine.kernel import KERNELS, Kernel, kernel_named
-from fuzz.case import MAP_FLAGS, Call, Case
-from fuzz.execute import MODELLED_CALLS
+from fuzz.case import MAP_FLAGS, SIGNATURES, Call, Case
 
-CALLS = MODELLED_CALLS - {"execve_stack", "relocate"}  # what a program can ask a kernel for
+# What the agent can ask a kernel for.
+CALLS = frozenset(
+    ("mmap", "munmap", "mprotect", "mremap", "madvise", "mlock", "munlock", "touch", "peek")
+)
+# What the model alone has.  The stack moves are neither: leaving them out leaves a program.
+_MODEL_ONLY = SIGNATURES.keys() - CALLS - {"execve_stack", "relocate"}
+_MODEL_ONLY_MAPPING = MAP_FLAGS["MAP_HUGETLB"]
 GEOMETRY = "x86-64"
 TIME_LIMIT = 10.0  # seconds
 
@@ -134,8 +139,21 @@ def locks_memory() -> bool:
     return os.geteuid() == 0 or unlimited
 
 
+def model_only(case: Case) -> list[str]:
+    """What in the case no machine can be asked for, such as a failure at will; mostly []."""
+    names = {call.name for call in case.calls if call.name in _MODEL_ONLY}
+    if any(call.name == "mmap" and call.args[3] & _MODEL_ONLY_MAPPING for call in case.calls):
+        names.add("MAP_HUGETLB")
+    return sorted(names)
+
+
 def runnable(case: Case) -> Case:
-    """The case without the calls that no program can make, or that this user may not make."""
+    """The case without the calls that no program can make, or that this user may not make.
+
+    Nothing is left of a case that is about what only the model has (`model_only`).
+    """
+    if model_only(case):
+        return case.with_calls(())
     locks = locks_memory()
     kept = []
     for call in case.calls:

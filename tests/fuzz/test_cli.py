@@ -11,10 +11,11 @@ import pytest
 from engine.kernel import KERNELS, SWITCHES
 from engine.rules import RULES
 from fuzz import cli, run
+from fuzz.bucket import Bucket
 from fuzz.case import MAX_CALLS
 from fuzz.cli import main
 from fuzz.execute import MODELLED_CALLS
-from fuzz.findings import Bucket, CaseStore, Ledger
+from fuzz.findings import CaseStore, Ledger
 from fuzz.text import load, parse
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,7 +75,7 @@ def test_replay_as_expected(write: Write, capsys: Output) -> None:
     path = write(f"@kernel linux-6.1\n@expect {RULE}\n@expect linux-6.18 ok\n{STACK}")
     assert main(["replay", path]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        f"ok   x.case: linux-6.1 on x86-64: {RULE}, as expected",
+        f"ok   x.case: linux-6.1 on x86-64: {RULE} (known: B-01), as expected",
         "ok   x.case: linux-6.18 on x86-64: ok, as expected",
         "2 replays, 0 not as expected",
     ]
@@ -83,7 +84,7 @@ def test_replay_as_expected(write: Write, capsys: Output) -> None:
 def test_replay_not_as_expected_says_how_to_look(write: Write, capsys: Output) -> None:
     assert main(["replay", write(f"@kernel linux-6.1\n@expect ok\n{STACK}")]) == 1
     assert capsys.readouterr().out.splitlines() == [
-        f"FAIL x.case: linux-6.1 on x86-64: expected ok, found {RULE}",
+        f"FAIL x.case: linux-6.1 on x86-64: expected ok, found {RULE} (known: B-01)",
         "     Look with: pmdfuzz show x.case --kernel linux-6.1",
     ]
 
@@ -91,7 +92,9 @@ def test_replay_not_as_expected_says_how_to_look(write: Write, capsys: Output) -
 def test_replay_of_a_finding_nobody_expects(write: Write, capsys: Output) -> None:
     assert main(["replay", write(STACK), "--kernel", "linux-6.1", "--kernel", "linux-6.18"]) == 1
     out = capsys.readouterr().out
-    assert f"FAIL x.case: linux-6.1 on x86-64: {RULE} (the case expects nothing" in out
+    assert (
+        f"FAIL x.case: linux-6.1 on x86-64: {RULE} (known: B-01) (the case expects nothing" in out
+    )
     assert "ok   x.case: linux-6.18 on x86-64: ok (the case expects nothing" in out
 
 
@@ -212,7 +215,7 @@ def test_show_draws_the_violation(write: Write, capsys: Output) -> None:
     assert out.startswith("# the thread's bug\nx.case: linux-6.1 on x86-64\n\nexecve_stack(")
     assert "emptied <==" in out
     assert out.splitlines()[-2:] == [
-        f"linux-6.1 on x86-64: {RULE}, as expected",
+        f"linux-6.1 on x86-64: {RULE} (known: B-01), as expected",
         "Reproduce with: pmdfuzz replay x.case --kernel linux-6.1",
     ]
     assert "\033" not in out
@@ -306,6 +309,16 @@ def test_findings_list(workdir: Path, capsys: Output) -> None:
     assert row.split()[:3] == [BUCKET.name, "2", "3"]
     assert row.endswith("linux-6.1")
     assert hint == f"Look with: pmdfuzz findings show {BUCKET.name} --workdir work"
+
+
+def test_findings_list_puts_known_defects_last(workdir: Path, capsys: Output) -> None:
+    store = CaseStore(workdir)
+    case = parse(f"@kernel linux-6.1\n{STACK}")
+    store.save(Bucket("a", "mmap", "B-99"), case)
+    store.save(Bucket("z", "mmap"), case)
+    assert main(["findings", "--workdir", "work"]) == 0
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:-1]]
+    assert names == [BUCKET.name, "z--mmap", "a--mmap--B-99"]
 
 
 def test_findings_list_without_a_ledger(workdir: Path, capsys: Output) -> None:
@@ -402,7 +415,7 @@ def chosen(monkeypatch: pytest.MonkeyPatch) -> list[run.RunOptions]:
 
 def test_run_hands_its_options_on(chosen: list[run.RunOptions]) -> None:
     words = "run --kernel linux-6.1 --kernel linux-6.7 --geometry i386 --time 2m --runs 9 --seed 3"
-    more = "--ops mmap,mremap --workdir w --no-seeds -- -fork=1 -x"
+    more = "--ops mmap,mremap --workdir w --no-seeds --count-known -- -fork=1 -x"
     assert main([*words.split(), *more.split()]) == 1
     assert chosen == [
         run.RunOptions(
@@ -414,6 +427,7 @@ def test_run_hands_its_options_on(chosen: list[run.RunOptions]) -> None:
             seed=3,
             calls=frozenset({"mmap", "mremap"}),
             seeds=(),
+            count_known=True,
             libfuzzer=("-fork=1", "-x"),
         )
     ]
@@ -428,8 +442,8 @@ def test_run_by_default(chosen: list[run.RunOptions]) -> None:
     ("words", "message"),
     [
         (
-            ["--ops", "mmap,fork,clone"],
-            f"--ops: unknown fork, clone; known: {', '.join(sorted(MODELLED_CALLS))}",
+            ["--ops", "mmap,reboot,clone"],
+            f"--ops: unknown reboot, clone; known: {', '.join(sorted(MODELLED_CALLS))}",
         ),
         (["--ops", ","], "--ops names no call; known: "),
         (["--kernel", "linux-9.9"], "unknown kernel 'linux-9.9'; known: "),
@@ -464,7 +478,8 @@ def test_rules_lists_the_catalogue(capsys: Output) -> None:
     out = capsys.readouterr().out
     assert all(f"{rule.id}  {rule.slug} " in out for rule in RULES)
     assert main(["rules", RULE, "I-03"]) == 0
-    assert [line[:4] for line in capsys.readouterr().out.splitlines()[::2]] == ["I-01", "I-03"]
+    heads = [line for line in capsys.readouterr().out.splitlines() if not line.startswith(" ")]
+    assert [head[:4] for head in heads] == ["I-01", "I-03"]
     assert main(["rules", "no-such-rule"]) == 2
     assert refused(capsys).startswith("unknown rule 'no-such-rule'; known: dest-entry-none, ")
 

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,56 @@ def test_a_line_that_is_no_recording_is_named(
     truth = tmp_path / "t.jsonl"
     truth.write_text("\n".join([*sample(2), broken]))
     assert main(["compare", str(truth), "--kernel", "linux-6.12"]) == 2
-    assert f"{truth}:3" in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert f"{truth}:3" in err
+    assert "2 programs before that were compared" in err
+    assert "2 of 2 programs agree" in out
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda data: data[: len(data) // 2], "the file is cut off here"),
+        (lambda data: data[:-8] + bytes(4) + data[-4:], "the file is damaged: CRC check failed"),
+        (lambda data: data[:10] + b"\xff" + data[11:], "the file is damaged: Error -3 while"),
+        (lambda data: b"no gzip" + data, "the file is damaged"),
+    ],
+)
+def test_a_spoilt_file_keeps_what_was_read_before(
+    spoil: Callable[[bytes], bytes],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    truth = tmp_path / "t.jsonl.gz"
+    truth.write_bytes(spoil(gzip.compress("\n".join(sample(60)).encode())))
+    assert main(["compare", str(truth), "--kernel", "linux-6.12"]) == 2
+    out, err = capsys.readouterr()
+    assert message in err
+    agree, _, compared = out.split(": ", 1)[1].split()[:3]
+    assert agree == compared
+    assert f"{compared} programs before that were compared" in err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pages": None}, "another format: no pages"),
+        ({"pt": [4096]}, "'pt' must have an entry for each of the calls"),
+        ({"ops": ["clone(0x0)"]}, "unknown call 'clone'"),
+        ({"ops": "mmap"}, "'ops' a list of calls"),
+    ],
+)
+def test_a_recording_of_another_format_says_what_is_wrong(
+    change: dict[str, object], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = sample(2)
+    recording = json.loads(lines[1]) | change
+    lines[1] = json.dumps({name: value for name, value in recording.items() if value is not None})
+    assert main(["compare", written(tmp_path / "t.jsonl", lines), "--kernel", "linux-6.12"]) == 2
+    out, err = capsys.readouterr()
+    assert message in err
+    assert "1 of 1 programs agree" in out
 
 
 def test_what_observe_prints_compares_as_equal(

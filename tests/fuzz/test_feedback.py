@@ -14,6 +14,8 @@ from engine.kernel import kernel_named
 from fuzz.case import Faults, call
 from fuzz.execute import execute
 from fuzz.feedback import (
+    FED,
+    KINDS,
     Cells,
     FeedbackUnavailable,
     StateObserver,
@@ -65,6 +67,37 @@ def test_a_cell_is_counted_once_an_input() -> None:
     cells.flush()
     assert atheris.counted == [101, 102, 102]
     assert cells.seen == 2
+
+
+def test_what_is_not_fed_is_counted_only() -> None:
+    atheris = FakeAtheris()
+    cells = Cells(atheris, size=8)
+    atheris.fuzz()
+    cells.hit("a", feed=False)
+    cells.hit("b")
+    cells.flush()
+    assert atheris.counted == [102]
+    assert cells.seen == 2
+    alone = Cells(None)
+    alone.check_live()
+    alone.hit("a")
+    alone.flush()
+    assert alone.seen == 1
+
+
+@pytest.mark.parametrize(("fed", "counters"), [(FED, 0), (("vma",), 1), (("vma", "pair"), 4)])
+def test_libfuzzer_gets_the_kinds_that_are_fed(fed: tuple[str, ...], counters: int) -> None:
+    atheris = FakeAtheris()
+    cells = Cells(atheris)
+    atheris.fuzz()
+    kernel = kernel_named("linux-6.18")
+    observer = StateObserver(cells, kernel, fed)
+    move = MOVE.format("0x40000000", "0x400000", "0x400000", "0x80000000")
+    case = parse(MAPPED + move)
+    observer.finish(execute(case, kernel, observer=observer, on_step=observer.step))
+    cells.flush()
+    assert len(atheris.counted) == counters
+    assert {key[0] for key in cells._numbers} <= set(KINDS)  # type: ignore[index]
 
 
 def test_a_full_block_shares_its_counters_and_keeps_out_of_the_last_one() -> None:

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
+from fuzz.bucket import Bucket
 from fuzz.case import Case, call
 from fuzz.files import WriteError
 from fuzz.findings import (
-    Bucket,
     CaseStore,
     Ledger,
     LedgerBusy,
@@ -79,15 +79,19 @@ def _disk_full(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bucket_names() -> None:
     assert STACK.name == "dest-entry-none--execve_stack"
     assert Bucket.named(STACK.name) == STACK
+    known = STACK._replace(defect="B-01")
+    assert known.name == "dest-entry-none--execve_stack--B-01"
+    assert Bucket.named(known.name) == known
 
 
 @pytest.mark.parametrize(
-    "name", ["", "rule", "--call", "rule--", "../rule--call", "rule--call/..", "Rule--call"]
+    "name",
+    ["", "rule", "--call", "rule--", "../rule--call", "rule--call/..", "Rule--call", "a--b--"],
 )
 def test_impossible_buckets(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="RULE--CALL"):
         Bucket.named(name)
-    rule, _, last = name.rpartition("--")
+    rule, _, last = name.partition("--")
     with pytest.raises(ValueError, match="RULE--CALL"):
         CaseStore(tmp_path).save(Bucket(rule, last), SHORT)
     assert os.listdir(tmp_path) == []
@@ -215,6 +219,16 @@ def test_counts_and_sightings(ledger: Ledger, clock: Clock) -> None:
     assert other.first is None and other.last is None
 
 
+def test_an_unknown_defect_does_not_hide_behind_a_known_one(ledger: Ledger) -> None:
+    known = STACK._replace(defect="B-01")
+    ledger.cases.save(known, SHORT)
+    ledger.record(known, "linux-6.1", run_id="r1", executions=1, count=7)
+    ledger.record(STACK, "linux-6.1", run_id="r1", executions=2)
+    unknown, explained = ledger.list()
+    assert (unknown.bucket, unknown.case, unknown.count) == (STACK, None, 1)
+    assert (explained.bucket, explained.case, explained.count) == (known, SHORT, 7)
+
+
 def test_the_next_run_goes_on_counting(tmp_path: Path, clock: Clock) -> None:
     for run_id in ("r1", "r2", "r3"):
         with Ledger.open(tmp_path, clock) as ledger:
@@ -274,7 +288,8 @@ def test_a_killed_process_loses_only_the_last_batch(tmp_path: Path) -> None:
     program = f"""
 import os, signal
 from pathlib import Path
-from fuzz.findings import Bucket, Ledger
+from fuzz.bucket import Bucket
+from fuzz.findings import Ledger
 ledger = Ledger.open(Path({str(tmp_path)!r}))
 for kernel in ("linux-6.1", "linux-6.12"):
     ledger.record(Bucket("a", "touch"), kernel, run_id="r", executions=1)
@@ -298,8 +313,10 @@ def test_two_processes_at_a_time(tmp_path: Path) -> None:
     program = f"""
 import sys
 from pathlib import Path
+from fuzz.bucket import Bucket
 from fuzz.case import Case, call
-from fuzz.findings import Bucket, Ledger
+from fuzz.bucket import Bucket
+from fuzz.findings import Ledger
 me = int(sys.argv[1])
 with Ledger.open(Path({str(tmp_path)!r})) as ledger:
     for round in range(60):

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from engine.address import Range
 from engine.geometry import GEOMETRIES, Geometry
-from fuzz.case import SIGNATURES, SYMBOLS, Call, Case, Expectation, Kind, call
+from fuzz.case import SIGNATURES, SYMBOLS, Call, Case, Expectation, Kind, bounds, call
 from fuzz.minimize import minimize, simplicity
+from tests.programs import limits_first
 
 X86 = GEOMETRIES["x86-64"]
 PAGE = 0x1000
@@ -397,10 +398,11 @@ def test_order(simpler: tuple[Call, ...], than: tuple[Call, ...]) -> None:
 
 
 def _operands(kind: Kind) -> st.SearchStrategy[int]:
+    low, high = bounds(kind)
+    if (low, high) != (0, (1 << 64) - 1):
+        return st.integers(low, min(high, 40))
     if kind in SYMBOLS:
         return st.lists(st.sampled_from(sorted(SYMBOLS[kind].values())), max_size=4).map(sum)
-    if kind is Kind.FD:
-        return st.integers(-1, 9)
     near = st.builds(
         lambda unit, count, off: max(unit * count + off * PAGE, 0),
         st.sampled_from([PAGE, SLOT, PUD]),
@@ -415,7 +417,7 @@ _CALLS = st.sampled_from(sorted(SIGNATURES)).flatmap(
         lambda args: Call(name, args)
     )
 )
-_CASES = st.lists(_CALLS, max_size=6).map(lambda calls: Case(tuple(calls)))
+_CASES = st.lists(_CALLS, max_size=6).map(lambda calls: Case(limits_first(calls)))
 
 
 @settings(max_examples=60, deadline=None)

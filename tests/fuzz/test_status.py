@@ -40,7 +40,7 @@ BUSY = Progress(
     corpus=950,
     cells=2_000,
     findings=3,
-    known=1,
+    old=1,
     last_new=42.5,
     doing="minimizing x--y",
 )
@@ -73,7 +73,7 @@ def test_elsewhere_a_plain_line_now_and_then(clock: Clock) -> None:
     line.update(BUSY)
     line.update(BUSY)
     assert stream.getvalue() == (
-        "3m07s  1.23M execs  4321/s  950 corpus  2000 cells  3 findings (1 known)  "
+        "3m07s  1.23M execs  4321/s  950 corpus  2000 cells  3 findings (1 old)  "
         "last new 42s ago  minimizing x--y\n"
     )
 
@@ -84,17 +84,17 @@ def test_a_terminal_gets_one_line_that_other_output_does_not_hit(clock: Clock) -
     line.update(BUSY)
     assert stream.getvalue().startswith("\r\x1b[K")
     assert "\n" not in stream.getvalue()
-    assert "\x1b[1;31m3 findings (1 known)\x1b[0m" in stream.getvalue()
+    assert "\x1b[1;31m3 findings (1 old)\x1b[0m" in stream.getvalue()
     line.write("something happened", stream)
     assert stream.getvalue().endswith("\r\x1b[Ksomething happened\n")
     line.update(BUSY)  # at once: the line is missing
     assert stream.getvalue().endswith("minimizing x--y")
 
 
-def test_known_findings_alone_are_no_alarm(clock: Clock) -> None:
+def test_old_findings_and_known_defects_are_no_alarm(clock: Clock) -> None:
     stream = Terminal()
-    StatusLine(stream, clock).update(Progress(findings=2, known=2))
-    assert "2 findings (2 known)" in stream.getvalue()
+    StatusLine(stream, clock).update(Progress(findings=2, old=2, known=3))
+    assert "2 findings (2 old)  3 known" in stream.getvalue()
     assert "\x1b[1;31m" not in stream.getvalue()
 
 

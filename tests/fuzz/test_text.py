@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from engine.geometry import GEOMETRIES
 from engine.kernel import KERNELS
 from fuzz.case import (
+    DIRECTIVES,
     MAX_CALLS,
     MAX_CASE_BYTES,
     SIGNATURES,
@@ -19,6 +20,7 @@ from fuzz.case import (
     Expectation,
     Faults,
     Kind,
+    bounds,
     call,
 )
 from fuzz.text import (
@@ -31,6 +33,7 @@ from fuzz.text import (
     parse_call,
     signature,
 )
+from tests.programs import limits_first
 
 STACK_CASE = """\
 # overlapping stack move: the emptied source table is met again as destination
@@ -74,6 +77,36 @@ def test_all_headers_in_any_order() -> None:
         True,
         ("why",),
     )
+
+
+DIRECTED = """\
+# a limit is a header line, a failure a line among the calls
+@kernel linux-6.12
+@expect ok
+@limit as 0x400000
+@limit map_count 9
+fork()
+@fail pagetable 3
+mseal(0x0, 0x1000) = 0
+"""
+
+
+def test_directives() -> None:
+    case = parse(DIRECTED)
+    assert dump(case) == DIRECTED
+    assert case.calls[:4] == (
+        Call("@limit", (1, 0x400000)),
+        Call("@limit", (0, 9)),
+        Call("fork", ()),
+        Call("@fail", (0, 3)),
+    )
+    shuffled = "@limit as 4194304\n@expect ok\n@limit map_count 0x9 # few\n@kernel linux-6.12\n"
+    assert parse(shuffled + "\t@fail  pagetable\t3\n").calls == (*case.calls[:2], case.calls[3])
+
+
+def test_limits_out_of_place_cannot_be_written() -> None:
+    with pytest.raises(ValueError, match="limits stand before all calls"):
+        dump(Case((Call("fork", ()), Call("@limit", (0, 9)))))
 
 
 def test_calls_with_results() -> None:
@@ -335,6 +368,32 @@ touch(1, 2) = SEGV[0x0, 0x1000)BUS[0x1000, 0x2000)
         ^ expected ok or the name of a rule
 @expect linux-6.1 ok x
                      ^ unexpected 'x' after @expect
+# directives
+@fail
+^ something is missing: @fail KIND NTH
+@fail pagetables 1
+      ^ unknown kind of failure 'pagetables'; known: pagetable, vma, commit, maps, hook
+@fail vma 0
+          ^ 0 is out of range: 0x1 to 0x100000
+@fail vma 1 2
+            ^ unexpected '2': @fail KIND NTH
+@fail vma 1 = 0
+            ^ unexpected '=': @fail KIND NTH
+@fails vma 1
+^ unknown header '@fails'; did you mean @fail?
+@limit as
+^ something is missing: @limit NAME VALUE
+@limit as -1
+          ^ -1 is out of range
+@limit stack 1
+       ^ unknown limit 'stack'; known: map_count, as, memlock, commit
+# calls without operands, and with numbers that have bounds
+fork(1)
+     ^ too many operands: fork()
+touch_on(4, 0x1000)
+         ^ cpu: 4 is out of range: 0x0 to 0x3
+uffd_wp(0x1000, 0x1000, 2)
+                        ^ on: 2 is out of range: 0x0 to 0x1
 """
 
 
@@ -373,6 +432,8 @@ def test_error_points_at(line: str, caret: str, why: str) -> None:
         ("@expect ok\n@expect dest-entry-none", 2, 1, "duplicate @expect"),
         ("@expect linux-6.1 ok\n@expect linux-6.1 ok", 2, 1, "duplicate @expect linux-6.1"),
         ("munmap(1, 2)\n\n  @found it", 3, 3, "header lines come before the first call"),
+        ("@fail vma 1\n@limit as 1", 2, 1, "header lines come before the first call"),
+        ("@limit as 1\n@limit as 2", 2, 1, "duplicate @limit as"),
         ("munmap(1, 2)\n" * MAX_CALLS + "\n munmap(1, 2)", MAX_CALLS + 2, 2, "more than 256 calls"),
         ("#" * (MAX_CASE_BYTES + 1), 0, 0, "longer than 65536 bytes"),
         ("#" + "\u20ac" * (MAX_CASE_BYTES // 2), 0, 0, "longer than 65536 bytes"),
@@ -430,8 +491,9 @@ TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\n"), max_size=
 
 def operand(kind: Kind) -> st.SearchStrategy[int]:
     """Any value an operand of that kind can have; named ones often."""
-    if kind is Kind.FD:
-        return st.one_of(st.just(-1), st.integers(-(2**31), 2**31 - 1))
+    low, high = bounds(kind)
+    if (low, high) != (0, 2**64 - 1):
+        return st.one_of(st.just(max(low, -1)), st.integers(low, high))
     if kind is Kind.ADVICE:
         return st.one_of(st.sampled_from(sorted(SYMBOLS[kind].values())), WORDS)
     if kind in SYMBOLS:
@@ -463,12 +525,12 @@ def calls(draw: st.DrawFn) -> Call:
     if name in ("touch", "peek"):
         results.append(st.builds(Faults, runs(), runs()).filter(any))
     args = tuple(draw(operand(param.kind)) for param in SIGNATURES[name])
-    return Call(name, args, draw(st.one_of(results)))
+    return Call(name, args, None if name in DIRECTIVES else draw(st.one_of(results)))
 
 
 CASES = st.builds(
     Case,
-    st.lists(calls(), max_size=6).map(tuple),
+    st.lists(calls(), max_size=6).map(limits_first),
     st.one_of(st.none(), st.sampled_from(sorted(KERNELS))),
     st.one_of(st.none(), st.sampled_from(sorted(GEOMETRIES))),
     st.lists(

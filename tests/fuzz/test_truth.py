@@ -1,13 +1,15 @@
 """The model against real kernels: results, page-table bytes, VMAs and pages of recorded programs.
 
-The repository holds a sample of the recordings.  With PMDFUZZ_TRUTH set to a directory of
-KERNEL.jsonl files, all of their programs that the model can run are compared instead.
+The repository holds a sample of the recordings.  All of them, KERNEL.jsonl files, are compared as
+well (marker `truth`) if they are in the directory that PMDFUZZ_TRUTH names, or in shared/truth
+beside the repository.
 """
 
 import gzip
 import json
 import os
 from collections.abc import Iterator
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 
@@ -16,20 +18,29 @@ import pytest
 from engine.kernel import KERNELS, kernel_named
 from fuzz.case import Case
 from fuzz.execute import MODELLED_CALLS, Outcome, execute
-from fuzz.known import known_defect
+from fuzz.known import shown
 from fuzz.observe import FIELDS, differences, observation
 from fuzz.text import parse_call
 
+ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = Path(__file__).parent / "data"
 RECORDED = ("linux-6.1", "linux-6.12", "linux-6.18")
 CATEGORIES = {"mv", "nbr", "chn", "mul", "shr", "thp", "kch", "mrg", "mad", "mlk", "err", "rnd"}
 
 
-def recordings(kernel: str) -> Iterator[dict[str, object]]:
-    """The recorded observations of one kernel."""
-    directory = os.environ.get("PMDFUZZ_TRUTH")
-    if directory:
-        lines = (Path(directory) / f"{kernel}.jsonl").read_text(encoding="utf-8")
+def full_directory() -> Path | None:
+    """Where all recordings are; None: not on this machine."""
+    named = os.environ.get("PMDFUZZ_TRUTH")
+    if named:
+        return Path(named)
+    beside = ROOT.parent / "shared" / "truth"
+    return beside if beside.is_dir() else None
+
+
+def recordings(kernel: str, directory: Path | None) -> Iterator[dict[str, object]]:
+    """The recorded observations of one kernel: all in `directory`, or the sample."""
+    if directory is not None:
+        lines = (directory / f"{kernel}.jsonl").read_text(encoding="utf-8")
     else:
         lines = gzip.decompress((SAMPLE / f"truth-{kernel}.jsonl.gz").read_bytes()).decode()
     return map(json.loads, lines.splitlines())
@@ -50,32 +61,45 @@ def is_modelled(recording: dict[str, object]) -> bool:
     return {call.partition("(")[0] for call in calls_of(recording)} <= MODELLED_CALLS
 
 
-def by_category(kernel: str) -> dict[str, list[dict[str, object]]]:
-    modelled = sorted(filter(is_modelled, recordings(kernel)), key=lambda r: str(r["id"]))
+@cache
+def by_category(kernel: str, directory: Path | None = None) -> dict[str, list[dict[str, object]]]:
+    found = recordings(kernel, directory)
+    modelled = sorted(filter(is_modelled, found), key=lambda r: str(r["id"]))
     return {name: list(group) for name, group in groupby(modelled, category)}
 
 
-TRUTH = {kernel: by_category(kernel) for kernel in RECORDED}
-
-
 def unknown_defects(outcome: Outcome) -> list[str]:
-    """Broken rules, but for the defects that the recorded kernel has and does not warn of."""
-    known: set[str] = set()
-    lines = []
-    for index, violation in outcome.violations:
-        if known_defect(violation.rule, outcome.case.calls[index], outcome.kernel):
-            known.add(violation.rule)  # a state stays as it is: later calls find it again
-        if violation.rule not in known:
-            lines.append(f"call {index}: {violation}")
-    return lines
+    """A broken rule, but for the defects that the recorded kernel has and does not warn of."""
+    found = shown(outcome)
+    if found is None or found.bucket.defect:
+        return []
+    return [f"call {found.call}: {found.violation}"]
 
 
-@pytest.mark.parametrize(
-    ("kernel", "name"), [(kernel, name) for kernel in RECORDED for name in TRUTH[kernel]]
-)
+each_category = pytest.mark.parametrize("name", sorted(CATEGORIES))
+each_kernel = pytest.mark.parametrize("kernel", RECORDED)
+
+
+@each_kernel
+@each_category
 def test_the_model_does_what_the_kernel_did(kernel: str, name: str) -> None:
+    compare(kernel, by_category(kernel)[name])
+
+
+@pytest.mark.truth
+@pytest.mark.slow
+@pytest.mark.skipif(
+    full_directory() is None, reason="no full recordings here: PMDFUZZ_TRUTH names their directory"
+)
+@each_kernel
+@each_category
+def test_the_model_does_what_the_kernel_did_in_full(kernel: str, name: str) -> None:
+    compare(kernel, by_category(kernel, full_directory())[name])
+
+
+def compare(kernel: str, group: list[dict[str, object]]) -> None:
     wrong = []
-    for recording in TRUTH[kernel][name]:
+    for recording in group:
         case = Case(tuple(map(parse_call, calls_of(recording))))
         outcome = execute(case, kernel_named(kernel), stop=False)
         found = differences(recording, observation(outcome, str(recording["id"])))
@@ -85,14 +109,15 @@ def test_the_model_does_what_the_kernel_did(kernel: str, name: str) -> None:
 
 
 def test_the_recordings_are_what_the_comparison_needs() -> None:
+    truth = {kernel: by_category(kernel) for kernel in RECORDED}
     programs = {
-        kernel: {r["id"]: r["ops"] for group in TRUTH[kernel].values() for r in group}
-        for kernel in TRUTH
+        kernel: {r["id"]: r["ops"] for group in truth[kernel].values() for r in group}
+        for kernel in truth
     }
     assert programs["linux-6.1"] == programs["linux-6.12"] == programs["linux-6.18"]
     assert len(programs["linux-6.1"]) > 300
-    assert set(TRUTH["linux-6.1"]) == CATEGORIES
-    assert all(set(FIELDS) <= set(r) for kernel in TRUTH for g in TRUTH[kernel].values() for r in g)
+    assert set(truth["linux-6.1"]) == CATEGORIES
+    assert all(set(FIELDS) <= set(r) for kernel in truth for g in truth[kernel].values() for r in g)
 
 
 @pytest.mark.parametrize("recorded", RECORDED)
@@ -100,7 +125,7 @@ def test_the_recordings_are_what_the_comparison_needs() -> None:
 def test_the_recordings_tell_kernels_apart(recorded: str, kernel: str) -> None:
     """The comparison can fail: a model of another kernel does not pass."""
     differing = 0
-    for group in TRUTH[recorded].values():
+    for group in by_category(recorded).values():
         for recording in group[:: max(1, len(group) // 30)]:
             case = Case(tuple(map(parse_call, calls_of(recording))))
             outcome = execute(case, kernel_named(kernel), check=False)

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from engine.address import Range
 from engine.geometry import GEOMETRIES, Geometry
-from fuzz.case import MAP_FLAGS, SIGNATURES, Call, Case, Kind, call
-from fuzz.text import dump, parse
+from fuzz.case import MAP_FLAGS, SIGNATURES, Call, Case, Kind, bounds, call
+from fuzz.text import dump, parse, parse_call
 from fuzz.wire import MAX_CALLS, POPULATED_PAGES, WIDTH, Codec, codec, decode, encode
+from tests.programs import limits_first
 
 GEOMETRY = st.sampled_from(sorted(GEOMETRIES.values(), key=lambda geometry: geometry.name))
 X86 = GEOMETRIES["x86-64"]
@@ -73,8 +74,8 @@ def test_a_record_cut_short_is_filled_with_zeros() -> None:
 
 
 def test_unknown_or_no_calls_are_refused() -> None:
-    with pytest.raises(ValueError, match="unknown calls: fork"):
-        Codec(X86, frozenset({"mmap", "fork"}))
+    with pytest.raises(ValueError, match="unknown calls: clone"):
+        Codec(X86, frozenset({"mmap", "clone"}))
     with pytest.raises(ValueError, match="no calls"):
         Codec(X86, frozenset())
 
@@ -88,9 +89,10 @@ def test_codecs_are_shared() -> None:
 
 
 def operand(kind: Kind) -> st.SearchStrategy[int]:
-    """Any value: 64 bits, or a C int for a file descriptor."""
-    if kind is Kind.FD:
-        return st.integers(-(2**31), 2**31 - 1)
+    """Any value of its kind: of most, 64 bits."""
+    low, high = bounds(kind)
+    if (low, high) != (0, 2**64 - 1):
+        return st.integers(low, high)
     return st.one_of(st.integers(0, 2**64 - 1), st.integers(0, 2**20).map(lambda n: n << 12))
 
 
@@ -104,7 +106,7 @@ def any_call(draw: st.DrawFn) -> Call:
 @settings(deadline=None)
 @given(st.lists(any_call(), max_size=MAX_CALLS), GEOMETRY)
 def test_any_program_can_be_encoded(calls: list[Call], geometry: Geometry) -> None:
-    case = Case(tuple(calls))
+    case = Case(limits_first(calls))
     assert decode(encode(case, geometry), geometry) == case
 
 
@@ -119,11 +121,21 @@ def test_header_and_results_are_left_out() -> None:
         Call("munmap", (1 << 64, 1)),
         Call("munmap", (-1, 1)),
         Call("mmap", (0, 1, 3, 2, 1 << 31, 0)),
+        Call("touch_on", (4, 0)),
+        Call("uffd_wp", (0, 1, 2)),
+        Call("@fail", (0, 0)),
     ],
 )
 def test_operands_beyond_their_type_are_refused(bad: Call) -> None:
     with pytest.raises(ValueError, match="is out of range"):
         encode(Case((bad,)), X86)
+
+
+@pytest.mark.parametrize("lines", ["fork()\n@limit as 1", "@limit as 1\n@limit as 2"])
+def test_limits_out_of_place_are_refused(lines: str) -> None:
+    calls = tuple(parse_call(line) for line in lines.splitlines())
+    with pytest.raises(ValueError, match="before all calls"):
+        encode(Case(calls), X86)
 
 
 MOVE = """\

@@ -1,0 +1,48 @@
+"""Measurements: what they count, not how fast anything is."""
+
+from pathlib import Path
+
+import pytest
+
+from engine.kernel import kernel_named
+from engine.rules_state import STATE_RULES
+from fuzz import bench
+from fuzz.bench_machine import cases_of, profile
+from fuzz.bench_rules import group_costs, state_costs
+from fuzz.text import dump
+
+KERNEL = kernel_named("linux-6.18")
+SAMPLE = Path(__file__).parent / "data" / "truth-linux-6.18.jsonl.gz"
+
+
+def test_programs_come_from_files_or_from_a_seed(tmp_path: Path) -> None:
+    one, two, other = (cases_of([], KERNEL, 20, seed) for seed in (1, 1, 2))
+    assert one == two != other
+    assert len(one) == 20
+    path = tmp_path / "x.case"
+    path.write_text(dump(one[0]) + "execve_stack(0x300000, 0x600000, 0x200000)\n")
+    assert cases_of([path], KERNEL, 20, 1) == one[:1]  # without what no program can do
+    assert len(cases_of([SAMPLE, path], KERNEL, 20, 1)) == 607
+
+
+def test_a_profile_shares_out_the_time_of_the_model() -> None:
+    cases = cases_of([], KERNEL, 30, 1)
+    for rules, there in ((False, "fuzz.observe"), (True, "engine.rules_state")):
+        shares = {share.module: share.part for share in profile(KERNEL, cases, rules=rules)}
+        assert sum(shares.values()) == pytest.approx(1)
+        assert {"engine.table", "fuzz.execute", there} <= set(shares)
+        assert ("fuzz.oracle" in shares) is rules
+
+
+def test_every_rule_on_a_state_and_every_cadence_has_its_cost() -> None:
+    cases = cases_of([], KERNEL, 10, 1)
+    groups = [cost.what for cost in group_costs(KERNEL, cases)]
+    assert [what.rpartition(" ")[2] for what in groups[2:]] == ["last", "moving", "call"]
+    costs = {cost.what: cost.microseconds for cost in state_costs(KERNEL, cases)}
+    assert {rule.__name__ for rule in STATE_RULES} < costs.keys()
+    assert all(microseconds > 0 for microseconds in costs.values())
+
+
+def test_feeding_an_unknown_kind_of_cells_is_refused() -> None:
+    with pytest.raises(SystemExit, match="unknown nonsense; known: place, path"):
+        bench.main(["feedback", "--feed", "vma,nonsense"])
