@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help fuzz test lint bench clean FORCE
+.PHONY: help fuzz test lint bench mutants clean FORCE
 MAKEFLAGS += --no-builtin-rules
 
 ifeq ($(PYTHON),)
@@ -25,7 +25,7 @@ export PIP_NO_INPUT := 1
 export PIP_USER := 0
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo 'PYTHON=PROGRAM picks the Python (3.11 to 3.13); ARGS="..." is passed on to what is run.'
 
@@ -46,7 +46,10 @@ bench: $(VENV)/.ready ## measure the speed of the engine and of the fuzzer
 	@$(BIN)/python -m fuzz.bench $(ARGS)
 	@$(BIN)/python -m fuzz.bench_moves
 
-clean: ## remove environments, builds and caches, but no findings (.pmdfuzz)
+mutants: $(VENV)/.ready ## change the engine a little, many times: do rules and tests notice?
+	@$(BIN)/python -m fuzz.mutants $(ARGS)
+
+clean: ## remove environments, builds and caches, but no results (.pmdfuzz, .mutants)
 	rm -rf .venv .venv-* build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find engine fuzz corpus tests -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -12,7 +12,11 @@ ACCESSED = 1 << 3
 SOFT_DIRTY = 1 << 4
 ANON = 1 << 5  # the frame is anonymous; otherwise the zero frame or a page of a shared object
 HUGE = 1 << 6  # a leaf in a PMD table: maps a whole slot
-MARKER = 1 << 7  # not present: a PTE marker (guard)
+MARKER = 1 << 7  # not present: a PTE marker; alone a guard, with UFFD_WP a mark for later
+UFFD_WP = 1 << 8  # userfaultfd is to be told of writes
+EXCLUSIVE = 1 << 9  # an anonymous page that no other process maps (PageAnonExclusive)
+SWAP = 1 << 10  # not present: swapped out; the frame number is the swap slot
+MIGRATION = 1 << 11  # not present: the page is being moved to another frame
 
 PFN_SHIFT = 12
 ZERO_PFN = 0  # the zero page, and as a huge leaf the huge zero page
@@ -28,6 +32,16 @@ def pfn_of(entry: int) -> int:
 def is_zero_page(entry: int) -> bool:
     """True for the shared zero page, whatever flags the entry has collected on its way."""
     return entry & PRESENT != 0 and entry >> PFN_SHIFT == ZERO_PFN
+
+
+def is_guard(entry: int) -> bool:
+    """True for a marker that makes access to the page an error."""
+    return entry & (MARKER | UFFD_WP) == MARKER
+
+
+def is_wp_marker(entry: int) -> bool:
+    """True for a mark that says: write-protect the page once it is there."""
+    return entry & (MARKER | UFFD_WP) == MARKER | UFFD_WP
 
 
 def leaf(pfn: int, flags: int) -> int:

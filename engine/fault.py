@@ -2,30 +2,50 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from engine.address import Range, round_down
+from engine.address import Range, round_down, round_up
+from engine.cow import WRITTEN, make_present, make_writable
 from engine.entry import (
     ACCESSED,
     ANON,
-    DIRTY,
+    EXCLUSIVE,
     MARKER,
     PFN_SHIFT,
     PRESENT,
-    SOFT_DIRTY,
+    UFFD_WP,
     WRITE,
     ZERO_ENTRY,
+    is_guard,
     is_zero_page,
     leaf,
 )
 from engine.geometry import PMD, PTE
-from engine.huge import access_huge, map_shared_huge, prepare_anon_vma
+from engine.huge import (
+    access_huge,
+    covers_slot,
+    map_shared_huge,
+    prepare_anon_vma,
+    slot_pages,
+)
+from engine.hugetlb import access_hugetlb
+from engine.rmap import is_migrating, settle_shared
 from engine.space import STACK_LIMIT_BYTES, AddressSpace
 from engine.table import Table
-from engine.vma import STACK_GUARD_PAGES, VM_ACCESS, VM_GROWSDOWN, VM_HUGEPAGE, VM_WRITE, Vma
+from engine.vma import (
+    STACK_GUARD_PAGES,
+    VM_ACCESS,
+    VM_GROWSDOWN,
+    VM_HUGEPAGE,
+    VM_HUGETLB,
+    VM_UFFD_MINOR,
+    VM_UFFD_MISSING,
+    VM_UFFD_WP,
+    VM_WRITE,
+    Vma,
+)
 
 FAULT_AROUND_PAGES = 16  # fault_around_bytes, 64 KiB of 4 KiB pages
 
-_ANON = PRESENT | WRITE | DIRTY | ACCESSED | SOFT_DIRTY | ANON
-_SHARED = PRESENT | WRITE | DIRTY | ACCESSED | SOFT_DIRTY
+_ANON = WRITTEN | ANON | EXCLUSIVE
 _FAULT_AROUND = PRESENT | ACCESSED
 
 
@@ -110,7 +130,7 @@ def grow_down(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     """Let a stack grow down to the first page of [start, end) that it may grow to, if there is one.
 
     Not nearer than the guard gap to an accessible VMA below that is no stack itself, and not beyond
-    RLIMIT_STACK.  Only the first is looked at before the stack gets its anon_vma.
+    RLIMIT_STACK and other limits.  Only the first is looked at before the stack gets an anon_vma.
     Source: mm/mmap.c expand_downwards(), acct_stack_growth().
     """
     shift = space.geometry.page_shift
@@ -122,6 +142,9 @@ def grow_down(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     if lowest < top:
         prepare_anon_vma(space, vma)
     lowest = max(lowest, vma.end - STACK_LIMIT_BYTES, vma.start - (vma.pgoff << shift))
+    granted = space.growth_granted(vma.flags)
+    if granted is not None:
+        lowest = max(lowest, vma.start - round_down(granted, space.geometry.page_bytes))
     if lowest < top:
         space.account(vma.flags, vma.start - lowest)
         space.vmas.resize(vma, lowest, vma.end)
@@ -146,10 +169,12 @@ def populate_range(space: AddressSpace, vma: Vma, start: int, end: int, *, write
         _access_anonymous(space, vma, start, stop, 0, faulted, write=write)
     else:
         _access_shared(space, vma, start, stop, 0, faulted, write=write)
-        if stop < end:
-            space.tree.make(stop, PMD)
-    assert not faulted
-    return stop == end
+        if start < stop < end and _first_refused(space, vma, stop, end) > stop:
+            return populate_range(space, vma, stop, end, write=write)  # in a huge page made now
+        if stop < end and space.page_index(vma, stop) >= vma.file.size_pages:
+            _fault_past_object(space, vma, stop, write=write)
+    assert not faulted or vma.flags & VM_HUGETLB, "only the pool of huge pages may be empty"
+    return stop == end and not faulted
 
 
 def populate_locked(space: AddressSpace, vma: Vma, start: int, end: int) -> bool:
@@ -168,10 +193,14 @@ def _first_refused(space: AddressSpace, vma: Vma, start: int, end: int) -> int:
     shift = space.geometry.page_shift
     if vma.file is not None:
         size_end = vma.start + ((vma.file.size_pages - vma.pgoff) << shift)
+        if space.tree.huge and vma.start <= size_end < vma.end:
+            parent = space.tree.find(size_end, PMD)
+            if parent and isinstance(parent.entries.get(space.tree.index(size_end, PMD)), int):
+                size_end = round_up(size_end, space.geometry.slot_bytes)  # a huge page goes on
         end = max(min(end, size_end), start)
     for base, table, indices in space.tree.lowest(start, end):
         for index in indices:
-            if table.entries[index] & MARKER:  # type: ignore[operator]
+            if is_guard(table.entries[index]):  # type: ignore[arg-type]
                 return base + (index << shift)
     return end
 
@@ -232,7 +261,8 @@ def _access_anonymous(
             if write:
                 _write_slot(space, vma, table, low, high, tag, faulted)
             else:
-                _read_slot(space, table, low, high, faulted)
+                _read_slot(space, vma, table, low, high, faulted)
+        space.flush_tlb(low, high)  # a page may have been copied, or have replaced the zero page
         if tag:
             tag += (high - low) >> space.geometry.page_shift
 
@@ -244,22 +274,36 @@ def _write_slot(
     shift, entries, tags = space.geometry.page_shift, table.entries, space.frames.tag
     first = start >> shift & space.geometry.index_mask[PTE]
     for index in _new_pages(space, vma, table, start, end, tag):
-        entry = entries[index]
-        if entry & MARKER:  # type: ignore[operator]
-            _note(faulted.segv, start + (index - first << shift), 1, shift)
-        elif tag:
-            tags[entry >> PFN_SHIFT] = tag + index - first  # type: ignore[operator]
+        entry: int = entries[index]  # type: ignore[assignment]
+        if not entry & WRITE:
+            if is_guard(entry):
+                _note(faulted.segv, start + (index - first << shift), 1, shift)
+                continue
+            entry = make_writable(space, vma, table, index)
+        if tag:
+            tags[entry >> PFN_SHIFT] = tag + index - first
 
 
-def _read_slot(space: AddressSpace, table: Table, start: int, end: int, faulted: Faulted) -> None:
-    """Read the anonymous pages [start, end) of one slot: absent ones become the zero page."""
+def _read_slot(
+    space: AddressSpace, vma: Vma, table: Table, start: int, end: int, faulted: Faulted
+) -> None:
+    """Read the anonymous pages [start, end) of one slot: absent ones become the zero page.
+
+    With userfaultfd for missing pages it is the monitor that maps the zero page, and its ioctl
+    prepares the anon_vma first: mm/userfaultfd.c mfill_atomic().
+    """
     shift = space.geometry.page_shift
     first = space.geometry.index_mask[PTE] & (start >> shift)
-    entries = table.entries
-    for offset in range((end - start) >> shift):
+    entries, pages = table.entries, (end - start) >> shift
+    if vma.flags & VM_UFFD_MISSING and any(first + i not in entries for i in range(pages)):
+        prepare_anon_vma(space, vma)
+    for offset in range(pages):
         entry = entries.setdefault(first + offset, ZERO_ENTRY)
-        if entry & MARKER:  # type: ignore[operator]
-            _note(faulted.segv, start + (offset << shift), 1, shift)
+        if not entry & PRESENT:  # type: ignore[operator]
+            if is_guard(entry):  # type: ignore[arg-type]
+                _note(faulted.segv, start + (offset << shift), 1, shift)
+            else:
+                make_present(space, table, first + offset)
 
 
 def _access_shared(
@@ -269,8 +313,14 @@ def _access_shared(
 
     Source: mm/shmem.c shmem_fault(), mm/memory.c do_fault().
     """
+    if vma.flags & VM_HUGETLB:
+        reached = access_hugetlb(space, vma, start, end, tag)
+        if reached < end:
+            shift = space.geometry.page_shift
+            _note(faulted.bus, reached, (end - reached) >> shift, shift)
+        return
     for low, high in slots_of(space, start, end):
-        if space.tree.huge and map_shared_huge(space, vma, low):
+        if space.frames.large and map_shared_huge(space, vma, low, write=write):
             _tag_shared(space, vma, low, high, tag)
         else:
             _access_shared_slot(space, vma, low, high, tag, faulted, write=write)
@@ -297,47 +347,104 @@ def _access_shared_slot(
     for addr in range(start, end, geometry.page_bytes):
         linear = space.page_index(vma, addr)
         index = addr >> shift & geometry.index_mask[PTE]
-        entry = None if table is None else table.entries.get(index)
+        entry: int | None = None if table is None else table.entries.get(index)  # type: ignore[assignment]
+        guarded = marked = False
+        if entry is not None and entry & MARKER:
+            guarded = is_guard(entry)
+            marked = not guarded
+            entry = entry if guarded else None
         if entry is None and linear >= vma.file.size_pages:
-            # The levels above are there before the file is asked, the PTE table only afterwards.
-            space.tree.make(addr, PMD)
+            _fault_past_object(space, vma, addr, write=write)
+            table = space.tree.find(addr, PTE)
             _note(faulted.bus, addr, 1, shift)
-        elif entry is not None and entry & MARKER:  # type: ignore[operator]
+        elif guarded:
             _note(faulted.segv, addr, 1, shift)
         else:
             if table is None:
                 table = space.tree.make(addr, PTE)
-            if entry is None and not write:
-                _fault_around(space, vma, table, addr)
-            if index not in table.entries:
-                if linear not in pages:
-                    pages[linear] = frames.allocate((0,), (linear,), vma.file)
-                table.entries[index] = leaf(pages[linear], _SHARED if write else _FAULT_AROUND)
-                space.rss_shmem += 1
+            if entry is None:
+                if not write:
+                    _fault_around(space, vma, addr)
+                if not marked and index not in table.entries and linear in pages:
+                    _map_whole_folio(space, vma, table, addr, write=write)
+                if marked or index not in table.entries:
+                    if linear not in pages:
+                        pages[linear] = frames.allocate((0,), (linear,), vma.file)
+                    flags = WRITTEN if write else _FAULT_AROUND
+                    if marked and not write and vma.flags & VM_UFFD_WP:
+                        flags |= UFFD_WP
+                    table.entries[index] = leaf(pages[linear], flags)
+                    space.rss_shmem += 1
+            elif not entry & (WRITE if write else PRESENT):
+                if write:
+                    make_writable(space, vma, table, index)
+                else:
+                    make_present(space, table, index)
             if tag:
                 frames.tag[pages[linear]] = tag
         if tag:
             tag += 1
 
 
-def _fault_around(space: AddressSpace, vma: Vma, table: Table, addr: int) -> None:
+def _fault_past_object(space: AddressSpace, vma: Vma, addr: int, *, write: bool) -> None:
+    """What a fault past the end of an object leaves behind, though it is refused.
+
+    The levels above are there before the file is asked, the PTE table only afterwards, or if a read
+    maps neighbours: faulting around comes first.
+    """
+    space.tree.make(addr, PMD)
+    if not write:
+        _fault_around(space, vma, addr)
+
+
+def _fault_around(space: AddressSpace, vma: Vma, addr: int) -> None:
     """Map the neighbours of a page read that the object already has.
 
     Source: mm/memory.c do_fault_around(): an aligned window, cut to the VMA and the PTE table.
     """
     assert vma.file is not None
+    if vma.flags & (VM_UFFD_WP | VM_UFFD_MINOR):
+        return  # userfaultfd wants to be asked page by page
     geometry = space.geometry
     index = addr >> geometry.page_shift & geometry.index_mask[PTE]
     in_vma = (addr - vma.start) >> geometry.page_shift
     vma_pages = (vma.end - vma.start) >> geometry.page_shift
     low = max(round_down(index, FAULT_AROUND_PAGES), index - min(index, in_vma))
     high = min(low + FAULT_AROUND_PAGES, geometry.index_mask[PTE] + 1, index + vma_pages - in_vma)
-    linear = space.page_index(vma, addr)
-    for near in range(low, high):
-        pfn = vma.file.pages.get(linear + near - index)
-        if pfn is not None and near not in table.entries:
-            table.entries[near] = leaf(pfn, _FAULT_AROUND)
-            space.rss_shmem += 1
+    linear, pages = space.page_index(vma, addr), vma.file.pages
+    high = min(high, index + vma.file.size_pages - linear)
+    near = [(i, pages[linear + i - index]) for i in range(low, high) if linear + i - index in pages]
+    if near:
+        table = space.tree.make(addr, PTE)
+        entries = table.entries
+        if space.kernel.faults_around_folio:
+            _map_whole_folio(space, vma, table, addr, write=False)
+        for i, pfn in near:
+            if i not in entries:
+                entries[i] = leaf(pfn, _FAULT_AROUND)
+                space.rss_shmem += 1
+
+
+def _map_whole_folio(
+    space: AddressSpace, vma: Vma, table: Table, addr: int, *, write: bool
+) -> None:
+    """Map all pages of a large folio if one was touched that fills an empty PTE table.
+
+    Source: mm/memory.c finish_fault(), 6.11.
+    """
+    if not space.frames.large or not space.kernel.maps_whole_folio or table.entries:
+        return
+    assert vma.file is not None
+    pages = slot_pages(space)
+    linear = space.page_index(vma, round_down(addr, space.geometry.slot_bytes))
+    first = vma.file.pages.get(linear)
+    if linear % pages or first not in space.frames.large or not covers_slot(space, vma, addr):
+        return
+    if vma.uffd is not None:
+        return
+    flags = WRITTEN if write else _FAULT_AROUND
+    table.entries.update((i, leaf(first + i, flags)) for i in range(pages))
+    space.rss_shmem += pages
 
 
 def access_range(space: AddressSpace, addr: int, length: int) -> Range:

@@ -7,14 +7,16 @@ advice takes.  Model: huge pages are one slot, and only where MADV_HUGEPAGE asks
 """
 
 from engine.address import round_down
+from engine.cow import WRITTEN, make_present
 from engine.entry import (
-    ACCESSED,
     ANON,
     DIRTY,
+    EXCLUSIVE,
     HUGE,
     PFN_SHIFT,
     PRESENT,
     SOFT_DIRTY,
+    UFFD_WP,
     WRITE,
     ZERO_ENTRY,
     is_zero_page,
@@ -22,12 +24,20 @@ from engine.entry import (
 )
 from engine.geometry import PMD, PTE
 from engine.merge import reusable_anon_vma
+from engine.rmap import folio_of
 from engine.space import AddressSpace
 from engine.table import Table
-from engine.vma import VM_HUGEPAGE, VM_LOCKED, Vma
+from engine.vma import (
+    VM_HUGEPAGE,
+    VM_LOCKED,
+    VM_NOHUGEPAGE,
+    VM_UFFD_MINOR,
+    VM_UFFD_MISSING,
+    Vma,
+)
 
-HUGE_ANON = PRESENT | WRITE | DIRTY | ACCESSED | SOFT_DIRTY | ANON | HUGE
-HUGE_SHARED = PRESENT | WRITE | DIRTY | ACCESSED | SOFT_DIRTY | HUGE
+HUGE_ANON = WRITTEN | ANON | EXCLUSIVE | HUGE
+HUGE_SHARED = WRITTEN | HUGE
 HUGE_ZERO = ZERO_ENTRY | HUGE
 
 
@@ -39,7 +49,7 @@ def slot_pages(space: AddressSpace) -> int:
 def prepare_anon_vma(space: AddressSpace, vma: Vma) -> None:
     """Give a VMA an anon_vma before its first anonymous page.  Source: __anon_vma_prepare()."""
     if vma.anon_vma is None:
-        vma.anon_vma = reusable_anon_vma(space.vmas, vma) or space.new_anon_vma()
+        vma.link_to(reusable_anon_vma(space.vmas, vma) or space.new_anon_vma())
 
 
 def covers_slot(space: AddressSpace, vma: Vma, addr: int) -> bool:
@@ -64,7 +74,10 @@ def access_huge(
     if isinstance(entry, Table):
         return False
     if entry is None:
-        if not vma.flags & VM_HUGEPAGE or not covers_slot(space, vma, start):
+        # A missing page that userfaultfd asks for comes as a small one.
+        if vma.flags & (VM_HUGEPAGE | VM_UFFD_MISSING) != VM_HUGEPAGE:
+            return False
+        if not covers_slot(space, vma, start):
             return False
         table = tree.make(start, PMD)
         prepare_anon_vma(space, vma)  # also for the huge zero page
@@ -78,12 +91,35 @@ def access_huge(
             return False
         prepare_anon_vma(space, vma)
         _replace_zero(space, vma, table, index, start)
+    elif not entry & (WRITE if write else PRESENT):
+        assert table is not None
+        if not _regain(space, table, index, write=write):
+            return False
     if tag:
         assert table is not None
         first = table.entries[index] >> PFN_SHIFT  # type: ignore[operator]
         first += start >> space.geometry.page_shift & space.geometry.index_mask[PTE]
         count = (end - start) >> space.geometry.page_shift
         space.frames.tag[first : first + count] = range(tag, tag + count)
+    return True
+
+
+def _regain(space: AddressSpace, table: Table, index: int, *, write: bool) -> bool:
+    """Access a huge page under migration, or write to one that is write-protected.
+
+    Returns: False if a child maps it, too: it was split, and its pages are copied one by one.
+    """
+    entry = make_present(space, table, index)
+    if write:
+        if (
+            entry & ANON
+            and not entry & EXCLUSIVE
+            and not space.held.isdisjoint(folio_of(space, entry >> PFN_SHIFT))
+        ):
+            space.split_huge(table, index)
+            return False
+        entry = entry & ~UFFD_WP | WRITTEN | (EXCLUSIVE if entry & ANON else 0)
+        table.entries[index] = entry
     return True
 
 
@@ -96,10 +132,11 @@ def _replace_zero(space: AddressSpace, vma: Vma, table: Table, index: int, addr:
     space.rss_anon += pages
 
 
-def map_shared_huge(space: AddressSpace, vma: Vma, addr: int) -> bool:
+def map_shared_huge(space: AddressSpace, vma: Vma, addr: int, *, write: bool) -> bool:
     """Map the slot of a shared object by a huge leaf if its pages are one large folio.
 
-    Returns: False if they are not, or the slot has a PTE table or does not fit.
+    Returns: False if they are not, or the slot has a PTE table or does not fit, or userfaultfd
+    wants to be asked page by page.
     Source: mm/memory.c do_set_pmd().
     """
     assert vma.file is not None
@@ -107,16 +144,54 @@ def map_shared_huge(space: AddressSpace, vma: Vma, addr: int) -> bool:
     table, index = tree.find(addr, PMD), tree.index(addr, PMD)
     entry = table.entries.get(index) if table is not None else None
     if entry is not None:
-        return not isinstance(entry, Table)
-    if not covers_slot(space, vma, addr):
+        if isinstance(entry, Table):
+            return False
+        if not entry & (WRITE if write else PRESENT):
+            assert table is not None
+            _regain(space, table, index, write=write)
+        return True
+    if vma.flags & VM_UFFD_MINOR or not covers_slot(space, vma, addr):
+        return False
+    if vma.flags & VM_NOHUGEPAGE and space.kernel.refuses_shared_huge:
         return False
     linear = space.page_index(vma, round_down(addr, space.geometry.slot_bytes))
     first = vma.file.pages.get(linear)
     if first is None or linear % pages or first not in space.frames.large:
         return False
-    tree.set_huge(tree.make(addr, PMD), index, leaf(first, HUGE_SHARED))
+    flags = HUGE_SHARED if write else HUGE_SHARED & ~(WRITE | DIRTY | SOFT_DIRTY)
+    tree.set_huge(tree.make(addr, PMD), index, leaf(first, flags))
     space.rss_shmem += pages
     return True
+
+
+def folio_mappings(space: AddressSpace, first: int) -> tuple[int, list[int]]:
+    """How often huge leaves map the large folio at frame `first`, and which frames PTEs map."""
+    huge, small, pages = 0, [], slot_pages(space)
+    for _, table in space.tree.leaf_tables():
+        for entry in table.entries.values():
+            if isinstance(entry, int) and first <= entry >> PFN_SHIFT < first + pages:
+                if table.level == PMD:
+                    huge += 1
+                else:
+                    small.append(entry >> PFN_SHIFT)
+    return huge, small
+
+
+def split_shared_folio(space: AddressSpace, first: int) -> None:
+    """Split the large folio of a shared object that begins at frame `first`: nobody maps it then.
+
+    Source: split_huge_page_to_list(), whose unmap_folio() is not undone for files.
+    """
+    space.frames.large.discard(first)
+    pages = slot_pages(space)
+    space.tlb.flush_frames(first, pages)
+    for _, table in list(space.tree.leaf_tables()):
+        for index, entry in list(table.entries.items()):
+            if isinstance(entry, int) and first <= entry >> PFN_SHIFT < first + pages:
+                if table.level == PMD:
+                    space.split_huge(table, index)
+                else:
+                    space.count_entry(table.entries.pop(index), -1)  # type: ignore[arg-type]
 
 
 def split_folio(space: AddressSpace, first: int) -> None:
@@ -145,5 +220,6 @@ def split_folio(space: AddressSpace, first: int) -> None:
             if first <= pfn < first + pages and entry & ANON and not tags[pfn]:
                 vma = space.vmas.lookup(base + (index << shift))
                 if vma is not None and not vma.flags & VM_LOCKED:
-                    table.entries[index] = ZERO_ENTRY
+                    table.entries[index] = ZERO_ENTRY | entry & (SOFT_DIRTY | UFFD_WP)
+                    space.tlb.flush_frames(pfn, 1)
                     space.rss_anon -= 1

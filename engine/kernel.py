@@ -59,6 +59,29 @@ class Kernel:
     dontunmap_counts_locked: bool = _switch(
         "6.15 to 7.2", "DONTUNMAP counts locked pages twice (B-34)"
     )
+    dontunmap_unlinks_anon_vma: bool = _switch(
+        "5.13", "DONTUNMAP of a whole VMA unlinks it from its anon_vma (B-31)"
+    )
+    dontunmap_keeps_account: bool = _switch(
+        "5.7, not 6.15 to 6.17", "DONTUNMAP leaves VM_ACCOUNT to the source (B-33)"
+    )
+    dontunmap_asks_overcommit: bool = _switch(
+        "5.11", "DONTUNMAP asks whether another accountable mapping is granted (B-39)"
+    )
+    uncharge_on_rollback: bool = _switch(
+        "until 5.15", "a growing move that fails gives the charge for its growth back (B-37)"
+    )
+    map_count_first: bool = _switch(
+        "5.1", "FIXED looks at vm.max_map_count before it unmaps anything (B-57)"
+    )
+    wrap_safe_overlap: bool = _switch(
+        "open", "the test for overlapping ranges does not wrap (B-69)"
+    )
+    mseal: bool = _switch("6.10", "mseal(2)")
+    hugetlb_moves: bool = _switch("5.16", "mremap moves huge pages of hugetlb")
+    hugetlb_copy_keeps_reservation: bool = _switch(
+        "6.16, stable 2025", "a failed copy of a VMA leaves its reservations to the source (B-46)"
+    )
     shrink_charges_delta: bool = _switch(
         "6.17", "a FIXED move that shrinks charges the difference and keeps it"
     )
@@ -66,6 +89,9 @@ class Kernel:
     multi_vma_move: bool = _switch("6.17", "FIXED moves of equal size span several VMAs")
     merge_faulted_source: bool = _switch(
         "6.16", "a faulted range merges into an unfaulted neighbour"
+    )
+    merge_links_source: bool = _switch(
+        "6.19, stable 6.18.7", "such a range brings its anon_vma along (B-43, CVE-2026-23077)"
     )
     warn_pte_occupied: bool = _switch("6.16", "the PTE mover warns of an occupied destination")
     thp_aligned_search: bool = _switch("6.7", "kernel-chosen addresses are aligned for huge pages")
@@ -77,10 +103,43 @@ class Kernel:
     huge_zero_write_allocates: bool = _switch(
         "6.14", "writing to the huge zero page makes a huge page, not one small page"
     )
+    refuses_shared_huge: bool = _switch(
+        "6.12", "MADV_NOHUGEPAGE also keeps a shared huge page from being mapped as one"
+    )
+    maps_whole_folio: bool = _switch(
+        "6.11", "a fault on a large folio of shared memory maps all of it if it can"
+    )
+    faults_around_folio: bool = _switch(
+        "6.18", "faulting around maps all of a large folio of shared memory if it can"
+    )
+    guesses_mapped_shared: bool = _switch(
+        "6.10", "whether a large folio is shared is guessed from the whole of it, not from one page"
+    )
+    collapse_frees_all_tables: bool = _switch(
+        "6.6", "MADV_COLLAPSE frees the object's PTE tables in every mapping (retract_page_tables)"
+    )
+    collapse_makes_pmd_table: bool = _switch(
+        "6.13 to 6.18", "MADV_COLLAPSE of shared memory makes the tables above the huge page"
+    )
     collapses_without_write: bool = _switch(
         "6.17", "MADV_COLLAPSE needs no writable page in the slot"
     )
     reclaims_tables: bool = _switch("6.14", "MADV_DONTNEED frees PTE tables it empties")
+    table_moves_lock_rmap: bool = _switch(
+        "5.13.3", "whole-table moves always take the rmap locks (B-05)"
+    )
+    uffd_wp_cleared: bool = _switch(
+        "6.13, stable 2025", "mremap clears uffd-wp from what leaves its userfaultfd (B-07)"
+    )
+    uffd_checks_both: bool = _switch(
+        "6.17, stable 2025", "whole tables stay if either VMA has such a userfaultfd (B-08)"
+    )
+    uffd_wp_spans_vmas: bool = _switch("6.4", "UFFDIO_WRITEPROTECT covers several VMAs")
+    pte_batching: bool = _switch("6.17", "the PTE mover takes pages of a large folio in batches")
+    batch_keeps_write: bool = _switch("6.18", "a batch ends where the write bit changes (B-49)")
+    large_folio_reuse: bool = _switch(
+        "6.15", "a write keeps a page of a large folio that no other process maps"
+    )
 
     def on(self, geometry: Geometry) -> "Kernel":
         """The same behaviours on another geometry."""
@@ -105,23 +164,43 @@ SWITCHES: tuple[Switch, ...] = tuple(
 )
 
 _SINCE_5_0 = ("move_pmd",)
-_SINCE_5_13 = (*_SINCE_5_0, "move_pud", "dontunmap", "dontunmap_any")
+_SINCE_5_13 = (
+    *_SINCE_5_0,
+    "move_pud",
+    "dontunmap",
+    "dontunmap_any",
+    "dontunmap_unlinks_anon_vma",
+    "dontunmap_keeps_account",
+    "dontunmap_asks_overcommit",
+    "map_count_first",
+    "table_moves_lock_rmap",
+)
+_SINCE_5_16 = (*_SINCE_5_13, "hugetlb_moves")
 _FIXES_OF_2026 = ("dontunmap_no_self_merge", "dontunmap_resets_pgoff", "dontunmap_splits_locked")
 _SINCE_6_7 = (
-    *_SINCE_5_13,
+    *_SINCE_5_16,
     "may_retry",
     "realign",
     "realign_stack",
     "negative_result_is_zero",
     "thp_aligned_search",
     "mprotect_uncharges",
+    "collapse_frees_all_tables",
+    "uffd_wp_spans_vmas",
 )
 _SINCE_6_12 = (
     *_SINCE_6_7,
     "wrap_safe_result",
+    "mseal",
+    "hugetlb_copy_keeps_reservation",
     "pmd_recheck",
+    "guesses_mapped_shared",
+    "maps_whole_folio",
+    "refuses_shared_huge",
     "merge_new_range",
     "zero_pages_on_split",
+    "uffd_wp_cleared",
+    "uffd_checks_both",
 )
 _SINCE_6_18 = (
     *_SINCE_6_12,
@@ -130,11 +209,17 @@ _SINCE_6_18 = (
     "check_before_unmap",
     "multi_vma_move",
     "merge_faulted_source",
+    "merge_links_source",
     "warn_pte_occupied",
     "guard_markers",
     "huge_zero_write_allocates",
+    "collapse_makes_pmd_table",
     "collapses_without_write",
     "reclaims_tables",
+    "faults_around_folio",
+    "pte_batching",
+    "batch_keeps_write",
+    "large_folio_reuse",
 )
 
 
@@ -145,8 +230,15 @@ def _named(name: str, *switches: str) -> Kernel:
 KERNELS: dict[str, Kernel] = {
     kernel.name: kernel
     for kernel in (
-        _named("linux-5.0", *_SINCE_5_0),
-        _named("linux-6.1", *_SINCE_5_13, "populate_passes_holes", *_FIXES_OF_2026),
+        _named("linux-5.0", *_SINCE_5_0, "uncharge_on_rollback"),
+        _named(
+            "linux-6.1",
+            *_SINCE_5_16,
+            "populate_passes_holes",
+            "uffd_wp_cleared",
+            "hugetlb_copy_keeps_reservation",
+            *_FIXES_OF_2026,
+        ),
         _named("linux-6.7", *_SINCE_6_7, "populate_passes_holes"),
         _named("linux-6.12", *_SINCE_6_12, *_FIXES_OF_2026),
         _named("linux-6.18", *_SINCE_6_18),

@@ -9,21 +9,32 @@ from collections.abc import Callable
 
 from engine.address import round_up
 from engine.collapse import collapse
-from engine.entry import ANON, MARKER, PFN_SHIFT, is_zero_page
+from engine.entry import ANON, MARKER, PFN_SHIFT, PRESENT, is_guard, is_zero_page
+from engine.failures import VmaRefused
 from engine.fault import populate_range, slots_of
 from engine.geometry import PMD, PTE
-from engine.huge import prepare_anon_vma, slot_pages, split_folio
+from engine.huge import (
+    folio_mappings,
+    prepare_anon_vma,
+    slot_pages,
+    split_folio,
+    split_shared_folio,
+)
+from engine.hugetlb import discard_hugetlb
 from engine.merge import modify
+from engine.seal import may_discard
 from engine.space import AddressSpace, Errno
 from engine.vma import (
     VM_DONTCOPY,
     VM_DONTDUMP,
     VM_HUGEPAGE,
+    VM_HUGETLB,
     VM_LOCKED,
     VM_MERGEABLE,
     VM_NOHUGEPAGE,
     VM_RAND_READ,
     VM_READ,
+    VM_SEALED,
     VM_SEQ_READ,
     VM_SHARED,
     VM_WIPEONFORK,
@@ -56,6 +67,11 @@ _FLAGS = {
     NOHUGEPAGE: (VM_NOHUGEPAGE, VM_HUGEPAGE),
 }
 
+# What throws contents away.  Source: is_madv_discard(), mm/mseal.c.
+_DISCARDS = frozenset(
+    (FREE, DONTNEED, DONTNEED_LOCKED, REMOVE, DONTFORK, WIPEONFORK, GUARD_INSTALL)
+)
+
 Behaviour = Callable[[AddressSpace, Vma, int, int], "Errno | None"]
 
 
@@ -85,6 +101,10 @@ def madvise(space: AddressSpace, addr: int, length: int, advice: int) -> Errno |
             if cursor >= end:
                 break
         stop = min(vma.end, end)
+        if vma.flags & (VM_SEALED | VM_HUGETLB):
+            error = _refused(space, vma, cursor, advice)
+            if error:
+                return error
         error = (
             behaviour(space, vma, cursor, stop)
             if behaviour
@@ -96,6 +116,21 @@ def madvise(space: AddressSpace, addr: int, length: int, advice: int) -> Errno |
     return hole
 
 
+def _refused(space: AddressSpace, vma: Vma, start: int, advice: int) -> Errno | None:
+    """What sealed mappings and huge pages of hugetlb refuse.
+
+    Model: holes cannot be punched into files of hugetlbfs.
+    Source: can_modify_vma_madv(), madvise_dontneed_free_valid_vma(), can_madv_lru_vma().
+    """
+    if advice in _DISCARDS and not may_discard(vma):
+        return Errno.EPERM
+    if not vma.flags & VM_HUGETLB:
+        return None
+    if advice in (DONTNEED, DONTNEED_LOCKED):
+        return Errno.EINVAL if start & (space.geometry.slot_bytes - 1) else None
+    return None if advice in _FLAGS or advice == WILLNEED else Errno.EINVAL
+
+
 def _change_flags(space: AddressSpace, vma: Vma, start: int, end: int, advice: int) -> Errno | None:
     if vma.flags & VM_SHARED:
         if advice == WIPEONFORK:
@@ -103,7 +138,11 @@ def _change_flags(space: AddressSpace, vma: Vma, start: int, end: int, advice: i
         if advice in (MERGEABLE, UNMERGEABLE):
             return None
     added, removed = _FLAGS[advice]
-    modify(space.kernel, space.vmas, vma, start, end, (vma.flags & ~removed) | added)
+    try:
+        modify(space.kernel, space.vmas, vma, start, end, (vma.flags & ~removed) | added)
+    except VmaRefused as refused:
+        # What is short now may be there at the next attempt: so the kernel says it.
+        return Errno.EAGAIN if refused.error == "ENOMEM" else Errno(refused.error)
     return None
 
 
@@ -118,6 +157,9 @@ def _dontneed(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | No
 
 def _drop(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
     """MADV_DONTNEED: the pages go, guard markers stay, and PTE tables it empties may go, too."""
+    if vma.flags & VM_HUGETLB:
+        discard_hugetlb(space, vma, start, end)
+        return None
     space.zap(start, end, keep=MARKER)
     if space.kernel.reclaims_tables:
         # Only tables whose whole slot was in the range.  Source: mm/pt_reclaim.c
@@ -155,6 +197,7 @@ def _pageout(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | Non
     if vma.file is None:
         _split_partial_folios(space, start, end, whole=True)
         return None
+    _split_partial_shared(space, start, end)
     mapped: dict[int, int] = {}
     for _, table in space.tree.leaf_tables():
         for entry in table.entries.values():
@@ -163,10 +206,11 @@ def _pageout(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | Non
     for _, table, indices in space.tree.lowest(start, end):
         for index in indices:
             entry = table.entries[index]
-            if not isinstance(entry, int) or table.level != PTE or entry & MARKER:
+            if not isinstance(entry, int) or table.level != PTE or not entry & PRESENT:
                 continue
             if mapped[entry >> PFN_SHIFT] == 1:
-                space.count_entry(table.entries.pop(index), -1)  # type: ignore[arg-type]
+                space.unmap_page(table, index)
+    space.flush_tlb(start, end)
     return None
 
 
@@ -181,14 +225,14 @@ def _split_partial_folios(
     for base, table, indices in list(space.tree.lowest(start, end)):
         if table.level == PMD:
             entry = table.entries[indices[0]]
-            if isinstance(entry, int) and not is_zero_page(entry):
+            if isinstance(entry, int) and entry & PRESENT and not is_zero_page(entry):
                 first = base + (indices[0] << space.geometry.entry_shift[PMD])
                 if whole or start > first or end < first + space.geometry.slot_bytes:
                     split_folio(space, entry >> PFN_SHIFT)
             continue
         for index in indices:
             small = table.entries.get(index)
-            if not isinstance(small, int) or not small & ANON:
+            if not isinstance(small, int) or small & (ANON | PRESENT) != ANON | PRESENT:
                 continue
             pfn = small >> PFN_SHIFT
             folio = pfn - pfn % pages
@@ -207,13 +251,40 @@ def _split_partial_folios(
 
 
 def _split_partial_shared(space: AddressSpace, start: int, end: int) -> None:
-    """A huge page of a shared object that is only partly named loses its leaf."""
-    slot = space.geometry.slot_bytes
+    """Split each large folio of a shared object of which the range names a part.
+
+    The kernel leaves it if it looks as if others mapped it.  Small pages of an object come back at
+    the next access only, so every mapping of the folio loses it.
+    Source: madvise_cold_or_pageout_pte_range().
+    """
+    pages, slot = slot_pages(space), space.geometry.slot_bytes
     for base, table, indices in list(space.tree.lowest(start, end)):
-        if table.level == PMD:
-            first = base + (indices[0] << space.geometry.entry_shift[PMD])
-            if start > first or end < first + slot:
-                space.split_huge(table, indices[0])
+        for index in indices:
+            entry = table.entries.get(index)
+            if not isinstance(entry, int) or entry & (ANON | MARKER):
+                continue
+            pfn = entry >> PFN_SHIFT
+            folio = pfn - pfn % pages
+            if table.level == PMD:
+                at = base + (index << space.geometry.entry_shift[PMD])
+                if start <= at and at + slot <= end:
+                    continue
+            if folio in space.frames.large and not _looks_shared(space, folio, pfn):
+                split_shared_folio(space, folio)
+
+
+def _looks_shared(space: AddressSpace, folio: int, pfn: int) -> bool:
+    """Does the large folio seem to be mapped by others than the entry for its frame `pfn`?
+
+    Source: page_mapcount() in 6.1, folio_likely_mapped_shared() in 6.12; since 6.15 the kernel
+    knows that the other mappings are of the same process (folio_maybe_mapped_shared).
+    """
+    if space.kernel.large_folio_reuse:
+        return False
+    huge, small = folio_mappings(space, folio)
+    if not space.kernel.guesses_mapped_shared:
+        return huge + small.count(pfn) != 1
+    return huge + len(small) > 1 and (huge > 0 or small.count(folio) > 1)
 
 
 def _remove(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
@@ -228,7 +299,11 @@ def _remove(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None
             last = first + ((high - low) << shift)
             if max(first, other.start) < min(last, other.end):
                 space.zap(max(first, other.start), min(last, other.end), keep=MARKER)
+    pages = slot_pages(space)
     for index in [i for i in vma.file.pages if low <= i < high]:
+        folio = vma.file.pages.get(index - index % pages)
+        if folio in space.frames.large:
+            split_shared_folio(space, folio)  # truncated in part: shmem_undo_range()
         del vma.file.pages[index]
     return None
 
@@ -276,7 +351,7 @@ def _guard_remove(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno 
     """MADV_GUARD_REMOVE: markers go, pages and tables stay."""
     for _, table, indices in space.tree.lowest(start, end):
         for index in indices:
-            if table.entries[index] & MARKER:  # type: ignore[operator]
+            if is_guard(table.entries[index]):  # type: ignore[arg-type]
                 del table.entries[index]
     return None
 

@@ -8,12 +8,18 @@ Source: mm/vma.c, mm/mmap.c, Linux 6.1, 6.12, 6.18.
 
 from typing import NamedTuple
 
+from engine.address import Range
 from engine.kernel import Kernel
-from engine.vma import AnonVma, SharedObject, Vma, VmaTree
+from engine.violation import Violation
+from engine.vma import VM_HUGETLB, AnonVma, SharedObject, UffdContext, Vma, VmaTree
 
 
 class Proposal(NamedTuple):
-    """A range that asks for neighbours to merge with; `pgoff` in pages, the rest in bytes."""
+    """A range that asks for neighbours to merge with; `pgoff` in pages, the rest in bytes.
+
+    `source` is the VMA it is copied from or a part of; None for a new mapping.  `uffd` is the
+    userfaultfd it is about to be registered with, if that is not the one of the source.
+    """
 
     start: int
     end: int
@@ -21,6 +27,13 @@ class Proposal(NamedTuple):
     pgoff: int
     anon_vma: AnonVma | None
     file: SharedObject | None
+    source: Vma | None = None
+    uffd: UffdContext | None = None
+
+
+def _uffd(proposal: Proposal) -> UffdContext | None:
+    """The userfaultfd that the merged VMA would have."""
+    return proposal.uffd or (proposal.source.uffd if proposal.source else None)
 
 
 def anon_vmas_compatible(kernel: Kernel, ours: AnonVma | None, neighbours: AnonVma | None) -> bool:
@@ -39,7 +52,9 @@ def anon_vmas_compatible(kernel: Kernel, ours: AnonVma | None, neighbours: AnonV
 def _agrees(kernel: Kernel, proposal: Proposal, vma: Vma) -> bool:
     return (
         vma.flags == proposal.flags
+        and not vma.flags & VM_HUGETLB  # VM_DONTEXPAND
         and vma.file is proposal.file
+        and vma.uffd is _uffd(proposal)
         and anon_vmas_compatible(kernel, proposal.anon_vma, vma.anon_vma)
     )
 
@@ -91,42 +106,56 @@ def merge_new(
             left = None
     elif left and right and not _join(left.anon_vma, right.anon_vma):
         right = None
+    # Until 6.18.7 the anon_vma that a faulted range brings along was forgotten (B-43).
+    source = proposal.source if kernel.merge_links_source else None
     if left:
-        anon_vma = left.anon_vma or (right.anon_vma if right else None) or proposal.anon_vma
+        _check(tree, left, proposal)
         end = proposal.end
         if right:
+            _check(tree, right, proposal)
             end = right.end
             tree.remove(right)
         tree.resize(left, left.start, end)
-        left.anon_vma = anon_vma
+        left.adopt_anon_vma(right)
+        left.adopt_anon_vma(source)
         return left
     if right:
+        _check(tree, right, proposal)
         tree.resize(right, proposal.start, right.end)
-        right.anon_vma = right.anon_vma or proposal.anon_vma
+        right.adopt_anon_vma(source)
         return right
     return None
 
 
 def merge_modified(
-    kernel: Kernel, tree: VmaTree, vma: Vma, start: int, end: int, flags: int
+    kernel: Kernel,
+    tree: VmaTree,
+    vma: Vma,
+    start: int,
+    end: int,
+    flags: int,
+    uffd: UffdContext | None = None,
 ) -> Vma | None:
-    """Let neighbours absorb [start, end) of `vma`, whose flags become `flags`.
+    """Let neighbours absorb [start, end) of `vma`, whose flags become `flags`, see `modify`.
 
     Returns: the VMA that now covers the range with those flags, or None if no neighbour took it.
     Source: vma_merge_existing_range() in 6.12, vma_merge() in 6.1.
     """
     pgoff = vma.pgoff + ((start - vma.start) >> tree.page_shift)
-    proposal = Proposal(start, end, flags, pgoff, vma.anon_vma, vma.file)
+    proposal = Proposal(start, end, flags, pgoff, vma.anon_vma, vma.file, vma, uffd)
     left = _left(kernel, tree, proposal) if start == vma.start else None
     right = _right(kernel, tree, proposal) if end == vma.end else None
     if left and right and not _join(left.anon_vma, right.anon_vma):
         right = None
+    for neighbour in (left, right):
+        if neighbour:
+            _check(tree, neighbour, proposal)
     if left and right:
-        anon_vma = left.anon_vma or right.anon_vma or vma.anon_vma
         tree.remove(vma)
         tree.remove(right)
         tree.resize(left, left.start, right.end)
-        left.anon_vma = anon_vma
+        left.adopt_anon_vma(right)
+        left.adopt_anon_vma(vma)
         return left
     if left:
         if end == vma.end:
@@ -134,7 +163,7 @@ def merge_modified(
         else:
             tree.resize(vma, end, vma.end)
         tree.resize(left, left.start, end)
-        left.anon_vma = left.anon_vma or proposal.anon_vma
+        left.adopt_anon_vma(vma)
         return left
     if right:
         if start == vma.start:
@@ -142,26 +171,61 @@ def merge_modified(
         else:
             tree.resize(vma, vma.start, start)
         tree.resize(right, start, right.end)
-        right.anon_vma = right.anon_vma or proposal.anon_vma
+        right.adopt_anon_vma(vma)
         return right
     return None
 
 
-def modify(kernel: Kernel, tree: VmaTree, vma: Vma, start: int, end: int, flags: int) -> Vma:
+def _check(tree: VmaTree, vma: Vma, proposal: Proposal) -> None:
+    """V-06, as a merge takes place: the two agree in all that a VMA says about its pages."""
+    offset = proposal.pgoff - (proposal.start >> tree.page_shift)
+    theirs, ours = vma.anon_vma, proposal.anon_vma
+    if (
+        vma.pgoff - (vma.start >> tree.page_shift) != offset
+        or vma.flags != proposal.flags
+        or vma.file is not proposal.file
+        or vma.uffd is not _uffd(proposal)
+        or not (theirs is ours or theirs is None or ours is None)
+        or (vma.end != proposal.start and vma.start != proposal.end)
+    ):
+        tree.report(
+            Violation(
+                "merge-agrees",
+                Range(min(vma.start, proposal.start), max(vma.end, proposal.end)),
+                f"{vma!r} merged with a range of page offset {proposal.pgoff:#x}, "
+                f"flags {proposal.flags:#x}",
+                "flags, object, linear page offset, userfaultfd and anon_vma that fit",
+            )
+        )
+
+
+def modify(
+    kernel: Kernel,
+    tree: VmaTree,
+    vma: Vma,
+    start: int,
+    end: int,
+    flags: int,
+    uffd: UffdContext | None = None,
+) -> Vma:
     """Give [start, end) of `vma` other flags, merging or splitting as needed.
 
-    Returns: the VMA that covers the range now.  Source: vma_modify() in 6.12.
+    Arguments: `uffd` a userfaultfd to register it with at the same time.
+    Returns: the VMA that covers the range now.
+    Errors raised: VmaRefused; boundaries may have come about, but no flags have changed.
+    Source: vma_modify() in 6.12.
     """
-    if flags == vma.flags:
+    if flags == vma.flags and not uffd:
         return vma
-    merged = merge_modified(kernel, tree, vma, start, end, flags)
+    merged = merge_modified(kernel, tree, vma, start, end, flags, uffd)
     if merged is not None:
         return merged
     if vma.start < start:
-        vma = tree.split(vma, start)
+        vma = tree.split_counted(vma, start)
     if end < vma.end:
-        tree.split(vma, end)
+        tree.split_counted(vma, end)
     vma.flags = flags
+    vma.uffd = uffd or vma.uffd
     return vma
 
 
@@ -171,10 +235,10 @@ def reusable_anon_vma(tree: VmaTree, vma: Vma) -> AnonVma | None:
     Sharing it at the first fault keeps that merge possible.  Source: find_mergeable_anon_vma().
     """
     above = tree.after(vma.end)
-    if above and above.anon_vma and _could_be_one(tree, vma, above):
+    if above and above.anon_vma and above.link and _could_be_one(tree, vma, above):
         return above.anon_vma
     below = tree.before(vma.start)
-    if below and below.anon_vma and _could_be_one(tree, below, vma):
+    if below and below.anon_vma and below.link and _could_be_one(tree, below, vma):
         return below.anon_vma
     return None
 

@@ -15,14 +15,29 @@ slot boundary (`realigned`), and the first bite becomes a whole table, too.
 A destination entry must be none when something is stored there.  Where the kernel has a WARN_ON,
 the model reports a violation of `dest-entry-none` and goes on as the kernel does.
 
+Entries that move one by one become soft-dirty, and lose uffd-wp if they leave the userfaultfd that
+asked for it; a table moves with everything in it, so then none may.
+
 Model: one thread, so the rmap and page-table locks are not taken; the observer is told where the
-kernel drops them.  Source: mm/mremap.c, Linux 5.0 to 6.18.
+kernel drops them, and `Move.rmap_locked` which it would hold.  Source: mm/mremap.c, Linux 5.0 to
+6.18.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from engine.address import Range, round_down
-from engine.entry import SOFT_DIRTY
+from engine.entry import (
+    ACCESSED,
+    DIRTY,
+    EXCLUSIVE,
+    PFN_SHIFT,
+    PRESENT,
+    SOFT_DIRTY,
+    UFFD_WP,
+    WRITE,
+    is_wp_marker,
+)
 from engine.geometry import PMD, PTE, PUD
 from engine.observer import (
     ALLOC_FAILED,
@@ -64,6 +79,8 @@ class Move:
     need_rmap_locks: bool = False
     rollback: bool = False
     split_shared: bool = False  # a huge page of a shared object was split, its pages unmapped
+    rmap_locked: bool = field(init=False, default=False)  # by the mover at work
+    notified: Range | None = field(init=False, default=None)  # secondary MMUs stay away from it
     old_end: int = field(init=False)
     requested_old: int = field(init=False)
     done: int = field(init=False, default=0)  # the result, once the loop is over
@@ -110,13 +127,18 @@ def realigned(move: Move) -> bool:
         return False
     if move.length < slot - offset or offset == 0 or offset != move.new & (slot - 1):
         return False
-    if not _head_is_unused(move, move.old_vma, move.old):
-        return False
-    if not _head_is_unused(move, move.new_vma, move.new):
+    if not _heads_are_unused(move):
         return False
     move.old -= offset
     move.new -= offset
     return True
+
+
+def _heads_are_unused(move: Move) -> bool:
+    """Does nothing else live in the slot parts below the two starts?"""
+    return _head_is_unused(move, move.old_vma, move.old) and _head_is_unused(
+        move, move.new_vma, move.new
+    )
 
 
 def _head_is_unused(move: Move, vma: Vma, addr: int) -> bool:
@@ -144,6 +166,7 @@ def move_page_tables(move: Move) -> int:
         return 0
     if realigned(move):
         move.announce(REALIGNED)
+    move.notified = _notified(move)
     move.announce(ENTER)
     while move.old < move.old_end:
         try:
@@ -151,9 +174,43 @@ def move_page_tables(move: Move) -> int:
         except OutOfTables:
             move.announce(ALLOC_FAILED)
             break
+    move.notified = None
     move.done = _result(move)
     move.announce(LEAVE, move.done)
     return move.done
+
+
+def _notified(move: Move) -> Range:
+    """What is announced to secondary MMUs before the loop: the old range, as it is realigned.
+
+    Source: mmu_notifier_invalidate_range_start().
+    """
+    return Range(move.old, move.old_end)
+
+
+def _flush_pending(move: Move) -> None:
+    """Do the flush that reclaim has put off, before looking at entries (B-28).
+
+    Source: flush_tlb_batched_pending(), 4.13.
+    """
+    move.space.tlb.flush_pending()
+
+
+def _flush_ptes(move: Move, moved: Iterable[Entry], extent: int) -> None:
+    """Flush what the PTE mover has taken away if anything was present, inside both locks."""
+    if move.space.tlb.cached and any(entry & PRESENT for entry in moved):  # type: ignore[operator]
+        move.space.tlb.flush(move.old, move.old + extent)
+
+
+def _flush_table(move: Move, extent: int) -> None:
+    """Flush what a table mapped at its old place, inside both locks."""
+    move.space.flush_tlb(move.old, move.old + extent)
+
+
+def _flush_huge(move: Move, entry: Entry, extent: int) -> None:
+    """Flush what a huge leaf mapped at its old place, inside both locks."""
+    if entry & PRESENT:  # type: ignore[operator]
+        move.space.flush_tlb(move.old, move.old + extent)
 
 
 def _move_one_extent(move: Move) -> None:
@@ -161,44 +218,57 @@ def _move_one_extent(move: Move) -> None:
 
     Errors raised: OutOfTables if a destination table is needed and cannot be had.
     """
-    space, geometry = move.space, move.space.geometry
-    tree = space.tree
     move.announce(ITERATION)
+    limit = move.old_end - move.old
+    if move.space.geometry.levels >= PUD:
+        limit = _at_pud_level(move)
+    if limit:
+        _at_pmd_level(move, limit)
 
-    to_pud_boundary = move.old_end - move.old
-    if geometry.levels >= PUD:
-        extent = to_pud_boundary = extent_bytes(move, geometry.pud_bytes)
-        hole_end = _hole_end(move, PUD)
-        if hole_end:
-            _skip(move, hole_end - move.old)
-            return
-        _destination_table(move, PUD)
-        if extent == geometry.pud_bytes and space.kernel.moves_puds() and _move_table(move, PUD):
-            move.advance(extent)
-            return
 
-    extent = extent_bytes(move, geometry.slot_bytes)
-    hole_end = _hole_end(move, PMD)
-    if hole_end:
-        # Not beyond the PUD entry on either side: the next one may need a destination table.
-        _skip(move, min(hole_end - move.old, to_pud_boundary))
-        return
-    _destination_table(move, PMD)
-    if tree.huge and _is_huge(move):
-        if extent == geometry.slot_bytes and _move_huge(move):
-            move.advance(extent)
-            return
-        if not _split_huge(move):
-            move.advance(extent)
-            return
-    elif extent == geometry.slot_bytes and space.kernel.move_pmd and _move_table(move, PMD):
+def _at_pud_level(move: Move) -> int:
+    """Skip an empty PUD entry, or move a whole one.
+
+    Returns: 0 if that was possible, else the bytes to the nearest PUD boundary: there is something
+    to move below it.
+    """
+    geometry = move.space.geometry
+    extent = extent_bytes(move, geometry.pud_bytes)
+    hole = hole_end(move, PUD)
+    if hole:
+        skip(move, hole - move.old)
+        return 0
+    destination_table(move, PUD)
+    if extent == geometry.pud_bytes and move.space.kernel.moves_puds() and _move_table(move, PUD):
         move.advance(extent)
+        return 0
+    return extent
+
+
+def _at_pmd_level(move: Move, limit: int) -> None:
+    """Skip empty PMD entries, or move what one covers: by its entry if possible, else page by page.
+
+    Arguments: `limit` bytes to the nearest PUD boundary on either side; holes are not skipped
+    beyond, for the next PUD entry may need a destination table.
+    """
+    space = move.space
+    slot = space.geometry.slot_bytes
+    extent = extent_bytes(move, slot)
+    hole = hole_end(move, PMD)
+    if hole:
+        skip(move, min(hole - move.old, limit))
         return
-    move_ptes(move, tree.find(move.old, PTE), _destination_table(move, PTE), extent)
+    destination_table(move, PMD)
+    if space.tree.huge and _is_huge(move):
+        moved = (extent == slot and _move_huge(move)) or not _split_huge(move)
+    else:
+        moved = extent == slot and space.kernel.move_pmd and _move_table(move, PMD)
+    if not moved:
+        move_ptes(move, space.tree.find(move.old, PTE), destination_table(move, PTE), extent)
     move.advance(extent)
 
 
-def _hole_end(move: Move, level: int) -> int:
+def hole_end(move: Move, level: int) -> int:
     """Where the source goes on if its entry of `level` is none; 0 if it is not none.
 
     Model: the kernel takes one step for each empty entry.  Its steps end at every boundary of the
@@ -216,28 +286,58 @@ def _hole_end(move: Move, level: int) -> int:
         table = entry
 
 
-def _skip(move: Move, extent: int) -> None:
+def skip(move: Move, extent: int) -> None:
+    """Go over `extent` bytes in which the source has nothing, as far as the range goes."""
     extent = min(extent, move.old_end - move.old)
     move.announce(SKIPPED, extent)
     move.advance(extent)
 
 
-def _destination_table(move: Move, level: int) -> Table:
+def destination_table(move: Move, level: int) -> Table:
     """The table of `level` at the destination, allocated if need be (alloc_new_pmd, pte_alloc)."""
     tree = move.space.tree
     before = tree.allocations
-    table = tree.make(move.new, level)
+    table = tree.make(move.new, level, may_fail=True)
     if tree.allocations != before:
         move.announce(ALLOCATED)
     return table
 
 
+def _must_look_at_entries(move: Move) -> bool:
+    """Is uffd-wp to be cleared from what moves?  Then no table moves whole; asked before anything.
+
+    Source: uffd_supports_page_table_move(), 6.17.  The roles of the two VMAs are swapped in a
+    rollback, which must decide as the way there did.
+    """
+    return move.space.kernel.uffd_checks_both and (
+        move.old_vma.uffd_stays_behind or move.new_vma.uffd_stays_behind
+    )
+
+
+def _must_look_at_entries_old(move: Move) -> bool:
+    """The first form of that question, of the old VMA only and after the warning (B-08)."""
+    kernel = move.space.kernel
+    return kernel.uffd_wp_cleared and not kernel.uffd_checks_both and move.old_vma.uffd_stays_behind
+
+
+def _takes_rmap_locks(move: Move, point: str) -> bool:
+    """Does the mover that announces `point` hold the rmap locks of the source VMA?
+
+    A table always moves under them since 5.13.3: who waits for its lock must not find it elsewhere.
+    Source: take_rmap_locks().
+    """
+    whole_table = point is PMD_MOVED or point is PUD_MOVED
+    return move.need_rmap_locks or (whole_table and move.space.kernel.table_moves_lock_rmap)
+
+
 def _move_table(move: Move, level: int) -> bool:
     """Move the whole table under one PMD or PUD entry by relinking it.
 
-    Returns: False if the destination is occupied, or the source entry is not a table; nothing has
-    changed then.  Source: move_normal_pmd() 5.0, move_normal_pud() 5.11; the order of 6.18.
+    Returns: False if the destination is occupied, or entries must be looked at; nothing has changed
+    then.  Source: move_normal_pmd() 5.0, move_normal_pud() 5.11; the order of 6.18.
     """
+    if _must_look_at_entries(move):
+        return False
     space, tree = move.space, move.space.tree
     extent = space.geometry.span_bytes[level - 1]
     source = tree.find(move.old, level)
@@ -247,11 +347,17 @@ def _move_table(move: Move, level: int) -> bool:
 
     occupant = target.entries.get(new_index)
     if occupant is not None:
-        _report_occupied(move, level, occupant, extent)
+        report_occupied(move, level, occupant, extent)
         move.announce(_OCCUPIED[level], extent)
         return False
+    if _must_look_at_entries_old(move):
+        return False
     entry = source.entries.pop(old_index)
+    if not isinstance(entry, Table):
+        _report_leaf(move, f"{_describe(entry)} moved as a table", extent)
     target.entries[new_index] = entry
+    move.rmap_locked = _takes_rmap_locks(move, _MOVED[level])
+    _flush_table(move, extent)
     move.announce(_MOVED[level], extent)
     return True
 
@@ -277,11 +383,14 @@ def _move_huge(move: Move) -> bool:
     occupant = target.entries.get(new_index)
     if occupant is not None:
         if not space.kernel.may_retry:
-            _report_occupied(move, PMD, occupant, extent)
+            report_occupied(move, PMD, occupant, extent)
         move.announce(PMD_OCCUPIED, extent)
         return False
     tree.move_huge(source, tree.index(move.old, PMD), target, new_index)
-    target.entries[new_index] |= SOFT_DIRTY  # type: ignore[operator]
+    kept = target.entries[new_index] & ~_bits_to_clear(move)  # type: ignore[operator]
+    target.entries[new_index] = kept | _bits_to_set(move)
+    move.rmap_locked = _takes_rmap_locks(move, HUGE_MOVED)
+    _flush_huge(move, kept, extent)
     move.announce(HUGE_MOVED, extent)
     return True
 
@@ -298,7 +407,7 @@ def _split_huge(move: Move) -> bool:
     return index in table.entries
 
 
-def _report_occupied(move: Move, level: int, occupant: Entry, extent: int) -> None:
+def report_occupied(move: Move, level: int, occupant: Entry, extent: int) -> None:
     """WARN_ON(!pmd_none(*new_pmd)): freeing page tables should have released it."""
     move.space.report(
         Violation(
@@ -306,6 +415,18 @@ def _report_occupied(move: Move, level: int, occupant: Entry, extent: int) -> No
             Range(move.new, move.new + extent),
             f"{_describe(occupant)} in the {_ENTRY_NAME[level]} entry",
             "none before a table is stored there",
+        )
+    )
+
+
+def _report_leaf(move: Move, found: str, extent: int) -> None:
+    """A page is about to be read as a page table (B-15)."""
+    move.space.report(
+        Violation(
+            "table-not-leaf",
+            Range(move.old, move.old + extent),
+            found,
+            "tables moved or walked as tables, leaves as leaves",
         )
     )
 
@@ -327,8 +448,12 @@ def move_ptes(move: Move, source: Table | None, target: Table, extent: int) -> N
     Each entry that moves alone becomes soft-dirty.  The source table stays, maybe emptied.
     Source: move_ptes().
     """
-    assert source is not None and source.level == target.level == PTE
+    if source is None:
+        _report_leaf(move, "no table under the PMD entry", extent)
+        return
+    assert source.level == target.level == PTE
     geometry = move.space.geometry
+    _flush_pending(move)
     shift, mask = geometry.page_shift, geometry.index_mask[PTE]
     first = move.old >> shift & mask
     delta = (move.new >> shift & mask) - first
@@ -338,7 +463,7 @@ def move_ptes(move: Move, source: Table | None, target: Table, extent: int) -> N
         hits = sorted(i for i in old_entries if first <= i < stop)
     else:
         hits = [i for i in range(first, stop) if i in old_entries]
-    moved = {i + delta: old_entries.pop(i) | SOFT_DIRTY for i in hits}  # type: ignore[operator]
+    moved = _taken(move, old_entries, hits, delta)
     if new_entries and not new_entries.keys().isdisjoint(moved):
         for index in sorted(new_entries.keys() & moved.keys()):
             addr = round_down(move.new, geometry.slot_bytes) + (index << shift)
@@ -351,7 +476,91 @@ def move_ptes(move: Move, source: Table | None, target: Table, extent: int) -> N
                 )
             )
     new_entries.update(moved)
+    move.rmap_locked = _takes_rmap_locks(move, PTES_MOVED)
+    _flush_ptes(move, moved.values(), extent)
     move.announce(PTES_MOVED, extent)
+
+
+def _taken(
+    move: Move, old_entries: dict[int, Entry], hits: list[int], delta: int
+) -> dict[int, Entry]:
+    """Take the entries at `hits` out.
+
+    Returns: what is stored at the destination, by index, `delta` further.
+    """
+    gained, lost = _bits_to_set(move), _bits_to_clear(move)
+    batched = move.space.kernel.pte_batching and move.space.frames.large
+    if not lost and not batched:
+        return {i + delta: old_entries.pop(i) | gained for i in hits}  # type: ignore[operator]
+    taken: list[int] = [old_entries.pop(i) for i in hits]  # type: ignore[misc]
+    if batched:
+        taken = _as_batches(move, hits, taken)
+    return {
+        i + delta: entry & ~lost | gained
+        for i, entry in zip(hits, taken, strict=True)
+        if not (lost and is_wp_marker(entry))
+    }
+
+
+def _bits_to_set(move: Move) -> int:
+    """What an entry that moves alone gets.  Source: move_soft_dirty_pte()."""
+    return SOFT_DIRTY
+
+
+def _bits_to_clear(move: Move) -> int:
+    """What such an entry loses; one that holds nothing else, a wp marker, is dropped.
+
+    Source: move_ptes(), move_huge_pmd(), 6.13.
+    """
+    return UFFD_WP if move.old_vma.uffd_stays_behind and move.space.kernel.uffd_wp_cleared else 0
+
+
+def _as_batches(move: Move, hits: list[int], taken: list[int]) -> list[int]:
+    """The entries as they come out of a mover that takes runs of pages of one large folio at once.
+
+    The entries of a run are made anew from the first one; what the hardware sets is or-ed over the
+    run.  EXCLUSIVE is a flag of the page and stays with it.
+    Model: the architecture's hint, which keeps x86 from ever taking more than one, is not asked.
+    Source: move_ptes(), mremap_folio_pte_batch(), get_and_clear_full_ptes(), set_ptes(), 6.17.
+    """
+    large, pages = move.space.frames.large, move.space.geometry.index_mask[PTE] + 1
+    must_agree = _batch_mask(move)
+    made: list[int] = []
+    while len(made) < len(taken):
+        at = len(made)
+        first = taken[at]
+        pfn = first >> PFN_SHIFT
+        room = pages - pfn % pages if first & PRESENT and pfn - pfn % pages in large else 1
+        count = _batch_length(hits, taken, at, room, must_agree)
+        gathered = 0
+        for entry in taken[at : at + count]:
+            gathered |= entry & (DIRTY | ACCESSED)
+        for n, entry in enumerate(taken[at : at + count]):
+            copied = (first & ~EXCLUSIVE) + (n << PFN_SHIFT)
+            made.append(copied | gathered | (entry & EXCLUSIVE))
+    return made
+
+
+def _batch_mask(move: Move) -> int:
+    """The bits in which the entries of a batch agree.  Source: folio_pte_batch_flags(), 6.17."""
+    ignored = DIRTY | ACCESSED | SOFT_DIRTY | EXCLUSIVE
+    if not move.space.kernel.batch_keeps_write:
+        ignored |= WRITE  # was overlooked until 6.18 (B-49)
+    return ~ignored
+
+
+def _batch_length(hits: list[int], taken: list[int], at: int, room: int, must_agree: int) -> int:
+    """How many entries from position `at` on are one batch, at most `room`."""
+    room = min(room, len(taken) - at)
+    first, index = taken[at] & must_agree, hits[at]
+    count = 1
+    while (
+        count < room
+        and hits[at + count] == index + count
+        and taken[at + count] & must_agree == first + (count << PFN_SHIFT)
+    ):
+        count += 1
+    return count
 
 
 def _result(move: Move) -> int:

@@ -7,12 +7,24 @@ and moves several VMAs in one call.  Source: mm/mremap.c, Linux 5.0 to 6.18.
 
 from dataclasses import dataclass, field
 
-from engine.address import round_down, round_up
+from engine import uffd
+from engine.address import Range, round_down, round_up
+from engine.failures import HOOK, MAPS, VMA, VmaRefused
 from engine.fault import populate_locked
+from engine.hugetlb import abandon_copy, drop_reservation, move_hugetlb
 from engine.merge import Proposal, merge_new
 from engine.move import Move, move_page_tables
 from engine.space import AddressSpace, Errno
-from engine.vma import VM_ACCOUNT, VM_LOCKED, VM_LOCKONFAULT, VM_SHARED, Vma
+from engine.violation import Violation
+from engine.vma import (
+    VM_ACCOUNT,
+    VM_HUGETLB,
+    VM_LOCKED,
+    VM_LOCKONFAULT,
+    VM_SEALED,
+    VM_SHARED,
+    Vma,
+)
 
 MAYMOVE = 1
 FIXED = 2
@@ -42,7 +54,7 @@ class Remap:
     @property
     def overlaps(self) -> bool:
         """Do old and new range overlap?  The sums wrap, so a huge range may pass (B-69)."""
-        mask = self.space.geometry.word_mask
+        mask = -1 if self.space.kernel.wrap_safe_overlap else self.space.geometry.word_mask
         return (self.addr + self.old_len) & mask > self.new_addr and (
             self.new_addr + self.new_len
         ) & mask > self.addr
@@ -73,17 +85,53 @@ def mremap(
         or not remap.new_len
     ):
         result = Errno.EINVAL
-    elif space.vmas.lookup(addr) is None:
+    elif (vma := space.vmas.lookup(addr)) is None and not _is_mapped(space, addr):
         result = Errno.EFAULT
+    elif vma is not None and (error := _check_vma(remap, vma)):
+        result = error
     else:
         result = _move_to_classic(remap) if remap.implies_new_addr else _resize_classic(remap)
-    if not isinstance(result, Errno) and remap.new_len > remap.old_len:
-        _populate_growth(space, result + remap.old_len, result + remap.new_len)
+    if space.uffds:
+        uffd.call_ended(space, failed=isinstance(result, Errno))
+    _populate_growth(remap, result)
     return result
 
 
-def _populate_growth(space: AddressSpace, start: int, end: int) -> None:
-    """Locked memory is present: fill what a locked mapping grew by.  Source: mm_populate()."""
+def _check_vma(remap: Remap, vma: Vma) -> Errno | None:
+    """What the VMA at `addr` says before the request is looked at any further."""
+    if vma.flags & VM_SEALED:
+        return Errno.EPERM
+    return _align_hugetlb(remap, vma) if vma.flags & VM_HUGETLB else None
+
+
+def _align_hugetlb(remap: Remap, vma: Vma) -> Errno | None:
+    """Round to huge pages; new_addr counts even if it is not used.  Source: align_hugetlb()."""
+    assert vma.file is not None
+    huge = vma.file.huge_bytes
+    if not remap.space.kernel.hugetlb_moves:
+        return Errno.EINVAL
+    remap.old_len, remap.new_len = round_up(remap.old_len, huge), round_up(remap.new_len, huge)
+    if (remap.addr | remap.new_addr) & (huge - 1) or remap.new_len > remap.old_len:
+        return Errno.EINVAL
+    remap.delta = remap.new_len - remap.old_len
+    return None
+
+
+def _is_mapped(space: AddressSpace, addr: int) -> bool:
+    """Is there a VMA at `addr`?  Model: outside the arena, user space is mapped by others."""
+    if space.arena.start <= addr < space.arena.end:
+        return space.vmas.lookup(addr) is not None
+    return space.geometry.min_addr <= addr < space.geometry.user_top
+
+
+def _populate_growth(remap: Remap, result: int | Errno) -> None:
+    """Locked memory is present: fill what a locked mapping grew by, if the call succeeded.
+
+    Source: mm_populate() in mremap(); d456fb9e5254 (4.3) for the condition (B-58).
+    """
+    if isinstance(result, Errno) or remap.new_len <= remap.old_len:
+        return
+    space, start, end = remap.space, result + remap.old_len, result + remap.new_len
     vma = space.vmas.lookup(start)
     if vma is not None and vma.flags & VM_LOCKED and not vma.flags & VM_LOCKONFAULT:
         populate_locked(space, vma, start, end)
@@ -94,34 +142,21 @@ def _populate_growth(space: AddressSpace, start: int, end: int) -> None:
 
 def _move_to_classic(remap: Remap) -> int | Errno:
     """FIXED or DONTUNMAP.  Source: mremap_to(), 6.1 and 6.12."""
-    space = remap.space
     error = _check_target(remap)
     if error:
         return error
-    if remap.flags & FIXED:
-        error = unmap(space, remap.new_addr, remap.new_len)
-        if error:
-            return error
-    if remap.old_len > remap.new_len:
-        error = unmap(space, remap.addr + remap.new_len, remap.old_len - remap.new_len)
-        if error:
-            return error
-        remap.old_len = remap.new_len
+    error = _make_room(remap) or _cut_tail(remap)
+    if error:
+        return error
     vma = _source(remap)
-    if isinstance(vma, Errno):
-        return vma
-    return _place_and_move(remap, vma)
+    return vma if isinstance(vma, Errno) else _place_and_move(remap, vma)
 
 
 def _resize_classic(remap: Remap) -> int | Errno:
     """Neither FIXED nor DONTUNMAP.  Source: mremap(), 6.1 and 6.12."""
     if remap.old_len >= remap.new_len:
         # Nothing is checked but the first page: the rest of the range may be a hole, or other VMAs.
-        if remap.old_len > remap.new_len:
-            error = unmap(remap.space, remap.addr + remap.new_len, remap.old_len - remap.new_len)
-            if error:
-                return error
-        return remap.addr
+        return _cut_tail(remap) or remap.addr
     vma = _source(remap)
     if isinstance(vma, Errno):
         return vma
@@ -155,8 +190,7 @@ def _mremap_checking_first(remap: Remap) -> int | Errno:
     if remap.old_len == remap.new_len:
         return remap.addr
     if remap.old_len > remap.new_len:
-        error = unmap(space, remap.addr + remap.new_len, remap.old_len - remap.new_len)
-        return error or remap.addr
+        return _cut_tail(remap) or remap.addr
     assert vma is not None
     return _grow(remap, vma)
 
@@ -165,6 +199,9 @@ def _check_prepared(remap: Remap, vma: Vma | None) -> Errno | None:
     """Source: check_prep_vma(), 6.17."""
     if vma is None:
         return Errno.EFAULT
+    error = _check_vma(remap, vma)
+    if error:
+        return error
     if not remap.implies_new_addr and remap.old_len >= remap.new_len:
         return None
     source = _source(remap)
@@ -174,17 +211,14 @@ def _check_prepared(remap: Remap, vma: Vma | None) -> Errno | None:
 def _move_to(remap: Remap) -> int | Errno:
     """One VMA to a given address.  Source: mremap_to(), 6.17."""
     space = remap.space
-    if remap.flags & FIXED:
-        error = unmap(space, remap.new_addr, remap.new_len)
-        if error:
-            return error
-        if space.vmas.lookup(remap.addr) is None:
-            return Errno.EFAULT
-    if remap.old_len > remap.new_len:
-        error = unmap(space, remap.addr + remap.new_len, remap.old_len - remap.new_len)
-        if error:
-            return error
-        remap.old_len = remap.new_len
+    error = _make_room(remap)
+    if error:
+        return error
+    if space.vmas.lookup(remap.addr) is None:
+        return Errno.EFAULT
+    error = _cut_tail(remap)
+    if error:
+        return error
     vma = space.vmas.lookup(remap.addr)
     assert vma is not None
     return _place_and_move(remap, vma)
@@ -203,6 +237,8 @@ def _move_several(remap: Remap) -> int | Errno:
         length = min(vma.end, end) - addr
         if first_result is None and start < addr:
             return Errno.EFAULT  # no gap permitted at the start of the range
+        if not _may_be_part(vma) and (first_result is not None or vma.end < end):
+            return Errno.EFAULT
         target += 0 if first_result is None else vma.start - last_end
         last_end = cursor = vma.end
         part = Remap(space, addr, length, length, remap.flags, target)
@@ -214,7 +250,30 @@ def _move_several(remap: Remap) -> int | Errno:
     return Errno.EFAULT if first_result is None else first_result
 
 
+def _may_be_part(vma: Vma) -> bool:
+    """May the VMA move together with others?  Source: vma_multi_allowed(), 6.17."""
+    return not uffd.is_armed(vma)
+
+
 # --- common steps --------------------------------------------------------------------------------
+
+
+def _make_room(remap: Remap) -> Errno | None:
+    """FIXED: unmap what is at the destination.  An error ends the call (B-70)."""
+    if not remap.flags & FIXED:
+        return None
+    return unmap(remap.space, remap.new_addr, remap.new_len)
+
+
+def _cut_tail(remap: Remap) -> Errno | None:
+    """Unmap what a shrinking call gives up of the source."""
+    excess = remap.old_len - remap.new_len
+    if excess <= 0:
+        return None
+    error = unmap(remap.space, remap.addr + remap.new_len, excess)
+    if not error:
+        remap.old_len = remap.new_len
+    return error
 
 
 def _check_target(remap: Remap) -> Errno | None:
@@ -224,8 +283,17 @@ def _check_target(remap: Remap) -> Errno | None:
         return Errno.EINVAL
     if remap.new_len > top or remap.new_addr > top - remap.new_len or remap.overlaps:
         return Errno.EINVAL
-    # Three VMAs may be added below; 6.2's check 13.
-    return Errno.ENOMEM if len(space.vmas) + 2 >= space.max_map_count - 3 else None
+    # Unmapping may split twice before the move looks again; 6.2's check 13.
+    if space.kernel.map_count_first and _too_many_maps(space, 2):
+        return Errno.ENOMEM
+    return None
+
+
+def _too_many_maps(space: AddressSpace, more: int) -> bool:
+    """Would `more` VMAs leave too little room for those that a move makes?"""
+    if space.failures.armed and space.failures.fails(MAPS):
+        return True
+    return len(space.vmas) + more >= space.max_map_count - 3
 
 
 def _source(remap: Remap) -> Vma | Errno:
@@ -240,8 +308,10 @@ def _source(remap: Remap) -> Vma | Errno:
         return Errno.EFAULT
     if not remap.old_len and not vma.flags & VM_SHARED:
         return Errno.EINVAL  # a second view exists of shared memory only
-    if remap.flags & DONTUNMAP and not space.kernel.dontunmap_any and vma.file is not None:
-        return Errno.EINVAL
+    if remap.flags & DONTUNMAP and (
+        vma.flags & VM_HUGETLB or (not space.kernel.dontunmap_any and vma.file is not None)
+    ):
+        return Errno.EINVAL  # hugetlb: VM_DONTEXPAND
     if min(remap.old_len, remap.new_len) > vma.end - remap.addr:
         return Errno.EFAULT
     if remap.new_len > remap.old_len:
@@ -250,6 +320,11 @@ def _source(remap: Remap) -> Vma | Errno:
             pgoff + (remap.new_len >> space.geometry.page_shift)
         ) & space.geometry.word_mask < pgoff:
             return Errno.EINVAL
+        growth = remap.new_len - remap.old_len
+        if vma.flags & VM_LOCKED and not space.may_lock(growth):
+            return Errno.EAGAIN
+        if not space.may_expand(growth):
+            return Errno.ENOMEM
     return vma
 
 
@@ -267,6 +342,7 @@ def _grow(remap: Remap, vma: Vma) -> int | Errno:
             space.page_index(vma, vma.end),
             vma.anon_vma,
             vma.file,
+            vma,
         )
         space.account(vma.flags, delta)
         # The VMA itself is the left neighbour of its extension, so somebody always takes it.
@@ -287,6 +363,8 @@ def _expandable(space: AddressSpace, vma: Vma, delta: int) -> bool:
 def _place_and_move(remap: Remap, vma: Vma) -> int | Errno:
     """Fix the new address, then move.  Source: vrm_set_new_addr(), get_unmapped_area()."""
     space = remap.space
+    if remap.flags & DONTUNMAP and not space.may_expand(remap.old_len):
+        return Errno.ENOMEM
     if not remap.flags & FIXED:
         hint = remap.new_addr if remap.flags & DONTUNMAP else 0
         found = find_address(space, hint, remap.new_len, vma.flags & VM_SHARED)
@@ -295,25 +373,40 @@ def _place_and_move(remap: Remap, vma: Vma) -> int | Errno:
         remap.new_addr = found
     elif remap.new_addr < space.geometry.min_addr:
         return Errno.EPERM  # security_mmap_addr(), after the destination was unmapped
-    return move_vma(remap, vma)
+    high_water = space.hiwater_vm
+    result = move_vma(remap, vma)
+    _restore_high_water(space, high_water)
+    return result
 
 
-def find_address(space: AddressSpace, hint: int, length: int, shared: int) -> int | Errno:
+def _restore_high_water(space: AddressSpace, pages: int) -> None:
+    """Forget that a move counts its pages twice for a while: no more memory was mapped."""
+    space.hiwater_vm = pages
+
+
+def find_address(
+    space: AddressSpace, hint: int, length: int, shared: int, huge: int = 0
+) -> int | Errno:
     """An address the kernel chooses: the hint if that is free, else the highest hole.
 
-    Arguments: bytes; `shared` not 0 for shared memory.
+    Arguments: bytes; `shared` not 0 for shared memory; `huge` the size of huge pages of hugetlb, or
+    0.
     Returns: the address, or ENOMEM.  Model: only the arena is free space.
     Source: mm/mmap.c __get_unmapped_area(), arch_get_unmapped_area_topdown(), 6.1 to 6.18.
     """
     geometry, vmas = space.geometry, space.vmas
     if length > geometry.user_top:
         return Errno.ENOMEM
-    hint = round_down(hint, geometry.page_bytes)
+    hint = round_up(hint, huge) if huge else round_down(hint, geometry.page_bytes)
     if hint:
         above = vmas.find(hint)
         free = above is None or hint + length <= vmas.start_gap(above)
         if free and space.arena.start <= hint and hint + length <= space.arena.end:
             return hint
+    if huge:
+        slack = huge - geometry.page_bytes
+        padded = vmas.free_space(space.arena, length + slack)
+        return Errno.ENOMEM if padded is None else round_down(padded + slack, huge)
     slot = geometry.slot_bytes
     if space.kernel.thp_aligned_search and not hint and not shared and length % slot == 0:
         # Room for a huge page's alignment: thp_get_unmapped_area().
@@ -325,7 +418,10 @@ def find_address(space: AddressSpace, hint: int, length: int, shared: int) -> in
 
 
 def unmap(space: AddressSpace, start: int, length: int) -> Errno | None:
-    """Unmap as munmap(2) does.  Source: do_vmi_munmap(), do_vmi_align_munmap()."""
+    """Unmap as munmap(2) does.  A sealed VMA in the range keeps all of it mapped.
+
+    Source: do_vmi_munmap(), do_vmi_align_munmap(); vms_gather_munmap_vmas() in 6.12.
+    """
     geometry = space.geometry
     if (
         start & (geometry.page_bytes - 1)
@@ -337,12 +433,33 @@ def unmap(space: AddressSpace, start: int, length: int) -> Errno | None:
     if not length:
         return Errno.EINVAL
     end = start + length
+    return make_removable(space, start, end) or _unmap(space, start, end)
+
+
+def make_removable(space: AddressSpace, start: int, end: int) -> Errno | None:
+    """May [start, end) be unmapped?  Cuts it off from what lies around it only where it has to.
+
+    Returns: EPERM if something in it is sealed; ENOMEM if cutting one VMA in three would pass the
+    limit.
+    """
     first = space.vmas.intersection(start, end)
     if first is None:
         return None
     if first.start < start and end < first.end and space.map_count_exceeded(1):
-        return Errno.ENOMEM  # splitting in the middle would pass the limit
-    space.unmap(start, end)
+        return Errno.ENOMEM
+    if space.kernel.mseal:
+        for vma in space.vmas.intersecting(start, end):
+            if vma.flags & VM_SEALED:
+                return Errno.EPERM
+    return None
+
+
+def _unmap(space: AddressSpace, start: int, end: int) -> Errno | None:
+    """Unmap [start, end), which may be.  Returns: the error of a split that failed."""
+    try:
+        space.unmap(start, end)
+    except VmaRefused as refused:
+        return Errno(refused.error)
     return None
 
 
@@ -352,61 +469,131 @@ def move_vma(remap: Remap, vma: Vma) -> int | Errno:
     Source: move_vma(), 6.1 to 6.18; the steps of the specification's 6.4.
     """
     space, kernel = remap.space, remap.space.kernel
-    if len(space.vmas) >= space.max_map_count - 3:
+    if _too_many_maps(space, 0):
         return Errno.ENOMEM
     keep = bool(remap.flags & DONTUNMAP)
-    charge = remap.new_len if keep else remap.new_len - remap.old_len
-    if kernel.shrink_charges_delta and not keep:
-        charge = abs(remap.delta)
-    if not space.may_commit(charge, vma.flags):
+    charge = _charge(remap, keep)
+    asks = kernel.dontunmap_asks_overcommit or not keep
+    try:
+        if keep and vma.flags & VM_LOCKED and kernel.dontunmap_splits_locked:
+            vma = _isolate(space, vma, remap.addr, remap.addr + remap.old_len)
+        if asks and not space.may_commit(charge, vma.flags):
+            return Errno.ENOMEM
+        flags = vma.flags
+        new_vma, source, need_rmap_locks = copy_vma(remap, vma, keep)
+    except VmaRefused:
         return Errno.ENOMEM
-    if keep and vma.flags & VM_LOCKED and kernel.dontunmap_splits_locked:
-        vma = _isolate(space, vma, remap.addr, remap.addr + remap.old_len)
-    flags = vma.flags
+    if keep and new_vma is source:
+        space.report(
+            Violation(
+                "dontunmap-two-vmas",
+                source.range,
+                f"source and copy in one, {source!r}",
+                "a source that stays as a VMA of its own",
+            )
+        )
     # The charge is for what the call adds; the copy takes the rest over from the source.
     space.account(flags & VM_ACCOUNT, charge)
     space.total_vm += (remap.new_len - charge) >> space.geometry.page_shift
-    new_vma, source, need_rmap_locks = copy_vma(remap, vma, keep)
 
     move = Move(
         space, source, new_vma, remap.addr, remap.new_addr, remap.old_len, False, need_rmap_locks
     )
-    moved = move_page_tables(move)
-    failed = moved < remap.old_len
+    moved = _move_entries(move)
+    error = Errno.ENOMEM if moved < remap.old_len else _hook_error(space, source)
     # Locked memory: the copy counts, unless it just takes the lock over from a source that stays.
-    if flags & VM_LOCKED and (not keep or failed or kernel.dontunmap_counts_locked):
+    if flags & VM_LOCKED and (not keep or error or kernel.dontunmap_counts_locked):
         space.locked_vm += remap.new_len >> space.geometry.page_shift
-    if failed:
-        # Back again, with the roles swapped; this needs no new table, so it succeeds.
-        back = Move(
-            space, new_vma, source, remap.new_addr, remap.addr, moved, False, True, rollback=True
-        )
-        move_page_tables(back)
-        # A charge for growth is forgotten here, and stays for ever (B-37).
-        space.unmap(remap.new_addr, remap.new_addr + remap.new_len, keep_commit=not keep)
-        return Errno.ENOMEM
+    if error:
+        _move_back(move, moved)
+        if kernel.uncharge_on_rollback and flags & VM_ACCOUNT and not keep:
+            space.committed -= charge >> space.geometry.page_shift  # else it stays for ever (B-37)
+        _unmap_moved(new_vma, space, remap.new_addr, remap.new_len, keep_commit=not keep)
+        return error
+    if new_vma.uffd is not None:
+        uffd.moved(new_vma, Range(remap.new_addr, remap.new_addr + remap.new_len))
     if keep:
         _keep_emptied(remap, source, new_vma)
     elif remap.old_len:
-        space.unmap(remap.addr, remap.addr + remap.old_len, keep_commit=True)
+        _unmap_moved(source, space, remap.addr, remap.old_len, keep_commit=True)
     return remap.new_addr
+
+
+def _charge(remap: Remap, keep: bool) -> int:
+    """What a move adds to the commit charge if the mapping is accountable, bytes."""
+    if keep:
+        return remap.new_len
+    if remap.space.kernel.shrink_charges_delta:
+        return abs(remap.delta)
+    return remap.new_len - remap.old_len
+
+
+def _hook_error(space: AddressSpace, vma: Vma) -> Errno | None:
+    """Does the driver behind a mapping refuse to have it moved, now that all of it has moved?
+
+    Source: vm_ops->mremap(), such as that of uacce since 02695347be53.
+    """
+    refuses = vma.file is not None and space.failures.armed and space.failures.fails(HOOK)
+    return Errno.EPERM if refuses else None
+
+
+def _move_back(move: Move, moved: int) -> None:
+    """Put the `moved` bytes back, with the roles swapped; needs no new table, so it succeeds."""
+    start = move.requested_old
+    back = Move(
+        move.space,
+        move.new_vma,
+        move.old_vma,
+        start + move.new - move.old,
+        start,
+        moved,
+        False,
+        True,
+        rollback=True,
+    )
+    _move_entries(back)
+
+
+def _move_entries(move: Move) -> int:
+    """Move the pages of one VMA.  Returns: bytes done."""
+    huge = move.old_vma.flags & VM_HUGETLB
+    return move_hugetlb(move) if huge else move_page_tables(move)
+
+
+def _unmap_moved(
+    vma: Vma, space: AddressSpace, start: int, length: int, *, keep_commit: bool
+) -> None:
+    """Unmap what pages have been moved away from.
+
+    If there is no memory to cut it off from the rest of its VMA, it stays mapped, empty, and is
+    charged for again: nobody is told.
+    """
+    drop_reservation(vma)
+    try:
+        space.unmap(start, start + length, keep_commit=keep_commit)
+    except VmaRefused:
+        if keep_commit and vma.flags & VM_ACCOUNT:
+            space.committed += length >> space.geometry.page_shift
 
 
 def _isolate(space: AddressSpace, vma: Vma, start: int, end: int) -> Vma:
     """Make [start, end) a VMA of its own."""
     if vma.start < start:
-        vma = space.vmas.split(vma, start)
+        vma = space.vmas.split_counted(vma, start)
     if end < vma.end:
-        space.vmas.split(vma, end)
+        space.vmas.split_counted(vma, end)
     return vma
 
 
 def _keep_emptied(remap: Remap, source: Vma, new_vma: Vma) -> None:
     """DONTUNMAP: the source stays, empty and unlocked.  Source: dontunmap_complete(), 6.15."""
     source.flags &= ~(VM_LOCKED | VM_LOCKONFAULT)
+    if not remap.space.kernel.dontunmap_keeps_account:
+        source.flags &= ~VM_ACCOUNT
     whole = source.start == remap.addr and source.end == remap.addr + remap.old_len
     if new_vma is not source and whole:
-        source.anon_vma = None  # unlink_anon_vmas(): it maps none of its pages any more
+        if remap.space.kernel.dontunmap_unlinks_anon_vma:
+            source.link_to(None)  # unlink_anon_vmas(): it maps none of its pages any more
         if remap.space.kernel.dontunmap_resets_pgoff and source.is_anonymous:
             source.pgoff = source.start >> remap.space.geometry.page_shift
 
@@ -417,6 +604,7 @@ def copy_vma(remap: Remap, vma: Vma, keep: bool) -> tuple[Vma, Vma, bool]:
     Arguments: `keep` the source stays (DONTUNMAP).
     Returns: the destination; the source, which is the merged VMA if it took part itself (only an
     unfaulted one may); and whether the page mover needs the rmap locks.
+    Errors raised: VmaRefused; nothing has changed.
     Source: mm/vma.c copy_vma().
     """
     space, kernel, vmas = remap.space, remap.space.kernel, remap.space.vmas
@@ -425,7 +613,7 @@ def copy_vma(remap: Remap, vma: Vma, keep: bool) -> tuple[Vma, Vma, bool]:
     unfaulted = vma.is_anonymous and vma.anon_vma is None
     if unfaulted:
         pgoff = start >> space.geometry.page_shift
-    proposal = Proposal(start, end, vma.flags, pgoff, vma.anon_vma, vma.file)
+    proposal = Proposal(start, end, vma.flags, pgoff, vma.anon_vma, vma.file, vma)
     avoid = vma if keep and kernel.dontunmap_no_self_merge and unfaulted else None
     touches_source = vma.end == start or vma.start == end
     merged: Vma | None = None
@@ -433,7 +621,14 @@ def copy_vma(remap: Remap, vma: Vma, keep: bool) -> tuple[Vma, Vma, bool]:
         # 6.1 does not merge at all next to a source that stays; 6.12 just leaves the source out.
         merged = merge_new(kernel, vmas, proposal, avoid=avoid)
     if merged is None:
-        copy = Vma(start, end, vma.flags, pgoff, vma.anon_vma, vma.file)
+        copy = Vma(start, end, vma.flags, pgoff, file=vma.file)
+        copy.adopt_anon_vma(vma)
+        copy.uffd, copy.tracked = vma.uffd, vma.tracked
+        copy.reserves = vma.reserves
+        vmas.claim(vma.anon_vma)
+        if space.failures.armed and space.failures.fails(VMA):  # no memory to link it with
+            abandon_copy(space, copy)
+            raise VmaRefused
         vmas.insert(copy)
         return copy, vma, False
     if merged.start <= vma.start < merged.end:

@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from engine.address import Range, round_up
+from engine.entry import ANON, PFN_SHIFT
+from engine.leaves import Leaves, carried, differing, pages, picture
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE
-from engine.rules_move import Leaves, leaves_of
+from engine.rules_limits import check_populated
 from engine.space import AddressSpace, Errno
 from engine.violation import Violation
-from engine.vma import VM_LOCKED, VM_LOCKONFAULT, SharedObject
+from engine.vma import VM_HUGETLB, VM_LOCKED, VM_LOCKONFAULT, SharedObject
 
 _UNLOCKED = ~(VM_LOCKED | VM_LOCKONFAULT)
 
@@ -24,13 +26,22 @@ class Mapped(NamedTuple):
 
 
 class Snapshot:
-    """The state before or after a call: mappings and leaves."""
+    """The state before or after a call: mappings and leaves.
 
-    __slots__ = ("leaves", "mapped")
+    Arguments: `lasting` see `picture`.
+    """
 
-    def __init__(self, space: AddressSpace) -> None:
+    __slots__ = ("geometry", "high_water", "mapped", "slots")
+
+    def __init__(self, space: AddressSpace, *, lasting: bool = True) -> None:
+        self.geometry = space.geometry
+        self.high_water = max(space.hiwater_vm, space.total_vm)
         self.mapped = mapped_of(space)
-        self.leaves = leaves_of(space)
+        self.slots = picture(space, lasting=lasting)
+
+    def pages(self, within: Range) -> Leaves:
+        """The leaves inside a range."""
+        return pages(self.geometry, self.slots, within)
 
 
 def mapped_of(space: AddressSpace) -> list[Mapped]:
@@ -61,11 +72,6 @@ def without(mapped: list[Mapped], hole: Range) -> list[Mapped]:
     return clip(mapped, Range(0, hole.start)) + clip(mapped, Range(hole.end, top))
 
 
-def leaves_within(leaves: Leaves, within: Range) -> Leaves:
-    """The leaves inside a range."""
-    return {addr: entry for addr, entry in leaves.items() if within.start <= addr < within.end}
-
-
 class Request(NamedTuple):
     """An mremap as the caller wrote it, real addresses and bytes."""
 
@@ -81,11 +87,21 @@ def check_mremap(
 ) -> Iterator[Violation]:
     """S-02 to S-08 and I-11 for one mremap that returned `result`."""
     page, mask = space.geometry.page_bytes, space.geometry.word_mask
-    old_len, new_len = (round_up(n, page) & mask for n in (request.old_len, request.new_len))
+    huge = any(
+        m.flags & VM_HUGETLB for m in clip(before.mapped, Range(request.addr, request.addr + 1))
+    )
+    unit = space.geometry.slot_bytes if huge else page
+    old_len, new_len = (round_up(n, unit) & mask for n in (request.old_len, request.new_len))
     source = Range(request.addr, request.addr + old_len)
     target = Range(request.new_addr, request.new_addr + new_len)
-    after = Snapshot(space)
+    after = Snapshot(space, lasting=False)
+    high_water = max(before.high_water, space.total_vm)
+    if after.high_water > high_water:
+        yield Violation(
+            "high-water", space.arena, f"a peak of {after.high_water} pages", f"{high_water}"
+        )
     if isinstance(result, Errno):
+        yield from check_populated(space, before.slots, after.slots)
         yield from _check_error(space, before, after, request, source, target, result)
         return
     if request.flags & FIXED and result != request.new_addr:
@@ -102,6 +118,7 @@ def check_mremap(
         yield from _check_moved(before, after, source, target, min(old_len, new_len))
     if request.flags & DONTUNMAP and old_len:
         yield from _check_dontunmap(before, after, source)
+        yield from _check_emptied(space, source)
 
 
 def _check_error(
@@ -121,7 +138,7 @@ def _check_error(
         traces.append(target)
         if source.length > target.length:
             traces.append(Range(request.addr + target.length, source.end))
-        if error is Errno.ENOMEM and space.kernel.multi_vma_move and source.length == target.length:
+        if space.kernel.multi_vma_move and source.length == target.length:
             traces.append(_moved_prefix(before, after, source, target))
     yield from _unchanged_outside(before, after, traces, space.geometry.page_bytes, rule)
 
@@ -176,13 +193,16 @@ def _unchanged_outside(
 ) -> Iterator[Violation]:
     """Mappings and leaves outside some ranges are what they were."""
     old_mapped, new_mapped = before.mapped, after.mapped
-    old_leaves, new_leaves = before.leaves, after.leaves
-    if not changed and old_mapped == new_mapped and old_leaves == new_leaves:
+    geometry = before.geometry
+    old_slots, new_slots = differing(before.slots, after.slots, geometry.slot_bytes)
+    if old_mapped == new_mapped and not old_slots and not new_slots:
         return
+    old_leaves, new_leaves = pages(geometry, old_slots), pages(geometry, new_slots)
     for hole in changed:
         old_mapped, new_mapped = without(old_mapped, hole), without(new_mapped, hole)
         old_leaves = {a: e for a, e in old_leaves.items() if not hole.start <= a < hole.end}
         new_leaves = {a: e for a, e in new_leaves.items() if not hole.start <= a < hole.end}
+    old_leaves = _without_split(before, old_leaves, new_leaves, 0)
     if old_mapped != new_mapped:
         lost = next((m for m in old_mapped if m not in new_mapped), None)
         odd = lost or next(m for m in new_mapped if m not in old_mapped)
@@ -206,15 +226,18 @@ def _check_moved(
     delta = target.start - source.start
     part = Range(source.start, source.start + length)
     moved = clip(before.mapped, part)
-    expected = {a + delta: e for a, e in leaves_within(before.leaves, part).items()}
     gaps = Range(target.start, target.start + length)
+    geometry = before.geometry
+    left, now_there = carried(before.slots, after.slots, geometry.slot_bytes, part, delta)
+    expected = {a + delta: e for a, e in pages(geometry, left, part).items()}
     kept = clip(before.mapped, gaps)
     for m in moved:
         kept = without(kept, Range(m.start + delta, m.end + delta))
     for m in kept:
-        expected.update(leaves_within(before.leaves, Range(m.start, m.end)))
+        expected.update(before.pages(Range(m.start, m.end)))
     # What a locked mapping grew by is populated; that is not the move's doing.
-    found = leaves_within(after.leaves, gaps)
+    found = pages(geometry, now_there, gaps)
+    expected = _without_split(before, expected, found, delta)
     if found != expected:
         yield Violation(
             "fixed-exact",
@@ -233,6 +256,19 @@ def _check_moved(
         )
 
 
+def _without_split(before: Snapshot, expected: Leaves, found: Leaves, delta: int) -> Leaves:
+    """Expected leaves but those of split huge pages of shared objects: they are gone until used."""
+    slot = before.geometry.slot_bytes
+    return {
+        addr: entry
+        for addr, entry in expected.items()
+        if addr in found
+        or entry & ANON
+        or not entry >> PFN_SHIFT
+        or not any(isinstance(before.slots.get(a & -slot), int) for a in (addr, addr - delta))
+    }
+
+
 def _joined(mapped: list[Mapped]) -> list[Mapped]:
     """Adjacent stretches as one, whatever they map."""
     result: list[Mapped] = []
@@ -247,7 +283,7 @@ def _check_dontunmap(before: Snapshot, after: Snapshot, source: Range) -> Iterat
     """S-05."""
     was = [m._replace(flags=m.flags & _UNLOCKED) for m in clip(before.mapped, source)]
     now = clip(after.mapped, source)
-    left = leaves_within(after.leaves, source)
+    left = after.pages(source)
     if [(m.start, m.end) for m in _joined(now)] != [(m.start, m.end) for m in _joined(was)]:
         yield Violation(
             "dontunmap-source", source, "a hole in the source", "the source still mapped"
@@ -256,6 +292,15 @@ def _check_dontunmap(before: Snapshot, after: Snapshot, source: Range) -> Iterat
         yield Violation("dontunmap-source", source, f"{len(left)} leaves", "an empty source")
     elif {m.flags for m in now} != {m.flags for m in was}:
         yield Violation("dontunmap-source", source, "other flags", "the flags it had, but unlocked")
+
+
+def _check_emptied(space: AddressSpace, source: Range) -> Iterator[Violation]:
+    """V-05: what DONTUNMAP has emptied as a whole is unfaulted again."""
+    for vma in space.vmas.intersecting(source.start, source.end):
+        if vma.link is not None and source.contains(vma.range):
+            yield Violation(
+                "anon-vma-linked", vma.range, f"{vma!r} linked to {vma.link}", "no link any more"
+            )
 
 
 def expected_stack_warnings(space: AddressSpace, start: int, end: int, shift: int) -> int:
@@ -300,22 +345,17 @@ def check_execve_stack(
         return
     if vmas[0].pgoff != start >> shift_bits:
         yield Violation("stack-pgoff", place, f"{vmas[0].pgoff:#x}", f"{start >> shift_bits:#x}")
-    pages = place.length >> shift_bits
-    tags = {
-        addr: space.frames.tag[entry >> 12]
-        for addr, _, entry in space.tree.leaves(place.start, place.end)
-    }
-    wanted = dict(
-        zip(
-            range(place.start, place.end, 1 << shift_bits),
-            range(first_tag, first_tag + pages),
-            strict=True,
-        )
-    )
-    if tags != wanted:
-        yield Violation(
-            "stack-placed", place, f"{len(tags)} pages", f"{pages} pages in their order"
-        )
+    wanted = place.length >> shift_bits
+    tags, present = space.frames.tag, 0
+    misplaced: list[int] = []
+    for base, held in picture(space, lasting=False).items():
+        if isinstance(held, dict):
+            offset = first_tag + ((base - place.start) >> shift_bits)
+            present += len(held)
+            misplaced += [i for i, e in held.items() if tags[e >> PFN_SHIFT] != i + offset]  # type: ignore[operator]
+    # Tags are consecutive, so pages of the right number with the right tags are all in place.
+    if misplaced or present != wanted:
+        yield Violation("stack-placed", place, f"{present} pages", f"{wanted} pages in their order")
     expected = expected_stack_warnings(space, start, end, shift)
     if warnings != expected:
         yield Violation("stack-warn-count", place, f"{warnings} occupied entries", f"{expected}")

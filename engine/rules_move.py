@@ -1,70 +1,69 @@
 """Rules around one page-table move: the state before against the state after.
 
-`MoveRules` is an observer.  It keeps a copy of the leaves when a move begins; the cost follows the
-pages that are mapped.
+`MoveRules` is an observer.  It keeps a picture of the leaves when a move begins; the cost follows
+the tables that there are, and the pages of those that did not move as a whole.
 """
 
 from engine.address import Range
-from engine.entry import ANON, HUGE, PFN_SHIFT, SOFT_DIRTY, is_zero_page
-from engine.geometry import PTE
+from engine.entry import ANON, PFN_SHIFT
+from engine.leaves import Leaves, Picture, carried, differing, pages, picture
 from engine.move import Move
-from engine.observer import ENTER, HUGE_MOVED, ITERATION, LEAVE, PMD_MOVED, PTES_MOVED, PUD_MOVED
-from engine.space import AddressSpace
+from engine.observer import (
+    ALLOC_FAILED,
+    ENTER,
+    HUGE_MOVED,
+    ITERATION,
+    LEAVE,
+    PMD_MOVED,
+    PTES_MOVED,
+    PUD_MOVED,
+)
+from engine.rules_entry import check_entries
+from engine.rules_limits import check_failed_allocation
+from engine.rules_tlb import stale_in
+from engine.rules_walk import Bites, check_start
 from engine.violation import Violation
-
-Leaves = dict[int, int]
-
-
-def leaves_of(space: AddressSpace) -> Leaves:
-    """Every page by address, without the soft-dirty bit, which a move may set.
-
-    A huge leaf stands as the pages it maps, so that splitting it is no difference.
-    """
-    shifts = space.geometry.entry_shift
-    leaves: Leaves = {}
-    for base, table in space.tree.leaf_tables():
-        shift = shifts[table.level]
-        if table.level == PTE:
-            leaves |= {
-                base + (index << shift): entry & ~SOFT_DIRTY  # type: ignore[operator]
-                for index, entry in table.entries.items()
-            }
-            continue
-        for index, entry in table.entries.items():
-            if isinstance(entry, int):
-                first, page = entry & ~(SOFT_DIRTY | HUGE), space.geometry.page_bytes
-                step = 0 if is_zero_page(entry) else 1 << PFN_SHIFT
-                for i in range(space.geometry.index_mask[PTE] + 1):
-                    leaves[base + (index << shift) + i * page] = first + i * step
-    return leaves
+from engine.vma import VM_HUGETLB, VM_STACK_INCOMPLETE
 
 
 class MoveRules:
-    """Checks I-05 to I-10 and X-01 on each move it is told of."""
+    """Checks I-05 to I-10, I-13, I-16, I-17, I-21, I-23, I-24, I-27, V-09, X-01 on each move."""
 
-    __slots__ = ("_before", "_cursor", "_delta")
+    __slots__ = ("_before", "_bites", "_cursor", "_delta", "_whole")
 
     def __init__(self) -> None:
-        self._before: Leaves = {}
+        self._bites = Bites()
+        self._before: Picture = {}
         self._delta = 0
         self._cursor = 0
+        self._whole: set[int] = set()  # slots whose table moved as it is
 
     def __call__(self, point: str, move: Move, extent: int) -> None:
         """One checkpoint (see engine.observer)."""
+        for violation in self._bites.check(point, move, extent):
+            move.space.report(violation)
         if point == ITERATION:
             self._iteration(move)
         elif point in (PTES_MOVED, PMD_MOVED, PUD_MOVED, HUGE_MOVED):
             self._extent(point, move, extent)
         elif point == ENTER:
             self._enter(move)
+        elif point == ALLOC_FAILED:
+            for violation in check_failed_allocation(move.space, self._before):
+                move.space.report(violation)
         elif point == LEAVE:
             self._leave(move)
 
     def _enter(self, move: Move) -> None:
-        self._before = leaves_of(move.space)
+        for violation in check_start(move):
+            move.space.report(violation)
+        _check_vmas(move)
+        self._before = picture(move.space, lasting=True)
+        self._whole = set()
         self._delta = move.new - move.old
         self._cursor = move.old - 1
-        if move.for_stack and move.old_vma.flags & 0x18000 == 0x18000 and len(move.space.vmas) != 1:
+        exec_stack = move.for_stack and not ~move.old_vma.flags & VM_STACK_INCOMPLETE
+        if exec_stack and len(move.space.vmas) != 1:
             move.space.report(
                 Violation(
                     "exec-alone",
@@ -90,6 +89,10 @@ class MoveRules:
         geometry = move.space.geometry
         bound = geometry.pud_bytes if point == PUD_MOVED else geometry.slot_bytes
         whole = point != PTES_MOVED
+        if point == PMD_MOVED:
+            self._whole.add(move.old)
+        elif point == PUD_MOVED:
+            self._whole |= {b for b in self._before if move.old <= b < move.old + extent}
         inside = all(addr % bound + extent <= bound for addr in (move.old, move.new))
         if not 0 < extent <= move.old_end - move.old or not inside or (whole and extent != bound):
             move.space.report(
@@ -101,8 +104,14 @@ class MoveRules:
                 )
             )
 
+        _check_locks(point, move, extent)
+
     def _leave(self, move: Move) -> None:
         space, start, delta = move.space, move.requested_old, self._delta
+        if space.tlb.cached and move.old_vma.flags & VM_HUGETLB:
+            # Huge pages of hugetlb are flushed once, before the file's lock is dropped.
+            for violation in stale_in(space, start, move.old, "tlb-unlock"):
+                space.report(violation)
         if (move.done == move.length) != (move.old >= move.old_end):
             space.report(
                 Violation(
@@ -114,44 +123,101 @@ class MoveRules:
             )
         # A failed move may stop inside the widened first slot: nothing was asked for there.
         stop = start + move.done if move.done <= move.length else move.old_end
-        expected = {
-            addr + delta if start <= addr < stop else addr: entry
-            for addr, entry in self._before.items()
-        }
-        after = leaves_of(space)
-        if after == expected and len(expected) == len(self._before):
+        moved = Range(start, stop)
+        geometry = space.geometry
+        now = picture(space, lasting=False)
+        for violation in check_entries(move, self._before, now, self._whole, moved, delta):
+            space.report(violation)
+        left, found = carried(self._before, now, geometry.slot_bytes, moved, delta)
+        left, found = differing(left, found, geometry.slot_bytes, moved)
+        if not left and not found:
+            return
+        before, after = pages(geometry, left), pages(geometry, found)
+        expected = _expected(before, moved, delta)
+        if after == expected and len(expected) == len(before):
             return
         if move.split_shared:
             # A huge page of a shared object that had to be split is gone until the next access.
             lost = {
                 a for a, e in expected.items() if not e & ANON and e >> PFN_SHIFT and a not in after
             }
-            self._before = {
-                a: e for a, e in self._before.items() if a not in lost and a + delta not in lost
-            }
+            before = {a: e for a, e in before.items() if a not in lost and a + delta not in lost}
             expected = {a: e for a, e in expected.items() if a not in lost}
             if after == expected:
                 return
-        self._explain(move, expected, after, Range(start, stop))
+        _explain(move, before, expected, after, moved)
 
-    def _explain(self, move: Move, expected: Leaves, after: Leaves, requested: Range) -> None:
-        space, page = move.space, move.space.geometry.page_bytes
-        before = self._before
-        if sorted(before.values()) != sorted(after.values()):
-            rule, text = "pages-kept", f"{len(after)} leaves"
-            wanted = f"the {len(before)} leaves there were"
-        else:
-            outside = [
-                addr
-                for addr, entry in before.items()
-                if not requested.start <= addr < requested.end and after.get(addr) != entry
-            ]
-            rule = "others-untouched" if outside else "entries-at-new"
-            text, wanted = "entries moved", "only those asked for, to old + x -> new + x"
-        wrong = [
-            a for a in sorted(expected.keys() | after.keys()) if expected.get(a) != after.get(a)
-        ]
-        first = wrong[0] if wrong else requested.start
+
+def _check_vmas(move: Move) -> None:
+    """V-09 and I-17, before anything moves."""
+    space, old, new = move.space, move.old_vma, move.new_vma
+    for vma in (old, new):
+        if not space.vmas.holds(vma):
+            space.report(
+                Violation("vma-alive", vma.range, f"{vma!r}, which is gone", "a VMA of the space")
+            )
+    # Exec's stack may be missed: only migration must find every page, and it passes the stack over.
+    if move.need_rmap_locks or old is new:
+        return
+    shared = old.file is not None and old.file is new.file
+    if (shared or (old.link and old.link is new.link)) and (new.pgoff, new.age) < (
+        old.pgoff,
+        old.age,
+    ):
         space.report(
-            Violation(rule, Range(first, (wrong[-1] if wrong else first) + page), text, wanted)
+            Violation(
+                "rmap-order",
+                Range(move.old, move.old_end),
+                f"{new!r} comes before {old!r} in the reverse map",
+                "the rmap locks, or a destination that a walk visits after the source",
+            )
         )
+
+
+def _check_locks(point: str, move: Move, extent: int) -> None:
+    """I-13, I-16 and I-24, right before the locks of an extent are dropped."""
+    space, old = move.space, move.old_vma
+    moved = Range(move.old, move.old + extent)
+    if move.notified is None or not move.notified.contains(moved):
+        space.report(
+            Violation("notifier-range", moved, f"{move.notified} announced", "a notified old range")
+        )
+    whole = point in (PMD_MOVED, PUD_MOVED)
+    if whole and not move.rmap_locked and (old.link is not None or old.file is not None):
+        space.report(
+            Violation(
+                "table-move-locked", moved, "a table moved without the rmap locks", "with them"
+            )
+        )
+    if space.tlb.cached and not old.flags & VM_HUGETLB:
+        for violation in stale_in(space, moved.start, moved.end, "tlb-unlock"):
+            space.report(violation)
+
+
+def _expected(before: Leaves, moved: Range, delta: int) -> Leaves:
+    """Where the pages have to be after the move."""
+    return {
+        addr + delta if moved.start <= addr < moved.end else addr: entry
+        for addr, entry in before.items()
+    }
+
+
+def _explain(move: Move, before: Leaves, expected: Leaves, after: Leaves, requested: Range) -> None:
+    """Report which of I-05 to I-07 is broken; the pages are those of slots that are not as due."""
+    space, page = move.space, move.space.geometry.page_bytes
+    if sorted(before.values()) != sorted(after.values()):
+        rule, text = "pages-kept", f"{len(after)} leaves"
+        wanted = f"the {len(before)} leaves there were"
+    else:
+        outside = [
+            addr
+            for addr, entry in before.items()
+            if not requested.start <= addr < requested.end and after.get(addr) != entry
+        ]
+        rule = "others-untouched" if outside else "entries-at-new"
+        text, wanted = "entries moved", "only those asked for, to old + x -> new + x"
+    wrong = [a for a in sorted(expected.keys() | after.keys()) if expected.get(a) != after.get(a)]
+    first = wrong[0] if wrong else requested.start
+    space.report(
+        Violation(rule, Range(first, (wrong[-1] if wrong else first) + page), text, wanted)
+    )

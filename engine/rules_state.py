@@ -1,80 +1,143 @@
 """Rules on a whole state: they hold whenever no operation is in progress.
 
 Each is a small function from a `State` to the violations it sees.  `State` walks the tables once
-for all of them.
+for all of them, and `StateRules` remembers from check to check which tables were found sound.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
+from collections.abc import Callable, Collection, Iterator
+from typing import NamedTuple
 
 from engine.address import Range
-from engine.entry import ANON, HUGE, MARKER, PFN_SHIFT, PRESENT
+from engine.entry import ANON, HUGE, MARKER, MIGRATION, PFN_SHIFT, PRESENT, SWAP
 from engine.geometry import PMD, PTE
+from engine.rules_entry import ENTRY_RULES
+from engine.rules_limits import check_limits
 from engine.space import AddressSpace
-from engine.table import Table
+from engine.table import Entry, Table
 from engine.violation import Violation
-from engine.vma import VM_ACCOUNT, VM_LOCKED, Vma
+from engine.vma import VM_ACCOUNT, VM_HUGETLB, VM_LOCKED, VM_SHARED, AnonVma, Vma
 
-Items = Iterable[tuple[int, int]]
+_MAPPED_ANON = PRESENT | ANON
+_ANON = ANON | SWAP
+_WORTH_KNOWING = 32  # leaves of a table from which on comparing it costs less than looking
+
+
+class Part(NamedTuple):
+    """Leaves of one table that lie in one VMA, as (index, entry) pairs; `vma` None: in no VMA.
+
+    Of a table that one VMA covers guard markers are left out: they fit everywhere and are many.
+    """
+
+    base: int  # of the table
+    table: Table
+    leaves: Collection[tuple[int, int]]
+    vma: Vma | None
+    whole: bool  # one VMA covers the table
+
+
+class Sound(NamedTuple):
+    """A PTE table of private memory that held plain pages in their places only."""
+
+    table: Table  # kept, so that no other object gets its id
+    entries: dict[int, Entry]
+    offset: int  # linear index of its first page
+    link: AnonVma | None  # of its VMA
+
+
+_Memory = dict[int, Sound]  # by the id of the table
 
 
 class State:
-    """What the rules look at: VMAs and tables in address order.
+    """What the rules look at: VMAs in address order, and tables.
 
     `tables` are without the root; `holders` are those that may hold leaves or deposited tables: on
-    two levels the root is a PMD table, too.
+    two levels the root is a PMD table, too.  `known` are tables that the check before found sound,
+    `sound` those that this one does.
     """
 
-    def __init__(self, space: AddressSpace) -> None:
+    def __init__(self, space: AddressSpace, known: _Memory | None = None) -> None:
         self.space = space
+        self.known = {} if known is None else known
+        self.sound: _Memory = {}
         self.vmas = list(space.vmas)
         self._starts = [vma.start for vma in self.vmas]
-        root, *self.tables = space.tree.tables()
-        self.holders = self.tables if root[1].level > PMD else [root, *self.tables]
+        root = space.tree.root
+        self.tables = list(_tables_below(root, space.geometry.entry_shift))
+        self.holders = self.tables if root.level > PMD else [(0, root), *self.tables]
 
-    def first_vma(self, start: int, end: int) -> int | None:
-        """Position of the first VMA that intersects [start, end), or None."""
+    def first_vma(self, start: int, end: int) -> Vma | None:
+        """The first VMA that intersects [start, end), or None."""
         position = bisect_right(self._starts, start) - 1
         if position >= 0 and self.vmas[position].end > start:
-            return position
+            return self.vmas[position]
         position += 1
-        return position if position < len(self.vmas) and self.vmas[position].start < end else None
+        if position < len(self.vmas) and self._starts[position] < end:
+            return self.vmas[position]
+        return None
 
     def span(self, base: int, table: Table) -> Range:
         """The addresses a table covers."""
         return Range(base, base + self.space.geometry.span_bytes[table.level])
 
-    @cached_property
-    def leaf_parts(self) -> list[tuple[int, Table, Items, Vma | None]]:
-        """Leaves grouped by table and VMA: (base, table, (index, entry) pairs, the VMA or None)."""
-        parts: list[tuple[int, Table, Items, Vma | None]] = []
-        shifts = self.space.geometry.entry_shift
+    def is_known(self, table: Table, offset: int, link: AnonVma | None) -> bool:
+        """Is a table still as it was when it was found sound?  Then it is remembered further."""
+        known = self.known.get(id(table))
+        if known is None or known.offset != offset or known.link is not link:
+            return False
+        if known.entries != table.entries:
+            return False
+        self.sound[id(table)] = known
+        return True
+
+    def leaf_parts(self) -> Iterator[Part]:
+        """All leaves, table by table and VMA by VMA."""
+        spans = self.space.geometry.span_bytes
         for base, table in self.holders:
             if not table.entries:
                 continue
-            span = self.span(base, table)
-            position = self.first_vma(span.start, span.end)
-            vma = self.vmas[position] if position is not None else None
-            if table.level == PTE and vma and vma.start <= span.start and span.end <= vma.end:
-                parts.append((base, table, table.entries.items(), vma))  # type: ignore[arg-type]
+            end = base + spans[table.level]
+            vma = self.first_vma(base, end)
+            if table.level == PTE and vma and vma.start <= base and end <= vma.end:
+                leaves: Collection[tuple[int, int]] = table.entries.items()  # type: ignore[assignment]
+                if MARKER in table.entries.values():
+                    if set(table.entries.values()) == {MARKER}:
+                        continue
+                    leaves = [(i, e) for i, e in leaves if e != MARKER]
+                yield Part(base, table, leaves, vma, whole=True)
             else:
-                parts += self._split_parts(base, table, shifts[table.level])
-        return parts
+                yield from self._split_parts(base, table)
 
-    def _split_parts(
-        self, base: int, table: Table, shift: int
-    ) -> Iterator[tuple[int, Table, Items, Vma | None]]:
+    def _split_parts(self, base: int, table: Table) -> Iterator[Part]:
         """The leaves of a table that more than one VMA, or none, may share."""
-        items = sorted((i, e) for i, e in table.entries.items() if isinstance(e, int))
+        shift = self.space.geometry.entry_shift[table.level]
+        leaves = table.entries.items()
+        if table.level > PTE:
+            leaves = [(i, e) for i, e in leaves if isinstance(e, int)]  # type: ignore[assignment]
+        items: list[tuple[int, int]] = sorted(leaves)  # type: ignore[arg-type]
         while items:
             addr = base + (items[0][0] << shift)
-            position = self.first_vma(addr, addr + 1)
-            vma = self.vmas[position] if position is not None else None
+            vma = self.first_vma(addr, addr + 1)
             end = vma.end if vma else addr + (1 << shift)
             count = bisect_left(items, ((end - base + (1 << shift) - 1) >> shift,))
-            yield base, table, items[:count], vma
+            yield Part(base, table, items[:count], vma, whole=False)
             items = items[count:]
+
+
+def _tables_below(root: Table, shifts: tuple[int, ...]) -> list[tuple[int, Table]]:
+    """Every table below the root with its base address; one linked twice comes twice."""
+    found: list[tuple[int, Table]] = []
+    above = [(0, root)]
+    while above:
+        below: list[tuple[int, Table]] = []
+        for base, table in above:
+            shift = shifts[table.level]
+            below += [
+                (base + (i << shift), e) for i, e in table.entries.items() if e.__class__ is Table
+            ]
+        found += below
+        above = below if below and below[0][1].level > PTE else []
+    return found
 
 
 StateRule = Callable[[State], Iterator[Violation]]
@@ -116,6 +179,25 @@ def unfaulted_pgoff(state: State) -> Iterator[Violation]:
             )
 
 
+def anon_vma_linked(state: State) -> Iterator[Violation]:
+    """V-05 for VMAs: they point to the anon_vma that they are linked to; `leaves` has the pages."""
+    for vma in state.vmas:
+        if vma.anon_vma is not vma.link:
+            yield Violation(
+                "anon-vma-linked", vma.range, f"{vma.anon_vma}, linked to {vma.link}", "the same"
+            )
+
+
+def pgoff_wrap(state: State) -> Iterator[Violation]:
+    """V-07."""
+    mask, shift = state.space.geometry.word_mask, state.space.geometry.page_shift
+    for vma in state.vmas:
+        if vma.pgoff < 0 or vma.pgoff + ((vma.end - vma.start) >> shift) > mask:
+            yield Violation(
+                "pgoff-wrap", vma.range, f"page offset {vma.pgoff:#x}", "one that does not wrap"
+            )
+
+
 def table_linked_once(state: State) -> Iterator[Violation]:
     """I-02."""
     seen: set[int] = set()
@@ -143,56 +225,6 @@ def table_has_vma(state: State) -> Iterator[Violation]:
             )
 
 
-def leaf_has_vma(state: State) -> Iterator[Violation]:
-    """I-04."""
-    shifts = state.space.geometry.entry_shift
-    for base, table, items, vma in state.leaf_parts:
-        shift = shifts[table.level]
-        wrong: list[tuple[int, int]]
-        if vma is None:
-            wrong, wanted = list(items), "a VMA around it"
-        elif vma.file is None:
-            # Anonymous pages, the zero page and markers fit private anonymous memory.
-            wrong = [(i, e) for i, e in items if not e & (ANON | MARKER) and e >> PFN_SHIFT]
-            wanted = "private memory"
-        else:
-            pages = vma.file.pages
-            offset = vma.pgoff + ((base - vma.start) >> shifts[PTE])
-            scale = shift - shifts[PTE]
-            wrong = [
-                (i, e)
-                for i, e in items
-                if pages.get((i << scale) + offset) != e >> PFN_SHIFT and not e & MARKER
-            ]
-            wanted = f"the page of {vma.file} that belongs there"
-        if wrong:
-            index, entry = wrong[0]
-            place = Range(base + (index << shift), base + ((wrong[-1][0] + 1) << shift))
-            yield Violation("leaf-has-vma", place, f"entry {entry:#x}", wanted)
-
-
-def page_index(state: State) -> Iterator[Violation]:
-    """V-04."""
-    shifts = state.space.geometry.entry_shift
-    frame_index = state.space.frames.index
-    for base, table, items, vma in state.leaf_parts:
-        if vma is None:
-            continue
-        shift = shifts[table.level]
-        scale = shift - shifts[PTE]
-        offset = vma.pgoff + ((base - vma.start) >> shifts[PTE])
-        for index, entry in items:
-            if entry & ANON and frame_index[entry >> PFN_SHIFT] != (index << scale) + offset:
-                addr = base + (index << shift)
-                yield Violation(
-                    "page-index",
-                    Range(addr, addr + (1 << shift)),
-                    f"page with index {frame_index[entry >> PFN_SHIFT]:#x}",
-                    f"{(index << scale) + offset:#x}",
-                )
-                return
-
-
 def table_count(state: State) -> Iterator[Violation]:
     """A-04."""
     tree = state.space.tree
@@ -209,26 +241,117 @@ def table_count(state: State) -> Iterator[Violation]:
         )
 
 
-def rss_count(state: State) -> Iterator[Violation]:
-    """A-05."""
+def leaves(state: State) -> Iterator[Violation]:
+    """I-04, V-04, V-05 and A-05, in one pass over all leaves.
+
+    Most leaves are the plain pages of their VMA; what is not is looked at more closely.
+    """
     space = state.space
-    anon = shared = 0
-    for _, table in state.holders:
-        for entry in table.entries.values():
-            if entry.__class__ is Table:
-                continue
-            pages = 1 << state.space.geometry.index_bits[0] if entry & HUGE else 1  # type: ignore[operator]
-            if entry & ANON:  # type: ignore[operator]
-                anon += pages
-            elif entry & PRESENT and entry >> PFN_SHIFT:  # type: ignore[operator]
-                shared += pages
-    if (anon, shared) != (space.rss_anon, space.rss_shmem):
+    frame_index, owner = space.frames.index, space.frames.owner
+    anon = shared = swap = 0
+    for part in state.leaf_parts():
+        base, table, items, vma, whole = part
+        odd: Collection[tuple[int, int]]
+        if table.level != PTE or vma is None:
+            odd = items
+        elif vma.file is None:
+            offset = vma.pgoff + ((base - vma.start) >> space.geometry.page_shift)
+            link = vma.link
+            remember = whole and len(items) >= _WORTH_KNOWING
+            if remember and state.is_known(table, offset, link):
+                odd = ()
+            else:
+                odd = [
+                    (i, e)
+                    for i, e in items
+                    if e & _MAPPED_ANON != _MAPPED_ANON
+                    or frame_index[e >> PFN_SHIFT] != i + offset
+                    or owner[e >> PFN_SHIFT] is not link
+                ]
+                if remember and not odd:
+                    state.sound[id(table)] = Sound(table, table.entries.copy(), offset, link)
+            anon += len(items) - len(odd)
+        else:
+            offset = vma.pgoff + ((base - vma.start) >> space.geometry.page_shift)
+            page_of = vma.file.pages.get
+            odd = [
+                (i, e)
+                for i, e in items
+                if page_of(i + offset) != e >> PFN_SHIFT or e & _MAPPED_ANON != PRESENT
+            ]
+            shared += len(items) - len(odd)
+        if odd:
+            yield from _odd_leaves(space, part._replace(leaves=odd))
+            for _, entry in odd:
+                pages = 1 << space.geometry.index_bits[0] if entry & HUGE else 1
+                if entry & ANON:
+                    anon += pages
+                elif entry & (PRESENT | MIGRATION) and entry >> PFN_SHIFT:
+                    shared += pages
+                elif entry & SWAP:
+                    swap += pages
+    if (anon, shared, swap) != (space.rss_anon, space.rss_shmem, space.rss_swap):
         yield Violation(
             "rss-count",
             space.arena,
-            f"rss {space.rss_anon} anonymous, {space.rss_shmem} shared pages",
-            f"{anon} and {shared} mapped",
+            f"rss {space.rss_anon} anonymous, {space.rss_shmem} shared, {space.rss_swap} swapped",
+            f"{anon}, {shared} and {swap} mapped",
         )
+
+
+def _odd_leaves(space: AddressSpace, part: Part) -> Iterator[Violation]:
+    """I-04 and V-04 for leaves that are not plainly right."""
+    base, table, items, vma, _ = part
+    shifts = space.geometry.entry_shift
+    shift, scale = shifts[table.level], shifts[table.level] - shifts[PTE]
+    if vma is None:
+        yield _wrong(base, shift, items, "a VMA around it")
+        return
+    offset = vma.pgoff + ((base - vma.start) >> shifts[PTE])
+    if vma.file is None:
+        # Anonymous pages, the zero page and markers fit private anonymous memory.
+        wrong = [(i, e) for i, e in items if not e & (_ANON | MARKER) and e >> PFN_SHIFT]
+        wanted = "private memory"
+    else:
+        pages, frames = vma.file.pages, space.frames
+        private = (
+            vma.flags & (VM_HUGETLB | VM_SHARED) == VM_HUGETLB
+        )  # has its own pages of the file
+        wrong = [
+            (i, e)
+            for i, e in items
+            if not e & MARKER
+            and (
+                (frames.owner[e >> PFN_SHIFT], frames.index[e >> PFN_SHIFT])
+                != (vma.file, (i << scale) + offset)
+                if private
+                else pages.get((i << scale) + offset) != e >> PFN_SHIFT
+            )
+        ]
+        wanted = f"the page of {vma.file} that belongs there"
+    if wrong:
+        yield _wrong(base, shift, wrong, wanted)
+    for index, entry in items:
+        if entry & _ANON:
+            place = Range(base + (index << shift), base + ((index + 1) << shift))
+            found, due = space.frames.index[entry >> PFN_SHIFT], (index << scale) + offset
+            if found != due:
+                yield Violation("page-index", place, f"page with index {found:#x}", f"{due:#x}")
+                return
+            owner = space.frames.owner[entry >> PFN_SHIFT]
+            if owner is not vma.link:
+                yield Violation(
+                    "anon-vma-linked", place, f"a page of {owner} in {vma!r}", f"one of {vma.link}"
+                )
+                return
+
+
+def _wrong(base: int, shift: int, items: Collection[tuple[int, int]], wanted: str) -> Violation:
+    """I-04 for leaves of one table."""
+    indices = [i for i, _ in items]
+    first = min(indices)
+    place = Range(base + (first << shift), base + ((max(indices) + 1) << shift))
+    return Violation("leaf-has-vma", place, f"entry {dict(items)[first]:#x}", wanted)
 
 
 def vma_counters(state: State) -> Iterator[Violation]:
@@ -249,21 +372,43 @@ def vma_counters(state: State) -> Iterator[Violation]:
             yield Violation(rule, space.arena, f"a counter of {counter} pages", f"{pages} pages")
 
 
+def limits_kept(state: State) -> Iterator[Violation]:
+    """A-07, and that no counter passes its limit."""
+    return check_limits(state.space)
+
+
 STATE_RULES: tuple[StateRule, ...] = (
     vma_order,
     map_count,
     unfaulted_pgoff,
+    anon_vma_linked,
+    pgoff_wrap,
     table_linked_once,
     table_has_vma,
-    leaf_has_vma,
-    page_index,
+    leaves,
     table_count,
-    rss_count,
     vma_counters,
+    *ENTRY_RULES,
+    limits_kept,
 )
+
+
+class StateRules:
+    """Every whole-state rule, checked time and again on one space."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: _Memory = {}
+
+    def check(self, space: AddressSpace) -> list[Violation]:
+        """What is wrong now, in the order of the rules."""
+        state = State(space, self._known)
+        found = [violation for rule in STATE_RULES for violation in rule(state)]
+        self._known = state.sound
+        return found
 
 
 def check_state(space: AddressSpace) -> list[Violation]:
     """Every whole-state rule, in order."""
-    state = State(space)
-    return [violation for rule in STATE_RULES for violation in rule(state)]
+    return StateRules().check(space)

@@ -4,27 +4,56 @@ import enum
 from collections.abc import Iterator
 
 from engine.address import Range
-from engine.entry import ANON, HUGE, PFN_SHIFT, PRESENT, is_zero_page
+from engine.entry import (
+    ANON,
+    HUGE,
+    MARKER,
+    MIGRATION,
+    PFN_SHIFT,
+    PRESENT,
+    SWAP,
+    UFFD_WP,
+    is_zero_page,
+)
+from engine.failures import COMMIT, MAPS, Failures
 from engine.frames import Frames
 from engine.geometry import PMD, PTE
 from engine.kernel import Kernel
+from engine.limits import Limits
 from engine.observer import Observer
+from engine.pool import HugePool
 from engine.table import Table, TableTree
+from engine.tlb import Tlb
 from engine.violation import Violation
-from engine.vma import VM_ACCOUNT, VM_LOCKED, AnonVma, SharedObject, Vma, VmaTree
+from engine.vma import (
+    UFFD_FEATURE_EVENT_UNMAP,
+    VM_ACCOUNT,
+    VM_HUGETLB,
+    VM_LOCKED,
+    VM_SHARED,
+    AnonVma,
+    SharedObject,
+    UffdContext,
+    Vma,
+    VmaTree,
+)
 
-MAX_MAP_COUNT = 65530  # vm.max_map_count
 STACK_LIMIT_BYTES = 8 << 20  # RLIMIT_STACK
 
 
 class Errno(enum.Enum):
     """What a call returns when the kernel refuses it."""
 
+    E2BIG = "E2BIG"
+    EAGAIN = "EAGAIN"
+    EBUSY = "EBUSY"
+    ENOENT = "ENOENT"
     EBADF = "EBADF"
     EEXIST = "EEXIST"
     EFAULT = "EFAULT"
     EINVAL = "EINVAL"
     ENOMEM = "ENOMEM"
+    ENOSYS = "ENOSYS"
     EPERM = "EPERM"
 
     def __str__(self) -> str:
@@ -34,11 +63,13 @@ class Errno(enum.Enum):
 class AddressSpace:
     """One process's memory on one kernel.
 
-    `rss_anon`, `rss_shmem` count mapped pages as the kernel's counters do, `total_vm`, `locked_vm`
-    and `committed` the pages of VMAs: all, locked, charged (Committed_AS).  `next_tag` is the
-    content the next touched page gets; `commit_limit_bytes` the largest request that is granted
-    accountable memory (overcommit_memory 0: RAM and swap; None: 1, no limit).  Rules that find
-    something wrong report it here.
+    `rss_anon`, `rss_shmem`, `rss_swap` count pages as the kernel's counters do, `total_vm`,
+    `locked_vm` and `committed` the pages of VMAs: all, locked, charged (Committed_AS), `hiwater_vm`
+    the most that `total_vm` was before it went down (VmPeak is the larger of the two).  `next_tag`
+    is the content the next touched page gets.  `held` are the frames that children map, too,
+    `migrating` the folios under migration (first frame -> pages), `uffds` the userfaultfds by their
+    features.  `limits` and `failures` may refuse what a call asks for.  Rules that find something
+    wrong report it here.
     """
 
     def __init__(self, kernel: Kernel, observer: Observer | None = None) -> None:
@@ -49,22 +80,45 @@ class AddressSpace:
         self.frames = Frames()
         self.violations: list[Violation] = []
         self.next_tag = 1
-        self.max_map_count = MAX_MAP_COUNT
-        self.commit_limit_bytes: int | None = None
+        self.limits = Limits()
+        self.failures = Failures()
         self._anon_vmas = 0
         self._objects = 0
         self.reset()
 
     def reset(self) -> None:
         """Start over with nothing mapped, as execve does; frames and tags go on counting."""
-        self.vmas = VmaTree(self.geometry.page_shift)
+        self.vmas = VmaTree(self.geometry.page_shift, self.failures, self.limits)
+        self.tlb = Tlb()
         self.vmas.on_boundary = self.split_huge_at
-        self.tree = TableTree(self.geometry)
+        self.vmas.report = self.report
+        self.tree = TableTree(self.geometry, self.failures)
+        self.pool = HugePool()
         self.rss_anon = 0
         self.rss_shmem = 0
+        self.rss_swap = 0
+        self.held: set[int] = set()
+        self.migrating: dict[int, int] = {}
+        self.uffds: dict[int, UffdContext] = {}
         self.total_vm = 0
+        self.hiwater_vm = 0
         self.locked_vm = 0
         self.committed = 0
+
+    @property
+    def max_map_count(self) -> int:
+        """How many VMAs there may be (vm.max_map_count)."""
+        return self.limits.map_count
+
+    @max_map_count.setter
+    def max_map_count(self, count: int) -> None:
+        self.limits.map_count = count
+
+    def flush_tlb(self, start: int, end: int) -> None:
+        """Make every CPU forget its translations of [start, end), bytes."""
+        if self.tlb.cached:
+            self.tlb.flush_pending()
+            self.tlb.flush(start, end)
 
     def report(self, violation: Violation) -> None:
         """Note a rule that did not hold, and go on: the kernel's WARN_ON goes on, too."""
@@ -73,10 +127,44 @@ class AddressSpace:
     def may_commit(self, length: int, flags: int) -> bool:
         """Is a request of `length` bytes for a mapping with these VM_ flags granted?
 
-        Source: __vm_enough_memory() with overcommit_memory 0, which looks at one request only.
+        Source: __vm_enough_memory(); overcommit_memory 0 looks at one request only, 2 at them all.
         """
-        limit = self.commit_limit_bytes
-        return limit is None or not flags & VM_ACCOUNT or length <= limit
+        if not flags & VM_ACCOUNT or not length:
+            return True
+        if self.failures.armed and self.failures.fails(COMMIT):
+            return False
+        request, commit = self.limits.request, self.limits.commit
+        return (request is None or length <= request) and (
+            commit is None or (self.committed << self.geometry.page_shift) + length <= commit
+        )
+
+    def may_expand(self, length: int, replaced: int = 0) -> bool:
+        """May `length` bytes be mapped, where `replaced` bytes go?  Source: may_expand_vm()."""
+        limit = self.limits.address_space
+        in_use = self.total_vm << self.geometry.page_shift
+        return limit is None or in_use + length - replaced <= limit
+
+    def growth_granted(self, flags: int) -> int | None:
+        """How many bytes a mapping with these VM_ flags may grow by; None: any number.
+
+        Source: acct_stack_growth().
+        """
+        limits, shift = self.limits, self.geometry.page_shift
+        left = [
+            limit - (in_use << shift)
+            for limit, in_use, counts in (
+                (limits.address_space, self.total_vm, True),
+                (limits.locked, self.locked_vm, flags & VM_LOCKED),
+                (limits.commit, self.committed, flags & VM_ACCOUNT),
+            )
+            if limit is not None and counts
+        ]
+        return max(min(left), 0) if left else None
+
+    def may_lock(self, length: int) -> bool:
+        """May `length` more bytes be locked?  Source: mlock_future_ok()."""
+        limit = self.limits.locked
+        return limit is None or (self.locked_vm << self.geometry.page_shift) + length <= limit
 
     def new_anon_vma(self) -> AnonVma:
         """A fresh anon_vma."""
@@ -85,8 +173,12 @@ class AddressSpace:
 
     def new_object(self, size_pages: int) -> SharedObject:
         """A fresh, empty shared object."""
+        return SharedObject(self.new_number(), size_pages)
+
+    def new_number(self) -> int:
+        """The number of a fresh object."""
         self._objects += 1
-        return SharedObject(self._objects, size_pages)
+        return self._objects
 
     def page_index(self, vma: Vma, addr: int) -> int:
         """Linear page index of `addr` in `vma`, pages (linear_page_index)."""
@@ -98,8 +190,10 @@ class AddressSpace:
             sign *= self.geometry.index_mask[PTE] + 1
         if entry & ANON:
             self.rss_anon += sign
-        elif entry & PRESENT and entry >> PFN_SHIFT:
+        elif entry & (PRESENT | MIGRATION) and entry >> PFN_SHIFT:
             self.rss_shmem += sign
+        elif entry & SWAP:
+            self.rss_swap += sign
 
     def zap(self, start: int, end: int, keep: int = 0) -> None:
         """Remove every leaf in [start, end), except entries with one of the flags `keep`.
@@ -113,8 +207,23 @@ class AddressSpace:
                 continue
             entries = table.entries
             for index in indices:
-                if not keep or not entries[index] & keep:  # type: ignore[operator]
+                if not keep:
                     self.count_entry(entries.pop(index), -1)  # type: ignore[arg-type]
+                elif not entries[index] & keep:  # type: ignore[operator]
+                    self.unmap_page(table, index)
+        self.flush_tlb(start, end)
+
+    def unmap_page(self, table: Table, index: int) -> None:
+        """Take one page out of a PTE table, not its mapping: it may come back there.
+
+        A page of a shared object that userfaultfd write-protects leaves a mark in its place.
+        Source: pte_install_uffd_wp_if_needed().
+        """
+        entry = table.entries.pop(index)
+        assert isinstance(entry, int)
+        self.count_entry(entry, -1)
+        if entry & UFFD_WP and not entry & (ANON | SWAP) and entry >> PFN_SHIFT:
+            table.entries[index] = MARKER | UFFD_WP
 
     def _zap_huge(self, base: int, table: Table, index: int, start: int, end: int) -> None:
         slot = self.geometry.slot_bytes
@@ -132,11 +241,18 @@ class AddressSpace:
         """
         entry = table.entries[index]
         if self.tree.split_huge(table, index) is None:
-            self.count_entry(entry, -1)  # type: ignore[arg-type]
+            assert isinstance(entry, int)
+            self.count_entry(entry, -1)
+            self.tlb.flush_frames(entry >> PFN_SHIFT, self.geometry.index_mask[PTE] + 1)
 
     def split_huge_at(self, addr: int) -> None:
         """Split the huge page around `addr`, if there is one and it does not begin there."""
         if self.tree.huge and addr & (self.geometry.slot_bytes - 1):
+            self.split_huge_leaf(addr)
+
+    def split_huge_leaf(self, addr: int) -> None:
+        """Split the huge page that covers `addr`, if there is one."""
+        if self.tree.huge:
             table = self.tree.find(addr, PMD)
             index = self.tree.index(addr, PMD)
             if table is not None and table.entries.get(index).__class__ is int:
@@ -155,14 +271,26 @@ class AddressSpace:
         """Take [start, end) out of the address space: VMAs, pages, and tables nobody needs.
 
         Splits at both ends.  `keep_commit`: the charge stays, it belongs to a copy now.
-        Precondition: the split limit was checked.
+        Precondition: the split limit was checked.  Errors raised: VmaRefused.
         Source: do_vmi_munmap(), unmap_region(), free_pgtables().
         """
         removed = self.detach(start, end)
         if not removed:
             return
+        self.hiwater_vm = max(self.hiwater_vm, self.total_vm)
+        if self.uffds:
+            # userfaultfd_unmap_prep()
+            for context in dict.fromkeys(vma.uffd for vma in removed):
+                if context is not None and context.features & UFFD_FEATURE_EVENT_UNMAP:
+                    context.prepare("unmap", Range(start, end))
         for vma in removed:
             self.account(vma.flags & ~(VM_ACCOUNT if keep_commit else 0), vma.start - vma.end)
+            if vma.flags & VM_HUGETLB:
+                leaves = self.tree.leaves(vma.start, vma.end)
+                mapped = [self.page_index(vma, addr) for addr, _, _ in leaves]
+                others = (*self.vmas, *(other for other in removed if other.start > vma.start))
+                last = all(other.file is not vma.file for other in others)
+                self.pool.close(vma, mapped, last=last)
             self.zap(vma.start, vma.end)
         below = self.vmas.before(start)
         above = self.vmas.after(start)
@@ -177,7 +305,10 @@ class AddressSpace:
             self.vmas.split(vma, addr)
 
     def detach(self, start: int, end: int) -> list[Vma]:
-        """Split at both ends and take the VMAs of [start, end) out of the tree."""
+        """Split at both ends and take the VMAs of [start, end) out of the tree.
+
+        Errors raised: VmaRefused; boundaries may have come about, but nothing is gone.
+        """
         removed = self.vmas.intersecting(start, end)
         if not removed:
             return removed
@@ -219,6 +350,8 @@ class AddressSpace:
 
     def map_count_exceeded(self, more: int) -> bool:
         """True if `more` further VMAs would pass vm.max_map_count."""
+        if self.failures.armed and self.failures.fails(MAPS):
+            return True
         return len(self.vmas) + more > self.max_map_count
 
     def contents(self) -> dict[int, int]:
@@ -239,7 +372,7 @@ class AddressSpace:
                 if tag:
                     found[first + index] = tag
         for vma in self.vmas:
-            if vma.file is not None:
+            if vma.file is not None and vma.flags & VM_SHARED:
                 first = (vma.start - base) >> shift
                 pages = (vma.end - vma.start) >> shift
                 for index, pfn in vma.file.pages.items():

@@ -7,8 +7,11 @@ Source: fs/exec.c setup_arg_pages(), shift_arg_pages() in 6.1; mm/mmap.c relocat
 """
 
 from engine.address import Range
+from engine.entry import PFN_SHIFT
 from engine.fault import populate
+from engine.geometry import PTE
 from engine.move import Move, move_page_tables
+from engine.rmap import begin_migration, end_migration
 from engine.space import AddressSpace, Errno
 from engine.violation import Violation
 from engine.vma import VM_ACCOUNT, VM_GROWSDOWN, VM_READ, VM_STACK_INCOMPLETE, VM_WRITE, Vma
@@ -21,28 +24,35 @@ def execve_stack(space: AddressSpace, start: int, end: int, shift: int) -> Errno
 
     Arguments: bytes; the stack is [start, end), every page present; it goes down by `shift`.
     Returns: None; EINVAL if something is not page aligned or the stack is empty (nothing has
-    changed then); ENOMEM if the stack does not fit between vm.mmap_min_addr and its new top, or a
-    page-table page could not be had: too late to go back, so nothing is mapped any more.
+    changed then); E2BIG if it passes a limit (likewise); ENOMEM if the stack does not fit between
+    vm.mmap_min_addr and its new top, or a page-table page could not be had: too late to go back, so
+    nothing is mapped any more.
     """
     geometry = space.geometry
     if (start | end | shift) & (geometry.page_bytes - 1) or start >= end or end > geometry.user_top:
         return Errno.EINVAL
+    if end - start > space.limits.largest_stack():
+        return Errno.E2BIG
     space.reset()
     vma = Vma(start, end, STACK_FLAGS | VM_STACK_INCOMPLETE, start >> geometry.page_shift)
     space.vmas.insert(vma)
     space.account(vma.flags, end - start)
     populate(space, vma, start, end)
 
-    lowest = space.arena.start + geometry.min_addr
-    stack_top = end - shift
-    if stack_top < lowest or end - start >= stack_top - lowest:
-        error: Errno | None = Errno.ENOMEM  # CVE-2010-3858: without this check, a BUG
-    else:
+    if fits(space, end - shift, end - start):
         error = relocate_vma_down(space, vma, shift) if shift else None
+    else:
+        error = Errno.ENOMEM  # CVE-2010-3858: without this check, a BUG
     if error:
         space.reset()
     vma.flags &= ~VM_STACK_INCOMPLETE
     return error
+
+
+def fits(space: AddressSpace, top: int, length: int) -> bool:
+    """Is there room for a stack of `length` bytes below `top`?  Source: setup_arg_pages()."""
+    lowest = space.arena.start + space.geometry.min_addr
+    return top >= lowest and length < top - lowest
 
 
 def relocate(space: AddressSpace, start: int, end: int, shift: int) -> Errno | None:
@@ -87,10 +97,16 @@ def relocate_vma_down(space: AddressSpace, vma: Vma, shift: int) -> Errno | None
     if vmas.find(new_start) is not vma:
         return Errno.EFAULT
 
+    incomplete = vma.flags & VM_STACK_INCOMPLETE == VM_STACK_INCOMPLETE
+    if incomplete:
+        _compaction_begins(space, old_start)
     # Cover both places, with the page offset the pages will have at the new one.
     pgoff = vma.pgoff
     vmas.resize(vma, new_start, old_end)
     vma.pgoff = pgoff
+    if incomplete:
+        for first in list(space.migrating):
+            end_migration(space, first)
     move = Move(space, vma, vma, old_start, new_start, length, for_stack=True)
     if move_page_tables(move) != length:
         return Errno.ENOMEM
@@ -101,3 +117,15 @@ def relocate_vma_down(space: AddressSpace, vma: Vma, shift: int) -> Errno | None
     space.free_table_range(max(new_end, old_start), old_end, new_end, ceiling)
     vmas.resize(vma, new_start, new_end)
     return None
+
+
+def _compaction_begins(space: AddressSpace, addr: int) -> None:
+    """Memory compaction tries to migrate a page of the temporary stack, at the worst moment.
+
+    It begins before the page offset changes and ends after: it would not find the page again.
+    Therefore it must leave such a stack alone (B-20).
+    """
+    table = space.tree.find(addr, PTE)
+    entry = table.entries.get(space.tree.index(addr, PTE)) if table is not None else None
+    if isinstance(entry, int):
+        begin_migration(space, entry >> PFN_SHIFT)

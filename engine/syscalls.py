@@ -1,17 +1,23 @@
 """mmap, munmap, mprotect, mlock, munlock: the calls that set the scene for a move."""
 
+from engine import uffd
 from engine.address import round_down, round_up
+from engine.failures import VmaRefused
 from engine.fault import populate_locked
+from engine.hugetlb import new_huge_file, reserve
 from engine.merge import Proposal, merge_new, modify
-from engine.mremap import find_address, unmap
+from engine.mremap import find_address, make_removable, unmap
+from engine.protect import protection_changed
 from engine.space import AddressSpace, Errno
 from engine.vma import (
     VM_ACCESS,
     VM_ACCOUNT,
     VM_GROWSDOWN,
+    VM_HUGETLB,
     VM_LOCKED,
     VM_LOCKONFAULT,
     VM_NORESERVE,
+    VM_SEALED,
     VM_SHARED,
     VM_WRITE,
     Vma,
@@ -29,6 +35,7 @@ MAP_GROWSDOWN = 0x100
 MAP_LOCKED = 0x2000
 MAP_NORESERVE = 0x4000
 MAP_POPULATE = 0x8000
+MAP_HUGETLB = 0x40000
 MAP_FIXED_NOREPLACE = 0x100000
 
 
@@ -50,7 +57,8 @@ def mmap(
         return Errno.EBADF
     if not length:
         return Errno.EINVAL
-    length = round_up(length, page) & geometry.word_mask
+    huge = geometry.slot_bytes if flags & MAP_HUGETLB else 0
+    length = round_up(length, huge or page) & geometry.word_mask
     if not length:
         return Errno.ENOMEM
     if flags & MAP_FIXED_NOREPLACE:
@@ -59,6 +67,8 @@ def mmap(
         return Errno.ENOMEM
     shared = flags & MAP_TYPE == MAP_SHARED
     if flags & MAP_FIXED:
+        if huge and length <= geometry.user_top and addr & (huge - 1):
+            return Errno.EINVAL
         if length > geometry.user_top or addr > geometry.user_top - length:
             return Errno.ENOMEM
         if addr & (page - 1):
@@ -67,54 +77,123 @@ def mmap(
             return Errno.EPERM
         place: int | Errno = addr
     else:
-        place = find_address(space, addr, length, VM_SHARED if shared else 0)
+        place = find_address(space, addr, length, VM_SHARED if shared else 0, huge)
     if isinstance(place, Errno):
         return place
     if flags & MAP_FIXED_NOREPLACE and space.vmas.intersection(place, place + length):
         return Errno.EEXIST
-    if flags & MAP_TYPE not in (MAP_SHARED, MAP_PRIVATE) or (shared and flags & MAP_GROWSDOWN):
+    if flags & MAP_LOCKED and not space.may_lock(length):
+        return Errno.EAGAIN if space.limits.locked else Errno.EPERM
+    if flags & MAP_TYPE not in (MAP_SHARED, MAP_PRIVATE):
         return Errno.EINVAL
-
-    vm_flags = prot & VM_ACCESS
-    if flags & MAP_GROWSDOWN:
-        vm_flags |= VM_GROWSDOWN
-    if flags & MAP_LOCKED:
-        vm_flags |= VM_LOCKED
-    if flags & MAP_NORESERVE:
-        vm_flags |= VM_NORESERVE
-    if shared:
-        vm_flags |= VM_SHARED
-    elif vm_flags & VM_WRITE and not vm_flags & VM_NORESERVE:
-        vm_flags |= VM_ACCOUNT  # accountable_mapping()
-    charged = vm_flags | (VM_ACCOUNT if shared and not vm_flags & VM_NORESERVE else 0)
-    if not space.may_commit(length, charged):
-        # Too late for what was mapped there: it is gone.  Since 6.12 private memory is charged
-        # before that, but the old mapping has been cut off from what lies around it.
-        if space.kernel.merge_new_range and not shared:
-            space.split_at(place)
-            space.split_at(place + length)
-        else:
-            unmap(space, place, length)
-        return Errno.ENOMEM
-    unmap(space, place, length)
+    if flags & MAP_GROWSDOWN and (shared or huge):
+        return Errno.EINVAL
+    if huge and offset & (huge - 1):
+        return Errno.EINVAL
+    vm_flags = _vm_flags(prot, flags)
+    error = _make_place(space, place, length, vm_flags)
+    if error:
+        return error
+    try:
+        vma = _map_region(space, place, place + length, vm_flags)
+    except VmaRefused as refused:
+        return Errno(refused.error)
     space.account(vm_flags, length)
-    vma = _map_region(space, place, place + length, vm_flags, shared)
     if flags & (MAP_POPULATE | MAP_LOCKED):
         populate_locked(space, vma, place, place + length)
     return place
 
 
-def _map_region(space: AddressSpace, start: int, end: int, flags: int, shared: bool) -> Vma:
-    """Put a VMA over a free range, merged with its neighbours where possible."""
+def _vm_flags(prot: int, flags: int) -> int:
+    """The VM_ flags of a new mapping."""
+    vm_flags = prot & VM_ACCESS
+    if flags & MAP_GROWSDOWN:
+        vm_flags |= VM_GROWSDOWN
+    if flags & MAP_NORESERVE:
+        vm_flags |= VM_NORESERVE
+    if flags & MAP_TYPE == MAP_SHARED:
+        vm_flags |= VM_SHARED
+    if flags & MAP_HUGETLB:
+        return vm_flags | VM_HUGETLB  # never charged, and not locked: it stays anyway
+    if flags & MAP_LOCKED:
+        vm_flags |= VM_LOCKED
+    if not vm_flags & VM_SHARED and vm_flags & VM_WRITE and not vm_flags & VM_NORESERVE:
+        vm_flags |= VM_ACCOUNT  # accountable_mapping()
+    return vm_flags
+
+
+def _make_place(space: AddressSpace, start: int, length: int, vm_flags: int) -> Errno | None:
+    """Unmap what is in the way of a new mapping, and have it charged.
+
+    Until 6.11 a charge that is refused comes too late for what was mapped there.  Since 6.12 the
+    old mappings are cut off first, then private memory is charged, then they go.
+    Source: mmap_region(); vms_gather_munmap_vmas() in 6.12.
+    """
+    end = start + length
+    replaced = sum(
+        min(vma.end, end) - max(vma.start, start) for vma in space.vmas.intersecting(start, end)
+    )
+    shared = vm_flags & VM_SHARED
+    charged = vm_flags | (VM_ACCOUNT if shared and not vm_flags & VM_NORESERVE else 0)
+    if vm_flags & VM_HUGETLB:
+        charged = 0
+    if not space.kernel.merge_new_range:
+        if not space.may_expand(length, replaced) or (replaced and _replace(space, start, length)):
+            return Errno.ENOMEM
+        return None if space.may_commit(length, charged) else Errno.ENOMEM
+    if replaced and (error := _cut_off(space, start, end)):
+        return error
+    if not space.may_expand(length, replaced):
+        return Errno.ENOMEM
+    if not shared and not space.may_commit(length, charged):
+        return Errno.ENOMEM
+    if replaced and (error := _replace(space, start, length)):
+        return error
+    return None if not shared or space.may_commit(length, charged) else Errno.ENOMEM
+
+
+def _cut_off(space: AddressSpace, start: int, end: int) -> Errno | None:
+    """Make VMAs of their own of what is to be unmapped, if it may be."""
+    error = make_removable(space, start, end)
+    if error:
+        return error
+    try:
+        space.split_at(start)
+        space.split_at(end)
+    except VmaRefused as refused:
+        return Errno(refused.error)
+    return None
+
+
+def _replace(space: AddressSpace, start: int, length: int) -> Errno | None:
+    """Unmap what is in the way of a new mapping."""
+    error = unmap(space, start, length)
+    if space.uffds:
+        uffd.call_ended(space, failed=False)
+    return error
+
+
+def _map_region(space: AddressSpace, start: int, end: int, flags: int) -> Vma:
+    """Put a VMA over a free range, merged with its neighbours where possible.
+
+    Errors raised: VmaRefused; also if the pool of huge pages cannot reserve as many.
+    """
     shift = space.geometry.page_shift
-    if shared:
-        file = space.new_object((end - start) >> shift)
+    if flags & (VM_SHARED | VM_HUGETLB):
+        space.vmas.claim(None)
+        huge = flags & VM_HUGETLB
+        pages = (end - start) >> shift
+        file = new_huge_file(space, end - start) if huge else space.new_object(pages)
         vma = Vma(start, end, flags, 0, None, file)
+        if huge and not reserve(space, vma):
+            raise VmaRefused
     else:
         proposal = Proposal(start, end, flags, start >> shift, None, None)
         merged = merge_new(space.kernel, space.vmas, proposal, mmap=True)
         if merged is not None:
+            merged.tracked = False  # what was expanded counts as written: VM_SOFTDIRTY
             return merged
+        space.vmas.claim(None)
         vma = Vma(start, end, flags, start >> shift)
     space.vmas.insert(vma)
     return vma
@@ -122,7 +201,10 @@ def _map_region(space: AddressSpace, start: int, end: int, flags: int, shared: b
 
 def munmap(space: AddressSpace, addr: int, length: int) -> Errno | None:
     """Unmap whole pages of [addr, addr + length), bytes.  Source: do_vmi_munmap()."""
-    return unmap(space, addr, length)
+    error = unmap(space, addr, length)
+    if space.uffds:
+        uffd.call_ended(space, failed=False)
+    return error
 
 
 def mprotect(space: AddressSpace, addr: int, length: int, prot: int) -> Errno | None:
@@ -156,24 +238,37 @@ def mprotect(space: AddressSpace, addr: int, length: int, prot: int) -> Errno | 
         if vma is None:
             return Errno.ENOMEM
         stop = min(vma.end, end)
+        if vma.flags & VM_SEALED:
+            return Errno.EPERM
         flags = (vma.flags & ~VM_ACCESS) | prot
-        if not vma.flags & (VM_SHARED | VM_ACCOUNT | VM_NORESERVE) and prot & VM_WRITE:
+        if flags == vma.flags:
+            cursor = stop
+            continue
+        charge = 0
+        uncharged = VM_SHARED | VM_ACCOUNT | VM_NORESERVE | VM_HUGETLB
+        if not vma.flags & uncharged and prot & VM_WRITE:
             flags |= VM_ACCOUNT  # becomes writable for the first time: charged now
-            if not space.may_commit(stop - cursor, flags):
+            charge = stop - cursor
+            if not space.may_commit(charge, flags):
                 return Errno.ENOMEM
-            space.committed += (stop - cursor) >> geometry.page_shift
         elif (
             space.kernel.mprotect_uncharges
             and vma.flags & VM_ACCOUNT
             and vma.is_anonymous
             and vma.anon_vma is None
-            and vma.flags & VM_WRITE
             and not prot & VM_WRITE
         ):
-            flags &= ~VM_ACCOUNT  # never written and cannot be any more: given back
-            space.committed -= (stop - cursor) >> geometry.page_shift
+            flags &= ~VM_ACCOUNT  # has no page of its own and can get none: given back
+            charge = cursor - stop
         was_read_only = not vma.flags & VM_WRITE
-        vma = modify(space.kernel, space.vmas, vma, cursor, stop, flags)
+        try:
+            vma = modify(space.kernel, space.vmas, vma, cursor, stop, flags)
+        except VmaRefused as refused:
+            return Errno(refused.error)
+        space.committed += charge >> geometry.page_shift
+        space.flush_tlb(cursor, stop)
+        if was_read_only == bool(flags & VM_WRITE):
+            protection_changed(space, vma, cursor, stop)
         if was_read_only and flags & VM_LOCKED and flags & VM_WRITE and not flags & VM_SHARED:
             populate_locked(space, vma, cursor, stop)  # private copies at once: mprotect_fixup()
         cursor = stop
@@ -184,8 +279,11 @@ def mlock(space: AddressSpace, addr: int, length: int) -> Errno | None:
     """Lock the pages of [addr, addr + length), bytes, and bring them in.
 
     Returns: None or the error; ENOMEM at a hole (what lies before it is locked, but nothing is
-    brought in) and at a page that cannot be had.  Source: mm/mlock.c do_mlock().
+    brought in), at a page that cannot be had, and where the limit would be passed; EPERM if the
+    limit is 0.  Source: mm/mlock.c do_mlock().
     """
+    if not _may_lock_range(space, addr, length):
+        return Errno.ENOMEM if space.limits.locked else Errno.EPERM
     error, start, end = _set_locked(space, addr, length, lock=True)
     if error or start == end:
         return error
@@ -193,6 +291,26 @@ def mlock(space: AddressSpace, addr: int, length: int) -> Errno | None:
         if not populate_locked(space, vma, max(vma.start, start), min(vma.end, end)):
             return Errno.ENOMEM
     return None
+
+
+def _may_lock_range(space: AddressSpace, addr: int, length: int) -> bool:
+    """Is there room under the limit for what is not locked yet?  Holes count as if it were not.
+
+    Source: do_mlock(), count_mm_mlocked_page_nr().
+    """
+    limit = space.limits.locked
+    if limit is None:
+        return True
+    page = space.geometry.page_bytes
+    start, end = round_down(addr, page), round_up(addr + length, page)
+    if limit and space.may_lock(end - start):
+        return True
+    locked = sum(
+        min(vma.end, end) - max(vma.start, start)
+        for vma in space.vmas.intersecting(start, end)
+        if vma.flags & VM_LOCKED
+    )
+    return limit > 0 and space.may_lock(end - start - locked)
 
 
 def munlock(space: AddressSpace, addr: int, length: int) -> Errno | None:
@@ -219,8 +337,15 @@ def _set_locked(
         flags = vma.flags & ~(VM_LOCKED | VM_LOCKONFAULT)
         if lock:
             flags |= VM_LOCKED
+        if vma.flags & VM_HUGETLB:
+            cursor = stop
+            continue
         pages = (stop - cursor) >> geometry.page_shift
-        space.locked_vm += pages * (bool(flags & VM_LOCKED) - bool(vma.flags & VM_LOCKED))
-        modify(space.kernel, space.vmas, vma, cursor, stop, flags)
+        more = pages * (bool(flags & VM_LOCKED) - bool(vma.flags & VM_LOCKED))
+        try:
+            modify(space.kernel, space.vmas, vma, cursor, stop, flags)
+        except VmaRefused as refused:
+            return Errno(refused.error), start, end
+        space.locked_vm += more
         cursor = stop
     return None, start, end

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from engine.address import round_down
 from engine.entry import ANON, HUGE, PFN_SHIFT, is_zero_page
+from engine.failures import PAGETABLE, Failures
 from engine.geometry import PMD, PTE, Geometry
 
 
@@ -36,9 +37,15 @@ class Table:
 Entry = int | Table
 
 
-def _has_deposit(entry: int) -> bool:
+def has_deposit(entry: int) -> bool:
     """Huge leaves of private memory keep a PTE table in store; those of shared objects do not."""
     return bool(entry & ANON) or is_zero_page(entry)
+
+
+def carry_deposit(source: Table, target: Table) -> None:
+    """Hand the PTE table in store for a huge leaf over to the PMD table the leaf moves to."""
+    source.deposited -= 1
+    target.deposited += 1
 
 
 class TableTree:
@@ -46,13 +53,15 @@ class TableTree:
 
     `counts[level]` are the tables that exist (mm->pgtables_bytes, by level); the root is not
     counted.  `huge` is the number of huge leaves.  `refuse`, if set, is asked before each
-    allocation with its number from 0 and makes it fail by returning True.
+    allocation with its number from 0 and makes it fail by returning True.  `failures` are those of
+    the address space.
     """
 
-    __slots__ = ("allocations", "counts", "geometry", "huge", "refuse", "root")
+    __slots__ = ("allocations", "counts", "failures", "geometry", "huge", "refuse", "root")
 
-    def __init__(self, geometry: Geometry) -> None:
+    def __init__(self, geometry: Geometry, failures: Failures | None = None) -> None:
         self.geometry = geometry
+        self.failures = failures or Failures()
         self.root = Table(geometry.levels)
         self.counts = [0] * (geometry.levels + 1)
         self.allocations = 0
@@ -63,11 +72,17 @@ class TableTree:
             for index in range(geometry.user_top >> geometry.entry_shift[geometry.levels]):
                 self.root.entries[index] = self.new_table(PMD)
 
-    def new_table(self, level: int) -> Table:
-        """An empty table, counted but not linked.  Errors raised: OutOfTables."""
+    def new_table(self, level: int, *, may_fail: bool = False) -> Table:
+        """An empty table, counted but not linked.
+
+        Arguments: `may_fail` for a caller that gives up where a page fault tries again.
+        Errors raised: OutOfTables.
+        """
         number = self.allocations
         self.allocations += 1
         if self.refuse is not None and self.refuse(number):
+            raise OutOfTables
+        if may_fail and self.failures.armed and self.failures.fails(PAGETABLE):
             raise OutOfTables
         self.counts[level] += 1
         return Table(level)
@@ -88,7 +103,7 @@ class TableTree:
             table = child
         return table
 
-    def make(self, addr: int, level: int) -> Table:
+    def make(self, addr: int, level: int, *, may_fail: bool = False) -> Table:
         """The table of `level` whose span holds `addr`, allocating it and those above it.
 
         Errors raised: OutOfTables; what was allocated until then stays linked, as in the kernel.
@@ -100,7 +115,7 @@ class TableTree:
             index = addr >> shift[upper] & mask[upper]
             child = table.entries.get(index)
             if child is None:
-                child = table.entries[index] = self.new_table(upper - 1)
+                child = table.entries[index] = self.new_table(upper - 1, may_fail=may_fail)
             assert isinstance(child, Table), f"a huge leaf covers {addr:#x}"
             table = child
         return table
@@ -226,7 +241,7 @@ class TableTree:
         Errors raised: OutOfTables.  Source: __do_huge_pmd_anonymous_page().
         """
         assert table.level == PMD and entry & HUGE and index not in table.entries
-        if _has_deposit(entry):
+        if has_deposit(entry):
             self.new_table(PTE)
             table.deposited += 1
         table.entries[index] = entry
@@ -236,7 +251,7 @@ class TableTree:
         """Take a huge leaf out, and free the PTE table deposited with it.  Returns: the leaf."""
         entry = table.entries.pop(index)
         assert isinstance(entry, int) and entry & HUGE
-        if _has_deposit(entry):
+        if has_deposit(entry):
             table.deposited -= 1
             self.counts[PTE] -= 1
         self.huge -= 1
@@ -247,9 +262,8 @@ class TableTree:
         assert new_index not in target.entries
         entry = source.entries.pop(old_index)
         assert isinstance(entry, int) and entry & HUGE
-        if _has_deposit(entry):
-            source.deposited -= 1
-            target.deposited += 1
+        if has_deposit(entry):
+            carry_deposit(source, target)
         target.entries[new_index] = entry
 
     def split_huge(self, table: Table, index: int) -> Table | None:
@@ -262,7 +276,7 @@ class TableTree:
         entry = table.entries.pop(index)
         assert isinstance(entry, int) and entry & HUGE
         self.huge -= 1
-        if not _has_deposit(entry):
+        if not has_deposit(entry):
             return None
         table.deposited -= 1
         ptes = Table(PTE)

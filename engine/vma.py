@@ -8,12 +8,17 @@ from collections.abc import Callable, Iterator
 from sortedcontainers import SortedDict
 
 from engine.address import Range, round_down
+from engine.failures import MAPS, VMA, Failures, VmaRefused
+from engine.limits import Limits
+from engine.violation import Violation
 
 VM_READ = 0x1
 VM_WRITE = 0x2
 VM_EXEC = 0x4
 VM_SHARED = 0x8
 VM_GROWSDOWN = 0x100
+VM_UFFD_MISSING = 0x200
+VM_UFFD_WP = 0x1000
 VM_LOCKED = 0x2000
 VM_SEQ_READ = 0x8000
 VM_RAND_READ = 0x10000
@@ -22,15 +27,24 @@ VM_DONTEXPAND = 0x40000
 VM_LOCKONFAULT = 0x80000
 VM_ACCOUNT = 0x100000
 VM_NORESERVE = 0x200000
+VM_HUGETLB = 0x400000
 VM_WIPEONFORK = 0x2000000
 VM_DONTDUMP = 0x4000000
 VM_HUGEPAGE = 0x20000000
 VM_NOHUGEPAGE = 0x40000000
 VM_MERGEABLE = 0x80000000
+VM_UFFD_MINOR = 0x4000000000
+VM_SEALED = 0x8000000000000000
 
 STACK_GUARD_PAGES = 256  # stack_guard_gap
 
 VM_ACCESS = VM_READ | VM_WRITE | VM_EXEC
+VM_UFFD = VM_UFFD_MISSING | VM_UFFD_WP | VM_UFFD_MINOR  # __VM_UFFD_FLAGS
+
+UFFD_FEATURE_EVENT_FORK = 0x2
+UFFD_FEATURE_EVENT_REMAP = 0x4
+UFFD_FEATURE_EVENT_REMOVE = 0x8
+UFFD_FEATURE_EVENT_UNMAP = 0x40
 # A stack that exec is still moving carries both readahead hints, which no madvise can set together.
 VM_STACK_INCOMPLETE = VM_RAND_READ | VM_SEQ_READ
 
@@ -51,29 +65,78 @@ class SharedObject:
     """The shmem file behind a shared anonymous mapping.
 
     `pages[index]` is the frame of each page that exists; `size_pages` its size: access beyond it
-    is SIGBUS.
+    is SIGBUS.  `huge_bytes` is the size of its pages if it is a file of hugetlbfs, else 0.
     """
 
-    __slots__ = ("number", "pages", "size_pages")
+    __slots__ = ("huge_bytes", "number", "pages", "size_pages")
 
-    def __init__(self, number: int, size_pages: int) -> None:
+    def __init__(self, number: int, size_pages: int, huge_bytes: int = 0) -> None:
         self.number = number
         self.size_pages = size_pages
+        self.huge_bytes = huge_bytes
         self.pages: dict[int, int] = {}
 
     def __repr__(self) -> str:
         return f"shared object {self.number}"
 
 
+class UffdContext:
+    """A userfaultfd: `features` as asked for when it was opened.
+
+    `changing` counts the changes of mappings whose event the monitor has not been told yet
+    (mmap_changing): while it is not 0 the monitor's own requests are refused.  `events` are those
+    of the last call: what happened and the addresses concerned; `pending` those it is yet to get.
+    """
+
+    __slots__ = ("changing", "events", "features", "pending")
+
+    def __init__(self, features: int) -> None:
+        self.features = features
+        self.changing = 0
+        self.events: list[tuple[str, Range]] = []
+        self.pending: list[tuple[str, Range]] = []
+
+    def prepare(self, what: str, where: Range) -> None:
+        """Something happens to the memory at `where`; the monitor will be told."""
+        self.changing += 1
+        self.pending.append((what, where))
+
+    def complete(self, but: str = "") -> None:
+        """Tell the monitor what is pending; events of kind `but` are taken back instead."""
+        self.events = [event for event in self.pending if event[0] != but]
+        self.changing -= len(self.pending)
+        self.pending = []
+
+    def __repr__(self) -> str:
+        return f"userfaultfd with features {self.features:#x}"
+
+
 class Vma:
     """One mapping: [start, end) in bytes, `pgoff` in pages.
 
     `anon_vma` is None while no anonymous page was ever faulted in (unfaulted); `file` is the shared
-    object, or None for private anonymous memory.  Without fork every anon_vma chain has at most one
-    link, so the kernel's "chain is singular" is `anon_vma is not None`.
+    object, or None for private anonymous memory.  `link` is the anon_vma in whose tree the reverse
+    map finds the VMA (anon_vma_chain).  A chain has at most one link: the children of a fork have
+    trees of their own.  So the kernel's "chain is singular" is `link is not None`.
+    `uffd` is the userfaultfd it is registered with.  `tracked`: the first write to each page is to
+    be noticed, since clear_refs took VM_SOFTDIRTY away; merging does not look at it.  `reserves`:
+    it owns the reservations of the huge pages in it (HPAGE_RESV_OWNER).  `age` orders VMAs of the
+    same page offset in the trees of the reverse map: what was put in last comes last.
     """
 
-    __slots__ = ("anon_vma", "end", "file", "flags", "pgoff", "start")
+    __slots__ = (
+        "age",
+        "anon_vma",
+        "end",
+        "file",
+        "flags",
+        "link",
+        "pgoff",
+        "reserves",
+        "start",
+        "tracked",
+        "uffd",
+    )
 
     def __init__(
         self,
@@ -89,7 +152,12 @@ class Vma:
         self.flags = flags
         self.pgoff = pgoff
         self.anon_vma = anon_vma
+        self.link = anon_vma
+        self.age = 0
         self.file = file
+        self.uffd: UffdContext | None = None
+        self.tracked = False
+        self.reserves = False
 
     @property
     def range(self) -> Range:
@@ -101,9 +169,32 @@ class Vma:
         """Private anonymous memory (vma_is_anonymous: no vm_ops)."""
         return self.file is None
 
+    @property
+    def uffd_stays_behind(self) -> bool:
+        """Registered with a userfaultfd that is not told of moves: what moves away leaves it.
+
+        Source: vma_has_uffd_without_event_remap().
+        """
+        return self.uffd is not None and not self.uffd.features & UFFD_FEATURE_EVENT_REMAP
+
     def clone(self) -> "Vma":
         """A copy that belongs to no tree."""
-        return Vma(self.start, self.end, self.flags, self.pgoff, self.anon_vma, self.file)
+        copy = Vma(self.start, self.end, self.flags, self.pgoff, self.anon_vma, self.file)
+        copy.link, copy.uffd, copy.tracked = self.link, self.uffd, self.tracked
+        copy.reserves = self.reserves
+        return copy
+
+    def link_to(self, anon_vma: AnonVma | None) -> None:
+        """Take an anon_vma, or none any more, pointer and chain (anon_vma_prepare, unlink_...)."""
+        self.anon_vma = self.link = anon_vma
+
+    def adopt_anon_vma(self, source: "Vma | None") -> None:
+        """Take over the anon_vma of another VMA, pointer and chain, if there is none yet.
+
+        Source: mm/vma.c dup_anon_vma(), mm/rmap.c anon_vma_clone().
+        """
+        if source is not None and self.anon_vma is None:
+            self.anon_vma, self.link = source.anon_vma, source.link
 
     def __repr__(self) -> str:
         prot = "".join(
@@ -113,19 +204,30 @@ class Vma:
         return f"<Vma {self.range} {prot}{sharing} pgoff {self.pgoff:#x}>"
 
 
+def _raise(violation: Violation) -> None:
+    raise violation
+
+
 class VmaTree:
     """Disjoint VMAs by start address.  Lookups are O(log n).
 
     `on_boundary`, if set, is told each address where a VMA is about to begin or end: a huge page
-    never crosses such a place (vma_adjust_trans_huge).
+    never crosses such a place (vma_adjust_trans_huge).  `failures` and `limits` are those of the
+    address space.
     """
 
-    __slots__ = ("_by_start", "on_boundary", "page_shift")
+    __slots__ = ("_by_start", "_clock", "failures", "limits", "on_boundary", "page_shift", "report")
 
-    def __init__(self, page_shift: int) -> None:
+    def __init__(
+        self, page_shift: int, failures: Failures | None = None, limits: Limits | None = None
+    ) -> None:
         self._by_start: SortedDict = SortedDict()
+        self._clock = 0
         self.page_shift = page_shift
+        self.failures = failures or Failures()
+        self.limits = limits or Limits()
         self.on_boundary: Callable[[int], None] | None = None
+        self.report: Callable[[Violation], None] = _raise
 
     def __iter__(self) -> Iterator[Vma]:
         return iter(self._by_start.values())
@@ -174,6 +276,10 @@ class VmaTree:
             return [by_start.peekitem(position)[1]]
         return [by_start[key] for key in by_start.islice(position, stop)]
 
+    def holds(self, vma: Vma) -> bool:
+        """Is this very VMA still part of the address space?"""
+        return self._by_start.get(vma.start) is vma
+
     def before(self, addr: int) -> Vma | None:
         """Last VMA that starts below `addr`."""
         position = self._by_start.bisect_left(addr)
@@ -184,11 +290,20 @@ class VmaTree:
         position = self._by_start.bisect_left(addr)
         return self._by_start.peekitem(position)[1] if position < len(self._by_start) else None
 
+    def _renew(self, vma: Vma) -> None:
+        """Put a VMA that is new or has new bounds into the trees of the reverse map (once more).
+
+        Source: vma_prepare(), vma_complete(): anon_vma_interval_tree_{pre,post}_update_vma().
+        """
+        self._clock += 1
+        vma.age = self._clock
+
     def insert(self, vma: Vma) -> None:
         """Add a VMA.  Precondition: it overlaps none."""
         assert vma.start < vma.end, f"empty {vma}"
         assert self.intersection(vma.start, vma.end) is None, f"{vma} overlaps"
         self._by_start[vma.start] = vma
+        self._renew(vma)
 
     def remove(self, vma: Vma) -> None:
         """Take a VMA out."""
@@ -211,14 +326,39 @@ class VmaTree:
             vma.start = start
             self._by_start[start] = vma
         vma.end = end
+        self._renew(vma)
+
+    def claim(self, anon_vma: AnonVma | None) -> None:
+        """Allocate a VMA, and the links of one that shares `anon_vma`.
+
+        Errors raised: VmaRefused.  Source: vm_area_dup(), anon_vma_clone().
+        """
+        failures = self.failures
+        if failures.armed and (
+            failures.fails(VMA) or (anon_vma is not None and failures.fails(VMA))
+        ):
+            raise VmaRefused
+
+    def split_counted(self, vma: Vma, addr: int) -> Vma:
+        """Cut `vma` in two at `addr` unless there are too many VMAs already.
+
+        Errors raised: VmaRefused.  Source: mm/vma.c split_vma().
+        """
+        full = len(self._by_start) >= self.limits.map_count
+        if full or (self.failures.armed and self.failures.fails(MAPS)):
+            raise VmaRefused
+        return self.split(vma, addr)
 
     def split(self, vma: Vma, addr: int) -> Vma:
-        """Cut `vma` in two at `addr`.
+        """Cut `vma` in two at `addr`, however many VMAs there are.
 
         Returns: the upper part, a new VMA; `vma` keeps the lower one.
-        Source: mm/vma.c split_vma().
+        Errors raised: VmaRefused.  Source: mm/vma.c __split_vma().
         """
         assert vma.start < addr < vma.end
+        if vma.flags & VM_HUGETLB and vma.file is not None and addr % vma.file.huge_bytes:
+            raise VmaRefused("EINVAL")  # hugetlb_vm_op_split()
+        self.claim(vma.anon_vma)
         if self.on_boundary is not None:
             self.on_boundary(addr)
         upper = vma.clone()
@@ -226,6 +366,8 @@ class VmaTree:
         upper.start = addr
         vma.end = addr
         self._by_start[addr] = upper
+        self._renew(vma)
+        self._renew(upper)
         return upper
 
     def start_gap(self, vma: Vma) -> int:
@@ -240,11 +382,17 @@ class VmaTree:
         Returns: the address, or None if no hole in `within` is large enough.
         Source: mm/mmap.c vm_unmapped_area_topdown().
         """
-        top = within.end
+        # A guard gap matters only if it cuts a hole that would do; then it bounds the search, too.
+        top = above = limit = within.end
         for vma in reversed(self._by_start.values()):
-            if top - vma.end >= length:
-                return top - length
-            top = min(top, self.start_gap(vma))
+            if min(top, limit) - vma.end >= length:
+                limit = min(above, limit)
+                if min(top, limit) - vma.end >= length:
+                    return min(top, limit) - length
+            top, above = vma.start, self.start_gap(vma)
+        if min(top, limit) - within.start >= length:
+            limit = min(above, limit)
+        top = min(top, limit)
         return top - length if top - within.start >= length else None
 
     def head_is_free(self, vma: Vma, addr: int, slot_bytes: int) -> bool:

@@ -7,7 +7,7 @@ change inside the arena, and must not fill more pages than `MAX_POPULATED_PAGES`
 
 from engine.address import round_down, round_up
 from engine.geometry import Geometry
-from engine.madvise import COLLAPSE, POPULATE_READ, POPULATE_WRITE
+from engine.madvise import COLLAPSE, GUARD_INSTALL, POPULATE_READ, POPULATE_WRITE
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE
 from engine.space import AddressSpace
 from engine.syscalls import (
@@ -19,9 +19,17 @@ from engine.syscalls import (
     MAP_TYPE,
 )
 from engine.vma import VM_LOCKED
-from fuzz.case import MAP_FLAGS, MAX_POPULATED_PAGES, Call
+from fuzz.case import MAP_FLAGS, MAX_POPULATED_PAGES, SIGNATURES, Call, Kind
 
 _MODELLED_MAP_FLAGS = MAP_TYPE | sum(flag for flag in MAP_FLAGS.values() if flag > MAP_TYPE)
+_KINDS = {name: [param.kind for param in params] for name, params in SIGNATURES.items()}
+_ANYWHERE = frozenset(name for name, kinds in _KINDS.items() if Kind.ADDR not in kinds)
+# Calls about the page at one address: which operand that is.
+_POINTS = {
+    name: kinds.index(Kind.ADDR)
+    for name, kinds in _KINDS.items()
+    if Kind.ADDR in kinds and Kind.LEN not in kinds
+}
 _SMALL_BYTES = MAX_POPULATED_PAGES * 4096  # never too much to fill, whatever the page size
 
 
@@ -40,6 +48,10 @@ def _plainly_inside(call: Call, arena_bytes: int) -> bool:
         return addr + max(old_len, new_len) <= arena_bytes and (
             new_addr + new_len <= arena_bytes and new_len <= _SMALL_BYTES
         )
+    if name in _ANYWHERE:
+        return True
+    if name in _POINTS:
+        return args[_POINTS[name]] < arena_bytes
     if name in ("execve_stack", "relocate"):
         return False
     if name == "mmap" and (not args[3] & MAP_ANONYMOUS or args[3] & ~_MODELLED_MAP_FLAGS):
@@ -59,6 +71,8 @@ class _Judge:
 
     def stays(self, call: Call) -> bool:
         """May the call run?"""
+        if call.name in _POINTS:
+            return False  # the address is not in the arena
         start = (self._space.arena.start + call.args[0]) & self._geometry.word_mask
         match call.name:
             case "mmap":
@@ -81,6 +95,7 @@ class _Judge:
             case _:
                 fills = call.name == "madvise" and call.args[2] in (
                     COLLAPSE,
+                    GUARD_INSTALL,
                     POPULATE_READ,
                     POPULATE_WRITE,
                 )

@@ -2,12 +2,17 @@
 
 A case is a short program.  `SIGNATURES` is the one description of the calls; the text form, the
 byte form and the minimizer all read it.  Addresses are offsets into the arena, in bytes.
+
+Directives (`@limit`, `@fail`) stand among the calls and steer those that follow.  Everything
+treats them as calls, except that they have no result and are written in their own way.
 """
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
+
+from engine.address import WORD_MASK
 
 MAX_CALLS = 256
 MAX_CASE_BYTES = 64 * 1024
@@ -25,6 +30,14 @@ class Kind(enum.Enum):
     ADVICE = "advice"
     FD = "file descriptor"
     OFFSET = "file offset"
+    MODE = "registration mode"
+    FEATURES = "userfaultfd features"
+    SWITCH = "switch"
+    CPU = "CPU"
+    FAILURE = "kind of failure"
+    NTH = "attempt"
+    LIMIT = "limit"
+    AMOUNT = "amount"  # bytes or pieces, whatever the limit counts
 
 
 class Param(NamedTuple):
@@ -36,6 +49,7 @@ class Param(NamedTuple):
 
 
 _RANGE = (Param("addr", Kind.ADDR), Param("len", Kind.LEN))
+_PAGE = (Param("addr", Kind.ADDR),)
 _STACK = (Param("start", Kind.ADDR), Param("end", Kind.ADDR), Param("shift", Kind.LEN))
 
 SIGNATURES: dict[str, tuple[Param, ...]] = {
@@ -62,7 +76,24 @@ SIGNATURES: dict[str, tuple[Param, ...]] = {
     "peek": _RANGE,
     "execve_stack": _STACK,
     "relocate": _STACK,
+    "mseal": _RANGE,
+    "uffd_register": (
+        *_RANGE,
+        Param("mode", Kind.MODE),
+        Param("features", Kind.FEATURES, 0),
+    ),
+    "uffd_wp": (*_RANGE, Param("on", Kind.SWITCH)),
+    "fork": (),
+    "exit_child": (),
+    "swapout": _RANGE,
+    "migrate_begin": _PAGE,
+    "migrate_end": _PAGE,
+    "soft_dirty_clear": (),
+    "touch_on": (Param("cpu", Kind.CPU), *_PAGE),
+    "@fail": (Param("kind", Kind.FAILURE), Param("nth", Kind.NTH)),
+    "@limit": (Param("name", Kind.LIMIT), Param("value", Kind.AMOUNT)),
 }
+DIRECTIVES = frozenset(name for name in SIGNATURES if name.startswith("@"))
 
 # Values of uapi/asm-generic/mman-common.h, mman.h and linux/mman.h, as x86 and arm64 have them.
 PROT_FLAGS = {"PROT_READ": 1, "PROT_WRITE": 2, "PROT_EXEC": 4}
@@ -75,6 +106,7 @@ MAP_FLAGS = {
     "MAP_LOCKED": 0x2000,
     "MAP_NORESERVE": 0x4000,
     "MAP_POPULATE": 0x8000,
+    "MAP_HUGETLB": 0x40000,
     "MAP_FIXED_NOREPLACE": 0x100000,
 }
 REMAP_FLAGS = {"MREMAP_MAYMOVE": 1, "MREMAP_FIXED": 2, "MREMAP_DONTUNMAP": 4}
@@ -102,12 +134,47 @@ ADVICE = {
     "MADV_GUARD_INSTALL": 102,
     "MADV_GUARD_REMOVE": 103,
 }
+# Values of uapi/linux/userfaultfd.h.
+UFFD_MODES = {
+    "UFFDIO_REGISTER_MODE_MISSING": 1,
+    "UFFDIO_REGISTER_MODE_WP": 2,
+    "UFFDIO_REGISTER_MODE_MINOR": 4,
+}
+UFFD_FEATURES = {
+    "UFFD_FEATURE_EVENT_FORK": 2,
+    "UFFD_FEATURE_EVENT_REMAP": 4,
+    "UFFD_FEATURE_EVENT_REMOVE": 8,
+    "UFFD_FEATURE_EVENT_UNMAP": 64,
+}
+# What can be made to fail, and what can be limited: names in place of numbers, by their position.
+FAILURES = {name: i for i, name in enumerate(("pagetable", "vma", "commit", "maps", "hook"))}
+LIMITS = {name: i for i, name in enumerate(("map_count", "as", "memlock", "commit"))}
 SYMBOLS: dict[Kind, dict[str, int]] = {
     Kind.PROT: PROT_FLAGS,
     Kind.MAP: MAP_FLAGS,
     Kind.REMAP: REMAP_FLAGS,
     Kind.ADVICE: ADVICE,
+    Kind.MODE: UFFD_MODES,
+    Kind.FEATURES: UFFD_FEATURES,
+    Kind.FAILURE: FAILURES,
+    Kind.LIMIT: LIMITS,
 }
+FLAG_KINDS = frozenset((Kind.PROT, Kind.MAP, Kind.REMAP, Kind.MODE, Kind.FEATURES))
+CPUS = 4
+
+_BOUNDS: dict[Kind, tuple[int, int]] = {
+    Kind.FD: (-(1 << 31), (1 << 31) - 1),  # a C int
+    Kind.SWITCH: (0, 1),
+    Kind.CPU: (0, CPUS - 1),
+    Kind.FAILURE: (0, len(FAILURES) - 1),
+    Kind.NTH: (1, 1 << 20),
+    Kind.LIMIT: (0, len(LIMITS) - 1),
+}
+
+
+def bounds(kind: Kind) -> tuple[int, int]:
+    """The least and the greatest value of an operand; of most, any 64-bit number."""
+    return _BOUNDS.get(kind, (0, WORD_MASK))
 
 
 class Faults(NamedTuple):
@@ -146,6 +213,14 @@ def call(name: str, *args: int) -> Call:
     return Call(name, args + tuple(param.default or 0 for param in missing))
 
 
+def limits_are_in_place(calls: Sequence[Call]) -> bool:
+    """Do the limits of a program stand before everything else, each of them once?"""
+    limits = [c.args[0] for c in calls if c.name == "@limit"]
+    return not limits or (
+        len(set(limits)) == len(limits) and all(c.name == "@limit" for c in calls[: len(limits)])
+    )
+
+
 class Expectation(NamedTuple):
     """`@expect [KERNEL] ok|RULE`; `kernel` None stands for the case's own kernel."""
 
@@ -175,7 +250,7 @@ class Case:
         return replace(self, calls=tuple(calls))
 
     def program(self) -> "Case":
-        """The calls alone: no header, no asserted results."""
+        """The calls and directives alone: no header, no asserted results."""
         return Case(tuple(Call(c.name, c.args) for c in self.calls))
 
 

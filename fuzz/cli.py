@@ -23,6 +23,7 @@ from engine.geometry import GEOMETRIES, UnknownName, geometry_named
 from engine.kernel import KERNELS, SWITCHES, kernel_named
 from fuzz.case import Case, CaseError
 from fuzz.files import WriteError, write_atomic
+from fuzz.museum import command as museum
 from fuzz.status import wants_colour
 
 FINE, FOUND, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -37,12 +38,14 @@ exit status:
   2    bad input or environment
   130  stopped by Ctrl-C
 """
-_EXIT_RUN = (
-    _EXIT.replace(
-        "  130", "  3    the fuzzing process itself failed: a defect of pmdfuzz\n  130"
-    ).rstrip()
-    + ", 143 by SIGTERM; everything was saved\n"
-)
+_EXIT_RUN = """\
+exit status:
+  0    as expected: nothing new found, or known defects only (unless --count-known)
+  1    findings that are new
+  2    bad input or environment
+  3    the fuzzing process itself failed: a defect of pmdfuzz
+  130  stopped by Ctrl-C, 143 by SIGTERM; everything was saved
+"""
 _MACHINE_NEEDS = (
     "Needs Linux on x86-64 and a C compiler with a static libc. Without root, which kernels before "
     "6.7 need, warnings in the kernel's log are not seen (taints are), and calls that lock memory "
@@ -141,7 +144,8 @@ def _parser() -> argparse.ArgumentParser:
         "minimize",
         _minimize,
         "make a case as simple as it can be while it shows the same finding",
-        "The same finding is: the first violation breaks the same rule in the same kind of call. "
+        "The same finding is: the same rule is broken in the same kind of call, and explained by "
+        "the same known defect, or by none. "
         "Without -o the minimal case goes to standard output; CASE is never changed unless -o "
         "names it.",
     )
@@ -186,8 +190,9 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_kernel_check(commands)
     _add_findings(commands)
+    museum.add(commands, _add, _positive, _seconds, _add_workdir)
     add("kernels", _kernels, "list the kernels, the switches by which they differ, geometries")
-    sub = add("rules", _rules, "list the rules that are checked")
+    sub = add("rules", _rules, "list the rules: what the kernel promises")
     sub.add_argument("rules", nargs="*", metavar="RULE", help="only these; a slug or an id")
     return parser
 
@@ -218,8 +223,9 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "run",
         _run,
         "fuzz until the limits, Ctrl-C or SIGTERM",
-        "Every new finding is minimized, shown, and kept as a case in the working directory. "
-        "Flags after -- are passed on to libFuzzer as they are. Needs Atheris.",
+        "Every new finding is minimized, shown, and kept as a case in the working directory. One "
+        "that a known defect of the kernel explains is told of by its name, and does not count for "
+        "the exit status. Flags after -- are passed on to libFuzzer as they are. Needs Atheris.",
         _EXIT_RUN,
     )
     _add_kernels(sub)
@@ -241,6 +247,11 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     )
     _add_workdir(sub)
     sub.add_argument("--no-seeds", action="store_true", help="start from nothing, not the corpus")
+    sub.add_argument(
+        "--count-known",
+        action="store_true",
+        help="exit with 1 for new findings that show known defects, too",
+    )
 
 
 def _add_findings(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -389,6 +400,7 @@ def _run(options: argparse.Namespace) -> int:
         seed=options.seed,
         calls=None if options.ops is None else _calls(options.ops),
         against=options.against is not None,
+        count_known=options.count_known,
         libfuzzer=tuple(options.rest),
     )
     if options.against and not options.kernels:
@@ -475,14 +487,14 @@ def _minimize(options: argparse.Namespace) -> int:
 def _minimized(case: Case, options: argparse.Namespace) -> tuple[Case, int]:
     """The minimal case, and the exit status: Ctrl-C ends the search, but keeps what it has."""
     from fuzz.minimize import minimize
-    from fuzz.replay import OK, expectations, expecting, first_violation, kernel_for
+    from fuzz.replay import OK, expectations, expecting, finding, kernel_for
 
     expected = expectations(case)
     # The kernel on which there is something to see, if the case says so.
     broken = [name for name, outcome in expected.items() if outcome not in (None, OK)]
     kernel = kernel_for(case, options.kernel or next(iter(broken or expected)))
-    finding = first_violation(case, kernel)
-    if finding is None:
+    wanted = finding(case, kernel)
+    if wanted is None:
         raise UsageError(f"{options.case}: nothing to minimize: no rule is broken on {kernel.name}")
     live = sys.stderr.isatty()
     small, status = case, FINE
@@ -496,7 +508,7 @@ def _minimized(case: Case, options: argparse.Namespace) -> tuple[Case, int]:
     try:
         small = minimize(
             case,
-            lambda candidate: first_violation(candidate, kernel) == finding,
+            lambda candidate: finding(candidate, kernel) == wanted,
             kernel.geometry,
             budget=options.budget,
             progress=progress,
@@ -529,7 +541,7 @@ def _observe(options: argparse.Namespace) -> int:
 def _observe_host(options: argparse.Namespace) -> int:
     import json
 
-    from fuzz.kernel.machine import Machine, runnable
+    from fuzz.kernel.machine import Machine, model_only, runnable
     from fuzz.text import format_call
 
     if options.kernel or options.geometry:
@@ -537,6 +549,10 @@ def _observe_host(options: argparse.Namespace) -> int:
     status = FINE
     with _machine_errors(), Machine() as machine:
         for name, case in _programs(options.files, None):
+            if lacking := model_only(case):
+                print(f"{name}: not run: only the model has {', '.join(lacking)}", file=sys.stderr)
+                status = FOUND
+                continue
             case = runnable(case.program())
             observed = machine.observe(case)
             ops = [format_call(call) for call in case.calls]
@@ -601,7 +617,7 @@ def _findings_list(options: argparse.Namespace) -> int:
         except LedgerError as error:
             status = _refuse(str(error))
     cases = {path.stem: (path, case) for path, case in loaded.cases.items()}
-    names = sorted(cases | sightings)
+    names = sorted(cases | sightings, key=lambda name: (bool(_defect(name)), name))
     if not names:
         print(f"no findings in {workdir}")
         return status
@@ -621,6 +637,15 @@ def _findings_list(options: argparse.Namespace) -> int:
         print(line)
     print(f"Look with: pmdfuzz findings show {names[0]}{_workdir_flag(options)}")
     return status
+
+
+def _defect(name: str) -> str:
+    """The known defect in the name of a finding; empty if there is none."""
+    from fuzz.bucket import Bucket
+
+    with contextlib.suppress(ValueError):  # a case that somebody else has put there
+        return Bucket.named(name).defect
+    return ""
 
 
 def _findings_show(options: argparse.Namespace) -> int:
@@ -674,14 +699,21 @@ def _kernels(_: argparse.Namespace) -> int:
 
 
 def _rules(options: argparse.Namespace) -> int:
-    from engine.rules import RULES, rule_named
+    from engine.rules import RULES, UNCHECKED, Rule, Unchecked, promise_named
 
-    rules = [rule_named(name) for name in options.rules] or RULES
+    everything: list[Rule | Unchecked] = [*RULES, *UNCHECKED]
+    rules = [promise_named(name) for name in options.rules] or everything
     width = min(shutil.get_terminal_size().columns, 100)
-    heads = _columns([(rule.id, rule.slug, rule.checkpoint, rule.cost) for rule in rules])
+    heads = _columns(
+        [(r.id, r.slug, r.checkpoint, getattr(r, "cost", "not checked")) for r in rules]
+    )
     for head, rule in zip(heads, rules, strict=True):
         print(head)
-        print(textwrap.indent(textwrap.fill(rule.statement, width - 4), "    "))
+        texts = [rule.statement, f"Kernel: {rule.source}"]
+        if isinstance(rule, Unchecked):
+            texts.append(f"Not checked; needs {rule.needs}")
+        for text in texts:
+            print(textwrap.indent(textwrap.fill(text, width - 4), "    "))
     return FINE
 
 
@@ -744,7 +776,8 @@ def _naming(path: Path) -> Iterator[None]:
 
 def _finding(options: argparse.Namespace) -> Path:
     """The case of the finding that the user named.  Errors raised: UsageError."""
-    from fuzz.findings import Bucket, CaseStore
+    from fuzz.bucket import Bucket
+    from fuzz.findings import CaseStore
 
     store = CaseStore(options.workdir)
     try:

@@ -2,27 +2,43 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from engine.address import Range
 from engine.fault import Faulted, access_range, peek, touch
+from engine.fork import exit_child, fork
 from engine.kernel import Kernel
 from engine.madvise import madvise
 from engine.move import Move
 from engine.mremap import mremap
 from engine.observer import PMD_OCCUPIED, PUD_OCCUPIED, Observer
+from engine.reclaim import migrate_begin, migrate_end, soft_dirty_clear, swapout
 from engine.rules_call import Request, Snapshot, check_execve_stack, check_mremap
+from engine.rules_entry import UffdState, check_uffd
+from engine.rules_errors import (
+    Facts,
+    check_errors,
+    check_relocate_errors,
+    check_stack_errors,
+)
+from engine.rules_mapping import check_mapping, check_stack_mapping
 from engine.rules_move import MoveRules
-from engine.rules_state import check_state
+from engine.rules_state import StateRules
+from engine.rules_tlb import check_tlb
+from engine.seal import mseal
 from engine.space import AddressSpace, Errno
 from engine.stack import execve_stack, relocate
 from engine.syscalls import mlock, mmap, mprotect, munlock, munmap
+from engine.tlb import touch_on
+from engine.uffd import uffd_register, uffd_wp
 from engine.violation import Violation
 from fuzz.arena import leaves_arena
-from fuzz.case import Call, Case, CaseError, Faults, Result
+from fuzz.case import FAILURES, LIMITS, Call, Case, CaseError, Faults, Result
 from fuzz.oracle import Mismatch, Oracle
 
 # Calls after which the page tables may be wrong in a new way: every rule is checked there.
+# Measured by `python -m fuzz.bench rules`.
+RulesAfter = Literal["last", "moving", "call"]
 _MOVING = frozenset(("mremap", "execve_stack", "relocate"))
 
 
@@ -77,45 +93,55 @@ def execute(
     on_step: Callable[[int, AddressSpace], None] | None = None,
     check: bool = True,
     oracle: bool = True,
+    rules_after: RulesAfter = "moving",
     commit_limit_bytes: int | None = None,
 ) -> Outcome:
     """Run a case from an empty address space.
 
     Arguments: `stop` ends the program at the first violation; `on_step` is called with -1 before
     the first call and with its index after each; `check` switches the rules on, `oracle` the
-    comparison of contents, too (only with `check`); `commit_limit_bytes` see AddressSpace.
+    comparison of contents, too (only with `check`); `rules_after` after which calls the whole
+    state is judged: the last, every moving one, or each; `commit_limit_bytes` see Limits.request.
     Errors raised: CaseError for a call the model does not know.
     """
     watch = _Watch(observer, check) if check or observer else None
     space = AddressSpace(kernel, watch)
-    space.commit_limit_bytes = commit_limit_bytes
+    space.limits.request = commit_limit_bytes
     outcome = Outcome(case, kernel, space)
-    narrow = space.geometry.word_bits < 64
+    geometry = space.geometry
+    narrow = geometry.word_bits < 64
     reference = (
-        Oracle(space.geometry.page_bytes, space.geometry.word_bits) if check and oracle else None
+        Oracle(geometry.page_bytes, geometry.word_bits, geometry.slot_bytes)
+        if check and oracle
+        else None
     )
+    state_rules = StateRules()
     if on_step is not None:
         on_step(-1, space)
     for index, call in enumerate(case.calls):
         if narrow:
             call = _in_words(call, space.geometry.word_mask)
-        last = index == len(case.calls) - 1
+        if call.name == "madvise" and call.args[2] > _INT_MASK:
+            call = call.with_arg(2, call.args[2] & _INT_MASK)
+        last, moving = index == len(case.calls) - 1, call.name in _MOVING
         handler = _HANDLERS.get(call.name)
         if handler is None:
             raise CaseError(f"{call.name} is not modelled; known calls: {', '.join(_HANDLERS)}")
         if leaves_arena(space, call):
             result: Result = "SKIP"
-        elif check and call.name in _MOVING:
+        elif check and moving:
             result = _run_checked(space, call, watch)
         else:
             result = handler(space, *call.args)
         outcome.results.append(result)
         outcome.page_tables.append(space.tree.bytes_used())
-        if check and (last or call.name in _MOVING):
-            space.violations += check_state(space)
+        if check and (last or rules_after == "call" or (moving and rules_after == "moving")):
+            space.violations += state_rules.check(space)
+        if check and space.tlb.cached:
+            space.violations += check_tlb(space)
         if reference is not None:
             # A failed madvise may have got any part of its way: the oracle has to look.
-            looking = last or call.name in _MOVING or (call.name == "madvise" and result != 0)
+            looking = last or moving or (call.name == "madvise" and result != 0)
             looked_at = space.contents() if looking else None
             mapped = lambda: list(space.mapped())  # noqa: E731
             for mismatch in reference.apply(call, result, looked_at, mapped):
@@ -134,23 +160,35 @@ def _run_checked(space: AddressSpace, call: Call, watch: _Watch | None) -> Resul
     """Run a moving call, and the rules that compare the state before it with the one after."""
     base, mask = space.arena.start, space.geometry.word_mask
     if call.name == "mremap":
-        before = Snapshot(space)
+        before, facts = Snapshot(space), Facts.of(space)
         addr, old_len, new_len, flags, new_addr = call.args
         request = Request((base + addr) & mask, old_len, new_len, flags, (base + new_addr) & mask)
+        registered = UffdState(space) if space.uffds else None
         returned = mremap(space, *request)
         space.violations += check_mremap(space, before, request, returned)
+        space.violations += check_errors(facts, *request, returned)
+        space.violations += check_mapping(space, before, request, returned)
+        if registered is not None:
+            space.violations += check_uffd(space, registered, request, returned)
         return _address_result(space, returned)
     if call.name == "execve_stack":
         assert watch is not None
         start, end, shift = (base + call.args[0]) & mask, (base + call.args[1]) & mask, call.args[2]
         first_tag, watch.occupied = space.next_tag, 0
+        facts = Facts.of(space)
         error = execve_stack(space, start, end, shift)
+        space.violations += check_stack_errors(facts, start, end, shift, error)
+        space.violations += check_stack_mapping(space, Range(start, max(start, end)), error)
         if error is None:
             space.violations += check_execve_stack(
                 space, start, end, shift, first_tag, watch.occupied
             )
         return _error_result(error)
-    return _HANDLERS[call.name](space, *call.args)
+    facts = Facts.of(space)
+    start, end, shift = (base + call.args[0]) & mask, (base + call.args[1]) & mask, call.args[2]
+    error = relocate(space, start, end, shift)
+    space.violations += check_relocate_errors(facts, start, end, shift, error)
+    return _error_result(error)
 
 
 def _disagreement(space: AddressSpace, mismatch: Mismatch) -> Violation:
@@ -247,6 +285,69 @@ def _relocate(space: AddressSpace, start: int, end: int, shift: int) -> Result:
     return _error_result(relocate(space, _real(space, start), _real(space, end), shift))
 
 
+def _mseal(space: AddressSpace, addr: int, length: int) -> Result:
+    return _error_result(mseal(space, _real(space, addr), length))
+
+
+def _uffd_register(space: AddressSpace, addr: int, length: int, mode: int, features: int) -> Result:
+    return _error_result(uffd_register(space, _real(space, addr), length, mode, features))
+
+
+def _uffd_wp(space: AddressSpace, addr: int, length: int, on: int) -> Result:
+    return _error_result(uffd_wp(space, _real(space, addr), length, on))
+
+
+def _fork(space: AddressSpace) -> Result:
+    fork(space)
+    return 0
+
+
+def _exit_child(space: AddressSpace) -> Result:
+    exit_child(space)
+    return 0
+
+
+def _swapout(space: AddressSpace, addr: int, length: int) -> Result:
+    return _error_result(swapout(space, _real(space, addr), length))
+
+
+def _migrate_begin(space: AddressSpace, addr: int) -> Result:
+    return _error_result(migrate_begin(space, _real(space, addr)))
+
+
+def _migrate_end(space: AddressSpace, addr: int) -> Result:
+    return _error_result(migrate_end(space, _real(space, addr)))
+
+
+def _soft_dirty_clear(space: AddressSpace) -> Result:
+    soft_dirty_clear(space)
+    return 0
+
+
+def _touch_on(space: AddressSpace, cpu: int, addr: int) -> Result:
+    touch_on(space, cpu, _real(space, addr))
+    return 0
+
+
+def _fail(space: AddressSpace, kind: int, nth: int) -> Result:
+    space.failures.arm(_FAILURES[kind], nth)
+    return 0
+
+
+def _limit(space: AddressSpace, name: int, value: int) -> Result:
+    match _LIMITS[name]:
+        case "map_count":
+            space.max_map_count = value
+        case "as":
+            space.limits.address_space = value
+        case "memlock":
+            space.limits.locked = value
+        case "commit":
+            space.limits.commit = value
+    return 0
+
+
+_FAILURES, _LIMITS = tuple(FAILURES), tuple(LIMITS)
 _HANDLERS: dict[str, Callable[..., Result]] = {
     "mmap": _mmap,
     "munmap": _munmap,
@@ -259,8 +360,21 @@ _HANDLERS: dict[str, Callable[..., Result]] = {
     "peek": _peek,
     "execve_stack": _execve_stack,
     "relocate": _relocate,
+    "mseal": _mseal,
+    "uffd_register": _uffd_register,
+    "uffd_wp": _uffd_wp,
+    "fork": _fork,
+    "exit_child": _exit_child,
+    "swapout": _swapout,
+    "migrate_begin": _migrate_begin,
+    "migrate_end": _migrate_end,
+    "soft_dirty_clear": _soft_dirty_clear,
+    "touch_on": _touch_on,
+    "@fail": _fail,
+    "@limit": _limit,
 }
 MODELLED_CALLS = frozenset(_HANDLERS)
+_INT_MASK = 0xFFFFFFFF  # madvise(2) takes its advice as a C int: what lies above is dropped
 
 
 def _in_words(call: Call, mask: int) -> Call:

@@ -9,8 +9,8 @@ is total and well founded, so the search ends, and equal inputs give equal resul
 What is simpler, first difference decides (`simplicity`):
 
 1. fewer calls;
-2. flags nearer to the ordinary ones (`ORDINARY`), counted in bits that differ, and optional
-   operands left at their defaults;
+2. flags nearer to the ordinary ones (`ORDINARY`), counted in bits that differ, optional
+   operands left at their defaults, and an earlier attempt that fails;
 3. shorter lengths, 4. lower addresses and file offsets: by the sum of their digits, then the sum
    of their values.  Digits are the hex digits left without the trailing zeroes: 0 has none, every
    boundary (0x1000, 0x200000, 0x40000000) has one, 0x201000 has three, and a number that is not a
@@ -30,14 +30,17 @@ from engine.address import WORD_MASK, Range, round_down, round_up
 from engine.geometry import Geometry
 from fuzz.case import (
     ADVICE,
+    FLAG_KINDS,
     MAP_FLAGS,
     PROT_FLAGS,
     REMAP_FLAGS,
     SIGNATURES,
     SYMBOLS,
+    UFFD_MODES,
     Call,
     Case,
     Kind,
+    bounds,
 )
 
 UNALIGNED = 16  # more digits than any number has
@@ -50,6 +53,11 @@ ORDINARY: dict[Kind, int] = {
     Kind.MAP: MAP_FLAGS["MAP_PRIVATE"] | MAP_FLAGS["MAP_FIXED"] | MAP_FLAGS["MAP_ANONYMOUS"],
     Kind.REMAP: 0,
     Kind.ADVICE: ADVICE["MADV_NORMAL"],
+    Kind.MODE: UFFD_MODES["UFFDIO_REGISTER_MODE_WP"],
+    Kind.FEATURES: 0,
+    Kind.SWITCH: 1,
+    Kind.CPU: 0,
+    Kind.FAILURE: 0,
 }
 
 Program = tuple[Call, ...]
@@ -190,12 +198,12 @@ def simplify_flags(search: Search) -> Iterator[Program]:
         for sites in _equal_then_single(search.best, kind):
             value = _value(search.best, sites[0])
             known = 0
-            for flag in SYMBOLS[kind].values():
+            for flag in SYMBOLS.get(kind, {}).values():
                 known |= flag
             yield _set(search.best, sites, ordinary)
-            yield _set(search.best, sites, value & known)
-            if kind is Kind.ADVICE:  # a number, not a set of bits
+            if kind not in FLAG_KINDS:  # a number, not a set of bits
                 continue
+            yield _set(search.best, sites, value & known)
             bits = [1 << bit for bit in range((known | ordinary).bit_length())]
             for change in (*bits, *(one | other for one, other in combinations(bits, 2))):
                 value = _value(search.best, sites[0])
@@ -212,6 +220,20 @@ def drop_operands(search: Search) -> Iterator[Program]:
     for sites in _equal_then_single(search.best, Kind.FD):
         for value in (-1, 0, 1, 2, 3):
             yield _set(search.best, sites, value)
+
+
+def lower_numbers(search: Search) -> Iterator[Program]:
+    """Attempts that fail: earlier ones; limits: rounder ones."""
+    for sites in _equal_then_single(search.best, Kind.NTH):
+        for value in range(1, min(_value(search.best, sites[0]), _MANY_ATTEMPTS)):
+            yield _set(search.best, sites, value)
+    for sites in _equal_then_single(search.best, Kind.AMOUNT):
+        value = _value(search.best, sites[0])
+        for unit in (search.geometry.slot_bytes, search.geometry.page_bytes, 1):
+            for count in range(9):
+                yield _set(search.best, sites, count * unit)
+        for rounded in _rounded(value, search.geometry):
+            yield _set(search.best, sites, rounded)
 
 
 def cut_space(search: Search) -> Iterator[Program]:
@@ -261,7 +283,9 @@ def narrow_ranges(search: Search) -> Iterator[Program]:
     """
     geometry = search.geometry
     for index in range(len(search.best)):
-        span = _spans(search.best[index])[0]
+        span = next(iter(_spans(search.best[index])), None)
+        if span is None:
+            continue
         last = span.end - 1
         starts = dict.fromkeys(
             (
@@ -316,6 +340,7 @@ PASSES: tuple[Callable[[Search], Iterator[Program]], ...] = (
     drop_calls,
     simplify_flags,
     drop_operands,
+    lower_numbers,
     cut_space,
     shrink_lengths,
     narrow_ranges,
@@ -351,6 +376,7 @@ def _bisect(search: Search, sites: list[Site]) -> Iterator[Program]:
                 low = middle + 1
 
 
+_MANY_ATTEMPTS = 64  # later ones come down step by step, round by round
 _MAGNITUDES = 13  # hex digits above the smallest page, in 64 bits
 
 
@@ -407,6 +433,9 @@ def _rounded(value: int, geometry: Geometry) -> Iterator[int]:
 
 
 _DOWNWARD = frozenset({"execve_stack", "relocate"})
+_POINTS = frozenset({"migrate_begin", "migrate_end", "touch_on"})  # one address, no length
+
+_WORD = (0, WORD_MASK)
 
 # Kinds of the operands in search form, by name of the call.
 _KINDS: dict[str, tuple[Kind, ...]] = {
@@ -434,7 +463,7 @@ def _call_to_search_form(call: Call) -> Call:
     return Call(
         call.name,
         tuple(
-            value if kind is Kind.FD else value & WORD_MASK
+            value & WORD_MASK if bounds(kind) == _WORD else value
             for kind, value in zip(_KINDS[call.name], args, strict=True)
         ),
     )
@@ -458,8 +487,8 @@ def _is_writable(program: Program) -> bool:
 @lru_cache(maxsize=1 << 14)  # nearly all calls of a candidate are those of the best
 def _call_is_writable(call: Call) -> bool:
     return all(
-        kind is Kind.FD or 0 <= value <= WORD_MASK
-        for kind, value in zip(_KINDS[call.name], call.args, strict=True)
+        low <= value <= high
+        for (low, high), value in zip(map(bounds, _KINDS[call.name]), call.args, strict=True)
     )
 
 
@@ -478,7 +507,7 @@ def _call_rank(call: Call) -> tuple[int, int, int, int, int]:
     """What a call adds to the fields of `Simplicity` between the first and the last."""
     flags = length_digits = length_bytes = address_digits = address_bytes = 0
     for param, kind, value in zip(SIGNATURES[call.name], _KINDS[call.name], call.args, strict=True):
-        if kind is Kind.LEN:
+        if kind is Kind.LEN or kind is Kind.AMOUNT:
             length_digits += _digits(value)
             length_bytes += value
         elif kind is Kind.ADDR or kind is Kind.OFFSET:
@@ -486,8 +515,10 @@ def _call_rank(call: Call) -> tuple[int, int, int, int, int]:
             address_bytes += value
         elif kind is Kind.FD:
             flags += value != param.default
-        elif kind is Kind.ADVICE:
-            flags += value != ORDINARY[kind]
+        elif kind is Kind.NTH:
+            flags += value - 1
+        elif kind not in FLAG_KINDS:
+            flags += value != ORDINARY.get(kind, value)
         else:
             flags += (value ^ ORDINARY[kind]).bit_count()
     return flags, length_digits, length_bytes, address_digits, address_bytes
@@ -506,14 +537,25 @@ def _digits(value: int) -> int:
 
 
 def _spans(call: Call) -> tuple[Range, ...]:
-    """The ranges a call names, its main one first."""
+    """The ranges a call names, its main one first; none for a call without an address."""
     args = call.args
+    at = _address_position(call)
+    if at is None:
+        return ()
+    if call.name in _POINTS:
+        return (Range(args[at], args[at]),)
     if call.name in _DOWNWARD:
         return (Range(args[1] - args[0], args[1]),)
     main = Range(args[0], args[0] + args[1])
     if _has_destination(call):
         return (main, Range(args[4], args[4] + args[2]))
     return (main,)
+
+
+def _address_position(call: Call) -> int | None:
+    """Which operand is the call's address, if any."""
+    kinds = _KINDS[call.name]
+    return kinds.index(Kind.ADDR) if Kind.ADDR in kinds else None
 
 
 def _has_destination(call: Call) -> bool:
@@ -532,6 +574,7 @@ def _base_of(program: Program, site: Site) -> int:
     """Start of the range that a length belongs to."""
     call = program[site.call]
     spans = _spans(call)
+    assert spans
     return spans[-1 if call.name == "mremap" and site.position == 2 else 0].start
 
 
@@ -583,7 +626,13 @@ def _squeezed(call: Call, squeeze: Callable[[int], int]) -> Call:
     """The call with its ranges mapped by `squeeze`, edge by edge."""
     args = list(call.args)
     spans = [Range(squeeze(span.start), squeeze(span.end)) for span in _spans(call)]
+    if not spans:
+        return call
     main = spans[0]
+    if call.name in _POINTS:
+        at = _address_position(call)
+        assert at is not None
+        return call.with_arg(at, main.start)
     if call.name in _DOWNWARD:
         args[:2] = main.length, main.end
         return Call(call.name, tuple(args))

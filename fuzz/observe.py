@@ -3,12 +3,12 @@
 An observation is a plain dictionary that JSON can hold: results, page-table bytes after each call,
 and at the end the VMAs and the pages, all as arena offsets.  States of pages: `P` private, `S`
 shared, `Z` the zero page, `H` a page of a huge leaf, `T` a shared one, `z` the huge zero page, `G`
-a marker.
+a marker, `W` a page that is swapped out.
 """
 
 from collections.abc import Iterator, Mapping
 
-from engine.entry import ANON, MARKER, PFN_SHIFT
+from engine.entry import ANON, MARKER, PFN_SHIFT, SWAP
 from engine.geometry import PTE
 from engine.space import AddressSpace
 from engine.table import Table
@@ -153,7 +153,7 @@ def _pieces(space: AddressSpace, base: int, table: Table) -> Iterator[_Run]:
         else:
             end = at + _alike(leaves, at, _STEP)
             pfn = entry >> PFN_SHIFT
-            state = "P" if entry & ANON else "S"
+            state = "P" if entry & ANON else "W" if entry & SWAP else "S"
             yield from _tagged(first_page + index, state, tags[pfn : pfn + end - at])
         at = end
 

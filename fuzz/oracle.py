@@ -24,7 +24,16 @@ from itertools import chain
 from typing import NamedTuple
 
 from engine.address import round_up
-from fuzz.case import ADVICE, MAP_FLAGS, PROT_FLAGS, REMAP_FLAGS, Call, Faults, Result
+from fuzz.case import (
+    ADVICE,
+    FAILURES,
+    MAP_FLAGS,
+    PROT_FLAGS,
+    REMAP_FLAGS,
+    Call,
+    Faults,
+    Result,
+)
 
 _READ, _WRITE = PROT_FLAGS["PROT_READ"], PROT_FLAGS["PROT_WRITE"]
 _FIXED, _NOREPLACE = MAP_FLAGS["MAP_FIXED"], MAP_FLAGS["MAP_FIXED_NOREPLACE"]
@@ -34,9 +43,11 @@ _MAYMOVE, _DONTUNMAP = REMAP_FLAGS["MREMAP_MAYMOVE"], REMAP_FLAGS["MREMAP_DONTUN
 _REMAP_MASK = _MOVE_FIXED | _DONTUNMAP
 _DONTNEED, _REMOVE = ADVICE["MADV_DONTNEED"], ADVICE["MADV_REMOVE"]
 _GUARD = ADVICE["MADV_GUARD_INSTALL"]
+_HUGETLB = MAP_FLAGS["MAP_HUGETLB"]
+_VMA_FAILS = FAILURES["vma"]
 
 _CHANGES_MAPPINGS = frozenset(("mmap", "munmap", "mremap", "execve_stack", "relocate"))
-_NEEDS_MAPPINGS = frozenset(("mprotect", "madvise", "mlock", "munlock"))
+_NEEDS_MAPPINGS = frozenset(("mprotect", "madvise", "mlock", "munlock", "mseal"))
 
 Span = tuple[int, int]  # half-open, in pages unless a name says bytes
 
@@ -86,6 +97,7 @@ class _Area(NamedTuple):
     offset: int = 0  # page of the object at `start`
     grows: bool = False  # downwards, when a page below it is accessed
     guarded: bool = False  # may hold guard pages, on which every access fails
+    huge: bool = False  # of huge pages, which the pool may run out of
 
     def overlaps(self, lo: int, hi: int) -> bool:
         return max(self.start, lo) < min(self.end, hi)
@@ -212,15 +224,19 @@ class _Memory:
 class Oracle:
     """The contents of one case, call by call.
 
-    `page_bytes` and `word_bits` are those of the machine: operands are rounded up to pages modulo
-    2^word_bits.
+    `page_bytes`, `word_bits` and `huge_bytes` are those of the machine: operands are rounded up to
+    pages modulo 2^word_bits, and to huge pages where those are mapped.
     """
 
-    def __init__(self, page_bytes: int = 4096, word_bits: int = 64) -> None:
+    def __init__(
+        self, page_bytes: int = 4096, word_bits: int = 64, huge_bytes: int = 1 << 21
+    ) -> None:
         self._page_bytes = page_bytes
+        self._huge_bytes = huge_bytes
         self._word_mask = (1 << word_bits) - 1
         self._memory = _Memory()
         self._certain = True  # the areas are known exactly
+        self._scarce = False  # VMAs may be refused: what cannot be cut off stays mapped
         self._mismatches: list[Mismatch] = []
         self._effects: dict[str, Callable[[tuple[int, ...], int], None]] = {
             "mmap": self._mmap,
@@ -228,10 +244,9 @@ class Oracle:
             "mprotect": self._mprotect,
             "mremap": self._mremap,
             "madvise": self._madvise,
-            "mlock": self._nothing,
-            "munlock": self._nothing,
             "execve_stack": self._execve_stack,
             "relocate": self._relocate,
+            "@fail": self._fail,
         }
 
     @property
@@ -276,16 +291,38 @@ class Oracle:
             now = _joined(
                 (start // self._page_bytes, end // self._page_bytes) for start, end in mapped()
             )
+        leftovers = self._leftovers(call) if self._scarce and call.name == "mremap" else []
         if call.name in ("touch", "peek"):
             if not isinstance(result, str):
                 self._access(call, result if isinstance(result, Faults) else Faults(), now)
         elif isinstance(result, int):
             self._check_success(call, result)
-            self._effects[call.name](call.args, result)
+            if call.name in self._effects:  # the other calls leave contents and mappings alone
+                self._effects[call.name](call.args, result)
         elif result != "SKIP":
             self._follow_failure(call, str(result), contents, now)
+        self._accept(leftovers, now)
         self._compare(contents, now)
         return self._mismatches
+
+    def _leftovers(self, call: Call) -> list[_Area]:
+        """What an mremap leaves mapped, without private pages, if it cannot be cut off.
+
+        That is the source of a move, or the destination of one that failed.
+        """
+        address, old_bytes, new_bytes, _, target = call.args
+        old, new = self._page(address), self._page(target)
+        huge = self._is_huge(old)
+        source = self._memory.inside(old, old + self._pages(old_bytes, huge=huge))
+        return [*source, _Area(new, new + self._pages(new_bytes, huge=huge), None)]
+
+    def _accept(self, leftovers: list[_Area], mapped: list[Span] | None) -> None:
+        """Take over what the implementation has left mapped where it may have done so."""
+        for area in leftovers:
+            for span in self._memory.holes(area.start, area.end):
+                for start, end in mapped or ():
+                    if area.overlaps(start, end) and max(start, span[0]) < min(end, span[1]):
+                        self._memory.map(area.clip(max(start, span[0]), min(end, span[1])))
 
     # Successful calls.
 
@@ -296,20 +333,18 @@ class Oracle:
         if call.name in _NEEDS_MAPPINGS:
             self._expect_mapped(*self._range(call.args[0], call.args[1]))
 
-    def _nothing(self, args: tuple[int, ...], result: int) -> None:
-        """Locking and unlocking leave contents and mappings alone."""
-
     def _mmap(self, args: tuple[int, ...], result: int) -> None:
         address, length, prot, flags = args[:4]
         start = self._page(result)
-        end = start + self._pages(length)
+        end = start + self._pages(length, huge=bool(flags & _HUGETLB))
         if flags & (_FIXED | _NOREPLACE):
             self._expect_address(address, result)
         if flags & _NOREPLACE or not flags & _FIXED:
             self._expect_free(start, end)
         shared = _Object(end - start) if flags & _SHARED else None
         self._memory.unmap(start, end)
-        self._memory.map(_Area(start, end, prot, shared, grows=bool(flags & _GROWSDOWN)))
+        grows, huge = bool(flags & _GROWSDOWN), bool(flags & _HUGETLB)
+        self._memory.map(_Area(start, end, prot, shared, grows=grows, huge=huge))
 
     def _munmap(self, args: tuple[int, ...], result: int) -> None:
         self._memory.unmap(*self._range(args[0], args[1]))
@@ -326,7 +361,8 @@ class Oracle:
         address, old_bytes, new_bytes, flags, target = args
         memory = self._memory
         old, new = self._page(address), self._page(result)
-        old_count, new_count = self._pages(old_bytes), self._pages(new_bytes)
+        huge = self._is_huge(old)
+        old_count, new_count = self._pages(old_bytes, huge=huge), self._pages(new_bytes, huge=huge)
         placed = flags & _MOVE_FIXED == _MOVE_FIXED
         keep = bool(flags & _DONTUNMAP)
         self._expect_mapped(old, old + 1)
@@ -364,6 +400,9 @@ class Oracle:
             memory.unmap(area.start, area.end)
             memory.map(area)
 
+    def _fail(self, args: tuple[int, ...], result: int) -> None:
+        self._scarce |= args[0] == _VMA_FAILS
+
     def _execve_stack(self, args: tuple[int, ...], result: int) -> None:
         start, end, shift = (self._page(operand) for operand in args)
         tag = self._memory.next_tag
@@ -391,12 +430,17 @@ class Oracle:
         for area in self._memory.inside(lo, hi):
             if area.object is None:
                 if advice != _REMOVE:
-                    self._memory.drop(area.start, area.end)
+                    self._memory.drop(area.start, self._discardable(area))
             elif advice == _REMOVE:
                 seen = self._memory.tagged(area.start, area.end)
                 self._memory.store(area.object, {area.at(page): 0 for page in seen})
         if advice == _GUARD:
             self._memory.change(lo, hi, lambda area: area._replace(guarded=True))
+
+    def _discardable(self, area: _Area) -> int:
+        """Where that part of a mapping ends which can be thrown away: huge pages go whole."""
+        pages = self._huge_bytes // self._page_bytes
+        return max(area.end // pages * pages, area.start) if area.huge else area.end
 
     # Accesses.
 
@@ -446,10 +490,10 @@ class Oracle:
                 readable = name == "peek" and area.prot
                 yield area.start, area.end, "" if readable else "SIGSEGV"
             elif area.object is None:
-                yield area.start, area.end, "access"
+                yield area.start, area.end, "" if area.huge else "access"
             else:
                 limit = min(max(area.start + area.object.size - area.offset, area.start), area.end)
-                yield area.start, limit, "access"
+                yield area.start, limit, "" if area.huge else "access"
                 yield limit, area.end, "SIGBUS"
 
     def _stack_above(self, page: int) -> _Area | None:
@@ -509,7 +553,7 @@ class Oracle:
                 page
                 for area in self._memory.inside(lo, hi)
                 if (area.object is not None) == (advice == _REMOVE)
-                for page in self._memory.tagged(area.start, area.end)
+                for page in self._memory.tagged(area.start, self._discardable(area))
             )
             done = next((page for page in concerned if page in contents), hi)
         self._advise(lo, done, advice)
@@ -547,7 +591,9 @@ class Oracle:
             address, length, _, flags = call.args[:4]
             # Before 6.12 a MAP_FIXED mapping evicts before it is charged.
             if flags & _FIXED and not flags & _NOREPLACE and error == "-ENOMEM":
-                yield from _without(memory, self._range(address, length))
+                start = self._page(address)
+                pages = self._pages(length, huge=bool(flags & _HUGETLB))
+                yield from _without(memory, (start, start + pages))
         elif call.name == "relocate":
             start, end, _ = (self._page(operand) for operand in call.args)
             yield from _without(memory, (start, end))
@@ -559,7 +605,8 @@ class Oracle:
         """True if no check that every kernel makes before it unmaps anything refuses the call."""
         address, old_bytes, new_bytes, flags, target = args
         old, new = self._page(address), self._page(target)
-        old_count, new_count = self._pages(old_bytes), self._pages(new_bytes)
+        huge = self._is_huge(old)
+        old_count, new_count = self._pages(old_bytes, huge=huge), self._pages(new_bytes, huge=huge)
         # The test for overlap adds without care.  The address of the arena counts, too: lengths
         # beyond half the address space may or may not wrap around.
         old_end = (old + old_count) * self._page_bytes
@@ -584,7 +631,8 @@ class Oracle:
         """
         address, old_bytes, new_bytes, flags, target = args
         old, new = self._page(address), self._page(target)
-        old_count, new_count = self._pages(old_bytes), self._pages(new_bytes)
+        huge = self._is_huge(old)
+        old_count, new_count = self._pages(old_bytes, huge=huge), self._pages(new_bytes, huge=huge)
         if new_count != old_count:
             evicted = (new, new + new_count)
             yield from _without(self._memory, evicted)
@@ -593,6 +641,7 @@ class Oracle:
             return
         old_end = old + old_count
         spans = [*((area.start, area.end) for area in self._memory.areas), *mapped]
+        spans += [(start - new + old, end - new + old) for start, end in mapped]
         cuts = sorted({old, *(edge for span in spans for edge in span if old < edge < old_end)})
         for cut in cuts:
             moved = self._memory
@@ -653,9 +702,14 @@ class Oracle:
     def _page(self, address: int) -> int:
         return (address & self._word_mask) // self._page_bytes
 
-    def _pages(self, length: int) -> int:
+    def _pages(self, length: int, *, huge: bool = False) -> int:
         """Pages of a length in bytes, rounded up as the machine does: it may wrap to 0."""
-        return (round_up(length, self._page_bytes) & self._word_mask) // self._page_bytes
+        unit = self._huge_bytes if huge else self._page_bytes
+        return (round_up(length, unit) & self._word_mask) // self._page_bytes
+
+    def _is_huge(self, page: int) -> bool:
+        """Do huge pages lie at `page`?"""
+        return any(area.huge for area in self._memory.inside(page, page + 1))
 
     def _range(self, address: int, length: int) -> Span:
         """The pages that hold [address, address + length)."""

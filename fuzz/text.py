@@ -19,6 +19,7 @@ from engine.address import WORD_MASK
 from engine.geometry import UnknownName, geometry_named
 from engine.kernel import Kernel, kernel_named
 from fuzz.case import (
+    DIRECTIVES,
     MAX_CALLS,
     MAX_CASE_BYTES,
     SIGNATURES,
@@ -31,10 +32,11 @@ from fuzz.case import (
     Kind,
     Param,
     Result,
+    bounds,
+    limits_are_in_place,
 )
 
 PAGE_BYTES = Kernel("").geometry.page_bytes  # of a case that names neither kernel nor geometry
-FD_MIN, FD_MAX = -(1 << 31), (1 << 31) - 1
 HEADERS = {  # fewest and most words that follow
     "@kernel": (1, 1),
     "@geometry": (1, 1),
@@ -51,6 +53,8 @@ _WORD = re.compile(r"[^ \t\r]+")
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _SLUG = re.compile(r"[a-z0-9-]+")
 _ERRNO = re.compile(r"-E[A-Z0-9]+")
+_FAIL = re.compile(r"@fail(?![^ \t])")
+_LIMIT = re.compile(r"@limit(?![^ \t])")
 _RUN = re.compile(r"(SEGV|BUS)\[[ \t]*([^][,() \t]+)[ \t]*,[ \t]*([^][,() \t]+)[ \t]*\)")
 _CALL = re.compile(
     r"[ \t]*([A-Za-z_]\w*)"  # the name
@@ -108,9 +112,22 @@ def _word(text: str) -> int:
     return _number(text) & WORD_MASK
 
 
-def _fd(text: str) -> int:
-    """A file descriptor: a C int."""
-    return _number(text, FD_MIN, FD_MAX)
+def _bounded(kind: Kind) -> Callable[[str], int]:
+    """The reader of a number in the bounds of its kind."""
+    low, high = bounds(kind)
+    return lambda text: _number(text, low, high)
+
+
+def _name(kind: Kind) -> Callable[[str], int]:
+    """The reader of one of the names of a kind; no number can take its place."""
+
+    def read(text: str) -> int:
+        names = SYMBOLS[kind]
+        if text not in names:
+            raise _Wrong(f"unknown {kind.value} {text!r}; known: {', '.join(names)}", 0)
+        return names[text]
+
+    return read
 
 
 def _names(kind: Kind) -> dict[str, int]:
@@ -160,8 +177,9 @@ _READERS_OF: dict[Kind, Callable[[str], int]] = {
     Kind.ADDR: _word,
     Kind.LEN: _word,
     Kind.OFFSET: _word,
-    Kind.FD: _fd,
+    **{kind: _bounded(kind) for kind in (Kind.FD, Kind.SWITCH, Kind.CPU, Kind.NTH, Kind.AMOUNT)},
     **{kind: _symbols(kind) for kind in SYMBOLS},
+    **{kind: _name(kind) for kind in (Kind.FAILURE, Kind.LIMIT)},
 }
 _READERS = {name: tuple(_READERS_OF[p.kind] for p in ps) for name, ps in SIGNATURES.items()}
 _DEFAULTS = {name: tuple(p.default for p in ps) for name, ps in SIGNATURES.items()}
@@ -169,8 +187,13 @@ _REQUIRED = {name: defaults.count(None) for name, defaults in _DEFAULTS.items()}
 
 
 def signature(name: str) -> str:
-    """A call with the names of its operands, as man pages write it: `mremap(…[, new_address])`."""
+    """A call with the names of its operands, as man pages write it: `mremap(…[, new_address])`.
+
+    A directive as the README has it: `@fail KIND NTH`.
+    """
     params: tuple[Param, ...] = SIGNATURES[name]
+    if name in DIRECTIVES:
+        return " ".join((name, *(param.name.upper() for param in params)))
     required = ", ".join(param.name for param in params if param.default is None)
     optional = [param.name for param in params if param.default is not None]
     return f"{name}({required}{''.join(f'[, {each}' for each in optional)}{']' * len(optional)})"
@@ -270,7 +293,7 @@ def _call(line: str, page_bytes: int) -> Call:
     readers = _READERS.get(name)
     if readers is None:
         _explain(line)
-    fields = operands.split(",")
+    fields = operands.split(",") if operands.strip(_BLANK) else []
     given = len(fields)
     if not _REQUIRED[name] <= given <= len(readers):
         _explain(line)
@@ -297,8 +320,9 @@ def _explain(line: str) -> NoReturn:
         raise _Wrong("expected a call, a header line (@…) or a comment (#…)", at)
     name = match[0]
     if name not in SIGNATURES:
-        close = get_close_matches(name, SIGNATURES, 1)
-        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(SIGNATURES)}"
+        known = [each for each in SIGNATURES if each not in DIRECTIVES]
+        close = get_close_matches(name, known, 1)
+        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
         raise _Wrong(f"unknown call {name!r}; {hint}", at)
     at = match.end()
     if line[at : at + 1] != "(":
@@ -336,12 +360,43 @@ def _explain_operands(name: str, operands: str, at: int) -> None:
         raise _Wrong(f"too few operands: {signature(name)}", at - 1 if fields else at)
 
 
+def _directive(line: str) -> Call:
+    """The directive on a line that begins with its name.  Errors raised: _Wrong."""
+    first, *words = _WORD.finditer(line.partition("#")[0])
+    name = first[0]
+    readers = _READERS[name]
+    if len(words) > len(readers):
+        extra = words[len(readers)]
+        raise _Wrong(f"unexpected {extra[0]!r}: {signature(name)}", extra.start())
+    args = []
+    for word, read in zip(words, readers, strict=False):
+        try:
+            args.append(read(word[0]))
+        except _Wrong as wrong:
+            raise _Wrong(wrong.why, word.start() + wrong.offset) from None
+    if len(words) < len(readers):
+        raise _Wrong(f"something is missing: {signature(name)}", first.start())
+    return Call(name, tuple(args))
+
+
+def _limit(line: str, limits: list[Call]) -> Call:
+    """The `@limit` on a line, after others.  Errors raised: _Wrong."""
+    limit = _directive(line)
+    if any(limit.args[0] == other.args[0] for other in limits):
+        name = format_operand(Kind.LIMIT, limit.args[0])
+        raise _Wrong(f"duplicate @limit {name}", line.index("@"))
+    return limit
+
+
 def parse_call(line: str, page_bytes: int = PAGE_BYTES) -> Call:
-    """The call on one line; `page_bytes` is the unit of the pages in `Faults`.
+    """The call or directive on one line; `page_bytes` is the unit of the pages in `Faults`.
 
     Errors raised: CaseError with the column.
     """
     try:
+        first = _WORD.search(line)
+        if first is not None and first[0] in DIRECTIVES:
+            return _directive(line)
         return _call(line, page_bytes)
     except _Wrong as wrong:
         raise _error(wrong, line) from None
@@ -362,23 +417,29 @@ def _flags(kind: Kind, value: int) -> str:
     return "|".join(parts + [f"{value:#x}"] * bool(value))
 
 
-_ADVICE_NAMES = {value: name for name, value in SYMBOLS[Kind.ADVICE].items()}
+_COUNTS = (Kind.FD, Kind.SWITCH, Kind.CPU, Kind.NTH)  # written in decimal
+_NAMES = {
+    kind: {value: name for name, value in SYMBOLS[kind].items()}
+    for kind in (Kind.ADVICE, Kind.FAILURE, Kind.LIMIT)
+}
 
 
 def format_operand(kind: Kind, value: int) -> str:
     """One operand as text.  Errors raised: ValueError if it does not fit its type."""
-    low, high = (FD_MIN, FD_MAX) if kind is Kind.FD else (0, WORD_MASK)
+    low, high = bounds(kind)
     if not low <= value <= high:
         raise ValueError(f"{kind.value} {value:#x} is out of range: {low:#x} to {high:#x}")
-    if kind is Kind.FD:
+    if kind in _COUNTS or (kind is Kind.AMOUNT and value % PAGE_BYTES):
         return str(value)
-    if kind is Kind.ADVICE:
-        return _ADVICE_NAMES.get(value) or str(value)
+    if kind in _NAMES:
+        return _NAMES[kind].get(value) or str(value)
     return _flags(kind, value) if kind in SYMBOLS else f"{value:#x}"
 
 
 def format_call(call: Call, page_bytes: int = PAGE_BYTES) -> str:
     """One line, without its end.  Optional operands at the end are left out if at their default.
+
+    The result of a directive, which says nothing, is left out.
 
     Errors raised: KeyError for an unknown call; ValueError for a value that text cannot express.
     """
@@ -386,9 +447,11 @@ def format_call(call: Call, page_bytes: int = PAGE_BYTES) -> str:
     if len(call.args) != len(params):
         raise ValueError(f"{signature(call.name)} with {len(call.args)} operands")
     shown = len(params)
-    while call.args[shown - 1] == params[shown - 1].default:
+    while shown and call.args[shown - 1] == params[shown - 1].default:
         shown -= 1
     operands = [format_operand(params[i].kind, call.args[i]) for i in range(shown)]
+    if call.name in DIRECTIVES:
+        return " ".join((call.name, *operands))
     line = f"{call.name}({', '.join(operands)})"
     return line if call.result is None else f"{line} = {format_result(call.result, page_bytes)}"
 
@@ -419,8 +482,9 @@ class _Header:
         words = list(_WORD.finditer(line.partition("#")[0]))
         key = words[0][0]
         if key not in HEADERS:
-            close = get_close_matches(key, HEADERS, 1)
-            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(HEADERS)}"
+            known = (*HEADERS, *sorted(DIRECTIVES))
+            close = get_close_matches(key, known, 1)
+            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
             raise _Wrong(f"unknown header {key!r}; {hint}", at)
         least, most = HEADERS[key]
         values = [(word[0], word.start()) for word in words[1:]]
@@ -488,6 +552,7 @@ def parse(text: str, file: str = "") -> Case:
     header = _Header()
     comments: list[str] = []
     calls: list[Call] = []
+    in_header = True  # no call yet; the limits stand in the header
     page_bytes = PAGE_BYTES
     for number, line in enumerate(text.split("\n"), 1):
         body = line.strip(_MARGIN)
@@ -495,17 +560,21 @@ def parse(text: str, file: str = "") -> Case:
             continue
         try:
             if body[0] == "#":
-                if not calls:
+                if in_header:
                     comments.append(body[1:].removeprefix(" "))
-            elif body[0] == "@":
-                if calls:
+            elif body[0] == "@" and not _FAIL.match(body):
+                if not in_header:
                     raise _Wrong("header lines come before the first call", line.index("@"))
-                header.read(line)
-                page_bytes = page_bytes_of(header.geometry, header.kernel)
+                if _LIMIT.match(body):
+                    calls.append(_limit(line, calls))
+                else:
+                    header.read(line)
+                    page_bytes = page_bytes_of(header.geometry, header.kernel)
             else:
                 if len(calls) == MAX_CALLS:
                     raise _Wrong(f"more than {MAX_CALLS} calls", line.index(body[0]))
-                calls.append(_call(line, page_bytes))
+                calls.append(_directive(line) if body[0] == "@" else _call(line, page_bytes))
+                in_header = False
         except _Wrong as wrong:
             raise _error(wrong, line, number, file) from None
     return Case(
@@ -524,6 +593,8 @@ def dump(case: Case) -> str:
 
     Errors raised: UnknownName or ValueError for a case that text cannot express.
     """
+    if not limits_are_in_place(case.calls):
+        raise ValueError("limits stand before all calls, each of them once")
     for text in (*case.comments, *case.found):
         if "\n" in text or text != text.rstrip(_MARGIN):
             raise ValueError(f"{text!r} is not one line without blanks at its end")

@@ -22,7 +22,23 @@ from typing import NamedTuple, TypeVar
 
 from engine.address import WORD_MASK, round_down, round_up
 from engine.geometry import Geometry
-from fuzz.case import ADVICE, MAP_FLAGS, PROT_FLAGS, REMAP_FLAGS, SIGNATURES, Call, Case, Kind
+from fuzz.case import (
+    ADVICE,
+    CPUS,
+    FAILURES,
+    LIMITS,
+    MAP_FLAGS,
+    PROT_FLAGS,
+    REMAP_FLAGS,
+    SIGNATURES,
+    UFFD_FEATURES,
+    UFFD_MODES,
+    Call,
+    Case,
+    Kind,
+    bounds,
+    limits_are_in_place,
+)
 
 WIDTH = 16  # bytes of a record
 MAX_CALLS = 24  # default limit of a decoded program
@@ -36,6 +52,7 @@ _OPERANDS = max(len(params) for params in SIGNATURES.values())
 
 # What can follow from nothing; other calls need a mapping to do anything of interest.
 _CREATORS = ("mmap", "execve_stack")
+_AT_ONCE = (*_CREATORS, "@limit")
 
 _OPCODES = {  # weights; "" is a literal
     "mmap": 60,
@@ -49,6 +66,18 @@ _OPCODES = {  # weights; "" is a literal
     "relocate": 8,
     "mlock": 5,
     "munlock": 5,
+    "touch_on": 5,
+    "uffd_register": 4,
+    "uffd_wp": 3,
+    "swapout": 4,
+    "fork": 4,
+    "exit_child": 2,
+    "migrate_begin": 3,
+    "migrate_end": 3,
+    "soft_dirty_clear": 2,
+    "mseal": 3,
+    "@fail": 6,
+    "@limit": 3,
     "": 4,
 }
 
@@ -188,6 +217,8 @@ _MAPPINGS = {
     _PRIVATE | _FIXED | _LOCKED: 3,
     _PRIVATE | _FIXED | MAP_FLAGS["MAP_NORESERVE"]: 2,
     _PRIVATE | _FIXED | MAP_FLAGS["MAP_GROWSDOWN"]: 2,
+    _PRIVATE | _FIXED | MAP_FLAGS["MAP_HUGETLB"]: 2,
+    _SHARED | _FIXED | MAP_FLAGS["MAP_HUGETLB"]: 1,
     _PRIVATE | _FIXED | _NOREPLACE: 1,
     _PRIVATE | _SHARED | _FIXED: 1,
     _ANONYMOUS | _FIXED: 1,
@@ -220,9 +251,39 @@ _LIKELY_ADVICE = {
 }
 _ADVICE = {value: _LIKELY_ADVICE.get(name, 1) for name, value in ADVICE.items()} | {9999: 1}
 
+_MISSING, _WP, _MINOR = UFFD_MODES.values()
+_LIKELY_MODES = {_WP: 9, _MISSING: 3, _WP | _MISSING: 3, _MINOR: 1, 0: 1, 8: 1}
+_FORKS, _REMAPS, _REMOVES, _UNMAPS = UFFD_FEATURES.values()
+_LIKELY_FEATURES = {
+    0: 8,
+    _REMAPS: 6,
+    _REMAPS | _UNMAPS: 2,
+    _FORKS: 2,
+    _FORKS | _REMAPS: 1,
+    _UNMAPS: 1,
+    _REMOVES: 1,
+}
+_LIKELY_FAILURES = {
+    FAILURES["pagetable"]: 8,
+    FAILURES["vma"]: 4,
+    FAILURES["commit"]: 2,
+    FAILURES["maps"]: 2,
+    FAILURES["hook"]: 2,
+}
+_ATTEMPTS = {1: 8, 2: 6, 3: 4, 4: 3, 5: 2, 6: 2, 7: 1, 8: 1, 9: 1, 12: 1, 16: 1}
+# A limit on VMAs counts them, the others bytes: one table serves both, as few as a program makes.
+_COUNTED = (4, 5, 6, 7, 8, 9, 10, 12, 16)
+_AMOUNT_SLOTS = (1, 2, 3, 4, 6, 8)  # besides these, 16 and 64 pages
+
 # Values of a choice after which the length is kept to what may be populated.
 _POPULATING_ADVICE = frozenset((ADVICE["MADV_POPULATE_READ"], ADVICE["MADV_POPULATE_WRITE"]))
 _POPULATING_FLAGS = frozenset(flags for flags in _MAPPINGS if flags & (_POPULATE | _LOCKED))
+
+_WITHOUT_RANGE = frozenset(
+    name
+    for name, params in SIGNATURES.items()
+    if [param.kind for param in params[:2]] not in ([Kind.ADDR, Kind.LEN], [Kind.ADDR, Kind.ADDR])
+)
 
 _T = TypeVar("_T")
 
@@ -267,6 +328,8 @@ class _State:
 
     def note(self, name: str, args: tuple[int, ...]) -> None:
         """Remember what a call has likely mapped and unmapped."""
+        if name in _WITHOUT_RANGE:
+            return
         first, second = args[0], args[1]
         mapped = self.mapped
         if name == "mmap":
@@ -397,6 +460,8 @@ class Codec:
         map_flags = _Step(3, _FLAGS, _CHOICE, _spread(_MAPPINGS), _POPULATING_FLAGS, populated)
         remap_flags = _Step(3, _FLAGS, _CHOICE, _spread(_REMAPPINGS))
         advice = _Step(2, _FLAGS, _CHOICE, _spread(_ADVICE), _POPULATING_ADVICE, populated)
+        page = existing[0]
+        amounts = [n * self._slot for n in _AMOUNT_SLOTS] + [16 * self._page, 64 * self._page]
         shift = field(2, 2, _LENGTH, _SHIFT_LEN, WORD_MASK)
         return {
             "mmap": (prot, map_flags, *both(_FRESH, _FRESH_LEN, WORD_MASK)),
@@ -422,6 +487,31 @@ class Codec:
                 existing[0],
                 field(1, 1, _UPWARDS, _SOURCE_LEN, WORD_MASK),
                 shift,
+            ),
+            "mseal": existing,
+            "uffd_register": (
+                _Step(2, _FLAGS, _CHOICE, _spread(_LIKELY_MODES)),
+                _Step(3, _PROT, _CHOICE, _spread(_LIKELY_FEATURES)),
+                *existing,
+            ),
+            "uffd_wp": (_Step(2, _FLAGS, _CHOICE, _spread({1: 3, 0: 1})), *existing),
+            "fork": (),
+            "exit_child": (),
+            "swapout": existing,
+            "migrate_begin": (page,),
+            "migrate_end": (page,),
+            "soft_dirty_clear": (),
+            "touch_on": (
+                _Step(0, _FLAGS, _CHOICE, _spread(dict.fromkeys(range(CPUS), 1))),
+                page._replace(operand=1),
+            ),
+            "@fail": (
+                _Step(0, _FLAGS, _CHOICE, _spread(_LIKELY_FAILURES)),
+                _Step(1, _PROT, _CHOICE, _spread(_ATTEMPTS)),
+            ),
+            "@limit": (
+                _Step(0, _FLAGS, _CHOICE, _spread(dict.fromkeys(LIMITS.values(), 1))),
+                _Step(1, _PROT, _CHOICE, _spread(dict.fromkeys((*_COUNTED, *amounts), 1))),
             ),
         }
 
@@ -450,7 +540,7 @@ class Codec:
             if (
                 self._first
                 and not state.mapped
-                and name not in _CREATORS
+                and name not in _AT_ONCE
                 and record[_MARK] != _EXACT
             ):
                 name = self._first
@@ -472,6 +562,9 @@ class Codec:
             literals.clear()
             call = Call(name, tuple(args))
             calls.append(call)
+            if name == "@limit" and not limits_are_in_place(calls):
+                calls.pop()  # too late, or a second one
+                continue
             state.note(name, call.args)
         return Case(tuple(calls))
 
@@ -596,8 +689,11 @@ class Codec:
         """Bytes that decode to the calls of the case, whatever this codec's `calls`.
 
         Decoding allows for no more than `max_calls` calls and only for the calls allowed to it.
-        Errors raised: ValueError for an operand that is no 64-bit number (fd: no C int).
+        Errors raised: ValueError for an operand out of the bounds of its kind, and for a limit
+        that is not in place.
         """
+        if not limits_are_in_place(case.calls):
+            raise ValueError("limits stand before all calls, each of them once")
         state = _State()
         data = bytearray()
         for call in case.calls:
@@ -608,12 +704,12 @@ class Codec:
     def _encode_call(self, call: Call, state: _State) -> bytes:
         """The literals of a call, then its record."""
         for value, param in zip(call.args, SIGNATURES[call.name], strict=True):
-            low, high = (-(1 << 31), (1 << 31) - 1) if param.kind is Kind.FD else (0, WORD_MASK)
+            low, high = bounds(param.kind)
             if not low <= value <= high:
                 raise ValueError(f"{call.name}: {param.name} {value:#x} is out of range")
         record = bytearray(WIDTH)
         record[0] = self._opcode_byte[call.name]
-        if not state.mapped and call.name not in _CREATORS:
+        if not state.mapped and call.name not in _AT_ONCE:
             record[_MARK] = _EXACT
         state.begin()
         cap = WORD_MASK
@@ -695,9 +791,8 @@ def _place(literals: dict[int, int], name: str, args: list[int]) -> None:
     """Put literals into the operands they are for; the rest of them mean nothing."""
     for operand, value in literals.items():
         if operand < len(args):
-            if SIGNATURES[name][operand].kind is Kind.FD:
-                value = (value + (1 << 31)) % (1 << 32) - (1 << 31)  # a C int: 32 bits, signed
-            args[operand] = value
+            low, high = bounds(SIGNATURES[name][operand].kind)
+            args[operand] = low + (value - low) % (high - low + 1)
 
 
 @lru_cache(maxsize=64)

@@ -44,7 +44,7 @@ def scene(
         space.vmas.insert(vma)
         space.account(vma.flags, end - start)
         if not pages.islower():
-            vma.anon_vma = space.new_anon_vma()
+            vma.link_to(space.new_anon_vma())
         for offset, drawn in enumerate(pages):
             if drawn.isupper():
                 assert not touch(space, start + offset * PAGE, start + (offset + 1) * PAGE)

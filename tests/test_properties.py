@@ -3,6 +3,8 @@
 The programs come from the fuzzer's own byte form, so a failure here is what a run would find.
 """
 
+from random import Random
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,6 +12,8 @@ from hypothesis import strategies as st
 from engine.geometry import GEOMETRIES
 from engine.kernel import KERNELS, Kernel, kernel_named
 from engine.rules import BY_SLUG
+from engine.space import AddressSpace
+from engine.tlb import touch_on
 from engine.violation import Violation
 from fuzz.case import MAP_FLAGS, Call, Case, call
 from fuzz.execute import MODELLED_CALLS, execute
@@ -17,6 +21,7 @@ from fuzz.known import known_defect
 from fuzz.observe import observation
 from fuzz.text import dump, parse
 from fuzz.wire import WIDTH, Codec
+from tests.engine.test_rules_shared import BROKEN
 
 FIXED_KERNEL = "linux-6.12"
 RANDOM_GEOMETRIES = ("tiny", "x86-64", "i386-pae")
@@ -125,6 +130,27 @@ def test_every_kernel_has_its_known_defects_only(kernel: str, geometry: str, dat
 @given(case=crowded())
 def test_every_kernel_has_its_known_defects_only_in_a_crowd(kernel: str, case: Case) -> None:
     check(case, kernel_named(kernel, "tiny"))
+
+
+@pytest.mark.parametrize("geometry", RANDOM_GEOMETRIES)
+@pytest.mark.parametrize("kernel", KERNELS)
+@settings(max_examples=50)
+@given(data=programs, random=st.randoms())
+def test_other_cpus_see_no_more_than_the_tables_say(
+    kernel: str, geometry: str, data: bytes, random: Random
+) -> None:
+    """They touch pages after each call; the rules on what is shared hold on every kernel."""
+    shifts = kernel_named(kernel, geometry).geometry.entry_shift
+
+    def look(_: int, space: AddressSpace) -> None:
+        for base, table in space.tree.leaf_tables():
+            for index in random.sample(sorted(table.entries), min(len(table.entries), 3)):
+                touch_on(space, index, base + (index << shifts[table.level]))
+
+    case = CODECS[geometry].decode(data)
+    outcome = execute(case, kernel_named(kernel, geometry), stop=False, on_step=look)
+    kept_everywhere = BROKEN - {"table-move-locked", "dontunmap-two-vmas"}
+    assert not kept_everywhere & {found.violation.rule for found in outcome.violations}
 
 
 @given(data=programs)

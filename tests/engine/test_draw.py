@@ -47,7 +47,7 @@ def stack_move() -> AddressSpace:
     """A stack over two and a half slots, the first of which was emptied by the move under way."""
     space = empty("x86-64")
     vma = add_vma(space, 0xBFB00000, 0x500000)
-    vma.anon_vma = space.new_anon_vma()
+    vma.link_to(space.new_anon_vma())
     make_table(space, 0xBFA00000)
     make_table(space, 0xBF600000)
     put(space, 0xBFC00000, 1024)

@@ -39,7 +39,8 @@ class At:
 
     def proposal(self) -> Proposal:
         pgoff = self.start + self.shift
-        return Proposal(self.start * P, self.end * P, self.flags, pgoff, self.anon_vma, self.file)
+        vma = self.vma()
+        return Proposal(vma.start, vma.end, vma.flags, pgoff, vma.anon_vma, vma.file, vma)
 
 
 def tree_of(*places: At) -> VmaTree:

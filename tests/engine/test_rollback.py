@@ -10,9 +10,10 @@ import pytest
 
 from engine.fault import touch
 from engine.kernel import KERNELS, Kernel, kernel_named
+from engine.leaves import leaves_of
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
 from engine.rules_call import Request, Snapshot, check_mremap, mapped_of
-from engine.rules_move import MoveRules, leaves_of
+from engine.rules_move import MoveRules
 from engine.rules_state import check_state
 from engine.space import AddressSpace, Errno
 from engine.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, mmap
@@ -119,7 +120,9 @@ def test_every_failing_allocation_is_rolled_back(kernel_name: str, name: str, fl
 
 
 def expected(kernel: Kernel, rule: str) -> bool:
-    """Violations that are the kernel's own, not the rollback's: the PAE PUD mover (B-63)."""
+    """Violations that are the kernel's own, not the rollback's: B-05, and B-63 on PAE."""
+    if rule == "table-move-locked":
+        return not kernel.table_moves_lock_rmap
     return rule in ("dest-entry-none", "rollback-dest-none") and kernel.geometry.prealloc_pmd_tables
 
 

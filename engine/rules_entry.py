@@ -1,0 +1,357 @@
+"""Rules on what entries carry besides their page: permission, dirtiness, userfaultfd's marks.
+
+Rules I-20, I-22, S-09 and `writable-fits` look at a whole state, I-21 and I-23 at the entries of
+one page-table move, before and after; `UffdState` at what one mremap did to registrations.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from engine.address import Range, round_up
+from engine.entry import (
+    ACCESSED,
+    DIRTY,
+    HUGE,
+    MARKER,
+    PFN_SHIFT,
+    SOFT_DIRTY,
+    UFFD_WP,
+    WRITE,
+    is_zero_page,
+)
+from engine.geometry import PMD, PTE
+from engine.leaves import Picture
+from engine.move import Move
+from engine.space import AddressSpace, Errno
+from engine.table import Entry, has_deposit
+from engine.violation import Violation
+from engine.vma import (
+    UFFD_FEATURE_EVENT_REMAP,
+    UFFD_FEATURE_EVENT_UNMAP,
+    VM_HUGETLB,
+    VM_UFFD,
+    VM_UFFD_WP,
+    VM_WRITE,
+    UffdContext,
+)
+
+if TYPE_CHECKING:
+    from engine.rules_state import State
+
+
+# --- one move ------------------------------------------------------------------------------------
+
+
+def check_entries(
+    move: Move, before: Picture, after: Picture, whole: set[int], moved: Range, delta: int
+) -> Iterator[Violation]:
+    """I-21 and I-23 at the end of a move.
+
+    Arguments: `before` and `after` all leaves then and now; `whole` the slots whose table moved;
+    `moved` what was moved, `delta` how far, bytes.  Pages that are not where they belong are left
+    to the rules on places.
+    """
+    judge = _Judge(move)
+    geometry = move.space.geometry
+    slot, shift = geometry.slot_bytes, geometry.page_shift
+    for base, held in before.items():
+        if base in whole:
+            if after.get(base + delta) != held:
+                yield from judge.slot(base, held, after, delta, alone=False)
+        elif base + slot <= moved.start or base >= moved.end:
+            if after.get(base) != held:
+                yield from judge.slot(base, held, after, 0, alone=False)
+        elif not _moved_alone(held, after, base, delta, moved, geometry.index_mask[PTE] + 1, shift):
+            yield from judge.slot(base, held, after, delta, alone=True, moved=moved)
+
+
+def _moved_alone(
+    held: dict[int, Entry] | int,
+    after: Picture,
+    base: int,
+    delta: int,
+    moved: Range,
+    pages: int,
+    shift: int,
+) -> bool:
+    """Are all entries of a slot at their new places, soft-dirty and else as they were?
+
+    Those that were not to move are where they were.
+    """
+    if isinstance(held, int):
+        return after.get(base + delta) == held | SOFT_DIRTY
+    first, stop = max(moved.start - base, 0) >> shift, min((moved.end - base) >> shift, pages)
+    stay = {i: e for i, e in held.items() if not first <= i < stop}
+    if not _holds(after.get(base, {}), stay):
+        return False
+    offset = (delta >> shift) % pages
+    for part, low, high in ((0, 0, pages - offset), (1, pages - offset, pages)):
+        target = after.get((base + delta >> shift) - offset + part * pages << shift, {})
+        add, low, high = offset - part * pages, max(low, first), min(high, stop)
+        due = {i + add: e | SOFT_DIRTY for i, e in held.items() if low <= i < high}  # type: ignore[operator]
+        if not _holds(target, due):
+            return False
+    return True
+
+
+def _holds(held: dict[int, Entry] | int, due: Mapping[int, Entry]) -> bool:
+    """Are the entries `due` among those of a slot?"""
+    return not due or (isinstance(held, dict) and due.items() <= held.items())
+
+
+class _Judge:
+    """Says what is wrong with entries that changed on their way; each rule once a move."""
+
+    def __init__(self, move: Move) -> None:
+        self.geometry = move.space.geometry
+        self.batching = move.space.kernel.pte_batching
+        self.clearing = move.old_vma.uffd_stays_behind
+        self.hugetlb = bool(move.old_vma.flags & VM_HUGETLB)  # its mover leaves soft-dirty alone
+        self.said: set[str] = set()
+
+    def slot(
+        self,
+        base: int,
+        held: dict[int, Entry] | int,
+        after: Picture,
+        delta: int,
+        *,
+        alone: bool,
+        moved: Range | None = None,
+    ) -> Iterator[Violation]:
+        """The entries of one slot of the source, which went `delta` bytes further."""
+        page = self.geometry.page_bytes
+        for addr, old in _by_page(base, held, page, self.geometry.index_mask[PTE] + 1):
+            is_moved = moved is None or moved.start <= addr < moved.end
+            place = addr + delta if is_moved else addr
+            new = self._found(after, place)
+            if new is not None and new >> PFN_SHIFT == old >> PFN_SHIFT:
+                yield from self._entry(Range(place, place + page), old, new, alone and is_moved)
+
+    def _found(self, after: Picture, addr: int) -> int | None:
+        slot = self.geometry.slot_bytes
+        held = after.get(addr & -slot)
+        index = (addr & (slot - 1)) // self.geometry.page_bytes
+        if isinstance(held, int):
+            return (held & ~HUGE) + (0 if is_zero_page(held) else index << PFN_SHIFT)
+        return None if held is None else held.get(index)  # type: ignore[return-value]
+
+    def _entry(self, where: Range, old: int, new: int, alone: bool) -> Iterator[Violation]:
+        gained, lost = new & ~old, old & ~new
+        dirties = alone and not self.hugetlb
+        if not new & SOFT_DIRTY if dirties else (gained | lost) & SOFT_DIRTY:
+            wanted = "soft-dirty" if dirties else "the soft-dirty bit it had"
+            yield from self._say("soft-dirty", where, f"entry {new:#x}, was {old:#x}", wanted)
+        may_gain = SOFT_DIRTY | (ACCESSED | DIRTY if alone and self.batching else 0)
+        may_lose = SOFT_DIRTY | (UFFD_WP if alone and self.clearing else 0)
+        if gained & ~may_gain or lost & ~may_lose:
+            yield from self._say(
+                "entry-bits-kept", where, f"entry {new:#x}", f"the bits of {old:#x}"
+            )
+
+    def _say(self, rule: str, where: Range, found: str, expected: str) -> Iterator[Violation]:
+        if rule not in self.said:
+            self.said.add(rule)
+            yield Violation(rule, where, found, expected)
+
+
+def _by_page(
+    base: int, held: dict[int, Entry] | int, page: int, pages: int
+) -> Iterator[tuple[int, int]]:
+    if isinstance(held, int):
+        step = 0 if is_zero_page(held) else 1 << PFN_SHIFT
+        for index in range(pages):
+            yield base + index * page, (held & ~HUGE) + index * step
+    else:
+        for index, entry in held.items():
+            yield base + index * page, entry  # type: ignore[misc]
+
+
+# --- a whole state -------------------------------------------------------------------------------
+
+
+def writable_fits(state: "State") -> Iterator[Violation]:
+    """E-01: a writable entry lies in a writable VMA, and maps no page that a child shares."""
+    space, held = state.space, state.space.held
+    for vma in state.vmas:
+        if vma.flags & VM_WRITE and not held:
+            continue
+        for base, table, indices in space.tree.lowest(vma.start, vma.end):
+            shift = space.geometry.entry_shift[table.level]
+            for index in indices:
+                entry = table.entries[index]
+                if entry & WRITE and (not vma.flags & VM_WRITE or entry >> PFN_SHIFT in held):  # type: ignore[operator]
+                    addr = base + (index << shift)
+                    yield Violation(
+                        "writable-fits",
+                        Range(addr, addr + (1 << shift)),
+                        f"writable entry {entry:#x}",
+                        "write-protected in read-only memory, and where a child has the page",
+                    )
+                    return
+
+
+def huge_deposit(state: "State") -> Iterator[Violation]:
+    """I-20."""
+    if not state.space.tree.huge:
+        return
+    for base, table in state.holders:
+        if table.level == PMD:
+            kept = sum(1 for e in table.entries.values() if isinstance(e, int) and has_deposit(e))
+            if kept != table.deposited:
+                yield Violation(
+                    "huge-deposit",
+                    state.span(base, table),
+                    f"{table.deposited} PTE tables in store",
+                    f"{kept}, one for each huge page of private memory",
+                )
+
+
+def uffd_changing(state: "State") -> Iterator[Violation]:
+    """S-09: between calls no change is pending."""
+    for context in state.space.uffds.values():
+        if context.changing:
+            yield Violation(
+                "uffd-changing",
+                state.space.arena,
+                f"{context!r} with {context.changing} changes pending",
+                "none between calls",
+            )
+
+
+ENTRY_RULES = (writable_fits, huge_deposit, uffd_changing)
+
+
+# --- one call ------------------------------------------------------------------------------------
+
+
+class UffdState:
+    """What is registered with userfaultfd before a call, and the entries that are stray already."""
+
+    __slots__ = ("registered", "stray")
+
+    def __init__(self, space: AddressSpace) -> None:
+        self.registered = _registered(space)
+        self.stray = _stray(space)
+
+
+def _registered(space: AddressSpace) -> list[tuple[Range, int, UffdContext]]:
+    return [(vma.range, vma.flags & VM_UFFD, vma.uffd) for vma in space.vmas if vma.uffd]
+
+
+def _stray(space: AddressSpace) -> Counter[int]:
+    """Entries with uffd-wp, by frame, that lie in VMAs without; marks count as frame 0."""
+    found: Counter[int] = Counter()
+    for vma in space.vmas:
+        if not vma.flags & VM_UFFD_WP:
+            for _, table, indices in space.tree.lowest(vma.start, vma.end):
+                for index in indices:
+                    entry = table.entries[index]
+                    if entry & UFFD_WP:  # type: ignore[operator]
+                        found[entry >> PFN_SHIFT] += 1  # type: ignore[operator]
+    return found
+
+
+def check_uffd(
+    space: AddressSpace, before: UffdState, request: Sequence[int], result: int | Errno
+) -> Iterator[Violation]:
+    """I-22 and S-09 for an mremap(addr, old_len, new_len, flags, new_addr) that returned `result`.
+
+    A move takes the registration along, or ends it; nothing else is registered differently.
+    """
+    if isinstance(result, Errno):
+        return
+    addr, old_len, new_len, *_ = request
+    page, mask = space.geometry.page_bytes, space.geometry.word_mask
+    source = Range(addr, addr + (round_up(old_len, page) & mask))
+    target = Range(result, result + (round_up(new_len, page) & mask))
+    was, now = (_outside(r, [source, target]) for r in (before.registered, _registered(space)))
+    if was != now:
+        yield Violation(
+            "uffd-kept-elsewhere",
+            target,
+            f"registered: {', '.join(str(where) for where, *_ in now) or 'nothing'}",
+            ", ".join(str(where) for where, *_ in was) or "nothing outside of what moved",
+        )
+    if result == addr:
+        return
+    for vma in space.vmas.intersecting(target.start, target.end):
+        if not vma.flags & VM_UFFD_WP:
+            low, high = max(vma.start, target.start), min(vma.end, target.end)
+            yield from _new_stray(space, before, low, high)
+    moved = Range(addr, addr + min(source.length, target.length))  # a tail is cut off before
+    yield from _check_events(space, before, moved, target)
+
+
+def _new_stray(space: AddressSpace, before: UffdState, start: int, end: int) -> Iterator[Violation]:
+    for base, table, indices in space.tree.lowest(start, end):
+        shift = space.geometry.entry_shift[table.level]
+        for index in indices:
+            entry = table.entries[index]
+            if entry & UFFD_WP and not before.stray[entry >> PFN_SHIFT]:  # type: ignore[operator]
+                addr = base + (index << shift)
+                yield Violation(
+                    "uffd-wp-stray",
+                    Range(addr, addr + (1 << shift)),
+                    f"a uffd-wp {'marker' if entry & MARKER else f'entry {entry:#x}'}",  # type: ignore[operator]
+                    "none where userfaultfd does not write-protect",
+                )
+                return
+
+
+def _outside(
+    registered: list[tuple[Range, int, UffdContext]], touched: list[Range]
+) -> list[tuple[Range, int, UffdContext]]:
+    """Registrations with some ranges cut out; what adjoins and looks alike is joined."""
+    parts = registered
+    for hole in touched:
+        if hole.length > 0:
+            parts = [
+                (Range(low, high), flags, context)
+                for where, flags, context in parts
+                for low, high in (
+                    (where.start, min(where.end, hole.start)),
+                    (max(where.start, hole.end), where.end),
+                )
+                if low < high
+            ]
+    joined: list[tuple[Range, int, UffdContext]] = []
+    for where, flags, context in parts:
+        if joined and joined[-1][0].end == where.start and joined[-1][1:] == (flags, context):
+            where = Range(joined.pop()[0].start, where.end)
+        joined.append((where, flags, context))
+    return joined
+
+
+def _check_events(
+    space: AddressSpace, before: UffdState, source: Range, target: Range
+) -> Iterator[Violation]:
+    """What was registered hears of its move, and of what the destination lost."""
+    now = _registered(space) if space.kernel.multi_vma_move else []
+    for where, flags, context in before.registered:
+        if where.overlaps(target) and context.features & UFFD_FEATURE_EVENT_UNMAP:
+            lost = Range(max(where.start, target.start), min(where.end, target.end))
+            named = [at for kind, at in context.events if kind == "unmap"]
+            # Gaps between several VMAs stay at the destination what they were.
+            stayed = [at for at, f, c in now if (f, c) == (flags, context)]
+            if not _covered(lost, named + stayed):
+                yield _no_event("unmap", lost, context)
+        moves = where.overlaps(source) and context.features & UFFD_FEATURE_EVENT_REMAP
+        if moves and not any(k == "remap" and at.overlaps(target) for k, at in context.events):
+            yield _no_event("remap", target, context)
+
+
+def _covered(lost: Range, by: list[Range]) -> bool:
+    """Do some ranges together cover all of another?"""
+    start = lost.start
+    for at in sorted(by):
+        if at.start <= start:
+            start = max(start, at.end)
+    return start >= lost.end
+
+
+def _no_event(kind: str, where: Range, context: UffdContext) -> Violation:
+    return Violation(
+        "uffd-changing", where, f"events {context.events}", f"one of kind {kind} for {context!r}"
+    )

@@ -1,0 +1,86 @@
+"""Rules on limits, reservations and failures: A-07, I-27, S-10, and that limits bound the counters.
+
+A limit that is set holds at every quiet moment, since each call that adds something asks first.
+"""
+
+from collections.abc import Iterator
+
+from engine.geometry import PTE
+from engine.leaves import Picture, picture
+from engine.pool import HugeFile, file_of, file_reservations, reservations
+from engine.space import AddressSpace
+from engine.violation import Violation
+from engine.vma import VM_HUGETLB, VM_SHARED
+
+
+def check_limits(space: AddressSpace) -> Iterator[Violation]:
+    """The counters of a space against its limits, and the pool of huge pages against its users."""
+    yield from _within_limits(space)
+    if any(vma.flags & VM_HUGETLB for vma in space.vmas) or space.pool.reserved:
+        yield from _reservations(space)
+
+
+def _within_limits(space: AddressSpace) -> Iterator[Violation]:
+    limits, shift = space.limits, space.geometry.page_shift
+    for rule, pages, limit in (
+        ("total-vm", space.total_vm, limits.address_space),
+        ("locked-vm", space.locked_vm, limits.locked),
+        ("committed", space.committed, limits.commit),
+    ):
+        if limit is not None and pages << shift > limit:
+            yield Violation(rule, space.arena, f"{pages << shift:#x} bytes", f"at most {limit:#x}")
+
+
+def _reservations(space: AddressSpace) -> Iterator[Violation]:
+    """A-07: what is promised, somebody owns; nothing is promised twice, or beyond what is free."""
+    shared: dict[int, HugeFile] = {}
+    owned = 0
+    for vma in space.vmas:
+        if vma.flags & VM_HUGETLB:
+            if vma.flags & VM_SHARED:
+                shared[file_of(vma).number] = file_of(vma)
+            owned += reservations(vma)
+    owned += sum(map(file_reservations, shared.values()))
+    pool = space.pool
+    if pool.reserved != owned or not 0 <= pool.reserved <= pool.free:
+        yield Violation(
+            "hugetlb-reserve",
+            space.arena,
+            f"{pool.reserved} pages reserved, {pool.free} free",
+            f"{owned} reserved, of those that are free",
+        )
+
+
+def check_failed_allocation(space: AddressSpace, before: Picture) -> Iterator[Violation]:
+    """I-27: a move that got no table has taken none away that others use (B-24).
+
+    Arguments: `before` all leaves at the start of the move.
+    """
+    left, were = _pages(space, picture(space, lasting=False)), _pages(space, before)
+    if left < were:
+        yield Violation(
+            "failed-alloc-harmless",
+            space.arena,
+            f"{left} pages when a table could not be allocated",
+            f"the {were} pages there were",
+        )
+
+
+def check_populated(space: AddressSpace, before: Picture, after: Picture) -> Iterator[Violation]:
+    """S-10: a call that failed has brought no page in.
+
+    Arguments: all leaves before and after the call.
+    """
+    were, now = _pages(space, before), _pages(space, after)
+    if now > were:
+        yield Violation(
+            "populate-on-success",
+            space.arena,
+            f"{now} pages after an error",
+            f"no more than the {were} before it",
+        )
+
+
+def _pages(space: AddressSpace, leaves: Picture) -> int:
+    in_slot = space.geometry.index_mask[PTE] + 1
+    return sum(in_slot if isinstance(held, int) else len(held) for held in leaves.values())

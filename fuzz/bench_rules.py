@@ -1,0 +1,71 @@
+"""What the rules cost: groups of them left out, and each rule on a whole state by itself."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple, get_args
+
+from engine.kernel import Kernel
+from engine.rules_call import Snapshot
+from engine.rules_move import MoveRules
+from engine.rules_state import STATE_RULES, State
+from engine.space import AddressSpace
+from fuzz.case import Case
+from fuzz.execute import RulesAfter, execute
+
+_REPEAT = 3  # trials of which the fastest counts
+
+
+class Cost(NamedTuple):
+    """What a group of rules adds to the engine, in microseconds of CPU time a program."""
+
+    what: str
+    microseconds: float
+
+
+def _each(cases: Sequence[Case], run: Callable[[Case], object]) -> float:
+    """Microseconds a program takes."""
+    best = float("inf")
+    for _ in range(_REPEAT):
+        start = time.process_time()
+        for case in cases:
+            run(case)
+        best = min(best, time.process_time() - start)
+    return best / len(cases) * 1e6
+
+
+def group_costs(kernel: Kernel, cases: Sequence[Case]) -> Iterator[Cost]:
+    """The engine alone, then what the groups add to it."""
+    alone = _each(cases, lambda case: execute(case, kernel, check=False))
+    yield Cost("engine alone", alone)
+    moves = _each(cases, lambda case: execute(case, kernel, check=False, observer=MoveRules()))
+    yield Cost("rules around moves", moves - alone)
+    for after in get_args(RulesAfter):
+
+        def run(case: Case, after: RulesAfter = after) -> object:
+            return execute(case, kernel, oracle=False, rules_after=after)
+
+        yield Cost(f"all rules, whole state after: {after}", _each(cases, run) - alone)
+
+
+def state_costs(kernel: Kernel, cases: Sequence[Case]) -> Iterator[Cost]:
+    """Each rule on the state after each call, without the memory of the check before."""
+    spent: dict[str, float] = defaultdict(float)
+
+    def clock(what: str, work: Callable[[], object]) -> None:
+        start = time.process_time()
+        work()
+        spent[what] += time.process_time() - start
+
+    def look(_: int, space: AddressSpace) -> None:
+        state = State(space)
+        clock("walking the tables", partial(State, space))
+        clock("snapshot for a call", partial(Snapshot, space))
+        for rule in STATE_RULES:
+            clock(rule.__name__, partial(list, rule(state)))
+
+    for case in cases:
+        execute(case, kernel, check=False, on_step=look)
+    for what, seconds in sorted(spent.items(), key=lambda item: -item[1]):
+        yield Cost(what, seconds / len(cases) * 1e6)

@@ -1,0 +1,135 @@
+"""What an exhibit is: a bug that the real code has had, put back into a model that is correct.
+
+Bugs of released kernels are settings of `engine.kernel`.  Others, of development or of kernels
+before 5.0, replace one function of the engine while a program runs.
+"""
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from engine.kernel import Kernel
+from engine.rules import Rule, rule_named
+from fuzz.case import Case, CaseError
+from fuzz.execute import Outcome, execute
+from fuzz.known import Shown, shown
+
+ALSO_WITHOUT = "also-without"  # in place of a known defect: the correct kernel breaks it, too
+
+Function = Any  # a function of any signature, or a property
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A replacement of one function of the engine.
+
+    `target` names it: `engine.module:function` or `engine.module:Class.method`, in the module
+    whose name for it the callers use; `make` gets the function and returns the one with the bug.
+    """
+
+    target: str
+    make: Callable[[Function], Function]
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """The engine has the bug; afterwards, whatever happens, it is what it was."""
+        module, _, path = self.target.partition(":")
+        holder: Any = importlib.import_module(module)
+        *classes, name = path.split(".")
+        for one in classes:
+            holder = getattr(holder, one)
+        original = vars(holder)[name]
+        setattr(holder, name, self.make(original))
+        try:
+            yield
+        finally:
+            setattr(holder, name, original)
+
+
+@dataclass(frozen=True, eq=False)
+class Exhibit:
+    """One bug.
+
+    `id` is its number in the literature of this project, or the name of a known defect; `slug`
+    tells variants apart; `title` names it, with its CVE number if it has one; `text` says what it
+    was; `rule` is the slug of the rule that must catch it.  `correct` is a kernel without the bug,
+    `bug` the switches that put it back, `change` the function that does.
+    """
+
+    id: str
+    slug: str
+    title: str
+    text: str
+    rule: str
+    correct: Kernel
+    bug: Mapping[str, bool] = field(default_factory=dict)
+    change: Change | None = None
+
+    @cached_property
+    def name(self) -> str:
+        """What commands call it: B-12-old-only."""
+        return f"{self.id}-{self.slug}" if self.slug else self.id
+
+    @cached_property
+    def file(self) -> str:
+        """The name of its case in corpus/museum."""
+        return f"{self.name.lower()}.case"
+
+    @cached_property
+    def kernel(self) -> Kernel:
+        """The kernel with the bug, as far as switches make it."""
+        return replace(self.correct, **self.bug)
+
+    @property
+    def broken(self) -> Rule:
+        """The rule that must catch it."""
+        return rule_named(self.rule)
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """While this lasts, programs run on `kernel` meet the bug."""
+        with self.change.applied() if self.change else nullcontext():
+            yield
+
+    def execute(self, case: Case, kernel: Kernel | None = None, **how: Any) -> Outcome:
+        """Run a case with the bug.  Arguments: as of `fuzz.execute.execute`.
+
+        A bug may leave a state in which an assertion of the model fails.  Then only what comes
+        before it counts: up to the first violation, or nothing.
+        """
+        kernel = kernel or self.kernel
+        with self.installed():
+            try:
+                return execute(case, kernel, **how)
+            except CaseError:  # the fault of whoever made the case
+                raise
+            except Exception:
+                for count in range(len(case.calls), -1, -1):
+                    try:
+                        return execute(case.with_calls(case.calls[:count]), kernel, stop=True)
+                    except Exception:
+                        continue
+        raise AssertionError("a program without calls cannot fail")
+
+    def shown(self, outcome: Outcome) -> Shown | None:
+        """The first violation that no open defect of the correct kernel explains, or else the
+        first of all.
+
+        One that the same program shows without the bug as well is not due to it; its bucket says
+        so in place of a known defect.
+        """
+        found = shown(outcome, self.correct)
+        if found is None or found.bucket.defect or found.bucket.rule != self.rule:
+            return found
+        without = shown(execute(outcome.case, self.correct, stop=False), self.correct)
+        if without is not None and without.bucket == found.bucket:
+            return found._replace(bucket=found.bucket._replace(defect=ALSO_WITHOUT))
+        return found
+
+    def caught(self, case: Case) -> bool:
+        """Does the case show the bug: is its rule the first that is broken, and only with it?"""
+        found = self.shown(self.execute(case, stop=False))
+        return found is not None and found.bucket.rule == self.rule and not found.bucket.defect

@@ -1,0 +1,363 @@
+"""`pmdfuzz museum run`: does the fuzzer find the bugs that the code has really had?
+
+A trial is one exhibit with one seed: a fuzzing process (`fuzz.harness`) that begins with nothing,
+neither the exhibit's case nor the project's seeds, and all calls, and ends when the exhibit's rule
+is broken by the bug, or after `seconds` of its CPU time.  The program found is minimized and kept.
+
+With `correct` each trial is repeated without the bug, for as many executions: there no rule may
+break, but for open defects of the kernel that `fuzz.known` knows by name.
+
+Exit status: 0 every trial found its bug (and every correct kernel held); 1 some did not; 2 bad
+input or environment; 3 this project itself failed; 130 stopped by Ctrl-C, 143 by SIGTERM, with
+every finished trial kept.
+"""
+
+import contextlib
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from fuzz import text, wire
+from fuzz.bucket import Bucket
+from fuzz.case import Case
+from fuzz.child import Child, Setting
+from fuzz.files import WriteError, write_atomic
+from fuzz.minimize import minimize
+from fuzz.museum.exhibit import Exhibit
+from fuzz.museum.results import (
+    BROKEN,
+    CLEAN,
+    CORRECT,
+    FOUND,
+    MISSED,
+    WITH_BUG,
+    Result,
+    Results,
+    ResultsError,
+    summary,
+    survival,
+)
+from fuzz.run import INPUT_SECONDS, MEMORY_MB, RunError, check_environment
+from fuzz.status import Fields, StatusLine, count, duration
+
+ALL_FOUND, SOME_MISSED, BAD_INPUT, OUR_DEFECT, STOPPED = 0, 1, 2, 3, 128
+SECONDS = 60
+MINIMIZE_BUDGET = 2_000
+_POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class MuseumOptions:
+    """What to fuzz: `exhibits` with the seeds 1 to `seeds`, each for `seconds` of CPU time.
+
+    `correct` tries the correct kernels as well; `fresh` forgets earlier results.
+    """
+
+    workdir: Path
+    exhibits: tuple[Exhibit, ...]
+    seconds: int = SECONDS
+    seeds: int = 1
+    correct: bool = False
+    fresh: bool = False
+
+
+@dataclass(slots=True)
+class _Standing:
+    """Where a museum run stands."""
+
+    trials: int
+    done: int = 0
+    missed: int = 0
+    doing: str = ""
+    execs: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+    def fields(self) -> Fields:
+        """See `fuzz.status.Standing`."""
+        shown = [
+            (duration(time.monotonic() - self.started), "dim"),
+            (f"{self.done}/{self.trials} trials", ""),
+        ]
+        if self.missed:
+            shown.append((f"{self.missed} missed", "alarm"))
+        return [*shown, (self.doing, ""), (f"{count(self.execs)} execs", "")]
+
+
+class _Interrupted(Exception):
+    """Ctrl-C or SIGTERM."""
+
+
+def run(options: MuseumOptions) -> int:
+    """Fuzz the exhibits.  Returns: the exit status; see the module."""
+    directory = options.workdir.absolute() / "museum"
+    try:
+        check_environment()
+        results, notice = Results.open(directory, fresh=options.fresh)
+    except (RunError, ResultsError) as error:
+        print(f"pmdfuzz museum: {error}", file=sys.stderr)
+        return BAD_INPUT
+    if notice:
+        print(notice)
+    return _Session(options, directory, results).run()
+
+
+class _Session:
+    """One run over all trials."""
+
+    def __init__(self, options: MuseumOptions, directory: Path, results: Results) -> None:
+        self.options = options
+        self.directory = directory
+        self.results = results
+        self.rows: list[Result] = []
+        self.line = StatusLine(sys.stderr)
+        sides = 2 if options.correct else 1
+        self.standing = _Standing(len(options.exhibits) * options.seeds * sides)
+        self.signal = 0
+        self.failures = 0
+
+    def run(self) -> int:
+        """All trials, seed by seed.  Returns: the exit status."""
+        with self._signals():
+            try:
+                for seed in range(1, self.options.seeds + 1):
+                    for exhibit in self.options.exhibits:
+                        row = self._trial(exhibit, seed, WITH_BUG)
+                        if self.options.correct and row is not None:
+                            self._trial(exhibit, seed, CORRECT, runs=row.executions)
+            except _Interrupted:
+                pass
+            except WriteError as error:
+                print(f"pmdfuzz museum: {error}", file=sys.stderr)
+                return BAD_INPUT
+            finally:
+                self.line.clear()
+        self._report()
+        if self.signal:
+            return STOPPED + self.signal
+        if self.failures:
+            return OUR_DEFECT
+        fine = all(row.outcome in (FOUND, CLEAN) for row in self.rows)
+        return ALL_FOUND if fine else SOME_MISSED
+
+    def _trial(self, exhibit: Exhibit, seed: int, side: str, runs: int = 0) -> Result | None:
+        """One trial, unless its result is there.  Returns: None if this project itself failed."""
+        row = self.results.get(exhibit.name, seed, side, self.options.seconds)
+        if row is None:
+            self.standing.doing = f"{exhibit.name} seed {seed}"
+            row = self._fuzz(exhibit, seed, side, runs)
+            if row is None:
+                self.failures += 1
+                return None
+            self.results.put(row)
+            self.line.write(_told(row), sys.stdout)
+        self.rows.append(row)
+        self.standing.done += 1
+        self.standing.missed += row.outcome in (MISSED, BROKEN)
+        return row
+
+    def _fuzz(self, exhibit: Exhibit, seed: int, side: str, runs: int) -> Result | None:
+        """Fuzz until the bug is found or the time is over, or for a number of executions."""
+        log = self.directory / "libfuzzer.log"
+        artifacts = self.directory / "crashes"
+        artifacts.mkdir(exist_ok=True)
+        setting = Setting(
+            kernels=[],
+            geometry=None,
+            calls=None,
+            max_calls=wire.MAX_CALLS,
+            runs=runs,
+            cells=False,
+            exhibit=exhibit.name,
+            with_bug=side == WITH_BUG,
+        )
+        flags = [
+            f"-seed={seed}",
+            f"-max_len={wire.WIDTH * wire.MAX_CALLS}",
+            f"-timeout={INPUT_SECONDS}",
+            f"-rss_limit_mb={MEMORY_MB}",
+            f"-artifact_prefix={artifacts}/",
+            "-reload=0",
+            "-len_control=0",  # else programs stay at one call for thousands of executions
+        ]
+        if runs:
+            flags.append(f"-runs={runs}")
+        child = Child(setting, flags, log)
+        watched = _Watched(exhibit, side, self.options.seconds if side == WITH_BUG else None)
+        try:
+            while child.talking and not watched.over:
+                if self.signal:
+                    raise _Interrupted
+                for event in child.events(_POLL_SECONDS):
+                    watched.hear(event)
+                self.standing.execs = watched.executions
+                self.line.update(self.standing)
+        finally:
+            child.kill()
+            child.close()
+        shutil.rmtree(artifacts, ignore_errors=True)
+        if watched.failure or not watched.heard:
+            self._fail(exhibit, seed, watched, log)
+            return None
+        if watched.found is None:
+            return watched.result(exhibit, seed, side, 0)
+        case = self._minimized(exhibit, seed, watched)
+        return watched.result(exhibit, seed, side, len(case.calls))
+
+    def _minimized(self, exhibit: Exhibit, seed: int, watched: "_Watched") -> Case:
+        """The minimal program, which is kept."""
+        assert watched.found is not None
+        geometry = exhibit.kernel.geometry
+        case = wire.decode(watched.found, geometry)
+
+        def same(candidate: Case) -> bool:
+            if self.signal:
+                raise _Interrupted
+            return exhibit.caught(candidate)
+
+        case = minimize(case, same, geometry, budget=MINIMIZE_BUDGET)
+        kept = replace(
+            case,
+            kernel=exhibit.correct.name,
+            geometry=None if geometry.name == "x86-64" else geometry.name,
+            comments=(f"{exhibit.name}: {exhibit.title}",),
+            found=(f"museum seed={seed} executions={watched.executions}",),
+            hypothetical=any(call.name == "relocate" for call in case.calls),
+        )
+        path = self.directory / "found" / f"{exhibit.name.lower()}.seed-{seed}.case"
+        write_atomic(path, text.dump(kept))
+        return case
+
+    def _fail(self, exhibit: Exhibit, seed: int, watched: "_Watched", log: Path) -> None:
+        """Tell that the fuzzing process itself failed."""
+        why = watched.failure or "\n".join(log.read_text(errors="replace").splitlines()[-20:])
+        self.line.write(
+            f"{exhibit.name} seed {seed}: the fuzzing process failed, a defect of pmdfuzz:\n{why}",
+            sys.stdout,
+        )
+
+    def _report(self) -> None:
+        """The table, and what it comes to."""
+        rows = [row for row in self.rows if row.side == WITH_BUG]
+        if not rows:
+            return
+        print()
+        for line in columns(summary(rows)):
+            print(line)
+        print()
+        for line in survival(rows):
+            print(line)
+        checked = [row for row in self.rows if row.side == CORRECT]
+        if checked:
+            broken = [row for row in checked if row.outcome == BROKEN]
+            held = len(checked) - len(broken)
+            print(
+                f"correct kernels: {held} of {len(checked)} runs broke no rule, but for known "
+                f"open defects; {sum(row.executions for row in checked)} executions"
+            )
+            for row in broken:
+                print(f"  {row.exhibit} seed {row.seed}: {row.other}")
+        print(f"Results: {self.results.path}")
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM end the run after what is just being written."""
+
+        def ask(number: int, _: FrameType | None) -> None:
+            self.signal = self.signal or number
+
+        old = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+
+class _Watched:
+    """What a fuzzing process has told so far."""
+
+    def __init__(self, exhibit: Exhibit, side: str, seconds: float | None) -> None:
+        self._rule = exhibit.rule
+        self._side = side
+        self._limit = seconds
+        self.heard = False
+        self.found: bytes | None = None
+        self.failure = ""
+        self.executions = 0
+        self.seconds = 0.0
+        self.other: set[Bucket] = set()
+
+    @property
+    def over(self) -> bool:
+        """Nothing more is to be learned."""
+        late = self._limit is not None and self.seconds >= self._limit
+        return late or self.found is not None or bool(self.failure)
+
+    def hear(self, event: dict[str, Any]) -> None:
+        """Take note of an event of `fuzz.harness`."""
+        if self.over:
+            return
+        match event["event"]:
+            case "start":
+                self.heard = True
+            case "stats":
+                self.executions, self.seconds = event["execs"], event["cpu_seconds"]
+            case "crash":
+                self.failure = event["traceback"]
+            case "finding":
+                bucket = Bucket(*event["bucket"])
+                wanted = bucket.rule == self._rule and not bucket.defect
+                if self._side == WITH_BUG and wanted:
+                    self.executions, self.seconds = event["execs"], event["cpu_seconds"]
+                    self.found = bytes.fromhex(event["input"])
+                else:
+                    self.other.add(bucket)
+
+    def result(self, exhibit: Exhibit, seed: int, side: str, calls: int) -> Result:
+        """The result of the trial."""
+        if side == WITH_BUG:
+            outcome = FOUND if self.found is not None else MISSED
+        else:
+            outcome = BROKEN if any(not bucket.defect for bucket in self.other) else CLEAN
+        return Result(
+            exhibit.name,
+            seed,
+            side,
+            outcome,
+            exhibit.rule,
+            self.executions,
+            self.seconds,
+            calls,
+            " ".join(sorted(bucket.name for bucket in self.other)),
+        )
+
+
+def _told(row: Result) -> str:
+    """A finished trial in a line."""
+    spent = f"{row.executions} executions, {row.seconds:.1f} s"
+    head = f"{row.exhibit} seed {row.seed}"
+    other = f"; others: {row.other}" if row.other else ""
+    match row.outcome:
+        case "found":
+            return f"{head}: {row.rule} after {spent}; {row.calls} calls{other}"
+        case "missed":
+            return f"{head}: {row.rule} NOT broken in {spent}{other}"
+        case "clean":
+            return f"{head} without the bug: nothing broken in {spent}{other}"
+        case _:
+            return f"{head} without the bug: BROKEN: {row.other}"
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]

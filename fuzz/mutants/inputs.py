@@ -1,0 +1,272 @@
+"""The inputs that mutants are judged by, and what the unmutated engine does with them.
+
+An input is a program and what it runs on.  The first are the cases of the corpus; the others come
+from a small fuzzer with a fixed seed: it changes the bytes of those cases and of what it has made,
+keeps for further changes what went new ways through the modules under test, and also takes random
+bytes and programs made to a plan (`fuzz.mutants.scenes`).  Each ground (kernel and geometry) is
+fuzzed on its own, so that the result depends on the seed, the number and the tree only.
+"""
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from random import Random
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fuzz.case import Case
+from fuzz.mutants.scenes import scene
+
+if TYPE_CHECKING:
+    from fuzz.execute import Outcome
+
+# Kernel and geometry; None: its own.  The tiny geometry comes often: things meet there.
+GROUNDS: tuple[tuple[str, str | None], ...] = (
+    ("linux-6.12", "tiny"),
+    ("linux-6.18", None),
+    ("linux-6.18", "tiny"),
+    ("linux-6.1", None),
+    ("linux-6.12", "i386-pae"),
+    ("linux-6.1", "tiny"),
+    ("linux-6.12", None),
+    ("linux-6.18", "tiny"),
+    ("linux-6.7", "i386"),
+    ("linux-6.18", "i386-pae"),
+    ("linux-5.0", "tiny"),
+    ("linux-6.12", "arm64-16k-36"),
+)
+_MANY_FRAMES = 3000  # a program that fills more is too slow to be run on every mutant
+_RANDOM_SHARE, _SCENE_SHARE = 0.1, 0.5
+
+
+class Input(NamedTuple):
+    """One program to run; `kernel` and `geometry` by name, `source` says where it is from."""
+
+    kernel: str
+    geometry: str | None
+    case: Case
+    source: str
+
+
+class Known(NamedTuple):
+    """What the unmutated engine shows: (call, rule) of each violation, and a digest of it all."""
+
+    broken: frozenset[tuple[int, str]]
+    digest: bytes
+
+
+class Made(NamedTuple):
+    """The inputs of a chunk; `lines`: (module number << 16 | line) -> the inputs that run it."""
+
+    inputs: list[tuple[Input, Known]]
+    lines: dict[int, int]  # bit n stands for input n
+
+
+class Chunk(NamedTuple):
+    """A part of the inputs, made by one process."""
+
+    number: int
+    ground: tuple[str, str | None] | None  # None: the cases of the corpus as they are
+    size: int
+    seed: int
+
+
+def chunks(executions: int, seed: int) -> list[Chunk]:
+    """How `executions` inputs are spread over the grounds."""
+    size, more = divmod(executions, len(GROUNDS))
+    return [
+        Chunk(0, None, 0, seed),
+        *(
+            Chunk(i + 1, ground, size + (i < more), seed)
+            for i, ground in enumerate(GROUNDS)
+            if size + (i < more)
+        ),
+    ]
+
+
+def corpus_files(root: Path) -> list[Path]:
+    """The committed cases."""
+    return sorted((root / "corpus").rglob("*.case"))
+
+
+def make(chunk: Chunk, root: Path, files: Sequence[Path]) -> Made:
+    """The inputs of one chunk.  Arguments: `files` of the modules whose lines count, by number.
+
+    Imports the engine: call it in a process of its own.
+    """
+    tracer = _Tracer(files)
+    made = Made([], {})
+    cases = (_judged(one, tracer) for one in _corpus(root))
+    fuzzed = _fuzzed(chunk, root, tracer) if chunk.ground else cases
+    for number, one in enumerate(fuzzed):
+        made.inputs.append(one)
+        for line in tracer.lines:
+            made.lines[line] = made.lines.get(line, 0) | 1 << number
+    return made
+
+
+def _corpus(root: Path) -> Iterator[Input]:
+    """Every case on its own kernel, and on those that it expects something of."""
+    from fuzz.replay import expectations
+    from fuzz.text import load
+
+    for path in corpus_files(root):
+        case = load(path)
+        kernels = [case.kernel, *expectations(case)] if case.expects else [case.kernel]
+        for kernel in dict.fromkeys(name or "linux-6.18" for name in kernels):
+            yield Input(kernel, case.geometry, case.program(), f"{path.relative_to(root)}")
+
+
+def _fuzzed(chunk: Chunk, root: Path, tracer: "_Tracer") -> Iterator[tuple[Input, Known]]:
+    from engine.kernel import kernel_named
+    from fuzz.text import load
+    from fuzz.wire import MAX_CALLS, WIDTH, Codec
+
+    assert chunk.ground is not None
+    name, geometry = chunk.ground
+    kernel = kernel_named(name, geometry)
+    codec = Codec(kernel.geometry)
+    random = Random(f"{chunk.seed} {chunk.number}")
+    pool = [codec.encode(load(path).program()) for path in corpus_files(root)]
+    seen: set[object] = set()
+    made = 0
+    while made < chunk.size:
+        what = random.random()
+        if what < _SCENE_SHARE:
+            case = scene(random, kernel.geometry)
+        elif what < _SCENE_SHARE + _RANDOM_SHARE:
+            case = codec.decode(random.randbytes(WIDTH * random.randint(2, MAX_CALLS)))
+        else:
+            case = codec.decode(_changed(random, random.choice(pool), pool, WIDTH))
+        one = Input(name, geometry, case, f"ground {chunk.number}, input {made}")
+        judged = _judged(one, tracer)
+        made += 1
+        if tracer.frames <= _MANY_FRAMES:
+            if not tracer.ways <= seen:
+                seen |= tracer.ways
+                pool.append(codec.encode(case))
+            yield judged
+
+
+def _changed(random: Random, data: bytes, pool: Sequence[bytes], width: int) -> bytes:
+    """A few changes of bytes and of whole records."""
+    records = [data[i : i + width].ljust(width, b"\0") for i in range(0, len(data), width)]
+    for _ in range(random.choice((1, 1, 2, 3, 5))):
+        what = random.randrange(8)
+        at = random.randrange(len(records) + 1)
+        if what < 3 and at < len(records):
+            record = bytearray(records[at])
+            record[random.randrange(width)] = random.randrange(256)
+            records[at] = bytes(record)
+        elif what == 3:
+            records.insert(at, random.randbytes(width))
+        elif what == 4 and len(records) > 1:
+            del records[min(at, len(records) - 1)]
+        elif what == 5 and records:
+            records.insert(at, random.choice(records))
+        elif what == 6 and at < len(records):
+            other = random.randrange(len(records))
+            records[at], records[other] = records[other], records[at]
+        elif what == 7:
+            other_data = random.choice(pool)
+            cut = random.randrange(len(other_data) // width + 1) * width
+            records[at:] = [other_data[i : i + width] for i in range(cut, len(other_data), width)]
+    return b"".join(records)
+
+
+def _judged(one: Input, tracer: "_Tracer") -> tuple[Input, Known]:
+    from engine.kernel import kernel_named
+    from fuzz.execute import execute
+    from fuzz.known import known_defect
+
+    kernel = kernel_named(one.kernel, one.geometry)
+    with tracer:
+        outcome = execute(one.case, kernel, stop=False)
+    for index, violation in outcome.violations:
+        known = known_defect(violation.rule, one.case.calls[index], kernel)
+        if known is not None and known.wrecks:
+            # What comes behind is not sound: the program ends there.
+            one = one._replace(case=one.case.with_calls(one.case.calls[: index + 1]))
+            with tracer:
+                outcome = execute(one.case, kernel, stop=False)
+            break
+    tracer.note(outcome)
+    return one, Known(broken(outcome), digest(outcome))
+
+
+def broken(outcome: "Outcome") -> frozenset[tuple[int, str]]:
+    """Which rules a run broke in which calls."""
+    return frozenset((index, violation.rule) for index, violation in outcome.violations)
+
+
+def news(known: frozenset[tuple[int, str]], found: frozenset[tuple[int, str]]) -> str | None:
+    """The first rule that is broken and was not before; one that was may break again later."""
+    for index, rule in sorted(found - known):
+        if not any(rule == other and before <= index for before, other in known):
+            return rule
+    return None
+
+
+def traces(outcome: "Outcome") -> dict[str, Any]:
+    """All that a run showed and left behind."""
+    space = outcome.space
+    return {
+        "results": outcome.results,
+        "page-table bytes": outcome.page_tables,
+        "violations": [f"call {index}: {violation}" for index, violation in outcome.violations],
+        "VMAs": [(v.start, v.end, v.flags, v.pgoff, v.anon_vma, v.file) for v in space.vmas],
+        "leaves": list(space.tree.leaves()),
+        "counters": (
+            space.total_vm,
+            space.locked_vm,
+            space.committed,
+            space.rss_anon,
+            space.rss_shmem,
+        ),
+    }
+
+
+def digest(outcome: "Outcome") -> bytes:
+    """A hash of the traces."""
+    return hashlib.blake2b(repr(traces(outcome)).encode(), digest_size=8).digest()
+
+
+class _Tracer:
+    """Which lines of some files run, and in which order: a context manager around a run."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._numbers = {str(path): number << 16 for number, path in enumerate(files)}
+        self.lines: set[int] = set()
+        self.ways: set[object] = set()
+        self.frames = 0
+        self._last = 0
+
+    def __enter__(self) -> None:
+        self.lines, self.ways, self._last = set(), set(), 0
+        sys.settrace(self._called)
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(None)
+
+    def note(self, outcome: "Outcome") -> None:
+        """What a run showed is a way of its own."""
+        self.frames = len(outcome.space.frames.tag)
+        for call, result in zip(outcome.case.calls, outcome.results, strict=False):
+            self.ways.add((call.name, result if isinstance(result, str) else type(result)))
+
+    def _called(self, frame: FrameType, event: str, argument: Any) -> Callable[..., Any] | None:
+        number = self._numbers.get(frame.f_code.co_filename)
+        if number is None:
+            return None
+        lines, ways = self.lines, self.ways
+
+        def line(frame: FrameType, event: str, argument: Any) -> Callable[..., Any]:
+            if event == "line":
+                here = number | frame.f_lineno
+                lines.add(here)
+                ways.add(self._last << 32 | here)
+                self._last = here
+            return line
+
+        return line

@@ -1,0 +1,139 @@
+"""Work in forked processes, a few at a time: each begins as a copy of this one and then ends.
+
+What a mutant does to its process, or to its memory, ends with it.
+"""
+
+import os
+import pickle
+import resource
+import select
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_MEMORY_BYTES = 2 << 30  # what a process may take before it gets a MemoryError
+_READ_BYTES = 1 << 20
+
+
+class TooLong(BaseException):
+    """A piece of work took more CPU time than it was given; no `except Exception` holds it."""
+
+
+class CpuLimit:
+    """Raises TooLong in this process when the work since `begin` takes too long."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self.passed = False
+        signal.signal(signal.SIGPROF, self._signal)
+
+    def _signal(self, number: int, frame: object) -> None:
+        self.passed = True
+        raise TooLong
+
+    def begin(self) -> None:
+        """Start the clock, again."""
+        signal.setitimer(signal.ITIMER_PROF, self._seconds)
+
+    def end(self) -> None:
+        """Stop the clock."""
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+@dataclass(slots=True)
+class Ended(Generic[T, R]):
+    """A piece of work that is over: its result, or how its process ended without one."""
+
+    task: T
+    result: R | None
+    how: str = ""
+
+
+@dataclass(slots=True)
+class _Running(Generic[T]):
+    task: T
+    pid: int
+    deadline: float
+    data: bytearray
+    expired: bool = False
+
+
+def forked(
+    tasks: Iterable[T], work: Callable[[T], R], *, jobs: int, seconds: float
+) -> Iterator[Ended[T, R]]:
+    """Do each task in a process of its own, `jobs` at a time; results come as they are ready.
+
+    Arguments: `seconds` after which a process is killed: a backstop, in wall time.
+    Whatever ends the iteration ends the processes.
+    """
+    waiting = iter(tasks)
+    running: dict[int, _Running[T]] = {}  # by the descriptor to read from
+    poll = select.poll()
+    try:
+        while True:
+            for task in islice(waiting, jobs - len(running)):
+                descriptor, pid = _start(task, work)
+                running[descriptor] = _Running(task, pid, time.monotonic() + seconds, bytearray())
+                poll.register(descriptor, select.POLLIN)
+            if not running:
+                return
+            for descriptor, _ in poll.poll(500):
+                one = running[descriptor]
+                data = os.read(descriptor, _READ_BYTES)
+                one.data += data
+                if not data:
+                    del running[descriptor]
+                    poll.unregister(descriptor)
+                    os.close(descriptor)
+                    yield _ended(one)
+            for one in running.values():
+                if not one.expired and time.monotonic() > one.deadline:
+                    one.expired = True
+                    os.kill(one.pid, signal.SIGKILL)
+    finally:
+        for descriptor, one in running.items():
+            os.kill(one.pid, signal.SIGKILL)
+            os.waitpid(one.pid, 0)
+            os.close(descriptor)
+
+
+def _start(task: T, work: Callable[[T], R]) -> tuple[int, int]:
+    """Returns: the descriptor on which the result will come, and the process."""
+    reader, writer = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid:
+        os.close(writer)
+        return reader, pid
+    status = 1
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C: the parent kills its processes
+        os.close(reader)
+        resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY_BYTES, _MEMORY_BYTES))
+        result = pickle.dumps(work(task), pickle.HIGHEST_PROTOCOL)
+        with os.fdopen(writer, "wb") as pipe:
+            pipe.write(result)
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def _ended(one: _Running[T]) -> "Ended[T, R]":
+    _, status = os.waitpid(one.pid, 0)
+    code = os.waitstatus_to_exitcode(status)
+    if one.expired:
+        return Ended(one.task, None, "too long")
+    if code:
+        return Ended(one.task, None, f"signal {-code}" if code < 0 else f"status {code}")
+    return Ended(one.task, pickle.loads(bytes(one.data)))

@@ -1,0 +1,241 @@
+"""Programs made to a plan: mappings, pages in every state, a few moves, and a look at the result.
+
+Random bytes seldom bring a page into a rare state and then move it; these programs mostly do.
+"""
+
+from random import Random
+from typing import TypeVar
+
+from engine.geometry import Geometry
+from fuzz.case import (
+    ADVICE,
+    FAILURES,
+    LIMITS,
+    MAP_FLAGS,
+    UFFD_FEATURES,
+    UFFD_MODES,
+    Call,
+    Case,
+    call,
+)
+
+T = TypeVar("T")
+
+_FEW = (1, 1, 2, 3, 5)
+_CORNERS = (0, 0, 0, 1, -1, 2)  # pages beside a boundary
+_ANONYMOUS, _FIXED = MAP_FLAGS["MAP_ANONYMOUS"], MAP_FLAGS["MAP_FIXED"]
+_KINDS = (
+    *(MAP_FLAGS["MAP_PRIVATE"],) * 9,
+    *(MAP_FLAGS["MAP_SHARED"],) * 4,
+    MAP_FLAGS["MAP_PRIVATE"] | MAP_FLAGS["MAP_LOCKED"],
+    MAP_FLAGS["MAP_PRIVATE"] | MAP_FLAGS["MAP_GROWSDOWN"],
+    MAP_FLAGS["MAP_PRIVATE"] | MAP_FLAGS["MAP_NORESERVE"],
+    MAP_FLAGS["MAP_SHARED"] | MAP_FLAGS["MAP_LOCKED"],
+    MAP_FLAGS["MAP_PRIVATE"] | MAP_FLAGS["MAP_HUGETLB"],
+    MAP_FLAGS["MAP_SHARED"] | MAP_FLAGS["MAP_HUGETLB"],
+)
+_PROTECTIONS = (3, 3, 3, 3, 3, 1, 0)
+_ADVICES = tuple(
+    ADVICE[f"MADV_{name}"]
+    for name in (
+        *("HUGEPAGE", "HUGEPAGE", "COLLAPSE", "COLLAPSE", "DONTNEED", "FREE", "NOHUGEPAGE"),
+        *("GUARD_INSTALL", "REMOVE", "POPULATE_READ", "DONTFORK", "MERGEABLE"),
+    )
+)
+_REMAP_FLAGS = (3, 3, 3, 3, 3, 3, 7, 7, 5, 1, 1, 0, 2)
+
+
+class _Scene:
+    """One program while it is made.  Places and lengths in pages of the arena."""
+
+    def __init__(self, random: Random, geometry: Geometry) -> None:
+        self.random = random
+        self.page = geometry.page_bytes
+        self.slot = geometry.slot_bytes // self.page
+        end = geometry.arena.length // self.page
+        pud = geometry.pud_bytes // self.page
+        self.pud = pud if pud * 3 <= end else self.slot
+        self.end = min(end, max(self.pud * 6, self.slot * 16))
+        self.low = max(geometry.min_addr // self.page, 1)
+        self.huge = bool(random.randrange(3))  # are huge pages wanted?
+        self.mappings: list[tuple[int, int]] = []
+        self.calls: list[Call] = []
+
+    def make(self) -> Case:
+        """A program."""
+        one_of, add = self.random.choice, self.add
+        if not self.random.randrange(10):
+            self.limit()
+        if not self.random.randrange(6):
+            self.stack()
+        else:
+            for _ in range(one_of((1, 1, 2, 3))):
+                self.map()
+        for _ in range(one_of((0, 1, 1, 2, 3, 4))):
+            self.mark()
+        for _ in range(one_of((1, 1, 2, 3))):
+            if not self.random.randrange(5):
+                kind = one_of((FAILURES["pagetable"], *FAILURES.values()))
+                add("@fail", kind, one_of((1, 1, 1, 2, 2, 3, 4, 6)))
+            self.move()
+            if not self.random.randrange(3):
+                self.mark()
+        start, count = one_of(self.mappings)
+        add(one_of(("touch", "peek")), start * self.page, min(count, 8) * self.page)
+        if not self.random.randrange(3):
+            add("munmap", *self.part())
+        return Case(tuple(self.calls))
+
+    def add(self, name: str, *operands: int) -> None:
+        """One more call."""
+        self.calls.append(call(name, *operands))
+
+    def limit(self) -> None:
+        """Something that will run out."""
+        name = self.random.choice(tuple(LIMITS))
+        few = self.random.randint(4, 16)
+        value = few if name == "map_count" else few * self.slot * self.page // 4
+        self.add("@limit", LIMITS[name], value)
+
+    def boundary(self, unit: int) -> int:
+        """A place at or beside a multiple of `unit`."""
+        number = self.random.randint(1, max(min(self.end // unit - 1, 8), 1))
+        place = number * unit + self.random.choice(_CORNERS)
+        return min(max(place, self.low), self.end - 1)
+
+    def length(self) -> int:
+        """A count of pages."""
+        slot, pud = self.slot, self.pud
+        sizes = (
+            1,
+            3,
+            slot - 1,
+            slot,
+            slot,
+            slot + 1,
+            2 * slot,
+            2 * slot + 3,
+            3 * slot,
+            pud,
+            pud + 1,
+        )
+        return self.random.choice(sizes)
+
+    def unit(self) -> int:
+        """A slot, or what a PUD entry covers."""
+        return self.random.choice((self.slot, self.slot, self.pud))
+
+    def map(self) -> None:
+        """A mapping with some pages in it."""
+        start, count = self.boundary(self.unit()), self.length()
+        flags = self.random.choice(_KINDS) | _ANONYMOUS | _FIXED
+        prot = self.random.choice(_PROTECTIONS)
+        self.add("mmap", start * self.page, count * self.page, prot, flags)
+        self.mappings.append((start, count))
+        if self.huge and self.random.randrange(3):
+            self.add("madvise", start * self.page, count * self.page, ADVICE["MADV_HUGEPAGE"])
+        for _ in range(self.random.choice((0, 1, 1, 2, 3))):
+            self.touch(start, count)
+
+    def touch(self, start: int, count: int) -> None:
+        """Fill a few pages: the first ones, the last ones, those around a slot boundary."""
+        few = min(self.random.choice((*_FEW, self.slot if self.slot < 16 else 9)), count)
+        first = start + self.random.choice(
+            (0, 0, count - few, self.random.randrange(count - few + 1), -start % self.slot - 1)
+        )
+        first = min(max(first, start), start + count - few)
+        self.add("touch", first * self.page, few * self.page)
+
+    def stack(self) -> None:
+        """The stack of a new program."""
+        slot = self.slot
+        end = self.boundary(slot) + slot * self.random.choice((2, 3))
+        count = min(self.random.choice((1, 3, slot, slot + 1, 2 * slot, 2 * slot + 1)), end - 1)
+        shift = self.random.choice((0, 1, 2, slot, slot, 2 * slot, slot + 1, slot - 1, 3 * slot))
+        operands = (end - count, end, shift)
+        if self.random.randrange(3):
+            self.add("execve_stack", *(operand * self.page for operand in operands))
+        else:
+            flags = MAP_FLAGS["MAP_PRIVATE"] | _ANONYMOUS | _FIXED
+            self.add("mmap", (end - count) * self.page, count * self.page, 3, flags)
+            self.touch(end - count, count)
+            self.add("relocate", *(operand * self.page for operand in operands))
+        self.mappings.append((max(end - count - shift, self.low), count))
+
+    def part(self) -> tuple[int, int]:
+        """Bytes of a mapping, all of it or less: (start, length)."""
+        start, count = self.random.choice(self.mappings)
+        if self.random.randrange(3):
+            inside = self.random.choice((0, 0, 1, count // 2, count - 1))
+            few = self.random.choice((count, 1, 2, self.slot, count // 2 + 1))
+            start, count = start + inside, min(few, count - inside)
+        return start * self.page, max(count, 1) * self.page
+
+    def mark(self) -> None:
+        """Bring some pages into another state."""
+        add, one_of = self.add, self.random.choice
+        start, length = self.part()
+        what = self.random.randrange(12)
+        if what == 0:
+            add("swapout", start, length)
+        elif what == 1:
+            add("migrate_begin", start)
+            if not self.random.randrange(3):
+                add("migrate_end", start)
+        elif what == 2:
+            add("soft_dirty_clear")
+        elif what < 5:
+            features = one_of((0, 0, UFFD_FEATURES["UFFD_FEATURE_EVENT_REMAP"], 2, 64))
+            mode = one_of((UFFD_MODES["UFFDIO_REGISTER_MODE_WP"],) * 3 + (1, 3, 4))
+            add("uffd_register", start, length, mode, features)
+            add("uffd_wp", *one_of(((start, length), self.part())), 1)
+        elif what == 5:
+            for _ in range(one_of(_FEW)):
+                add("touch_on", self.random.randrange(4), start)
+                start = self.part()[0]
+        elif what == 6:
+            add("fork")
+            if self.random.randrange(2):
+                add("touch", start, min(length, 4 * self.page))
+            if not self.random.randrange(3):
+                add("exit_child")
+        elif what == 7:
+            add("mprotect", start, length, one_of(_PROTECTIONS))
+        elif what == 8:
+            add(one_of(("mlock", "munlock")), start, min(length, 2 * self.slot * self.page))
+        else:
+            add("madvise", start, length, one_of(_ADVICES))
+            if not self.random.randrange(2):
+                add("touch", start, self.page)
+
+    def move(self) -> None:
+        """An mremap, mostly one that moves."""
+        one_of = self.random.choice
+        mapped, count = one_of(self.mappings)
+        inside = one_of((0, 0, 0, 1, self.slot, count // 2)) % count
+        start = mapped + inside
+        old = one_of((count - inside,) * 5 + (1, self.slot, count - inside + 4, 0))
+        new = one_of((old,) * 5 + (old + 1, old + self.slot, max(old - 1, 1), old // 2, 1))
+        unit = self.unit()
+        target = one_of(
+            (
+                self.boundary(unit) // unit * unit + start % unit,
+                self.boundary(unit) // unit * unit + start % unit,
+                self.boundary(unit),
+                start + one_of((-1, 1, 2, -2)) * unit,
+                start + old,
+                start - new,
+                one_of(self.mappings)[0] + one_of((0, 1, -1)) * one_of((count, new)),
+            )
+        )
+        target = min(max(target, self.low), self.end)
+        odd = one_of((0,) * 15 + (1, self.page // 2))  # bytes: not aligned
+        operands = (start * self.page, old * self.page, new * self.page)
+        self.add("mremap", *operands, one_of(_REMAP_FLAGS), target * self.page + odd)
+        if new:
+            self.mappings.append((target, new))
+
+
+def scene(random: Random, geometry: Geometry) -> Case:
+    """A program to the plan, on this geometry."""
+    return _Scene(random, geometry).make()
