@@ -27,7 +27,7 @@ from engine.huge import (
     slot_pages,
 )
 from engine.hugetlb import access_hugetlb
-from engine.rmap import is_migrating, settle_shared
+from engine.rmap import settle_shared
 from engine.space import STACK_LIMIT_BYTES, AddressSpace
 from engine.table import Table
 from engine.vma import (
@@ -319,6 +319,8 @@ def _access_shared(
             shift = space.geometry.page_shift
             _note(faulted.bus, reached, (end - reached) >> shift, shift)
         return
+    if space.migrating:
+        settle_shared(space, vma, start, end)
     for low, high in slots_of(space, start, end):
         if space.frames.large and map_shared_huge(space, vma, low, write=write):
             _tag_shared(space, vma, low, high, tag)
@@ -414,6 +416,8 @@ def _fault_around(space: AddressSpace, vma: Vma, addr: int) -> None:
     linear, pages = space.page_index(vma, addr), vma.file.pages
     high = min(high, index + vma.file.size_pages - linear)
     near = [(i, pages[linear + i - index]) for i in range(low, high) if linear + i - index in pages]
+    if space.migrating:  # such pages are locked, which is not waited for here
+        near = [(i, pfn) for i, pfn in near if pfn not in space.migrating]
     if near:
         table = space.tree.make(addr, PTE)
         entries = table.entries

@@ -12,13 +12,16 @@ from engine.geometry import PTE
 from engine.protect import change_entries
 from engine.space import AddressSpace
 from engine.table import Entry
-from engine.vma import VM_DONTCOPY, VM_WIPEONFORK
+from engine.vma import VM_DONTCOPY, VM_HUGETLB, VM_WIPEONFORK
+
+_NOT_SHARED = VM_DONTCOPY | VM_WIPEONFORK | VM_HUGETLB
 
 
 def fork(space: AddressSpace) -> None:
     """Make a child: private pages lose WRITE and EXCLUSIVE, swapped ones and huge ones, too.
 
-    A VMA that the child does not get, or gets empty, keeps its pages to itself.
+    A VMA that the child does not get, or gets empty, keeps its pages to itself.  Model: hugetlb
+    memory does, too.
     Source: copy_present_pte(), copy_nonpresent_pte(), copy_huge_pmd().
     """
     pages = space.geometry.index_mask[PTE] + 1
@@ -34,7 +37,7 @@ def fork(space: AddressSpace) -> None:
 
     for vma in space.vmas:
         # Without an anon_vma there is no page to share; shared memory just faults in again.
-        if vma.anon_vma is not None and not vma.flags & (VM_DONTCOPY | VM_WIPEONFORK):
+        if vma.anon_vma is not None and not vma.flags & _NOT_SHARED:
             change_entries(space, vma.start, vma.end, share)
 
 

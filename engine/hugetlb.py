@@ -93,6 +93,8 @@ def access_hugetlb(space: AddressSpace, vma: Vma, start: int, end: int, tag: int
         if tag:
             mapped = table.entries[index]
             assert isinstance(mapped, int)
+            if not mapped & WRITE:  # for userfaultfd, whose monitor gives way
+                table.entries[index] = mapped & ~UFFD_WP | WRITE
             first, pages = (mapped >> PFN_SHIFT) + (start - base >> shift), stop - start >> shift
             space.frames.tag[first : first + pages] = range(tag, tag + pages)
             tag += pages

@@ -25,7 +25,7 @@ from engine.protect import change_entries
 from engine.rmap import begin_migration, end_migration, folio_of
 from engine.space import AddressSpace, Errno
 from engine.table import Entry, Table
-from engine.vma import VM_LOCKED
+from engine.vma import VM_HUGETLB, VM_LOCKED
 
 _GOES_TO_SWAP = PRESENT | WRITE | DIRTY | ACCESSED | ANON  # what a swap entry does not have
 
@@ -90,7 +90,10 @@ def migrate_begin(space: AddressSpace, addr: int) -> Errno | None:
     Returns: None; EFAULT if there is no page that could be migrated.  Source: try_to_migrate().
     """
     entry = _leaf_at(space, addr)
+    vma = space.vmas.lookup(addr)
     if entry is None or not entry & PRESENT or is_zero_page(entry):
+        return Errno.EFAULT
+    if vma is None or vma.flags & VM_HUGETLB:
         return Errno.EFAULT
     begin_migration(space, entry >> PFN_SHIFT)
     return None
@@ -126,7 +129,8 @@ def soft_dirty_clear(space: AddressSpace) -> None:
     As writing 4 to /proc/PID/clear_refs.  Source: clear_refs_write(), clear_soft_dirty().
     """
     for vma in space.vmas:
-        change_entries(space, vma.start, vma.end, _clear)
+        if not vma.flags & VM_HUGETLB:
+            change_entries(space, vma.start, vma.end, _clear)
         vma.tracked = True
 
 

@@ -121,11 +121,6 @@ def _check_none_left(space: AddressSpace, folio: range) -> None:
                 )
 
 
-def is_migrating(space: AddressSpace, pfn: int) -> bool:
-    """Is the folio of frame `pfn` under migration?"""
-    return bool(space.migrating) and folio_of(space, pfn).start in space.migrating
-
-
 def settle_shared(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     """End the migrations of the object's pages that [start, end) of `vma` would map.
 

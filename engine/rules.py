@@ -516,6 +516,15 @@ RULES: tuple[Rule, ...] = (
         "rules_mapping",
     ),
     Rule(
+        "S-12",
+        "uffd-kept-elsewhere",
+        "a move leaves the registrations of other memory with userfaultfd alone",
+        "mremap_userfaultfd_prep(), vma_merge()",
+        "after mremap",
+        "O(VMAs)",
+        "rules_entry",
+    ),
+    Rule(
         "X-01",
         "exec-alone",
         "while exec moves the stack nothing else is mapped",

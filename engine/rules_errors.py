@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 from engine.address import Range, round_down, round_up
 from engine.kernel import Kernel
-from engine.mremap import DONTUNMAP, FIXED, MAYMOVE
 from engine.space import AddressSpace, Errno
 from engine.violation import Violation
 from engine.vma import STACK_GUARD_PAGES, VM_GROWSDOWN, VM_HUGETLB, VM_SEALED, VM_SHARED, VM_UFFD
 
 _ODD = VM_HUGETLB | VM_SEALED | VM_UFFD  # mappings that have further checks
+_MAYMOVE, _FIXED, _DONTUNMAP = 1, 2, 4  # as programs write them
 
 
 # What memory or a limit that runs out may give at any time.
@@ -108,7 +108,7 @@ class _Remap(NamedTuple):
     @property
     def places(self) -> bool:
         """FIXED or DONTUNMAP."""
-        return bool(self.flags & (FIXED | DONTUNMAP))
+        return bool(self.flags & (_FIXED | _DONTUNMAP))
 
 
 Promise = Errno | Granted | None  # None: nothing is said
@@ -127,9 +127,7 @@ def check_errors(
     page, mask = before.kernel.geometry.page_bytes, before.kernel.geometry.word_mask
     old, new = round_up(old_len, page) & mask, round_up(new_len, page) & mask
     remap = _Remap(addr, old_len, new_len, flags, new_addr, old, new)
-    if max(addr + old_len, new_addr + new_len) > mask or not (
-        before.arena.start <= addr < before.arena.end
-    ):
+    if max(addr + old_len, new_addr + new_len) > mask:
         return
     if before.scarce and result in _SHORT:
         return
@@ -151,33 +149,38 @@ def _told(result: int | Errno) -> str:
 def _promise(before: Facts, remap: _Remap) -> Promise:
     """The first check that fails, in the order of the kernel's version."""
     kernel = before.kernel
-    known = MAYMOVE | FIXED | (DONTUNMAP if kernel.dontunmap else 0)
+    known = _MAYMOVE | _FIXED | (_DONTUNMAP if kernel.dontunmap else 0)
     if remap.flags & ~known or remap.addr % kernel.geometry.page_bytes or not remap.new:
         return Errno.EINVAL
     area = before.at(remap.addr)
-    if any(one.flags & _ODD for one in before.areas):
-        return None
     if kernel.check_before_unmap:
         if remap.new > kernel.geometry.user_top or _wrong_target(before, remap, remap.old):
             return Errno.EINVAL
         if remap.places and _full(before, 6):
             return Errno.ENOMEM
-        if remap.flags & FIXED and remap.old == remap.new:
+        if remap.flags & _FIXED and remap.old == remap.new:
             return _several(before, remap)
         if area is None:
-            return Errno.EFAULT
+            return _nothing_at(before, remap.addr)
+        if area.flags & _ODD:
+            return _special(before, remap, area)
     else:
         if remap.places and (
-            not remap.flags & MAYMOVE
-            or (remap.flags & DONTUNMAP and remap.old_raw != remap.new_raw)
+            not remap.flags & _MAYMOVE
+            or (remap.flags & _DONTUNMAP and remap.old_raw != remap.new_raw)
         ):
             return Errno.EINVAL
         if area is None:
-            return Errno.EFAULT
+            return _nothing_at(before, remap.addr)
+        if area.flags & _ODD:
+            return _special(before, remap, area)
         if _wrong_target(before, remap, remap.old):
             return Errno.EINVAL
         if remap.places and _full(before, 6):
             return Errno.ENOMEM
+    lost = [*_target_of(before, remap), *_tail_of(before, remap)]
+    if any(one.flags & VM_HUGETLB for one in lost):
+        return None
     if remap.old >= remap.new and not remap.places:
         return _shrunk(before, remap)
     # Until 6.16 destination and tail go first; since 6.17 the source is looked at before.
@@ -194,8 +197,8 @@ def _wrong_target(before: Facts, remap: _Remap, old: int) -> bool:
     """Is the destination of FIXED or DONTUNMAP impossible?"""
     geometry = before.kernel.geometry
     return remap.places and (
-        not remap.flags & MAYMOVE
-        or (bool(remap.flags & DONTUNMAP) and old != remap.new)
+        not remap.flags & _MAYMOVE
+        or (bool(remap.flags & _DONTUNMAP) and old != remap.new)
         or bool(remap.new_addr % geometry.page_bytes)
         or remap.new_addr + remap.new > geometry.user_top
         or (remap.addr < remap.new_addr + remap.new and remap.new_addr < remap.addr + old)
@@ -207,12 +210,48 @@ def _full(before: Facts, more: int) -> bool:
     return len(before.areas) + more > before.map_limit
 
 
+def _nothing_at(before: Facts, addr: int) -> Promise:
+    """No VMA there: but outside the arena others may have mapped something."""
+    geometry = before.kernel.geometry
+    in_arena = before.arena.start <= addr < before.arena.end
+    return None if not in_arena and geometry.min_addr <= addr < geometry.user_top else Errno.EFAULT
+
+
+def _special(before: Facts, remap: _Remap, area: Area) -> Promise:
+    """A sealed mapping stays; one of huge pages neither grows nor leaves their boundaries."""
+    if area.flags & VM_SEALED:
+        return Errno.EPERM
+    if not area.flags & VM_HUGETLB:
+        return None
+    huge = before.kernel.geometry.slot_bytes
+    grows = round_up(remap.new, huge) > round_up(remap.old, huge)
+    if remap.addr % huge or remap.new_addr % huge or grows or not before.kernel.hugetlb_moves:
+        return Errno.EINVAL
+    return None
+
+
+def _target_of(before: Facts, remap: _Remap) -> list[Area]:
+    """What FIXED evicts."""
+    if not remap.flags & _FIXED:
+        return []
+    return before.inside(remap.new_addr, remap.new_addr + remap.new)
+
+
+def _tail_of(before: Facts, remap: _Remap) -> list[Area]:
+    """What a shrink unmaps."""
+    return before.inside(remap.addr + remap.new, remap.addr + remap.old)
+
+
 def _lost(before: Facts, remap: _Remap) -> Errno | None:
     """Is something wrong with what goes first: the destination with FIXED, the tail of a shrink?"""
     covered = remap.new_addr <= remap.addr < remap.new_addr + remap.new
+    if any(area.flags & VM_SEALED for area in _target_of(before, remap)):
+        return Errno.EPERM
     if remap.old > remap.new and remap.addr + remap.old > before.kernel.geometry.user_top:
         return Errno.EINVAL
-    return Errno.EFAULT if remap.flags & FIXED and covered else None
+    if any(area.flags & VM_SEALED for area in _tail_of(before, remap)):
+        return Errno.EPERM
+    return Errno.EFAULT if remap.flags & _FIXED and covered else None
 
 
 def _wrong_source(before: Facts, remap: _Remap, area: Area) -> Errno | None:
@@ -221,7 +260,7 @@ def _wrong_source(before: Facts, remap: _Remap, area: Area) -> Errno | None:
     shared = bool(area.flags & VM_SHARED)
     if not remap.old and not shared:
         return Errno.EINVAL
-    if remap.flags & DONTUNMAP and shared and not kernel.dontunmap_any:
+    if remap.flags & _DONTUNMAP and shared and not kernel.dontunmap_any:
         return Errno.EINVAL
     if remap.addr + min(remap.old, remap.new) > area.end:
         return Errno.EFAULT
@@ -239,6 +278,8 @@ def _shrunk(before: Facts, remap: _Remap) -> Promise:
         return Granted(remap.addr)
     if remap.addr + remap.old > before.kernel.geometry.user_top:
         return Errno.EINVAL
+    if any(area.flags & VM_SEALED for area in _tail_of(before, remap)):
+        return Errno.EPERM
     if before.scarce or _full(before, 1):
         return None
     return Granted(remap.addr)
@@ -248,7 +289,7 @@ def _placed(before: Facts, remap: _Remap) -> Promise:
     """A move of one VMA with FIXED or DONTUNMAP that nothing speaks against."""
     if before.scarce or _full(before, 8):
         return None
-    if remap.flags & FIXED:
+    if remap.flags & _FIXED:
         if remap.new_addr < before.kernel.geometry.min_addr:
             return Errno.EPERM
         return Granted(remap.new_addr)
@@ -261,8 +302,14 @@ def _placed(before: Facts, remap: _Remap) -> Promise:
 def _several(before: Facts, remap: _Remap) -> Promise:
     """A move of every VMA in a range; the first must begin where the range does."""
     parts = before.inside(remap.addr, remap.addr + remap.old)
+    if not before.arena.start <= remap.addr < before.arena.end:
+        return None
     if not parts or parts[0].start > remap.addr:
         return Errno.EFAULT
+    if parts[0].flags & VM_SEALED:
+        return Errno.EPERM
+    if any(one.flags & _ODD for one in (*parts, *_target_of(before, remap))):
+        return None
     if before.scarce or _full(before, 8 + 3 * len(parts)):
         return None
     if remap.new_addr < before.kernel.geometry.min_addr:
@@ -277,7 +324,7 @@ def _grown(before: Facts, remap: _Remap, area: Area) -> Promise:
         end <= before.arena.end and not before.inside(area.end, end)
     ):
         return None if before.scarce else Granted(remap.addr)
-    if not remap.flags & MAYMOVE:
+    if not remap.flags & _MAYMOVE:
         return Errno.ENOMEM
     if before.scarce or _full(before, 8):
         return Errno.ENOMEM if _full(before, 4) else None

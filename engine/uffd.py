@@ -23,6 +23,7 @@ from engine.vma import (
     UFFD_FEATURE_EVENT_REMAP,
     UFFD_FEATURE_EVENT_REMOVE,
     UFFD_FEATURE_EVENT_UNMAP,
+    VM_HUGETLB,
     VM_UFFD,
     VM_UFFD_MINOR,
     VM_UFFD_MISSING,
@@ -65,13 +66,15 @@ def uffd_register(
     modes = MODE_MISSING | (MODE_WP | MODE_MINOR if space.geometry.word_bits == 64 else 0)
     if features & ~_FEATURES or not mode or mode & ~modes or not _is_valid(space, addr, length):
         return Errno.EINVAL
-    end = addr + length
+    end, slot = addr + length, space.geometry.slot_bytes
     vmas = space.vmas.intersecting(addr, end)
     if not vmas:
         return Errno.EINVAL
     context = space.uffds.get(features) or UffdContext(features)
     for vma in vmas:
         if mode & MODE_MINOR and vma.file is None:
+            return Errno.EINVAL
+        if vma.flags & VM_HUGETLB and (max(vma.start, addr) | min(vma.end, end)) & (slot - 1):
             return Errno.EINVAL
         if vma.uffd is not None and vma.uffd is not context:
             return Errno.EBUSY
@@ -110,6 +113,8 @@ def uffd_wp(space: AddressSpace, addr: int, length: int, on: int) -> Errno | Non
         if not vma.flags & VM_UFFD_WP:
             return Errno.ENOENT
         start, stop = max(vma.start, addr), min(vma.end, end)
+        if vma.flags & VM_HUGETLB and (addr | length) & (space.geometry.slot_bytes - 1):
+            return Errno.EINVAL
         try:
             _protect(space, vma, start, stop) if on else _unprotect(space, vma, start, stop)
         except OutOfTables:
@@ -120,9 +125,10 @@ def uffd_wp(space: AddressSpace, addr: int, length: int, on: int) -> Errno | Non
 def _protect(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     """Mark what is mapped; in shared memory also what is not: the object may have the page.
 
+    Model: hugetlb memory that is not there is not marked.
     Errors raised: OutOfTables.  Source: change_pte_range(), userfaultfd_wp_use_markers().
     """
-    if vma.file is None:
+    if vma.file is None or vma.flags & VM_HUGETLB:
         change_entries(space, start, end, _mark)
         return
     shift, slot = space.geometry.page_shift, space.geometry.slot_bytes

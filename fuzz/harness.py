@@ -166,7 +166,11 @@ def main() -> NoReturn:
     send(setting.events, "start", fixed_addresses=fixed_addresses())
     # libFuzzer starts copies of itself (-fork, -merge) by passing argv[0] to a shell.
     command = f"{shlex.quote(sys.executable)} -m fuzz.harness {shlex.quote(text)}"
-    atheris.Setup([command, *flags], target.one_input)
+    from fuzz import mutator  # not before the engine was instrumented, which it imports
+
+    how = {"custom_mutator": mutator.mutate, "custom_crossover": mutator.cross_over}
+    if os.environ.get("M_PLAIN"): how = {}
+    atheris.Setup([command, *flags], target.one_input, **how)
     atheris.Fuzz()
     raise AssertionError("atheris.Fuzz() returned")
 

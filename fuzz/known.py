@@ -23,7 +23,8 @@ class Known:
     """One defect.
 
     `has` says whether a kernel may show it through a call; `wrecks`, whether the state behind it is
-    no longer sound, so that other rules break as a consequence.
+    no longer sound, so that other rules break as a consequence; `everywhere`, whether about every
+    move shows it, so that another defect is the better name for a run that shows both.
     """
 
     id: str
@@ -32,6 +33,7 @@ class Known:
     text: str
     has: Callable[[Kernel, Call], bool]
     wrecks: bool = False
+    everywhere: bool = False
 
 
 def _stack_warning(kernel: Kernel, call: Call) -> bool:
@@ -114,6 +116,7 @@ KNOWN: tuple[Known, ...] = (
         ("mremap", "execve_stack", "relocate"),
         "CVE-2022-41222: whole tables move without the rmap locks, until 5.13.2",
         _unlocked_tables,
+        everywhere=True,
     ),
     Known(
         "B-09",
@@ -226,15 +229,20 @@ def shown(outcome: Outcome, kernel: Kernel | None = None) -> Shown | None:
     violation (`stop=False`), or an unknown defect hides behind a known one.
     """
     first: Shown | None = None
+    passed_over: Shown | None = None
     excused: set[str] = set()
     for index, violation in outcome.violations:
         call, rule = outcome.case.calls[index], violation.rule
         known = known_defect(rule, call, kernel or outcome.kernel)
         if known is not None:
             excused.add(rule)
-            first = first or Shown(Bucket(rule, call.name, known.id), index, violation)
+            found = Shown(Bucket(rule, call.name, known.id), index, violation)
+            if known.everywhere:
+                passed_over = passed_over or found
+            else:
+                first = first or found
             if known.wrecks:
                 break
         elif rule not in excused:
             return Shown(Bucket(rule, call.name), index, violation)
-    return first
+    return first or passed_over

@@ -456,7 +456,11 @@ class Oracle:
         outcomes = {
             "access": granted,
             "SIGSEGV": [(page, page + count) for page, count in faults.segv],
-            "SIGBUS": [(page, page + count) for page, count in faults.bus],
+            "SIGBUS": [
+                part
+                for page, count in faults.bus
+                for part in _minus((page, page + count), self._huge_spans())
+            ],
         }
         for found, spans in outcomes.items():
             for start, end in spans:
@@ -490,10 +494,10 @@ class Oracle:
                 readable = name == "peek" and area.prot
                 yield area.start, area.end, "" if readable else "SIGSEGV"
             elif area.object is None:
-                yield area.start, area.end, "" if area.huge else "access"
+                yield area.start, area.end, "access"
             else:
                 limit = min(max(area.start + area.object.size - area.offset, area.start), area.end)
-                yield area.start, limit, "" if area.huge else "access"
+                yield area.start, limit, "access"
                 yield limit, area.end, "SIGBUS"
 
     def _stack_above(self, page: int) -> _Area | None:
@@ -706,6 +710,10 @@ class Oracle:
         """Pages of a length in bytes, rounded up as the machine does: it may wrap to 0."""
         unit = self._huge_bytes if huge else self._page_bytes
         return (round_up(length, unit) & self._word_mask) // self._page_bytes
+
+    def _huge_spans(self) -> list[Span]:
+        """Where huge pages lie: the pool may run out of them."""
+        return [(area.start, area.end) for area in self._memory.areas if area.huge]
 
     def _is_huge(self, page: int) -> bool:
         """Do huge pages lie at `page`?"""

@@ -14,6 +14,9 @@ What no field can express is a literal: a record that is not a call but gives on
 next call its exact value.  So `decode(encode(case)) == case.program()` for every case.  Decoding
 and encoding walk the same plan of steps; the encoder searches for bytes that the decoder reads
 as the wanted value.
+
+What bytes mean follows from the tables below.  When those change, a corpus that libFuzzer has
+collected stays a corpus of programs, but of others: what must last is kept as case files.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

@@ -13,6 +13,7 @@ from typing import Any
 
 from engine.kernel import Kernel
 from engine.rules import Rule, rule_named
+from fuzz.bucket import Bucket
 from fuzz.case import Case, CaseError
 from fuzz.execute import Outcome, execute
 from fuzz.known import Shown, shown
@@ -115,14 +116,20 @@ class Exhibit:
         raise AssertionError("a program without calls cannot fail")
 
     def shown(self, outcome: Outcome) -> Shown | None:
-        """The first violation that no open defect of the correct kernel explains, or else the
-        first of all.
+        """What a run with the bug showed, judged by the open defects of the correct kernel.
 
-        One that the same program shows without the bug as well is not due to it; its bucket says
-        so in place of a known defect.
+        Returns: the first violation that none of them explains, or else the first of all.  One call
+        may break several rules: the exhibit's own comes first then.  What the same program shows
+        without the bug as well is not due to it; its bucket says so in place of a known defect.
         """
         found = shown(outcome, self.correct)
-        if found is None or found.bucket.defect or found.bucket.rule != self.rule:
+        if found is None or found.bucket.defect:
+            return found
+        for index, violation in outcome.violations:
+            if index == found.call and violation.rule == self.rule:
+                found = Shown(Bucket(self.rule, found.bucket.call), index, violation)
+                break
+        else:
             return found
         without = shown(execute(outcome.case, self.correct, stop=False), self.correct)
         if without is not None and without.bucket == found.bucket:
@@ -130,6 +137,6 @@ class Exhibit:
         return found
 
     def caught(self, case: Case) -> bool:
-        """Does the case show the bug: is its rule the first that is broken, and only with it?"""
+        """Does the case show the bug: does the first call that breaks a rule break this one?"""
         found = self.shown(self.execute(case, stop=False))
         return found is not None and found.bucket.rule == self.rule and not found.bucket.defect

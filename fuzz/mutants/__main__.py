@@ -38,7 +38,8 @@ TESTS = "tests/engine"
 T = TypeVar("T")
 R = TypeVar("R")
 
-_EXECUTIONS = 20_000
+_INPUTS = 12_000
+_EXECUTIONS = 1_000
 _BACKSTOP_SECONDS = 3600.0  # wall time of one process; CPU limits come first
 
 
@@ -71,8 +72,8 @@ class _Inputs:
     lines: dict[int, int]
     rank: list[int]
 
-    def order(self, mutant: Mutant, number: int) -> list[int]:
-        """The inputs that run the mutant's statement: one of each ground in turn."""
+    def order(self, mutant: Mutant, number: int, executions: int) -> list[int]:
+        """So many inputs that run the mutant's statement: one of each ground in turn."""
         if mutant.lines is None:
             hits = list(range(len(self.inputs)))
         else:
@@ -80,7 +81,7 @@ class _Inputs:
             for line in range(mutant.lines[0], mutant.lines[1] + 1):
                 bits |= self.lines.get(number << 16 | line, 0)
             hits = [i for i, bit in enumerate(reversed(f"{bits:b}")) if bit == "1"]
-        return sorted(hits, key=self.rank.__getitem__)
+        return sorted(hits, key=self.rank.__getitem__)[:executions]
 
 
 class _Session:
@@ -100,7 +101,7 @@ class _Session:
             *corpus_files(self.root),
             Path(__file__).with_name("inputs.py"),
         ]
-        self.tree = fingerprint(judges, options.executions, options.seed)
+        self.tree = fingerprint(judges, options.inputs, options.executions, options.seed)
         tests = [path for path in (self.root / "tests").rglob("*.py") if path.parent.name != "fuzz"]
         tests_tree = fingerprint([*judges, *tests])
         self.workdir.mkdir(parents=True, exist_ok=True)
@@ -135,10 +136,10 @@ class _Session:
         files = [source_path(self.root, name) for name in MODULES]
         try:
             tree, made = pickle.loads(kept.read_bytes())
-        except (OSError, ValueError, EOFError, AttributeError, pickle.UnpicklingError):
+        except Exception:  # none, half of one, or one of another version: all the same
             tree, made = "", []
         if tree != self.tree:
-            todo = chunks(self.options.executions, self.options.seed)
+            todo = chunks(self.options.inputs, self.options.seed)
             standing = _Standing("making inputs: ground", len(todo), time.monotonic())
             results: dict[int, Made] = {}
             work = partial(make, root=self.root, files=files)
@@ -157,7 +158,9 @@ class _Session:
             for line, bits in chunk.lines.items():
                 lines[line] = lines.get(line, 0) | bits << len(inputs)
             inputs += chunk.inputs
-            rank += range(len(chunk.inputs))
+            # Of each ground first those that went new ways: they are the most different.
+            late = len(chunk.inputs)
+            rank += [i if chunk.fresh >> i & 1 else late + i for i in range(late)]
         return _Inputs(inputs, lines, rank)
 
     def _forked(self, tasks: Iterable[T], work: Callable[[T], R]) -> Iterator[Ended[T, R]]:
@@ -178,7 +181,8 @@ class _Session:
         gc.freeze()
 
         def work(mutant: Mutant) -> Verdict:
-            order = inputs.order(mutant, MODULES.index(mutant.module))
+            number = MODULES.index(mutant.module)
+            order = inputs.order(mutant, number, self.options.executions)
             return judge(mutant, self.root, inputs.inputs, order)
 
         for ended in self._forked(todo, work):
@@ -319,7 +323,15 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--file", action="append", help="only mutants of this file; repeatable")
     parser.add_argument("--only", action="append", metavar="ID", help="judge this one again")
     parser.add_argument("--show", metavar="ID", help="print a mutant as a patch, and what is known")
-    parser.add_argument("--executions", type=int, default=_EXECUTIONS, help="default: %(default)s")
+    parser.add_argument(
+        "--executions",
+        type=int,
+        default=_EXECUTIONS,
+        help="of inputs that run what is changed, for each mutant (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--inputs", type=int, default=_INPUTS, help="to choose from (default: %(default)s)"
+    )
     parser.add_argument(
         "--every", type=int, default=1, metavar="N", help="only every N-th mutant, for a quick look"
     )

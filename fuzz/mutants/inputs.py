@@ -57,10 +57,14 @@ class Known(NamedTuple):
 
 
 class Made(NamedTuple):
-    """The inputs of a chunk; `lines`: (module number << 16 | line) -> the inputs that run it."""
+    """The inputs of a chunk; `lines`: (module number << 16 | line) -> the inputs that run it.
+
+    Bit n stands for input n, here and in `fresh`: those that went a way that none before them did.
+    """
 
     inputs: list[tuple[Input, Known]]
-    lines: dict[int, int]  # bit n stands for input n
+    lines: dict[int, int]
+    fresh: int
 
 
 class Chunk(NamedTuple):
@@ -96,14 +100,20 @@ def make(chunk: Chunk, root: Path, files: Sequence[Path]) -> Made:
     Imports the engine: call it in a process of its own.
     """
     tracer = _Tracer(files)
-    made = Made([], {})
+    inputs: list[tuple[Input, Known]] = []
+    lines: dict[int, int] = {}
+    fresh = 0
+    seen: set[object] = set()
     cases = (_judged(one, tracer) for one in _corpus(root))
-    fuzzed = _fuzzed(chunk, root, tracer) if chunk.ground else cases
-    for number, one in enumerate(fuzzed):
-        made.inputs.append(one)
+    for one in _fuzzed(chunk, root, tracer) if chunk.ground else cases:
+        bit = 1 << len(inputs)
+        inputs.append(one)
         for line in tracer.lines:
-            made.lines[line] = made.lines.get(line, 0) | 1 << number
-    return made
+            lines[line] = lines.get(line, 0) | bit
+        if not tracer.ways <= seen:
+            seen |= tracer.ways
+            fresh |= bit
+    return Made(inputs, lines, fresh)
 
 
 def _corpus(root: Path) -> Iterator[Input]:

@@ -8,12 +8,13 @@ from collections.abc import Callable
 import pytest
 
 from engine.entry import ANON, MARKER, PRESENT, SWAP, leaf
+from engine.failures import PAGETABLE
 from engine.fault import touch
 from engine.geometry import PMD, PTE, UnknownName
 from engine.kernel import kernel_named
 from engine.move import Move, move_page_tables
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
-from engine.observer import ENTER, ITERATION, LEAVE, PMD_MOVED, PTES_MOVED
+from engine.observer import ALLOC_FAILED, ENTER, ITERATION, LEAVE, PMD_MOVED, PTES_MOVED
 from engine.rules import BY_SLUG, RULES, rule_named
 from engine.rules_call import Request, Snapshot, check_execve_stack, check_mremap
 from engine.rules_errors import (
@@ -27,7 +28,15 @@ from engine.rules_move import MoveRules
 from engine.rules_state import StateRules, check_state
 from engine.space import AddressSpace, Errno
 from engine.stack import execve_stack, relocate, relocate_vma_down
-from engine.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, mmap, munmap
+from engine.syscalls import (
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_HUGETLB,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    mmap,
+    munmap,
+)
 from engine.table import Table
 from engine.violation import Violation
 from engine.vma import VM_EXEC, VM_HUGEPAGE, VM_LOCKED, VM_STACK_INCOMPLETE, VM_WRITE, Vma
@@ -606,6 +615,47 @@ SCENARIOS.append(("stack-fits", stack_shifted_below_zero.__name__, stack_shifted
 
 
 # --- all of them ---------------------------------------------------------------------------------
+
+
+def table_of_others_gone(broken: bool) -> list[Violation]:
+    """A move that gets no table takes one away that its neighbour uses (B-24)."""
+    rules = MoveRules()
+
+    def observe(point: str, move: Move, extent: int) -> None:
+        if broken and point == ALLOC_FAILED:
+            take(move.space, 20)
+        rules(point, move, extent)
+
+    space = scene("AAAA .... .... .... .... BBBB", observer=observe)
+    space.failures.arm(PAGETABLE, 1)
+    assert mremap(space, 0, SLOT, SLOT, MAYMOVE | FIXED, 9 * PAGE) is Errno.ENOMEM
+    return space.violations
+
+
+def reservation_lost(broken: bool) -> list[Violation]:
+    """A huge page is promised that nobody asked for."""
+    space = scene("aaaa")
+    flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_HUGETLB
+    assert mmap(space, 4 * SLOT, 2 * SLOT, 3, flags) == 4 * SLOT
+    space.pool.reserved += broken
+    return check_state(space)
+
+
+def populated_after_an_error(broken: bool) -> list[Violation]:
+    """A locked mapping that could not grow is filled at the place it did not get (B-58)."""
+    space = scene("AAAA .... bbbb")
+    before = Snapshot(space)
+    if broken:
+        assert not touch(space, 2 * SLOT, 3 * SLOT)
+    request = Request(0, SLOT, 2 * SLOT, MAYMOVE, 0)
+    return list(check_mremap(space, before, request, Errno.ENOMEM))
+
+
+SCENARIOS += [
+    ("failed-alloc-harmless", "a table of others is gone", table_of_others_gone),
+    ("hugetlb-reserve", "a reservation without an owner", reservation_lost),
+    ("populate-on-success", "pages after an error", populated_after_an_error),
+]
 
 
 @pytest.mark.parametrize(

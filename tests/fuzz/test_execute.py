@@ -204,6 +204,25 @@ def test_an_empty_case_runs() -> None:
     assert observation(outcome, "empty")["pgtable_bytes"] == 0
 
 
+def test_failures_and_limits_steer_the_calls_behind_them() -> None:
+    outcome = run(
+        "@limit as 0x4000",
+        "@limit commit 0x3000",
+        "@limit memlock 0x1000",
+        "@limit map_count 9",
+        f"mmap(0x200000, 0x3000, {RW}, {PLAIN})",
+        f"mmap(0x300000, 0x2000, PROT_READ, {PLAIN})",
+        "mlock(0x200000, 0x2000)",
+        "mprotect(0x201000, 0x1000, PROT_READ)",
+        "@fail maps 1",
+        "mprotect(0x201000, 0x1000, PROT_NONE)",
+        "mprotect(0x200000, 0x800, PROT_NONE)",
+    )
+    assert outcome.results[4:] == [0x200000, "-ENOMEM", "-ENOMEM", 0, 0, 0, 0]
+    assert outcome.space.max_map_count == 9
+    assert not outcome.violations
+
+
 def test_a_call_without_a_model_is_an_error_that_names_those_with_one() -> None:
     unknown = call("munmap", 0, 0x1000)._replace(name="clone")
     with pytest.raises(CaseError, match=r"clone is not modelled; known calls: mmap, "):

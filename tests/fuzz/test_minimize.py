@@ -12,6 +12,7 @@ from engine.address import Range
 from engine.geometry import GEOMETRIES, Geometry
 from fuzz.case import SIGNATURES, SYMBOLS, Call, Case, Expectation, Kind, bounds, call
 from fuzz.minimize import minimize, simplicity
+from fuzz.text import format_call, parse_call
 from tests.programs import limits_first
 
 X86 = GEOMETRIES["x86-64"]
@@ -418,6 +419,22 @@ _CALLS = st.sampled_from(sorted(SIGNATURES)).flatmap(
     )
 )
 _CASES = st.lists(_CALLS, max_size=6).map(lambda calls: Case(limits_first(calls)))
+
+
+def test_failures_and_limits_that_do_not_matter_go_and_the_others_come_down() -> None:
+    lines = "@limit as 0x412345\n@limit map_count 9\nfork()\n@fail pagetable 7\n@fail vma 3\nfork()"
+    case = Case(tuple(map(parse_call, lines.splitlines())))
+
+    def same(candidate: Case) -> bool:
+        """A limit on the address space, and an early failure of a VMA."""
+        failing = any(c.name == "@fail" and c.args[0] == 1 for c in candidate.calls)
+        limited = any(
+            c.args[0] == 1 and c.args[1] > 4096 for c in candidate.calls if c.name == "@limit"
+        )
+        return failing and limited
+
+    small = minimize(case, same, X86)
+    assert [format_call(c) for c in small.calls] == ["@limit as 0x2000", "@fail vma 1"]
 
 
 @settings(max_examples=60, deadline=None)

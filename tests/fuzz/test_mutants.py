@@ -371,7 +371,7 @@ def tree(tmp_path: Path) -> Path:
 def command(tree: Path, *arguments: str) -> list[str]:
     return [
         *(sys.executable, "-m", "fuzz.mutants", "--root", str(tree), "--jobs", "2"),
-        *("--file", "stack", "--executions", "4", "--tests", "none", *arguments),
+        *("--file", "stack", "--inputs", "4", "--tests", "none", *arguments),
     ]
 
 

@@ -12,7 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fuzz.case import ADVICE, MAP_FLAGS, PROT_FLAGS, REMAP_FLAGS, Call, Faults, Result, call
+from fuzz.case import (
+    ADVICE,
+    FAILURES,
+    MAP_FLAGS,
+    PROT_FLAGS,
+    REMAP_FLAGS,
+    Call,
+    Faults,
+    Result,
+    call,
+)
 from fuzz.oracle import Mismatch, Oracle
 
 PAGE = 4096
@@ -668,6 +678,64 @@ def test_the_loss_of_a_move_is_noticed(program: Program) -> None:
 
 
 # Machines, and cost.
+
+
+HUGE = MAP_FLAGS["MAP_HUGETLB"]
+
+
+def huge_oracle() -> Oracle:
+    """Four pages make a huge one; [4, 12) is mapped with them."""
+    oracle = Oracle(PAGE, 64, 4 * PAGE)
+    assert not oracle.apply(mmap(4, 5, flags=PRIVATE | FIXED | HUGE), 4 * PAGE)
+    assert not oracle.apply(on("touch", 4, 8), 0)
+    return oracle
+
+
+def test_huge_pages_are_rounded_to() -> None:
+    oracle = huge_oracle()
+    assert oracle.mapped == [(4, 12)]
+    assert not oracle.apply(mremap(4, 1, 1, TO, 20), 20 * PAGE)
+    assert oracle.mapped == [(8, 12), (20, 24)]
+    assert oracle.contents == {8: 5, 9: 6, 10: 7, 11: 8, 20: 1, 21: 2, 22: 3, 23: 4}
+    assert not oracle.apply(advise(8, 3, "DONTNEED"), 0)
+    assert oracle.contents.keys() == {8, 9, 10, 11, 20, 21, 22, 23}  # less than a huge page
+    assert not oracle.apply(advise(20, 4, "DONTNEED"), 0)
+    assert oracle.contents.keys() == {8, 9, 10, 11}
+
+
+def test_huge_pages_may_run_out() -> None:
+    oracle = huge_oracle()
+    assert not oracle.apply(on("touch", 4, 8), Faults(bus=((8, 4),)))
+    assert [m.kind for m in oracle.apply(on("touch", 4, 8), Faults(segv=((8, 4),)))] == ["access"]
+
+
+@pytest.mark.parametrize(("scarce", "found"), [(True, []), (False, ["mapped"])])
+def test_a_source_may_stay_where_vmas_may_be_refused(scarce: bool, found: list[str]) -> None:
+    oracle = Oracle()
+    assert not oracle.apply(mmap(0, 8), 0)
+    assert not oracle.apply(on("touch", 0, 8), 0)
+    if scarce:
+        assert not oracle.apply(call("@fail", FAILURES["vma"], 4), 0)
+    contents, mapped = {0: 1, 3: 4, 4: 5, 5: 6, 6: 7, 7: 8, 20: 2, 21: 3}, [(0, 8), (20, 22)]
+    ranges = [(start * PAGE, end * PAGE) for start, end in mapped]
+    mismatches = oracle.apply(mremap(1, 2, 2, TO, 20), 20 * PAGE, contents, lambda: ranges)
+    assert [m.kind for m in mismatches] == found
+
+
+def test_what_steers_or_watches_changes_nothing() -> None:
+    oracle = Oracle()
+    assert not oracle.apply(mmap(0, 4), 0)
+    assert not oracle.apply(on("touch", 0, 4), 0)
+    for each in (
+        call("@limit", 0, 9),
+        call("@fail", 0, 1),
+        call("fork"),
+        on("mseal", 0, 4),
+        call("touch_on", 1, 0),
+        on("swapout", 0, 4),
+    ):
+        assert not oracle.apply(each, 0, {0: 1, 1: 2, 2: 3, 3: 4}, lambda: [(0, 4 * PAGE)])
+    assert [m.kind for m in oracle.apply(on("mseal", 0, 5), 0)] == ["refusal"]
 
 
 def test_page_size_and_word_size() -> None:
