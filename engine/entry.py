@@ -22,6 +22,7 @@ PFN_SHIFT = 12
 ZERO_PFN = 0  # the zero page, and as a huge leaf the huge zero page
 
 ZERO_ENTRY = PRESENT | ACCESSED
+WRITABLE = PRESENT | WRITE  # what a write needs; an entry under migration may have WRITE alone
 
 
 def pfn_of(entry: int) -> int:

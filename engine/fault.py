@@ -12,7 +12,7 @@ from engine.entry import (
     PFN_SHIFT,
     PRESENT,
     UFFD_WP,
-    WRITE,
+    WRITABLE,
     ZERO_ENTRY,
     is_guard,
     is_zero_page,
@@ -275,7 +275,7 @@ def _write_slot(
     first = start >> shift & space.geometry.index_mask[PTE]
     for index in _new_pages(space, vma, table, start, end, tag):
         entry: int = entries[index]  # type: ignore[assignment]
-        if not entry & WRITE:
+        if entry & WRITABLE != WRITABLE:
             if is_guard(entry):
                 _note(faulted.segv, start + (index - first << shift), 1, shift)
                 continue
@@ -377,7 +377,7 @@ def _access_shared_slot(
                         flags |= UFFD_WP
                     table.entries[index] = leaf(pages[linear], flags)
                     space.rss_shmem += 1
-            elif not entry & (WRITE if write else PRESENT):
+            elif entry & (needed := WRITABLE if write else PRESENT) != needed:
                 if write:
                     make_writable(space, vma, table, index)
                 else:

@@ -17,6 +17,7 @@ from engine.entry import (
     PRESENT,
     SOFT_DIRTY,
     UFFD_WP,
+    WRITABLE,
     WRITE,
     ZERO_ENTRY,
     is_zero_page,
@@ -91,7 +92,7 @@ def access_huge(
             return False
         prepare_anon_vma(space, vma)
         _replace_zero(space, vma, table, index, start)
-    elif not entry & (WRITE if write else PRESENT):
+    elif entry & (needed := WRITABLE if write else PRESENT) != needed:
         assert table is not None
         if not _regain(space, table, index, write=write):
             return False
@@ -146,7 +147,7 @@ def map_shared_huge(space: AddressSpace, vma: Vma, addr: int, *, write: bool) ->
     if entry is not None:
         if isinstance(entry, Table):
             return False
-        if not entry & (WRITE if write else PRESENT):
+        if entry & (needed := WRITABLE if write else PRESENT) != needed:
             assert table is not None
             _regain(space, table, index, write=write)
         return True

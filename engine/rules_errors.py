@@ -306,6 +306,8 @@ def _several(before: Facts, remap: _Remap) -> Promise:
         return None
     if not parts or parts[0].start > remap.addr:
         return Errno.EFAULT
+    if parts[0].flags & VM_UFFD and parts[0].end < remap.addr + remap.old:
+        return Errno.EFAULT  # userfaultfd moves alone (d5f416c7c364)
     if parts[0].flags & VM_SEALED:
         return Errno.EPERM
     if any(one.flags & _ODD for one in (*parts, *_target_of(before, remap))):

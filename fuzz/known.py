@@ -98,6 +98,10 @@ def _forgets_anon_vma(kernel: Kernel, call: Call) -> bool:
     return kernel.merge_faulted_source and not kernel.merge_links_source
 
 
+def _open(kernel: Kernel, call: Call) -> bool:
+    return True
+
+
 def _no_caller(kernel: Kernel, call: Call) -> bool:
     return kernel.move_pmd
 
@@ -175,6 +179,13 @@ KNOWN: tuple[Known, ...] = (
         ("mremap",),
         "a FIXED move that shrinks leaks commit charge, 6.17 and 6.18 at least; open",
         _shrink_leak,
+    ),
+    Known(
+        "uffd-neighbour",
+        "uffd-kept-elsewhere",
+        ("mremap",),
+        "a copy that merges takes the userfaultfd from all of the VMA it merges with; open",
+        _open,
     ),
     Known(
         "B-37",

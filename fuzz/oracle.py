@@ -365,6 +365,8 @@ class Oracle:
         old_count, new_count = self._pages(old_bytes, huge=huge), self._pages(new_bytes, huge=huge)
         placed = flags & _MOVE_FIXED == _MOVE_FIXED
         keep = bool(flags & _DONTUNMAP)
+        if placed and old_count == new_count:
+            old_count = new_count = self._whole_huge(old + old_count) - old
         self._expect_mapped(old, old + 1)
         if placed:
             self._expect_address(target, result)
@@ -431,7 +433,7 @@ class Oracle:
             if area.object is None:
                 if advice != _REMOVE:
                     self._memory.drop(area.start, self._discardable(area))
-            elif advice == _REMOVE:
+            elif advice == _REMOVE and not area.huge:  # no holes in files of huge pages
                 seen = self._memory.tagged(area.start, area.end)
                 self._memory.store(area.object, {area.at(page): 0 for page in seen})
         if advice == _GUARD:
@@ -710,6 +712,11 @@ class Oracle:
         """Pages of a length in bytes, rounded up as the machine does: it may wrap to 0."""
         unit = self._huge_bytes if huge else self._page_bytes
         return (round_up(length, unit) & self._word_mask) // self._page_bytes
+
+    def _whole_huge(self, end: int) -> int:
+        """Where a move of several mappings ends: the last one's huge pages go whole."""
+        pages = self._huge_bytes // self._page_bytes
+        return -(-end // pages) * pages if self._is_huge(end - 1) else end
 
     def _huge_spans(self) -> list[Span]:
         """Where huge pages lie: the pool may run out of them."""

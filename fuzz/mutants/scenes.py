@@ -151,15 +151,23 @@ class _Scene:
         slot = self.slot
         end = self.boundary(slot) + slot * self.random.choice((2, 3))
         count = min(self.random.choice((1, 3, slot, slot + 1, 2 * slot, 2 * slot + 1)), end - 1)
-        shift = self.random.choice((0, 1, 2, slot, slot, 2 * slot, slot + 1, slot - 1, 3 * slot))
-        operands = (end - count, end, shift)
+        shifts = (0, 1, 2, slot, slot, 2 * slot, slot + 1, slot - 1, 3 * slot)
+        # To the very bottom, and beyond.
+        least = end - self.low - self.random.choice((0, count, 2 * count))
+        shift = self.random.choice((*shifts, *shifts, least, least - 1, least + 1))
+        shift = max(shift, 0)
+        operands = [operand * self.page for operand in (end - count, end, shift)]
+        if not self.random.randrange(8):
+            operands[self.random.randrange(3)] += self.page // 2
+        if not self.random.randrange(6):
+            self.add("@fail", FAILURES["pagetable"], self.random.choice(_FEW))
         if self.random.randrange(3):
-            self.add("execve_stack", *(operand * self.page for operand in operands))
+            self.add("execve_stack", *operands)
         else:
             flags = MAP_FLAGS["MAP_PRIVATE"] | _ANONYMOUS | _FIXED
             self.add("mmap", (end - count) * self.page, count * self.page, 3, flags)
             self.touch(end - count, count)
-            self.add("relocate", *(operand * self.page for operand in operands))
+            self.add("relocate", *operands)
         self.mappings.append((max(end - count - shift, self.low), count))
 
     def part(self) -> tuple[int, int]:

@@ -1,0 +1,221 @@
+"""What entries carry besides their page: who may write, what was written, whose page it is."""
+
+import pytest
+
+from engine.entry import (
+    ACCESSED,
+    ANON,
+    DIRTY,
+    EXCLUSIVE,
+    HUGE,
+    PFN_SHIFT,
+    PRESENT,
+    SOFT_DIRTY,
+    UFFD_WP,
+    WRITE,
+    is_guard,
+    is_wp_marker,
+)
+from engine.fault import peek, touch
+from engine.fork import exit_child, fork
+from engine.geometry import PMD, PTE
+from engine.madvise import COLLAPSE, GUARD_INSTALL, HUGEPAGE, madvise
+from engine.move import Move, move_page_tables
+from engine.mremap import FIXED, MAYMOVE, mremap
+from engine.reclaim import soft_dirty_clear
+from engine.space import AddressSpace
+from engine.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, mmap, mprotect
+from tests.scene import PAGE, SLOT, scene, tiny
+
+READ, RW = 1, 3
+MOVE = MAYMOVE | FIXED
+LETTERS = ((PRESENT, "P"), (WRITE, "W"), (DIRTY, "D"), (SOFT_DIRTY, "S"), (EXCLUSIVE, "X"))
+
+
+def entry(space: AddressSpace, page: int) -> int | None:
+    """The leaf of a page of the tiny geometry; for a huge one, that of its slot."""
+    table = space.tree.find(page * PAGE, PMD)
+    found = None if table is None else table.entries.get(space.tree.index(page * PAGE, PMD))
+    if not isinstance(found, int):
+        table = space.tree.find(page * PAGE, PTE)
+        found = None if table is None else table.entries.get(page & 3)
+    assert found is None or isinstance(found, int)
+    return found
+
+
+def bits(space: AddressSpace, *pages: int) -> str:
+    """The flags of some pages as letters, one word a page."""
+    words = []
+    for page in pages:
+        found = entry(space, page)
+        words.append("-" if found is None else "".join(c for bit, c in LETTERS if found & bit))
+    return " ".join(words)
+
+
+def mapped(kind: int, prot: int = RW, kernel: str = "linux-6.12", pages: int = 4) -> AddressSpace:
+    """`pages` pages at page 16."""
+    space = AddressSpace(tiny(kernel))
+    size = pages * PAGE
+    assert mmap(space, 4 * SLOT, size, prot, kind | MAP_ANONYMOUS | MAP_FIXED) == 4 * SLOT
+    return space
+
+
+def huge(kernel: str = "linux-6.12", slots: int = 1) -> AddressSpace:
+    """Huge pages at page 16, written."""
+    space = mapped(MAP_PRIVATE, RW, kernel, 4 * slots)
+    assert madvise(space, 4 * SLOT, slots * SLOT, HUGEPAGE) is None
+    assert not touch(space, 4 * SLOT, (4 + slots) * SLOT)
+    return space
+
+
+# --- faults and mprotect -------------------------------------------------------------------------
+
+
+def test_a_written_page_is_writable_dirty_and_our_own() -> None:
+    space = scene("Aa.. bbbb")
+    peek(space, PAGE, 2 * PAGE)
+    assert bits(space, 0, 1) == "PWDSX P"
+    assert bits(huge(), 16) == "PWDSX"
+
+
+@pytest.mark.parametrize("kind", [MAP_PRIVATE, MAP_SHARED])
+def test_a_page_is_writable_only_once_it_was_written(kind: int) -> None:
+    space = mapped(kind)
+    peek(space, 16 * PAGE, 17 * PAGE)
+    assert bits(space, 16) == "P"
+    touch(space, 16 * PAGE, 17 * PAGE)
+    assert bits(space, 16).startswith("PWDS")
+
+
+@pytest.mark.parametrize("make", [lambda: huge(), lambda: scene(".... .... .... .... AAAA")])
+def test_mprotect_takes_and_gives_the_right_to_write(make: object) -> None:
+    space = make()  # type: ignore[operator]
+    assert mprotect(space, 16 * PAGE, 4 * PAGE, READ) is None
+    assert bits(space, 16, 19) == "PDSX PDSX"
+    assert mprotect(space, 16 * PAGE, 4 * PAGE, RW) is None
+    assert bits(space, 16, 19) == "PWDSX PWDSX"
+
+
+def test_mprotect_of_a_part_splits_the_huge_page() -> None:
+    space = huge()
+    assert mprotect(space, 17 * PAGE, PAGE, READ) is None
+    assert bits(space, 16, 17, 18) == "PWDSX PDSX PWDSX"
+
+
+def test_mprotect_leaves_the_fault_where_somebody_wants_to_notice_the_write() -> None:
+    space = scene("AAAA")
+    soft_dirty_clear(space)
+    touch(space, 0, PAGE)
+    for prot in (READ, RW):
+        assert mprotect(space, 0, 4 * PAGE, prot) is None
+    assert bits(space, 0, 1) == "PWDSX PDX"
+    fork(space)
+    for prot in (READ, RW):
+        assert mprotect(space, 0, 4 * PAGE, prot) is None
+    assert bits(space, 0, 1) == "PDS PD"
+
+
+def test_collapse_in_read_only_memory_is_read_only() -> None:
+    space = scene(".... .... .... .... AAAA", "linux-6.18")
+    assert mprotect(space, 16 * PAGE, 4 * PAGE, READ) is None
+    assert madvise(space, 16 * PAGE, 4 * PAGE, COLLAPSE) is None
+    assert bits(space, 16) == "PDSX"
+
+
+def test_markers() -> None:
+    space = mapped(MAP_PRIVATE, RW, "linux-6.18")
+    assert madvise(space, 16 * PAGE, PAGE, GUARD_INSTALL) is None
+    guard = entry(space, 16)
+    assert guard is not None
+    assert is_guard(guard)
+    assert not is_wp_marker(guard)
+    assert is_wp_marker(guard | UFFD_WP)
+    assert not is_guard(guard | UFFD_WP)
+
+
+# --- moves ---------------------------------------------------------------------------------------
+
+
+def moved(space: AddressSpace, old: int, new: int, pages: int) -> None:
+    assert mremap(space, old * PAGE, pages * PAGE, pages * PAGE, MOVE, new * PAGE) == new * PAGE
+
+
+def test_what_moves_alone_becomes_soft_dirty_what_moves_in_a_table_does_not() -> None:
+    space = scene("AAAA AAAA ....")
+    soft_dirty_clear(space)
+    moved(space, 0, 32, 8)
+    assert bits(space, 32, 39) == "PDX PDX"
+    moved(space, 32, 49, 8)
+    assert bits(space, 49, 56) == "PDSX PDSX"
+
+
+def test_a_huge_page_that_moves_becomes_soft_dirty() -> None:
+    space = huge()
+    soft_dirty_clear(space)
+    assert bits(space, 16) == "PDX"
+    moved(space, 16, 32, 4)
+    assert bits(space, 32) == "PDSX"
+    assert entry(space, 32) & HUGE  # type: ignore[operator]
+
+
+def batched(kernel: str, writable: str) -> AddressSpace:
+    """A large folio mapped page by page; `writable` draws which pages have the write bit."""
+    space = huge(kernel)
+    space.split_huge_leaf(16 * PAGE)
+    table = space.tree.find(16 * PAGE, PTE)
+    assert table is not None
+    for index, letter in enumerate(writable):
+        if letter == ".":
+            table.entries[index] &= ~WRITE  # type: ignore[operator]
+    return space
+
+
+@pytest.mark.parametrize("writable", ["WWWW", "W.WW", ".WW.", "...."])
+def test_a_batch_ends_where_the_write_bit_changes(writable: str) -> None:
+    space = batched("linux-6.18", writable)
+    moved(space, 16, 33, 4)
+    found = "".join("W" if entry(space, 33 + i) & WRITE else "." for i in range(4))  # type: ignore[operator]
+    assert found == writable
+
+
+def test_a_batch_gathers_what_the_hardware_has_set() -> None:
+    space = batched("linux-6.18", "WWWW")
+    table = space.tree.find(16 * PAGE, PTE)
+    assert table is not None
+    for index in (0, 1, 3):
+        table.entries[index] &= ~(DIRTY | ACCESSED)  # type: ignore[operator]
+    table.entries[1] &= ~EXCLUSIVE  # type: ignore[operator]
+    pfns = [entry(space, 16 + i) >> PFN_SHIFT for i in range(4)]  # type: ignore[operator]
+    moved(space, 16, 32 + 1, 4)
+    assert bits(space, 33, 34, 35, 36) == "PWDSX PWDS PWDSX PWSX"  # the last is another extent
+    assert [entry(space, 33 + i) >> PFN_SHIFT for i in range(4)] == pfns  # type: ignore[operator]
+
+
+def test_small_pages_and_older_kernels_know_no_batches() -> None:
+    for space in (batched("linux-6.12", "WWWW"), scene(".... .... .... .... AAAA", "linux-6.18")):
+        table = space.tree.find(16 * PAGE, PTE)
+        assert table is not None
+        table.entries[0] &= ~DIRTY  # type: ignore[operator]
+        moved(space, 16, 33, 4)
+        assert bits(space, 33, 34) == "PWSX PWDSX"
+
+
+def test_a_batch_does_not_cross_the_extent() -> None:
+    space = batched("linux-6.18", "WWWW")
+    source = space.vmas.lookup(16 * PAGE)
+    target = mmap(space, 8 * SLOT, 2 * SLOT, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED)
+    new = space.vmas.lookup(8 * SLOT)
+    assert source is not None and new is not None and target == 8 * SLOT
+    move_page_tables(Move(space, source, new, 17 * PAGE, 33 * PAGE, 2 * PAGE))
+    assert bits(space, 16, 17, 18, 19) == "PWDSX - - PWDSX"
+    assert bits(space, 33, 34) == "PWDSX PWDSX"
+
+
+def test_writing_reuses_what_nobody_shares_any_more() -> None:
+    space = scene("AAAA")
+    fork(space)
+    exit_child(space)
+    before = entry(space, 0)
+    touch(space, 0, PAGE)
+    assert entry(space, 0) == before | WRITE | EXCLUSIVE  # type: ignore[operator]
+    assert entry(space, 0) & ANON  # type: ignore[operator]
