@@ -87,11 +87,13 @@ def check_mremap(
 ) -> Iterator[Violation]:
     """S-02 to S-08 and I-11 for one mremap that returned `result`."""
     page, mask = space.geometry.page_bytes, space.geometry.word_mask
-    huge = any(
-        m.flags & VM_HUGETLB for m in clip(before.mapped, Range(request.addr, request.addr + 1))
-    )
-    unit = space.geometry.slot_bytes if huge else page
-    old_len, new_len = (round_up(n, unit) & mask for n in (request.old_len, request.new_len))
+    old_len, new_len = (round_up(n, page) & mask for n in (request.old_len, request.new_len))
+    # Huge pages go whole: those at the start, or, when several VMAs may move, those at the end.
+    several = space.kernel.multi_vma_move and request.flags & FIXED and old_len == new_len
+    decides = request.addr + (max(old_len, page) - 1 if several else 0)
+    if any(m.flags & VM_HUGETLB for m in clip(before.mapped, Range(decides, decides + 1))):
+        start, huge = request.addr, space.geometry.slot_bytes
+        old_len, new_len = (round_up(start + n, huge) - start for n in (old_len, new_len))
     source = Range(request.addr, request.addr + old_len)
     target = Range(request.new_addr, request.new_addr + new_len)
     after = Snapshot(space, lasting=False)

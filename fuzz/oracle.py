@@ -361,12 +361,13 @@ class Oracle:
         address, old_bytes, new_bytes, flags, target = args
         memory = self._memory
         old, new = self._page(address), self._page(result)
-        huge = self._is_huge(old)
-        old_count, new_count = self._pages(old_bytes, huge=huge), self._pages(new_bytes, huge=huge)
+        old_count, new_count = self._pages(old_bytes), self._pages(new_bytes)
         placed = flags & _MOVE_FIXED == _MOVE_FIXED
         keep = bool(flags & _DONTUNMAP)
         if placed and old_count == new_count:
             old_count = new_count = self._whole_huge(old + old_count) - old
+        elif self._is_huge(old):
+            old_count, new_count = (self._pages(n, huge=True) for n in (old_bytes, new_bytes))
         self._expect_mapped(old, old + 1)
         if placed:
             self._expect_address(target, result)

@@ -18,7 +18,7 @@ from fuzz.case import Case, CaseError
 from fuzz.compare import Kind
 from fuzz.files import WriteError, write_atomic
 from fuzz.kernel.against import Against, Divergence
-from fuzz.kernel.machine import CALLS, MachineError, release, runnable
+from fuzz.kernel.machine import CALLS, MachineError, left_out, release, runnable
 from fuzz.status import Fields, StatusLine, count, duration
 
 NONE, DIVERGE, BAD_ENVIRONMENT, INTERRUPTED = 0, 1, 2, 130
@@ -94,6 +94,11 @@ def check_cases(cases: Iterable[tuple[str, Case]], kernel: str | None) -> int:
     total = agreeing = 0
     with Against.open(kernel) as pair:
         for name, case in cases:
+            if missing := left_out(case):
+                without = "run without" if runnable(case).calls else "not run, the machine has no"
+                print(f"{name}: {without} {', '.join(missing)}")
+            if not runnable(case).calls:
+                continue
             try:
                 found = pair.divergence(case)
             except MachineError as error:

@@ -147,6 +147,12 @@ def model_only(case: Case) -> list[str]:
     return sorted(names)
 
 
+def left_out(case: Case) -> list[str]:
+    """What `runnable` leaves out of the case, by name; mostly []."""
+    kept = {call.name for call in runnable(case).calls}
+    return model_only(case) or sorted({call.name for call in case.calls} - kept)
+
+
 def runnable(case: Case) -> Case:
     """The case without the calls that no program can make, or that this user may not make.
 

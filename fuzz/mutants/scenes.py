@@ -183,7 +183,7 @@ class _Scene:
         """Bring some pages into another state."""
         add, one_of = self.add, self.random.choice
         start, length = self.part()
-        what = self.random.randrange(12)
+        what = self.random.randrange(14)
         if what == 0:
             add("swapout", start, length)
         elif what == 1:
@@ -211,10 +211,29 @@ class _Scene:
             add("mprotect", start, length, one_of(_PROTECTIONS))
         elif what == 8:
             add(one_of(("mlock", "munlock")), start, min(length, 2 * self.slot * self.page))
+        elif what < 11:
+            self.split()
         else:
             add("madvise", start, length, one_of(_ADVICES))
             if not self.random.randrange(2):
                 add("touch", start, self.page)
+
+    def split(self) -> None:
+        """Map a huge page by its pages, and let some of them differ."""
+        start, _ = self.part()
+        self.add("mprotect", start, self.page, 1)
+        if self.random.randrange(4):
+            self.add("mprotect", start, self.page, 3)
+        for _ in range(self.random.choice((0, 1, 1, 2))):
+            place = start + self.random.choice((0, 1, 2, 3, -1)) * self.page
+            place = max(place, self.low * self.page)
+            what = self.random.choice(("FREE", "COLD", "DONTNEED", "PAGEOUT", ""))
+            if what:
+                self.add(
+                    "madvise", place, self.page * self.random.choice(_FEW), ADVICE[f"MADV_{what}"]
+                )
+            else:
+                self.add("touch", place, self.page)
 
     def move(self) -> None:
         """An mremap, mostly one that moves."""

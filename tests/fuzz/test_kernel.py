@@ -290,3 +290,23 @@ def test_an_agent_without_proc_gives_up_with_a_reason() -> None:
     assert done.returncode == machine._EXIT_SYSTEM
     assert done.stderr.startswith("agent: /proc/self/")
     assert done.stderr.endswith(": No such file or directory\n")
+
+
+@needs_model
+def test_what_only_the_model_has_is_said_to_be_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "mmap(0x0, 0x1000, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)\n"
+    stack = "execve_stack(0xbfb00000, 0xc0000000, 0x400000)\n"
+    for name, case in (
+        ("fork", text + "fork()\n"),
+        ("huge", text.replace("FIXED", "FIXED|MAP_HUGETLB")),
+        ("stack", text + stack),
+    ):
+        (tmp_path / f"{name}.case").write_text(case)
+    assert main(["kernel", "check", *map(str, sorted(tmp_path.iterdir()))]) == NONE
+    assert capsys.readouterr().out.splitlines()[:3] == [
+        "fork: not run, the machine has no fork",
+        "huge: not run, the machine has no MAP_HUGETLB",
+        "stack: run without execve_stack",
+    ]
