@@ -42,7 +42,7 @@ _MOVE_FIXED = REMAP_FLAGS["MREMAP_MAYMOVE"] | REMAP_FLAGS["MREMAP_FIXED"]
 _MAYMOVE, _DONTUNMAP = REMAP_FLAGS["MREMAP_MAYMOVE"], REMAP_FLAGS["MREMAP_DONTUNMAP"]
 _REMAP_MASK = _MOVE_FIXED | _DONTUNMAP
 _DONTNEED, _REMOVE = ADVICE["MADV_DONTNEED"], ADVICE["MADV_REMOVE"]
-_GUARD = ADVICE["MADV_GUARD_INSTALL"]
+_GUARD, _COLLAPSE = ADVICE["MADV_GUARD_INSTALL"], ADVICE["MADV_COLLAPSE"]
 _HUGETLB = MAP_FLAGS["MAP_HUGETLB"]
 _VMA_FAILS = FAILURES["vma"]
 
@@ -85,6 +85,7 @@ class _Object:
 
     size: int  # pages; accesses beyond it end in SIGBUS
     tags: dict[int, int] = field(default_factory=dict)
+    collapsed: bool = False  # may have a huge page, which goes on past its end
 
 
 class _Area(NamedTuple):
@@ -428,10 +429,13 @@ class Oracle:
 
     def _advise(self, lo: int, hi: int, advice: int) -> None:
         """Do to [lo, hi) what an advice does to contents; most do nothing."""
-        if advice not in (_DONTNEED, _REMOVE, _GUARD):
+        if advice not in (_DONTNEED, _REMOVE, _GUARD, _COLLAPSE):
             return
         for area in self._memory.inside(lo, hi):
-            if area.object is None:
+            if advice == _COLLAPSE:
+                if area.object is not None:
+                    area.object.collapsed = True
+            elif area.object is None:
                 if advice != _REMOVE:
                     self._memory.drop(area.start, self._discardable(area))
             elif advice == _REMOVE and not area.huge:  # no holes in files of huge pages
@@ -501,7 +505,7 @@ class Oracle:
             else:
                 limit = min(max(area.start + area.object.size - area.offset, area.start), area.end)
                 yield area.start, limit, "access"
-                yield limit, area.end, "SIGBUS"
+                yield limit, area.end, "" if area.object.collapsed else "SIGBUS"
 
     def _stack_above(self, page: int) -> _Area | None:
         """The growing area that is the next mapping from `page` upwards."""
@@ -563,7 +567,7 @@ class Oracle:
                 for page in self._memory.tagged(area.start, self._discardable(area))
             )
             done = next((page for page in concerned if page in contents), hi)
-        self._advise(lo, done, advice)
+        self._advise(lo, hi if advice == _COLLAPSE else done, advice)
         if advice == _GUARD:
             self._memory.change(lo, hi, lambda area: area._replace(guarded=True))
 

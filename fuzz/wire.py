@@ -42,6 +42,7 @@ from fuzz.case import (
     bounds,
     limits_are_in_place,
 )
+from fuzz.guess import Mapped
 
 WIDTH = 16  # bytes of a record
 MAX_CALLS = 24  # default limit of a decoded program
@@ -53,34 +54,43 @@ _EXACT = 0x45  # the mark of a record whose opcode is meant even if nothing is m
 _RECENT = 7  # mask of the part of an index that counts mappings, the latest first
 _OPERANDS = max(len(params) for params in SIGNATURES.values())
 
+# Which call prepares memory for another.
+_PREPARED_BY = {
+    "uffd_wp": "uffd_register",
+    "migrate_begin": "touch",
+    "migrate_end": "migrate_begin",
+    "swapout": "touch",
+    "touch_on": "touch",
+}
+
 # What can follow from nothing; other calls need a mapping to do anything of interest.
 _CREATORS = ("mmap", "execve_stack")
 _AT_ONCE = (*_CREATORS, "@limit")
 
 _OPCODES = {  # weights; "" is a literal
-    "mmap": 60,
-    "touch": 56,
-    "mremap": 62,
-    "munmap": 14,
-    "mprotect": 12,
-    "madvise": 12,
-    "execve_stack": 10,
-    "peek": 8,
-    "relocate": 8,
+    "mmap": 50,
+    "touch": 50,
+    "mremap": 66,
+    "munmap": 12,
+    "mprotect": 10,
+    "madvise": 14,
+    "execve_stack": 8,
+    "peek": 6,
+    "relocate": 6,
     "mlock": 5,
-    "munlock": 5,
-    "touch_on": 5,
-    "uffd_register": 4,
-    "uffd_wp": 3,
-    "swapout": 4,
-    "fork": 4,
+    "munlock": 3,
+    "touch_on": 7,
+    "uffd_register": 6,
+    "uffd_wp": 5,
+    "swapout": 5,
+    "fork": 5,
     "exit_child": 2,
-    "migrate_begin": 3,
-    "migrate_end": 3,
+    "migrate_begin": 4,
+    "migrate_end": 4,
     "soft_dirty_clear": 2,
-    "mseal": 3,
-    "@fail": 6,
-    "@limit": 3,
+    "mseal": 4,
+    "@fail": 10,
+    "@limit": 4,
     "": 4,
 }
 
@@ -140,27 +150,28 @@ _FRESH = {
     _USED: 5,
 }
 _EXISTING = {
-    _ORIGIN: 26,
-    _START: 22,
-    _SLOT: 15,
-    _INSIDE: 14,
-    _END: 7,
+    _ORIGIN: 32,
+    _START: 23,
+    _SLOT: 16,
+    _INSIDE: 15,
     _USED: 6,
-    _PMD: 5,
-    _PUD: 3,
-    _SPAN: 2,
+    _END: 4,
+    _PMD: 2,
+    _PUD: 1,
+    _SPAN: 1,
 }
+_EARLIER = {_USED: 52, _ORIGIN: 22, _START: 8, _SLOT: 6, _INSIDE: 12}  # what was prepared for it
 _TARGET = {
-    _ALIKE: 18,
-    _SPAN: 18,
-    _SHIFT: 14,
-    _PMD: 10,
-    _PUD: 8,
-    _END: 8,
+    _ALIKE: 20,
+    _SPAN: 20,
+    _PMD: 12,
+    _SHIFT: 10,
+    _PUD: 10,
+    _END: 9,
     _BELOW: 8,
     _ALIKE_PUD: 6,
-    _USED: 5,
-    _START: 4,
+    _USED: 3,
+    _START: 2,
     _TOP: 1,
 }
 _STACK_END = {_TOP: 42, _PMD: 38, _PUD: 20}
@@ -177,15 +188,15 @@ _FRESH_LEN = {
     _ODD: 1,
 }
 _SOURCE_LEN = {
-    _REST: 32,
-    _REST_ABOUT: 14,
-    _PAGES: 16,
-    _SLOT_END: 12,
-    _SLOTS: 9,
-    _WHOLE: 7,
-    _SPANS: 4,
-    _PUDS: 3,
-    _PUD_END: 2,
+    _REST: 40,
+    _PAGES: 18,
+    _REST_ABOUT: 12,
+    _SLOT_END: 11,
+    _SLOTS: 7,
+    _WHOLE: 5,
+    _SPANS: 3,
+    _PUDS: 2,
+    _PUD_END: 1,
     _ODD: 1,
 }
 _NEW_LEN = {
@@ -316,46 +327,49 @@ class _Step(NamedTuple):
 class _State:
     """What decoding remembers: ranges in bytes as (start, length), the latest last."""
 
-    __slots__ = ("address", "hit", "mapped", "size", "used")
+    __slots__ = ("_given", "_guess", "address", "earlier", "hit", "size")
 
-    def __init__(self) -> None:
-        self.mapped: list[tuple[int, int]] = []  # by guess: what the calls so far have mapped
-        self.used: list[tuple[int, int]] = []  # what they were given
-        self.begin()
+    def __init__(self, arena: int, page: int) -> None:
+        self._guess = Mapped(arena, page)
+        # What the calls so far were given: all of them, and by their names.
+        self._given: dict[str, list[tuple[int, int]]] = {"": []}
+        self.begin("")
 
-    def begin(self) -> None:
-        """A call begins."""
+    @property
+    def mapped(self) -> list[tuple[int, int]]:
+        """By guess: what the calls so far have mapped."""
+        return self._guess.spans
+
+    def begin(self, name: str) -> None:
+        """A call of that name begins."""
+        # The ranges that it may refer to: those that were prepared for it if there are any.
+        self.earlier = self._given.get(_PREPARED_BY.get(name, "")) or self._given[""]
         self.address = -1  # its first address
         self.hit = (0, 0)  # the mapping that its latest address refers to
         self.size = 0  # its latest length
 
     def note(self, name: str, args: tuple[int, ...]) -> None:
         """Remember what a call has likely mapped and unmapped."""
+        if name == "migrate_begin":
+            self._given.setdefault(name, []).append((args[0], 1))
         if name in _WITHOUT_RANGE:
             return
         first, second = args[0], args[1]
-        mapped = self.mapped
+        guess = self._guess
         if name == "mmap":
-            mapped.append((first, second))
-        elif name == "mremap":
-            old = (first, second)
-            flags, new = args[3], (args[4] if args[3] & _MOVE_FIXED else first, args[2])
-            if not flags & _DONTUNMAP and old in mapped:
-                mapped.remove(old)
-            mapped.append(new)
-            self.used.append(old)
-        elif name in ("execve_stack", "relocate"):
-            old = (first, second - first & WORD_MASK)
+            guess.mmap(first, second, args[3])
+            return
+        if name in ("execve_stack", "relocate"):
             if name == "execve_stack":
-                mapped.clear()
-            elif old in mapped:
-                mapped.remove(old)
-            mapped.append((first - args[2] & WORD_MASK, old[1]))
-            self.used.append(old)
-        else:
-            if name == "munmap" and (first, second) in mapped:
-                mapped.remove((first, second))
-            self.used.append((first, second))
+                guess.spans.clear()
+            guess.move_stack(first, second, args[2])
+            second = second - first & WORD_MASK
+        elif name == "mremap":
+            guess.mremap(first, second, *args[2:])
+        elif name == "munmap":
+            guess.cut(first, second)
+        self._given[""].append((first, second))
+        self._given.setdefault(name, []).append((first, second))
 
 
 class Codec:
@@ -373,9 +387,10 @@ class Codec:
         self.max_calls = max_calls
         self._page, self._slot = geometry.page_bytes, geometry.slot_bytes
         self._arena = geometry.arena.length
-        # A span that does not fit into the arena twice can hold no move: use slots instead.
-        fits = geometry.pud_bytes * 2 <= self._arena
-        self._pud = geometry.pud_bytes if fits else geometry.slot_bytes
+        # With two levels a PUD span is a slot: use something larger in its place.  A span that does
+        # not fit into the arena twice can hold no move: use slots instead.
+        span = geometry.pud_bytes if geometry.levels > 2 else geometry.slot_bytes << 8
+        self._pud = span if span * 2 <= self._arena else geometry.slot_bytes
         self._low = round_up(max(geometry.min_addr - geometry.arena.start, 0), self._page)
         self._puds, self._pmds = self._anchors()
         self._deltas = self._delta_table()
@@ -463,7 +478,8 @@ class Codec:
         map_flags = _Step(3, _FLAGS, _CHOICE, _spread(_MAPPINGS), _POPULATING_FLAGS, populated)
         remap_flags = _Step(3, _FLAGS, _CHOICE, _spread(_REMAPPINGS))
         advice = _Step(2, _FLAGS, _CHOICE, _spread(_ADVICE), _POPULATING_ADVICE, populated)
-        page = existing[0]
+        earlier = both(_EARLIER, _SOURCE_LEN, WORD_MASK)
+        page = earlier[0]
         amounts = [n * self._slot for n in _AMOUNT_SLOTS] + [16 * self._page, 64 * self._page]
         shift = field(2, 2, _LENGTH, _SHIFT_LEN, WORD_MASK)
         return {
@@ -497,10 +513,10 @@ class Codec:
                 _Step(3, _PROT, _CHOICE, _spread(_LIKELY_FEATURES)),
                 *existing,
             ),
-            "uffd_wp": (_Step(2, _FLAGS, _CHOICE, _spread({1: 3, 0: 1})), *existing),
+            "uffd_wp": (_Step(2, _FLAGS, _CHOICE, _spread({1: 3, 0: 1})), *earlier),
             "fork": (),
             "exit_child": (),
-            "swapout": existing,
+            "swapout": earlier,
             "migrate_begin": (page,),
             "migrate_end": (page,),
             "soft_dirty_clear": (),
@@ -526,7 +542,7 @@ class Codec:
         A last record that is not complete is filled up with zeros.
         """
         calls: list[Call] = []
-        state = _State()
+        state = _State(self._arena, self._page)
         literals: dict[int, int] = {}
         opcodes, plans, blank = self._opcodes, self._plans, self._blank
         for at in range(0, len(data), WIDTH):
@@ -550,7 +566,7 @@ class Codec:
             args = blank[name].copy()
             if literals:
                 _place(literals, name, args)
-            state.begin()
+            state.begin(name)
             cap = WORD_MASK
             for step in plans[name]:
                 operand = step[0]
@@ -642,8 +658,10 @@ class Codec:
         elif mode == _BELOW:
             base = start - state.size
         elif mode == _USED:
-            used = state.used
-            base = used[-1 - (index & _RECENT) % len(used)][0] if used else start
+            used = state.earlier
+            if used:
+                state.hit = used[-1 - (index & _RECENT) % len(used)]
+            base = state.hit[0]
         else:
             base = self._arena - state.size - (index & 1) * self._page
         if 0 <= base + delta <= self._arena:
@@ -697,7 +715,7 @@ class Codec:
         """
         if not limits_are_in_place(case.calls):
             raise ValueError("limits stand before all calls, each of them once")
-        state = _State()
+        state = _State(self._arena, self._page)
         data = bytearray()
         for call in case.calls:
             data += self._encode_call(call, state)
@@ -714,7 +732,7 @@ class Codec:
         record[0] = self._opcode_byte[call.name]
         if not state.mapped and call.name not in _AT_ONCE:
             record[_MARK] = _EXACT
-        state.begin()
+        state.begin(call.name)
         cap = WORD_MASK
         planned = {step.operand for step in self._plans[call.name]}
         blank = self._blank[call.name]
@@ -770,7 +788,7 @@ class Codec:
     def _candidates(self, step: _Step, state: _State) -> Iterator[tuple[int, int]]:
         """Mode and index bytes worth trying: every mode of the step, every index that differs."""
         recent = min(max(len(state.mapped), 1), _RECENT + 1)
-        used = min(max(len(state.used), 1), _RECENT + 1)
+        used = min(max(len(state.earlier), 1), _RECENT + 1)
         seen = -1
         for code, mode in enumerate(step.table):
             if mode == seen:
