@@ -6,7 +6,8 @@ A limit that is set holds at every quiet moment, since each call that adds somet
 from collections.abc import Iterator
 
 from engine.geometry import PTE
-from engine.leaves import Picture, pages, picture
+from engine.leaves import Picture, picture
+from engine.leaves import pages as pages_of
 from engine.pool import HugeFile, file_of, file_reservations, reservations
 from engine.space import AddressSpace
 from engine.violation import Violation
@@ -83,6 +84,6 @@ def check_populated(space: AddressSpace, before: Picture, after: Picture) -> Ite
 
 def _pages(space: AddressSpace, leaves: Picture) -> int:
     if space.uffds:
-        return len(pages(space.geometry, leaves))  # marks are no pages, and may go
+        return len(pages_of(space.geometry, leaves))  # marks are no pages, and may go
     in_slot = space.geometry.index_mask[PTE] + 1
     return sum(in_slot if isinstance(held, int) else len(held) for held in leaves.values())

@@ -581,7 +581,7 @@ class Oracle:
         if error == "-ENOMEM":
             lo, hi = self._range(address, length)
             holes = self._memory.holes(lo, hi)
-            known = holes and length <= self._word_mask // 2
+            known = holes and not self._scarce and length <= self._word_mask // 2
             self._protect(lo, holes[0][0] if holes else hi, prot if known else None)
 
     def _outcomes(self, call: Call, error: str, mapped: list[Span]) -> Iterator[_Memory]:
