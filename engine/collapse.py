@@ -127,11 +127,13 @@ def _collapse_shared(space: AddressSpace, vma: Vma, addr: int) -> bool | None:
             if old is not None:
                 space.frames.tag[first + i] = space.frames.tag[old]
             file.pages[linear + i] = first + i
+            file.clean.discard(linear + i)
     for other in list(space.vmas):
         # If it was huge before, nothing is done to the other mappings: collapse_pte_mapped_thp().
         is_target = other is vma
         if other.file is file and (is_target or not was_huge):
-            guarded |= _retract(space, other, linear, is_target or kernel.collapse_frees_all_tables)
+            kept = _retract(space, other, linear, is_target or kernel.collapse_frees_all_tables)
+            guarded |= kept and is_target
     if parent is None and not kernel.collapse_makes_pmd_table:
         return False  # SCAN_PMD_NULL
     if not (was_huge or table_here or kernel.collapse_frees_all_tables):

@@ -21,7 +21,6 @@ from engine.entry import (
 from engine.geometry import PMD, PTE
 from engine.huge import (
     access_huge,
-    covers_slot,
     map_shared_huge,
     prepare_anon_vma,
     slot_pages,
@@ -197,6 +196,10 @@ def _first_refused(space: AddressSpace, vma: Vma, start: int, end: int) -> int:
             parent = space.tree.find(size_end, PMD)
             if parent and isinstance(parent.entries.get(space.tree.index(size_end, PMD)), int):
                 size_end = round_up(size_end, space.geometry.slot_bytes)  # a huge page goes on
+        table = space.tree.find(size_end, PTE) if space.frames.large else None
+        while table is not None and space.tree.index(size_end, PTE) in table.entries:
+            size_end += space.geometry.page_bytes  # as do its pages where each has an entry
+            table = space.tree.find(size_end, PTE)
         end = max(min(end, size_end), start)
     for base, table, indices in space.tree.lowest(start, end):
         for index in indices:
@@ -367,11 +370,13 @@ def _access_shared_slot(
             if entry is None:
                 if not write:
                     _fault_around(space, vma, addr)
-                if not marked and index not in table.entries and linear in pages:
+                whole = space.kernel.maps_whole_folio and linear in pages
+                if whole and not marked and index not in table.entries:
                     _map_whole_folio(space, vma, table, addr, write=write)
                 if marked or index not in table.entries:
                     if linear not in pages:
                         pages[linear] = frames.allocate((0,), (linear,), vma.file)
+                        vma.file.clean.add(linear)
                     flags = WRITTEN if write else _FAULT_AROUND
                     if marked and not write and vma.flags & VM_UFFD_WP:
                         flags |= UFFD_WP
@@ -382,6 +387,8 @@ def _access_shared_slot(
                     make_writable(space, vma, table, index)
                 else:
                     make_present(space, table, index)
+            if write:
+                vma.file.clean.discard(linear)
             if tag:
                 frames.tag[pages[linear]] = tag
         if tag:
@@ -422,7 +429,9 @@ def _fault_around(space: AddressSpace, vma: Vma, addr: int) -> None:
         table = space.tree.make(addr, PTE)
         entries = table.entries
         if space.kernel.faults_around_folio:
-            _map_whole_folio(space, vma, table, addr, write=False)
+            for i, _ in near:
+                at = addr + ((i - index) << geometry.page_shift)
+                _map_whole_folio(space, vma, table, at, write=False, fill=True)
         for i, pfn in near:
             if i not in entries:
                 entries[i] = leaf(pfn, _FAULT_AROUND)
@@ -430,25 +439,34 @@ def _fault_around(space: AddressSpace, vma: Vma, addr: int) -> None:
 
 
 def _map_whole_folio(
-    space: AddressSpace, vma: Vma, table: Table, addr: int, *, write: bool
+    space: AddressSpace, vma: Vma, table: Table, addr: int, *, write: bool, fill: bool = False
 ) -> None:
-    """Map all pages of a large folio if one was touched that fills an empty PTE table.
+    """Map all pages of a large folio if one of them was touched.
 
-    Source: mm/memory.c finish_fault(), 6.11.
+    Only inside one PTE table and one VMA; `fill`: also where some of its pages are mapped.
+    Source: mm/memory.c finish_fault(), 6.11; mm/filemap.c filemap_map_folio_range(), 6.18.
     """
-    if not space.frames.large or not space.kernel.maps_whole_folio or table.entries:
+    frames = space.frames
+    if vma.uffd is not None or not (frames.large or frames.pieces):
         return
     assert vma.file is not None
-    pages = slot_pages(space)
-    linear = space.page_index(vma, round_down(addr, space.geometry.slot_bytes))
-    first = vma.file.pages.get(linear)
-    if linear % pages or first not in space.frames.large or not covers_slot(space, vma, addr):
+    shift, all_pages = space.geometry.page_shift, slot_pages(space)
+    pfn = vma.file.pages[space.page_index(vma, addr)]
+    if (first := pfn - pfn % all_pages) in frames.large:
+        pages = all_pages
+    else:
+        first, pages = frames.piece_of(pfn)
+    low = addr - (pfn - first << shift)
+    index = space.tree.index(addr, PTE) - (pfn - first)
+    if index < 0 or index + pages > all_pages or pages == 1:
         return
-    if vma.uffd is not None:
+    if low < vma.start or low + (pages << shift) > vma.end:
         return
-    flags = WRITTEN if write else _FAULT_AROUND
-    table.entries.update((i, leaf(first + i, flags)) for i in range(pages))
-    space.rss_shmem += pages
+    absent = [i for i in range(pages) if index + i not in table.entries]
+    if fill or len(absent) == pages:
+        flags = WRITTEN if write else _FAULT_AROUND
+        table.entries.update((index + i, leaf(first + i, flags)) for i in absent)
+        space.rss_shmem += len(absent)
 
 
 def access_range(space: AddressSpace, addr: int, length: int) -> Range:

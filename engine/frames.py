@@ -14,16 +14,18 @@ class Frames:
     `tag[pfn]` is the content (0: zeroes); `index[pfn]` the page's linear index, in pages, by which
     reverse mapping finds its address (vm_pgoff + distance at fault time, folio->index);
     `owner[pfn]` the anon_vma or object it belongs to (folio->mapping).  `large` are the large
-    folios, by their first frame: allocated for a huge page, and not split since.
+    folios, by their first frame: allocated for a huge page, and not split since.  `pieces` are the
+    smaller folios that splitting one of a shared object has left: their pages, by first frame.
     """
 
-    __slots__ = ("index", "large", "owner", "tag")
+    __slots__ = ("index", "large", "owner", "pieces", "tag")
 
     def __init__(self) -> None:
         self.tag: list[int] = [0]
         self.index: list[int] = [0]
         self.owner: list[object] = [None]
         self.large: set[int] = set()
+        self.pieces: dict[int, int] = {}
 
     def allocate(self, tags: Iterable[int], indices: Iterable[int], owner: object) -> int:
         """Add frames that hold `tags` and have the linear `indices` (as many), all of one owner.
@@ -47,3 +49,26 @@ class Frames:
         first = self.allocate([0] * pages, range(first_index, first_index + pages), owner)
         self.large.add(first)
         return first
+
+    def split_at(self, first: int, pages: int, frame: int) -> None:
+        """Cut a folio of `pages` frames from `first` on as small as it takes to set `frame` apart.
+
+        Source: mm/huge_memory.c __split_unmapped_folio(), 6.16: the other halves stay whole.
+        """
+        self.pieces.pop(first, None)
+        while pages > 1:
+            pages //= 2
+            upper = first + pages
+            first, other = (upper, first) if frame >= upper else (first, upper)
+            if pages > 1:
+                self.pieces[other] = pages
+
+    def piece_of(self, frame: int) -> tuple[int, int]:
+        """The folio that `frame` is in, if it is such a piece: its first frame and its pages."""
+        pages = 2
+        while pages <= max(self.pieces.values(), default=0):
+            first = frame - frame % pages
+            if self.pieces.get(first) == pages:
+                return first, pages
+            pages *= 2
+        return frame, 1

@@ -184,7 +184,11 @@ def split_shared_folio(space: AddressSpace, first: int) -> None:
     Source: split_huge_page_to_list(), whose unmap_folio() is not undone for files.
     """
     space.frames.large.discard(first)
-    pages = slot_pages(space)
+    unmap_folio(space, first, slot_pages(space))
+
+
+def unmap_folio(space: AddressSpace, first: int, pages: int) -> None:
+    """Take a folio of a shared object, `pages` frames from `first` on, out of all mappings."""
     space.tlb.flush_frames(first, pages)
     for _, table in list(space.tree.leaf_tables()):
         for index, entry in list(table.entries.items()):

@@ -109,6 +109,9 @@ class Kernel:
     maps_whole_folio: bool = _switch(
         "6.11", "a fault on a large folio of shared memory maps all of it if it can"
     )
+    splits_by_halves: bool = _switch(
+        "6.16", "splitting a folio for MADV_REMOVE keeps what is not removed in halves"
+    )
     faults_around_folio: bool = _switch(
         "6.18", "faulting around maps all of a large folio of shared memory if it can"
     )
@@ -216,6 +219,7 @@ _SINCE_6_18 = (
     "collapse_makes_pmd_table",
     "collapses_without_write",
     "reclaims_tables",
+    "splits_by_halves",
     "faults_around_folio",
     "pte_batching",
     "batch_keeps_write",

@@ -19,6 +19,7 @@ from engine.huge import (
     slot_pages,
     split_folio,
     split_shared_folio,
+    unmap_folio,
 )
 from engine.hugetlb import discard_hugetlb
 from engine.merge import modify
@@ -39,6 +40,7 @@ from engine.vma import (
     VM_SHARED,
     VM_WIPEONFORK,
     VM_WRITE,
+    SharedObject,
     Vma,
 )
 
@@ -197,7 +199,7 @@ def _pageout(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | Non
     if vma.file is None:
         _split_partial_folios(space, start, end, whole=True)
         return None
-    _split_partial_shared(space, start, end)
+    _split_partial_shared(space, start, end, pageout=True)
     mapped: dict[int, int] = {}
     for _, table in space.tree.leaf_tables():
         for entry in table.entries.values():
@@ -210,6 +212,10 @@ def _pageout(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | Non
                 continue
             if mapped[entry >> PFN_SHIFT] == 1:
                 space.unmap_page(table, index)
+                linear = space.frames.index[entry >> PFN_SHIFT]
+                if linear in vma.file.clean:
+                    vma.file.clean.remove(linear)
+                    del vma.file.pages[linear]  # nothing to write back: it just goes
     space.flush_tlb(start, end)
     return None
 
@@ -250,8 +256,12 @@ def _split_partial_folios(
                 break  # the whole table is this folio
 
 
-def _split_partial_shared(space: AddressSpace, start: int, end: int) -> None:
+def _split_partial_shared(
+    space: AddressSpace, start: int, end: int, *, pageout: bool = False
+) -> None:
     """Split each large folio of a shared object of which the range names a part.
+
+    `pageout`: those it covers go out of all mappings.
 
     The kernel leaves it if it looks as if others mapped it.  Small pages of an object come back at
     the next access only, so every mapping of the folio loses it.
@@ -265,12 +275,16 @@ def _split_partial_shared(space: AddressSpace, start: int, end: int) -> None:
                 continue
             pfn = entry >> PFN_SHIFT
             folio = pfn - pfn % pages
+            whole = False
             if table.level == PMD:
                 at = base + (index << space.geometry.entry_shift[PMD])
-                if start <= at and at + slot <= end:
-                    continue
-            if folio in space.frames.large and not _looks_shared(space, folio, pfn):
+                whole = start <= at and at + slot <= end
+            if folio not in space.frames.large or _looks_shared(space, folio, pfn):
+                continue
+            if not whole:
                 split_shared_folio(space, folio)
+            elif pageout:
+                unmap_folio(space, folio, pages)
 
 
 def _looks_shared(space: AddressSpace, folio: int, pfn: int) -> bool:
@@ -299,13 +313,37 @@ def _remove(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None
             last = first + ((high - low) << shift)
             if max(first, other.start) < min(last, other.end):
                 space.zap(max(first, other.start), min(last, other.end), keep=MARKER)
-    pages = slot_pages(space)
-    for index in [i for i in vma.file.pages if low <= i < high]:
-        folio = vma.file.pages.get(index - index % pages)
-        if folio in space.frames.large:
-            split_shared_folio(space, folio)  # truncated in part: shmem_undo_range()
-        del vma.file.pages[index]
+    file, pages = vma.file, slot_pages(space)
+    removed = [index for index in file.pages if low <= index < high]
+    if space.frames.large or space.frames.pieces:
+        for first in {index - index % pages for index in removed}:
+            _set_apart(space, file, first, low, high)
+    for index in removed:
+        del file.pages[index]
+        file.clean.discard(index)
     return None
+
+
+def _set_apart(space: AddressSpace, file: SharedObject, start: int, low: int, high: int) -> None:
+    """Split the folios of the slot from page `start` on of which only a part is in [low, high).
+
+    Source: mm/truncate.c truncate_inode_partial_folio(): at both ends of what goes.
+    """
+    frames, pages = space.frames, slot_pages(space)
+    for edge in (max(low, start), high):
+        frame = file.pages.get(edge)
+        if frame is None or edge >= start + pages:
+            continue
+        folio, size = frame - frame % pages, pages
+        if folio not in frames.large:
+            folio, size = frames.piece_of(frame)
+        first = frames.index[folio]
+        if low <= first and first + size <= high:
+            continue  # goes as it is
+        frames.large.discard(folio)
+        unmap_folio(space, folio, size)
+        if space.kernel.splits_by_halves:
+            frames.split_at(folio, size, frame)
 
 
 def _populate(space: AddressSpace, start: int, end: int, *, write: bool) -> Errno | None:

@@ -1,4 +1,4 @@
-"""S-11: what a call that succeeds has mapped where, by plain intervals."""
+"""S-11 and S-10: what a call that succeeds has mapped where, by plain intervals."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,16 @@ from engine.address import Range, round_up
 from engine.rules_call import Mapped, Request, Snapshot, clip, mapped_of
 from engine.space import AddressSpace, Errno
 from engine.violation import Violation
-from engine.vma import VM_ACCOUNT, VM_GROWSDOWN, VM_HUGETLB, VM_READ, VM_UFFD, VM_WRITE
+from engine.vma import (
+    VM_ACCOUNT,
+    VM_GROWSDOWN,
+    VM_HUGETLB,
+    VM_LOCKED,
+    VM_LOCKONFAULT,
+    VM_READ,
+    VM_UFFD,
+    VM_WRITE,
+)
 
 _STACK = VM_READ | VM_WRITE | VM_GROWSDOWN | VM_ACCOUNT
 
@@ -60,6 +69,28 @@ def check_mapping(
                     f"flags {wanted.flags:#x}, {wanted.file} at {wanted.offset:#x}",
                 )
                 return
+
+
+def check_growth(space: AddressSpace, request: Request, result: int | Errno) -> Iterator[Violation]:
+    """S-10: private memory that an mremap has added is present if it is locked, and else empty."""
+    page, mask = space.geometry.page_bytes, space.geometry.word_mask
+    old_len, new_len = (round_up(n, page) & mask for n in (request.old_len, request.new_len))
+    if isinstance(result, Errno) or new_len <= old_len:
+        return
+    growth = Range(result + old_len, result + new_len)
+    vma = space.vmas.lookup(growth.start)
+    if vma is None or vma.file is not None or vma.flags & VM_HUGETLB or space.failures.armed:
+        return
+    present = sum(
+        min(addr + (1 << space.geometry.entry_shift[level]), growth.end) - max(addr, growth.start)
+        for addr, level, _ in space.tree.leaves(growth.start, growth.end)
+    )
+    locked = vma.flags & VM_LOCKED and not vma.flags & VM_LOCKONFAULT
+    wanted = growth.length if locked and vma.flags & (VM_READ | VM_WRITE) else 0
+    if present != wanted:
+        yield Violation(
+            "populate-on-success", growth, f"{present:#x} bytes present", f"{wanted:#x}"
+        )
 
 
 def check_stack_mapping(

@@ -64,17 +64,19 @@ class AnonVma:
 class SharedObject:
     """The shmem file behind a shared anonymous mapping.
 
-    `pages[index]` is the frame of each page that exists; `size_pages` its size: access beyond it
-    is SIGBUS.  `huge_bytes` is the size of its pages if it is a file of hugetlbfs, else 0.
+    `pages[index]` is the frame of each page that exists; `clean` are those that were never written,
+    so that reclaim just drops them; `size_pages` its size: access beyond it is SIGBUS.
+    `huge_bytes` is the size of its pages if it is a file of hugetlbfs, else 0.
     """
 
-    __slots__ = ("huge_bytes", "number", "pages", "size_pages")
+    __slots__ = ("clean", "huge_bytes", "number", "pages", "size_pages")
 
     def __init__(self, number: int, size_pages: int, huge_bytes: int = 0) -> None:
         self.number = number
         self.size_pages = size_pages
         self.huge_bytes = huge_bytes
         self.pages: dict[int, int] = {}
+        self.clean: set[int] = set()
 
     def __repr__(self) -> str:
         return f"shared object {self.number}"

@@ -21,7 +21,7 @@ from engine.rules_errors import (
     check_relocate_errors,
     check_stack_errors,
 )
-from engine.rules_mapping import check_mapping, check_stack_mapping
+from engine.rules_mapping import check_growth, check_mapping, check_stack_mapping
 from engine.rules_move import MoveRules
 from engine.rules_state import StateRules
 from engine.rules_tlb import check_tlb
@@ -168,6 +168,7 @@ def _run_checked(space: AddressSpace, call: Call, watch: _Watch | None) -> Resul
         space.violations += check_mremap(space, before, request, returned)
         space.violations += check_errors(facts, *request, returned)
         space.violations += check_mapping(space, before, request, returned)
+        space.violations += check_growth(space, request, returned)
         if registered is not None:
             space.violations += check_uffd(space, registered, request, returned)
         return _address_result(space, returned)

@@ -168,9 +168,12 @@ def main() -> NoReturn:
     command = f"{shlex.quote(sys.executable)} -m fuzz.harness {shlex.quote(text)}"
     from fuzz import mutator  # not before the engine was instrumented, which it imports
 
-    how = {"custom_mutator": mutator.mutate, "custom_crossover": mutator.cross_over}
-    if os.environ.get("M_PLAIN"): how = {}
-    atheris.Setup([command, *flags], target.one_input, **how)
+    atheris.Setup(
+        [command, *flags],
+        target.one_input,
+        custom_mutator=mutator.mutate,
+        custom_crossover=mutator.cross_over,
+    )
     atheris.Fuzz()
     raise AssertionError("atheris.Fuzz() returned")
 

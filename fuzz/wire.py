@@ -50,7 +50,7 @@ POPULATED_PAGES = 2048  # what a call that fills pages is kept to, literals apar
 
 _FLAGS, _PROT, _FIELDS, _MARK = 1, 2, (3, 6, 9, 12), 15  # places in a record
 _LITERAL_AT = 2  # of the value in a literal; byte 1 says which operand
-_EXACT = 0x45  # the mark of a record whose opcode is meant even if nothing is mapped yet
+_EXACT = 0x45  # the mark of a record whose opcode is meant whatever came before it
 _RECENT = 7  # mask of the part of an index that counts mappings, the latest first
 _OPERANDS = max(len(params) for params in SIGNATURES.values())
 
@@ -61,6 +61,7 @@ _PREPARED_BY = {
     "migrate_end": "migrate_begin",
     "swapout": "touch",
     "touch_on": "touch",
+    "exit_child": "fork",
 }
 
 # What can follow from nothing; other calls need a mapping to do anything of interest.
@@ -79,14 +80,14 @@ _OPCODES = {  # weights; "" is a literal
     "relocate": 6,
     "mlock": 5,
     "munlock": 3,
-    "touch_on": 7,
-    "uffd_register": 6,
-    "uffd_wp": 5,
+    "touch_on": 10,
+    "uffd_register": 4,
+    "uffd_wp": 9,
     "swapout": 5,
-    "fork": 5,
-    "exit_child": 2,
-    "migrate_begin": 4,
-    "migrate_end": 4,
+    "fork": 4,
+    "exit_child": 3,
+    "migrate_begin": 3,
+    "migrate_end": 6,
     "soft_dirty_clear": 2,
     "mseal": 4,
     "@fail": 10,
@@ -266,7 +267,7 @@ _LIKELY_ADVICE = {
 _ADVICE = {value: _LIKELY_ADVICE.get(name, 1) for name, value in ADVICE.items()} | {9999: 1}
 
 _MISSING, _WP, _MINOR = UFFD_MODES.values()
-_LIKELY_MODES = {_WP: 9, _MISSING: 3, _WP | _MISSING: 3, _MINOR: 1, 0: 1, 8: 1}
+_LIKELY_MODES = {_WP: 12, _MISSING: 3, _WP | _MISSING: 3, _MINOR: 1, 0: 1, 8: 1}
 _FORKS, _REMAPS, _REMOVES, _UNMAPS = UFFD_FEATURES.values()
 _LIKELY_FEATURES = {
     0: 8,
@@ -348,10 +349,15 @@ class _State:
         self.hit = (0, 0)  # the mapping that its latest address refers to
         self.size = 0  # its latest length
 
+    def has_seen(self, name: str) -> bool:
+        """Has there been a call of that name?"""
+        return name in self._given
+
     def note(self, name: str, args: tuple[int, ...]) -> None:
         """Remember what a call has likely mapped and unmapped."""
+        given = self._given.setdefault(name, [])
         if name == "migrate_begin":
-            self._given.setdefault(name, []).append((args[0], 1))
+            given.append((args[0], 1))
         if name in _WITHOUT_RANGE:
             return
         first, second = args[0], args[1]
@@ -369,7 +375,7 @@ class _State:
         elif name == "munmap":
             guess.cut(first, second)
         self._given[""].append((first, second))
-        self._given.setdefault(name, []).append((first, second))
+        given.append((first, second))
 
 
 class Codec:
@@ -410,6 +416,7 @@ class Codec:
             1,
         ]
         self._opcodes = self._allowed(calls)
+        self._names = frozenset(self._opcodes)
         self._opcode_byte = {name: self._allowed(None).index(name) for name in SIGNATURES}
         self._literal = self._opcodes.index("")
         self._first = next((name for name in _CREATORS if name in self._opcodes), "")
@@ -556,13 +563,8 @@ class Codec:
                 continue
             if len(calls) == self.max_calls:
                 break
-            if (
-                self._first
-                and not state.mapped
-                and name not in _AT_ONCE
-                and record[_MARK] != _EXACT
-            ):
-                name = self._first
+            if record[_MARK] != _EXACT:
+                name = self._missing(name, state) or name
             args = blank[name].copy()
             if literals:
                 _place(literals, name, args)
@@ -586,6 +588,13 @@ class Codec:
                 continue
             state.note(name, call.args)
         return Case(tuple(calls))
+
+    def _missing(self, name: str, state: _State) -> str:
+        """The call that has to come before one of that name for it to do anything; or nothing."""
+        if not state.mapped:
+            return "" if name in _AT_ONCE else self._first
+        needed = _PREPARED_BY.get(name, "")
+        return needed if needed in self._names and not state.has_seen(needed) else ""
 
     def _read(self, step: _Step, record: bytes | bytearray, state: _State, cap: int) -> int:
         """The value of the operand in a field; the state is told of it."""
@@ -730,8 +739,7 @@ class Codec:
                 raise ValueError(f"{call.name}: {param.name} {value:#x} is out of range")
         record = bytearray(WIDTH)
         record[0] = self._opcode_byte[call.name]
-        if not state.mapped and call.name not in _AT_ONCE:
-            record[_MARK] = _EXACT
+        record[_MARK] = _EXACT if self._missing(call.name, state) else 0
         state.begin(call.name)
         cap = WORD_MASK
         planned = {step.operand for step in self._plans[call.name]}

@@ -380,7 +380,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         "several VMAs: one is refused too late, 6.17-rc",
         "That a VMA may not move together with others is noticed when the next one is "
         "reached, after it has moved.",
-        "error-traceless",
+        "error-order",
         _618,
         change=Change("engine.mremap:_move_several", changes.refused_too_late),
     ),
@@ -407,7 +407,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         "map-count-late",
         "the VMA limit is looked at too late, until 5.0",
         "That there are too many VMAs is noticed when FIXED has unmapped the destination.",
-        "error-traceless",
+        "error-order",
         _612,
         {"map_count_first": False},
     ),

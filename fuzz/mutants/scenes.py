@@ -71,6 +71,8 @@ class _Scene:
         else:
             for _ in range(one_of((1, 1, 2, 3))):
                 self.map()
+            if self.huge and not self.random.randrange(3):
+                self.folio()
         for _ in range(one_of((0, 1, 1, 2, 3, 4))):
             self.mark()
         for _ in range(one_of((1, 1, 2, 3))):
@@ -217,6 +219,40 @@ class _Scene:
             add("madvise", start, length, one_of(_ADVICES))
             if not self.random.randrange(2):
                 add("touch", start, self.page)
+
+    def folio(self) -> None:
+        """A huge page, full, mapped by its pages, which differ; a part of it moves."""
+        add, one_of, page, slot = self.add, self.random.choice, self.page, self.slot
+        start = (self.boundary(slot) // slot + 1) * slot
+        count = slot * one_of((1, 1, 2))
+        flags = MAP_FLAGS["MAP_PRIVATE"] | _ANONYMOUS | _FIXED
+        add("mmap", start * page, count * page, 3, flags)
+        add("madvise", start * page, count * page, ADVICE["MADV_HUGEPAGE"])
+        add("touch", start * page, slot * page)
+        self.mappings.append((start, count))
+        if self.random.randrange(4):
+            some = (start + self.random.randrange(slot)) * page
+            add("mprotect", some, page, 1)
+            add("mprotect", some, page, 3)
+        for _ in range(one_of((0, 1, 1, 2))):
+            some = (start + self.random.randrange(min(slot, 8))) * page
+            what = self.random.randrange(4)
+            if what == 0:
+                add("soft_dirty_clear")
+                add("touch", some, page * one_of(_FEW))
+            elif what == 1:
+                add("fork")
+                add("touch", some, page)
+            elif what == 2:
+                add("uffd_register", start * page, count * page, 2, one_of((0, 4)))
+                add("uffd_wp", some, page * one_of(_FEW), 1)
+            else:
+                add("madvise", some, page, one_of(_ADVICES))
+        first = self.random.randrange(min(slot, 6))
+        few = min(one_of((slot, slot, 2, 3, 5)), slot - first)
+        target = self.boundary(slot) + one_of((0, slot * 8))
+        operands = ((start + first) * page, few * page, few * page)
+        add("mremap", *operands, one_of((3, 3, 3, 7)), min(target, self.end) * page)
 
     def split(self) -> None:
         """Map a huge page by its pages, and let some of them differ."""

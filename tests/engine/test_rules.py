@@ -23,7 +23,7 @@ from engine.rules_errors import (
     check_relocate_errors,
     check_stack_errors,
 )
-from engine.rules_mapping import check_mapping, check_stack_mapping
+from engine.rules_mapping import check_growth, check_mapping, check_stack_mapping
 from engine.rules_move import MoveRules
 from engine.rules_state import StateRules, check_state
 from engine.space import AddressSpace, Errno
@@ -553,7 +553,18 @@ def stack_for_reading(sabotaged: bool) -> list[Violation]:
     return list(check_stack_mapping(space, vma_at(space, 199).range, error))
 
 
+def locked_growth(sabotaged: bool) -> list[Violation]:
+    space = scene("AA.B bb.. CCCC")
+    vma_at(space, 0).flags |= VM_LOCKED
+    request = Request(0, 2 * PAGE, 3 * PAGE, MOVE, 20 * PAGE)
+    returned = mremap(space, *request)
+    if sabotaged:
+        take(space, 22)
+    return list(check_growth(space, request, returned))
+
+
 SCENARIOS += [
+    ("populate-on-success", locked_growth.__name__, locked_growth),
     ("mapping-kept", "copy_with_other_flags", copied(2)),
     ("mapping-kept", "growth_with_other_flags", copied(3)),
     ("mapping-kept", stack_for_reading.__name__, stack_for_reading),
