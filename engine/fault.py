@@ -35,6 +35,7 @@ from engine.vma import (
     VM_GROWSDOWN,
     VM_HUGEPAGE,
     VM_HUGETLB,
+    VM_SHARED,
     VM_UFFD_MINOR,
     VM_UFFD_MISSING,
     VM_UFFD_WP,
@@ -177,14 +178,16 @@ def populate_range(space: AddressSpace, vma: Vma, start: int, end: int, *, write
 
 
 def populate_locked(space: AddressSpace, vma: Vma, start: int, end: int) -> bool:
-    """Fault in [start, end) of one VMA as mlock and MAP_POPULATE do: for writing where allowed.
+    """Fault in [start, end) of one VMA as mlock and MAP_POPULATE do.
 
+    Private memory is written where that is allowed, to have the copies; shared memory only read.
     Returns: False if a page could not be had, as with memory that nobody may access.
-    Source: __mm_populate().
+    Source: __mm_populate(), populate_vma_page_range().
     """
     if not vma.flags & VM_ACCESS:
         return False
-    return populate_range(space, vma, start, end, write=bool(vma.flags & VM_WRITE))
+    write = vma.flags & (VM_WRITE | VM_SHARED) == VM_WRITE
+    return populate_range(space, vma, start, end, write=write)
 
 
 def _first_refused(space: AddressSpace, vma: Vma, start: int, end: int) -> int:

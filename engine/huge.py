@@ -155,6 +155,8 @@ def map_shared_huge(space: AddressSpace, vma: Vma, addr: int, *, write: bool) ->
         return False
     if vma.flags & VM_NOHUGEPAGE and space.kernel.refuses_shared_huge:
         return False
+    if space.page_index(vma, addr) >= vma.file.size_pages:
+        return False  # the object does not go that far, though its last huge page does
     linear = space.page_index(vma, round_down(addr, space.geometry.slot_bytes))
     first = vma.file.pages.get(linear)
     if first is None or linear % pages or first not in space.frames.large:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from fuzz.wire import WIDTH
 
 _MOST_AT_ONCE = 4  # changes
+_USUAL_CALLS = 8  # longer programs tend to get shorter: most bugs need few calls, and each costs
 
 
 def mutate(data: bytes, max_size: int, seed: int) -> bytes:
@@ -19,7 +20,10 @@ def mutate(data: bytes, max_size: int, seed: int) -> bytes:
     rng = random.Random(seed)
     records = _records(data)
     for _ in range(rng.choice((1, 1, 1, 2, 2, 3, _MOST_AT_ONCE))):
-        rng.choice(_CHANGES)(records, rng)
+        change = rng.choice(_CHANGES)
+        if change in _LONGER and rng.randrange(2 * _USUAL_CALLS) < len(records):
+            change = _drop
+        change(records, rng)
     return b"".join(records)[:max_size]
 
 
@@ -78,7 +82,6 @@ _CHANGES: tuple[Callable[[list[bytes], random.Random], None], ...] = (
     _append,
     _drop,
     _drop,
-    _drop,
     _copy,
     _swap,
     _change,
@@ -86,3 +89,4 @@ _CHANGES: tuple[Callable[[list[bytes], random.Random], None], ...] = (
     _change,
     _change,
 )
+_LONGER = (_insert, _append, _copy)

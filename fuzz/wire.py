@@ -75,7 +75,7 @@ _OPCODES = {  # weights; "" is a literal
     "munmap": 12,
     "mprotect": 10,
     "madvise": 14,
-    "execve_stack": 8,
+    "execve_stack": 10,
     "peek": 6,
     "relocate": 6,
     "mlock": 5,
@@ -119,6 +119,7 @@ _OPCODES = {  # weights; "" is a literal
     _PAGES,  # some pages
     _FEW,  # a handful of pages
     _SLOTS,  # whole slots
+    _QUARTERS,  # whole slots and quarters of one
     _SPANS,  # exactly whole PUD spans
     _PUDS,  # whole PUD spans
     _SLOT_END,  # up to the end of a slot
@@ -130,7 +131,7 @@ _OPCODES = {  # weights; "" is a literal
     _SIZE,  # exactly as long as the range before it in the same call
     _SIZE_ABOUT,  # the same, plus a delta
     _ODD,  # zero, huge, wrapping
-) = range(14)
+) = range(15)
 
 # How many of them, by index.
 _SLOT_COUNTS = (1, 1, 1, 2, 2, 3, 4, 8)
@@ -178,7 +179,8 @@ _TARGET = {
 _STACK_END = {_TOP: 42, _PMD: 38, _PUD: 20}
 
 _FRESH_LEN = {
-    _SLOTS: 24,
+    _SLOTS: 16,
+    _QUARTERS: 10,
     _PAGES: 22,
     _SPANS: 16,
     _SLOT_END: 13,
@@ -211,7 +213,7 @@ _NEW_LEN = {
     _ODD: 1,
 }
 _POPULATED_LEN = {_FEW: 66, _SLOT_END: 10, _REST: 9, _SLOTS: 8, _REST_ABOUT: 4, _WHOLE: 2, _ODD: 1}
-_STACK_LEN = {_SLOTS: 62, _PAGES: 24, _FEW: 14}
+_STACK_LEN = {_QUARTERS: 50, _SLOTS: 20, _PAGES: 18, _FEW: 12}
 _SHIFT_LEN = {_SLOTS: 54, _PAGES: 18, _SIZE_ABOUT: 10, _FEW: 6, _PUDS: 4, _ODD: 4, _SPANS: 2}
 
 _RW = PROT_FLAGS["PROT_READ"] | PROT_FLAGS["PROT_WRITE"]
@@ -689,6 +691,8 @@ class Codec:
                 return base
         elif mode == _SLOTS:
             base = _SLOT_COUNTS[index & 7] * self._slot
+        elif mode == _QUARTERS:
+            base = (_SLOT_COUNTS[index & 7] * 4 + (index >> 3 & 3)) * (self._slot // 4)
         elif mode == _PAGES:
             base = _PAGE_COUNTS[index & 15] * self._page
         elif mode == _FEW:
