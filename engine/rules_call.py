@@ -10,7 +10,7 @@ from engine.mremap import DONTUNMAP, FIXED, MAYMOVE
 from engine.rules_limits import check_populated
 from engine.space import AddressSpace, Errno
 from engine.violation import Violation
-from engine.vma import VM_HUGETLB, VM_LOCKED, VM_LOCKONFAULT, SharedObject
+from engine.vma import VM_HUGETLB, VM_LOCKED, VM_LOCKONFAULT, VM_SEALED, VM_UFFD, SharedObject
 
 _UNLOCKED = ~(VM_LOCKED | VM_LOCKONFAULT)
 
@@ -31,11 +31,12 @@ class Snapshot:
     Arguments: `lasting` see `picture`.
     """
 
-    __slots__ = ("geometry", "high_water", "mapped", "slots")
+    __slots__ = ("count", "geometry", "high_water", "mapped", "slots")
 
     def __init__(self, space: AddressSpace, *, lasting: bool = True) -> None:
         self.geometry = space.geometry
         self.high_water = max(space.hiwater_vm, space.total_vm)
+        self.count = len(space.vmas)
         self.mapped = mapped_of(space)
         self.slots = picture(space, lasting=lasting)
 
@@ -137,9 +138,11 @@ def _check_error(
 ) -> Iterator[Violation]:
     """What an error may leave behind: with FIXED the destination and a shrink's tail, late only."""
     traces: list[Range] = []
+    early = _refused_early(space, before, source, target, request)
     # A failed move has a copy step behind it: the rollback's own rule speaks for it.
-    rule = "rollback-restores" if error is Errno.ENOMEM else "error-traceless"
-    if request.flags & FIXED and not _refused_early(space, before, source, target, request):
+    failed = error is Errno.ENOMEM and not _full(space, before, request)
+    rule = "rollback-restores" if failed else "error-traceless"
+    if request.flags & FIXED and not early:
         traces.append(target)
         if source.length > target.length:
             traces.append(Range(request.addr + target.length, source.end))
@@ -156,6 +159,15 @@ def _refused_early(
     Plain integers, no wrap-around: what the checks mean, not what they compute.
     """
     page, top = space.geometry.page_bytes, space.geometry.user_top
+    first = next((m for m in before.mapped if m.start <= source.start < m.end), None)
+    if first is not None and (
+        first.flags & VM_SEALED
+        # One that must move alone, with more behind it: only a call for several VMAs gets there.
+        or (space.kernel.multi_vma_move and first.flags & VM_UFFD and first.end < source.end)
+    ):
+        return True
+    if _full(space, before, request):
+        return True
     if space.kernel.check_before_unmap and not _is_mapped(
         before, source, min(source.length, target.length)
     ):
@@ -171,6 +183,12 @@ def _refused_early(
         or not _is_mapped(before, source, page)
         or (bool(request.flags & DONTUNMAP) and source.length != target.length)
     )
+
+
+def _full(space: AddressSpace, before: Snapshot, request: Request) -> bool:
+    """Are there too many VMAs for a call that has to make room first?"""
+    makes_room = request.flags & (FIXED | DONTUNMAP)
+    return bool(makes_room) and before.count + 2 >= space.max_map_count - 3
 
 
 def _is_mapped(before: Snapshot, source: Range, length: int) -> bool:

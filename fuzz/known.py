@@ -98,6 +98,10 @@ def _forgets_anon_vma(kernel: Kernel, call: Call) -> bool:
     return kernel.merge_faulted_source and not kernel.merge_links_source
 
 
+def _full_too_late(kernel: Kernel, call: Call) -> bool:
+    return bool(call.args[3] & _FIXED) and not kernel.map_count_first
+
+
 def _open(kernel: Kernel, call: Call) -> bool:
     return True
 
@@ -158,6 +162,13 @@ KNOWN: tuple[Known, ...] = (
         "CVE-2026-23077: a merge forgets the anon_vma that a moved range brings, 6.16 to 6.18.6",
         _forgets_anon_vma,
         wrecks=True,
+    ),
+    Known(
+        "B-57",
+        "error-traceless",
+        ("mremap",),
+        "that there are too many VMAs is found when FIXED has unmapped the destination, until 5.0",
+        _full_too_late,
     ),
     Known(
         "B-63",

@@ -8,6 +8,7 @@ from fuzz.museum import changes
 from fuzz.museum.exhibit import Change, Exhibit
 
 _612 = kernel_named("linux-6.12")
+_612_UNCHARGING = replace(_612, uncharge_on_rollback=True)
 _618 = kernel_named("linux-6.18")
 _I386 = kernel_named("linux-6.12", "i386")
 _PAE = kernel_named("linux-6.12", "i386-pae")
@@ -220,16 +221,6 @@ EXHIBITS: tuple[Exhibit, ...] = (
         _612,
         change=Change("engine.mremap:Move", changes.rollback_unlocked),
     ),
-    Exhibit(
-        "B-19",
-        "equal-pgoff",
-        "rmap locks by need, with equality overlooked",
-        "With equal page offsets the order depends on which VMA was put in last; only a "
-        "smaller one counts here.",
-        "rmap-order",
-        _612,
-        change=Change("engine.mremap:copy_vma", changes.locked_if_less),
-    ),
     # What entries carry
     Exhibit(
         "B-07",
@@ -296,15 +287,6 @@ EXHIBITS: tuple[Exhibit, ...] = (
         "entry-bits-kept",
         _618,
         {"batch_keeps_write": False},
-    ),
-    Exhibit(
-        "B-49",
-        "uffd-wp",
-        "a batch that spreads uffd-wp",
-        "The same, had uffd-wp been overlooked.",
-        "entry-bits-kept",
-        _618,
-        change=Change("engine.move:_batch_mask", changes.batch_ignores_wp),
     ),
     Exhibit(
         "B-49",
@@ -407,7 +389,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         "map-count-late",
         "the VMA limit is looked at too late, until 5.0",
         "That there are too many VMAs is noticed when FIXED has unmapped the destination.",
-        "error-order",
+        "error-traceless",
         _612,
         {"map_count_first": False},
     ),
@@ -513,7 +495,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         "When the source cannot be cut out of its VMA it stays, and is charged for without "
         "looking at VM_ACCOUNT.",
         "committed",
-        _612,
+        _612_UNCHARGING,
         change=Change("engine.mremap:_unmap_moved", changes.always_recharged),
     ),
     Exhibit(
@@ -523,7 +505,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         "The charge for the growth is not given back when the move fails: Committed_AS stays "
         "too high for ever.",
         "committed",
-        replace(_612, uncharge_on_rollback=True),
+        _612_UNCHARGING,
         {"uncharge_on_rollback": False},
     ),
     Exhibit(
@@ -531,7 +513,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         "not-asked",
         "DONTUNMAP ignores the overcommit limit, 5.7 to 5.10",
         "A second accountable mapping appears without a question to the overcommit code.",
-        "error-order",
+        "committed",
         _612,
         {"dontunmap_asks_overcommit": False},
     ),
@@ -551,7 +533,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         "growth in place that fails is given back, charged or not, 6.1 to 6.2",
         "Memory that is not accountable lowers the commit charge when it fails to grow.",
         "committed",
-        _612,
+        _612_UNCHARGING,
         change=Change("engine.mremap:_grow", changes.growth_uncharged),
     ),
     Exhibit(
@@ -597,7 +579,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         "a FIXED move that shrinks leaks commit charge, since 6.17, open",
         "The difference of the lengths is charged as if the mapping grew, and never given back.",
         "committed",
-        _612,
+        _612_UNCHARGING,
         {"shrink_charges_delta": True},
     ),
 )

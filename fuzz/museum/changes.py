@@ -161,16 +161,6 @@ def never_locked(original: Function) -> Function:
     return copy_vma
 
 
-def locked_if_less(original: Function) -> Function:
-    """B-19: equal page offsets count as the order that needs no locks."""
-
-    def copy_vma(remap: Remap, vma: Vma, keep: bool) -> tuple[Vma, Vma, bool]:
-        new_vma, source, locks = original(remap, vma, keep)
-        return new_vma, source, locks and new_vma.pgoff < source.pgoff
-
-    return copy_vma
-
-
 def rollback_unlocked(original: Function) -> Function:
     """B-18: the way back needs no rmap locks either, it seems."""
 
@@ -241,11 +231,6 @@ def wp_huge_kept(original: Function) -> Function:
         return moved
 
     return move_huge
-
-
-def batch_ignores_wp(original: Function) -> Function:
-    """Like B-49, with uffd-wp in place of the write bit."""
-    return lambda move: original(move) & ~UFFD_WP
 
 
 def batch_of_one_frame(original: Function) -> Function:

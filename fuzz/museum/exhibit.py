@@ -16,9 +16,7 @@ from engine.rules import Rule, rule_named
 from fuzz.bucket import Bucket
 from fuzz.case import Case, CaseError
 from fuzz.execute import Outcome, execute
-from fuzz.known import Shown, shown
-
-ALSO_WITHOUT = "also-without"  # in place of a known defect: the correct kernel breaks it, too
+from fuzz.known import Shown
 
 Function = Any  # a function of any signature, or a property
 
@@ -116,27 +114,23 @@ class Exhibit:
         raise AssertionError("a program without calls cannot fail")
 
     def shown(self, outcome: Outcome) -> Shown | None:
-        """What a run with the bug showed, judged by the open defects of the correct kernel.
+        """The first violation of a run that is due to the bug.
 
-        Returns: the first violation that none of them explains, or else the first of all.  One call
-        may break several rules: the exhibit's own comes first then.  What the same program shows
-        without the bug as well is not due to it; its bucket says so in place of a known defect.
+        What the same call of the same program shows without the bug is not.  One call may break
+        several rules: the exhibit's own comes first then.
         """
-        found = shown(outcome, self.correct)
-        if found is None or found.bucket.defect:
-            return found
-        for index, violation in outcome.violations:
-            if index == found.call and violation.rule == self.rule:
-                found = Shown(Bucket(self.rule, found.bucket.call), index, violation)
-                break
-        else:
-            return found
-        without = shown(execute(outcome.case, self.correct, stop=False), self.correct)
-        if without is not None and without.bucket == found.bucket:
-            return found._replace(bucket=found.bucket._replace(defect=ALSO_WITHOUT))
-        return found
+        if not outcome.violations:
+            return None
+        without = execute(outcome.case, self.correct, stop=False)
+        open_defects = {(index, violation.rule) for index, violation in without.violations}
+        due = [f for f in outcome.violations if (f.call, f.violation.rule) not in open_defects]
+        if not due:
+            return None
+        same_call = (f for f in due if f.call == due[0].call and f.violation.rule == self.rule)
+        index, violation = next(same_call, due[0])
+        return Shown(Bucket(violation.rule, outcome.case.calls[index].name), index, violation)
 
     def caught(self, case: Case) -> bool:
         """Does the case show the bug: does the first call that breaks a rule break this one?"""
         found = self.shown(self.execute(case, stop=False))
-        return found is not None and found.bucket.rule == self.rule and not found.bucket.defect
+        return found is not None and found.bucket.rule == self.rule

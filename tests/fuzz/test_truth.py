@@ -25,7 +25,7 @@ from fuzz.text import parse_call
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = Path(__file__).parent / "data"
 RECORDED = ("linux-6.1", "linux-6.12", "linux-6.18")
-CATEGORIES = {"mv", "nbr", "chn", "mul", "shr", "thp", "kch", "mrg", "mad", "mlk", "err", "rnd"}
+CATEGORIES = set("mv nbr chn mul shr thp kch mrg mad mlk err rnd obj".split())
 
 
 def full_directory() -> Path | None:
