@@ -163,7 +163,12 @@ def _refused_early(
     if first is not None and (
         first.flags & VM_SEALED
         # One that must move alone, with more behind it: only a call for several VMAs gets there.
-        or (space.kernel.multi_vma_move and first.flags & VM_UFFD and first.end < source.end)
+        or (
+            space.kernel.multi_vma_move
+            and source.length == target.length
+            and first.flags & VM_UFFD
+            and first.end < source.end
+        )
     ):
         return True
     if _full(space, before, request):

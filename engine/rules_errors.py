@@ -63,12 +63,12 @@ class Facts(NamedTuple):
         return [area for area in self.areas if max(area.start, start) < min(area.end, end)]
 
     def holes(self) -> list[Range]:
-        """Free places of the arena, the highest first, less the gap below a stack."""
+        """Free places of the arena, the highest first."""
         found, top = [], self.arena.end
         for area in reversed(self.areas):
             if area.end < top:
                 found.append(Range(area.end, top))
-            top = min(top, self.gap_start(area))
+            top = area.start
         if self.arena.start < top:
             found.append(Range(self.arena.start, top))
         return found
@@ -337,6 +337,8 @@ def _anywhere(before: Facts, length: int, hint: int, area: Area | None) -> Promi
     """The highest place that is free, its end; a huge page's alignment where that is wanted."""
     kernel = before.kernel
     slot = kernel.geometry.slot_bytes
+    if any(one.flags & VM_GROWSDOWN for one in before.areas):
+        return None  # the gap it keeps below itself may cut a hole, or bound the search
     ends: dict[int, int] = {}
     for hole in before.holes():
         for wanted in (length, length + slot):

@@ -72,6 +72,10 @@ def _counts_locked(kernel: Kernel, call: Call) -> bool:
     )
 
 
+def _unlocks_all(kernel: Kernel, call: Call) -> bool:
+    return bool(call.args[3] & _DONTUNMAP) and not kernel.dontunmap_splits_locked
+
+
 def _shrink_leak(kernel: Kernel, call: Call) -> bool:
     return (
         kernel.shrink_charges_delta and bool(call.args[3] & _FIXED) and call.args[1] > call.args[2]
@@ -147,6 +151,13 @@ KNOWN: tuple[Known, ...] = (
         ("mremap",),
         "DONTUNMAP miscounts locked memory, 6.15 to 7.2",
         _counts_locked,
+    ),
+    Known(
+        "B-34",
+        "error-traceless",
+        ("mremap",),
+        "DONTUNMAP unlocks all of the source VMA, also if a later part of the move is refused",
+        _unlocks_all,
     ),
     Known(
         "B-35",
