@@ -153,10 +153,10 @@ KNOWN: tuple[Known, ...] = (
         _counts_locked,
     ),
     Known(
-        "B-34",
+        "dontunmap-unlocks",
         "error-traceless",
         ("mremap",),
-        "DONTUNMAP unlocks all of the source VMA, also if a later part of the move is refused",
+        "B-34's twin: DONTUNMAP unlocks the whole source VMA, even if the call then fails",
         _unlocks_all,
     ),
     Known(
