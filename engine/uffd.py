@@ -140,6 +140,7 @@ def _protect(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
         indices = range(low >> shift & mask, (high - 1 >> shift & mask) + 1)
         _mark(entries, [i for i in indices if i in entries])
         entries.update((i, MARKER | UFFD_WP) for i in indices if i not in entries)
+    space.flush_tlb(start, end)
 
 
 def _mark(entries: dict[int, Entry], indices: Iterable[int]) -> None:

@@ -583,6 +583,8 @@ class Oracle:
             holes = self._memory.holes(lo, hi)
             known = holes and not self._scarce and length <= self._word_mask // 2
             self._protect(lo, holes[0][0] if holes else hi, prot if known else None)
+        elif error == "-EPERM":  # sealed; what lies before that may have changed
+            self._protect(*self._range(address, length), None)
 
     def _outcomes(self, call: Call, error: str, mapped: list[Span]) -> Iterator[_Memory]:
         """Every state a kernel may leave when the call fails, the usual one first.
