@@ -176,7 +176,7 @@ def _promise(before: Facts, remap: _Remap) -> Promise:
             return _special(before, remap, area)
         if _wrong_target(before, remap, remap.old):
             return Errno.EINVAL
-        if remap.places and _full(before, 6):
+        if remap.places and kernel.map_count_first and _full(before, 6):
             return Errno.ENOMEM
     lost = [*_target_of(before, remap), *_tail_of(before, remap)]
     if any(one.flags & VM_HUGETLB for one in lost):

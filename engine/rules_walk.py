@@ -69,6 +69,9 @@ class Bites:
         if point == ITERATION:
             self._refused.clear()
         elif point in _REFUSED:
+            slot = move.space.geometry.slot_bytes
+            if point == HUGE_SPLIT and _fits(move, slot) and PMD_OCCUPIED not in self._refused:
+                yield _smaller(move, 0, slot)
             self._refused.add(point)
         elif point in _BELOW_PUD and not _looks_at_entries(move):
             geometry, kernel = move.space.geometry, move.space.kernel

@@ -121,5 +121,5 @@ class Mapped:
             if top - (low + size) >= length:
                 break
             top = low
-        if 0 <= top - length:
+        if top >= length:
             self.add(top - length, length)

@@ -25,12 +25,18 @@ import time
 import traceback
 from collections import Counter
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import atheris
 
 from fuzz.bucket import Bucket
 from fuzz.child import Setting, fixed_addresses
+
+if TYPE_CHECKING:  # what these import must be instrumented first
+    from collections.abc import Callable
+
+    from fuzz.execute import Outcome
+    from fuzz.known import Shown
 
 STATS_SECONDS = 0.5
 _OUR_DEFECT = 77  # what libFuzzer, too, exits with after an exception
@@ -45,10 +51,10 @@ class Target:
         # The model only: coverage of the codec would reward parsing, coverage of rules nothing.
         with atheris.instrument_imports(include=["engine"], exclude=uninstrumented()):
             from engine.kernel import kernel_named
-            from fuzz import execute, feedback, known, wire
+            from fuzz import execute, feedback, known, mutator, wire
         self._setting = setting
         self._execute = execute.execute
-        self._shown = known.shown
+        self._shown: "Callable[[Outcome], Shown | None]" = known.shown
         kernels = [kernel_named(name, setting.geometry) for name in setting.kernels]
         if setting.exhibit:
             from fuzz.museum.catalogue import exhibit_named
@@ -58,7 +64,9 @@ class Target:
             if setting.with_bug:
                 self._execute, self._shown = exhibit.execute, exhibit.shown
         calls = None if setting.calls is None else frozenset(setting.calls)
-        self._decode = wire.codec(kernels[0].geometry, calls, setting.max_calls).decode
+        codec = wire.codec(kernels[0].geometry, calls, setting.max_calls)
+        self._decode = codec.decode
+        self.mutator = mutator.Mutator(codec.opcodes)
         fed = setting.fed
         self._cells = cells = feedback.Cells(atheris if fed else None) if setting.cells else None
         self._kernels = [
@@ -166,13 +174,11 @@ def main() -> NoReturn:
     send(setting.events, "start", fixed_addresses=fixed_addresses())
     # libFuzzer starts copies of itself (-fork, -merge) by passing argv[0] to a shell.
     command = f"{shlex.quote(sys.executable)} -m fuzz.harness {shlex.quote(text)}"
-    from fuzz import mutator  # not before the engine was instrumented, which it imports
-
     atheris.Setup(
         [command, *flags],
         target.one_input,
-        custom_mutator=mutator.mutate,
-        custom_crossover=mutator.cross_over,
+        custom_mutator=target.mutator.mutate,
+        custom_crossover=target.mutator.cross_over,
     )
     atheris.Fuzz()
     raise AssertionError("atheris.Fuzz() returned")

@@ -1,92 +1,117 @@
-"""How inputs change from one execution to the next: by whole records of the byte form.
+"""How inputs change from one execution to the next: by whole calls of the byte form.
 
 libFuzzer's own mutations insert and erase bytes, which shifts every record behind them and so makes
 another program of it.  These keep the calls that they do not mean to change: they add, drop, copy
 and swap calls, and change single bytes of one, each of which stands for an operand or a choice
-(see `fuzz.wire`).  Measured by `pmdfuzz museum run`, see corpus/museum/README.md.
+(see `fuzz.wire`).  Now and then a program begins anew, of the usual calls and one or two other
+kinds: what takes several calls of a kind is rarely met when every program has a bit of everything.
+Measured by `pmdfuzz museum run`, see corpus/museum/README.md.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from fuzz.wire import WIDTH
 
 _MOST_AT_ONCE = 4  # changes
 _USUAL_CALLS = 8  # longer programs tend to get shorter: most bugs need few calls, and each costs
+_USUAL_KINDS = ("mmap", "touch", "mremap")
+
+Records = list[bytes]
+Change = Callable[[Records, random.Random], None]
 
 
-def mutate(data: bytes, max_size: int, seed: int) -> bytes:
-    """Another input, made from this one; at most `max_size` bytes.  Equal arguments, equal result."""
-    rng = random.Random(seed)
-    records = _records(data)
-    for _ in range(rng.choice((1, 1, 1, 2, 2, 3, _MOST_AT_ONCE))):
-        change = rng.choice(_CHANGES)
-        if change in _LONGER and rng.randrange(2 * _USUAL_CALLS) < len(records):
-            change = _drop
-        change(records, rng)
-    return b"".join(records)[:max_size]
+class Mutator:
+    """Changes inputs.  Equal inputs and seeds give equal results.
+
+    Arguments: `opcodes` the call that each value of a record's first byte stands for.
+    """
+
+    def __init__(self, opcodes: Sequence[str]) -> None:
+        self._opcodes: dict[str, list[int]] = {}
+        for byte, name in enumerate(opcodes):
+            self._opcodes.setdefault(name, []).append(byte)
+        self._kinds = list(self._opcodes)
+        self._usual = [name for name in _USUAL_KINDS if name in self._opcodes] or self._kinds
+        longer: tuple[Change, ...] = (self._insert, self._insert_alike, self._append, _copy)
+        self._longer = frozenset((*longer, self._append_move))
+        once_more = (self._append, self._append_move, self._append_move)
+        self._changes = (*longer, *once_more, _drop, _drop, _swap, _change, _change, _change)
+
+    def mutate(self, data: bytes, max_size: int, seed: int) -> bytes:
+        """Another input, made from this one; at most `max_size` bytes."""
+        rng = random.Random(seed)
+        records = _records(data)
+        if not records or not rng.randrange(8):
+            return b"".join(self._fresh(rng))[:max_size]
+        for _ in range(rng.choice((1, 1, 1, 2, 2, 3, _MOST_AT_ONCE))):
+            change = rng.choice(self._changes)
+            if change in self._longer and rng.randrange(2 * _USUAL_CALLS) < len(records):
+                change = _drop
+            change(records, rng)
+        return b"".join(records)[:max_size]
+
+    def cross_over(self, one: bytes, other: bytes, max_size: int, seed: int) -> bytes:
+        """The first calls of one input and the last of another; at most `max_size` bytes."""
+        rng = random.Random(seed)
+        head, tail = _records(one), _records(other)
+        kept = head[: rng.randint(0, len(head))] + tail[rng.randint(0, len(tail)) :]
+        return b"".join(kept)[:max_size]
+
+    def _fresh(self, rng: random.Random) -> Records:
+        """A program of few kinds of calls."""
+        kinds = [*self._usual, *rng.choices(self._kinds, k=rng.randint(1, 2))]
+        calls = rng.randint(3, _USUAL_CALLS)
+        return [self._record(rng.choice(kinds), rng) for _ in range(calls)]
+
+    def _record(self, kind: str, rng: random.Random) -> bytes:
+        """A call of that kind; most bytes stand for something likely."""
+        return bytes((rng.choice(self._opcodes[kind]), *rng.randbytes(WIDTH - 1)))
+
+    def _insert(self, records: Records, rng: random.Random) -> None:
+        records.insert(rng.randint(0, len(records)), rng.randbytes(WIDTH))
+
+    def _append(self, records: Records, rng: random.Random) -> None:
+        records.append(rng.randbytes(WIDTH))
+
+    def _append_move(self, records: Records, rng: random.Random) -> None:
+        """What the program has prepared is moved."""
+        if "mremap" in self._opcodes:
+            records.append(self._record("mremap", rng))
+
+    def _insert_alike(self, records: Records, rng: random.Random) -> None:
+        """A call of a kind that the program has."""
+        if records:
+            opcode = rng.choice(records)[:1]
+            at = rng.randint(0, len(records))
+            records.insert(at, opcode + rng.randbytes(WIDTH - 1))
 
 
-def cross_over(one: bytes, other: bytes, max_size: int, seed: int) -> bytes:
-    """The first calls of one input and the last of another; at most `max_size` bytes."""
-    rng = random.Random(seed)
-    head, tail = _records(one), _records(other)
-    kept = head[: rng.randint(0, len(head))] + tail[rng.randint(0, len(tail)) :]
-    return b"".join(kept)[:max_size]
-
-
-def _records(data: bytes) -> list[bytes]:
+def _records(data: bytes) -> Records:
     """The input cut into records, the last one filled up."""
     return [data[at : at + WIDTH].ljust(WIDTH, b"\0") for at in range(0, len(data), WIDTH)]
 
 
-def _insert(records: list[bytes], rng: random.Random) -> None:
-    """A call from nowhere; most bytes stand for something likely."""
-    records.insert(rng.randint(0, len(records)), rng.randbytes(WIDTH))
-
-
-def _append(records: list[bytes], rng: random.Random) -> None:
-    records.append(rng.randbytes(WIDTH))
-
-
-def _drop(records: list[bytes], rng: random.Random) -> None:
+def _drop(records: Records, rng: random.Random) -> None:
     if records:
         del records[rng.randrange(len(records))]
 
 
-def _copy(records: list[bytes], rng: random.Random) -> None:
+def _copy(records: Records, rng: random.Random) -> None:
     if records:
         records.insert(rng.randint(0, len(records)), rng.choice(records))
 
 
-def _swap(records: list[bytes], rng: random.Random) -> None:
+def _swap(records: Records, rng: random.Random) -> None:
     if records:
         i, j = rng.randrange(len(records)), rng.randrange(len(records))
         records[i], records[j] = records[j], records[i]
 
 
-def _change(records: list[bytes], rng: random.Random) -> None:
+def _change(records: Records, rng: random.Random) -> None:
     """One byte of a call."""
     if records:
         at = rng.randrange(len(records))
         record = bytearray(records[at])
         record[rng.randrange(WIDTH)] = rng.randrange(256)
         records[at] = bytes(record)
-
-
-# Some stand here more than once: that is how often they are chosen.
-_CHANGES: tuple[Callable[[list[bytes], random.Random], None], ...] = (
-    _insert,
-    _insert,
-    _append,
-    _append,
-    _drop,
-    _drop,
-    _copy,
-    _swap,
-    _change,
-    _change,
-    _change,
-    _change,
-)
-_LONGER = (_insert, _append, _copy)

@@ -51,7 +51,7 @@ from engine.kernel import Kernel, kernel_named
 from fuzz import text, wire
 from fuzz.bucket import Bucket
 from fuzz.case import Case, CaseError, Expectation
-from fuzz.child import Child, Setting
+from fuzz.child import LIBFUZZER, Child, Setting
 from fuzz.execute import MODELLED_CALLS
 from fuzz.feedback import FED
 from fuzz.files import WriteError, write_atomic
@@ -518,7 +518,7 @@ class _Session:
             f"-timeout={INPUT_SECONDS}",
             f"-rss_limit_mb={MEMORY_MB}",
             f"-artifact_prefix={self.crashes}/",
-            "-reload=0",  # no other process writes the corpus; rereading depends on the clock
+            *LIBFUZZER,
             "-print_final_stats=1",
         ]
         if options.runs is not None:

@@ -51,7 +51,8 @@ POPULATED_PAGES = 2048  # what a call that fills pages is kept to, literals apar
 _FLAGS, _PROT, _FIELDS, _MARK = 1, 2, (3, 6, 9, 12), 15  # places in a record
 _LITERAL_AT = 2  # of the value in a literal; byte 1 says which operand
 _EXACT = 0x45  # the mark of a record whose opcode is meant whatever came before it
-_RECENT = 7  # mask of the part of an index that counts mappings, the latest first
+_RECENT = 7  # mask of the part of an index that says which of the earlier mappings
+_BACK = (0, 0, 0, 0, 1, 1, 2, 3)  # by that part: how far back; the latest is the likeliest
 _OPERANDS = max(len(params) for params in SIGNATURES.values())
 
 # Which call prepares memory for another.
@@ -152,10 +153,10 @@ _FRESH = {
     _USED: 5,
 }
 _EXISTING = {
-    _ORIGIN: 32,
-    _START: 23,
+    _ORIGIN: 37,
+    _INSIDE: 26,
     _SLOT: 16,
-    _INSIDE: 15,
+    _START: 7,
     _USED: 6,
     _END: 4,
     _PMD: 2,
@@ -217,7 +218,7 @@ _STACK_LEN = {_QUARTERS: 50, _SLOTS: 20, _PAGES: 18, _FEW: 12}
 _SHIFT_LEN = {_SLOTS: 54, _PAGES: 18, _SIZE_ABOUT: 10, _FEW: 6, _PUDS: 4, _ODD: 4, _SPANS: 2}
 
 _RW = PROT_FLAGS["PROT_READ"] | PROT_FLAGS["PROT_WRITE"]
-_PROTECTIONS = {_RW: 70, 1: 14, 0: 7, 7: 4, 2: 1, 5: 2, 4: 1, 8: 1}
+_PROTECTIONS = {_RW: 78, 1: 10, 0: 5, 7: 3, 2: 1, 5: 1, 4: 1, 8: 1}
 _ANONYMOUS = MAP_FLAGS["MAP_ANONYMOUS"]
 _PRIVATE, _SHARED = MAP_FLAGS["MAP_PRIVATE"] | _ANONYMOUS, MAP_FLAGS["MAP_SHARED"] | _ANONYMOUS
 _FIXED, _NOREPLACE = MAP_FLAGS["MAP_FIXED"], MAP_FLAGS["MAP_FIXED_NOREPLACE"]
@@ -417,11 +418,11 @@ class Codec:
             self._page // 2,
             1,
         ]
-        self._opcodes = self._allowed(calls)
-        self._names = frozenset(self._opcodes)
+        self.opcodes = self._allowed(calls)  # the calls that a record's first byte stands for
+        self._names = frozenset(self.opcodes)
         self._opcode_byte = {name: self._allowed(None).index(name) for name in SIGNATURES}
-        self._literal = self._opcodes.index("")
-        self._first = next((name for name in _CREATORS if name in self._opcodes), "")
+        self._literal = self.opcodes.index("")
+        self._first = next((name for name in _CREATORS if name in self.opcodes), "")
         self._plans = self._make_plans()
         self._blank = {
             name: [param.default or 0 for param in params] for name, params in SIGNATURES.items()
@@ -553,7 +554,7 @@ class Codec:
         calls: list[Call] = []
         state = _State(self._arena, self._page)
         literals: dict[int, int] = {}
-        opcodes, plans, blank = self._opcodes, self._plans, self._blank
+        opcodes, plans, blank = self.opcodes, self._plans, self._blank
         for at in range(0, len(data), WIDTH):
             record = data[at : at + WIDTH]
             if len(record) < WIDTH:
@@ -634,7 +635,7 @@ class Codec:
         """An address from a field, in the arena; the state learns the mapping it refers to."""
         mapped = state.mapped
         if mapped:
-            state.hit = start, length = mapped[-1 - (index & _RECENT) % len(mapped)]
+            state.hit = start, length = mapped[-1 - _BACK[index & _RECENT] % len(mapped)]
         else:
             start = length = 0
             if mode < _SPAN:
@@ -657,6 +658,7 @@ class Codec:
             base = first + (index >> 3) % count * self._slot
         elif mode == _INSIDE:
             base = start + ((length * (index >> 3) >> 5) & -self._page)
+            delta = delta if start <= base + delta < start + length else 0
         elif mode in (_ALIKE, _ALIKE_PUD):
             near = state.address if state.address >= 0 else start
             if mode == _ALIKE:
@@ -671,7 +673,7 @@ class Codec:
         elif mode == _USED:
             used = state.earlier
             if used:
-                state.hit = used[-1 - (index & _RECENT) % len(used)]
+                state.hit = used[-1 - _BACK[index & _RECENT] % len(used)]
             base = state.hit[0]
         else:
             base = self._arena - state.size - (index & 1) * self._page
@@ -799,8 +801,8 @@ class Codec:
 
     def _candidates(self, step: _Step, state: _State) -> Iterator[tuple[int, int]]:
         """Mode and index bytes worth trying: every mode of the step, every index that differs."""
-        recent = min(max(len(state.mapped), 1), _RECENT + 1)
-        used = min(max(len(state.earlier), 1), _RECENT + 1)
+        recent = _RECENT + 1 if len(state.mapped) > 1 else 1
+        used = _RECENT + 1 if len(state.earlier) > 1 else 1
         seen = -1
         for code, mode in enumerate(step.table):
             if mode == seen:

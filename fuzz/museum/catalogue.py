@@ -362,7 +362,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         "several VMAs: one is refused too late, 6.17-rc",
         "That a VMA may not move together with others is noticed when the next one is "
         "reached, after it has moved.",
-        "error-order",
+        "error-traceless",
         _618,
         change=Change("engine.mremap:_move_several", changes.refused_too_late),
     ),

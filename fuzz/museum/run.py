@@ -26,7 +26,7 @@ from typing import Any
 from fuzz import text, wire
 from fuzz.bucket import Bucket
 from fuzz.case import Case
-from fuzz.child import Child, Setting
+from fuzz.child import LIBFUZZER, Child, Setting
 from fuzz.files import WriteError, write_atomic
 from fuzz.minimize import minimize
 from fuzz.museum.exhibit import Exhibit
@@ -169,7 +169,7 @@ class _Session:
         setting = Setting(
             kernels=[],
             geometry=None,
-            calls=None,
+            calls=sorted(exhibit.calls) or None,
             max_calls=wire.MAX_CALLS,
             runs=runs,
             cells=False,
@@ -182,8 +182,7 @@ class _Session:
             f"-timeout={INPUT_SECONDS}",
             f"-rss_limit_mb={MEMORY_MB}",
             f"-artifact_prefix={artifacts}/",
-            "-reload=0",
-            "-len_control=0",  # else programs stay at one call for thousands of executions
+            *LIBFUZZER,
         ]
         if runs:
             flags.append(f"-runs={runs}")
@@ -213,7 +212,7 @@ class _Session:
         """The minimal program, which is kept."""
         assert watched.found is not None
         geometry = exhibit.kernel.geometry
-        case = wire.decode(watched.found, geometry)
+        case = wire.decode(watched.found, geometry, exhibit.calls or None)
 
         def same(candidate: Case) -> bool:
             if self.signal:

@@ -161,6 +161,8 @@ class _Scene:
         operands = [operand * self.page for operand in (end - count, end, shift)]
         if not self.random.randrange(8):
             operands[self.random.randrange(3)] += self.page // 2
+        if not self.random.randrange(16):
+            operands[1] = operands[0]  # nothing
         if not self.random.randrange(6):
             self.add("@fail", FAILURES["pagetable"], self.random.choice(_FEW))
         if self.random.randrange(3):
@@ -225,10 +227,13 @@ class _Scene:
         add, one_of, page, slot = self.add, self.random.choice, self.page, self.slot
         start = (self.boundary(slot) // slot + 1) * slot
         count = slot * one_of((1, 1, 2))
-        flags = MAP_FLAGS["MAP_PRIVATE"] | _ANONYMOUS | _FIXED
+        kind = one_of(("MAP_PRIVATE", "MAP_PRIVATE", "MAP_SHARED"))
+        flags = MAP_FLAGS[kind] | _ANONYMOUS | _FIXED
         add("mmap", start * page, count * page, 3, flags)
         add("madvise", start * page, count * page, ADVICE["MADV_HUGEPAGE"])
         add("touch", start * page, slot * page)
+        if kind == "MAP_SHARED":
+            add("madvise", start * page, slot * page, ADVICE["MADV_COLLAPSE"])
         self.mappings.append((start, count))
         if self.random.randrange(4):
             some = (start + self.random.randrange(slot)) * page
