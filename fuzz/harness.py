@@ -54,7 +54,7 @@ class Target:
             from fuzz import execute, feedback, known, mutator, wire
         self._setting = setting
         self._execute = execute.execute
-        self._shown: "Callable[[Outcome], Shown | None]" = known.shown
+        self._shown: Callable[[Outcome], Shown | None] = known.shown
         kernels = [kernel_named(name, setting.geometry) for name in setting.kernels]
         if setting.exhibit:
             from fuzz.museum.catalogue import exhibit_named
