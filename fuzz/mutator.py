@@ -16,6 +16,7 @@ from fuzz.wire import WIDTH
 _MOST_AT_ONCE = 4  # changes
 _USUAL_CALLS = 8  # longer programs tend to get shorter: most bugs need few calls, and each costs
 _USUAL_KINDS = ("mmap", "touch", "mremap")
+_MOVING = frozenset(("mremap", "execve_stack", "relocate"))  # what most rules look at
 
 Records = list[bytes]
 Change = Callable[[Records, random.Random], None]
@@ -29,14 +30,15 @@ class Mutator:
 
     def __init__(self, opcodes: Sequence[str]) -> None:
         self._opcodes: dict[str, list[int]] = {}
+        self._names = list(opcodes)
         for byte, name in enumerate(opcodes):
             self._opcodes.setdefault(name, []).append(byte)
         self._kinds = list(self._opcodes)
         self._usual = [name for name in _USUAL_KINDS if name in self._opcodes] or self._kinds
         longer: tuple[Change, ...] = (self._insert, self._insert_alike, self._append, _copy)
         self._longer = frozenset((*longer, self._append_move))
-        once_more = (self._append, self._append_move, self._append_move)
-        self._changes = (*longer, *once_more, _drop, _drop, _swap, _change, _change, _change)
+        more = (self._append, self._append_move, self._append_move, self._let_fail, self._let_fail)
+        self._changes = (*longer, *more, _drop, _drop, _swap, _redo, _redo, _change, _change)
 
     def mutate(self, data: bytes, max_size: int, seed: int) -> bytes:
         """Another input, made from this one; at most `max_size` bytes."""
@@ -49,6 +51,8 @@ class Mutator:
             if change in self._longer and rng.randrange(2 * _USUAL_CALLS) < len(records):
                 change = _drop
             change(records, rng)
+        if rng.randrange(2) and records and self._kind(records[-1]) not in _MOVING:
+            self._append_move(records, rng)
         return b"".join(records)[:max_size]
 
     def cross_over(self, one: bytes, other: bytes, max_size: int, seed: int) -> bytes:
@@ -68,6 +72,9 @@ class Mutator:
         """A call of that kind; most bytes stand for something likely."""
         return bytes((rng.choice(self._opcodes[kind]), *rng.randbytes(WIDTH - 1)))
 
+    def _kind(self, record: bytes) -> str:
+        return self._names[record[0]]
+
     def _insert(self, records: Records, rng: random.Random) -> None:
         records.insert(rng.randint(0, len(records)), rng.randbytes(WIDTH))
 
@@ -78,6 +85,12 @@ class Mutator:
         """What the program has prepared is moved."""
         if "mremap" in self._opcodes:
             records.append(self._record("mremap", rng))
+
+    def _let_fail(self, records: Records, rng: random.Random) -> None:
+        """One of the calls, mostly the last, does not get what it asks for."""
+        if "@fail" in self._opcodes and records:
+            at = len(records) - 1 if rng.randrange(3) else rng.randrange(len(records))
+            records.insert(at, self._record("@fail", rng))
 
     def _insert_alike(self, records: Records, rng: random.Random) -> None:
         """A call of a kind that the program has."""
@@ -106,6 +119,13 @@ def _swap(records: Records, rng: random.Random) -> None:
     if records:
         i, j = rng.randrange(len(records)), rng.randrange(len(records))
         records[i], records[j] = records[j], records[i]
+
+
+def _redo(records: Records, rng: random.Random) -> None:
+    """One call with other operands."""
+    if records:
+        at = rng.randrange(len(records))
+        records[at] = records[at][:1] + rng.randbytes(WIDTH - 1)
 
 
 def _change(records: Records, rng: random.Random) -> None:

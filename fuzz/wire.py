@@ -75,9 +75,9 @@ _OPCODES = {  # weights; "" is a literal
     "mremap": 66,
     "munmap": 12,
     "mprotect": 10,
-    "madvise": 14,
+    "madvise": 16,
     "execve_stack": 10,
-    "peek": 6,
+    "peek": 8,
     "relocate": 6,
     "mlock": 5,
     "munlock": 3,
@@ -173,7 +173,7 @@ _TARGET = {
     _END: 9,
     _BELOW: 8,
     _ALIKE_PUD: 6,
-    _USED: 3,
+    _USED: 9,
     _START: 2,
     _TOP: 1,
 }
@@ -255,9 +255,9 @@ _REMAPPINGS = {
 }
 _LIKELY_ADVICE = {
     "MADV_DONTNEED": 8,
-    "MADV_HUGEPAGE": 8,
+    "MADV_HUGEPAGE": 24,
     "MADV_NOHUGEPAGE": 3,
-    "MADV_COLLAPSE": 4,
+    "MADV_COLLAPSE": 6,
     "MADV_FREE": 4,
     "MADV_POPULATE_READ": 4,
     "MADV_POPULATE_WRITE": 4,
@@ -346,8 +346,10 @@ class _State:
 
     def begin(self, name: str) -> None:
         """A call of that name begins."""
-        # The ranges that it may refer to: those that were prepared for it if there are any.
-        self.earlier = self._given.get(_PREPARED_BY.get(name, "")) or self._given[""]
+        # The ranges that it may refer to: those that were prepared for it if there are any; a move,
+        # to those that were moved, so that it may bring them back.
+        prepared = self._given.get("mremap" if name == "mremap" else _PREPARED_BY.get(name, ""))
+        self.earlier = prepared or self._given[""]
         self.address = -1  # its first address
         self.hit = (0, 0)  # the mapping that its latest address refers to
         self.size = 0  # its latest length
