@@ -66,7 +66,7 @@ class Target:
         calls = None if setting.calls is None else frozenset(setting.calls)
         codec = wire.codec(kernels[0].geometry, calls, setting.max_calls)
         self._decode = codec.decode
-        self.mutator = mutator.Mutator(codec.opcodes)
+        self.mutator = mutator.Mutator(codec)
         fed = setting.fed
         self._cells = cells = feedback.Cells(atheris if fed else None) if setting.cells else None
         self._kernels = [

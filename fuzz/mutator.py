@@ -3,18 +3,22 @@
 libFuzzer's own mutations insert and erase bytes, which shifts every record behind them and so makes
 another program of it.  These keep the calls that they do not mean to change: they add, drop, copy
 and swap calls, and change single bytes of one, each of which stands for an operand or a choice
-(see `fuzz.wire`).  Now and then a program begins anew, of the usual calls and one or two other
-kinds: what takes several calls of a kind is rarely met when every program has a bit of everything.
+(see `fuzz.wire`).  Often a program begins anew, made to a plan (`fuzz.scene`): what takes several
+calls that belong together is rarely met by chance.
 Measured by `pmdfuzz museum run`, see corpus/museum/README.md.
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from fuzz.wire import WIDTH
+from fuzz.case import Case
+from fuzz.scene import scene
+from fuzz.wire import WIDTH, Codec
 
 _MOST_AT_ONCE = 4  # changes
 _USUAL_CALLS = 8  # longer programs tend to get shorter: most bugs need few calls, and each costs
+_FRESH = 0.5  # of the inputs begin anew
+_PLANNED = 8  # all but one of so many to a plan
 _USUAL_KINDS = ("mmap", "touch", "mremap")
 _MOVING = frozenset(("mremap", "execve_stack", "relocate"))  # what most rules look at
 
@@ -25,10 +29,12 @@ Change = Callable[[Records, random.Random], None]
 class Mutator:
     """Changes inputs.  Equal inputs and seeds give equal results.
 
-    Arguments: `opcodes` the call that each value of a record's first byte stands for.
+    Arguments: `codec` reads what comes out.
     """
 
-    def __init__(self, opcodes: Sequence[str]) -> None:
+    def __init__(self, codec: Codec) -> None:
+        opcodes = codec.opcodes
+        self._codec = codec
         self._opcodes: dict[str, list[int]] = {}
         self._names = list(opcodes)
         for byte, name in enumerate(opcodes):
@@ -44,8 +50,8 @@ class Mutator:
         """Another input, made from this one; at most `max_size` bytes."""
         rng = random.Random(seed)
         records = _records(data)
-        if not records or not rng.randrange(8):
-            return b"".join(self._fresh(rng))[:max_size]
+        if not records or rng.random() < _FRESH:
+            return self._fresh(rng)[:max_size]
         for _ in range(rng.choice((1, 1, 1, 2, 2, 3, _MOST_AT_ONCE))):
             change = rng.choice(self._changes)
             if change in self._longer and rng.randrange(2 * _USUAL_CALLS) < len(records):
@@ -62,11 +68,17 @@ class Mutator:
         kept = head[: rng.randint(0, len(head))] + tail[rng.randint(0, len(tail)) :]
         return b"".join(kept)[:max_size]
 
-    def _fresh(self, rng: random.Random) -> Records:
-        """A program of few kinds of calls."""
+    def _fresh(self, rng: random.Random) -> bytes:
+        """A program made to a plan, or of few kinds of calls."""
+        if rng.randrange(_PLANNED):
+            return self._codec.encode(self._allowed(scene(rng, self._codec.geometry)))
         kinds = [*self._usual, *rng.choices(self._kinds, k=rng.randint(1, 2))]
         calls = rng.randint(3, _USUAL_CALLS)
-        return [self._record(rng.choice(kinds), rng) for _ in range(calls)]
+        return b"".join(self._record(rng.choice(kinds), rng) for _ in range(calls))
+
+    def _allowed(self, case: Case) -> Case:
+        """The case without calls that are not wanted."""
+        return case.with_calls([call for call in case.calls if call.name in self._opcodes])
 
     def _record(self, kind: str, rng: random.Random) -> bytes:
         """A call of that kind; most bytes stand for something likely."""

@@ -395,6 +395,7 @@ class Codec:
     def __init__(
         self, geometry: Geometry, calls: frozenset[str] | None = None, max_calls: int = MAX_CALLS
     ) -> None:
+        self.geometry = geometry
         self.max_calls = max_calls
         self._page, self._slot = geometry.page_bytes, geometry.slot_bytes
         self._arena = geometry.arena.length
@@ -771,7 +772,8 @@ class Codec:
         """Fill in the bytes that are read as `target`; false if there are none.
 
         Of several the one with the smallest delta is taken, then the likeliest mode: the closer a
-        field is to its meaning, the more of it survives a mutation of an earlier call.
+        field is to its meaning, the more of it survives a mutation of an earlier call.  Modes with
+        many indexes are tried only if no other will do.
         """
         at = step.at
         if step.what == _CHOICE:
@@ -781,7 +783,9 @@ class Codec:
             return True
         before = state.address, state.hit, state.size
         best: tuple[int, bytes] | None = None
-        for mode, index in self._candidates(step, state):
+        for mode, index, one_of_many in self._candidates(step, state):
+            if one_of_many and best:
+                break
             record[at : at + 3] = bytes((mode, index, 0))
             state.address, state.hit, state.size = before
             delta = target - self._read(step, record, state, cap)
@@ -801,8 +805,12 @@ class Codec:
             self._read(step, record, state, cap)
         return best is not None
 
-    def _candidates(self, step: _Step, state: _State) -> Iterator[tuple[int, int]]:
-        """Mode and index bytes worth trying: every mode of the step, every index that differs."""
+    def _candidates(self, step: _Step, state: _State) -> Iterator[tuple[int, int, bool]]:
+        """Mode and index bytes worth trying: every mode of the step, every index that differs.
+
+        The last ones, said so, are those of modes that have many.
+        """
+        many: list[int] = []
         recent = _RECENT + 1 if len(state.mapped) > 1 else 1
         used = _RECENT + 1 if len(state.earlier) > 1 else 1
         seen = -1
@@ -813,15 +821,19 @@ class Codec:
             indexes: Iterable[int] = range(16)
             if step.what == _ADDRESS:
                 if mode in (_SLOT, _INSIDE, _SHIFT):
-                    indexes = (which | k << 3 for k in range(32) for which in range(recent))
-                elif mode in (_PMD, _ALIKE):
+                    many.append(code)
+                    continue
+                if mode in (_PMD, _ALIKE):
                     indexes = range(len(self._pmds))
                 elif mode in (_PUD, _ALIKE_PUD):
                     indexes = range(len(self._puds))
                 else:
                     indexes = range(2 if mode == _TOP else used if mode == _USED else recent)
             for index in indexes:
-                yield code, index
+                yield code, index, False
+        for code in many:
+            for index in (which | k << 3 for k in range(32) for which in range(recent)):
+                yield code, index, True
 
 
 def _place(literals: dict[int, int], name: str, args: list[int]) -> None:

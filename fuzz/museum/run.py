@@ -200,7 +200,8 @@ class _Session:
             child.kill()
             child.close()
         shutil.rmtree(artifacts, ignore_errors=True)
-        if watched.failure or not watched.heard:
+        ended_early = side == WITH_BUG and not watched.over
+        if watched.failure or not watched.heard or ended_early:
             self._fail(exhibit, seed, watched, log)
             return None
         if watched.found is None:
