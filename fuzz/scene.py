@@ -43,13 +43,16 @@ _MOVES = (  # flags
     *(0,) * 3,
     _MOVE_FIXED,
 )
+_CHARGED = (_MAYMOVE | _MOVE_FIXED | _DONTUNMAP, _MAYMOVE | _DONTUNMAP, _MAYMOVE, 0)
 _RW, _READ = 3, 1
 _PROTECTIONS = (_RW, _READ, _READ, _READ, 0)
+_FILLED_SLOTS = 4  # that one call may fill with pages
 _FEW = (1, 1, 1, 2, 2, 3, 5)
 _CORNERS = (0, 0, 0, 0, 1, -1, 2)  # pages beside a boundary
 _WP, _MISSING = UFFD_MODES["UFFDIO_REGISTER_MODE_WP"], UFFD_MODES["UFFDIO_REGISTER_MODE_MISSING"]
 _EVENTS = (0, 0, *UFFD_FEATURES.values())
-_FAILING = (*(FAILURES["pagetable"],) * 3, FAILURES["vma"], *FAILURES.values())
+_FAILING = (*("",) * 13, "pagetable", "pagetable", "vma", *FAILURES)  # mostly nothing
+_LIMITED = (*("",) * 28, *LIMITS)
 
 
 class Range(NamedTuple):
@@ -84,11 +87,12 @@ class _Scene:
         self.left: list[Range] = []  # where something was before it moved
         self.filled: list[Range] = []  # where pages are
         self.home = -1  # where the next move is likely to go
-        self.huge = self.hugetlb = self.failing = False
+        self.huge = self.hugetlb = False
+        self.failing = self.limited = ""  # what fails, or runs out
         self.themes: dict[Callable[[Range], None], int] = {
             self.userfaultfd: 4,
             self.look: 2,
-            self.share: 2,
+            self.share: 3,
             self.put_away: 3,
             self.other_cpu: 3,
             self.protect: 1,
@@ -103,7 +107,7 @@ class _Scene:
         random, one_of = self.random, self.one_of
         self.huge = not random.randrange(4)
         self.hugetlb = not self.huge and not random.randrange(7)
-        self.failing = not random.randrange(3)
+        self.failing, self.limited = one_of(_FAILING), one_of(_LIMITED)
         if not random.randrange(8):
             self.stack()
         else:
@@ -113,16 +117,21 @@ class _Scene:
         count = one_of((0, 1, 1, 1, 2, 2, 3))
         themes = random.choices(list(self.themes), list(self.themes.values()), k=count)
         for theme in themes:
-            theme(main if random.randrange(4) else one_of(self.mappings))
+            theme(self.piece(main if random.randrange(4) else one_of(self.mappings)))
         for number in range(one_of((1, 1, 1, 2, 2, 3))):
             if number and not random.randrange(2):
                 self.between(main)
             main = self.move(main)
         if not random.randrange(4):
             self.touch(main)
-        if not random.randrange(8):
-            self.limits()
+        if self.limited:
+            self.limit()
         return Case(tuple(self.calls))
+
+    @property
+    def without_tables(self) -> bool:
+        """Do page tables fail?  Then it takes a long move that needs new ones."""
+        return self.failing == "pagetable"
 
     def add(self, name: str, place: Range, *operands: int) -> None:
         """One more call on a range."""
@@ -133,12 +142,13 @@ class _Scene:
     def map(self) -> None:
         """A mapping, mostly with a page or a few in it."""
         random, one_of = self.random, self.one_of
-        flags = _SHARED if not random.randrange(4) else _PRIVATE
+        shares = 1 if self.failing == "hook" else 4  # only shared memory has one
+        flags = _PRIVATE if random.randrange(shares) else _SHARED
         if self.hugetlb:
             flags |= _HUGETLB
-        elif not random.randrange(8):
-            flags |= one_of(_RARE_FLAGS)
         place = self.aligned() if self.huge or self.hugetlb else self.place()
+        if not self.hugetlb and not random.randrange(8) and place == self.piece(place):
+            flags |= one_of(_RARE_FLAGS)
         self.add_mapping(place, flags)
 
     def add_mapping(self, place: Range, flags: int) -> None:
@@ -186,7 +196,7 @@ class _Scene:
         slot, pud = self.slot, self.pud
         few = (1, 1, 2, 2, 3, 3, 4, 6)
         about = (slot - 1, slot, slot, slot + 1, slot + slot // 2, 2 * slot, 2 * slot + 3, 3 * slot)
-        if self.failing and self.random.randrange(2):
+        if self.without_tables and self.random.randrange(4):
             return self.one_of(about)  # something has moved already when the rest cannot
         return self.one_of((*few, *about, pud, pud + 1))
 
@@ -195,9 +205,14 @@ class _Scene:
         start = min(max(start, self.low), self.end - 1)
         return Range(start, min(count, self.end - start))
 
+    def piece(self, whole: Range) -> Range:
+        """As much of it as may be filled with pages: one end of what is long."""
+        size = min(whole.size, _FILLED_SLOTS * self.slot)
+        return Range(self.one_of((whole.start, whole.end - size)), size)
+
     def part(self, whole: Range) -> Range:
         """All of it, or less."""
-        unit = self.slot if self.hugetlb or (self.huge and self.random.randrange(2)) else 1
+        unit = self.slot if self.hugetlb or (self.huge and not self.random.randrange(3)) else 1
         if whole.size <= unit or not self.random.randrange(3):
             return whole
         some = (*_FEW, self.slot // unit, whole.size // unit // 2 + 1)
@@ -273,7 +288,7 @@ class _Scene:
             self.add("touch", self.one_of((pages, self.part(pages))))
             if not self.random.randrange(2):
                 self.calls.append(call("exit_child"))
-            if not self.random.randrange(2):
+            if self.random.randrange(3):
                 self.touch(place)
 
     def put_away(self, place: Range) -> None:
@@ -345,13 +360,16 @@ class _Scene:
             self.map()
         else:
             theme = self.random.choices(list(self.themes), list(self.themes.values()))[0]
-            theme(main)
+            theme(self.piece(main))
 
     def move(self, main: Range) -> Range:
         """An mremap.  Returns: where it went, if all went well."""
-        one_of, page = self.one_of, self.page
+        random, one_of, page = self.random, self.one_of, self.page
         flags = one_of(_MOVES)
-        source = main if self.random.randrange(2) else self.part(main)
+        if "commit" in (self.failing, self.limited) and random.randrange(3):
+            flags = one_of(_CHARGED)
+        whole = 4 if self.without_tables else 2
+        source = main if random.randrange(whole) else self.part(main)
         old = source.size
         others = (old + 1, old + self.slot, old * 2, max(old - 1, 1), old // 2)
         alike = 1 if not flags & (_MOVE_FIXED | _DONTUNMAP) else 60 if flags & _DONTUNMAP else 16
@@ -389,6 +407,8 @@ class _Scene:
         unit = one_of((self.slot, self.slot, self.pud))
         alike = self.boundary(unit, corner=False) + source.start % unit
         other = one_of(self.mappings)
+        if self.without_tables and self.random.randrange(4):
+            return min(max(alike, self.low), self.end)
         places = (
             *(alike,) * 4,
             *(alike + self.slot * one_of((1, 2, 4, 8)),) * 3,
@@ -403,25 +423,24 @@ class _Scene:
 
     def fail(self) -> None:
         """What the next call asks for, it does not get."""
-        self.calls.append(call("@fail", self.one_of(_FAILING), self.one_of((1, 1, 2, 2, 3, 4))))
+        nth = self.one_of((1, 1, 2, 2, 3, 4))
+        self.calls.append(call("@fail", FAILURES[self.failing], nth))
 
     def fail_first(self, move: Call) -> None:
         """The move fails at one place after another: each time all is to be as it was."""
-        kind = self.one_of(_FAILING)
         first = self.one_of((1, 1, 1, 2, 3))
         for nth in range(first, first + self.one_of((1, 1, 2, 3))):
-            self.calls += (call("@fail", kind, nth), move)
+            self.calls += (call("@fail", FAILURES[self.failing], nth), move)
 
-    def limits(self) -> None:
+    def limit(self) -> None:
         """Something runs out: what the program has mapped is just about allowed."""
-        name = self.one_of(tuple(LIMITS))
         pages = [c.args[1] // self.page for c in self.calls if c.name == "mmap"]
-        if name == "map_count":
+        if self.limited == "map_count":
             value = len(pages) + self.random.randrange(7)
         else:
-            value = sum(pages[: self.random.randint(1, 3)]) + self.one_of((0, 0, 0, 1, self.slot))
-            value *= self.page
-        self.calls.insert(0, call("@limit", LIMITS[name], value))
+            allowed = sum(pages) if self.random.randrange(4) else sum(pages[:2])
+            value = (allowed + self.one_of((0, 0, 0, 1, self.slot))) * self.page
+        self.calls.insert(0, call("@limit", LIMITS[self.limited], value))
 
 
 def scene(random: Random, geometry: Geometry) -> Case:
