@@ -90,14 +90,14 @@ class _Edge:
         sizes = [self.some() for _ in range(one_of((1, 2)))]
         for plot, count in zip(self.plots, sizes, strict=False):
             self.map(plot, count, kind)
-        to = self.plots[one_of((1, 4))]
+        to = self.plots[one_of((1, 4))] + one_of((0, 1))
         if not self.random.randrange(2):
             self.map(self.plots[0] + sizes[0], 1, one_of((_PRIVATE, _SHARED)))  # in the way
-        more = self.move(self.plots[0], sizes[0], to + one_of((0, 1)))
+        more = self.move(self.plots[0], sizes[0], to)
         counts = name != "memlock" or kind & _LOCKED
         mapped = sum(c.args[1] for c in self.calls if c.name == "mmap" and counts) // self.page
         if not self.random.randrange(2):
-            self.move(self.plots[0], sizes[0], self.plots[5])
+            self.move(one_of((self.plots[0], to)), sizes[0], self.plots[5])
         value = max(mapped + one_of((0, more, more, more - 1, more + 1, sizes[0])), 0)
         self.calls.insert(0, call("@limit", LIMITS[name], value * self.page))
 
