@@ -26,7 +26,8 @@ class Facts(NamedTuple):
 
     `limits` as they are, None if there are none but on the number of VMAs, `map_limit`; `in_use`
     how many bytes count against those of the address space, of locked and of accountable memory;
-    `failing` the failures to come, by kind, see `Failures.left`.
+    `failing` the failures to come, by kind, see `Failures.left`; `pool` the huge pages that nobody
+    has or was promised.
     """
 
     kernel: Kernel
@@ -36,6 +37,7 @@ class Facts(NamedTuple):
     limits: Limits | None
     in_use: tuple[int, int, int]
     failing: dict[str, tuple[int, ...]]
+    pool: int
 
     @classmethod
     def of(cls, space: AddressSpace) -> "Facts":
@@ -53,6 +55,7 @@ class Facts(NamedTuple):
             None if bounds == (None, None, None, None) else limits,
             (space.total_vm << shift, space.locked_vm << shift, space.committed << shift),
             space.failures.left() if space.failures.armed else {},
+            space.pool.free - space.pool.reserved,
         )
 
     @property

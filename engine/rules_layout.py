@@ -46,6 +46,11 @@ class Piece(NamedTuple):
         return self.file is None and self.anon is None
 
 
+def _touch(one: Piece, other: Piece) -> bool:
+    """Does one begin where the other ends?"""
+    return one.end == other.start or other.end == one.start
+
+
 class Tape:
     """The VMAs as they should be, and the attempts to get something that it takes to get there."""
 
@@ -90,11 +95,7 @@ class Tape:
         high = next((piece for piece in fitting if piece.start == new.end), None)
         if low and high and low.anon and high.anon and low.anon is not high.anon:
             high = None  # all three together do not fit
-        if (
-            apart
-            and not kernel.merge_new_range
-            and (apart.end == new.start or new.end == apart.start)
-        ):
+        if apart and not kernel.merge_new_range and _touch(apart, new):
             low = high = None  # until 6.11 what touches it is not joined to anything
         taken = [piece for piece in (low, high) if piece]
         whole = [*taken, new]
@@ -125,7 +126,7 @@ class Tape:
         )
 
     def move(self, source: Range, target: Range, flags: int) -> bool:
-        """One mremap that moves, to a place that is known.  Returns: False if nothing is there."""
+        """One mremap that moves, to a place that is known.  Returns: False if nothing is said."""
         kernel, keep = self.before.kernel, bool(flags & _DONTUNMAP)
         if flags & _FIXED:
             self.cut(target, asked=True)
@@ -146,8 +147,10 @@ class Tape:
         copy = piece._replace(
             start=target.start, end=target.end, shift=0 if piece.fresh else piece.shift - away
         )
-        only_copy = keep and piece.fresh and kernel.dontunmap_no_self_merge
-        self.stick(copy, apart=piece if only_copy else None)
+        may_join_itself = keep and piece.fresh  # unless it is kept from it (B-35)
+        if may_join_itself and not kernel.dontunmap_no_self_merge and _touch(piece, copy):
+            return False
+        self.stick(copy, apart=piece if may_join_itself else None)
         if keep:
             self._unlock(source)
         elif source.length > 0:

@@ -107,7 +107,7 @@ def check_mmap(
 ) -> Iterator[Violation]:
     """Does an mmap(2) without MAP_FIXED go where it should?  Errors other than ENOMEM may be due.
 
-    So may ENOMEM be, where there is a limit, and for huge pages, of which there may be too few.
+    So may ENOMEM be, where there is a limit, and if there are too few huge pages.
     """
     geometry = before.kernel.geometry
     huge = geometry.slot_bytes if flags & _HUGETLB else 0
@@ -115,9 +115,8 @@ def check_mmap(
     if flags & _FIXED or not flags & _ANONYMOUS or not length:
         return
     promise = placed(before, length, addr, shared=flags & _TYPE == _SHARED, huge=huge)
-    if isinstance(result, Errno) and (
-        result is not Errno.ENOMEM or before.limits is not None or huge or before.full(0)
-    ):
+    due = before.limits is not None or before.full(0) or (huge and length > before.pool * huge)
+    if isinstance(result, Errno) and (due or result is not Errno.ENOMEM):
         return
     yield from compared(before, Range(addr, addr + length), promise, result, "place-chosen")
 

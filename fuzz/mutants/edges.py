@@ -35,10 +35,14 @@ class _Edge:
             self.limits,
             self.counts,
             self.failures,
+            self.failures,
+            self.places,
             self.places,
             self.removals,
             self.seams,
             self.seams,
+            self.beside,
+            self.put_back,
             self.huge,
             self.watched,
             self.outside,
@@ -126,7 +130,8 @@ class _Edge:
         """Something fails on demand, or will."""
         one_of = self.random.choice
         count = self.some()
-        self.map(self.plots[0], count, one_of((_PRIVATE, _SHARED, self.kind)))
+        locked = one_of((_PRIVATE, _SHARED)) | _LOCKED
+        self.map(self.plots[0], count, one_of((_PRIVATE, _SHARED, locked, locked)))
         if not self.random.randrange(2):
             self.map(self.plots[0] + count, 1, one_of((_PRIVATE, _SHARED)))
         if not self.random.randrange(3):
@@ -141,6 +146,7 @@ class _Edge:
     def places(self) -> None:
         """What has no place yet, among holes that just fit, at the ends of the arena."""
         one_of, slot, page = self.random.choice, self.slot, self.page
+        hole = 0
         if self.random.randrange(2):  # one hole at the top
             hole = one_of((0, 1, 2, slot - 1, slot, slot + 1, 2 * slot - 1, 2 * slot, 3 * slot))
             top = self.end - hole
@@ -148,9 +154,9 @@ class _Edge:
         if not self.random.randrange(4):  # and nothing else
             self.map(self.low + slot, self.end - self.low - 3 * slot, _SHARED)
         for _ in range(one_of((1, 2, 3))):
-            length = one_of((1, 2, slot - 1, slot, slot, 2 * slot, 2 * slot + 1))
-            ends = (0, self.end - length, self.end - length + 1, self.low, slot, 1, -1, -length)
-            hint = one_of((*ends, *ends, self.plots[0], self.plots[1] + 1))
+            length = one_of((1, 2, slot - 1, slot, slot, 2 * slot, 2 * slot + 1, hole or 1))
+            ends = (0, self.end - length, self.end - length, self.low, slot, 1, -1, -length)
+            hint = one_of((*ends, *ends, self.end - length + 1, self.plots[0], self.plots[1] + 1))
             kind = one_of((self.kind, _PRIVATE, _SHARED, _PRIVATE | _HUGETLB, _SHARED | _HUGETLB))
             what = self.random.randrange(4)
             if what == 0:
@@ -166,7 +172,9 @@ class _Edge:
         top = (self.geometry.user_top - self.geometry.arena.start) // page
         if not self.random.randrange(3):
             self.map(self.plots[2], 2, _PRIVATE)
-            new = one_of((top, top + 1, top - 1, self.end, self.geometry.user_top // page))
+            user_space = self.geometry.user_top // page
+            most = min((1 << 40) - 1, self.geometry.word_mask // page)
+            new = one_of((top, top + 1, top - 1, self.end, user_space, most, most))
             self.remap(self.plots[2], one_of((1, 2)), new, one_of((0, 1, 1, 3)), one_of((0, top)))
 
     def removals(self) -> None:
@@ -176,7 +184,7 @@ class _Edge:
         last = self.end - one_of((1, 2, 3))
         self.map(last, self.end - last, one_of((_PRIVATE, _SHARED)))
         top = self.geometry.user_top - self.geometry.arena.start
-        if not self.random.randrange(3):
+        if self.random.randrange(2):
             self.add("mseal", (self.plots[0] + 2) * page, page)
         for _ in range(one_of((1, 2, 3))):
             what = self.random.randrange(5)
@@ -185,7 +193,9 @@ class _Edge:
                 self.add("munmap", start, max(top - start + one_of((0, 0, page, -page, 1)), 0))
             elif what == 1:
                 start = self.plots[0] * page + one_of((0, 0, 1, page, page // 2))
-                self.add("munmap", start, one_of((0, 1, page, 2 * page, page + 1, 8 * page)))
+                self.add(
+                    "munmap", start, one_of((0, 1, page, 2 * page, page + 1, 4 * page, 8 * page))
+                )
             elif what == 2:
                 count = one_of((1, 2, 4))
                 self.remap(self.plots[0], count, count, 3, self.end - count + one_of((0, 0, 1)))
@@ -245,6 +255,40 @@ class _Edge:
         self.add("touch", start * self.page, pages * self.page)
         if not self.random.randrange(3):
             self.move(place, count, self.plots[5])
+
+    def beside(self) -> None:
+        """A copy between its source, which stays, and a neighbour that fits."""
+        one_of = self.random.choice
+        count = one_of((1, 2, self.slot))
+        place = self.plots[1]
+        side = one_of((-1, 1))
+        start, length = one_of(((place, count), (place + (count - 1) * (side > 0), 1)))
+        to = start + side * length
+        self.add("mmap", place * self.page, count * self.page, 3, _PRIVATE | _ANONYMOUS | _FIXED)
+        self.map(to + side * length, length, _PRIVATE)
+        self.remap(start, length, length, one_of((7, 7, 7, 3)), to)
+        if not self.random.randrange(2):
+            self.add("touch", start * self.page, length * self.page)
+
+    def put_back(self) -> None:
+        """Moves that fail half-way: into a neighbour, of locked memory, under a userfaultfd."""
+        one_of, slot, page = self.random.choice, self.slot, self.page
+        count = one_of((slot, slot, 2 * slot, 2 * slot + 1))
+        place, to = self.plots[0], self.plots[3]
+        kind = one_of((_PRIVATE, _PRIVATE | _LOCKED, _SHARED, _SHARED | _LOCKED))
+        self.add("mmap", place * page, 2 * count * page, 3, kind | _ANONYMOUS | _FIXED)
+        for start in (place, place + slot, place + count, place + 2 * count - 1):
+            self.add("touch", start * page, page)
+        what = self.random.randrange(3)
+        if what == 0:
+            features = one_of((0, 0, UFFD_FEATURES["UFFD_FEATURE_EVENT_REMAP"]))
+            self.add("uffd_register", place * page, 2 * count * page, 2, features)
+        elif what == 1:
+            self.remap(place, count, count, 3, to - count)
+            place += count
+            self.add("@fail", FAILURES["vma"], one_of((1, 2)))
+        self.add("@fail", one_of((0, 0, 0, FAILURES["hook"])), one_of((1, 1, 2, 3)))
+        self.remap(place, count, count + one_of((0, 0, 0, 1)), one_of((3, 7, 7)), to)
 
     def huge(self) -> None:
         """Moves of hugetlb memory."""
