@@ -15,7 +15,7 @@ from engine.violation import Violation
 from engine.vma import STACK_GUARD_PAGES, VM_GROWSDOWN, VM_HUGETLB, VM_SEALED
 
 _SHARED, _TYPE, _ANONYMOUS, _HUGETLB = 0x01, 0x0F, 0x20, 0x40000  # as programs write them
-_FIXED, _LOCKED = 0x10 | 0x100000, 0x2000
+_FIXED, _NOREPLACE = 0x10, 0x100000
 
 # What a call returns that a failure on demand has struck.
 _STRUCK = {PAGETABLE: Errno.ENOMEM, VMA: Errno.ENOMEM, COMMIT: Errno.ENOMEM, MAPS: Errno.ENOMEM}
@@ -105,16 +105,24 @@ def _hole(before: Facts, length: int) -> int | None:
 def check_mmap(
     before: Facts, addr: int, length: int, flags: int, result: int | Errno
 ) -> Iterator[Violation]:
-    """Does an mmap(2) without MAP_FIXED go where it should?  Errors other than ENOMEM may be due.
+    """Does an mmap(2) go where it should?  Errors other than ENOMEM may be due.
 
     So may ENOMEM be, where there is a limit, and if there are too few huge pages.
     """
     geometry = before.kernel.geometry
     huge = geometry.slot_bytes if flags & _HUGETLB else 0
     length = round_up(length, huge or geometry.page_bytes) & geometry.word_mask
-    if flags & _FIXED or not flags & _ANONYMOUS or not length:
+    if not flags & _ANONYMOUS or not length or flags & _NOREPLACE:
         return
-    promise = placed(before, length, addr, shared=flags & _TYPE == _SHARED, huge=huge)
+    promise: Promise
+    if flags & _FIXED:
+        beyond = addr + length > geometry.user_top
+        promise = Errno.ENOMEM if beyond else removed(before, addr, addr + length)
+        if isinstance(promise, Errno) and isinstance(result, Errno):
+            return  # which one differs: until 6.11 that something is sealed is ENOMEM, too
+        promise = promise or Granted(addr)
+    else:
+        promise = placed(before, length, addr, shared=flags & _TYPE == _SHARED, huge=huge)
     due = before.limits is not None or before.full(0) or (huge and length > before.pool * huge)
     if isinstance(result, Errno) and (due or result is not Errno.ENOMEM):
         return

@@ -33,6 +33,8 @@ class _Edge:
         kinds: tuple[Callable[[], None], ...] = (
             self.limits,
             self.limits,
+            self.twice,
+            self.counts,
             self.counts,
             self.failures,
             self.failures,
@@ -89,26 +91,31 @@ class _Edge:
     def limits(self) -> None:
         """A limit of bytes that just suffices for a move, or just does not."""
         one_of = self.random.choice
-        name = one_of(("as", "memlock", "commit"))
+        name = one_of(("as", "memlock", "commit", "commit"))
         kind = one_of((self.kind, _PRIVATE, _PRIVATE | _LOCKED))
         sizes = [self.some() for _ in range(one_of((1, 2)))]
         for plot, count in zip(self.plots, sizes, strict=False):
             self.map(plot, count, kind)
         to = self.plots[one_of((1, 4))] + one_of((0, 1))
-        if not self.random.randrange(2):
+        if self.random.randrange(3):
             self.map(self.plots[0] + sizes[0], 1, one_of((_PRIVATE, _SHARED)))  # in the way
         more = self.move(self.plots[0], sizes[0], to)
-        counts = name != "memlock" or kind & _LOCKED
-        mapped = sum(c.args[1] for c in self.calls if c.name == "mmap" and counts) // self.page
-        if name == "memlock" and kind & _LOCKED and not self.random.randrange(3):
-            self.calls.pop()  # locked memory that was counted twice moves once more (B-34)
-            self.remap(self.plots[0], sizes[0], sizes[0], 7, self.plots[4])
-            self.remap(self.plots[4], sizes[0], sizes[0], 3, self.plots[5])
-            more = 0
-        elif not self.random.randrange(2):
+        counts = {"as": ~0, "memlock": _LOCKED, "commit": _PRIVATE}[name]
+        made = [c.args for c in self.calls if c.name == "mmap" and c.args[3] & counts]
+        mapped = sum(length for _, length, *_ in made) // self.page
+        if not self.random.randrange(2):
             self.move(one_of((self.plots[0], to)), sizes[0], self.plots[5])
         value = max(mapped + one_of((0, more, more, more - 1, more + 1, sizes[0])), 0)
         self.calls.insert(0, call("@limit", LIMITS[name], value * self.page))
+
+    def twice(self) -> None:
+        """Locked memory that some kernels count twice (B-34) moves once more."""
+        count = self.some()
+        value = count + self.random.choice((0, 0, 1, count))
+        self.add("@limit", LIMITS["memlock"], value * self.page)
+        self.map(self.plots[0], count, _PRIVATE | _LOCKED)
+        self.remap(self.plots[0], count, count, 7, self.plots[4])
+        self.remap(self.plots[4], count, count, 3, self.plots[5])
 
     def counts(self) -> None:
         """As many VMAs as there may be, or nearly."""
@@ -116,9 +123,10 @@ class _Edge:
         count = one_of((1, 2, 3, 5))
         for plot in self.plots[:count]:
             self.map(plot, 5, _PRIVATE)
-        limit = call("@limit", LIMITS["map_count"], count + self.random.randrange(9))
+        more = one_of((0, 0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8))
+        limit = call("@limit", LIMITS["map_count"], count + more)
         self.calls.insert(0, limit)
-        what = self.random.randrange(4)
+        what = 0 if more < 2 else self.random.randrange(4)
         place = self.plots[0]
         inside, length = one_of(((0, 1), (0, 5), (1, 1), (1, 4), (2, 2)))
         if what == 0:
@@ -182,7 +190,7 @@ class _Edge:
             self.map(self.plots[2], 2, _PRIVATE)
             user_space = self.geometry.user_top // page
             most = min((1 << 40) - 1, self.geometry.word_mask // page)
-            new = one_of((top, top + 1, top - 1, self.end, user_space, most, most))
+            new = one_of((top, top + 1, top - 1, self.end, user_space, most, most, most, most))
             self.remap(self.plots[2], one_of((1, 2)), new, one_of((0, 1, 1, 3)), one_of((0, top)))
 
     def removals(self) -> None:
@@ -270,6 +278,14 @@ class _Edge:
         count = one_of((1, 2, self.slot))
         place = self.plots[1]
         side = one_of((-1, 1))
+        if not self.random.randrange(3):  # halves of what was one, and a copy between them
+            low, high = (self.plots[4] - count * side, self.plots[4] + count * side)
+            self.map(place, 2 * count, _PRIVATE)
+            self.add("touch", place * self.page, 2 * count * self.page)
+            self.remap(place, count, count, 3, low)
+            self.remap(place + count, count, count, 3, high)
+            self.remap(one_of((low, high)), count, count, 7, self.plots[4])
+            return
         start, length = one_of(((place, count), (place + (count - 1) * (side > 0), 1)))
         to = start + side * length
         self.add("mmap", place * self.page, count * self.page, 3, _PRIVATE | _ANONYMOUS | _FIXED)

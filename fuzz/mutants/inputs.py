@@ -39,7 +39,7 @@ GROUNDS: tuple[tuple[str, str | None], ...] = (
     ("linux-6.12", "arm64-16k-36"),
 )
 _MANY_FRAMES = 3000  # a program that fills more is too slow to be run on every mutant
-_RANDOM_SHARE, _SCENE_SHARE, _EDGE_SHARE = 0.1, 0.3, 0.3
+_RANDOM_SHARE, _SCENE_SHARE, _EDGE_SHARE = 0.1, 0.25, 0.4
 
 
 class Input(NamedTuple):

@@ -188,10 +188,24 @@ def test_the_place_is_predicted(name: str, kind: int, hint: int, length: int) ->
     assert [violation.rule for violation in found] == ["place-chosen"]
 
 
-def test_nothing_is_said_of_a_place_that_is_given_or_guarded() -> None:
-    space = scene("AAAA ....")
-    facts = Facts.of(space)
-    assert not list(check_mmap(facts, 0, PAGE, MAP_ANONYMOUS | MAP_FIXED, Errno.ENOMEM))
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("start", "length"), [(0, 4), (1, 1), (1, 3), (0, 1), (3, 2), (255, 2)])
+@pytest.mark.parametrize("limit", [1, 2, 9])
+def test_a_given_place_is_cleared_if_it_may_be(
+    name: str, start: int, length: int, limit: int
+) -> None:
+    space = scene("AAAA ....", name)
+    space.max_map_count = limit
+    facts, flags = Facts.of(space), MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
+    result = mmap(space, start * PAGE, length * PAGE, 3, flags)
+    assert not list(check_mmap(facts, start * PAGE, length * PAGE, flags, result))
+    wrong = start * PAGE if isinstance(result, Errno) else Errno.ENOMEM
+    found = check_mmap(facts, start * PAGE, length * PAGE, flags, wrong)
+    assert [violation.rule for violation in found] == ["place-chosen"]
+
+
+def test_nothing_is_said_of_what_is_no_anonymous_memory() -> None:
+    facts = Facts.of(scene("AAAA ...."))
     assert not list(check_mmap(facts, 0, PAGE, 0, Errno.EBADF))
 
 
