@@ -31,6 +31,10 @@ class Failures:
         self._left.setdefault(kind, []).append(nth)
         self.armed = True
 
+    def left(self) -> dict[str, tuple[int, ...]]:
+        """The failures still to come: which of the next attempts fail, by kind."""
+        return {kind: tuple(left) for kind, left in self._left.items()}
+
     def fails(self, kind: str) -> bool:
         """Count an attempt.  Returns: True if it fails."""
         if not self.armed or kind not in self._left:

@@ -85,14 +85,13 @@ def mremap(
         or not remap.new_len
     ):
         result = Errno.EINVAL
-    elif (vma := space.vmas.lookup(addr)) is None and not _is_mapped(space, addr):
+    elif (vma := space.vmas.lookup(addr)) is None and not _mapped_by_others(space, addr):
         result = Errno.EFAULT
     elif vma is not None and (error := _check_vma(remap, vma)):
         result = error
     else:
         result = _move_to_classic(remap) if remap.implies_new_addr else _resize_classic(remap)
-    if space.uffds:
-        uffd.call_ended(space, failed=isinstance(result, Errno))
+    uffd.call_ended(space, failed=isinstance(result, Errno))
     _populate_growth(remap, result)
     return result
 
@@ -113,15 +112,13 @@ def _align_hugetlb(remap: Remap, vma: Vma) -> Errno | None:
     remap.old_len, remap.new_len = round_up(remap.old_len, huge), round_up(remap.new_len, huge)
     if (remap.addr | remap.new_addr) & (huge - 1) or remap.new_len > remap.old_len:
         return Errno.EINVAL
-    remap.delta = remap.new_len - remap.old_len
     return None
 
 
-def _is_mapped(space: AddressSpace, addr: int) -> bool:
-    """Is there a VMA at `addr`?  Model: outside the arena, user space is mapped by others."""
-    if space.arena.start <= addr < space.arena.end:
-        return space.vmas.lookup(addr) is not None
-    return space.geometry.min_addr <= addr < space.geometry.user_top
+def _mapped_by_others(space: AddressSpace, addr: int) -> bool:
+    """Is there a VMA that is not ours?  Model: all of user space outside the arena is mapped."""
+    in_arena = space.arena.start <= addr < space.arena.end
+    return not in_arena and space.geometry.min_addr <= addr < space.geometry.user_top
 
 
 def _populate_growth(remap: Remap, result: int | Errno) -> None:
@@ -133,7 +130,8 @@ def _populate_growth(remap: Remap, result: int | Errno) -> None:
         return
     space, start, end = remap.space, result + remap.old_len, result + remap.new_len
     vma = space.vmas.lookup(start)
-    if vma is not None and vma.flags & VM_LOCKED and not vma.flags & VM_LOCKONFAULT:
+    assert vma is not None, "what has grown is mapped"
+    if vma.flags & VM_LOCKED and not vma.flags & VM_LOCKONFAULT:
         populate_locked(space, vma, start, end)
 
 
@@ -187,9 +185,7 @@ def _mremap_checking_first(remap: Remap) -> int | Errno:
         return error
     if remap.implies_new_addr:
         return _move_to(remap)
-    if remap.old_len == remap.new_len:
-        return remap.addr
-    if remap.old_len > remap.new_len:
+    if remap.old_len >= remap.new_len:
         return _cut_tail(remap) or remap.addr
     assert vma is not None
     return _grow(remap, vma)
@@ -271,8 +267,7 @@ def _cut_tail(remap: Remap) -> Errno | None:
     if excess <= 0:
         return None
     error = unmap(remap.space, remap.addr + remap.new_len, excess)
-    if not error:
-        remap.old_len = remap.new_len
+    remap.old_len = remap.new_len
     return error
 
 
@@ -281,7 +276,7 @@ def _check_target(remap: Remap) -> Errno | None:
     space, top = remap.space, remap.space.geometry.user_top
     if remap.new_addr & (space.geometry.page_bytes - 1):
         return Errno.EINVAL
-    if remap.new_len > top or remap.new_addr > top - remap.new_len or remap.overlaps:
+    if remap.new_addr > top - remap.new_len or remap.overlaps:
         return Errno.EINVAL
     # Unmapping may split twice before the move looks again; 6.2's check 13.
     if space.kernel.map_count_first and _too_many_maps(space, 2):
@@ -291,7 +286,7 @@ def _check_target(remap: Remap) -> Errno | None:
 
 def _too_many_maps(space: AddressSpace, more: int) -> bool:
     """Would `more` VMAs leave too little room for those that a move makes?"""
-    if space.failures.armed and space.failures.fails(MAPS):
+    if space.failures.fails(MAPS):
         return True
     return len(space.vmas) + more >= space.max_map_count - 3
 
@@ -395,8 +390,6 @@ def find_address(
     Source: mm/mmap.c __get_unmapped_area(), arch_get_unmapped_area_topdown(), 6.1 to 6.18.
     """
     geometry, vmas = space.geometry, space.vmas
-    if length > geometry.user_top:
-        return Errno.ENOMEM
     hint = round_up(hint, huge) if huge else round_down(hint, geometry.page_bytes)
     if hint:
         above = vmas.find(hint)
@@ -423,11 +416,7 @@ def unmap(space: AddressSpace, start: int, length: int) -> Errno | None:
     Source: do_vmi_munmap(), do_vmi_align_munmap(); vms_gather_munmap_vmas() in 6.12.
     """
     geometry = space.geometry
-    if (
-        start & (geometry.page_bytes - 1)
-        or start > geometry.user_top
-        or length > geometry.user_top - start
-    ):
+    if start & (geometry.page_bytes - 1) or length > geometry.user_top - start:
         return Errno.EINVAL
     length = round_up(length, geometry.page_bytes)
     if not length:
@@ -447,11 +436,8 @@ def make_removable(space: AddressSpace, start: int, end: int) -> Errno | None:
         return None
     if first.start < start and end < first.end and space.map_count_exceeded(1):
         return Errno.ENOMEM
-    if space.kernel.mseal:
-        for vma in space.vmas.intersecting(start, end):
-            if vma.flags & VM_SEALED:
-                return Errno.EPERM
-    return None
+    sealed = any(vma.flags & VM_SEALED for vma in space.vmas.intersecting(start, end))
+    return Errno.EPERM if sealed else None
 
 
 def _unmap(space: AddressSpace, start: int, end: int) -> Errno | None:
@@ -510,10 +496,9 @@ def move_vma(remap: Remap, vma: Vma) -> int | Errno:
             space.committed -= charge >> space.geometry.page_shift  # else it stays for ever (B-37)
         _unmap_moved(new_vma, space, remap.new_addr, remap.new_len, keep_commit=not keep)
         return error
-    if new_vma.uffd is not None:
-        uffd.moved(new_vma, Range(remap.new_addr, remap.new_addr + remap.new_len))
+    uffd.moved(new_vma, Range(remap.new_addr, remap.new_addr + remap.new_len))
     if keep:
-        _keep_emptied(remap, source, new_vma)
+        _keep_emptied(remap, source)
     elif remap.old_len:
         _unmap_moved(source, space, remap.addr, remap.old_len, keep_commit=True)
     return remap.new_addr
@@ -533,7 +518,7 @@ def _hook_error(space: AddressSpace, vma: Vma) -> Errno | None:
 
     Source: vm_ops->mremap(), such as that of uacce since 02695347be53.
     """
-    refuses = vma.file is not None and space.failures.armed and space.failures.fails(HOOK)
+    refuses = vma.file is not None and space.failures.fails(HOOK)
     return Errno.EPERM if refuses else None
 
 
@@ -585,13 +570,13 @@ def _isolate(space: AddressSpace, vma: Vma, start: int, end: int) -> Vma:
     return vma
 
 
-def _keep_emptied(remap: Remap, source: Vma, new_vma: Vma) -> None:
+def _keep_emptied(remap: Remap, source: Vma) -> None:
     """DONTUNMAP: the source stays, empty and unlocked.  Source: dontunmap_complete(), 6.15."""
     source.flags &= ~(VM_LOCKED | VM_LOCKONFAULT)
     if not remap.space.kernel.dontunmap_keeps_account:
         source.flags &= ~VM_ACCOUNT
     whole = source.start == remap.addr and source.end == remap.addr + remap.old_len
-    if new_vma is not source and whole:
+    if whole:  # then it is no part of what it may have merged with
         if remap.space.kernel.dontunmap_unlinks_anon_vma:
             source.link_to(None)  # unlink_anon_vmas(): it maps none of its pages any more
         if remap.space.kernel.dontunmap_resets_pgoff and source.is_anonymous:
@@ -626,12 +611,12 @@ def copy_vma(remap: Remap, vma: Vma, keep: bool) -> tuple[Vma, Vma, bool]:
         copy.uffd, copy.tracked = vma.uffd, vma.tracked
         copy.reserves = vma.reserves
         vmas.claim(vma.anon_vma)
-        if space.failures.armed and space.failures.fails(VMA):  # no memory to link it with
+        if space.failures.fails(VMA):  # no memory to link it with
             abandon_copy(space, copy)
             raise VmaRefused
         vmas.insert(copy)
         return copy, vma, False
-    if merged.start <= vma.start < merged.end:
-        assert unfaulted, "only an unfaulted VMA may merge with its own copy"
+    if not vmas.holds(vma):  # its neighbour took both
         vma = merged
+    assert unfaulted or merged is not vma, "only an unfaulted VMA may merge with its own copy"
     return merged, vma, merged.pgoff <= vma.pgoff

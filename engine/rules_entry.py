@@ -62,7 +62,9 @@ def check_entries(
         elif base + slot <= moved.start or base >= moved.end:
             if after.get(base) != held:
                 yield from judge.slot(base, held, after, 0, alone=False)
-        elif not _moved_alone(held, after, base, delta, moved, geometry.index_mask[PTE] + 1, shift):
+        elif judge.hugetlb or not _moved_alone(
+            held, after, base, delta, moved, geometry.index_mask[PTE] + 1, shift
+        ):
             yield from judge.slot(base, held, after, delta, alone=True, moved=moved)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from engine.address import Range
+from engine.facts import Facts
 from engine.fault import Faulted, access_range, peek, touch
 from engine.fork import exit_child, fork
 from engine.kernel import Kernel
@@ -16,13 +17,14 @@ from engine.reclaim import migrate_begin, migrate_end, soft_dirty_clear, swapout
 from engine.rules_call import Request, Snapshot, check_execve_stack, check_mremap
 from engine.rules_entry import UffdState, check_uffd
 from engine.rules_errors import (
-    Facts,
     check_errors,
     check_relocate_errors,
     check_stack_errors,
 )
+from engine.rules_layout import check_layout
 from engine.rules_mapping import check_growth, check_mapping, check_stack_mapping
 from engine.rules_move import MoveRules
+from engine.rules_places import check_mmap, check_munmap
 from engine.rules_state import StateRules
 from engine.rules_tlb import check_tlb
 from engine.seal import mseal
@@ -40,6 +42,7 @@ from fuzz.oracle import Mismatch, Oracle
 # Measured by `python -m fuzz.bench rules`.
 RulesAfter = Literal["last", "moving", "call"]
 _MOVING = frozenset(("mremap", "execve_stack", "relocate"))
+_CHECKED = _MOVING | {"mmap", "munmap"}
 
 
 class Found(NamedTuple):
@@ -129,7 +132,7 @@ def execute(
             raise CaseError(f"{call.name} is not modelled; known calls: {', '.join(_HANDLERS)}")
         if leaves_arena(space, call):
             result: Result = "SKIP"
-        elif check and moving:
+        elif check and call.name in _CHECKED:
             result = _run_checked(space, call, watch)
         else:
             result = handler(space, *call.args)
@@ -157,8 +160,19 @@ def execute(
 
 
 def _run_checked(space: AddressSpace, call: Call, watch: _Watch | None) -> Result:
-    """Run a moving call, and the rules that compare the state before it with the one after."""
+    """Run a call, and the rules that compare the state before it with the one after."""
     base, mask = space.arena.start, space.geometry.word_mask
+    if call.name == "mmap":
+        addr, length, prot, flags, _, offset = call.args
+        facts, addr = Facts.of(space), (base + addr) & mask
+        placed = mmap(space, addr, length, prot, flags, offset)
+        space.violations += check_mmap(facts, addr, length, flags, placed)
+        return _address_result(space, placed)
+    if call.name == "munmap":
+        facts, addr = Facts.of(space), (base + call.args[0]) & mask
+        error = munmap(space, addr, call.args[1])
+        space.violations += check_munmap(facts, addr, call.args[1], error)
+        return _error_result(error)
     if call.name == "mremap":
         before, facts = Snapshot(space), Facts.of(space)
         addr, old_len, new_len, flags, new_addr = call.args
@@ -171,6 +185,7 @@ def _run_checked(space: AddressSpace, call: Call, watch: _Watch | None) -> Resul
         space.violations += check_growth(space, request, returned)
         if registered is not None:
             space.violations += check_uffd(space, registered, request, returned)
+        space.violations += check_layout(space, facts, request, returned)
         return _address_result(space, returned)
     if call.name == "execve_stack":
         assert watch is not None

@@ -309,13 +309,23 @@ class Oracle:
     def _leftovers(self, call: Call) -> list[_Area]:
         """What an mremap leaves mapped, without private pages, if it cannot be cut off.
 
-        That is the source of a move, or the destination of one that failed.
+        That is the source of a move, or the destination of one that failed: it shows what it would
+        have shown, had the move gone well, if that is an object.
         """
         address, old_bytes, new_bytes, _, target = call.args
         old, new = self._page(address), self._page(target)
         huge = self._is_huge(old)
-        source = self._memory.inside(old, old + self._pages(old_bytes, huge=huge))
-        return [*source, _Area(new, new + self._pages(new_bytes, huge=huge), None)]
+        old_count, new_count = self._pages(old_bytes, huge=huge), self._pages(new_bytes, huge=huge)
+        source = self._memory.inside(old, old + old_count)
+        copies = [
+            area._replace(start=area.start - old + new, end=area.end - old + new) for area in source
+        ]
+        if new_count > old_count:
+            copies += [
+                area.placed(old + old_count, new + old_count, new_count - old_count)
+                for area in self._memory.inside(old, old + 1)
+            ]
+        return [*source, *copies, _Area(new, new + new_count, None)]
 
     def _accept(self, leftovers: list[_Area], mapped: list[Span] | None) -> None:
         """Take over what the implementation has left mapped where it may have done so."""

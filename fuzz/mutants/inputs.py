@@ -3,8 +3,9 @@
 An input is a program and what it runs on.  The first are the cases of the corpus; the others come
 from a small fuzzer with a fixed seed: it changes the bytes of those cases and of what it has made,
 keeps for further changes what went new ways through the modules under test, and also takes random
-bytes and programs made to a plan (`fuzz.mutants.scenes`).  Each ground (kernel and geometry) is
-fuzzed on its own, so that the result depends on the seed, the number and the tree only.
+bytes and programs made to a plan (`fuzz.mutants.scenes`, `fuzz.mutants.edges`).  Each ground
+(kernel and geometry) is fuzzed on its own, so that the result depends on the seed, the number and
+the tree only.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fuzz.case import Case
+from fuzz.mutants.edges import edge
 from fuzz.mutants.scenes import scene
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ GROUNDS: tuple[tuple[str, str | None], ...] = (
     ("linux-6.12", "arm64-16k-36"),
 )
 _MANY_FRAMES = 3000  # a program that fills more is too slow to be run on every mutant
-_RANDOM_SHARE, _SCENE_SHARE = 0.1, 0.5
+_RANDOM_SHARE, _SCENE_SHARE, _EDGE_SHARE = 0.1, 0.25, 0.4
 
 
 class Input(NamedTuple):
@@ -145,7 +147,9 @@ def _fuzzed(chunk: Chunk, root: Path, tracer: "_Tracer") -> Iterator[tuple[Input
         what = random.random()
         if what < _SCENE_SHARE:
             case = scene(random, kernel.geometry)
-        elif what < _SCENE_SHARE + _RANDOM_SHARE:
+        elif what < _SCENE_SHARE + _EDGE_SHARE:
+            case = edge(random, kernel.geometry)
+        elif what < _SCENE_SHARE + _EDGE_SHARE + _RANDOM_SHARE:
             case = codec.decode(random.randbytes(WIDTH * random.randint(2, MAX_CALLS)))
         else:
             case = codec.decode(_changed(random, random.choice(pool), pool, WIDTH))

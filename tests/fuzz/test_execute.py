@@ -223,6 +223,22 @@ def test_failures_and_limits_steer_the_calls_behind_them() -> None:
     assert not outcome.violations
 
 
+def test_what_a_failed_move_cannot_unmap_shows_what_it_would_have_shown() -> None:
+    """The copy has merged with its neighbour, and there is no memory to cut it off again."""
+    outcome = run(
+        f"mmap(0x10000, 0x8000, {RW}, MAP_SHARED|MAP_ANONYMOUS|MAP_FIXED)",
+        "touch(0x10000, 0x8000)",
+        "mremap(0x10000, 0x4000, 0x4000, MREMAP_MAYMOVE|MREMAP_FIXED, 0x3c000)",
+        "@fail vma 1",
+        "@fail hook 1",
+        "mremap(0x14000, 0x4000, 0x4000, MREMAP_MAYMOVE|MREMAP_FIXED, 0x40000)",
+        "touch(0x40000, 0x4000)",
+        geometry="tiny",
+    )
+    assert outcome.results[-2:] == ["-EPERM", 0]
+    assert not outcome.violations
+
+
 def test_a_call_without_a_model_is_an_error_that_names_those_with_one() -> None:
     unknown = call("munmap", 0, 0x1000)._replace(name="clone")
     with pytest.raises(CaseError, match=r"clone is not modelled; known calls: mmap, "):
