@@ -23,7 +23,7 @@ from engine.rules_limits import check_failed_allocation
 from engine.rules_tlb import stale_in
 from engine.rules_walk import Bites, check_start
 from engine.violation import Violation
-from engine.vma import VM_HUGETLB, VM_STACK_INCOMPLETE
+from engine.vma import VM_HUGETLB, VM_STACK_INCOMPLETE, Vma
 
 
 class MoveRules:
@@ -112,6 +112,10 @@ class MoveRules:
             # Huge pages of hugetlb are flushed once, before the file's lock is dropped.
             for violation in stale_in(space, start, move.old, "tlb-unlock"):
                 space.report(violation)
+        if move.notified is not None:
+            space.report(
+                Violation("notifier-range", move.notified, "still announced", "an end to it")
+            )
         if (move.done == move.length) != (move.old >= move.old_end):
             space.report(
                 Violation(
@@ -156,26 +160,31 @@ def _check_vmas(move: Move) -> None:
             space.report(
                 Violation("vma-alive", vma.range, f"{vma!r}, which is gone", "a VMA of the space")
             )
-    # Exec's stack may be missed: only migration must find every page, and it passes the stack over.
-    if move.need_rmap_locks or old is new:
-        return
+    if not move.need_rmap_locks and _comes_before(new, old):
+        space.report(_unordered(move, Range(move.old, move.old_end)))
+
+
+def _comes_before(new: Vma, old: Vma) -> bool:
+    """Does a walk of the reverse map that passes both come to the destination first?
+
+    Exec's stack may be missed: only migration must find every page, and it passes the stack over.
+    """
     shared = old.file is not None and old.file is new.file
-    if (shared or (old.link and old.link is new.link)) and (new.pgoff, new.age) < (
-        old.pgoff,
-        old.age,
-    ):
-        space.report(
-            Violation(
-                "rmap-order",
-                Range(move.old, move.old_end),
-                f"{new!r} comes before {old!r} in the reverse map",
-                "the rmap locks, or a destination that a walk visits after the source",
-            )
-        )
+    both = shared or (old.link is not None and old.link is new.link)
+    return old is not new and both and (new.pgoff, new.age) < (old.pgoff, old.age)
+
+
+def _unordered(move: Move, where: Range) -> Violation:
+    return Violation(
+        "rmap-order",
+        where,
+        f"{move.new_vma!r} comes before {move.old_vma!r} in the reverse map",
+        "the rmap locks, or a destination that a walk visits after the source",
+    )
 
 
 def _check_locks(point: str, move: Move, extent: int) -> None:
-    """I-13, I-16 and I-24, right before the locks of an extent are dropped."""
+    """I-13, I-16, I-17 and I-24, right before the locks of an extent are dropped."""
     space, old = move.space, move.old_vma
     moved = Range(move.old, move.old + extent)
     if move.notified is None or not move.notified.contains(moved):
@@ -189,7 +198,11 @@ def _check_locks(point: str, move: Move, extent: int) -> None:
                 "table-move-locked", moved, "a table moved without the rmap locks", "with them"
             )
         )
-    if space.tlb.cached and not old.flags & VM_HUGETLB:
+    if old.flags & VM_HUGETLB:
+        return  # under its own lock, of the file, till the end
+    if not whole and not move.rmap_locked and _comes_before(move.new_vma, old):
+        space.report(_unordered(move, moved))
+    if space.tlb.cached:
         for violation in stale_in(space, moved.start, moved.end, "tlb-unlock"):
             space.report(violation)
 

@@ -398,5 +398,5 @@ class VmaTree:
         return top - length if top - within.start >= length else None
 
     def head_is_free(self, vma: Vma, addr: int, slot_bytes: int) -> bool:
-        """True if no VMA intersects the slot of `addr` below the start of `vma`."""
+        """True if no VMA intersects the slot of `addr` below the start of `vma`, or it has none."""
         return self.intersection(round_down(addr, slot_bytes), vma.start) is None

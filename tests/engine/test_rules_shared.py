@@ -271,6 +271,12 @@ def test_without_locks_the_destination_comes_later(monkeypatch: pytest.MonkeyPat
     assert judged(there_and_back()) == {"rmap-order"}
 
 
+def test_a_mover_takes_the_locks_that_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said of each bite: what the caller has asked for is not always what the mover does."""
+    monkeypatch.setattr(engine.move, "_takes_rmap_locks", lambda *_: False)
+    assert judged(there_and_back()) == {"rmap-order"}
+
+
 def test_a_copy_of_the_whole_comes_after_its_source() -> None:
     """At the same page offset the VMA that was put into the tree last is visited last."""
     space = watched(scene("AAAA"))
@@ -295,6 +301,19 @@ def test_the_notified_range_is_the_realigned_one(monkeypatch: pytest.MonkeyPatch
         engine.move, "_notified", lambda move: requested(move.requested_old, move.old_end)
     )
     assert judged(realigned()) == {"notifier-range"}
+
+
+def test_what_is_announced_to_secondary_mmus_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = scene("AAAA")
+    leave = engine.move._result
+
+    def late(move: Move) -> int:
+        move.notified = move.old_vma.range
+        return leave(move)
+
+    monkeypatch.setattr(engine.move, "_result", late)
+    remap(watched(space), 0, 4, 16)
+    assert judged(space) == {"notifier-range"}
 
 
 # --- VMAs ----------------------------------------------------------------------------------------
