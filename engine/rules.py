@@ -230,7 +230,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "I-23",
         "entry-bits-kept",
-        "a move changes no permission, no exclusiveness and no swap slot",
+        "a move changes no permission, no exclusiveness, no swap slot; a batch is dirty as a whole",
         "move_ptes(), 04d1c9d60c6e; B-49",
         "end of a move",
         "O(pages)",
@@ -563,11 +563,11 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "X-05",
         "stack-fits",
-        "a stack that does not fit is an error, not an assertion",
-        "setup_arg_pages(); CVE-2010-3858, B-21",
+        "a stack that does not fit is an error, not an assertion, and one that fits its limits is none",
+        "setup_arg_pages(), acct_stack_growth(); CVE-2010-3858, B-21",
         "execve_stack",
         "O(1)",
-        "stack",
+        "stack, rules_limits",
     ),
     Rule(
         "O-01",

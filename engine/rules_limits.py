@@ -1,15 +1,16 @@
-"""Rules on limits, reservations and failures: A-07, I-27, S-10, and that limits bound the counters.
+"""Rules on limits, reservations and failures: A-07, I-27, S-10, X-05; limits bound the counters.
 
 A limit that is set holds at every quiet moment, since each call that adds something asks first.
 """
 
 from collections.abc import Iterator
 
+from engine.address import Range
 from engine.geometry import PTE
 from engine.leaves import Picture, picture
 from engine.leaves import pages as pages_of
 from engine.pool import HugeFile, file_of, file_reservations, reservations
-from engine.space import AddressSpace
+from engine.space import AddressSpace, Errno
 from engine.violation import Violation
 from engine.vma import VM_HUGETLB, VM_SHARED
 
@@ -79,6 +80,21 @@ def check_populated(space: AddressSpace, before: Picture, after: Picture) -> Ite
             space.arena,
             f"{now} pages after an error",
             f"no more than the {were} before it",
+        )
+
+
+def check_refused_stack(
+    space: AddressSpace, start: int, end: int, result: Errno | None
+) -> Iterator[Violation]:
+    """X-05: the arguments of a program are too long only if they pass a limit.
+
+    Arguments: bytes of the stack; `result` of the exec.  A limit is the most there may be.
+    """
+    limits = space.limits
+    bounds = [limits.address_space, limits.commit, limits.request]
+    if result is Errno.E2BIG and all(bound is None or end - start <= bound for bound in bounds):
+        yield Violation(
+            "stack-fits", Range(start, end), "E2BIG", f"a stack, which is within {limits}"
         )
 
 

@@ -21,6 +21,7 @@ from engine.rules_errors import (
     check_relocate_errors,
     check_stack_errors,
 )
+from engine.rules_limits import check_refused_stack
 from engine.rules_mapping import check_growth, check_mapping, check_stack_mapping
 from engine.rules_move import MoveRules
 from engine.rules_state import StateRules
@@ -179,6 +180,7 @@ def _run_checked(space: AddressSpace, call: Call, watch: _Watch | None) -> Resul
         facts = Facts.of(space)
         error = execve_stack(space, start, end, shift)
         space.violations += check_stack_errors(facts, start, end, shift, error)
+        space.violations += check_refused_stack(space, start, end, error)
         space.violations += check_stack_mapping(space, Range(start, max(start, end)), error)
         if error is None:
             space.violations += check_execve_stack(

@@ -160,7 +160,7 @@ class _Scene:
         shift = max(shift, 0)
         operands = [operand * self.page for operand in (end - count, end, shift)]
         if not self.random.randrange(8):
-            operands[self.random.randrange(3)] += self.page // 2
+            operands[self.random.randrange(3)] += self.random.choice((self.page // 2, 1))
         if not self.random.randrange(16):
             operands[1] = operands[0]  # nothing
         if not self.random.randrange(6):
@@ -171,6 +171,10 @@ class _Scene:
             flags = MAP_FLAGS["MAP_PRIVATE"] | _ANONYMOUS | _FIXED
             self.add("mmap", (end - count) * self.page, count * self.page, 3, flags)
             self.touch(end - count, count)
+            above = end + self.random.choice((0, 1, self.slot))
+            if self.random.randrange(2) and above < self.end:
+                self.add("mmap", above * self.page, self.page, 3, flags)  # often in the same slot
+                self.add("touch", above * self.page, self.page)
             self.add("relocate", *operands)
         self.mappings.append((max(end - count - shift, self.low), count))
 
@@ -227,7 +231,7 @@ class _Scene:
         add, one_of, page, slot = self.add, self.random.choice, self.page, self.slot
         start = (self.boundary(slot) // slot + 1) * slot
         count = slot * one_of((1, 1, 2))
-        kind = one_of(("MAP_PRIVATE", "MAP_PRIVATE", "MAP_SHARED"))
+        kind = one_of(("MAP_PRIVATE", "MAP_SHARED"))
         flags = MAP_FLAGS[kind] | _ANONYMOUS | _FIXED
         add("mmap", start * page, count * page, 3, flags)
         add("madvise", start * page, count * page, ADVICE["MADV_HUGEPAGE"])
@@ -239,6 +243,14 @@ class _Scene:
             some = (start + self.random.randrange(slot)) * page
             add("mprotect", some, page, 1)
             add("mprotect", some, page, 3)
+        if kind == "MAP_SHARED" and self.random.randrange(2):
+            # Read all, write some, write none any more: now they differ in being dirty only.
+            some = (start + self.random.randrange(min(slot, 8))) * page
+            add("mprotect", some, page, 1)
+            add("madvise", start * page, count * page, ADVICE["MADV_NOHUGEPAGE"])
+            add("peek", start * page, min(slot, 16) * page)
+            add("touch", some, page * one_of((1, 1, 2)))
+            add("mprotect", start * page, slot * page, 1)
         for _ in range(one_of((0, 1, 1, 2))):
             some = (start + self.random.randrange(min(slot, 8))) * page
             what = self.random.randrange(4)

@@ -13,7 +13,7 @@ import engine.rmap
 import engine.syscalls
 import engine.table
 import engine.uffd
-from engine.entry import UFFD_WP, WRITE
+from engine.entry import DIRTY, UFFD_WP, WRITE
 from engine.fault import touch
 from engine.fork import fork
 from engine.geometry import PMD, PTE
@@ -95,6 +95,16 @@ def protected(features: int = 0) -> AddressSpace:
     assert swapout(space, 0, PAGE) is None
     assert uffd_register(space, 0, 2 * SLOT, MODE_WP, features) is None
     assert uffd_wp(space, 0, 2 * SLOT, 1) is None
+    return space
+
+
+def partly_clean_folio() -> AddressSpace:
+    """Two pages of a large folio that agree in all but this, and two that differ in more."""
+    space = large_folio()
+    table = space.tree.find(4 * SLOT, PTE)
+    assert table is not None
+    for index, lost in ((0, DIRTY), (2, DIRTY | WRITE), (3, DIRTY)):
+        table.entries[index] &= ~lost  # type: ignore[operator]
     return space
 
 
@@ -204,6 +214,22 @@ def two_huge() -> AddressSpace:
             (16, 33, 4),
             {"entry-bits-kept"},
             id="B-49 the right to write spread",
+        ),
+        pytest.param(
+            partly_clean_folio,
+            replaced(engine.move, "_batch_length", lambda *_: 1),
+            (16, 33, 4),
+            {"entry-bits-kept"},
+            id="a batch is not dirty as a whole",
+        ),
+        pytest.param(
+            partly_clean_folio,
+            replaced(
+                engine.move, "_as_batches", lambda move, hits, taken: [e | DIRTY for e in taken]
+            ),
+            (16, 33, 4),
+            {"entry-bits-kept"},
+            id="what is no batch becomes dirty",
         ),
         pytest.param(
             lambda: protected(UFFD_FEATURE_EVENT_REMAP),
