@@ -563,7 +563,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "X-05",
         "stack-fits",
-        "a stack that does not fit is an error, not an assertion, and one that fits its limits is none",
+        "a stack that does not fit is an error, not an assertion; one that does is none",
         "setup_arg_pages(), acct_stack_growth(); CVE-2010-3858, B-21",
         "execve_stack",
         "O(1)",
