@@ -68,8 +68,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "I-04",
         "leaf-has-vma",
-        "every leaf lies inside a VMA of its kind",
-        "vm_normal_page(), print_bad_pte(); B-12",
+        "every leaf, huge or not, lies inside one VMA of its kind",
+        "vm_normal_page(), print_bad_pte(), vma_adjust_trans_huge(); B-12",
         "after a call",
         "O(pages)",
         "rules_state",
@@ -383,9 +383,9 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "A-04",
         "table-count",
-        "the table counters equal the tables that are linked",
-        "mm_inc_nr_ptes(), check_mm(); B-06, B-13",
-        "after a call",
+        "the table counters equal the tables that are linked; at first only preallocated ones are",
+        "mm_inc_nr_ptes(), check_mm(), pgd_alloc(); B-06, B-13",
+        "start, after a call",
         "O(tables)",
         "rules_state",
     ),
@@ -491,11 +491,11 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "S-09",
         "uffd-changing",
-        "userfaultfd hears of what happened, and of nothing else, and may then go on",
+        "userfaultfd hears of what happened where it watches and of nothing else, then may go on",
         "mremap_userfaultfd_prep(), mmap_changing; B-54",
         "after a call",
         "O(VMAs)",
-        "rules_entry",
+        "rules_entry, rules_state",
     ),
     Rule(
         "S-10",

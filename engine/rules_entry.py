@@ -36,6 +36,7 @@ from engine.vma import (
     VM_UFFD_WP,
     VM_WRITE,
     UffdContext,
+    Vma,
 )
 
 if TYPE_CHECKING:
@@ -102,6 +103,11 @@ def _holds(held: dict[int, Entry] | int, due: Mapping[int, Entry]) -> bool:
     return not due or (isinstance(held, dict) and due.items() <= held.items())
 
 
+def not_told_of_moves(vma: Vma) -> bool:
+    """Is there a userfaultfd that did not ask for the remap event?  It loses what moves away."""
+    return vma.uffd is not None and vma.uffd.features & UFFD_FEATURE_EVENT_REMAP == 0
+
+
 # In these the entries of a batch may differ.
 _SPREADS = DIRTY | ACCESSED | SOFT_DIRTY | EXCLUSIVE
 
@@ -113,7 +119,7 @@ class _Judge:
         self.geometry = move.space.geometry
         frames = move.space.frames
         self.large = frames.large if move.space.kernel.pte_batching else frozenset()
-        self.clearing = move.old_vma.uffd_stays_behind
+        self.clearing = not_told_of_moves(move.old_vma)
         self.hugetlb = bool(move.old_vma.flags & VM_HUGETLB)  # its mover leaves soft-dirty alone
         self.said: set[str] = set()
 

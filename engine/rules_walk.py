@@ -19,6 +19,7 @@ from engine.observer import (
     PUD_OCCUPIED,
     SKIPPED,
 )
+from engine.rules_entry import not_told_of_moves
 from engine.violation import Violation
 from engine.vma import VM_HUGETLB
 
@@ -88,7 +89,7 @@ def _looks_at_entries(move: Move) -> bool:
     """A userfaultfd that does not follow the move makes it look at every entry; so does hugetlb."""
     if move.old_vma.flags & VM_HUGETLB:
         return True
-    return move.old_vma.uffd_stays_behind or move.new_vma.uffd_stays_behind
+    return not_told_of_moves(move.old_vma) or not_told_of_moves(move.new_vma)
 
 
 def _fits(move: Move, unit: int) -> bool:

@@ -24,7 +24,7 @@ from engine.rules_errors import (
 from engine.rules_limits import check_refused_stack
 from engine.rules_mapping import check_growth, check_mapping, check_stack_mapping
 from engine.rules_move import MoveRules
-from engine.rules_state import StateRules
+from engine.rules_state import StateRules, check_fresh
 from engine.rules_tlb import check_tlb
 from engine.seal import mseal
 from engine.space import AddressSpace, Errno
@@ -108,6 +108,8 @@ def execute(
     watch = _Watch(observer, check) if check or observer else None
     space = AddressSpace(kernel, watch)
     space.limits.request = commit_limit_bytes
+    if check:
+        space.violations += check_fresh(space)
     outcome = Outcome(case, kernel, space)
     geometry = space.geometry
     narrow = geometry.word_bits < 64

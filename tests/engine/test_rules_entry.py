@@ -17,17 +17,23 @@ from engine.entry import DIRTY, UFFD_WP, WRITE
 from engine.fault import touch
 from engine.fork import fork
 from engine.geometry import PMD, PTE
+from engine.kernel import kernel_named
 from engine.madvise import HUGEPAGE, madvise
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
 from engine.reclaim import migrate_begin, migrate_end, soft_dirty_clear, swapout
 from engine.rules_entry import UffdState, check_uffd
 from engine.rules_move import MoveRules
-from engine.rules_state import check_state
+from engine.rules_state import check_fresh, check_state
 from engine.space import AddressSpace
 from engine.stack import execve_stack
 from engine.syscalls import mprotect
 from engine.uffd import MODE_MISSING, MODE_WP, uffd_register, uffd_wp
-from engine.vma import UFFD_FEATURE_EVENT_REMAP, UFFD_FEATURE_EVENT_UNMAP, UffdContext
+from engine.vma import (
+    UFFD_FEATURE_EVENT_REMAP,
+    UFFD_FEATURE_EVENT_UNMAP,
+    VM_UFFD_WP,
+    UffdContext,
+)
 from tests.engine.test_entries import huge
 from tests.scene import PAGE, SLOT, scene, tiny
 
@@ -306,6 +312,45 @@ def test_a_huge_page_without_deposit() -> None:
     assert table is not None
     table.deposited -= 1
     assert "huge-deposit" in broken(space)
+
+
+def test_a_huge_page_across_a_boundary() -> None:
+    space = huge()
+    assert not broken(space)
+    (vma,) = space.vmas
+    upper = vma.clone()
+    upper.start, upper.pgoff = vma.start + PAGE, vma.pgoff + 1
+    vma.end = upper.start
+    space.vmas.insert(upper)
+    assert broken(space) == ["leaf-has-vma"]
+
+
+@pytest.mark.parametrize("counter", ["huge", "counts"])
+def test_what_is_counted_is_there(counter: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = huge()
+    if counter == "huge":
+        space.tree.huge += 1
+    else:
+        monkeypatch.setattr(engine.table.TableTree, "bytes_used", lambda self: 0)
+    assert broken(space) == ["table-count"]
+
+
+@pytest.mark.parametrize("name", ["tiny", "i386-pae"])
+def test_the_tables_there_are_at_first(name: str) -> None:
+    space = AddressSpace(kernel_named("linux-6.12", name))
+    assert not list(check_fresh(space))
+    if name == "tiny":
+        space.tree.make(0, PMD)
+    else:
+        space.tree.free(space.tree.root, 2)
+    assert [violation.rule for violation in check_fresh(space)] == ["table-count"]
+
+
+def test_registered_is_who_says_for_what() -> None:
+    space = protected()
+    assert not broken(space)
+    space.vmas.lookup(0).flags &= ~VM_UFFD_WP  # type: ignore[union-attr]
+    assert "uffd-changing" in broken(space)
 
 
 def test_a_migration_entry_is_left_where_the_reverse_map_does_not_look() -> None:
