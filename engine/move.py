@@ -78,7 +78,6 @@ class Move:
     for_stack: bool = False  # source and destination are the same VMA
     need_rmap_locks: bool = False
     rollback: bool = False
-    split_shared: bool = False  # a huge page of a shared object was split, its pages unmapped
     rmap_locked: bool = field(init=False, default=False)  # by the mover at work
     notified: Range | None = field(init=False, default=None)  # secondary MMUs stay away from it
     old_end: int = field(init=False)
@@ -398,7 +397,6 @@ def _split_huge(move: Move) -> bool:
     index = tree.index(move.old, PMD)
     space.split_huge(table, index)
     move.announce(HUGE_SPLIT)
-    move.split_shared |= index not in table.entries
     return index in table.entries
 
 

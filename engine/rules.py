@@ -525,6 +525,15 @@ RULES: tuple[Rule, ...] = (
         "rules_entry",
     ),
     Rule(
+        "S-13",
+        "chosen-place",
+        "a place that the kernel chooses is free, clear of guard gaps, and the highest there is",
+        "get_unmapped_area(), vm_unmapped_area_topdown(), thp_get_unmapped_area()",
+        "after mmap and mremap",
+        "O(VMAs)",
+        "rules_place",
+    ),
+    Rule(
         "X-01",
         "exec-alone",
         "while exec moves the stack nothing else is mapped",

@@ -20,6 +20,7 @@ from engine.entry import (
     SOFT_DIRTY,
     UFFD_WP,
     WRITE,
+    is_wp_marker,
     is_zero_page,
 )
 from engine.geometry import PMD, PTE
@@ -145,6 +146,9 @@ class _Judge:
             if new is not None and new >> PFN_SHIFT == old >> PFN_SHIFT:
                 where = Range(place, place + page)
                 yield from self._entry(where, old | spread.get(addr, 0), new, alone and is_moved)
+            elif new is None and is_wp_marker(old) and not (alone and is_moved and self.clearing):
+                where = Range(place, place + page)
+                yield from self._say("entry-bits-kept", where, "nothing", "the uffd-wp marker")
 
     def _spread(
         self, base: int, held: dict[int, Entry], moved: Range, delta: int

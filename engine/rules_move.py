@@ -6,12 +6,14 @@ the tables that there are, and the pages of those that did not move as a whole.
 
 from engine.address import Range
 from engine.entry import ANON, PFN_SHIFT
+from engine.geometry import PTE
 from engine.leaves import Leaves, Picture, carried, differing, pages, picture
 from engine.move import Move
 from engine.observer import (
     ALLOC_FAILED,
     ENTER,
     HUGE_MOVED,
+    HUGE_SPLIT,
     ITERATION,
     LEAVE,
     PMD_MOVED,
@@ -29,7 +31,7 @@ from engine.vma import VM_HUGETLB, VM_STACK_INCOMPLETE, Vma
 class MoveRules:
     """Checks I-05 to I-10, I-13, I-16, I-17, I-21, I-23, I-24, I-27, V-09, X-01 on each move."""
 
-    __slots__ = ("_before", "_bites", "_cursor", "_delta", "_whole")
+    __slots__ = ("_before", "_bites", "_cursor", "_delta", "_unmapped", "_whole")
 
     def __init__(self) -> None:
         self._bites = Bites()
@@ -37,6 +39,7 @@ class MoveRules:
         self._delta = 0
         self._cursor = 0
         self._whole: set[int] = set()  # slots whose table moved as it is
+        self._unmapped = False  # a huge page of a shared object was split, its pages are gone
 
     def __call__(self, point: str, move: Move, extent: int) -> None:
         """One checkpoint (see engine.observer)."""
@@ -46,6 +49,8 @@ class MoveRules:
             self._iteration(move)
         elif point in (PTES_MOVED, PMD_MOVED, PUD_MOVED, HUGE_MOVED):
             self._extent(point, move, extent)
+        elif point == HUGE_SPLIT:
+            self._unmapped |= move.space.tree.find(move.old, PTE) is None
         elif point == ENTER:
             self._enter(move)
         elif point == ALLOC_FAILED:
@@ -59,7 +64,7 @@ class MoveRules:
             move.space.report(violation)
         _check_vmas(move)
         self._before = picture(move.space, lasting=True)
-        self._whole = set()
+        self._whole, self._unmapped = set(), False
         self._delta = move.new - move.old
         self._cursor = move.old - 1
         exec_stack = move.for_stack and not ~move.old_vma.flags & VM_STACK_INCOMPLETE
@@ -140,7 +145,7 @@ class MoveRules:
         expected = _expected(before, moved, delta)
         if after == expected and len(expected) == len(before):
             return
-        if move.split_shared:
+        if self._unmapped:
             # A huge page of a shared object that had to be split is gone until the next access.
             lost = {
                 a for a, e in expected.items() if not e & ANON and e >> PFN_SHIFT and a not in after

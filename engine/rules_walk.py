@@ -16,6 +16,7 @@ from engine.observer import (
     PMD_MOVED,
     PMD_OCCUPIED,
     PTES_MOVED,
+    PUD_MOVED,
     PUD_OCCUPIED,
     SKIPPED,
 )
@@ -74,7 +75,14 @@ class Bites:
             if point == HUGE_SPLIT and _fits(move, slot) and PMD_OCCUPIED not in self._refused:
                 yield _smaller(move, 0, slot)
             self._refused.add(point)
-        elif point in _BELOW_PUD and not _looks_at_entries(move):
+        elif point in (PMD_MOVED, PUD_MOVED) and not _moves_whole(move, point):
+            yield Violation(
+                "largest-bite",
+                Range(move.old, move.old + extent),
+                point,
+                "no table moves as a whole",
+            )
+        if point in _BELOW_PUD and not _looks_at_entries(move):
             geometry, kernel = move.space.geometry, move.space.kernel
             slot, pud = geometry.slot_bytes, geometry.pud_bytes
             might = geometry.levels >= PUD and kernel.moves_puds() and extent < pud
@@ -83,6 +91,14 @@ class Bites:
             refused = not self._refused.isdisjoint((PMD_OCCUPIED, HUGE_SPLIT))
             if point == PTES_MOVED and kernel.move_pmd and _fits(move, slot) and not refused:
                 yield _smaller(move, extent, slot)
+
+
+def _moves_whole(move: Move, point: str) -> bool:
+    """Does the kernel move whole tables of that level?  PMD tables only above two levels."""
+    kernel = move.space.kernel
+    if point == PUD_MOVED:
+        return kernel.move_pud and move.space.geometry.levels > 2
+    return kernel.move_pmd
 
 
 def _looks_at_entries(move: Move) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from engine.address import Range
+from engine.address import Range, round_down, round_up
 from engine.fault import Faulted, access_range, peek, touch
 from engine.fork import exit_child, fork
 from engine.kernel import Kernel
@@ -24,6 +24,7 @@ from engine.rules_errors import (
 from engine.rules_limits import check_refused_stack
 from engine.rules_mapping import check_growth, check_mapping, check_stack_mapping
 from engine.rules_move import MoveRules
+from engine.rules_place import Place, check_place, occupied
 from engine.rules_state import StateRules, check_fresh
 from engine.rules_tlb import check_tlb
 from engine.seal import mseal
@@ -33,13 +34,26 @@ from engine.syscalls import mlock, mmap, mprotect, munlock, munmap
 from engine.tlb import touch_on
 from engine.uffd import uffd_register, uffd_wp
 from engine.violation import Violation
+from engine.vma import VM_HUGETLB, VM_SHARED, Vma
 from fuzz.arena import leaves_arena
-from fuzz.case import FAILURES, LIMITS, Call, Case, CaseError, Faults, Result
+from fuzz.case import (
+    FAILURES,
+    LIMITS,
+    MAP_FLAGS,
+    REMAP_FLAGS,
+    Call,
+    Case,
+    CaseError,
+    Faults,
+    Result,
+)
 from fuzz.oracle import Mismatch, Oracle
 
 # Calls after which the page tables may be wrong in a new way: every rule is checked there.
 # Measured by `python -m fuzz.bench rules`.
 RulesAfter = Literal["last", "moving", "call"]
+_FIXED, _DONTUNMAP = REMAP_FLAGS["MREMAP_FIXED"], REMAP_FLAGS["MREMAP_DONTUNMAP"]
+_MAP_FIXED = MAP_FLAGS["MAP_FIXED"] | MAP_FLAGS["MAP_FIXED_NOREPLACE"]
 _MOVING = frozenset(("mremap", "execve_stack", "relocate"))
 
 
@@ -132,7 +146,7 @@ def execute(
             raise CaseError(f"{call.name} is not modelled; known calls: {', '.join(_HANDLERS)}")
         if leaves_arena(space, call):
             result: Result = "SKIP"
-        elif check and moving:
+        elif check and (moving or call.name == "mmap"):
             result = _run_checked(space, call, watch)
         else:
             result = handler(space, *call.args)
@@ -160,13 +174,14 @@ def execute(
 
 
 def _run_checked(space: AddressSpace, call: Call, watch: _Watch | None) -> Result:
-    """Run a moving call, and the rules that compare the state before it with the one after."""
+    """Run a moving call, or mmap, and the rules that compare the state before and after."""
     base, mask = space.arena.start, space.geometry.word_mask
     if call.name == "mremap":
         before, facts = Snapshot(space), Facts.of(space)
         addr, old_len, new_len, flags, new_addr = call.args
         request = Request((base + addr) & mask, old_len, new_len, flags, (base + new_addr) & mask)
         registered = UffdState(space) if space.uffds else None
+        taken = [] if flags & _FIXED else occupied(space)
         returned = mremap(space, *request)
         space.violations += check_mremap(space, before, request, returned)
         space.violations += check_errors(facts, *request, returned)
@@ -174,7 +189,19 @@ def _run_checked(space: AddressSpace, call: Call, watch: _Watch | None) -> Resul
         space.violations += check_growth(space, request, returned)
         if registered is not None:
             space.violations += check_uffd(space, registered, request, returned)
+        if isinstance(returned, int) and returned != request.addr and not flags & _FIXED:
+            vma = space.vmas.lookup(returned)
+            asked = _place(space, request.new_addr if flags & _DONTUNMAP else 0, new_len, vma)
+            space.violations += check_place(space, taken, asked, returned)
         return _address_result(space, returned)
+    if call.name == "mmap":
+        taken = [] if call.args[3] & _MAP_FIXED else occupied(space)
+        mapped = _mmap(space, *call.args)
+        if isinstance(mapped, int) and not call.args[3] & _MAP_FIXED:
+            vma = space.vmas.lookup(base + mapped)
+            asked = _place(space, _real(space, call.args[0]), call.args[1], vma)
+            space.violations += check_place(space, taken, asked, base + mapped)
+        return mapped
     if call.name == "execve_stack":
         assert watch is not None
         start, end, shift = (base + call.args[0]) & mask, (base + call.args[1]) & mask, call.args[2]
@@ -194,6 +221,16 @@ def _run_checked(space: AddressSpace, call: Call, watch: _Watch | None) -> Resul
     error = relocate(space, start, end, shift)
     space.violations += check_relocate_errors(facts, start, end, shift, error)
     return _error_result(error)
+
+
+def _place(space: AddressSpace, hint: int, length: int, vma: Vma | None) -> Place:
+    """What was asked for where `vma` has come to be, in the units of the machine."""
+    page, shared, huge = space.geometry.page_bytes, False, 0
+    if vma is not None:
+        shared = bool(vma.flags & VM_SHARED)
+        huge = space.geometry.slot_bytes if vma.flags & VM_HUGETLB else 0
+    hint = round_up(hint, huge) if huge else round_down(hint, page)
+    return Place(hint, round_up(length, huge or page), huge, shared)
 
 
 def _disagreement(space: AddressSpace, mismatch: Mismatch) -> Violation:

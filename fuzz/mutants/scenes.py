@@ -34,7 +34,7 @@ _KINDS = (
     MAP_FLAGS["MAP_PRIVATE"] | MAP_FLAGS["MAP_HUGETLB"],
     MAP_FLAGS["MAP_SHARED"] | MAP_FLAGS["MAP_HUGETLB"],
 )
-_PROTECTIONS = (3, 3, 3, 3, 3, 1, 0)
+_PROTECTIONS = (3, 3, 3, 3, 3, 7, 4, 1, 0)
 _ADVICES = tuple(
     ADVICE[f"MADV_{name}"]
     for name in (
@@ -58,6 +58,7 @@ class _Scene:
         self.end = min(end, max(self.pud * 6, self.slot * 16))
         self.low = max(geometry.min_addr // self.page, 1)
         self.huge = bool(random.randrange(3))  # are huge pages wanted?
+        self.limit_pages = 0
         self.mappings: list[tuple[int, int]] = []
         self.calls: list[Call] = []
 
@@ -86,6 +87,10 @@ class _Scene:
         add(one_of(("touch", "peek")), start * self.page, min(count, 8) * self.page)
         if not self.random.randrange(3):
             add("munmap", *self.part())
+        if not self.random.randrange(4):
+            start = one_of(self.mappings)[0] // self.slot * self.slot  # as huge pages have it
+            add("munmap", start * self.page, self.slot * self.page)
+            self.move()
         return Case(tuple(self.calls))
 
     def add(self, name: str, *operands: int) -> None:
@@ -97,6 +102,8 @@ class _Scene:
         name = self.random.choice(tuple(LIMITS))
         few = self.random.randint(4, 16)
         value = few if name == "map_count" else few * self.slot * self.page // 4
+        if name != "map_count":
+            self.limit_pages = value // self.page
         self.add("@limit", LIMITS[name], value)
 
     def boundary(self, unit: int) -> int:
@@ -138,6 +145,10 @@ class _Scene:
             self.add("madvise", start * self.page, count * self.page, ADVICE["MADV_HUGEPAGE"])
         for _ in range(self.random.choice((0, 1, 1, 2, 3))):
             self.touch(start, count)
+        if not self.random.randrange(5):
+            for place in range(start, min(start + count, start + 6 * self.slot), self.slot):
+                if self.random.randrange(2):
+                    self.add("touch", place * self.page, self.page)
 
     def touch(self, start: int, count: int) -> None:
         """Fill a few pages: the first ones, the last ones, those around a slot boundary."""
@@ -152,7 +163,8 @@ class _Scene:
         """The stack of a new program."""
         slot = self.slot
         end = self.boundary(slot) + slot * self.random.choice((2, 3))
-        count = min(self.random.choice((1, 3, slot, slot + 1, 2 * slot, 2 * slot + 1)), end - 1)
+        counts = (1, 3, slot, slot + 1, 2 * slot, 2 * slot + 1)
+        count = min(self.random.choice((*counts, *(self.limit_pages,) * 4)) or 1, end - 1)
         shifts = (0, 1, 2, slot, slot, 2 * slot, slot + 1, slot - 1, 3 * slot)
         # To the very bottom, and beyond.
         least = end - self.low - self.random.choice((0, count, 2 * count))
@@ -170,7 +182,14 @@ class _Scene:
         else:
             flags = MAP_FLAGS["MAP_PRIVATE"] | _ANONYMOUS | _FIXED
             self.add("mmap", (end - count) * self.page, count * self.page, 3, flags)
+            if self.huge:
+                whole = (end - count) * self.page, count * self.page
+                self.add("madvise", *whole, ADVICE["MADV_HUGEPAGE"])
             self.touch(end - count, count)
+            if not self.random.randrange(3):
+                self.touch(end - count, count)
+            if not self.random.randrange(8):
+                self.add("migrate_begin", (end - count) * self.page)
             above = end + self.random.choice((0, 1, self.slot))
             if self.random.randrange(2) and above < self.end:
                 self.add("mmap", above * self.page, self.page, 3, flags)  # often in the same slot
@@ -206,6 +225,8 @@ class _Scene:
             add("uffd_register", start, length, mode, features)
             add("uffd_wp", *one_of(((start, length), self.part())), 1)
         elif what == 5:
+            if not self.random.randrange(3):
+                add("swapout", start + one_of((0, 1)) * self.page, self.page)  # beside it
             for _ in range(one_of(_FEW)):
                 add("touch_on", self.random.randrange(4), start)
                 start = self.part()[0]
@@ -248,9 +269,12 @@ class _Scene:
             some = (start + self.random.randrange(min(slot, 8))) * page
             add("mprotect", some, page, 1)
             add("madvise", start * page, count * page, ADVICE["MADV_NOHUGEPAGE"])
-            add("peek", start * page, min(slot, 16) * page)
+            second = start + count - slot  # of small pages, if there are two
+            for place in {start, second}:
+                add("peek", place * page, min(slot, 16) * page)
             add("touch", some, page * one_of((1, 1, 2)))
-            add("mprotect", start * page, slot * page, 1)
+            add("touch", (second + 1) * page, page)
+            add("mprotect", start * page, count * page, 1)
         for _ in range(one_of((0, 1, 1, 2))):
             some = (start + self.random.randrange(min(slot, 8))) * page
             what = self.random.randrange(4)
@@ -267,6 +291,7 @@ class _Scene:
                 add("madvise", some, page, one_of(_ADVICES))
         first = self.random.randrange(min(slot, 6))
         few = min(one_of((slot, slot, 2, 3, 5)), slot - first)
+        few = one_of((few, few, count - first))
         target = self.boundary(slot) + one_of((0, slot * 8))
         operands = ((start + first) * page, few * page, few * page)
         add("mremap", *operands, one_of((3, 3, 3, 7)), min(target, self.end) * page)

@@ -13,17 +13,20 @@ import engine.rmap
 import engine.syscalls
 import engine.table
 import engine.uffd
-from engine.entry import DIRTY, UFFD_WP, WRITE
+from engine.entry import DIRTY, MARKER, UFFD_WP, WRITE, is_wp_marker
 from engine.fault import touch
 from engine.fork import fork
 from engine.geometry import PMD, PTE
 from engine.kernel import kernel_named
 from engine.madvise import HUGEPAGE, madvise
+from engine.move import Move
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
+from engine.observer import PMD_MOVED, PUD_MOVED
 from engine.reclaim import migrate_begin, migrate_end, soft_dirty_clear, swapout
 from engine.rules_entry import UffdState, check_uffd
 from engine.rules_move import MoveRules
 from engine.rules_state import check_fresh, check_state
+from engine.rules_walk import Bites
 from engine.space import AddressSpace
 from engine.stack import execve_stack
 from engine.syscalls import mprotect
@@ -312,6 +315,35 @@ def test_a_huge_page_without_deposit() -> None:
     assert table is not None
     table.deposited -= 1
     assert "huge-deposit" in broken(space)
+
+
+def test_a_marker_follows_its_page_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where userfaultfd is told of moves its marks go along, those of absent pages, too."""
+    taken = engine.move._taken
+
+    def marked() -> AddressSpace:
+        space = scene("AAAA aaaa")
+        assert uffd_register(space, 0, 2 * SLOT, MODE_WP, UFFD_FEATURE_EVENT_REMAP) is None
+        space.tree.make(SLOT, PTE).entries[1] = MARKER | UFFD_WP
+        return space
+
+    assert after_move(marked(), 0, 33, 8) == []
+    monkeypatch.setattr(
+        engine.move,
+        "_taken",
+        lambda *args: {i: e for i, e in taken(*args).items() if not is_wp_marker(e)},  # type: ignore[arg-type]
+    )
+    assert after_move(marked(), 0, 33, 8) == ["entry-bits-kept"]
+
+
+def test_only_tables_that_a_kernel_moves_move_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    for unable, expected in ((False, []), (True, ["largest-bite"])):
+        space = scene("AAAA", "linux-5.0")
+        vma = space.vmas.lookup(0)
+        assert vma is not None
+        move = Move(space, vma, vma, 0, 4 * SLOT, SLOT)
+        point = PUD_MOVED if unable else PMD_MOVED
+        assert [v.rule for v in Bites().check(point, move, SLOT)] == expected
 
 
 def test_a_huge_page_across_a_boundary() -> None:

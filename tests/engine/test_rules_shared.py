@@ -16,13 +16,14 @@ from engine.entry import WRITE
 from engine.fault import touch
 from engine.fork import fork
 from engine.geometry import PTE
-from engine.kernel import KERNELS, Kernel
+from engine.kernel import KERNELS, Kernel, kernel_named
 from engine.madvise import COLLAPSE, DONTNEED, GUARD_INSTALL, madvise
 from engine.move import Move, move_page_tables
-from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
+from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, find_address, mremap
 from engine.reclaim import migrate_begin, soft_dirty_clear, swapout
 from engine.rules_call import Request, Snapshot, check_mremap
 from engine.rules_move import MoveRules
+from engine.rules_place import Place, check_place, occupied
 from engine.rules_state import check_state
 from engine.rules_tlb import check_tlb
 from engine.space import AddressSpace
@@ -36,7 +37,7 @@ from engine.syscalls import (
     munmap,
 )
 from engine.tlb import Tlb, Translation, touch_on, translation
-from engine.vma import VM_HUGEPAGE, Vma
+from engine.vma import VM_GROWSDOWN, VM_HUGEPAGE, Vma
 from tests.scene import PAGE, SLOT, scene, tiny
 
 MOVE, KEEP = MAYMOVE | FIXED, MAYMOVE | FIXED | DONTUNMAP
@@ -54,6 +55,7 @@ BROKEN = {
     "vma-alive",
     "dontunmap-two-vmas",
     "high-water",
+    "chosen-place",
 }
 
 
@@ -406,3 +408,39 @@ def test_a_move_does_not_raise_the_peak(kernel: str, monkeypatch: pytest.MonkeyP
     assert not judged(moved())
     monkeypatch.setattr(engine.mremap, "_restore_high_water", nothing)
     assert judged(moved()) == {"high-water"}
+
+
+# --- the place that the kernel chooses -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_chosen_place_is_free_and_the_highest(shared: bool) -> None:
+    space = scene("AA.. ...B B...")
+    before, asked = occupied(space), Place(0, PAGE, 0, shared)
+    top = space.arena.end
+    assert find_address(space, 0, PAGE, int(shared)) == top - PAGE
+    assert not list(check_place(space, before, asked, top - PAGE))
+    for wrong in (top - 2 * PAGE, 9 * PAGE, 8 * PAGE, 7 * PAGE, 0):
+        (found,) = check_place(space, before, asked, wrong)
+        assert found.rule == "chosen-place", wrong
+    assert not list(check_place(space, before, asked._replace(hint=2 * PAGE), 2 * PAGE))
+
+
+def test_a_chosen_place_is_aligned_for_huge_pages_where_there_is_room() -> None:
+    space = AddressSpace(tiny("linux-6.12"))
+    taken = [(space.arena.start + 2 * SLOT, space.arena.end - PAGE, 0)]
+    asked = Place(0, SLOT, 0, False)
+    assert not list(check_place(space, taken, asked, space.arena.start + SLOT))
+    assert list(check_place(space, taken, asked, space.arena.start + PAGE))
+    tight = [(space.arena.start + SLOT + PAGE, space.arena.end, 0)]
+    assert not list(check_place(space, tight, asked, space.arena.start + PAGE))
+
+
+def test_a_chosen_place_is_clear_of_guard_gaps() -> None:
+    space = AddressSpace(kernel_named("linux-6.12"))
+    start = space.arena.end - PAGE
+    stack = [(start, space.arena.end, VM_GROWSDOWN)]
+    asked = Place(0, PAGE, 0, False)
+    assert not list(check_place(space, stack, asked, start - 257 * PAGE))
+    (found,) = check_place(space, stack, asked, start - 256 * PAGE)
+    assert found.rule == "chosen-place"
