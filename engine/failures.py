@@ -31,6 +31,10 @@ class Failures:
         self._left.setdefault(kind, []).append(nth)
         self.armed = True
 
+    def pending(self, kind: str) -> tuple[int, ...]:
+        """How many attempts of `kind` are left to each failure to come, ascending."""
+        return tuple(sorted(self._left.get(kind, ())))
+
     def fails(self, kind: str) -> bool:
         """Count an attempt.  Returns: True if it fails."""
         if not self.armed or kind not in self._left:

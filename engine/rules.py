@@ -417,6 +417,15 @@ RULES: tuple[Rule, ...] = (
         "rules_limits",
     ),
     Rule(
+        "A-08",
+        "allocation-asked",
+        "no VMA and no page table is had without asking for it, which may be refused",
+        "vm_area_dup(), __pte_alloc(), the map_count check of split_vma()",
+        "after a call that may run out of something, end of a move",
+        "O(VMAs)",
+        "rules_limits",
+    ),
+    Rule(
         "S-01",
         "error-order",
         "a call is granted, or refused with the error of the first check that fails",

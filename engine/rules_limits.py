@@ -6,6 +6,7 @@ A limit that is set holds at every quiet moment, since each call that adds somet
 from collections.abc import Iterator
 
 from engine.address import Range
+from engine.failures import MAPS, PAGETABLE, VMA
 from engine.geometry import PTE
 from engine.leaves import Picture, picture
 from engine.leaves import pages as pages_of
@@ -80,6 +81,55 @@ def check_populated(space: AddressSpace, before: Picture, after: Picture) -> Ite
             space.arena,
             f"{now} pages after an error",
             f"no more than the {were} before it",
+        )
+
+
+class Attempts:
+    """What there is, and the attempts that are counted, before a call or a move."""
+
+    __slots__ = ("_tables", "_vmas", "armed", "maps", "tables", "vmas")
+
+    def __init__(self, space: AddressSpace) -> None:
+        failures = space.failures
+        self.armed = failures.armed
+        if self.armed:
+            self.vmas, self.maps = failures.pending(VMA), failures.pending(MAPS)
+            self.tables = failures.pending(PAGETABLE)
+            self._vmas = list(space.vmas)  # kept, so that no other object gets its id
+            self._tables = sum(space.tree.counts)
+
+    def check_vmas(self, space: AddressSpace, *, splits: bool) -> Iterator[Violation]:
+        """A-08 for a call: VMAs are allocated, and counted.
+
+        Arguments: `splits` VMAs come about by cutting others only, each cut asked for by itself.
+        """
+        if not self.armed:
+            return
+        were = set(map(id, self._vmas))
+        new = sum(id(vma) not in were for vma in space.vmas)
+        more = len(space.vmas) - len(self._vmas) if splits else 0
+        yield from _asked(space, "VMAs", new, self.vmas, space.failures.pending(VMA))
+        yield from _asked(space, "VMAs more", more, self.maps, space.failures.pending(MAPS))
+
+    def check_tables(self, space: AddressSpace) -> Iterator[Violation]:
+        """A-08 for a move, right after its loop."""
+        if self.armed:
+            more = sum(space.tree.counts) - self._tables
+            left = space.failures.pending(PAGETABLE)
+            yield from _asked(space, "page tables", more, self.tables, left)
+
+
+def _asked(
+    space: AddressSpace, what: str, made: int, before: tuple[int, ...], after: tuple[int, ...]
+) -> Iterator[Violation]:
+    """Nothing is had without asking: each attempt brings the failures to come one nearer."""
+    if before and len(after) == len(before) and before[0] - after[0] < made:
+        asked = before[0] - after[0]
+        yield Violation(
+            "allocation-asked",
+            space.arena,
+            f"{made} {what}, {asked} asked for",
+            "no more than that",
         )
 
 

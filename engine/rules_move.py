@@ -21,7 +21,7 @@ from engine.observer import (
     PUD_MOVED,
 )
 from engine.rules_entry import check_entries
-from engine.rules_limits import check_failed_allocation
+from engine.rules_limits import Attempts, check_failed_allocation
 from engine.rules_tlb import stale_in
 from engine.rules_walk import Bites, check_start
 from engine.violation import Violation
@@ -31,13 +31,14 @@ from engine.vma import VM_HUGETLB, VM_STACK_INCOMPLETE, Vma
 class MoveRules:
     """Checks I-05 to I-10, I-13, I-16, I-17, I-21, I-23, I-24, I-27, V-09, X-01 on each move."""
 
-    __slots__ = ("_before", "_bites", "_cursor", "_delta", "_unmapped", "_whole")
+    __slots__ = ("_attempts", "_before", "_bites", "_cursor", "_delta", "_unmapped", "_whole")
 
     def __init__(self) -> None:
         self._bites = Bites()
         self._before: Picture = {}
         self._delta = 0
         self._cursor = 0
+        self._attempts: Attempts | None = None
         self._whole: set[int] = set()  # slots whose table moved as it is
         self._unmapped = False  # a huge page of a shared object was split, its pages are gone
 
@@ -63,6 +64,7 @@ class MoveRules:
         for violation in check_start(move):
             move.space.report(violation)
         _check_vmas(move)
+        self._attempts = Attempts(move.space)
         self._before = picture(move.space, lasting=True)
         self._whole, self._unmapped = set(), False
         self._delta = move.new - move.old
@@ -116,6 +118,9 @@ class MoveRules:
         if space.tlb.cached and move.old_vma.flags & VM_HUGETLB:
             # Huge pages of hugetlb are flushed once, before the file's lock is dropped.
             for violation in stale_in(space, start, move.old, "tlb-unlock"):
+                space.report(violation)
+        if self._attempts is not None:
+            for violation in self._attempts.check_tables(space):
                 space.report(violation)
         if move.notified is not None:
             space.report(

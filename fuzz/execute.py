@@ -21,7 +21,7 @@ from engine.rules_errors import (
     check_relocate_errors,
     check_stack_errors,
 )
-from engine.rules_limits import check_refused_stack
+from engine.rules_limits import Attempts, check_refused_stack
 from engine.rules_mapping import check_growth, check_mapping, check_stack_mapping
 from engine.rules_move import MoveRules
 from engine.rules_place import Place, check_place, occupied
@@ -55,6 +55,8 @@ RulesAfter = Literal["last", "moving", "call"]
 _FIXED, _DONTUNMAP = REMAP_FLAGS["MREMAP_FIXED"], REMAP_FLAGS["MREMAP_DONTUNMAP"]
 _MAP_FIXED = MAP_FLAGS["MAP_FIXED"] | MAP_FLAGS["MAP_FIXED_NOREPLACE"]
 _MOVING = frozenset(("mremap", "execve_stack", "relocate"))
+_REPLACING = frozenset(("execve_stack", "relocate"))  # an address space that nothing was asked for
+_MAPPING = frozenset(("mmap", "mremap"))  # have a check of their own of how many VMAs there are
 
 
 class Found(NamedTuple):
@@ -144,12 +146,16 @@ def execute(
         handler = _HANDLERS.get(call.name)
         if handler is None:
             raise CaseError(f"{call.name} is not modelled; known calls: {', '.join(_HANDLERS)}")
+        counted = Attempts(space) if check and space.failures.armed else None
         if leaves_arena(space, call):
             result: Result = "SKIP"
         elif check and (moving or call.name == "mmap"):
             result = _run_checked(space, call, watch)
         else:
             result = handler(space, *call.args)
+        if counted is not None and call.name not in _REPLACING:
+            splits = call.name not in _MAPPING
+            space.violations += counted.check_vmas(space, splits=splits)
         outcome.results.append(result)
         outcome.page_tables.append(space.tree.bytes_used())
         if check and (last or rules_after == "call" or (moving and rules_after == "moving")):

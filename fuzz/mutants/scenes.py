@@ -75,6 +75,9 @@ class _Scene:
             if self.huge and not self.random.randrange(3):
                 self.folio()
         for _ in range(one_of((0, 1, 1, 2, 3, 4))):
+            if not self.random.randrange(12):
+                kind = one_of((FAILURES["vma"], FAILURES["maps"], *FAILURES.values()))
+                add("@fail", kind, one_of(_FEW))
             self.mark()
         for _ in range(one_of((1, 1, 2, 3))):
             if not self.random.randrange(5):

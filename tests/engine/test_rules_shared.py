@@ -6,6 +6,7 @@ program without the fault must be sound.
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ import engine.merge
 import engine.move
 import engine.mremap
 from engine.entry import WRITE
+from engine.failures import MAPS, PAGETABLE, VMA, Failures
 from engine.fault import touch
 from engine.fork import fork
 from engine.geometry import PTE
@@ -22,6 +24,7 @@ from engine.move import Move, move_page_tables
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, find_address, mremap
 from engine.reclaim import migrate_begin, soft_dirty_clear, swapout
 from engine.rules_call import Request, Snapshot, check_mremap
+from engine.rules_limits import Attempts
 from engine.rules_move import MoveRules
 from engine.rules_place import Place, check_place, occupied
 from engine.rules_state import check_state
@@ -36,8 +39,9 @@ from engine.syscalls import (
     mprotect,
     munmap,
 )
+from engine.table import TableTree
 from engine.tlb import Tlb, Translation, touch_on, translation
-from engine.vma import VM_GROWSDOWN, VM_HUGEPAGE, Vma
+from engine.vma import VM_GROWSDOWN, VM_HUGEPAGE, Vma, VmaTree
 from tests.scene import PAGE, SLOT, scene, tiny
 
 MOVE, KEEP = MAYMOVE | FIXED, MAYMOVE | FIXED | DONTUNMAP
@@ -56,6 +60,7 @@ BROKEN = {
     "dontunmap-two-vmas",
     "high-water",
     "chosen-place",
+    "allocation-asked",
 }
 
 
@@ -408,6 +413,42 @@ def test_a_move_does_not_raise_the_peak(kernel: str, monkeypatch: pytest.MonkeyP
     assert not judged(moved())
     monkeypatch.setattr(engine.mremap, "_restore_high_water", nothing)
     assert judged(moved()) == {"high-water"}
+
+
+# --- what may run out ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "where", "name"),
+    [
+        (VMA, VmaTree, "claim"),
+        (MAPS, VmaTree, "split_counted"),
+        (PAGETABLE, TableTree, "new_table"),
+    ],
+)
+def test_nothing_is_had_without_asking(
+    kind: str, where: type, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = getattr(where, name)
+
+    def without_asking(self: VmaTree | TableTree, *args: Any, **kwargs: Any) -> object:
+        failures, self.failures = self.failures, Failures()
+        made = original(self, *args, **kwargs)
+        self.failures = failures
+        return made
+
+    for asking in (True, False):
+        if not asking:
+            monkeypatch.setattr(where, name, without_asking)
+        space = watched(scene("AAAA"))
+        space.failures.arm(kind, 9)
+        attempts = Attempts(space)
+        if kind is PAGETABLE:
+            remap(space, 0, 3, 17)
+        else:
+            assert mprotect(space, PAGE, PAGE, 1) is None
+        space.violations += attempts.check_vmas(space, splits=True)
+        assert judged(space) == (set() if asking else {"allocation-asked"})
 
 
 # --- the place that the kernel chooses -----------------------------------------------------------
