@@ -273,6 +273,15 @@ RULES: tuple[Rule, ...] = (
         "rules_limits",
     ),
     Rule(
+        "I-29",
+        "emptied-table-freed",
+        "MADV_DONTNEED of a whole slot leaves no PTE table there, since 6.14",
+        "try_to_free_pte(), zap_pte_range()",
+        "after MADV_DONTNEED",
+        "O(tables)",
+        "rules_state",
+    ),
+    Rule(
         "V-01",
         "vma-order",
         "VMAs are sorted, disjoint, not empty, page aligned, inside user space",

@@ -469,6 +469,19 @@ def check_fresh(space: AddressSpace) -> Iterator[Violation]:
         yield Violation("table-count", space.arena, f"{linked} at first", f"{wanted} PMD tables")
 
 
+def check_emptied(space: AddressSpace, start: int, end: int) -> Iterator[Violation]:
+    """I-29 after a MADV_DONTNEED of [start, end): no empty PTE table in a VMA's part of that."""
+    slot = space.geometry.slot_bytes
+    for base, table in _tables_below(space.tree.root, space.geometry.entry_shift):
+        if table.level != PTE or table.entries or base < start or base + slot > end:
+            continue
+        vma = space.vmas.lookup(base)
+        if vma is not None and base + slot <= vma.end:
+            yield Violation(
+                "emptied-table-freed", Range(base, base + slot), "an emptied table", "no table"
+            )
+
+
 def check_state(space: AddressSpace) -> list[Violation]:
     """Every whole-state rule, in order."""
     return StateRules().check(space)

@@ -25,7 +25,7 @@ from engine.rules_limits import Attempts, check_refused_stack
 from engine.rules_mapping import check_growth, check_mapping, check_stack_mapping
 from engine.rules_move import MoveRules
 from engine.rules_place import Place, check_place, occupied
-from engine.rules_state import StateRules, check_fresh
+from engine.rules_state import StateRules, check_emptied, check_fresh
 from engine.rules_tlb import check_tlb
 from engine.seal import mseal
 from engine.space import AddressSpace, Errno
@@ -37,6 +37,7 @@ from engine.violation import Violation
 from engine.vma import VM_HUGETLB, VM_SHARED, Vma
 from fuzz.arena import leaves_arena
 from fuzz.case import (
+    ADVICE,
     FAILURES,
     LIMITS,
     MAP_FLAGS,
@@ -53,6 +54,7 @@ from fuzz.oracle import Mismatch, Oracle
 # Measured by `python -m fuzz.bench rules`.
 RulesAfter = Literal["last", "moving", "call"]
 _FIXED, _DONTUNMAP = REMAP_FLAGS["MREMAP_FIXED"], REMAP_FLAGS["MREMAP_DONTUNMAP"]
+_DONTNEED = ADVICE["MADV_DONTNEED"]
 _MAP_FIXED = MAP_FLAGS["MAP_FIXED"] | MAP_FLAGS["MAP_FIXED_NOREPLACE"]
 _MOVING = frozenset(("mremap", "execve_stack", "relocate"))
 _REPLACING = frozenset(("execve_stack", "relocate"))  # an address space that nothing was asked for
@@ -153,6 +155,10 @@ def execute(
             result = _run_checked(space, call, watch)
         else:
             result = handler(space, *call.args)
+        if check and kernel.reclaims_tables and call.name == "madvise" and result == 0:
+            start, length, advice = _real(space, call.args[0]), *call.args[1:]
+            if advice == _DONTNEED:
+                space.violations += check_emptied(space, start, start + length)
         if counted is not None and call.name not in _REPLACING:
             splits = call.name not in _MAPPING
             space.violations += counted.check_vmas(space, splits=splits)

@@ -27,7 +27,7 @@ from engine.rules_call import Request, Snapshot, check_mremap
 from engine.rules_limits import Attempts
 from engine.rules_move import MoveRules
 from engine.rules_place import Place, check_place, occupied
-from engine.rules_state import check_state
+from engine.rules_state import check_emptied, check_state
 from engine.rules_tlb import check_tlb
 from engine.space import AddressSpace
 from engine.syscalls import (
@@ -61,6 +61,7 @@ BROKEN = {
     "high-water",
     "chosen-place",
     "allocation-asked",
+    "emptied-table-freed",
 }
 
 
@@ -413,6 +414,19 @@ def test_a_move_does_not_raise_the_peak(kernel: str, monkeypatch: pytest.MonkeyP
     assert not judged(moved())
     monkeypatch.setattr(engine.mremap, "_restore_high_water", nothing)
     assert judged(moved()) == {"high-water"}
+
+
+# --- tables that are not needed any more ---------------------------------------------------------
+
+
+def test_dropping_a_whole_slot_drops_its_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    for frees in (True, False):
+        if not frees:
+            monkeypatch.setattr(TableTree, "free", nothing)
+        space = scene("AAAA AAaa", "linux-6.18")
+        assert madvise(space, 0, 2 * SLOT - PAGE, DONTNEED) is None
+        space.violations += check_emptied(space, 0, 2 * SLOT - PAGE)
+        assert judged(space) == (set() if frees else {"emptied-table-freed"})
 
 
 # --- what may run out ----------------------------------------------------------------------------
