@@ -49,6 +49,21 @@ def check_place(
         yield Violation("chosen-place", place, f"{found:#x}", f"the highest gap, {wanted or 0:#x}")
 
 
+def check_no_place(
+    space: AddressSpace, before: Sequence[tuple[int, int, int]], asked: Place
+) -> Iterator[Violation]:
+    """That there is no place at all is true.  Arguments: `before` see `occupied`."""
+    limits = space.limits
+    bounds = (limits.address_space, limits.locked, limits.commit, limits.request)
+    others = any(bound is not None for bound in bounds) or len(before) >= limits.map_count
+    if others or asked.huge or any(flags & VM_GROWSDOWN for _, _, flags in before):
+        return  # something else may have run out, or be in the way
+    place = _highest(space, before, asked)
+    if asked.length and place is not None:
+        where = Range(place, place + asked.length)
+        yield Violation("chosen-place", where, "ENOMEM", "the highest gap")
+
+
 def _highest(
     space: AddressSpace, before: Iterable[tuple[int, int, int]], asked: Place
 ) -> int | None:

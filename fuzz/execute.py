@@ -24,7 +24,7 @@ from engine.rules_errors import (
 from engine.rules_limits import Attempts, check_refused_stack
 from engine.rules_mapping import check_growth, check_mapping, check_stack_mapping
 from engine.rules_move import MoveRules
-from engine.rules_place import Place, check_place, occupied
+from engine.rules_place import Place, check_no_place, check_place, occupied
 from engine.rules_state import StateRules, check_emptied, check_fresh
 from engine.rules_tlb import check_tlb
 from engine.seal import mseal
@@ -55,6 +55,7 @@ from fuzz.oracle import Mismatch, Oracle
 RulesAfter = Literal["last", "moving", "call"]
 _FIXED, _DONTUNMAP = REMAP_FLAGS["MREMAP_FIXED"], REMAP_FLAGS["MREMAP_DONTUNMAP"]
 _DONTNEED = ADVICE["MADV_DONTNEED"]
+_MAP_SHARED, _MAP_HUGETLB = MAP_FLAGS["MAP_SHARED"], MAP_FLAGS["MAP_HUGETLB"]
 _MAP_FIXED = MAP_FLAGS["MAP_FIXED"] | MAP_FLAGS["MAP_FIXED_NOREPLACE"]
 _MOVING = frozenset(("mremap", "execve_stack", "relocate"))
 _REPLACING = frozenset(("execve_stack", "relocate"))  # an address space that nothing was asked for
@@ -207,12 +208,20 @@ def _run_checked(space: AddressSpace, call: Call, watch: _Watch | None) -> Resul
             space.violations += check_place(space, taken, asked, returned)
         return _address_result(space, returned)
     if call.name == "mmap":
-        taken = [] if call.args[3] & _MAP_FIXED else occupied(space)
-        mapped = _mmap(space, *call.args)
-        if isinstance(mapped, int) and not call.args[3] & _MAP_FIXED:
+        args, armed = call.args, space.failures.armed
+        taken = [] if args[3] & _MAP_FIXED else occupied(space)
+        mapped = _mmap(space, *args)
+        if args[3] & _MAP_FIXED:
+            return mapped
+        hint = _real(space, args[0])
+        if isinstance(mapped, int):
             vma = space.vmas.lookup(base + mapped)
-            asked = _place(space, _real(space, call.args[0]), call.args[1], vma)
+            asked = _place(space, hint, args[1], vma)
             space.violations += check_place(space, taken, asked, base + mapped)
+        elif mapped == "ENOMEM" and not armed and not args[3] & _MAP_HUGETLB:
+            asked = _place(space, hint, args[1], None)
+            asked = asked._replace(shared=args[3] & _MAP_SHARED != 0)
+            space.violations += check_no_place(space, taken, asked)
         return mapped
     if call.name == "execve_stack":
         assert watch is not None

@@ -55,6 +55,7 @@ class _Scene:
         end = geometry.arena.length // self.page
         pud = geometry.pud_bytes // self.page
         self.pud = pud if pud * 3 <= end else self.slot
+        self.top = end
         self.end = min(end, max(self.pud * 6, self.slot * 16))
         self.low = max(geometry.min_addr // self.page, 1)
         self.huge = bool(random.randrange(3))  # are huge pages wanted?
@@ -142,7 +143,18 @@ class _Scene:
         start, count = self.boundary(self.unit()), self.length()
         flags = self.random.choice(_KINDS) | _ANONYMOUS | _FIXED
         prot = self.random.choice(_PROTECTIONS)
-        self.add("mmap", start * self.page, count * self.page, prot, flags)
+        if not self.random.randrange(6):
+            # Where the kernel wants it; sometimes as much as there is.
+            flags &= ~_FIXED
+            top = self.top
+            if top <= 1024:
+                count = self.random.choice((count, count, count, top, top - self.low, top - 1))
+            start, hint = top - count, self.random.choice((0, 0, start))
+            self.add("mmap", hint * self.page, count * self.page, prot, flags)
+            if self.random.randrange(2):
+                self.add("mmap", 0, self.length() * self.page, prot, flags)
+        else:
+            self.add("mmap", start * self.page, count * self.page, prot, flags)
         self.mappings.append((start, count))
         if self.huge and self.random.randrange(3):
             self.add("madvise", start * self.page, count * self.page, ADVICE["MADV_HUGEPAGE"])

@@ -26,7 +26,7 @@ from engine.reclaim import migrate_begin, soft_dirty_clear, swapout
 from engine.rules_call import Request, Snapshot, check_mremap
 from engine.rules_limits import Attempts
 from engine.rules_move import MoveRules
-from engine.rules_place import Place, check_place, occupied
+from engine.rules_place import Place, check_no_place, check_place, occupied
 from engine.rules_state import check_emptied, check_state
 from engine.rules_tlb import check_tlb
 from engine.space import AddressSpace
@@ -479,6 +479,15 @@ def test_a_chosen_place_is_free_and_the_highest(shared: bool) -> None:
         (found,) = check_place(space, before, asked, wrong)
         assert found.rule == "chosen-place", wrong
     assert not list(check_place(space, before, asked._replace(hint=2 * PAGE), 2 * PAGE))
+
+
+def test_a_place_is_found_if_there_is_one() -> None:
+    space = scene("AA.. ...B B...")
+    asked = Place(0, PAGE, 0, False)
+    assert [v.rule for v in check_no_place(space, occupied(space), asked)] == ["chosen-place"]
+    assert not list(check_no_place(space, [(*space.arena, 0)], asked))
+    space.limits.commit = PAGE
+    assert not list(check_no_place(space, occupied(space), asked))
 
 
 def test_a_chosen_place_is_aligned_for_huge_pages_where_there_is_room() -> None:
