@@ -26,6 +26,7 @@ from engine.entry import (
 from engine.geometry import PMD, PTE
 from engine.leaves import Picture
 from engine.move import Move
+from engine.rules_walk import not_told_of_moves
 from engine.space import AddressSpace, Errno
 from engine.table import Entry, has_deposit
 from engine.violation import Violation
@@ -37,7 +38,6 @@ from engine.vma import (
     VM_UFFD_WP,
     VM_WRITE,
     UffdContext,
-    Vma,
 )
 
 if TYPE_CHECKING:
@@ -102,11 +102,6 @@ def _moved_alone(
 def _holds(held: dict[int, Entry] | int, due: Mapping[int, Entry]) -> bool:
     """Are the entries `due` among those of a slot?"""
     return not due or (isinstance(held, dict) and due.items() <= held.items())
-
-
-def not_told_of_moves(vma: Vma) -> bool:
-    """Is there a userfaultfd that did not ask for the remap event?  It loses what moves away."""
-    return vma.uffd is not None and vma.uffd.features & UFFD_FEATURE_EVENT_REMAP == 0
 
 
 # In these the entries of a batch may differ.

@@ -20,9 +20,8 @@ from engine.observer import (
     PUD_OCCUPIED,
     SKIPPED,
 )
-from engine.rules_entry import not_told_of_moves
 from engine.violation import Violation
-from engine.vma import VM_HUGETLB
+from engine.vma import UFFD_FEATURE_EVENT_REMAP, VM_HUGETLB, Vma
 
 _BELOW_PUD = frozenset((PMD_MOVED, PTES_MOVED, HUGE_MOVED, SKIPPED))
 _REFUSED = frozenset((PMD_OCCUPIED, PUD_OCCUPIED, HUGE_SPLIT))
@@ -106,6 +105,11 @@ def _looks_at_entries(move: Move) -> bool:
     if move.old_vma.flags & VM_HUGETLB:
         return True
     return not_told_of_moves(move.old_vma) or not_told_of_moves(move.new_vma)
+
+
+def not_told_of_moves(vma: Vma) -> bool:
+    """Is there a userfaultfd that did not ask for the remap event?  It loses what moves away."""
+    return vma.uffd is not None and vma.uffd.features & UFFD_FEATURE_EVENT_REMAP == 0
 
 
 def _fits(move: Move, unit: int) -> bool:

@@ -31,7 +31,7 @@ ENGINE_LAYERS = (
     {"fault", "collapse"},
     {"mremap", "stack", "seal"},
     {"syscalls", "madvise", "reclaim", "fork", "leaves", "rules_tlb", "rules_walk"},
-    {"rules_limits"},
+    {"rules_limits", "rules_place"},
     {"rules_entry"},
     {"rules", "rules_state", "rules_move", "rules_errors", "draw"},
     {"rules_call"},
