@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from engine.address import Range, round_up
 from engine.entry import (
     ACCESSED,
+    ANON,
     DIRTY,
     EXCLUSIVE,
     HUGE,
@@ -28,7 +29,7 @@ from engine.leaves import Picture
 from engine.move import Move
 from engine.rules_walk import not_told_of_moves
 from engine.space import AddressSpace, Errno
-from engine.table import Entry, has_deposit
+from engine.table import Entry
 from engine.violation import Violation
 from engine.vma import (
     UFFD_FEATURE_EVENT_REMAP,
@@ -243,7 +244,11 @@ def huge_deposit(state: "State") -> Iterator[Violation]:
         return
     for base, table in state.holders:
         if table.level == PMD:
-            kept = sum(1 for e in table.entries.values() if isinstance(e, int) and has_deposit(e))
+            kept = sum(
+                1
+                for e in table.entries.values()
+                if isinstance(e, int) and (e & ANON or is_zero_page(e))
+            )
             if kept != table.deposited:
                 yield Violation(
                     "huge-deposit",

@@ -190,12 +190,25 @@ def unfaulted_pgoff(state: State) -> Iterator[Violation]:
 
 
 def anon_vma_linked(state: State) -> Iterator[Violation]:
-    """V-05 for VMAs: they point to the anon_vma that they are linked to; `leaves` has the pages."""
+    """V-05 for VMAs: they point to the anon_vma that they are linked to; `leaves` has the pages.
+
+    Trees of the reverse map keep those of one page offset in the order they were put in.
+    """
     for vma in state.vmas:
         if vma.anon_vma is not vma.link:
             yield Violation(
                 "anon-vma-linked", vma.range, f"{vma.anon_vma}, linked to {vma.link}", "the same"
             )
+    if len({vma.age for vma in state.vmas}) != len(state.vmas) or not all(
+        vma.age for vma in state.vmas
+    ):
+        ages = ", ".join(str(vma.age) for vma in state.vmas)
+        yield Violation(
+            "anon-vma-linked",
+            state.space.arena,
+            f"ages {ages}",
+            "one after another put in its tree",
+        )
 
 
 def uffd_registered(state: State) -> Iterator[Violation]:

@@ -378,6 +378,14 @@ def test_the_tables_there_are_at_first(name: str) -> None:
     assert [violation.rule for violation in check_fresh(space)] == ["table-count"]
 
 
+def test_vmas_are_put_into_the_reverse_map_one_after_another() -> None:
+    space = scene("AAAA .... BBBB")
+    assert not broken(space)
+    lower, upper = space.vmas
+    upper.age = lower.age
+    assert broken(space) == ["anon-vma-linked"]
+
+
 def test_registered_is_who_says_for_what() -> None:
     space = protected()
     assert not broken(space)
