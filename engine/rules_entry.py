@@ -311,6 +311,12 @@ def check_uffd(
     A move takes the registration along, or ends it; nothing else is registered differently.
     """
     if isinstance(result, Errno):
+        for context in space.uffds.values():
+            for kind, where in context.events:
+                if kind == "remap":
+                    yield Violation(
+                        "uffd-changing", where, "a move told of that failed", "nothing of it"
+                    )
         return
     addr, old_len, new_len, *_ = request
     page, mask = space.geometry.page_bytes, space.geometry.word_mask

@@ -35,11 +35,14 @@ def check_place(
     """
     guard = _GUARD_PAGES * space.geometry.page_bytes
     place = Range(found, found + asked.length)
+    below = 0
     for start, end, flags in before:
-        low = start - guard if flags & VM_GROWSDOWN else start
+        # A guard gap ends at the next mapping below: who looks for a place there sees only that.
+        low = max(start - guard, below) if flags & VM_GROWSDOWN else start
         if place.start < end and place.end > low:
             yield Violation("chosen-place", place, "a place that is taken", "a free one")
             return
+        below = end
     if found == asked.hint and found:
         return
     if any(flags & VM_GROWSDOWN for _, _, flags in before):

@@ -13,6 +13,7 @@ import engine.rmap
 import engine.syscalls
 import engine.table
 import engine.uffd
+from engine.address import Range
 from engine.entry import DIRTY, MARKER, UFFD_WP, WRITE, is_wp_marker
 from engine.fault import touch
 from engine.fork import fork
@@ -27,7 +28,7 @@ from engine.rules_entry import UffdState, check_uffd
 from engine.rules_move import MoveRules
 from engine.rules_state import check_fresh, check_state
 from engine.rules_walk import Bites
-from engine.space import AddressSpace
+from engine.space import AddressSpace, Errno
 from engine.stack import execve_stack
 from engine.syscalls import mprotect
 from engine.uffd import MODE_MISSING, MODE_WP, uffd_register, uffd_wp
@@ -384,6 +385,15 @@ def test_vmas_are_put_into_the_reverse_map_one_after_another() -> None:
     lower, upper = space.vmas
     upper.age = lower.age
     assert broken(space) == ["anon-vma-linked"]
+
+
+def test_what_failed_is_not_announced() -> None:
+    space = protected(UFFD_FEATURE_EVENT_REMAP)
+    before, request = UffdState(space), (0, SLOT, SLOT, MOVE, 32 * PAGE)
+    assert not list(check_uffd(space, before, request, Errno.ENOMEM))
+    next(iter(space.uffds.values())).events = [("remap", Range(32 * PAGE, 36 * PAGE))]
+    (found,) = check_uffd(space, before, request, Errno.ENOMEM)
+    assert found.rule == "uffd-changing"
 
 
 def test_registered_is_who_says_for_what() -> None:

@@ -508,3 +508,6 @@ def test_a_chosen_place_is_clear_of_guard_gaps() -> None:
     assert not list(check_place(space, stack, asked, start - 257 * PAGE))
     (found,) = check_place(space, stack, asked, start - 256 * PAGE)
     assert found.rule == "chosen-place"
+    other = [(start - 9 * PAGE, start - 8 * PAGE, 0)]
+    assert not list(check_place(space, other + stack, asked, start - 10 * PAGE))
+    assert list(check_place(space, other + stack, asked, start - 2 * PAGE))
