@@ -32,8 +32,8 @@ class Failures:
         self.armed = True
 
     def left(self) -> dict[str, tuple[int, ...]]:
-        """The failures still to come: which of the next attempts fail, by kind."""
-        return {kind: tuple(left) for kind, left in self._left.items()}
+        """The failures still to come: which of the next attempts fail, by kind, ascending."""
+        return {kind: tuple(sorted(left)) for kind, left in self._left.items()}
 
     def fails(self, kind: str) -> bool:
         """Count an attempt.  Returns: True if it fails."""

@@ -169,6 +169,7 @@ def move_hugetlb(move: Move) -> int:
         move.announce(HUGE_MOVED, slot)
         move.advance(slot)
     space.flush_tlb(move.notified.start, move.old_end)
+    move.notified = None
     move.done = move.length + move.old - move.old_end
     move.announce(LEAVE, move.done)
     return move.done

@@ -10,7 +10,7 @@ entry (a whole PTE table, or a huge page), else the pages of one slot one by one
 
 Whole tables can only move between addresses that have the same offset in their slots.  When the
 first bite is partial and nothing is mapped below it on either side, both starts are lowered to the
-slot boundary (`realigned`), and the first bite becomes a whole table, too.
+slot boundary (`_realign`), and the first bite becomes a whole table, too.
 
 A destination entry must be none when something is stored there.  Where the kernel has a WARN_ON,
 the model reports a violation of `dest-entry-none` and goes on as the kernel does.
@@ -78,7 +78,6 @@ class Move:
     for_stack: bool = False  # source and destination are the same VMA
     need_rmap_locks: bool = False
     rollback: bool = False
-    split_shared: bool = False  # a huge page of a shared object was split, its pages unmapped
     rmap_locked: bool = field(init=False, default=False)  # by the mover at work
     notified: Range | None = field(init=False, default=None)  # secondary MMUs stay away from it
     old_end: int = field(init=False)
@@ -114,7 +113,7 @@ def extent_bytes(move: Move, entry_bytes: int) -> int:
     )
 
 
-def realigned(move: Move) -> bool:
+def _realign(move: Move) -> None:
     """Lower both starts to their slot boundary if only whole-table moves gain from it.
 
     Legal if both have the same offset in their slots, the range reaches the end of the first slot,
@@ -124,14 +123,13 @@ def realigned(move: Move) -> bool:
     slot = move.space.geometry.slot_bytes
     offset = move.old & (slot - 1)
     if not kernel.realign or (move.for_stack and not kernel.realign_stack):
-        return False
+        return
     if move.length < slot - offset or offset == 0 or offset != move.new & (slot - 1):
-        return False
-    if not _heads_are_unused(move):
-        return False
-    move.old -= offset
-    move.new -= offset
-    return True
+        return
+    if _heads_are_unused(move):
+        move.old -= offset
+        move.new -= offset
+        move.announce(REALIGNED)
 
 
 def _heads_are_unused(move: Move) -> bool:
@@ -143,15 +141,11 @@ def _heads_are_unused(move: Move) -> bool:
 
 def _head_is_unused(move: Move, vma: Vma, addr: int) -> bool:
     """May the slot part below `addr` be moved along?  Source: can_align_down()."""
-    slot = move.space.geometry.slot_bytes
-    if move.for_stack:
-        # The stack VMA was just expanded over the destination, so its own start lies below.
-        if round_down(addr, slot) >= vma.start:
-            return True
-    elif vma.start != addr:
-        # What lies below in the same VMA was not asked to move.
+    # What lies below in the same VMA was not asked to move.  But the stack VMA was just expanded
+    # over the destination: its own start lies below, and it may fill the slot part.
+    if not move.for_stack and vma.start != addr:
         return False
-    return move.space.vmas.head_is_free(vma, addr, slot)
+    return move.space.vmas.head_is_free(vma, addr, move.space.geometry.slot_bytes)
 
 
 def move_page_tables(move: Move) -> int:
@@ -164,8 +158,7 @@ def move_page_tables(move: Move) -> int:
     """
     if move.length == 0:
         return 0
-    if realigned(move):
-        move.announce(REALIGNED)
+    _realign(move)
     move.notified = _notified(move)
     move.announce(ENTER)
     while move.old < move.old_end:
@@ -366,7 +359,8 @@ def _is_huge(move: Move) -> bool:
     """Is the PMD entry at the cursor a huge leaf?"""
     tree = move.space.tree
     table = tree.find(move.old, PMD)
-    return table is not None and table.entries.get(tree.index(move.old, PMD)).__class__ is int
+    assert table is not None, "the walk has found an entry"
+    return table.entries.get(tree.index(move.old, PMD)).__class__ is int
 
 
 def _move_huge(move: Move) -> bool:
@@ -403,7 +397,6 @@ def _split_huge(move: Move) -> bool:
     index = tree.index(move.old, PMD)
     space.split_huge(table, index)
     move.announce(HUGE_SPLIT)
-    move.split_shared |= index not in table.entries
     return index in table.entries
 
 

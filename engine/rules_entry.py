@@ -11,20 +11,25 @@ from typing import TYPE_CHECKING
 from engine.address import Range, round_up
 from engine.entry import (
     ACCESSED,
+    ANON,
     DIRTY,
+    EXCLUSIVE,
     HUGE,
     MARKER,
     PFN_SHIFT,
+    PRESENT,
     SOFT_DIRTY,
     UFFD_WP,
     WRITE,
+    is_wp_marker,
     is_zero_page,
 )
 from engine.geometry import PMD, PTE
 from engine.leaves import Picture
 from engine.move import Move
+from engine.rules_walk import not_told_of_moves
 from engine.space import AddressSpace, Errno
-from engine.table import Entry, has_deposit
+from engine.table import Entry
 from engine.violation import Violation
 from engine.vma import (
     UFFD_FEATURE_EVENT_REMAP,
@@ -53,7 +58,7 @@ def check_entries(
     to the rules on places.
     """
     judge = _Judge(move)
-    geometry = move.space.geometry
+    geometry, pages = move.space.geometry, move.space.geometry.index_mask[PTE] + 1
     slot, shift = geometry.slot_bytes, geometry.page_shift
     for base, held in before.items():
         if base in whole:
@@ -62,8 +67,10 @@ def check_entries(
         elif base + slot <= moved.start or base >= moved.end:
             if after.get(base) != held:
                 yield from judge.slot(base, held, after, 0, alone=False)
-        elif judge.hugetlb or not _moved_alone(
-            held, after, base, delta, moved, geometry.index_mask[PTE] + 1, shift
+        elif (
+            judge.large
+            or judge.hugetlb
+            or not _moved_alone(held, after, base, delta, moved, pages, shift)
         ):
             yield from judge.slot(base, held, after, delta, alone=True, moved=moved)
 
@@ -102,13 +109,18 @@ def _holds(held: dict[int, Entry] | int, due: Mapping[int, Entry]) -> bool:
     return not due or (isinstance(held, dict) and due.items() <= held.items())
 
 
+# In these the entries of a batch may differ.
+_SPREADS = DIRTY | ACCESSED | SOFT_DIRTY | EXCLUSIVE
+
+
 class _Judge:
     """Says what is wrong with entries that changed on their way; each rule once a move."""
 
     def __init__(self, move: Move) -> None:
         self.geometry = move.space.geometry
-        self.batching = move.space.kernel.pte_batching
-        self.clearing = move.old_vma.uffd_stays_behind
+        frames = move.space.frames
+        self.large = frames.large if move.space.kernel.pte_batching else frozenset()
+        self.clearing = not_told_of_moves(move.old_vma)
         self.hugetlb = bool(move.old_vma.flags & VM_HUGETLB)  # its mover leaves soft-dirty alone
         self.said: set[str] = set()
 
@@ -124,12 +136,49 @@ class _Judge:
     ) -> Iterator[Violation]:
         """The entries of one slot of the source, which went `delta` bytes further."""
         page = self.geometry.page_bytes
+        spread = {}
+        if self.large and moved is not None and isinstance(held, dict):
+            spread = self._spread(base, held, moved, delta)
         for addr, old in _by_page(base, held, page, self.geometry.index_mask[PTE] + 1):
             is_moved = moved is None or moved.start <= addr < moved.end
             place = addr + delta if is_moved else addr
             new = self._found(after, place)
             if new is not None and new >> PFN_SHIFT == old >> PFN_SHIFT:
-                yield from self._entry(Range(place, place + page), old, new, alone and is_moved)
+                where = Range(place, place + page)
+                yield from self._entry(where, old | spread.get(addr, 0), new, alone and is_moved)
+            elif new is None and is_wp_marker(old) and not (alone and is_moved and self.clearing):
+                where = Range(place, place + page)
+                yield from self._say("entry-bits-kept", where, "nothing", "the uffd-wp marker")
+
+    def _spread(
+        self, base: int, held: dict[int, Entry], moved: Range, delta: int
+    ) -> dict[int, int]:
+        """What the entries of one slot get from their batches, by address: dirty and accessed.
+
+        A batch is what moves at once: pages of one large folio that follow each other, on both
+        sides in one table, and agree in all else.
+        """
+        slot, shift = self.geometry.slot_bytes, self.geometry.page_shift
+        pages = self.geometry.index_mask[PTE] + 1
+        got: dict[int, int] = {}
+        batch: list[int] = []
+        due = 0  # what an entry that continues the batch looks like
+        for index in sorted(held):
+            entry, addr = held[index], base + (index << shift)
+            assert isinstance(entry, int)
+            pfn = entry >> PFN_SHIFT
+            large = entry & PRESENT and pfn - pfn % pages in self.large
+            if not large or not moved.start <= addr < moved.end:
+                batch = []
+                continue
+            follows = batch and batch[-1] + (1 << shift) == addr and entry | _SPREADS == due
+            if not follows or not pfn % pages or not (addr + delta) % slot:
+                batch = []
+            batch.append(addr)
+            due = (entry | _SPREADS) + (1 << PFN_SHIFT)
+            bits = entry & (DIRTY | ACCESSED) | got.get(batch[0], 0)
+            got.update(dict.fromkeys(batch if bits != got.get(batch[0]) else [addr], bits))
+        return got
 
     def _found(self, after: Picture, addr: int) -> int | None:
         slot = self.geometry.slot_bytes
@@ -145,9 +194,8 @@ class _Judge:
         if not new & SOFT_DIRTY if dirties else (gained | lost) & SOFT_DIRTY:
             wanted = "soft-dirty" if dirties else "the soft-dirty bit it had"
             yield from self._say("soft-dirty", where, f"entry {new:#x}, was {old:#x}", wanted)
-        may_gain = SOFT_DIRTY | (ACCESSED | DIRTY if alone and self.batching else 0)
         may_lose = SOFT_DIRTY | (UFFD_WP if alone and self.clearing else 0)
-        if gained & ~may_gain or lost & ~may_lose:
+        if gained & ~SOFT_DIRTY or lost & ~may_lose:
             yield from self._say(
                 "entry-bits-kept", where, f"entry {new:#x}", f"the bits of {old:#x}"
             )
@@ -200,7 +248,11 @@ def huge_deposit(state: "State") -> Iterator[Violation]:
         return
     for base, table in state.holders:
         if table.level == PMD:
-            kept = sum(1 for e in table.entries.values() if isinstance(e, int) and has_deposit(e))
+            kept = sum(
+                1
+                for e in table.entries.values()
+                if isinstance(e, int) and (e & ANON or is_zero_page(e))
+            )
             if kept != table.deposited:
                 yield Violation(
                     "huge-deposit",
@@ -263,6 +315,12 @@ def check_uffd(
     A move takes the registration along, or ends it; nothing else is registered differently.
     """
     if isinstance(result, Errno):
+        for context in space.uffds.values():
+            for kind, where in context.events:
+                if kind == "remap":
+                    yield Violation(
+                        "uffd-changing", where, "a move told of that failed", "nothing of it"
+                    )
         return
     addr, old_len, new_len, *_ = request
     page, mask = space.geometry.page_bytes, space.geometry.word_mask

@@ -1,15 +1,17 @@
-"""Rules on limits, reservations and failures: A-07, I-27, S-10, and that limits bound the counters.
+"""Rules on limits, reservations and failures: A-07, I-27, S-10, X-05; limits bound the counters.
 
 A limit that is set holds at every quiet moment, since each call that adds something asks first.
 """
 
 from collections.abc import Iterator
 
+from engine.address import Range
+from engine.failures import MAPS, PAGETABLE, VMA
 from engine.geometry import PTE
 from engine.leaves import Picture, picture
 from engine.leaves import pages as pages_of
 from engine.pool import HugeFile, file_of, file_reservations, reservations
-from engine.space import AddressSpace
+from engine.space import AddressSpace, Errno
 from engine.violation import Violation
 from engine.vma import VM_HUGETLB, VM_SHARED
 
@@ -79,6 +81,66 @@ def check_populated(space: AddressSpace, before: Picture, after: Picture) -> Ite
             space.arena,
             f"{now} pages after an error",
             f"no more than the {were} before it",
+        )
+
+
+class Attempts:
+    """What there is, and the attempts that are counted, before a call or a move."""
+
+    __slots__ = ("_before", "_tables", "_vmas", "armed")
+
+    def __init__(self, space: AddressSpace) -> None:
+        failures = space.failures
+        self.armed = failures.armed
+        if self.armed:
+            self._before = failures.left()
+            self._vmas = list(space.vmas)  # kept, so that no other object gets its id
+            self._tables = sum(space.tree.counts)
+
+    def check_vmas(self, space: AddressSpace, *, splits: bool) -> Iterator[Violation]:
+        """A-08 for a call: VMAs are allocated, and counted.
+
+        Arguments: `splits` VMAs come about by cutting others only, each cut asked for by itself.
+        """
+        if not self.armed:
+            return
+        were = set(map(id, self._vmas))
+        new = sum(id(vma) not in were for vma in space.vmas)
+        more = len(space.vmas) - len(self._vmas) if splits else 0
+        yield from self._asked(space, VMA, "VMAs", new)
+        yield from self._asked(space, MAPS, "VMAs more", more)
+
+    def check_tables(self, space: AddressSpace) -> Iterator[Violation]:
+        """A-08 for a move, right after its loop."""
+        if self.armed:
+            more = sum(space.tree.counts) - self._tables
+            yield from self._asked(space, PAGETABLE, "page tables", more)
+
+    def _asked(self, space: AddressSpace, kind: str, what: str, made: int) -> Iterator[Violation]:
+        """Nothing is had without asking: each attempt brings the failures to come one nearer."""
+        before, after = self._before.get(kind, ()), space.failures.left().get(kind, ())
+        if before and len(after) == len(before) and before[0] - after[0] < made:
+            asked = before[0] - after[0]
+            yield Violation(
+                "allocation-asked",
+                space.arena,
+                f"{made} {what}, {asked} asked for",
+                "no more than that",
+            )
+
+
+def check_refused_stack(
+    space: AddressSpace, start: int, end: int, result: Errno | None
+) -> Iterator[Violation]:
+    """X-05: the arguments of a program are too long only if they pass a limit.
+
+    Arguments: bytes of the stack; `result` of the exec.  A limit is the most there may be.
+    """
+    limits = space.limits
+    bounds = [limits.address_space, limits.commit, limits.request]
+    if result is Errno.E2BIG and all(bound is None or end - start <= bound for bound in bounds):
+        yield Violation(
+            "stack-fits", Range(start, end), "E2BIG", f"a stack, which is within {limits}"
         )
 
 

@@ -6,12 +6,14 @@ the tables that there are, and the pages of those that did not move as a whole.
 
 from engine.address import Range
 from engine.entry import ANON, PFN_SHIFT
+from engine.geometry import PTE
 from engine.leaves import Leaves, Picture, carried, differing, pages, picture
 from engine.move import Move
 from engine.observer import (
     ALLOC_FAILED,
     ENTER,
     HUGE_MOVED,
+    HUGE_SPLIT,
     ITERATION,
     LEAVE,
     PMD_MOVED,
@@ -19,24 +21,26 @@ from engine.observer import (
     PUD_MOVED,
 )
 from engine.rules_entry import check_entries
-from engine.rules_limits import check_failed_allocation
+from engine.rules_limits import Attempts, check_failed_allocation
 from engine.rules_tlb import stale_in
 from engine.rules_walk import Bites, check_start
 from engine.violation import Violation
-from engine.vma import VM_HUGETLB, VM_STACK_INCOMPLETE
+from engine.vma import VM_HUGETLB, VM_STACK_INCOMPLETE, Vma
 
 
 class MoveRules:
     """Checks I-05 to I-10, I-13, I-16, I-17, I-21, I-23, I-24, I-27, V-09, X-01 on each move."""
 
-    __slots__ = ("_before", "_bites", "_cursor", "_delta", "_whole")
+    __slots__ = ("_attempts", "_before", "_bites", "_cursor", "_delta", "_unmapped", "_whole")
 
     def __init__(self) -> None:
         self._bites = Bites()
         self._before: Picture = {}
         self._delta = 0
         self._cursor = 0
+        self._attempts: Attempts | None = None
         self._whole: set[int] = set()  # slots whose table moved as it is
+        self._unmapped = False  # a huge page of a shared object was split, its pages are gone
 
     def __call__(self, point: str, move: Move, extent: int) -> None:
         """One checkpoint (see engine.observer)."""
@@ -46,6 +50,8 @@ class MoveRules:
             self._iteration(move)
         elif point in (PTES_MOVED, PMD_MOVED, PUD_MOVED, HUGE_MOVED):
             self._extent(point, move, extent)
+        elif point == HUGE_SPLIT:
+            self._unmapped |= move.space.tree.find(move.old, PTE) is None
         elif point == ENTER:
             self._enter(move)
         elif point == ALLOC_FAILED:
@@ -58,8 +64,9 @@ class MoveRules:
         for violation in check_start(move):
             move.space.report(violation)
         _check_vmas(move)
+        self._attempts = Attempts(move.space)
         self._before = picture(move.space, lasting=True)
-        self._whole = set()
+        self._whole, self._unmapped = set(), False
         self._delta = move.new - move.old
         self._cursor = move.old - 1
         exec_stack = move.for_stack and not ~move.old_vma.flags & VM_STACK_INCOMPLETE
@@ -112,6 +119,13 @@ class MoveRules:
             # Huge pages of hugetlb are flushed once, before the file's lock is dropped.
             for violation in stale_in(space, start, move.old, "tlb-unlock"):
                 space.report(violation)
+        if self._attempts is not None:
+            for violation in self._attempts.check_tables(space):
+                space.report(violation)
+        if move.notified is not None:
+            space.report(
+                Violation("notifier-range", move.notified, "still announced", "an end to it")
+            )
         if (move.done == move.length) != (move.old >= move.old_end):
             space.report(
                 Violation(
@@ -136,7 +150,7 @@ class MoveRules:
         expected = _expected(before, moved, delta)
         if after == expected and len(expected) == len(before):
             return
-        if move.split_shared:
+        if self._unmapped:
             # A huge page of a shared object that had to be split is gone until the next access.
             lost = {
                 a for a, e in expected.items() if not e & ANON and e >> PFN_SHIFT and a not in after
@@ -156,26 +170,31 @@ def _check_vmas(move: Move) -> None:
             space.report(
                 Violation("vma-alive", vma.range, f"{vma!r}, which is gone", "a VMA of the space")
             )
-    # Exec's stack may be missed: only migration must find every page, and it passes the stack over.
-    if move.need_rmap_locks or old is new:
-        return
+    if not move.need_rmap_locks and _comes_before(new, old):
+        space.report(_unordered(move, Range(move.old, move.old_end)))
+
+
+def _comes_before(new: Vma, old: Vma) -> bool:
+    """Does a walk of the reverse map that passes both come to the destination first?
+
+    Exec's stack may be missed: only migration must find every page, and it passes the stack over.
+    """
     shared = old.file is not None and old.file is new.file
-    if (shared or (old.link and old.link is new.link)) and (new.pgoff, new.age) < (
-        old.pgoff,
-        old.age,
-    ):
-        space.report(
-            Violation(
-                "rmap-order",
-                Range(move.old, move.old_end),
-                f"{new!r} comes before {old!r} in the reverse map",
-                "the rmap locks, or a destination that a walk visits after the source",
-            )
-        )
+    both = shared or (old.link is not None and old.link is new.link)
+    return old is not new and both and (new.pgoff, new.age) < (old.pgoff, old.age)
+
+
+def _unordered(move: Move, where: Range) -> Violation:
+    return Violation(
+        "rmap-order",
+        where,
+        f"{move.new_vma!r} comes before {move.old_vma!r} in the reverse map",
+        "the rmap locks, or a destination that a walk visits after the source",
+    )
 
 
 def _check_locks(point: str, move: Move, extent: int) -> None:
-    """I-13, I-16 and I-24, right before the locks of an extent are dropped."""
+    """I-13, I-16, I-17 and I-24, right before the locks of an extent are dropped."""
     space, old = move.space, move.old_vma
     moved = Range(move.old, move.old + extent)
     if move.notified is None or not move.notified.contains(moved):
@@ -189,7 +208,11 @@ def _check_locks(point: str, move: Move, extent: int) -> None:
                 "table-move-locked", moved, "a table moved without the rmap locks", "with them"
             )
         )
-    if space.tlb.cached and not old.flags & VM_HUGETLB:
+    if old.flags & VM_HUGETLB:
+        return  # under its own lock, of the file, till the end
+    if not whole and not move.rmap_locked and _comes_before(move.new_vma, old):
+        space.report(_unordered(move, moved))
+    if space.tlb.cached:
         for violation in stale_in(space, moved.start, moved.end, "tlb-unlock"):
             space.report(violation)
 

@@ -123,10 +123,25 @@ def check_mmap(
         promise = promise or Granted(addr)
     else:
         promise = placed(before, length, addr, shared=flags & _TYPE == _SHARED, huge=huge)
+        if promise is None and isinstance(result, int):
+            yield from check_free(before, result, length)
     due = before.limits is not None or before.full(0) or (huge and length > before.pool * huge)
     if isinstance(result, Errno) and (due or result is not Errno.ENOMEM):
         return
     yield from compared(before, Range(addr, addr + length), promise, result, "place-chosen")
+
+
+def check_free(before: Facts, start: int, length: int) -> Iterator[Violation]:
+    """Is a place that the kernel has chosen free, and clear of the gaps below stacks?
+
+    A gap ends at the next area below: who looks for a place there sees only that.
+    """
+    place, below = Range(start, start + length), 0
+    for area in before.areas:
+        if place.start < area.end and place.end > max(_gap_start(before, area), below):
+            yield Violation("place-chosen", place, "a place that is taken", "a free one")
+            return
+        below = area.end
 
 
 def check_munmap(

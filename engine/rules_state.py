@@ -16,7 +16,17 @@ from engine.rules_limits import check_limits
 from engine.space import AddressSpace
 from engine.table import Entry, Table
 from engine.violation import Violation
-from engine.vma import VM_ACCOUNT, VM_HUGETLB, VM_LOCKED, VM_SHARED, AnonVma, Vma
+from engine.vma import (
+    VM_ACCOUNT,
+    VM_HUGETLB,
+    VM_LOCKED,
+    VM_SHARED,
+    VM_UFFD_MINOR,
+    VM_UFFD_MISSING,
+    VM_UFFD_WP,
+    AnonVma,
+    Vma,
+)
 
 _MAPPED_ANON = PRESENT | ANON
 _ANON = ANON | SWAP
@@ -170,7 +180,7 @@ def unfaulted_pgoff(state: State) -> Iterator[Violation]:
     """V-03."""
     shift = state.space.geometry.page_shift
     for vma in state.vmas:
-        if vma.is_anonymous and vma.anon_vma is None and vma.pgoff != vma.start >> shift:
+        if vma.file is None and vma.anon_vma is None and vma.pgoff != vma.start >> shift:
             yield Violation(
                 "unfaulted-pgoff",
                 vma.range,
@@ -180,11 +190,37 @@ def unfaulted_pgoff(state: State) -> Iterator[Violation]:
 
 
 def anon_vma_linked(state: State) -> Iterator[Violation]:
-    """V-05 for VMAs: they point to the anon_vma that they are linked to; `leaves` has the pages."""
+    """V-05 for VMAs: they point to the anon_vma that they are linked to; `leaves` has the pages.
+
+    Trees of the reverse map keep those of one page offset in the order they were put in.
+    """
     for vma in state.vmas:
         if vma.anon_vma is not vma.link:
             yield Violation(
                 "anon-vma-linked", vma.range, f"{vma.anon_vma}, linked to {vma.link}", "the same"
+            )
+    if len({vma.age for vma in state.vmas}) != len(state.vmas) or not all(
+        vma.age for vma in state.vmas
+    ):
+        ages = ", ".join(str(vma.age) for vma in state.vmas)
+        yield Violation(
+            "anon-vma-linked",
+            state.space.arena,
+            f"ages {ages}",
+            "one after another put in its tree",
+        )
+
+
+def uffd_registered(state: State) -> Iterator[Violation]:
+    """S-09 for VMAs: one that a userfaultfd watches says for what."""
+    watched = VM_UFFD_MISSING | VM_UFFD_WP | VM_UFFD_MINOR
+    for vma in state.vmas:
+        if (vma.uffd is None) != (not vma.flags & watched):
+            yield Violation(
+                "uffd-changing",
+                vma.range,
+                f"{vma.uffd or 'no userfaultfd'} with flags {vma.flags & watched:#x}",
+                "a userfaultfd and what it waits for, or neither",
             )
 
 
@@ -226,7 +262,7 @@ def table_has_vma(state: State) -> Iterator[Violation]:
 
 
 def table_count(state: State) -> Iterator[Violation]:
-    """A-04."""
+    """A-04: what is counted, and what VmPTE shows of it, is what is there."""
     tree = state.space.tree
     linked = [0] * len(tree.counts)
     for _, table in state.tables:
@@ -239,6 +275,19 @@ def table_count(state: State) -> Iterator[Violation]:
             f"counters {tree.counts[1:]}",
             f"{linked[1:]} tables linked",
         )
+    shown = sum(linked[1 : state.space.geometry.top_counted + 1])
+    if tree.bytes_used() != shown * state.space.geometry.page_bytes:
+        yield Violation(
+            "table-count", state.space.arena, f"{tree.bytes_used()} bytes", f"{shown} tables"
+        )
+    huge = sum(
+        isinstance(entry, int)
+        for _, table in state.holders
+        if table.level > PTE
+        for entry in table.entries.values()
+    )
+    if tree.huge != huge:
+        yield Violation("table-count", state.space.arena, f"{tree.huge} huge leaves", f"{huge}")
 
 
 def leaves(state: State) -> Iterator[Violation]:
@@ -307,6 +356,16 @@ def _odd_leaves(space: AddressSpace, part: Part) -> Iterator[Violation]:
     if vma is None:
         yield _wrong(base, shift, items, "a VMA around it")
         return
+    if table.level > PTE:
+        slot, held = 1 << shift, vma.range
+        crossing = [
+            (i, e)
+            for i, e in items
+            if not held.contains(Range(base + i * slot, base + (i + 1) * slot))
+        ]
+        if crossing:
+            yield _wrong(base, shift, crossing, f"a huge page inside {vma!r}")
+            return
     offset = vma.pgoff + ((base - vma.start) >> shifts[PTE])
     if vma.file is None:
         # Anonymous pages, the zero page and markers fit private anonymous memory.
@@ -382,6 +441,7 @@ STATE_RULES: tuple[StateRule, ...] = (
     map_count,
     unfaulted_pgoff,
     anon_vma_linked,
+    uffd_registered,
     pgoff_wrap,
     table_linked_once,
     table_has_vma,
@@ -407,6 +467,32 @@ class StateRules:
         found = [violation for rule in STATE_RULES for violation in rule(state)]
         self._known = state.sound
         return found
+
+
+def check_fresh(space: AddressSpace) -> Iterator[Violation]:
+    """A-04 before the first call: there are the tables that the geometry wants, and no others.
+
+    On i386 PAE one PMD table for each gigabyte of user space.
+    """
+    geometry, linked = space.geometry, _tables_below(space.tree.root, space.geometry.entry_shift)
+    wanted = 0
+    if geometry.prealloc_pmd_tables:
+        wanted = -(-geometry.user_top // geometry.span_bytes[PMD])
+    if len(linked) != wanted or any(table.level != PMD or table.entries for _, table in linked):
+        yield Violation("table-count", space.arena, f"{linked} at first", f"{wanted} PMD tables")
+
+
+def check_emptied(space: AddressSpace, start: int, end: int) -> Iterator[Violation]:
+    """I-29 after a MADV_DONTNEED of [start, end): no empty PTE table in a VMA's part of that."""
+    slot = space.geometry.slot_bytes
+    for base, table in _tables_below(space.tree.root, space.geometry.entry_shift):
+        if table.level != PTE or table.entries or base < start or base + slot > end:
+            continue
+        vma = space.vmas.lookup(base)
+        if vma is not None and base + slot <= vma.end:
+            yield Violation(
+                "emptied-table-freed", Range(base, base + slot), "an emptied table", "no table"
+            )
 
 
 def check_state(space: AddressSpace) -> list[Violation]:

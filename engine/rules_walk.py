@@ -16,11 +16,12 @@ from engine.observer import (
     PMD_MOVED,
     PMD_OCCUPIED,
     PTES_MOVED,
+    PUD_MOVED,
     PUD_OCCUPIED,
     SKIPPED,
 )
 from engine.violation import Violation
-from engine.vma import VM_HUGETLB
+from engine.vma import UFFD_FEATURE_EVENT_REMAP, VM_HUGETLB, Vma
 
 _BELOW_PUD = frozenset((PMD_MOVED, PTES_MOVED, HUGE_MOVED, SKIPPED))
 _REFUSED = frozenset((PMD_OCCUPIED, PUD_OCCUPIED, HUGE_SPLIT))
@@ -73,7 +74,14 @@ class Bites:
             if point == HUGE_SPLIT and _fits(move, slot) and PMD_OCCUPIED not in self._refused:
                 yield _smaller(move, 0, slot)
             self._refused.add(point)
-        elif point in _BELOW_PUD and not _looks_at_entries(move):
+        elif point in (PMD_MOVED, PUD_MOVED) and not _moves_whole(move, point):
+            yield Violation(
+                "largest-bite",
+                Range(move.old, move.old + extent),
+                point,
+                "no table moves as a whole",
+            )
+        if point in _BELOW_PUD and not _looks_at_entries(move):
             geometry, kernel = move.space.geometry, move.space.kernel
             slot, pud = geometry.slot_bytes, geometry.pud_bytes
             might = geometry.levels >= PUD and kernel.moves_puds() and extent < pud
@@ -84,11 +92,24 @@ class Bites:
                 yield _smaller(move, extent, slot)
 
 
+def _moves_whole(move: Move, point: str) -> bool:
+    """Does the kernel move whole tables of that level?  PMD tables only above two levels."""
+    kernel = move.space.kernel
+    if point == PUD_MOVED:
+        return kernel.move_pud and move.space.geometry.levels > 2
+    return kernel.move_pmd
+
+
 def _looks_at_entries(move: Move) -> bool:
     """A userfaultfd that does not follow the move makes it look at every entry; so does hugetlb."""
     if move.old_vma.flags & VM_HUGETLB:
         return True
-    return move.old_vma.uffd_stays_behind or move.new_vma.uffd_stays_behind
+    return not_told_of_moves(move.old_vma) or not_told_of_moves(move.new_vma)
+
+
+def not_told_of_moves(vma: Vma) -> bool:
+    """Is there a userfaultfd that did not ask for the remap event?  It loses what moves away."""
+    return vma.uffd is not None and vma.uffd.features & UFFD_FEATURE_EVENT_REMAP == 0
 
 
 def _fits(move: Move, unit: int) -> bool:

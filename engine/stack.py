@@ -40,7 +40,7 @@ def execve_stack(space: AddressSpace, start: int, end: int, shift: int) -> Errno
     populate(space, vma, start, end)
 
     if fits(space, end - shift, end - start):
-        error = relocate_vma_down(space, vma, shift) if shift else None
+        error = relocate_vma_down(space, vma, shift, compacting=True) if shift else None
     else:
         error = Errno.ENOMEM  # CVE-2010-3858: without this check, a BUG
     if error:
@@ -51,8 +51,7 @@ def execve_stack(space: AddressSpace, start: int, end: int, shift: int) -> Errno
 
 def fits(space: AddressSpace, top: int, length: int) -> bool:
     """Is there room for a stack of `length` bytes below `top`?  Source: setup_arg_pages()."""
-    lowest = space.arena.start + space.geometry.min_addr
-    return top >= lowest and length < top - lowest
+    return length < top - (space.arena.start + space.geometry.min_addr)
 
 
 def relocate(space: AddressSpace, start: int, end: int, shift: int) -> Errno | None:
@@ -78,16 +77,19 @@ def relocate(space: AddressSpace, start: int, end: int, shift: int) -> Errno | N
     return error
 
 
-def relocate_vma_down(space: AddressSpace, vma: Vma, shift: int) -> Errno | None:
+def relocate_vma_down(
+    space: AddressSpace, vma: Vma, shift: int, *, compacting: bool = False
+) -> Errno | None:
     """Move a VMA and its pages down by `shift` bytes.
 
+    Arguments: `compacting` memory compaction tries to migrate a page at the worst moment.
     Returns: None; EFAULT if another VMA is in the way (nothing has changed), ENOMEM if the move
     stopped half way: there is no way back, the caller gives the address space up.
     """
     vmas, old_start, old_end = space.vmas, vma.start, vma.end
     length = old_end - old_start
     new_start, new_end = old_start - shift, old_end - shift
-    if new_start > new_end or new_start < 0:
+    if new_start < 0:
         space.report(
             Violation(
                 "stack-fits", vma.range, f"a shift by {shift:#x}", "a start below the end (BUG_ON)"
@@ -97,14 +99,13 @@ def relocate_vma_down(space: AddressSpace, vma: Vma, shift: int) -> Errno | None
     if vmas.find(new_start) is not vma:
         return Errno.EFAULT
 
-    incomplete = vma.flags & VM_STACK_INCOMPLETE == VM_STACK_INCOMPLETE
-    if incomplete:
+    if compacting:
         _compaction_begins(space, old_start)
     # Cover both places, with the page offset the pages will have at the new one.
     pgoff = vma.pgoff
     vmas.resize(vma, new_start, old_end)
     vma.pgoff = pgoff
-    if incomplete:
+    if compacting:
         for first in list(space.migrating):
             end_migration(space, first)
     move = Move(space, vma, vma, old_start, new_start, length, for_stack=True)
@@ -120,12 +121,13 @@ def relocate_vma_down(space: AddressSpace, vma: Vma, shift: int) -> Errno | None
 
 
 def _compaction_begins(space: AddressSpace, addr: int) -> None:
-    """Memory compaction tries to migrate a page of the temporary stack, at the worst moment.
+    """Memory compaction tries to migrate a page of the temporary stack.
 
     It begins before the page offset changes and ends after: it would not find the page again.
     Therefore it must leave such a stack alone (B-20).
     """
     table = space.tree.find(addr, PTE)
-    entry = table.entries.get(space.tree.index(addr, PTE)) if table is not None else None
-    if isinstance(entry, int):
-        begin_migration(space, entry >> PFN_SHIFT)
+    assert table is not None, "the arguments have been written"
+    entry = table.entries[space.tree.index(addr, PTE)]
+    assert isinstance(entry, int)
+    begin_migration(space, entry >> PFN_SHIFT)

@@ -59,11 +59,11 @@ class TableTree:
 
     __slots__ = ("allocations", "counts", "failures", "geometry", "huge", "refuse", "root")
 
-    def __init__(self, geometry: Geometry, failures: Failures | None = None) -> None:
+    def __init__(self, geometry: Geometry, failures: Failures) -> None:
         self.geometry = geometry
-        self.failures = failures or Failures()
+        self.failures = failures
         self.root = Table(geometry.levels)
-        self.counts = [0] * (geometry.levels + 1)
+        self.counts = [0] * geometry.levels
         self.allocations = 0
         self.huge = 0
         self.refuse: Callable[[int], bool] | None = None

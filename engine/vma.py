@@ -48,6 +48,41 @@ UFFD_FEATURE_EVENT_UNMAP = 0x40
 # A stack that exec is still moving carries both readahead hints, which no madvise can set together.
 VM_STACK_INCOMPLETE = VM_RAND_READ | VM_SEQ_READ
 
+_FLAGS = (
+    VM_READ,
+    VM_WRITE,
+    VM_EXEC,
+    VM_SHARED,
+    VM_GROWSDOWN,
+    VM_UFFD_MISSING,
+    VM_UFFD_WP,
+    VM_LOCKED,
+    VM_SEQ_READ,
+    VM_RAND_READ,
+    VM_DONTCOPY,
+    VM_DONTEXPAND,
+    VM_LOCKONFAULT,
+    VM_ACCOUNT,
+    VM_NORESERVE,
+    VM_HUGETLB,
+    VM_WIPEONFORK,
+    VM_DONTDUMP,
+    VM_HUGEPAGE,
+    VM_NOHUGEPAGE,
+    VM_MERGEABLE,
+    VM_UFFD_MINOR,
+    VM_SEALED,
+)
+_FEATURES = (
+    UFFD_FEATURE_EVENT_FORK,
+    UFFD_FEATURE_EVENT_REMAP,
+    UFFD_FEATURE_EVENT_REMOVE,
+    UFFD_FEATURE_EVENT_UNMAP,
+)
+for _bits in (_FLAGS, _FEATURES):
+    assert all(bit.bit_count() == 1 for bit in _bits), "a flag is one bit"
+    assert sum(_bits).bit_count() == len(_bits), "a bit is one flag"
+
 
 class AnonVma:
     """What ties anonymous pages to the VMAs that may map them; only identity matters here."""
@@ -206,6 +241,10 @@ class Vma:
         return f"<Vma {self.range} {prot}{sharing} pgoff {self.pgoff:#x}>"
 
 
+def _ignore(addr: int) -> None:
+    """Nobody wants to know."""
+
+
 def _raise(violation: Violation) -> None:
     raise violation
 
@@ -213,22 +252,20 @@ def _raise(violation: Violation) -> None:
 class VmaTree:
     """Disjoint VMAs by start address.  Lookups are O(log n).
 
-    `on_boundary`, if set, is told each address where a VMA is about to begin or end: a huge page
+    `on_boundary` is told each address where a VMA is about to begin or end: a huge page
     never crosses such a place (vma_adjust_trans_huge).  `failures` and `limits` are those of the
     address space.
     """
 
     __slots__ = ("_by_start", "_clock", "failures", "limits", "on_boundary", "page_shift", "report")
 
-    def __init__(
-        self, page_shift: int, failures: Failures | None = None, limits: Limits | None = None
-    ) -> None:
+    def __init__(self, page_shift: int, failures: Failures, limits: Limits) -> None:
         self._by_start: SortedDict = SortedDict()
         self._clock = 0
         self.page_shift = page_shift
-        self.failures = failures or Failures()
-        self.limits = limits or Limits()
-        self.on_boundary: Callable[[int], None] | None = None
+        self.failures = failures
+        self.limits = limits
+        self.on_boundary: Callable[[int], None] = _ignore
         self.report: Callable[[Violation], None] = _raise
 
     def __iter__(self) -> Iterator[Vma]:
@@ -272,8 +309,6 @@ class VmaTree:
         if position and by_start.peekitem(position - 1)[1].end > start:
             position -= 1
         stop = by_start.bisect_left(end)
-        if position >= stop:
-            return []
         if stop - position == 1:
             return [by_start.peekitem(position)[1]]
         return [by_start[key] for key in by_start.islice(position, stop)]
@@ -312,16 +347,11 @@ class VmaTree:
         assert self._by_start.get(vma.start) is vma
         del self._by_start[vma.start]
 
-    def clear(self) -> None:
-        """Take out every VMA."""
-        self._by_start.clear()
-
     def resize(self, vma: Vma, start: int, end: int) -> None:
         """Change the bounds; the page at a given address keeps its offset if `start` moves."""
         assert start < end
-        if self.on_boundary is not None:
-            self.on_boundary(start)
-            self.on_boundary(end)
+        self.on_boundary(start)
+        self.on_boundary(end)
         if start != vma.start:
             del self._by_start[vma.start]
             vma.pgoff += (start - vma.start) >> self.page_shift
@@ -361,8 +391,7 @@ class VmaTree:
         if vma.flags & VM_HUGETLB and vma.file is not None and addr % vma.file.huge_bytes:
             raise VmaRefused("EINVAL")  # hugetlb_vm_op_split()
         self.claim(vma.anon_vma)
-        if self.on_boundary is not None:
-            self.on_boundary(addr)
+        self.on_boundary(addr)
         upper = vma.clone()
         upper.pgoff += (addr - vma.start) >> self.page_shift
         upper.start = addr
@@ -373,10 +402,13 @@ class VmaTree:
         return upper
 
     def start_gap(self, vma: Vma) -> int:
-        """Where the space of `vma` begins: a stack keeps a guard gap below (vm_start_gap)."""
+        """Where the space of `vma` begins: a stack keeps a guard gap below (vm_start_gap).
+
+        May be below 0, for a stack near the bottom.
+        """
         if not vma.flags & VM_GROWSDOWN:
             return vma.start
-        return max(vma.start - (STACK_GUARD_PAGES << self.page_shift), 0)
+        return vma.start - (STACK_GUARD_PAGES << self.page_shift)
 
     def free_space(self, within: Range, length: int) -> int | None:
         """Start of the highest hole of at least `length` bytes, at the hole's top end.
@@ -398,5 +430,5 @@ class VmaTree:
         return top - length if top - within.start >= length else None
 
     def head_is_free(self, vma: Vma, addr: int, slot_bytes: int) -> bool:
-        """True if no VMA intersects the slot of `addr` below the start of `vma`."""
+        """True if no VMA intersects the slot of `addr` below the start of `vma`, or it has none."""
         return self.intersection(round_down(addr, slot_bytes), vma.start) is None

@@ -22,10 +22,11 @@ from engine.rules_errors import (
     check_stack_errors,
 )
 from engine.rules_layout import check_layout
+from engine.rules_limits import Attempts, check_refused_stack
 from engine.rules_mapping import check_growth, check_mapping, check_stack_mapping
 from engine.rules_move import MoveRules
-from engine.rules_places import check_mmap, check_munmap
-from engine.rules_state import StateRules
+from engine.rules_places import check_free, check_mmap, check_munmap
+from engine.rules_state import StateRules, check_emptied, check_fresh
 from engine.rules_tlb import check_tlb
 from engine.seal import mseal
 from engine.space import AddressSpace, Errno
@@ -35,14 +36,28 @@ from engine.tlb import touch_on
 from engine.uffd import uffd_register, uffd_wp
 from engine.violation import Violation
 from fuzz.arena import leaves_arena
-from fuzz.case import FAILURES, LIMITS, Call, Case, CaseError, Faults, Result
+from fuzz.case import (
+    ADVICE,
+    FAILURES,
+    LIMITS,
+    REMAP_FLAGS,
+    Call,
+    Case,
+    CaseError,
+    Faults,
+    Result,
+)
 from fuzz.oracle import Mismatch, Oracle
 
 # Calls after which the page tables may be wrong in a new way: every rule is checked there.
 # Measured by `python -m fuzz.bench rules`.
 RulesAfter = Literal["last", "moving", "call"]
+_FIXED = REMAP_FLAGS["MREMAP_FIXED"]
+_DONTNEED = ADVICE["MADV_DONTNEED"]
 _MOVING = frozenset(("mremap", "execve_stack", "relocate"))
 _CHECKED = _MOVING | {"mmap", "munmap"}
+_REPLACING = frozenset(("execve_stack", "relocate"))  # an address space that nothing was asked for
+_MAPPING = frozenset(("mmap", "mremap"))  # have a check of their own of how many VMAs there are
 
 
 class Found(NamedTuple):
@@ -110,6 +125,8 @@ def execute(
     watch = _Watch(observer, check) if check or observer else None
     space = AddressSpace(kernel, watch)
     space.limits.request = commit_limit_bytes
+    if check:
+        space.violations += check_fresh(space)
     outcome = Outcome(case, kernel, space)
     geometry = space.geometry
     narrow = geometry.word_bits < 64
@@ -130,12 +147,20 @@ def execute(
         handler = _HANDLERS.get(call.name)
         if handler is None:
             raise CaseError(f"{call.name} is not modelled; known calls: {', '.join(_HANDLERS)}")
+        counted = Attempts(space) if check and space.failures.armed else None
         if leaves_arena(space, call):
             result: Result = "SKIP"
         elif check and call.name in _CHECKED:
             result = _run_checked(space, call, watch)
         else:
             result = handler(space, *call.args)
+        if check and kernel.reclaims_tables and call.name == "madvise" and result == 0:
+            start, length, advice = _real(space, call.args[0]), *call.args[1:]
+            if advice == _DONTNEED:
+                space.violations += check_emptied(space, start, start + length)
+        if counted is not None and call.name not in _REPLACING:
+            splits = call.name not in _MAPPING
+            space.violations += counted.check_vmas(space, splits=splits)
         outcome.results.append(result)
         outcome.page_tables.append(space.tree.bytes_used())
         if check and (last or rules_after == "call" or (moving and rules_after == "moving")):
@@ -186,6 +211,8 @@ def _run_checked(space: AddressSpace, call: Call, watch: _Watch | None) -> Resul
         if registered is not None:
             space.violations += check_uffd(space, registered, request, returned)
         space.violations += check_layout(space, facts, request, returned)
+        if isinstance(returned, int) and returned != request.addr and not flags & _FIXED:
+            space.violations += check_free(facts, returned, new_len)
         return _address_result(space, returned)
     if call.name == "execve_stack":
         assert watch is not None
@@ -194,6 +221,7 @@ def _run_checked(space: AddressSpace, call: Call, watch: _Watch | None) -> Resul
         facts = Facts.of(space)
         error = execve_stack(space, start, end, shift)
         space.violations += check_stack_errors(facts, start, end, shift, error)
+        space.violations += check_refused_stack(space, start, end, error)
         space.violations += check_stack_mapping(space, Range(start, max(start, end)), error)
         if error is None:
             space.violations += check_execve_stack(

@@ -48,7 +48,7 @@ _ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
     ast.BitXor: ast.BitAnd,
 }
 _TWINS = {"min": "max", "max": "min", "any": "all", "all": "any"}
-_CHECKS = frozenset(("report", "report_occupied", "_report_occupied", "announce"))
+_CHECKS = frozenset(("report", "report_occupied", "_report_leaf", "announce"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ _KINDS = (
     MAP_FLAGS["MAP_PRIVATE"] | MAP_FLAGS["MAP_HUGETLB"],
     MAP_FLAGS["MAP_SHARED"] | MAP_FLAGS["MAP_HUGETLB"],
 )
-_PROTECTIONS = (3, 3, 3, 3, 3, 1, 0)
+_PROTECTIONS = (3, 3, 3, 3, 3, 7, 4, 1, 0)
 _ADVICES = tuple(
     ADVICE[f"MADV_{name}"]
     for name in (
@@ -55,9 +55,11 @@ class _Scene:
         end = geometry.arena.length // self.page
         pud = geometry.pud_bytes // self.page
         self.pud = pud if pud * 3 <= end else self.slot
+        self.top = end
         self.end = min(end, max(self.pud * 6, self.slot * 16))
         self.low = max(geometry.min_addr // self.page, 1)
         self.huge = bool(random.randrange(3))  # are huge pages wanted?
+        self.limit_pages = 0
         self.mappings: list[tuple[int, int]] = []
         self.calls: list[Call] = []
 
@@ -74,6 +76,9 @@ class _Scene:
             if self.huge and not self.random.randrange(3):
                 self.folio()
         for _ in range(one_of((0, 1, 1, 2, 3, 4))):
+            if not self.random.randrange(12):
+                kind = one_of((FAILURES["vma"], FAILURES["maps"], *FAILURES.values()))
+                add("@fail", kind, one_of(_FEW))
             self.mark()
         for _ in range(one_of((1, 1, 2, 3))):
             if not self.random.randrange(5):
@@ -86,6 +91,10 @@ class _Scene:
         add(one_of(("touch", "peek")), start * self.page, min(count, 8) * self.page)
         if not self.random.randrange(3):
             add("munmap", *self.part())
+        if not self.random.randrange(4):
+            start = one_of(self.mappings)[0] // self.slot * self.slot  # as huge pages have it
+            add("munmap", start * self.page, self.slot * self.page)
+            self.move()
         return Case(tuple(self.calls))
 
     def add(self, name: str, *operands: int) -> None:
@@ -97,6 +106,8 @@ class _Scene:
         name = self.random.choice(tuple(LIMITS))
         few = self.random.randint(4, 16)
         value = few if name == "map_count" else few * self.slot * self.page // 4
+        if name != "map_count":
+            self.limit_pages = value // self.page
         self.add("@limit", LIMITS[name], value)
 
     def boundary(self, unit: int) -> int:
@@ -132,12 +143,27 @@ class _Scene:
         start, count = self.boundary(self.unit()), self.length()
         flags = self.random.choice(_KINDS) | _ANONYMOUS | _FIXED
         prot = self.random.choice(_PROTECTIONS)
-        self.add("mmap", start * self.page, count * self.page, prot, flags)
+        if not self.random.randrange(6):
+            # Where the kernel wants it; sometimes as much as there is.
+            flags &= ~_FIXED
+            top = self.top
+            if top <= 1024:
+                count = self.random.choice((count, count, count, top, top - self.low, top - 1))
+            start, hint = top - count, self.random.choice((0, 0, start))
+            self.add("mmap", hint * self.page, count * self.page, prot, flags)
+            if self.random.randrange(2):
+                self.add("mmap", 0, self.length() * self.page, prot, flags)
+        else:
+            self.add("mmap", start * self.page, count * self.page, prot, flags)
         self.mappings.append((start, count))
         if self.huge and self.random.randrange(3):
             self.add("madvise", start * self.page, count * self.page, ADVICE["MADV_HUGEPAGE"])
         for _ in range(self.random.choice((0, 1, 1, 2, 3))):
             self.touch(start, count)
+        if not self.random.randrange(5):
+            for place in range(start, min(start + count, start + 6 * self.slot), self.slot):
+                if self.random.randrange(2):
+                    self.add("touch", place * self.page, self.page)
 
     def touch(self, start: int, count: int) -> None:
         """Fill a few pages: the first ones, the last ones, those around a slot boundary."""
@@ -152,7 +178,8 @@ class _Scene:
         """The stack of a new program."""
         slot = self.slot
         end = self.boundary(slot) + slot * self.random.choice((2, 3))
-        count = min(self.random.choice((1, 3, slot, slot + 1, 2 * slot, 2 * slot + 1)), end - 1)
+        counts = (1, 3, slot, slot + 1, 2 * slot, 2 * slot + 1)
+        count = min(self.random.choice((*counts, *(self.limit_pages,) * 4)) or 1, end - 1)
         shifts = (0, 1, 2, slot, slot, 2 * slot, slot + 1, slot - 1, 3 * slot)
         # To the very bottom, and beyond.
         least = end - self.low - self.random.choice((0, count, 2 * count))
@@ -160,7 +187,7 @@ class _Scene:
         shift = max(shift, 0)
         operands = [operand * self.page for operand in (end - count, end, shift)]
         if not self.random.randrange(8):
-            operands[self.random.randrange(3)] += self.page // 2
+            operands[self.random.randrange(3)] += self.random.choice((self.page // 2, 1))
         if not self.random.randrange(16):
             operands[1] = operands[0]  # nothing
         if not self.random.randrange(6):
@@ -170,7 +197,18 @@ class _Scene:
         else:
             flags = MAP_FLAGS["MAP_PRIVATE"] | _ANONYMOUS | _FIXED
             self.add("mmap", (end - count) * self.page, count * self.page, 3, flags)
+            if self.huge:
+                whole = (end - count) * self.page, count * self.page
+                self.add("madvise", *whole, ADVICE["MADV_HUGEPAGE"])
             self.touch(end - count, count)
+            if not self.random.randrange(3):
+                self.touch(end - count, count)
+            if not self.random.randrange(8):
+                self.add("migrate_begin", (end - count) * self.page)
+            above = end + self.random.choice((0, 1, self.slot))
+            if self.random.randrange(2) and above < self.end:
+                self.add("mmap", above * self.page, self.page, 3, flags)  # often in the same slot
+                self.add("touch", above * self.page, self.page)
             self.add("relocate", *operands)
         self.mappings.append((max(end - count - shift, self.low), count))
 
@@ -202,6 +240,8 @@ class _Scene:
             add("uffd_register", start, length, mode, features)
             add("uffd_wp", *one_of(((start, length), self.part())), 1)
         elif what == 5:
+            if not self.random.randrange(3):
+                add("swapout", start + one_of((0, 1)) * self.page, self.page)  # beside it
             for _ in range(one_of(_FEW)):
                 add("touch_on", self.random.randrange(4), start)
                 start = self.part()[0]
@@ -227,7 +267,7 @@ class _Scene:
         add, one_of, page, slot = self.add, self.random.choice, self.page, self.slot
         start = (self.boundary(slot) // slot + 1) * slot
         count = slot * one_of((1, 1, 2))
-        kind = one_of(("MAP_PRIVATE", "MAP_PRIVATE", "MAP_SHARED"))
+        kind = one_of(("MAP_PRIVATE", "MAP_SHARED"))
         flags = MAP_FLAGS[kind] | _ANONYMOUS | _FIXED
         add("mmap", start * page, count * page, 3, flags)
         add("madvise", start * page, count * page, ADVICE["MADV_HUGEPAGE"])
@@ -239,6 +279,17 @@ class _Scene:
             some = (start + self.random.randrange(slot)) * page
             add("mprotect", some, page, 1)
             add("mprotect", some, page, 3)
+        if kind == "MAP_SHARED" and self.random.randrange(2):
+            # Read all, write some, write none any more: now they differ in being dirty only.
+            some = (start + self.random.randrange(min(slot, 8))) * page
+            add("mprotect", some, page, 1)
+            add("madvise", start * page, count * page, ADVICE["MADV_NOHUGEPAGE"])
+            second = start + count - slot  # of small pages, if there are two
+            for place in {start, second}:
+                add("peek", place * page, min(slot, 16) * page)
+            add("touch", some, page * one_of((1, 1, 2)))
+            add("touch", (second + 1) * page, page)
+            add("mprotect", start * page, count * page, 1)
         for _ in range(one_of((0, 1, 1, 2))):
             some = (start + self.random.randrange(min(slot, 8))) * page
             what = self.random.randrange(4)
@@ -255,6 +306,7 @@ class _Scene:
                 add("madvise", some, page, one_of(_ADVICES))
         first = self.random.randrange(min(slot, 6))
         few = min(one_of((slot, slot, 2, 3, 5)), slot - first)
+        few = one_of((few, few, count - first))
         target = self.boundary(slot) + one_of((0, slot * 8))
         operands = ((start + first) * page, few * page, few * page)
         add("mremap", *operands, one_of((3, 3, 3, 7)), min(target, self.end) * page)

@@ -6,7 +6,9 @@ import pytest
 
 from engine.fault import touch
 from engine.kernel import Kernel, kernel_named
+from engine.limits import Limits
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
+from engine.rules_limits import check_refused_stack
 from engine.rules_state import check_state
 from engine.space import AddressSpace, Errno
 from engine.stack import execve_stack
@@ -106,6 +108,16 @@ def test_stacks(kernel: Kernel) -> None:
     assert execve_stack(space, A, A + 11 * P, 0) is Errno.E2BIG
     assert space.total_vm == 10
     assert execve_stack(space, B, B + 10 * P, 0) is None
+
+
+def test_arguments_are_too_long_beyond_a_limit_only() -> None:
+    space = AddressSpace(CURRENT[0])
+    for name in ("address_space", "commit", "request"):
+        space.limits = replace(Limits(), **{name: 10 * P})
+        assert not list(check_refused_stack(space, A, A + 11 * P, Errno.E2BIG))
+        assert not list(check_refused_stack(space, A, A + 10 * P, None))
+        (found,) = check_refused_stack(space, A, A + 10 * P, Errno.E2BIG)
+        assert found.rule == "stack-fits"
 
 
 @kernels

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from engine.failures import Failures
 from engine.kernel import kernel_named
+from engine.limits import Limits
 from engine.merge import (
     Proposal,
     anon_vmas_compatible,
@@ -44,7 +46,7 @@ class At:
 
 
 def tree_of(*places: At) -> VmaTree:
-    tree = VmaTree(12)
+    tree = VmaTree(12, Failures(), Limits())
     for place in places:
         tree.insert(place.vma())
     return tree

@@ -13,21 +13,31 @@ import engine.rmap
 import engine.syscalls
 import engine.table
 import engine.uffd
-from engine.entry import UFFD_WP, WRITE
+from engine.address import Range
+from engine.entry import DIRTY, MARKER, UFFD_WP, WRITE, is_wp_marker
 from engine.fault import touch
 from engine.fork import fork
 from engine.geometry import PMD, PTE
+from engine.kernel import kernel_named
 from engine.madvise import HUGEPAGE, madvise
+from engine.move import Move
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
+from engine.observer import PMD_MOVED, PUD_MOVED
 from engine.reclaim import migrate_begin, migrate_end, soft_dirty_clear, swapout
 from engine.rules_entry import UffdState, check_uffd
 from engine.rules_move import MoveRules
-from engine.rules_state import check_state
-from engine.space import AddressSpace
+from engine.rules_state import check_fresh, check_state
+from engine.rules_walk import Bites
+from engine.space import AddressSpace, Errno
 from engine.stack import execve_stack
 from engine.syscalls import mprotect
 from engine.uffd import MODE_MISSING, MODE_WP, uffd_register, uffd_wp
-from engine.vma import UFFD_FEATURE_EVENT_REMAP, UFFD_FEATURE_EVENT_UNMAP, UffdContext
+from engine.vma import (
+    UFFD_FEATURE_EVENT_REMAP,
+    UFFD_FEATURE_EVENT_UNMAP,
+    VM_UFFD_WP,
+    UffdContext,
+)
 from tests.engine.test_entries import huge
 from tests.scene import PAGE, SLOT, scene, tiny
 
@@ -95,6 +105,16 @@ def protected(features: int = 0) -> AddressSpace:
     assert swapout(space, 0, PAGE) is None
     assert uffd_register(space, 0, 2 * SLOT, MODE_WP, features) is None
     assert uffd_wp(space, 0, 2 * SLOT, 1) is None
+    return space
+
+
+def partly_clean_folio() -> AddressSpace:
+    """Two pages of a large folio that agree in all but this, and two that differ in more."""
+    space = large_folio()
+    table = space.tree.find(4 * SLOT, PTE)
+    assert table is not None
+    for index, lost in ((0, DIRTY), (2, DIRTY | WRITE), (3, DIRTY)):
+        table.entries[index] &= ~lost  # type: ignore[operator]
     return space
 
 
@@ -206,6 +226,22 @@ def two_huge() -> AddressSpace:
             id="B-49 the right to write spread",
         ),
         pytest.param(
+            partly_clean_folio,
+            replaced(engine.move, "_batch_length", lambda *_: 1),
+            (16, 33, 4),
+            {"entry-bits-kept"},
+            id="a batch is not dirty as a whole",
+        ),
+        pytest.param(
+            partly_clean_folio,
+            replaced(
+                engine.move, "_as_batches", lambda move, hits, taken: [e | DIRTY for e in taken]
+            ),
+            (16, 33, 4),
+            {"entry-bits-kept"},
+            id="what is no batch becomes dirty",
+        ),
+        pytest.param(
             lambda: protected(UFFD_FEATURE_EVENT_REMAP),
             replaced(UffdContext, "complete", lambda self, but="": None),
             (0, 32, 8),
@@ -280,6 +316,91 @@ def test_a_huge_page_without_deposit() -> None:
     assert table is not None
     table.deposited -= 1
     assert "huge-deposit" in broken(space)
+
+
+def test_a_marker_follows_its_page_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where userfaultfd is told of moves its marks go along, those of absent pages, too."""
+    taken = engine.move._taken
+
+    def marked() -> AddressSpace:
+        space = scene("AAAA aaaa")
+        assert uffd_register(space, 0, 2 * SLOT, MODE_WP, UFFD_FEATURE_EVENT_REMAP) is None
+        space.tree.make(SLOT, PTE).entries[1] = MARKER | UFFD_WP
+        return space
+
+    assert after_move(marked(), 0, 33, 8) == []
+    monkeypatch.setattr(
+        engine.move,
+        "_taken",
+        lambda *args: {i: e for i, e in taken(*args).items() if not is_wp_marker(e)},  # type: ignore[arg-type]
+    )
+    assert after_move(marked(), 0, 33, 8) == ["entry-bits-kept"]
+
+
+def test_only_tables_that_a_kernel_moves_move_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    for unable, expected in ((False, []), (True, ["largest-bite"])):
+        space = scene("AAAA", "linux-5.0")
+        vma = space.vmas.lookup(0)
+        assert vma is not None
+        move = Move(space, vma, vma, 0, 4 * SLOT, SLOT)
+        point = PUD_MOVED if unable else PMD_MOVED
+        assert [v.rule for v in Bites().check(point, move, SLOT)] == expected
+
+
+def test_a_huge_page_across_a_boundary() -> None:
+    space = huge()
+    assert not broken(space)
+    (vma,) = space.vmas
+    upper = vma.clone()
+    upper.start, upper.pgoff = vma.start + PAGE, vma.pgoff + 1
+    vma.end = upper.start
+    space.vmas.insert(upper)
+    assert broken(space) == ["leaf-has-vma"]
+
+
+@pytest.mark.parametrize("counter", ["huge", "counts"])
+def test_what_is_counted_is_there(counter: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = huge()
+    if counter == "huge":
+        space.tree.huge += 1
+    else:
+        monkeypatch.setattr(engine.table.TableTree, "bytes_used", lambda self: 0)
+    assert broken(space) == ["table-count"]
+
+
+@pytest.mark.parametrize("name", ["tiny", "i386-pae"])
+def test_the_tables_there_are_at_first(name: str) -> None:
+    space = AddressSpace(kernel_named("linux-6.12", name))
+    assert not list(check_fresh(space))
+    if name == "tiny":
+        space.tree.make(0, PMD)
+    else:
+        space.tree.free(space.tree.root, 2)
+    assert [violation.rule for violation in check_fresh(space)] == ["table-count"]
+
+
+def test_vmas_are_put_into_the_reverse_map_one_after_another() -> None:
+    space = scene("AAAA .... BBBB")
+    assert not broken(space)
+    lower, upper = space.vmas
+    upper.age = lower.age
+    assert broken(space) == ["anon-vma-linked"]
+
+
+def test_what_failed_is_not_announced() -> None:
+    space = protected(UFFD_FEATURE_EVENT_REMAP)
+    before, request = UffdState(space), (0, SLOT, SLOT, MOVE, 32 * PAGE)
+    assert not list(check_uffd(space, before, request, Errno.ENOMEM))
+    next(iter(space.uffds.values())).events = [("remap", Range(32 * PAGE, 36 * PAGE))]
+    (found,) = check_uffd(space, before, request, Errno.ENOMEM)
+    assert found.rule == "uffd-changing"
+
+
+def test_registered_is_who_says_for_what() -> None:
+    space = protected()
+    assert not broken(space)
+    space.vmas.lookup(0).flags &= ~VM_UFFD_WP  # type: ignore[union-attr]
+    assert "uffd-changing" in broken(space)
 
 
 def test_a_migration_entry_is_left_where_the_reverse_map_does_not_look() -> None:

@@ -6,6 +6,7 @@ program without the fault must be sound.
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -13,17 +14,21 @@ import engine.merge
 import engine.move
 import engine.mremap
 from engine.entry import WRITE
+from engine.facts import Area, Facts
+from engine.failures import MAPS, PAGETABLE, VMA, Failures
 from engine.fault import touch
 from engine.fork import fork
 from engine.geometry import PTE
-from engine.kernel import KERNELS, Kernel
+from engine.kernel import KERNELS, Kernel, kernel_named
 from engine.madvise import COLLAPSE, DONTNEED, GUARD_INSTALL, madvise
 from engine.move import Move, move_page_tables
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
 from engine.reclaim import migrate_begin, soft_dirty_clear, swapout
 from engine.rules_call import Request, Snapshot, check_mremap
+from engine.rules_limits import Attempts
 from engine.rules_move import MoveRules
-from engine.rules_state import check_state
+from engine.rules_places import check_free
+from engine.rules_state import check_emptied, check_state
 from engine.rules_tlb import check_tlb
 from engine.space import AddressSpace
 from engine.syscalls import (
@@ -35,8 +40,9 @@ from engine.syscalls import (
     mprotect,
     munmap,
 )
+from engine.table import TableTree
 from engine.tlb import Tlb, Translation, touch_on, translation
-from engine.vma import VM_HUGEPAGE, Vma
+from engine.vma import VM_GROWSDOWN, VM_HUGEPAGE, Vma, VmaTree
 from tests.scene import PAGE, SLOT, scene, tiny
 
 MOVE, KEEP = MAYMOVE | FIXED, MAYMOVE | FIXED | DONTUNMAP
@@ -54,6 +60,9 @@ BROKEN = {
     "vma-alive",
     "dontunmap-two-vmas",
     "high-water",
+    "place-chosen",
+    "allocation-asked",
+    "emptied-table-freed",
 }
 
 
@@ -271,6 +280,12 @@ def test_without_locks_the_destination_comes_later(monkeypatch: pytest.MonkeyPat
     assert judged(there_and_back()) == {"rmap-order"}
 
 
+def test_a_mover_takes_the_locks_that_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said of each bite: what the caller has asked for is not always what the mover does."""
+    monkeypatch.setattr(engine.move, "_takes_rmap_locks", lambda *_: False)
+    assert judged(there_and_back()) == {"rmap-order"}
+
+
 def test_a_copy_of_the_whole_comes_after_its_source() -> None:
     """At the same page offset the VMA that was put into the tree last is visited last."""
     space = watched(scene("AAAA"))
@@ -295,6 +310,19 @@ def test_the_notified_range_is_the_realigned_one(monkeypatch: pytest.MonkeyPatch
         engine.move, "_notified", lambda move: requested(move.requested_old, move.old_end)
     )
     assert judged(realigned()) == {"notifier-range"}
+
+
+def test_what_is_announced_to_secondary_mmus_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = scene("AAAA")
+    leave = engine.move._result
+
+    def late(move: Move) -> int:
+        move.notified = move.old_vma.range
+        return leave(move)
+
+    monkeypatch.setattr(engine.move, "_result", late)
+    remap(watched(space), 0, 4, 16)
+    assert judged(space) == {"notifier-range"}
 
 
 # --- VMAs ----------------------------------------------------------------------------------------
@@ -387,3 +415,70 @@ def test_a_move_does_not_raise_the_peak(kernel: str, monkeypatch: pytest.MonkeyP
     assert not judged(moved())
     monkeypatch.setattr(engine.mremap, "_restore_high_water", nothing)
     assert judged(moved()) == {"high-water"}
+
+
+# --- tables that are not needed any more ---------------------------------------------------------
+
+
+def test_dropping_a_whole_slot_drops_its_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    for frees in (True, False):
+        if not frees:
+            monkeypatch.setattr(TableTree, "free", nothing)
+        space = scene("AAAA AAaa", "linux-6.18")
+        assert madvise(space, 0, 2 * SLOT - PAGE, DONTNEED) is None
+        space.violations += check_emptied(space, 0, 2 * SLOT - PAGE)
+        assert judged(space) == (set() if frees else {"emptied-table-freed"})
+
+
+# --- what may run out ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "where", "name"),
+    [
+        (VMA, VmaTree, "claim"),
+        (MAPS, VmaTree, "split_counted"),
+        (PAGETABLE, TableTree, "new_table"),
+    ],
+)
+def test_nothing_is_had_without_asking(
+    kind: str, where: type, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = getattr(where, name)
+
+    def without_asking(self: VmaTree | TableTree, *args: Any, **kwargs: Any) -> object:
+        failures, self.failures = self.failures, Failures()
+        made = original(self, *args, **kwargs)
+        self.failures = failures
+        return made
+
+    for asking in (True, False):
+        if not asking:
+            monkeypatch.setattr(where, name, without_asking)
+        space = watched(scene("AAAA"))
+        space.failures.arm(kind, 9)
+        attempts = Attempts(space)
+        if kind is PAGETABLE:
+            remap(space, 0, 3, 17)
+        else:
+            assert mprotect(space, PAGE, PAGE, 1) is None
+        space.violations += attempts.check_vmas(space, splits=True)
+        assert judged(space) == (set() if asking else {"allocation-asked"})
+
+
+# --- the place that the kernel chooses -----------------------------------------------------------
+
+
+def test_a_chosen_place_is_free_and_clear_of_guard_gaps() -> None:
+    space = AddressSpace(kernel_named("linux-6.12"))
+    start = space.arena.end - PAGE
+    stack = Area(start, space.arena.end, VM_GROWSDOWN, 0, None, None, None)
+    facts = Facts.of(space)._replace(areas=[stack])
+    assert not list(check_free(facts, start - 257 * PAGE, PAGE))
+    for wrong in (start - 256 * PAGE, start - PAGE, start):
+        (found,) = check_free(facts, wrong, PAGE)
+        assert found.rule == "place-chosen"
+    other = stack._replace(start=start - 9 * PAGE, end=start - 8 * PAGE, flags=0)
+    facts = facts._replace(areas=[other, stack])
+    assert not list(check_free(facts, start - 10 * PAGE, PAGE))
+    assert list(check_free(facts, start - 2 * PAGE, PAGE))

@@ -52,6 +52,7 @@ def tiny_moves() -> Iterator[tuple[int, int, int]]:
                 yield start * page, end * page, shift * page
 
 
+@pytest.mark.slow
 def test_the_warning_fires_exactly_by_formula_on_tiny_and_never_with_realignment() -> None:
     old, new = kernel_named("linux-6.1", "tiny"), kernel_named("linux-6.12", "tiny")
     slot, pud = old.geometry.slot_bytes, old.geometry.pud_bytes
@@ -118,7 +119,7 @@ def test_the_recorded_pae_report_warns_once_where_it_was_recorded() -> None:
 def test_the_rule_on_the_number_of_warnings_holds_on_tiny(name: str) -> None:
     kernel = kernel_named(name, "tiny")
     space = AddressSpace(kernel)
-    for move in islice(tiny_moves(), 0, None, 5):
+    for move in islice(tiny_moves(), 0, None, 23):  # not a divisor: every shift comes
         assert expected_stack_warnings(space, *move) == sum(warnings(kernel, *move)), move
 
 

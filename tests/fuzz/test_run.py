@@ -43,7 +43,7 @@ PLANTED_DEFECT = """\
 import sys
 from importlib.abc import MetaPathFinder
 
-def fail(*_):
+def fail(*_, **__):
     raise AssertionError("planted")
 
 class Planter(MetaPathFinder):
