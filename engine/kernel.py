@@ -131,6 +131,7 @@ class Kernel:
     table_moves_lock_rmap: bool = _switch(
         "5.13.3", "whole-table moves always take the rmap locks (B-05)"
     )
+    uffd_write_protects: bool = _switch("5.7", "userfaultfd has write-protect mode")
     uffd_wp_cleared: bool = _switch(
         "6.13, stable 2025", "mremap clears uffd-wp from what leaves its userfaultfd (B-07)"
     )
@@ -176,6 +177,7 @@ _SINCE_5_13 = (
     "dontunmap_keeps_account",
     "dontunmap_asks_overcommit",
     "map_count_first",
+    "uffd_write_protects",
     "table_moves_lock_rmap",
 )
 _SINCE_5_16 = (*_SINCE_5_13, "hugetlb_moves")

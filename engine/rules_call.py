@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from engine.address import Range, round_up
-from engine.entry import ANON, PFN_SHIFT
+from engine.entry import ANON, MIGRATION, PFN_SHIFT, PRESENT
 from engine.leaves import Leaves, carried, differing, pages, picture
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE
 from engine.rules_limits import check_populated
@@ -231,6 +231,10 @@ def _unchanged_outside(
         old_leaves = {a: e for a, e in old_leaves.items() if not hole.start <= a < hole.end}
         new_leaves = {a: e for a, e in new_leaves.items() if not hole.start <= a < hole.end}
     old_leaves = _without_split(before, old_leaves, new_leaves, 0)
+    for addr in [a for a, entry in old_leaves.items() if entry & MIGRATION]:
+        if new_leaves.get(addr, 0) & PRESENT:
+            # The migration has ended, as the call populated something: it is in another frame.
+            del old_leaves[addr], new_leaves[addr]
     if old_mapped != new_mapped:
         lost = next((m for m in old_mapped if m not in new_mapped), None)
         odd = lost or next(m for m in new_mapped if m not in old_mapped)

@@ -283,11 +283,12 @@ ENTRY_RULES = (writable_fits, huge_deposit, uffd_changing)
 class UffdState:
     """What is registered with userfaultfd before a call, and the entries that are stray already."""
 
-    __slots__ = ("registered", "stray")
+    __slots__ = ("events", "registered", "stray")
 
     def __init__(self, space: AddressSpace) -> None:
         self.registered = _registered(space)
         self.stray = _stray(space)
+        self.events = {context: context.events for context in space.uffds.values()}
 
 
 def _registered(space: AddressSpace) -> list[tuple[Range, int, UffdContext]]:
@@ -316,6 +317,8 @@ def check_uffd(
     """
     if isinstance(result, Errno):
         for context in space.uffds.values():
+            if context.events is before.events.get(context):
+                continue  # refused before anything was to be told
             for kind, where in context.events:
                 if kind == "remap":
                     yield Violation(

@@ -63,7 +63,9 @@ def uffd_register(
     Returns: None or the error; EBUSY if part of it is registered with another context.
     Source: userfaultfd_register().
     """
-    modes = MODE_MISSING | (MODE_WP | MODE_MINOR if space.geometry.word_bits == 64 else 0)
+    modes = MODE_MISSING
+    if space.geometry.word_bits == 64:
+        modes |= MODE_MINOR | (MODE_WP if space.kernel.uffd_write_protects else 0)
     if features & ~_FEATURES or not mode or mode & ~modes or not _is_valid(space, addr, length):
         return Errno.EINVAL
     end, slot = addr + length, space.geometry.slot_bytes

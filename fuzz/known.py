@@ -106,6 +106,18 @@ def _full_too_late(kernel: Kernel, call: Call) -> bool:
     return bool(call.args[3] & _FIXED) and not kernel.map_count_first
 
 
+def _keeps_wp(kernel: Kernel, call: Call) -> bool:
+    return not kernel.uffd_wp_cleared
+
+
+def _rolls_tables_back(kernel: Kernel, call: Call) -> bool:
+    return kernel.move_pmd and not kernel.uffd_checks_both
+
+
+def _unlocks_its_copy(kernel: Kernel, call: Call) -> bool:
+    return _unlocks_all(kernel, call) and _merges_with_itself(kernel, call)
+
+
 def _open(kernel: Kernel, call: Call) -> bool:
     return True
 
@@ -129,6 +141,20 @@ KNOWN: tuple[Known, ...] = (
         "CVE-2022-41222: whole tables move without the rmap locks, until 5.13.2",
         _unlocked_tables,
         everywhere=True,
+    ),
+    Known(
+        "B-07",
+        "uffd-wp-stray",
+        ("mremap",),
+        "CVE-2025-21696: what moves keeps the uffd-wp of the userfaultfd it leaves, 5.7 to 6.12",
+        _keeps_wp,
+    ),
+    Known(
+        "B-08",
+        "rollback-dest-none",
+        ("mremap",),
+        "CVE-2025-39775: a rollback moves tables that were not moved as tables, until 6.17",
+        _rolls_tables_back,
     ),
     Known(
         "B-09",
@@ -165,6 +191,13 @@ KNOWN: tuple[Known, ...] = (
         ("mremap",),
         "DONTUNMAP merges the copy with its source, until 7.3",
         _merges_with_itself,
+    ),
+    Known(
+        "B-35-unlocked",
+        "mapping-kept",
+        ("mremap",),
+        "a copy that was merged with its source (B-35) is unlocked with it",
+        _unlocks_its_copy,
     ),
     Known(
         "B-43",
