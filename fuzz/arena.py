@@ -19,7 +19,7 @@ from engine.syscalls import (
     MAP_TYPE,
 )
 from engine.vma import VM_LOCKED
-from fuzz.case import MAP_FLAGS, MAX_POPULATED_PAGES, SIGNATURES, Call, Kind
+from fuzz.case import MAP_FLAGS, MAX_POPULATED_PAGES, SIGNATURES, Call, Case, Kind
 
 _MODELLED_MAP_FLAGS = MAP_TYPE | sum(flag for flag in MAP_FLAGS.values() if flag > MAP_TYPE)
 _KINDS = {name: [param.kind for param in params] for name, params in SIGNATURES.items()}
@@ -30,6 +30,8 @@ _POINTS = {
     for name, kinds in _KINDS.items()
     if Kind.ADDR in kinds and Kind.LEN not in kinds
 }
+_FILLING = frozenset(("touch", "peek", "mlock", "uffd_wp"))
+_FILLING_ADVICE = frozenset((COLLAPSE, GUARD_INSTALL, POPULATE_READ, POPULATE_WRITE))
 _SMALL_BYTES = MAX_POPULATED_PAGES * 4096  # never too much to fill, whatever the page size
 
 
@@ -182,3 +184,29 @@ class _Judge:
             return True
         small = call.name == "relocate" or end - start <= self._limit
         return small and self._inside(start, end - start)
+
+
+def most_filled(case: Case, page: int) -> int:
+    """How many pages the calls of a program may fill at most, each one to its end.
+
+    Arguments: `page` bytes of one.
+    """
+    locking = any(
+        call.name == "mlock" or (call.name == "mmap" and call.args[3] & MAP_LOCKED)
+        for call in case.calls
+    )
+    return sum(_fills(call, locking) for call in case.calls) // page
+
+
+def _fills(call: Call, locking: bool) -> int:
+    """Bytes."""
+    name, args = call.name, call.args
+    if name == "mmap":
+        return args[1] if args[3] & (MAP_LOCKED | MAP_POPULATE) else 0
+    if name == "mremap":
+        return args[2] if locking and args[2] > args[1] else 0
+    if name == "madvise":
+        return args[1] if args[2] in _FILLING_ADVICE else 0
+    if name == "execve_stack":
+        return max(args[1] - args[0], 0)
+    return args[1] if name in _FILLING else 0

@@ -35,10 +35,12 @@ from fuzz.child import Setting, fixed_addresses
 if TYPE_CHECKING:  # what these import must be instrumented first
     from collections.abc import Callable
 
+    from fuzz.case import Case
     from fuzz.execute import Outcome
     from fuzz.known import Shown
 
 STATS_SECONDS = 0.5
+MOST_FILLED_PAGES = 8_192  # by a program; others are not executed
 _OUR_DEFECT = 77  # what libFuzzer, too, exits with after an exception
 
 
@@ -51,7 +53,7 @@ class Target:
         # The model only: coverage of the codec would reward parsing, coverage of rules nothing.
         with atheris.instrument_imports(include=["engine"], exclude=uninstrumented()):
             from engine.kernel import kernel_named
-            from fuzz import execute, feedback, known, mutator, wire
+            from fuzz import arena, execute, feedback, known, mutator, wire
         self._setting = setting
         self._execute = execute.execute
         self._shown: Callable[[Outcome], Shown | None] = known.shown
@@ -66,6 +68,8 @@ class Target:
         calls = None if setting.calls is None else frozenset(setting.calls)
         codec = wire.codec(kernels[0].geometry, calls, setting.max_calls)
         self._decode = codec.decode
+        page = codec.geometry.page_bytes
+        self._filled: Callable[[Case], int] = lambda case: arena.most_filled(case, page)
         self.mutator = mutator.Mutator(codec)
         fed = setting.fed
         self._cells = cells = feedback.Cells(atheris if fed else None) if setting.cells else None
@@ -87,6 +91,8 @@ class Target:
         kernel_name = ""
         try:
             case = self._decode(data)
+            if self._filled(case) > MOST_FILLED_PAGES:
+                return  # slow, and no more than what a smaller program shows
             for kernel, observer in self._kernels:
                 kernel_name = kernel.name
                 outcome = self._execute(

@@ -70,6 +70,9 @@ def add(
         action="store_true",
         help="repeat each trial without the bug: no rule may break but for known open defects",
     )
+    action.add_argument(
+        "--jobs", type=positive, default=1, metavar="N", help="trials at a time (default: 1)"
+    )
     action.add_argument("--fresh", action="store_true", help="forget earlier results")
     add_workdir(action)
 
@@ -142,5 +145,6 @@ def _run(options: argparse.Namespace) -> int:
             seeds=options.seeds,
             correct=options.correct,
             fresh=options.fresh,
+            jobs=options.jobs,
         )
     )

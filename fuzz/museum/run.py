@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 from fuzz import text, wire
 from fuzz.bucket import Bucket
@@ -29,6 +29,7 @@ from fuzz.case import Case
 from fuzz.child import LIBFUZZER, Child, Setting
 from fuzz.files import WriteError, write_atomic
 from fuzz.minimize import minimize
+from fuzz.museum.catalogue import exhibit_named
 from fuzz.museum.exhibit import Exhibit
 from fuzz.museum.results import (
     BROKEN,
@@ -43,20 +44,23 @@ from fuzz.museum.results import (
     summary,
     survival,
 )
+from fuzz.pool import forked
 from fuzz.run import INPUT_SECONDS, MEMORY_MB, RunError, check_environment
-from fuzz.status import Fields, StatusLine, count, duration
+from fuzz.status import Fields, StatusLine, duration
 
 ALL_FOUND, SOME_MISSED, BAD_INPUT, OUR_DEFECT, STOPPED = 0, 1, 2, 3, 128
 SECONDS = 60
 MINIMIZE_BUDGET = 2_000
 _POLL_SECONDS = 0.1
+_BACKSTOP_SECONDS = 3600.0  # wall time of a trial
 
 
 @dataclass(frozen=True, slots=True)
 class MuseumOptions:
     """What to fuzz: `exhibits` with the seeds 1 to `seeds`, each for `seconds` of CPU time.
 
-    `correct` tries the correct kernels as well; `fresh` forgets earlier results.
+    `correct` tries the correct kernels as well; `fresh` forgets earlier results; `jobs` trials run
+    at a time, each on one core.
     """
 
     workdir: Path
@@ -65,6 +69,7 @@ class MuseumOptions:
     seeds: int = 1
     correct: bool = False
     fresh: bool = False
+    jobs: int = 1
 
 
 @dataclass(slots=True)
@@ -74,8 +79,7 @@ class _Standing:
     trials: int
     done: int = 0
     missed: int = 0
-    doing: str = ""
-    execs: int = 0
+    latest: str = ""
     started: float = field(default_factory=time.monotonic)
 
     def fields(self) -> Fields:
@@ -86,11 +90,30 @@ class _Standing:
         ]
         if self.missed:
             shown.append((f"{self.missed} missed", "alarm"))
-        return [*shown, (self.doing, ""), (f"{count(self.execs)} execs", "")]
+        return [*shown, (self.latest, "")]
+
+
+class _Trial(NamedTuple):
+    """One exhibit with one seed, by name; `correct`: without the bug as well."""
+
+    exhibit: str
+    seed: int
+    correct: bool
+
+
+class _Tried(NamedTuple):
+    """What came of a trial; `failure` says how this project itself failed, if it did."""
+
+    rows: list[Result]
+    failure: str
 
 
 class _Interrupted(Exception):
     """Ctrl-C or SIGTERM."""
+
+
+class _Failed(Exception):
+    """The fuzzing process itself failed; the message says how."""
 
 
 def run(options: MuseumOptions) -> int:
@@ -114,57 +137,94 @@ class _Session:
         self.options = options
         self.directory = directory
         self.results = results
-        self.rows: list[Result] = []
         self.line = StatusLine(sys.stderr)
-        sides = 2 if options.correct else 1
-        self.standing = _Standing(len(options.exhibits) * options.seeds * sides)
+        self.standing = _Standing(len(options.exhibits) * options.seeds)
         self.signal = 0
         self.failures = 0
 
     def run(self) -> int:
         """All trials, seed by seed.  Returns: the exit status."""
-        with self._signals():
+        todo = [trial for trial in self._trials() if not self._known(trial)]
+        self.standing.done = self.standing.trials - len(todo)
+        with contextlib.suppress(_Interrupted), self._signals():
             try:
-                for seed in range(1, self.options.seeds + 1):
-                    for exhibit in self.options.exhibits:
-                        row = self._trial(exhibit, seed, WITH_BUG)
-                        if self.options.correct and row is not None:
-                            self._trial(exhibit, seed, CORRECT, runs=row.executions)
-            except _Interrupted:
-                pass
+                for ended in forked(
+                    todo,
+                    self._try,
+                    jobs=self.options.jobs,
+                    seconds=_BACKSTOP_SECONDS,
+                    tick=lambda: self.line.update(self.standing),
+                ):
+                    self._take(ended.task, ended.result or _Tried([], ended.how))
             except WriteError as error:
                 print(f"pmdfuzz museum: {error}", file=sys.stderr)
                 return BAD_INPUT
             finally:
                 self.line.clear()
-        self._report()
+        rows = self._rows()
+        self._report(rows)
         if self.signal:
             return STOPPED + self.signal
         if self.failures:
             return OUR_DEFECT
-        fine = all(row.outcome in (FOUND, CLEAN) for row in self.rows)
+        fine = all(row.outcome in (FOUND, CLEAN) for row in rows)
         return ALL_FOUND if fine else SOME_MISSED
 
-    def _trial(self, exhibit: Exhibit, seed: int, side: str, runs: int = 0) -> Result | None:
-        """One trial, unless its result is there.  Returns: None if this project itself failed."""
-        row = self.results.get(exhibit.name, seed, side, self.options.seconds)
-        if row is None:
-            self.standing.doing = f"{exhibit.name} seed {seed}"
-            row = self._fuzz(exhibit, seed, side, runs)
-            if row is None:
-                self.failures += 1
-                return None
+    def _trials(self) -> list[_Trial]:
+        """Every trial of the run."""
+        return [
+            _Trial(exhibit.name, seed, self.options.correct)
+            for seed in range(1, self.options.seeds + 1)
+            for exhibit in self.options.exhibits
+        ]
+
+    def _known(self, trial: _Trial) -> list[Result]:
+        """The results of a trial if all of them are there, else none."""
+        sides = (WITH_BUG, CORRECT) if trial.correct else (WITH_BUG,)
+        seconds = self.options.seconds
+        rows = [self.results.get(trial.exhibit, trial.seed, side, seconds) for side in sides]
+        return [row for row in rows if row is not None] if all(rows) else []
+
+    def _rows(self) -> list[Result]:
+        return [row for trial in self._trials() for row in self._known(trial)]
+
+    def _take(self, trial: _Trial, tried: _Tried) -> None:
+        """Keep what came of a trial, and tell it."""
+        for row in tried.rows:
             self.results.put(row)
             self.line.write(_told(row), sys.stdout)
-        self.rows.append(row)
+            self.standing.missed += row.outcome in (MISSED, BROKEN)
         self.standing.done += 1
-        self.standing.missed += row.outcome in (MISSED, BROKEN)
-        return row
+        self.standing.latest = f"{trial.exhibit} seed {trial.seed}"
+        if tried.failure:
+            self.failures += 1
+            self.line.write(
+                f"{trial.exhibit} seed {trial.seed}: the fuzzing process failed, a defect of "
+                f"pmdfuzz:\n{tried.failure}",
+                sys.stdout,
+            )
 
-    def _fuzz(self, exhibit: Exhibit, seed: int, side: str, runs: int) -> Result | None:
-        """Fuzz until the bug is found or the time is over, or for a number of executions."""
-        log = self.directory / "libfuzzer.log"
-        artifacts = self.directory / "crashes"
+    def _try(self, trial: _Trial) -> _Tried:
+        """One trial, in a process of its own."""
+        exhibit = exhibit_named(trial.exhibit)
+        row = self.results.get(trial.exhibit, trial.seed, WITH_BUG, self.options.seconds)
+        rows = []
+        try:
+            if row is None:
+                rows.append(row := self._fuzz(exhibit, trial.seed, WITH_BUG, 0))
+            if trial.correct:
+                rows.append(self._fuzz(exhibit, trial.seed, CORRECT, row.executions))
+        except _Failed as failed:
+            return _Tried(rows, str(failed))
+        return _Tried(rows, "")
+
+    def _fuzz(self, exhibit: Exhibit, seed: int, side: str, runs: int) -> Result:
+        """Fuzz until the bug is found or the time is over, or for a number of executions.
+
+        Errors raised: _Failed.
+        """
+        log = self.directory / f"libfuzzer.{exhibit.name.lower()}.{seed}.log"
+        artifacts = self.directory / f"crashes.{exhibit.name.lower()}.{seed}"
         artifacts.mkdir(exist_ok=True)
         setting = Setting(
             kernels=[],
@@ -190,20 +250,17 @@ class _Session:
         watched = _Watched(exhibit, side, self.options.seconds if side == WITH_BUG else None)
         try:
             while child.talking and not watched.over:
-                if self.signal:
-                    raise _Interrupted
                 for event in child.events(_POLL_SECONDS):
                     watched.hear(event)
-                self.standing.execs = watched.executions
-                self.line.update(self.standing)
         finally:
             child.kill()
             child.close()
         shutil.rmtree(artifacts, ignore_errors=True)
         ended_early = side == WITH_BUG and not watched.over
         if watched.failure or not watched.heard or ended_early:
-            self._fail(exhibit, seed, watched, log)
-            return None
+            last = log.read_text(errors="replace").splitlines()[-20:]
+            raise _Failed(watched.failure or "\n".join(last))
+        log.unlink()
         if watched.found is None:
             return watched.result(exhibit, seed, side, 0)
         case = self._minimized(exhibit, seed, watched)
@@ -214,13 +271,7 @@ class _Session:
         assert watched.found is not None
         geometry = exhibit.kernel.geometry
         case = wire.decode(watched.found, geometry, exhibit.calls or None)
-
-        def same(candidate: Case) -> bool:
-            if self.signal:
-                raise _Interrupted
-            return exhibit.caught(candidate)
-
-        case = minimize(case, same, geometry, budget=MINIMIZE_BUDGET)
+        case = minimize(case, exhibit.caught, geometry, budget=MINIMIZE_BUDGET)
         kept = replace(
             case,
             kernel=exhibit.correct.name,
@@ -233,17 +284,9 @@ class _Session:
         write_atomic(path, text.dump(kept))
         return case
 
-    def _fail(self, exhibit: Exhibit, seed: int, watched: "_Watched", log: Path) -> None:
-        """Tell that the fuzzing process itself failed."""
-        why = watched.failure or "\n".join(log.read_text(errors="replace").splitlines()[-20:])
-        self.line.write(
-            f"{exhibit.name} seed {seed}: the fuzzing process failed, a defect of pmdfuzz:\n{why}",
-            sys.stdout,
-        )
-
-    def _report(self) -> None:
+    def _report(self, all_rows: Sequence[Result]) -> None:
         """The table, and what it comes to."""
-        rows = [row for row in self.rows if row.side == WITH_BUG]
+        rows = [row for row in all_rows if row.side == WITH_BUG]
         if not rows:
             return
         print()
@@ -252,7 +295,7 @@ class _Session:
         print()
         for line in survival(rows):
             print(line)
-        checked = [row for row in self.rows if row.side == CORRECT]
+        checked = [row for row in all_rows if row.side == CORRECT]
         if checked:
             broken = [row for row in checked if row.outcome == BROKEN]
             held = len(checked) - len(broken)
@@ -266,12 +309,13 @@ class _Session:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM end the run after what is just being written."""
+        """Ctrl-C and SIGTERM end the run; what is finished by then is kept."""
 
-        def ask(number: int, _: FrameType | None) -> None:
+        def stop(number: int, _: FrameType | None) -> None:
             self.signal = self.signal or number
+            raise _Interrupted
 
-        old = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:

@@ -25,9 +25,9 @@ from fuzz.mutants import report
 from fuzz.mutants.inputs import Input, Known, Made, chunks, corpus_files, make
 from fuzz.mutants.judge import Verdict, judge, run_tests, shown
 from fuzz.mutants.mutate import Mutant, mutants_of, source_path
-from fuzz.mutants.pool import Ended, forked
 from fuzz.mutants.reasons import ReasonError, load, reason_for, stale
 from fuzz.mutants.store import Store, fingerprint
+from fuzz.pool import Ended, forked
 from fuzz.status import Fields, StatusLine, duration
 
 ROOT = Path(__file__).resolve().parents[2]

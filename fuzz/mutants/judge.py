@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from fuzz.mutants.hook import import_mutant
 from fuzz.mutants.inputs import Input, Known, broken, digest, news, traces
 from fuzz.mutants.mutate import Mutant
-from fuzz.mutants.pool import CpuLimit, TooLong
+from fuzz.pool import CpuLimit, TooLong
 
 INPUT_SECONDS = 4.0  # CPU time of one program; they take milliseconds
 TEST_SECONDS = 120.0  # CPU time of all tests

@@ -15,10 +15,10 @@ from fuzz.mutants.hook import import_mutant
 from fuzz.mutants.inputs import GROUNDS, chunks, news
 from fuzz.mutants.judge import Verdict
 from fuzz.mutants.mutate import Mutant, mutants_of
-from fuzz.mutants.pool import CpuLimit, Ended, TooLong, forked
 from fuzz.mutants.reasons import Reason, ReasonError, load, reason_for, stale
 from fuzz.mutants.report import Row, table
 from fuzz.mutants.store import Store, fingerprint
+from fuzz.pool import CpuLimit, Ended, TooLong, forked
 
 ROOT = Path(__file__).resolve().parents[2]
 

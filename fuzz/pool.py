@@ -67,12 +67,17 @@ class _Running(Generic[T]):
 
 
 def forked(
-    tasks: Iterable[T], work: Callable[[T], R], *, jobs: int, seconds: float
+    tasks: Iterable[T],
+    work: Callable[[T], R],
+    *,
+    jobs: int,
+    seconds: float,
+    tick: Callable[[], None] = lambda: None,
 ) -> Iterator[Ended[T, R]]:
     """Do each task in a process of its own, `jobs` at a time; results come as they are ready.
 
-    Arguments: `seconds` after which a process is killed: a backstop, in wall time.
-    Whatever ends the iteration ends the processes.
+    Arguments: `seconds` after which a process is killed: a backstop, in wall time; `tick` is called
+    about twice a second, here.  Whatever ends the iteration ends the processes.
     """
     waiting = iter(tasks)
     running: dict[int, _Running[T]] = {}  # by the descriptor to read from
@@ -85,6 +90,7 @@ def forked(
                 poll.register(descriptor, select.POLLIN)
             if not running:
                 return
+            tick()
             for descriptor, _ in poll.poll(500):
                 one = running[descriptor]
                 data = os.read(descriptor, _READ_BYTES)
