@@ -106,7 +106,7 @@ class _Scene:
         """A program."""
         random, one_of = self.random, self.one_of
         self.huge = not random.randrange(4)
-        self.hugetlb = not self.huge and not random.randrange(7)
+        self.hugetlb = not self.huge and not random.randrange(6)
         self.failing, self.limited = one_of(_FAILING), one_of(_LIMITED)
         if not random.randrange(8):
             self.stack()
@@ -416,7 +416,7 @@ class _Scene:
             source.start + one_of((-2, -1, 1, 2)) * unit,
             one_of((source.end, source.start - new)),
             one_of((other.end, other.start - new)),
-            one_of((other.start, other.start + 1, other.end - new)),
+            *(one_of((other.start, other.start, other.start + 1, other.end - new)),) * 2,
             *(place.start + one_of((0, 0, 0, 1, -1)) for place in self.left[-2:]),
         )
         return min(max(one_of(places), self.low), self.end)
