@@ -22,7 +22,7 @@ from typing import Any
 from engine.kernel import Kernel, kernel_named
 from fuzz import text, wire
 from fuzz.bench_machine import beside, cases_of, profile
-from fuzz.bench_rules import group_costs, state_costs
+from fuzz.bench_rules import group_costs, left_out_costs, state_costs
 from fuzz.bucket import Bucket
 from fuzz.case import Case
 from fuzz.child import Child, Setting
@@ -199,6 +199,7 @@ def rules(options: argparse.Namespace) -> None:
     print(f"{len(cases)} programs, {calls / len(cases):.1f} calls each, {kernel.name}\n")
     for title, costs in (
         ("µs of CPU time a program", group_costs(kernel, cases)),
+        ("the same, with groups of rules left out", left_out_costs(kernel, cases)),
         ("the same, looking after every call", state_costs(kernel, cases)),
     ):
         print(title)

@@ -3,17 +3,42 @@
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import NamedTuple, get_args
+from unittest.mock import patch
 
 from engine.kernel import Kernel
 from engine.rules_call import Snapshot
 from engine.rules_move import MoveRules
 from engine.rules_state import STATE_RULES, State
 from engine.space import AddressSpace
+from fuzz import execute as executing
 from fuzz.case import Case
 from fuzz.execute import RulesAfter, execute
 
+# What is left out together, by the names that `fuzz.execute` has for it: checks, and what was noted
+# before a call for them alone.
+GROUPS: dict[str, tuple[str, ...]] = {
+    "what a call returns (S-01)": (
+        "check_errors",
+        "check_stack_errors",
+        "check_relocate_errors",
+        "check_refused_stack",
+    ),
+    "before and after a call (S-02 to S-11)": (
+        "check_mremap",
+        "check_mapping",
+        "check_growth",
+        "check_execve_stack",
+        "check_stack_mapping",
+    ),
+    "VMAs and attempts of an mremap (V-12, S-14)": ("check_layout",),
+    "places (S-13)": ("check_mmap", "check_munmap", "check_free"),
+    "userfaultfd (S-09, I-22)": ("check_uffd",),
+    "TLBs (I-13, I-14)": ("check_tlb",),
+    "emptied tables (I-29)": ("check_emptied",),
+}
 _REPEAT = 3  # trials of which the fastest counts
 
 
@@ -47,6 +72,27 @@ def group_costs(kernel: Kernel, cases: Sequence[Case]) -> Iterator[Cost]:
             return execute(case, kernel, oracle=False, rules_after=after)
 
         yield Cost(f"all rules, whole state after: {after}", _each(cases, run) - alone)
+
+
+def left_out_costs(kernel: Kernel, cases: Sequence[Case]) -> Iterator[Cost]:
+    """What a run with all rules and the oracle takes, then what it saves to leave out groups."""
+
+    def run(case: Case) -> object:
+        return execute(case, kernel, stop=False)
+
+    everything = _each(cases, run)
+    yield Cost("all rules and the oracle", everything)
+    for what, names in GROUPS.items():
+        with ExitStack() as patches:
+            for name in names:
+                patches.enter_context(patch.object(executing, name, _nothing))
+            yield Cost(what, everything - _each(cases, run))
+    oracle = _each(cases, lambda case: execute(case, kernel, stop=False, oracle=False))
+    yield Cost("the oracle", everything - oracle)
+
+
+def _nothing(*_: object) -> tuple[()]:
+    return ()
 
 
 def state_costs(kernel: Kernel, cases: Sequence[Case]) -> Iterator[Cost]:

@@ -9,7 +9,7 @@ from engine.kernel import kernel_named
 from engine.rules_state import STATE_RULES
 from fuzz import bench
 from fuzz.bench_machine import cases_of, profile
-from fuzz.bench_rules import group_costs, state_costs
+from fuzz.bench_rules import GROUPS, group_costs, left_out_costs, state_costs
 from fuzz.text import dump
 
 KERNEL = kernel_named("linux-6.18")
@@ -40,6 +40,7 @@ def test_every_rule_on_a_state_and_every_cadence_has_its_cost() -> None:
     cases = cases_of([], KERNEL, 10, 1)
     groups = [cost.what for cost in group_costs(KERNEL, cases)]
     assert [what.rpartition(" ")[2] for what in groups[2:]] == ["last", "moving", "call"]
+    assert [cost.what for cost in left_out_costs(KERNEL, cases)][1:-1] == list(GROUPS)
     costs = {cost.what: cost.microseconds for cost in state_costs(KERNEL, cases)}
     assert {rule.__name__ for rule in STATE_RULES} < costs.keys()
     assert all(microseconds > 0 for microseconds in costs.values())
