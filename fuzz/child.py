@@ -14,7 +14,10 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:  # the fuzzing process must not import the engine yet
+    from fuzz.execute import RulesAfter
 
 STOP_SECONDS = 5.0  # it may take to stop before it is killed
 ADDR_NO_RANDOMIZE = 0x0040000  # linux/personality.h
@@ -34,8 +37,9 @@ class Setting(NamedTuple):
     the longest program; `runs` the number of executions after which libFuzzer stops (0: not by
     number); `cells` false counts no cells; `fed` are the kinds of cells that libFuzzer gets to
     know; `tell_new` true reports inputs that reach new cells; `exhibit` names an exhibit of the
-    museum in place of kernels, which is run `with_bug` or without; `events` is a file descriptor
-    open for writing, which `Child` fills in.
+    museum in place of kernels, which is run `with_bug` or without; `rules_after` says when the
+    whole state is judged, see `fuzz.execute.execute`; `events` is a file descriptor open for
+    writing, which `Child` fills in.
     """
 
     kernels: list[str]
@@ -48,6 +52,7 @@ class Setting(NamedTuple):
     tell_new: bool = False
     exhibit: str = ""
     with_bug: bool = True
+    rules_after: "RulesAfter" = "moving"
     events: int = -1
 
 

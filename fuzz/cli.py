@@ -190,7 +190,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_kernel_check(commands)
     _add_findings(commands)
-    museum.add(commands, _add, _positive, _seconds, _add_workdir)
+    museum.add(commands, _add, _positive, _seconds, _add_workdir, _add_rules_after)
     add("kernels", _kernels, "list the kernels, the switches by which they differ, geometries")
     sub = add("rules", _rules, "list the rules: what the kernel promises")
     sub.add_argument("rules", nargs="*", metavar="RULE", help="only these; a slug or an id")
@@ -252,6 +252,7 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         action="store_true",
         help="exit with 1 for new findings that show known defects, too",
     )
+    _add_rules_after(sub)
 
 
 def _add_findings(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -362,6 +363,16 @@ def _add_geometry(sub: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_rules_after(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--rules-after",
+        choices=("last", "moving", "call"),
+        default="moving",
+        help="judge the whole state after the last call, after every moving one and the last, or "
+        "after every call (default: moving)",
+    )
+
+
 def _add_workdir(sub: argparse.ArgumentParser, default: object = WORKDIR) -> None:
     sub.add_argument(
         "--workdir",
@@ -401,6 +412,7 @@ def _run(options: argparse.Namespace) -> int:
         calls=None if options.ops is None else _calls(options.ops),
         against=options.against is not None,
         count_known=options.count_known,
+        rules_after=options.rules_after,
         libfuzzer=tuple(options.rest),
     )
     if options.against and not options.kernels:

@@ -101,6 +101,7 @@ class Target:
                     observer=observer,
                     stop=False,
                     on_step=observer.step if observer else None,
+                    rules_after=self._setting.rules_after,
                 )
                 if observer is not None:
                     observer.finish(outcome)

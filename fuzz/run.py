@@ -52,7 +52,7 @@ from fuzz import text, wire
 from fuzz.bucket import Bucket
 from fuzz.case import Case, CaseError, Expectation
 from fuzz.child import LIBFUZZER, Child, Setting
-from fuzz.execute import MODELLED_CALLS
+from fuzz.execute import MODELLED_CALLS, RulesAfter
 from fuzz.feedback import FED
 from fuzz.files import WriteError, write_atomic
 from fuzz.findings import FINDINGS, Ledger, LedgerError
@@ -103,8 +103,8 @@ class RunOptions:
     own).  `max_calls` is the length of the longest program.  `cells` false counts no cells.
     `minimize_budget` is how many candidates are run to minimize a finding.  `against` true
     runs new inputs on this machine as well, and compares it with the model that `kernels` names
-    first.  `count_known` true lets known defects of the kernels count for the exit status.
-    `libfuzzer` are flags passed on as they are.
+    first.  `rules_after` see `fuzz.execute.execute`.  `count_known` true lets known defects of the
+    kernels count for the exit status.  `libfuzzer` are flags passed on as they are.
     """
 
     workdir: Path
@@ -120,6 +120,7 @@ class RunOptions:
     minimize_budget: int = MINIMIZE_BUDGET
     against: bool = False
     count_known: bool = False
+    rules_after: RulesAfter = "moving"
     libfuzzer: tuple[str, ...] = ()
 
 
@@ -506,6 +507,7 @@ class _Session:
             cells=self.options.cells,
             fed=FED,
             tell_new=self.against is not None,
+            rules_after=self.options.rules_after,
         )
         return Child(setting, self._libfuzzer_arguments(), self.log)
 

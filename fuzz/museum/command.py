@@ -12,6 +12,11 @@ from fuzz.status import wants_colour
 if TYPE_CHECKING:
     from fuzz.museum.exhibit import Exhibit
 
+_ABOUT_RUN = (
+    "Neither the exhibit's own case nor any seed is given. What was found is minimized; finished "
+    "trials are kept in the working directory, and a run that was interrupted goes on where it "
+    "was. Needs Atheris."
+)
 EXIT_RUN = """\
 exit status:
   0    every bug was found
@@ -28,6 +33,7 @@ def add(
     positive: Callable[[str], int],
     seconds: Callable[[str], int],
     add_workdir: Callable[[argparse.ArgumentParser], None],
+    add_rules_after: Callable[[argparse.ArgumentParser], None],
 ) -> None:
     """Add the command; the other arguments are what `fuzz.cli` makes commands and options with."""
     sub = add_command(
@@ -38,6 +44,33 @@ def add(
         "Each exhibit is a bug that a setting of the kernel, or a replacement of one function of "
         "the model, brings back.",
     )
+
+    def add_options(action: argparse.ArgumentParser) -> None:
+        action.add_argument(
+            "--time",
+            type=seconds,
+            metavar="T",
+            help="give each trial T of CPU time: 60, 90s, 10m (default: 60)",
+        )
+        action.add_argument(
+            "--seeds",
+            type=positive,
+            default=1,
+            metavar="N",
+            help="use the seeds 1 to N (default: 1)",
+        )
+        action.add_argument(
+            "--correct",
+            action="store_true",
+            help="repeat each trial without the bug: no rule may break but for known open defects",
+        )
+        action.add_argument(
+            "--jobs", type=positive, default=1, metavar="N", help="trials at a time (default: 1)"
+        )
+        action.add_argument("--fresh", action="store_true", help="forget earlier results")
+        add_rules_after(action)
+        add_workdir(action)
+
     actions = sub.add_subparsers(title="actions", metavar="ACTION")
     action = add_command(actions, "list", _list, "list the exhibits (the default action)")
     action.add_argument("ids", nargs="*", metavar="ID", help="only these, with what they were")
@@ -48,33 +81,16 @@ def add(
         "run",
         _run,
         "fuzz exhibits from an empty corpus until each bug is found",
-        "Neither the exhibit's own case nor any seed is given. What was found is minimized; "
-        "finished trials are kept in the working directory, and a run that was interrupted goes "
-        "on where it was. Needs Atheris.",
+        _ABOUT_RUN,
         EXIT_RUN,
     )
     action.add_argument(
         "ids", nargs="+", metavar="ID", help="B-12 (all variants), B-12-own-head, or all"
     )
-    action.add_argument(
-        "--time",
-        type=seconds,
-        metavar="T",
-        help="give each trial T of CPU time: 60, 90s, 10m (default: 60)",
-    )
-    action.add_argument(
-        "--seeds", type=positive, default=1, metavar="N", help="use the seeds 1 to N (default: 1)"
-    )
-    action.add_argument(
-        "--correct",
-        action="store_true",
-        help="repeat each trial without the bug: no rule may break but for known open defects",
-    )
-    action.add_argument(
-        "--jobs", type=positive, default=1, metavar="N", help="trials at a time (default: 1)"
-    )
-    action.add_argument("--fresh", action="store_true", help="forget earlier results")
-    add_workdir(action)
+    add_options(action)
+    action = add_command(actions, "all", _run, "the same as `run all`", _ABOUT_RUN, EXIT_RUN)
+    action.set_defaults(ids=["all"])
+    add_options(action)
 
 
 def _chosen(names: Sequence[str]) -> "list[Exhibit]":
@@ -146,5 +162,6 @@ def _run(options: argparse.Namespace) -> int:
             correct=options.correct,
             fresh=options.fresh,
             jobs=options.jobs,
+            rules_after=options.rules_after,
         )
     )

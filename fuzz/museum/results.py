@@ -59,14 +59,17 @@ class Results:
         self._rows = {row.key: row for row in rows}
 
     @classmethod
-    def open(cls, directory: Path, *, fresh: bool = False) -> tuple[Self, str]:
+    def open(
+        cls, directory: Path, *, fresh: bool = False, rules_after: str = "moving"
+    ) -> tuple[Self, str]:
         """The table in a directory, which is made.
 
-        Arguments: `fresh` begins a new one.
+        Arguments: `fresh` begins a new one; `rules_after` see `fuzz.execute.execute`: results with
+        another are results of other code.
         Returns: the table, and what the user should know of it, or nothing.
         Errors raised: ResultsError for a file that is no such table; OSError.
         """
-        path, state = directory / "results.tsv", code_state()
+        path, state = directory / "results.tsv", code_state(rules_after)
         (directory / "found").mkdir(parents=True, exist_ok=True)
         if not path.exists():
             return cls(path, state), ""
@@ -100,10 +103,10 @@ class Results:
         write_atomic(self.path, "\n".join(lines) + "\n")
 
 
-def code_state() -> str:
+def code_state(rules_after: str = "moving") -> str:
     """A digest of all that decides a result: the model, the fuzzer, the exhibits."""
     home = Path(__file__).resolve().parents[2]
-    digest = hashlib.sha1()
+    digest = hashlib.sha1(rules_after.encode())
     for path in sorted((*home.glob("engine/**/*.py"), *home.glob("fuzz/**/*.py"))):
         digest.update(path.relative_to(home).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()[:16]

@@ -27,6 +27,7 @@ from fuzz import text, wire
 from fuzz.bucket import Bucket
 from fuzz.case import Case
 from fuzz.child import LIBFUZZER, Child, Setting
+from fuzz.execute import RulesAfter
 from fuzz.files import WriteError, write_atomic
 from fuzz.minimize import minimize
 from fuzz.museum.catalogue import exhibit_named
@@ -60,7 +61,7 @@ class MuseumOptions:
     """What to fuzz: `exhibits` with the seeds 1 to `seeds`, each for `seconds` of CPU time.
 
     `correct` tries the correct kernels as well; `fresh` forgets earlier results; `jobs` trials run
-    at a time, each on one core.
+    at a time, each on one core; `rules_after` see `fuzz.execute.execute`.
     """
 
     workdir: Path
@@ -70,6 +71,7 @@ class MuseumOptions:
     correct: bool = False
     fresh: bool = False
     jobs: int = 1
+    rules_after: RulesAfter = "moving"
 
 
 @dataclass(slots=True)
@@ -121,7 +123,9 @@ def run(options: MuseumOptions) -> int:
     directory = options.workdir.absolute() / "museum"
     try:
         check_environment()
-        results, notice = Results.open(directory, fresh=options.fresh)
+        results, notice = Results.open(
+            directory, fresh=options.fresh, rules_after=options.rules_after
+        )
     except (RunError, ResultsError) as error:
         print(f"pmdfuzz museum: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -235,6 +239,7 @@ class _Session:
             cells=False,
             exhibit=exhibit.name,
             with_bug=side == WITH_BUG,
+            rules_after=self.options.rules_after,
         )
         flags = [
             f"-seed={seed}",

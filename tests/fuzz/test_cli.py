@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -14,7 +15,7 @@ from fuzz import cli, run
 from fuzz.bucket import Bucket
 from fuzz.case import MAX_CALLS
 from fuzz.cli import main
-from fuzz.execute import MODELLED_CALLS
+from fuzz.execute import MODELLED_CALLS, RulesAfter
 from fuzz.findings import CaseStore, Ledger
 from fuzz.text import load, parse
 
@@ -529,3 +530,13 @@ def test_starting_loads_nothing_heavy() -> None:
     loaded = set(shown.stdout.split())
     assert "fuzz.cli" in loaded
     assert not loaded & {"atheris", "rich", "sqlite3", "sortedcontainers", "engine.move"}
+
+
+@pytest.mark.parametrize("words", [["run"], ["museum", "all"]], ids=" ".join)
+def test_the_cadences_of_the_rules_are_those_that_programs_run_with(
+    words: list[str], capsys: Output
+) -> None:
+    with pytest.raises(SystemExit):
+        main([*words, "--rules-after", "never"])
+    told = capsys.readouterr().err
+    assert all(cadence in told for cadence in get_args(RulesAfter))
