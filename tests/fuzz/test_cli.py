@@ -536,7 +536,6 @@ def test_starting_loads_nothing_heavy() -> None:
 def test_the_cadences_of_the_rules_are_those_that_programs_run_with(
     words: list[str], capsys: Output
 ) -> None:
-    with pytest.raises(SystemExit):
-        main([*words, "--rules-after", "never"])
+    assert main([*words, "--rules-after", "never"]) == 2
     told = capsys.readouterr().err
     assert all(cadence in told for cadence in get_args(RulesAfter))
