@@ -282,6 +282,15 @@ RULES: tuple[Rule, ...] = (
         "rules_state",
     ),
     Rule(
+        "I-30",
+        "rollback-keeps-wp",
+        "what is write-protected for a userfaultfd stays so when a move fails",
+        "move_ptes(), 0cef0bb836e3: cleared on the way there, not set on the way back",
+        "after an mremap that fails",
+        "O(pages)",
+        "rules_entry",
+    ),
+    Rule(
         "V-01",
         "vma-order",
         "VMAs are sorted, disjoint, not empty, page aligned, inside user space",

@@ -281,18 +281,35 @@ ENTRY_RULES = (writable_fits, huge_deposit, uffd_changing)
 
 
 class UffdState:
-    """What is registered with userfaultfd before a call, and the entries that are stray already."""
+    """What is registered with userfaultfd before a call, and the entries with uffd-wp.
 
-    __slots__ = ("events", "registered", "stray")
+    `protected` are the addresses of those that should be, `stray` the others.
+    """
+
+    __slots__ = ("events", "protected", "registered", "stray")
 
     def __init__(self, space: AddressSpace) -> None:
         self.registered = _registered(space)
+        self.protected = _protected(space)
         self.stray = _stray(space)
         self.events = {context: context.events for context in space.uffds.values()}
 
 
 def _registered(space: AddressSpace) -> list[tuple[Range, int, UffdContext]]:
     return [(vma.range, vma.flags & VM_UFFD, vma.uffd) for vma in space.vmas if vma.uffd]
+
+
+def _protected(space: AddressSpace) -> set[int]:
+    """Addresses of entries with uffd-wp in VMAs that are registered for it."""
+    shift = space.geometry.entry_shift
+    return {
+        base + (index << shift[table.level])
+        for vma in space.vmas
+        if vma.flags & VM_UFFD_WP
+        for base, table, indices in space.tree.lowest(vma.start, vma.end)
+        for index in indices
+        if table.entries[index] & UFFD_WP  # type: ignore[operator]
+    }
 
 
 def _stray(space: AddressSpace) -> Counter[int]:
@@ -308,14 +325,31 @@ def _stray(space: AddressSpace) -> Counter[int]:
     return found
 
 
+def _check_still_protected(space: AddressSpace, before: UffdState) -> Iterator[Violation]:
+    """I-30: memory that is still registered is write-protected where it was."""
+    lost = [
+        addr
+        for addr in sorted(before.protected - _protected(space))
+        if (vma := space.vmas.lookup(addr)) is not None and vma.flags & VM_UFFD_WP
+    ]
+    if lost:
+        yield Violation(
+            "rollback-keeps-wp",
+            Range(lost[0], lost[-1] + space.geometry.page_bytes),
+            f"{len(lost)} entries without uffd-wp",
+            "what userfaultfd write-protects to stay so when a call fails",
+        )
+
+
 def check_uffd(
     space: AddressSpace, before: UffdState, request: Sequence[int], result: int | Errno
 ) -> Iterator[Violation]:
-    """I-22 and S-09 for an mremap(addr, old_len, new_len, flags, new_addr) that returned `result`.
+    """I-22, I-30 and S-09 for an mremap(addr, old_len, new_len, flags, new_addr) and its `result`.
 
     A move takes the registration along, or ends it; nothing else is registered differently.
     """
     if isinstance(result, Errno):
+        yield from _check_still_protected(space, before)
         for context in space.uffds.values():
             if context.events is before.events.get(context):
                 continue  # refused before anything was to be told

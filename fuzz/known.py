@@ -110,6 +110,10 @@ def _keeps_wp(kernel: Kernel, call: Call) -> bool:
     return not kernel.uffd_wp_cleared
 
 
+def _clears_wp(kernel: Kernel, call: Call) -> bool:
+    return kernel.uffd_wp_cleared
+
+
 def _rolls_tables_back(kernel: Kernel, call: Call) -> bool:
     return kernel.move_pmd and not kernel.uffd_checks_both
 
@@ -241,6 +245,13 @@ KNOWN: tuple[Known, ...] = (
         ("mremap",),
         "a copy that merges takes the userfaultfd from all of the VMA it merges with; open",
         _open,
+    ),
+    Known(
+        "uffd-rollback",
+        "rollback-keeps-wp",
+        ("mremap",),
+        "a move that is put back loses the uffd-wp of what had moved, since the fix of B-07; open",
+        _clears_wp,
     ),
     Known(
         "B-37",

@@ -15,6 +15,7 @@ import engine.table
 import engine.uffd
 from engine.address import Range
 from engine.entry import DIRTY, MARKER, UFFD_WP, WRITE, is_wp_marker
+from engine.failures import PAGETABLE
 from engine.fault import touch
 from engine.fork import fork
 from engine.geometry import PMD, PTE
@@ -46,6 +47,7 @@ BROKEN = {
     "entry-bits-kept",
     "huge-deposit",
     "migration-left",
+    "rollback-keeps-wp",
     "soft-dirty",
     "table-not-leaf",
     "uffd-changing",
@@ -269,6 +271,15 @@ def test_a_planted_fault_is_found(
     space = make()
     plant(monkeypatch, space)
     assert rules <= set(after_move(space, *move))
+
+
+@pytest.mark.parametrize("features", [0, UFFD_FEATURE_EVENT_REMAP])
+def test_what_is_put_back_must_be_protected_as_it_was(features: int) -> None:
+    """Without the remap event kernels clear the marks as they go, since the fix of B-07."""
+    space = protected(features)
+    space.failures.arm(PAGETABLE, 3)
+    assert after_move(space, 0, 33, 8) == ([] if features else ["rollback-keeps-wp"])
+    assert not space.failures.armed
 
 
 def test_what_the_destination_loses_is_announced(monkeypatch: pytest.MonkeyPatch) -> None:
