@@ -108,6 +108,8 @@ class _Scene:
         self.huge = not random.randrange(4)
         self.hugetlb = not self.huge and not random.randrange(6)
         self.failing, self.limited = one_of(_FAILING), one_of(_LIMITED)
+        if self.hugetlb and self.failing == "pagetable" and random.randrange(2):
+            self.failing = "vma"  # it needs few page tables
         if not random.randrange(8):
             self.stack()
         else:
@@ -115,6 +117,8 @@ class _Scene:
                 self.map()
         main = one_of(self.mappings)
         count = one_of((0, 1, 1, 1, 2, 2, 3))
+        if self.huge:
+            self.themes[self.share] *= 2  # that is what makes the pages of a huge one differ
         themes = random.choices(list(self.themes), list(self.themes.values()), k=count)
         for theme in themes:
             theme(self.piece(main if random.randrange(4) else one_of(self.mappings)))
@@ -215,10 +219,20 @@ class _Scene:
         unit = self.slot if self.hugetlb or (self.huge and not self.random.randrange(3)) else 1
         if whole.size <= unit or not self.random.randrange(3):
             return whole
+        if unit == 1 and self.random.randrange(2) and (around := self.around(whole)):
+            return around
         some = (*_FEW, self.slot // unit, whole.size // unit // 2 + 1)
         count = min(self.one_of(some) * unit, whole.size)
         room = whole.size - count
         return Range(whole.start + self.one_of((0, 0, room, room // 2, min(unit, room))), count)
+
+    def around(self, whole: Range) -> Range | None:
+        """Pages of it that are there, with a neighbour or two; None if none are known to be."""
+        inside = [f for f in self.filled if whole.start <= f.start and f.end <= whole.end]
+        if not inside:
+            return None
+        start = max(self.one_of(inside[-2:]).start + self.one_of((-1, 0, 0, 1)), whole.start)
+        return Range(start, max(min(self.one_of((1, 2, 2, 3, 5)), whole.end - start), 1))
 
     def touch(self, place: Range, name: str = "touch") -> Range:
         """Fill a few pages: the first ones, the last ones, those at a slot boundary."""
@@ -288,8 +302,10 @@ class _Scene:
             self.add("touch", self.one_of((pages, self.part(pages))))
             if not self.random.randrange(2):
                 self.calls.append(call("exit_child"))
-            if self.random.randrange(3):
+            if not self.random.randrange(3):
                 self.touch(place)
+            elif pages.end < place.end:
+                self.touch_at(place, pages.end - place.start, 1)
 
     def put_away(self, place: Range) -> None:
         """Pages of it go to swap, are under migration, or are to be seen as clean."""
@@ -368,15 +384,19 @@ class _Scene:
         flags = one_of(_MOVES)
         if "commit" in (self.failing, self.limited) and random.randrange(3):
             flags = one_of(_CHARGED)
-        whole = 4 if self.without_tables else 2
-        source = main if random.randrange(whole) else self.part(main)
+        parts = (1, 4) if self.without_tables else (2, 3) if self.huge else (1, 2)
+        source = self.part(main) if random.randrange(parts[1]) < parts[0] else main
         old = source.size
         others = (old + 1, old + self.slot, old * 2, max(old - 1, 1), old // 2)
         alike = 1 if not flags & (_MOVE_FIXED | _DONTUNMAP) else 60 if flags & _DONTUNMAP else 16
         new = one_of((*(old,) * alike, *others))
+        if self.hugetlb and random.randrange(8):
+            new = old  # it cannot grow
         target = self.target(source, new)
         if source.start < target + new and target < source.end and self.random.randrange(6):
             target = self.target(source, new)  # ranges that overlap are refused: seldom twice
+        if self.hugetlb and random.randrange(8):
+            target -= target % self.slot
         operands = [source.start * page, old * page, new * page, flags, target * page]
         match self.random.randrange(40):
             case 0:  # a second mapping of shared memory, an error else
