@@ -3,7 +3,7 @@
 An input is a program and what it runs on.  The first are the cases of the corpus; the others come
 from a small fuzzer with a fixed seed: it changes the bytes of those cases and of what it has made,
 keeps for further changes what went new ways through the modules under test, and also takes random
-bytes and programs made to a plan (`fuzz.mutants.scenes`, `fuzz.mutants.edges`).  Each ground
+bytes and programs made to a plan (`fuzz.scene`, `fuzz.mutants.scenes` and `edges`).  Each ground
 (kernel and geometry) is fuzzed on its own, so that the result depends on the seed, the number and
 the tree only.
 """
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fuzz.case import Case
 from fuzz.mutants.edges import edge
 from fuzz.mutants.scenes import scene
+from fuzz.scene import scene as planned
 
 if TYPE_CHECKING:
     from fuzz.execute import Outcome
@@ -39,7 +40,8 @@ GROUNDS: tuple[tuple[str, str | None], ...] = (
     ("linux-6.12", "arm64-16k-36"),
 )
 _MANY_FRAMES = 3000  # a program that fills more is too slow to be run on every mutant
-_RANDOM_SHARE, _SCENE_SHARE, _EDGE_SHARE = 0.1, 0.25, 0.4
+# Of planned programs, scenes, edges, random bytes, and changes of what there was.
+_SHARES = (0.2, 0.2, 0.35, 0.05, 0.2)
 
 
 class Input(NamedTuple):
@@ -141,18 +143,18 @@ def _fuzzed(chunk: Chunk, root: Path, tracer: "_Tracer") -> Iterator[tuple[Input
     codec = Codec(kernel.geometry)
     random = Random(f"{chunk.seed} {chunk.number}")
     pool = [codec.encode(load(path).program()) for path in corpus_files(root)]
+
+    def of_bytes(random: Random, _: object) -> Case:
+        return codec.decode(random.randbytes(WIDTH * random.randint(2, MAX_CALLS)))
+
+    def of_others(random: Random, _: object) -> Case:
+        return codec.decode(_changed(random, random.choice(pool), pool, WIDTH))
+
     seen: set[object] = set()
     made = 0
     while made < chunk.size:
-        what = random.random()
-        if what < _SCENE_SHARE:
-            case = scene(random, kernel.geometry)
-        elif what < _SCENE_SHARE + _EDGE_SHARE:
-            case = edge(random, kernel.geometry)
-        elif what < _SCENE_SHARE + _EDGE_SHARE + _RANDOM_SHARE:
-            case = codec.decode(random.randbytes(WIDTH * random.randint(2, MAX_CALLS)))
-        else:
-            case = codec.decode(_changed(random, random.choice(pool), pool, WIDTH))
+        (make_one,) = random.choices((planned, scene, edge, of_bytes, of_others), _SHARES)
+        case = make_one(random, kernel.geometry)
         one = Input(name, geometry, case, f"ground {chunk.number}, input {made}")
         judged = _judged(one, tracer)
         made += 1
