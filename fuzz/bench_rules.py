@@ -17,8 +17,7 @@ from fuzz import execute as executing
 from fuzz.case import Case
 from fuzz.execute import RulesAfter, execute
 
-# What is left out together, by the names that `fuzz.execute` has for it: checks, and what was noted
-# before a call for them alone.
+# The checks that are left out together, by the names that `fuzz.execute` has for them.
 GROUPS: dict[str, tuple[str, ...]] = {
     "what a call returns (S-01)": (
         "check_errors",

@@ -1,6 +1,6 @@
 """Work in forked processes, a few at a time: each begins as a copy of this one and then ends.
 
-What a mutant does to its process, or to its memory, ends with it.
+What a piece of work does to its process, or to its memory, ends with it.
 """
 
 import os

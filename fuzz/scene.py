@@ -226,9 +226,13 @@ class _Scene:
         room = whole.size - count
         return Range(whole.start + self.one_of((0, 0, room, room // 2, min(unit, room))), count)
 
+    def filled_in(self, place: Range) -> list[Range]:
+        """Pages of it that were filled, the latest last."""
+        return [f for f in self.filled if place.start <= f.start and f.end <= place.end]
+
     def around(self, whole: Range) -> Range | None:
         """Pages of it that are there, with a neighbour or two; None if none are known to be."""
-        inside = [f for f in self.filled if whole.start <= f.start and f.end <= whole.end]
+        inside = self.filled_in(whole)
         if not inside:
             return None
         start = max(self.one_of(inside[-2:]).start + self.one_of((-1, 0, 0, 1)), whole.start)
@@ -252,10 +256,8 @@ class _Scene:
 
     def pages(self, place: Range) -> Range:
         """Some pages of it that are there, if any are known to be."""
-        if self.random.randrange(4):
-            for filled in reversed(self.filled):
-                if place.start <= filled.start and filled.end <= place.end:
-                    return filled
+        if self.random.randrange(4) and (inside := self.filled_in(place)):
+            return inside[-1]
         return self.touch(place, self.one_of(("touch", "touch", "peek")))
 
     def stack(self) -> None:

@@ -115,8 +115,6 @@ def _list(options: argparse.Namespace) -> int:
             print(textwrap.indent(textwrap.fill(exhibit.text, 94), "    "))
             print(f"    rule: {exhibit.broken.id} {exhibit.rule}: {exhibit.broken.statement}")
             print(f"    bug:  {_bug(exhibit)}")
-            if exhibit.calls:
-                print(f"    calls: {', '.join(sorted(exhibit.calls))}")
     return 0
 
 

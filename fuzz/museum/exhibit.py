@@ -55,8 +55,7 @@ class Exhibit:
     `id` is its number in the literature of this project, or the name of a known defect; `slug`
     tells variants apart; `title` names it, with its CVE number if it has one; `text` says what it
     was; `rule` is the slug of the rule that must catch it.  `correct` is a kernel without the bug,
-    `bug` the switches that put it back, `change` the function that does.  `calls` are the only ones
-    that programs are made of (empty: all), as somebody who works on that part would choose them.
+    `bug` the switches that put it back, `change` the function that does.
     """
 
     id: str
@@ -67,7 +66,6 @@ class Exhibit:
     correct: Kernel
     bug: Mapping[str, bool] = field(default_factory=dict)
     change: Change | None = None
-    calls: frozenset[str] = frozenset()
 
     @cached_property
     def name(self) -> str:

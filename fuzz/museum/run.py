@@ -233,7 +233,7 @@ class _Session:
         setting = Setting(
             kernels=[],
             geometry=None,
-            calls=sorted(exhibit.calls) or None,
+            calls=None,
             max_calls=wire.MAX_CALLS,
             runs=runs,
             cells=False,
@@ -275,7 +275,7 @@ class _Session:
         """The minimal program, which is kept."""
         assert watched.found is not None
         geometry = exhibit.kernel.geometry
-        case = wire.decode(watched.found, geometry, exhibit.calls or None)
+        case = wire.decode(watched.found, geometry)
         case = minimize(case, exhibit.caught, geometry, budget=MINIMIZE_BUDGET)
         kept = replace(
             case,
