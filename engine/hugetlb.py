@@ -103,19 +103,24 @@ def access_hugetlb(space: AddressSpace, vma: Vma, start: int, end: int, tag: int
 
 
 def _page(space: AddressSpace, vma: Vma, addr: int) -> int | None:
-    """First frame of the huge page at `addr`, made if need be; None if there is none left."""
+    """First frame of the huge page at `addr`, made if need be; None if there is none left.
+
+    A shared file keeps its pages; those of private memory are known to their mapping only.
+    """
     file, linear = file_of(vma), space.page_index(vma, addr)
     shared = bool(vma.flags & VM_SHARED)
-    if linear in file.pages:
+    if shared and linear in file.pages:
         return file.pages[linear]
     number = linear // file.huge_page
     owner = file.reserved if shared else vma.reserves
     if not space.pool.take(promised=owner and number not in file.faulted):
         return None
-    file.faulted.add(number)
+    if shared or owner:
+        file.faulted.add(number)
     pfn = space.frames.allocate_large(file.huge_page, linear, file)
     space.frames.large.discard(pfn)  # it is never split
-    file.pages.update((linear + i, pfn + i) for i in range(file.huge_page))
+    if shared:
+        file.pages.update((linear + i, pfn + i) for i in range(file.huge_page))
     return pfn
 
 
@@ -129,7 +134,7 @@ def discard_hugetlb(space: AddressSpace, vma: Vma, start: int, end: int) -> None
     gone = [addr for addr, _, _ in space.tree.leaves(start, end)] if start < end else []
     if not shared:
         indices = [space.page_index(vma, addr) for addr in gone]
-        space.pool.discard(file, indices)
+        space.pool.free += len(indices)
         if vma.reserves:
             file.faulted -= {index // file.huge_page for index in indices}
             space.pool.reserved += len(indices)

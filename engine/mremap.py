@@ -523,7 +523,11 @@ def _hook_error(space: AddressSpace, vma: Vma) -> Errno | None:
 
 
 def _move_back(move: Move, moved: int) -> None:
-    """Put the `moved` bytes back, with the roles swapped; needs no new table, so it succeeds."""
+    """Put the `moved` bytes back, with the roles swapped.
+
+    What lies in the first slot may never have had a table at its old place, and the way back asks
+    for one.  Kernels do not look at what it returns: if it comes short, pages are lost.
+    """
     start = move.requested_old
     back = Move(
         move.space,
@@ -536,7 +540,16 @@ def _move_back(move: Move, moved: int) -> None:
         True,
         rollback=True,
     )
-    _move_entries(back)
+    returned = _move_entries(back)
+    if returned < moved:
+        move.space.report(
+            Violation(
+                "rollback-complete",
+                Range(start, start + moved),
+                f"{returned:#x} bytes back",
+                f"all {moved:#x} that had moved",
+            )
+        )
 
 
 def _move_entries(move: Move) -> int:
@@ -557,6 +570,14 @@ def _unmap_moved(
     try:
         space.unmap(start, start + length, keep_commit=keep_commit)
     except VmaRefused:
+        space.report(
+            Violation(
+                "moved-unmapped",
+                Range(start, start + length),
+                "still mapped, for want of memory to cut it off",
+                "nothing where pages have been moved away",
+            )
+        )
         if keep_commit and vma.flags & VM_ACCOUNT:
             space.committed += length >> space.geometry.page_shift
 

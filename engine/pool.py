@@ -9,8 +9,8 @@ class HugeFile(SharedObject):
     """The file behind a mapping of huge pages.
 
     `huge_page` is the size of a huge page in pages.  `faulted` are those, by number, that were ever
-    faulted in; `reserved` says whether a shared file has reservations for the others.  A private
-    mapping has its own (`Vma.reserves`).
+    faulted in, by who had reservations in private memory; `reserved` says whether a shared file has
+    reservations for the others.  A private mapping has its own (`Vma.reserves`).
     """
 
     __slots__ = ("faulted", "huge_page", "reserved")
@@ -47,26 +47,19 @@ class HugePool:
         self.free -= 1
         return True
 
-    def close(self, vma: Vma, mapped: list[int], *, last: bool) -> None:
+    def close(self, vma: Vma, mapped: int, *, last: bool) -> None:
         """A mapping goes, with its reservations; private pages go back to the pool at once.
 
-        Arguments: `mapped` the page indices of the huge pages it maps; `last` if nothing else maps
-        its file, so that a shared file goes, too.
+        Arguments: `mapped` how many huge pages it maps; `last` if nothing else maps its file, so
+        that a shared file goes, too.
         """
         file = file_of(vma)
         if not vma.flags & VM_SHARED:
             self.reserved -= reservations(vma)
-            self.discard(file, mapped)
+            self.free += mapped
         elif last:
             self.reserved -= file_reservations(file)
             self.free += len(file.faulted)
-
-    def discard(self, file: HugeFile, indices: list[int]) -> None:
-        """Take huge pages back from a file."""
-        for index in indices:
-            for each in range(index, index + file.huge_page):
-                del file.pages[each]
-        self.free += len(indices)
 
 
 def file_of(vma: Vma) -> HugeFile:

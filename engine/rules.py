@@ -291,6 +291,15 @@ RULES: tuple[Rule, ...] = (
         "rules_entry",
     ),
     Rule(
+        "I-31",
+        "rollback-complete",
+        "the way back of a move that fails goes all the way",
+        "move_vma(), which does not look at what move_page_tables() returns then",
+        "each rollback",
+        "O(1)",
+        "mremap",
+    ),
+    Rule(
         "V-01",
         "vma-order",
         "VMAs are sorted, disjoint, not empty, page aligned, inside user space",
@@ -453,6 +462,15 @@ RULES: tuple[Rule, ...] = (
         "rules_limits",
     ),
     Rule(
+        "A-09",
+        "limits-hold",
+        "the counters of mapped, locked and committed memory do not pass a limit that is set",
+        "may_expand_vm(), mlock_future_ok(), __vm_enough_memory()",
+        "after a call",
+        "O(1)",
+        "rules_limits",
+    ),
+    Rule(
         "S-01",
         "error-order",
         "a call is granted, or refused with the error of the first check that fails",
@@ -577,6 +595,15 @@ RULES: tuple[Rule, ...] = (
         "after an mremap",
         "O(VMAs)",
         "rules_layout",
+    ),
+    Rule(
+        "S-15",
+        "moved-unmapped",
+        "what pages have moved away from is unmapped: the source, or the copy of a failed move",
+        "move_vma(), which tells nobody that do_vmi_munmap() failed",
+        "each move",
+        "O(1)",
+        "mremap",
     ),
     Rule(
         "X-01",

@@ -1,4 +1,4 @@
-"""Rules on limits, reservations and failures: A-07, I-27, S-10, X-05; limits bound the counters.
+"""Rules on limits, reservations and failures: A-07, A-09, I-27, S-10, X-05.
 
 A limit that is set holds at every quiet moment, since each call that adds something asks first.
 """
@@ -25,13 +25,18 @@ def check_limits(space: AddressSpace) -> Iterator[Violation]:
 
 def _within_limits(space: AddressSpace) -> Iterator[Violation]:
     limits, shift = space.limits, space.geometry.page_shift
-    for rule, pages, limit in (
-        ("total-vm", space.total_vm, limits.address_space),
-        ("locked-vm", space.locked_vm, limits.locked),
+    for what, pages, limit in (
+        ("mapped", space.total_vm, limits.address_space),
+        ("locked", space.locked_vm, limits.locked),
         ("committed", space.committed, limits.commit),
     ):
         if limit is not None and pages << shift > limit:
-            yield Violation(rule, space.arena, f"{pages << shift:#x} bytes", f"at most {limit:#x}")
+            yield Violation(
+                "limits-hold",
+                space.arena,
+                f"{pages << shift:#x} bytes {what}",
+                f"at most {limit:#x}",
+            )
 
 
 def _reservations(space: AddressSpace) -> Iterator[Violation]:

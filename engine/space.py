@@ -286,8 +286,7 @@ class AddressSpace:
         for vma in removed:
             self.account(vma.flags & ~(VM_ACCOUNT if keep_commit else 0), vma.start - vma.end)
             if vma.flags & VM_HUGETLB:
-                leaves = self.tree.leaves(vma.start, vma.end)
-                mapped = [self.page_index(vma, addr) for addr, _, _ in leaves]
+                mapped = sum(1 for _ in self.tree.leaves(vma.start, vma.end))
                 others = (*self.vmas, *(other for other in removed if other.start > vma.start))
                 last = all(other.file is not vma.file for other in others)
                 self.pool.close(vma, mapped, last=last)

@@ -48,6 +48,7 @@ _VMA_FAILS = FAILURES["vma"]
 
 _CHANGES_MAPPINGS = frozenset(("mmap", "munmap", "mremap", "execve_stack", "relocate"))
 _NEEDS_MAPPINGS = frozenset(("mprotect", "madvise", "mlock", "munlock", "mseal"))
+_CUTS_MAPPINGS = _NEEDS_MAPPINGS | {"uffd_register"}
 
 Span = tuple[int, int]  # half-open, in pages unless a name says bytes
 
@@ -89,7 +90,10 @@ class _Object:
 
 
 class _Area(NamedTuple):
-    """Pages [start, end) that are mapped alike.  `object` None: private anonymous memory."""
+    """Pages [start, end) that are mapped alike, by calls that named all of them or none.
+
+    `object` None: private anonymous memory.
+    """
 
     start: int
     end: int
@@ -292,6 +296,9 @@ class Oracle:
             now = _joined(
                 (start // self._page_bytes, end // self._page_bytes) for start, end in mapped()
             )
+        if call.name in _CUTS_MAPPINGS and result != "SKIP":
+            # What it names may be a mapping of its own from now on, which can move by itself.
+            self._memory.change(*self._range(call.args[0], call.args[1]), lambda area: area)
         leftovers = self._leftovers(call) if self._scarce and call.name == "mremap" else []
         if call.name in ("touch", "peek"):
             if not isinstance(result, str):

@@ -513,7 +513,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         "not-asked",
         "DONTUNMAP ignores the overcommit limit, 5.7 to 5.10",
         "A second accountable mapping appears without a question to the overcommit code.",
-        "committed",
+        "limits-hold",
         _612,
         {"dontunmap_asks_overcommit": False},
     ),

@@ -2,6 +2,7 @@
 
     WORKDIR/museum/results.tsv      a line for each exhibit and seed; written by rename
     WORKDIR/museum/found/*.case     the minimized programs
+    WORKDIR/museum/broken/*/*.case  those that break a rule without the bug, by what they show
 
 Results hold for one state of the code.  A table that another state has made is not mixed with new
 results: it is put aside as `results.tsv.old`.
@@ -70,7 +71,7 @@ class Results:
         Errors raised: ResultsError for a file that is no such table; OSError.
         """
         path, state = directory / "results.tsv", code_state(rules_after)
-        (directory / "found").mkdir(parents=True, exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             return cls(path, state), ""
         first, *lines = path.read_text(encoding="utf-8").splitlines() or [""]

@@ -17,12 +17,13 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
+from engine.kernel import Kernel
 from fuzz import text, wire
 from fuzz.bucket import Bucket
 from fuzz.case import Case
@@ -46,6 +47,7 @@ from fuzz.museum.results import (
     survival,
 )
 from fuzz.pool import forked
+from fuzz.replay import finding
 from fuzz.run import INPUT_SECONDS, MEMORY_MB, RunError, check_environment
 from fuzz.status import Fields, StatusLine, duration
 
@@ -266,28 +268,35 @@ class _Session:
             last = log.read_text(errors="replace").splitlines()[-20:]
             raise _Failed(watched.failure or "\n".join(last))
         log.unlink()
-        if watched.found is None:
-            return watched.result(exhibit, seed, side, 0)
-        case = self._minimized(exhibit, seed, watched)
-        return watched.result(exhibit, seed, side, len(case.calls))
+        calls = 0
+        if watched.found is not None:
+            calls = self._keep(exhibit, seed, watched.found, exhibit.caught, "found")
+        for bucket, data in watched.broken.items():
+            shows = _shows(exhibit.correct, bucket)
+            self._keep(exhibit, seed, data, shows, f"broken/{bucket.name}")
+        return watched.result(exhibit, seed, side, calls)
 
-    def _minimized(self, exhibit: Exhibit, seed: int, watched: "_Watched") -> Case:
-        """The minimal program, which is kept."""
-        assert watched.found is not None
+    def _keep(
+        self, exhibit: Exhibit, seed: int, data: bytes, test: Callable[[Case], bool], where: str
+    ) -> int:
+        """Keep the minimal program that passes a test, in a directory of the working directory.
+
+        Returns: how many calls it has.
+        """
         geometry = exhibit.kernel.geometry
-        case = wire.decode(watched.found, geometry)
-        case = minimize(case, exhibit.caught, geometry, budget=MINIMIZE_BUDGET)
+        case = minimize(wire.decode(data, geometry), test, geometry, budget=MINIMIZE_BUDGET)
         kept = replace(
             case,
             kernel=exhibit.correct.name,
             geometry=None if geometry.name == "x86-64" else geometry.name,
             comments=(f"{exhibit.name}: {exhibit.title}",),
-            found=(f"museum seed={seed} executions={watched.executions}",),
+            found=(f"museum seed={seed}",),
             hypothetical=any(call.name == "relocate" for call in case.calls),
         )
-        path = self.directory / "found" / f"{exhibit.name.lower()}.seed-{seed}.case"
+        path = self.directory / where / f"{exhibit.name.lower()}.seed-{seed}.case"
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, text.dump(kept))
-        return case
+        return len(case.calls)
 
     def _report(self, all_rows: Sequence[Result]) -> None:
         """The table, and what it comes to."""
@@ -328,6 +337,11 @@ class _Session:
                 signal.signal(number, handler)
 
 
+def _shows(kernel: Kernel, bucket: Bucket) -> Callable[[Case], bool]:
+    """Does a case show that finding on the kernel?"""
+    return lambda case: finding(case, kernel) == bucket
+
+
 class _Watched:
     """What a fuzzing process has told so far."""
 
@@ -341,6 +355,7 @@ class _Watched:
         self.executions = 0
         self.seconds = 0.0
         self.other: set[Bucket] = set()
+        self.broken: dict[Bucket, bytes] = {}  # by what no known defect explains, on that side
 
     @property
     def over(self) -> bool:
@@ -367,13 +382,15 @@ class _Watched:
                     self.found = bytes.fromhex(event["input"])
                 else:
                     self.other.add(bucket)
+                    if self._side == CORRECT and not bucket.defect:
+                        self.broken.setdefault(bucket, bytes.fromhex(event["input"]))
 
     def result(self, exhibit: Exhibit, seed: int, side: str, calls: int) -> Result:
         """The result of the trial."""
         if side == WITH_BUG:
             outcome = FOUND if self.found is not None else MISSED
         else:
-            outcome = BROKEN if any(not bucket.defect for bucket in self.other) else CLEAN
+            outcome = BROKEN if self.broken else CLEAN
         return Result(
             exhibit.name,
             seed,

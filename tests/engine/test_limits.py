@@ -49,7 +49,7 @@ def test_address_space(kernel: Kernel) -> None:
     assert mremap(space, B, P, P, MAYMOVE | FIXED | DONTUNMAP, A) is Errno.ENOMEM
     assert not check_state(space)
     space.limits.address_space = 11 * P
-    assert {v.rule for v in check_state(space)} == {"total-vm"}
+    assert {v.rule for v in check_state(space)} == {"limits-hold"}
 
 
 @kernels
@@ -95,7 +95,7 @@ def test_dontunmap_passes_the_commit_limit_where_it_does_not_ask() -> None:
     space = mapped(replace(CURRENT[0], dontunmap_asks_overcommit=False))
     space.limits.commit = 10 * P
     assert mremap(space, A, 8 * P, 8 * P, MAYMOVE | FIXED | DONTUNMAP, B) == B
-    assert {v.rule for v in check_state(space)} == {"committed"}
+    assert {v.rule for v in check_state(space)} == {"limits-hold"}
 
 
 @kernels

@@ -9,7 +9,7 @@ import pytest
 
 from engine.entry import ANON, MARKER, PRESENT, SWAP, leaf
 from engine.facts import Facts
-from engine.failures import PAGETABLE
+from engine.failures import HOOK, PAGETABLE, VMA
 from engine.fault import touch
 from engine.geometry import PMD, PTE, UnknownName
 from engine.kernel import kernel_named
@@ -142,6 +142,11 @@ def lock_not_counted(space: AddressSpace) -> None:
 @breaks_state("committed")
 def charge_leaked(space: AddressSpace) -> None:
     space.committed += 1
+
+
+@breaks_state("limits-hold")
+def limit_forgotten(space: AddressSpace) -> None:
+    space.limits.address_space = 12 * PAGE
 
 
 @breaks_state("unfaulted-pgoff")
@@ -664,7 +669,31 @@ def populated_after_an_error(broken: bool) -> list[Violation]:
     return list(check_mremap(space, before, request, Errno.ENOMEM))
 
 
+def way_back_without_a_table(broken: bool) -> list[Violation]:
+    """The first slot of the source never had a table: the way there skipped it."""
+    space = scene("....")
+    shared = MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED
+    assert mmap(space, 2 * PAGE, 4 * PAGE, 3, shared) == 2 * PAGE
+    assert not touch(space, 4 * PAGE, 5 * PAGE)
+    space.failures.arm(HOOK, 1)
+    if broken:
+        space.failures.arm(PAGETABLE, 2)
+    assert mremap(space, 3 * PAGE, 2 * PAGE, 2 * PAGE, MOVE, 8 * PAGE) is Errno.EPERM
+    return space.violations
+
+
+def source_not_cut_off(broken: bool) -> list[Violation]:
+    """There is no memory to split the VMA that a page has moved out of."""
+    space = scene("AAAA")
+    if broken:
+        space.failures.arm(VMA, 4)
+    assert mremap(space, PAGE, PAGE, PAGE, MOVE, 8 * PAGE) == 8 * PAGE
+    return space.violations
+
+
 SCENARIOS += [
+    ("rollback-complete", "no table for the way back", way_back_without_a_table),
+    ("moved-unmapped", "a source that cannot be cut off", source_not_cut_off),
     ("failed-alloc-harmless", "a table of others is gone", table_of_others_gone),
     ("hugetlb-reserve", "a reservation without an owner", reservation_lost),
     ("populate-on-success", "pages after an error", populated_after_an_error),

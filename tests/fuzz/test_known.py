@@ -62,6 +62,13 @@ def test_what_a_known_defect_leaves_behind_is_not_unknown() -> None:
     )
 
 
+def test_a_known_defect_excuses_the_rules_that_it_spoils_and_no_others() -> None:
+    left, beyond = (MOVE, "moved-unmapped"), (PLAIN, "limits-hold")
+    assert bucket_of(left, beyond) == (0, Bucket("moved-unmapped", "mremap", "not-cut-off"))
+    assert bucket_of(left, (PLAIN, "total-vm")) == (1, Bucket("total-vm", "mremap"))
+    assert bucket_of(beyond, left) == (0, Bucket("limits-hold", "mremap"))
+
+
 def test_behind_a_defect_that_wrecks_the_state_nothing_is_judged() -> None:
     kernel = kernel_named("linux-6.7", "i386")
     wrecked = (MOVE, "move-result"), (MOVE, "others-untouched"), (MOVE, "rss-count")
