@@ -54,7 +54,7 @@ class MoveRules:
             self._unmapped |= move.space.tree.find(move.old, PTE) is None
         elif point == ENTER:
             self._enter(move)
-        elif point == ALLOC_FAILED:
+        elif point == ALLOC_FAILED and not self._unmapped:
             for violation in check_failed_allocation(move.space, self._before):
                 move.space.report(violation)
         elif point == LEAVE:

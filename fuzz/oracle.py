@@ -209,6 +209,14 @@ class _Memory:
             rest = [rest for area in self.areas for rest in area.outside(lo, hi)]
             self.areas = sorted(rest + [change(part) for part in parts])
 
+    def cut(self, page: int) -> None:
+        """A mapping ends at a page, and the next begins; those of huge pages stay whole."""
+        for index, area in enumerate(self.areas):
+            if area.start < page < area.end and not area.huge:
+                halves = area.clip(area.start, page), area.clip(page, area.end)
+                self.areas[index : index + 1] = halves
+                return
+
     def store(self, shared: _Object, tags: Mapping[int, int]) -> None:
         """Write tags into an object, 0 to punch a hole: all its mappings show it."""
         for offset, tag in tags.items():
@@ -298,7 +306,8 @@ class Oracle:
             )
         if call.name in _CUTS_MAPPINGS and result != "SKIP":
             # What it names may be a mapping of its own from now on, which can move by itself.
-            self._memory.change(*self._range(call.args[0], call.args[1]), lambda area: area)
+            for page in self._range(call.args[0], call.args[1]):
+                self._memory.cut(page)
         leftovers = self._leftovers(call) if self._scarce and call.name == "mremap" else []
         if call.name in ("touch", "peek"):
             if not isinstance(result, str):

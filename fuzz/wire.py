@@ -15,8 +15,9 @@ next call its exact value.  So `decode(encode(case)) == case.program()` for ever
 and encoding walk the same plan of steps; the encoder searches for bytes that the decoder reads
 as the wanted value.
 
-What bytes mean follows from the tables below.  When those change, a corpus that libFuzzer has
-collected stays a corpus of programs, but of others: what must last is kept as case files.
+What bytes mean follows from the tables of `fuzz.meanings`.  When those change, a corpus that
+libFuzzer has collected stays a corpus of programs, but of others: what must last is kept as case
+files.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,17 +26,11 @@ from typing import NamedTuple, TypeVar
 
 from engine.address import WORD_MASK, round_down, round_up
 from engine.geometry import Geometry
+from fuzz import meanings
 from fuzz.case import (
-    ADVICE,
     CPUS,
-    FAILURES,
     LIMITS,
-    MAP_FLAGS,
-    PROT_FLAGS,
-    REMAP_FLAGS,
     SIGNATURES,
-    UFFD_FEATURES,
-    UFFD_MODES,
     Call,
     Case,
     Kind,
@@ -54,248 +49,6 @@ _EXACT = 0x45  # the mark of a record whose opcode is meant whatever came before
 _RECENT = 7  # mask of the part of an index that says which of the earlier mappings
 _BACK = (0, 0, 0, 0, 1, 1, 2, 3)  # by that part: how far back; the latest is the likeliest
 _OPERANDS = max(len(params) for params in SIGNATURES.values())
-
-# Which call prepares memory for another.
-_PREPARED_BY = {
-    "uffd_wp": "uffd_register",
-    "migrate_begin": "touch",
-    "migrate_end": "migrate_begin",
-    "swapout": "touch",
-    "touch_on": "touch",
-    "exit_child": "fork",
-}
-
-# What can follow from nothing; other calls need a mapping to do anything of interest.
-_CREATORS = ("mmap", "execve_stack")
-_AT_ONCE = (*_CREATORS, "@limit")
-
-_OPCODES = {  # weights; "" is a literal
-    "mmap": 50,
-    "touch": 50,
-    "mremap": 66,
-    "munmap": 12,
-    "mprotect": 10,
-    "madvise": 16,
-    "execve_stack": 10,
-    "peek": 8,
-    "relocate": 6,
-    "mlock": 5,
-    "munlock": 3,
-    "touch_on": 10,
-    "uffd_register": 4,
-    "uffd_wp": 9,
-    "swapout": 5,
-    "fork": 4,
-    "exit_child": 3,
-    "migrate_begin": 3,
-    "migrate_end": 6,
-    "soft_dirty_clear": 2,
-    "mseal": 4,
-    "@fail": 10,
-    "@limit": 4,
-    "": 4,
-}
-
-# Modes of an address.  Those below _SPAN refer to an earlier mapping ("it").  The delta is not
-# added where "exactly" is said: whole mappings and whole spans must not be rare.
-(
-    _ORIGIN,  # exactly the start of it
-    _START,  # the start of it
-    _END,  # the end of it: adjacent above
-    _SLOT,  # a slot boundary inside it
-    _INSIDE,  # a page inside it
-    _BELOW,  # as far below it as the range is long: adjacent below
-    _USED,  # the start of a range an earlier call was given
-    _SHIFT,  # whole slots or PUD spans away from the first address of the call, or from it
-    _SPAN,  # exactly a PUD boundary
-    _PUD,  # a PUD boundary
-    _PMD,  # a PMD boundary
-    _ALIKE,  # at a PMD boundary plus the offset in its slot of the first address, or of it
-    _ALIKE_PUD,  # the same with PUD spans
-    _TOP,  # the range ends at the end of the arena, or a page below it
-) = range(14)
-
-# Modes of a length.
-(
-    _PAGES,  # some pages
-    _FEW,  # a handful of pages
-    _SLOTS,  # whole slots
-    _QUARTERS,  # whole slots and quarters of one
-    _SPANS,  # exactly whole PUD spans
-    _PUDS,  # whole PUD spans
-    _SLOT_END,  # up to the end of a slot
-    _PUD_END,  # up to the end of the PUD span
-    _REST,  # exactly up to the end of the mapping that the address refers to
-    _REST_ABOUT,  # the same, plus a delta
-    _WHOLE,  # as long as that mapping
-    _NEXT,  # up to the next mapping above
-    _SIZE,  # exactly as long as the range before it in the same call
-    _SIZE_ABOUT,  # the same, plus a delta
-    _ODD,  # zero, huge, wrapping
-) = range(15)
-
-# How many of them, by index.
-_SLOT_COUNTS = (1, 1, 1, 2, 2, 3, 4, 8)
-_PUD_COUNTS = (1, 1, 1, 2)
-_PAGE_COUNTS = (1, 1, 1, 2, 2, 3, 4, 5, 7, 8, 15, 16, 31, 32, 64, 100)
-_FEW_COUNTS = (1, 1, 1, 2, 2, 3, 4, 8)
-
-# Weights of the modes by the role of the operand.
-_FRESH = {
-    _SPAN: 22,
-    _PMD: 22,
-    _PUD: 12,
-    _END: 12,
-    _ALIKE: 10,
-    _START: 6,
-    _SHIFT: 6,
-    _SLOT: 5,
-    _USED: 5,
-}
-_EXISTING = {
-    _ORIGIN: 37,
-    _INSIDE: 26,
-    _SLOT: 16,
-    _START: 7,
-    _USED: 6,
-    _END: 4,
-    _PMD: 2,
-    _PUD: 1,
-    _SPAN: 1,
-}
-_EARLIER = {_USED: 52, _ORIGIN: 22, _START: 8, _SLOT: 6, _INSIDE: 12}  # what was prepared for it
-_TARGET = {
-    _ALIKE: 20,
-    _SPAN: 20,
-    _PMD: 12,
-    _SHIFT: 10,
-    _PUD: 10,
-    _END: 9,
-    _BELOW: 8,
-    _ALIKE_PUD: 6,
-    _USED: 9,
-    _START: 2,
-    _TOP: 1,
-}
-_STACK_END = {_TOP: 42, _PMD: 38, _PUD: 20}
-
-_FRESH_LEN = {
-    _SLOTS: 16,
-    _QUARTERS: 10,
-    _PAGES: 22,
-    _SPANS: 16,
-    _SLOT_END: 13,
-    _PUDS: 8,
-    _WHOLE: 8,
-    _NEXT: 5,
-    _PUD_END: 3,
-    _ODD: 1,
-}
-_SOURCE_LEN = {
-    _REST: 40,
-    _PAGES: 18,
-    _REST_ABOUT: 12,
-    _SLOT_END: 11,
-    _SLOTS: 7,
-    _WHOLE: 5,
-    _SPANS: 3,
-    _PUDS: 2,
-    _PUD_END: 1,
-    _ODD: 1,
-}
-_NEW_LEN = {
-    _SIZE: 56,
-    _SIZE_ABOUT: 16,
-    _SLOTS: 8,
-    _PAGES: 6,
-    _NEXT: 5,
-    _SLOT_END: 4,
-    _PUDS: 4,
-    _ODD: 1,
-}
-_POPULATED_LEN = {_FEW: 66, _SLOT_END: 10, _REST: 9, _SLOTS: 8, _REST_ABOUT: 4, _WHOLE: 2, _ODD: 1}
-_STACK_LEN = {_QUARTERS: 50, _SLOTS: 20, _PAGES: 18, _FEW: 12}
-_SHIFT_LEN = {_SLOTS: 54, _PAGES: 18, _SIZE_ABOUT: 10, _FEW: 6, _PUDS: 4, _ODD: 4, _SPANS: 2}
-
-_RW = PROT_FLAGS["PROT_READ"] | PROT_FLAGS["PROT_WRITE"]
-_PROTECTIONS = {_RW: 78, 1: 10, 0: 5, 7: 3, 2: 1, 5: 1, 4: 1, 8: 1}
-_ANONYMOUS = MAP_FLAGS["MAP_ANONYMOUS"]
-_PRIVATE, _SHARED = MAP_FLAGS["MAP_PRIVATE"] | _ANONYMOUS, MAP_FLAGS["MAP_SHARED"] | _ANONYMOUS
-_FIXED, _NOREPLACE = MAP_FLAGS["MAP_FIXED"], MAP_FLAGS["MAP_FIXED_NOREPLACE"]
-_POPULATE, _LOCKED = MAP_FLAGS["MAP_POPULATE"], MAP_FLAGS["MAP_LOCKED"]
-_MAPPINGS = {
-    _PRIVATE | _FIXED: 54,
-    _SHARED | _FIXED: 14,
-    _PRIVATE: 4,
-    _SHARED: 2,
-    _PRIVATE | _NOREPLACE: 4,
-    _SHARED | _NOREPLACE: 2,
-    _PRIVATE | _FIXED | _POPULATE: 5,
-    _SHARED | _FIXED | _POPULATE: 2,
-    _PRIVATE | _FIXED | _LOCKED: 3,
-    _PRIVATE | _FIXED | MAP_FLAGS["MAP_NORESERVE"]: 2,
-    _PRIVATE | _FIXED | MAP_FLAGS["MAP_GROWSDOWN"]: 2,
-    _PRIVATE | _FIXED | MAP_FLAGS["MAP_HUGETLB"]: 2,
-    _SHARED | _FIXED | MAP_FLAGS["MAP_HUGETLB"]: 1,
-    _PRIVATE | _FIXED | _NOREPLACE: 1,
-    _PRIVATE | _SHARED | _FIXED: 1,
-    _ANONYMOUS | _FIXED: 1,
-    MAP_FLAGS["MAP_PRIVATE"] | _FIXED: 1,
-}
-_MAYMOVE, _MOVE_FIXED, _DONTUNMAP = REMAP_FLAGS.values()
-_REMAPPINGS = {
-    _MAYMOVE | _MOVE_FIXED: 64,
-    _MAYMOVE | _MOVE_FIXED | _DONTUNMAP: 14,
-    _MAYMOVE: 10,
-    _MAYMOVE | _DONTUNMAP: 5,
-    0: 4,
-    _MOVE_FIXED: 1,
-    _MOVE_FIXED | _DONTUNMAP: 1,
-    8 | _MAYMOVE: 1,
-}
-_LIKELY_ADVICE = {
-    "MADV_DONTNEED": 8,
-    "MADV_HUGEPAGE": 24,
-    "MADV_NOHUGEPAGE": 3,
-    "MADV_COLLAPSE": 6,
-    "MADV_FREE": 4,
-    "MADV_POPULATE_READ": 4,
-    "MADV_POPULATE_WRITE": 4,
-    "MADV_GUARD_INSTALL": 4,
-    "MADV_GUARD_REMOVE": 3,
-    "MADV_REMOVE": 2,
-    "MADV_PAGEOUT": 2,
-    "MADV_DONTFORK": 2,
-}
-_ADVICE = {value: _LIKELY_ADVICE.get(name, 1) for name, value in ADVICE.items()} | {9999: 1}
-
-_MISSING, _WP, _MINOR = UFFD_MODES.values()
-_LIKELY_MODES = {_WP: 12, _MISSING: 3, _WP | _MISSING: 3, _MINOR: 1, 0: 1, 8: 1}
-_FORKS, _REMAPS, _REMOVES, _UNMAPS = UFFD_FEATURES.values()
-_LIKELY_FEATURES = {
-    0: 8,
-    _REMAPS: 6,
-    _REMAPS | _UNMAPS: 2,
-    _FORKS: 2,
-    _FORKS | _REMAPS: 1,
-    _UNMAPS: 1,
-    _REMOVES: 1,
-}
-_LIKELY_FAILURES = {
-    FAILURES["pagetable"]: 8,
-    FAILURES["vma"]: 4,
-    FAILURES["commit"]: 2,
-    FAILURES["maps"]: 2,
-    FAILURES["hook"]: 2,
-}
-_ATTEMPTS = {1: 8, 2: 6, 3: 4, 4: 3, 5: 2, 6: 2, 7: 1, 8: 1, 9: 1, 12: 1, 16: 1}
-# A limit on VMAs counts them, the others bytes: one table serves both, as few as a program makes.
-_COUNTED = (4, 5, 6, 7, 8, 9, 10, 12, 16)
-_AMOUNT_SLOTS = (1, 2, 3, 4, 6, 8)  # besides these, 16 and 64 pages
-
-# Values of a choice after which the length is kept to what may be populated.
-_POPULATING_ADVICE = frozenset((ADVICE["MADV_POPULATE_READ"], ADVICE["MADV_POPULATE_WRITE"]))
-_POPULATING_FLAGS = frozenset(flags for flags in _MAPPINGS if flags & (_POPULATE | _LOCKED))
 
 _WITHOUT_RANGE = frozenset(
     name
@@ -348,7 +101,8 @@ class _State:
         """A call of that name begins."""
         # The ranges that it may refer to: those that were prepared for it if there are any; a move,
         # to those that were moved, so that it may bring them back.
-        prepared = self._given.get("mremap" if name == "mremap" else _PREPARED_BY.get(name, ""))
+        by = "mremap" if name == "mremap" else meanings.PREPARED_BY.get(name, "")
+        prepared = self._given.get(by)
         self.earlier = prepared or self._given[""]
         self.address = -1  # its first address
         self.hit = (0, 0)  # the mapping that its latest address refers to
@@ -425,7 +179,7 @@ class Codec:
         self._names = frozenset(self.opcodes)
         self._opcode_byte = {name: self._allowed(None).index(name) for name in SIGNATURES}
         self._literal = self.opcodes.index("")
-        self._first = next((name for name in _CREATORS if name in self.opcodes), "")
+        self._first = next((name for name in meanings.CREATORS if name in self.opcodes), "")
         self._plans = self._make_plans()
         self._blank = {
             name: [param.default or 0 for param in params] for name, params in SIGNATURES.items()
@@ -434,7 +188,7 @@ class Codec:
     @staticmethod
     def _allowed(calls: frozenset[str] | None) -> list[str]:
         """The name by opcode; opcodes of calls that are not allowed are shared out."""
-        names = _spread(_OPCODES)
+        names = _spread(meanings.OPCODES)
         if calls is None:
             return names
         unknown = calls - SIGNATURES.keys()
@@ -485,25 +239,27 @@ class Codec:
                 field(1, 1, _LENGTH, length, cap),
             )
 
-        existing = both(_EXISTING, _SOURCE_LEN, WORD_MASK)
-        filled = both(_EXISTING, _POPULATED_LEN, populated)
-        prot = _Step(2, _PROT, _CHOICE, _spread(_PROTECTIONS))
-        map_flags = _Step(3, _FLAGS, _CHOICE, _spread(_MAPPINGS), _POPULATING_FLAGS, populated)
-        remap_flags = _Step(3, _FLAGS, _CHOICE, _spread(_REMAPPINGS))
-        advice = _Step(2, _FLAGS, _CHOICE, _spread(_ADVICE), _POPULATING_ADVICE, populated)
-        earlier = both(_EARLIER, _SOURCE_LEN, WORD_MASK)
+        existing = both(meanings.EXISTING, meanings.SOURCE_LEN, WORD_MASK)
+        filled = both(meanings.EXISTING, meanings.POPULATED_LEN, populated)
+        prot = _Step(2, _PROT, _CHOICE, _spread(meanings.PROTECTIONS))
+        filling, filling_advice = meanings.POPULATING_FLAGS, meanings.POPULATING_ADVICE
+        map_flags = _Step(3, _FLAGS, _CHOICE, _spread(meanings.MAPPINGS), filling, populated)
+        remap_flags = _Step(3, _FLAGS, _CHOICE, _spread(meanings.REMAPPINGS))
+        advice = _Step(2, _FLAGS, _CHOICE, _spread(meanings.ADVICES), filling_advice, populated)
+        earlier = both(meanings.EARLIER, meanings.SOURCE_LEN, WORD_MASK)
         page = earlier[0]
-        amounts = [n * self._slot for n in _AMOUNT_SLOTS] + [16 * self._page, 64 * self._page]
-        shift = field(2, 2, _LENGTH, _SHIFT_LEN, WORD_MASK)
+        amounts = [n * self._slot for n in meanings.AMOUNT_SLOTS]
+        amounts += [16 * self._page, 64 * self._page]
+        shift = field(2, 2, _LENGTH, meanings.SHIFT_LEN, WORD_MASK)
         return {
-            "mmap": (prot, map_flags, *both(_FRESH, _FRESH_LEN, WORD_MASK)),
+            "mmap": (prot, map_flags, *both(meanings.FRESH, meanings.FRESH_LEN, WORD_MASK)),
             "munmap": existing,
             "mprotect": (prot, *existing),
             "mremap": (
                 remap_flags,
                 *existing,
-                field(2, 2, _LENGTH, _NEW_LEN, WORD_MASK),
-                field(4, 3, _ADDRESS, _TARGET, WORD_MASK),
+                field(2, 2, _LENGTH, meanings.NEW_LEN, WORD_MASK),
+                field(4, 3, _ADDRESS, meanings.TARGET, WORD_MASK),
             ),
             "madvise": (advice, *existing),
             "mlock": filled,
@@ -511,19 +267,19 @@ class Codec:
             "touch": filled,
             "peek": filled,
             "execve_stack": (
-                field(1, 0, _ADDRESS, _STACK_END, WORD_MASK),
-                field(0, 1, _DOWNWARDS, _STACK_LEN, stack),
+                field(1, 0, _ADDRESS, meanings.STACK_END, WORD_MASK),
+                field(0, 1, _DOWNWARDS, meanings.STACK_LEN, stack),
                 shift,
             ),
             "relocate": (
                 existing[0],
-                field(1, 1, _UPWARDS, _SOURCE_LEN, WORD_MASK),
+                field(1, 1, _UPWARDS, meanings.SOURCE_LEN, WORD_MASK),
                 shift,
             ),
             "mseal": existing,
             "uffd_register": (
-                _Step(2, _FLAGS, _CHOICE, _spread(_LIKELY_MODES)),
-                _Step(3, _PROT, _CHOICE, _spread(_LIKELY_FEATURES)),
+                _Step(2, _FLAGS, _CHOICE, _spread(meanings.LIKELY_MODES)),
+                _Step(3, _PROT, _CHOICE, _spread(meanings.LIKELY_FEATURES)),
                 *existing,
             ),
             "uffd_wp": (_Step(2, _FLAGS, _CHOICE, _spread({1: 3, 0: 1})), *earlier),
@@ -538,12 +294,12 @@ class Codec:
                 page._replace(operand=1),
             ),
             "@fail": (
-                _Step(0, _FLAGS, _CHOICE, _spread(_LIKELY_FAILURES)),
-                _Step(1, _PROT, _CHOICE, _spread(_ATTEMPTS)),
+                _Step(0, _FLAGS, _CHOICE, _spread(meanings.LIKELY_FAILURES)),
+                _Step(1, _PROT, _CHOICE, _spread(meanings.ATTEMPTS)),
             ),
             "@limit": (
                 _Step(0, _FLAGS, _CHOICE, _spread(dict.fromkeys(LIMITS.values(), 1))),
-                _Step(1, _PROT, _CHOICE, _spread(dict.fromkeys((*_COUNTED, *amounts), 1))),
+                _Step(1, _PROT, _CHOICE, _spread(dict.fromkeys((*meanings.COUNTED, *amounts), 1))),
             ),
         }
 
@@ -598,8 +354,8 @@ class Codec:
     def _missing(self, name: str, state: _State) -> str:
         """The call that has to come before one of that name for it to do anything; or nothing."""
         if not state.mapped:
-            return "" if name in _AT_ONCE else self._first
-        needed = _PREPARED_BY.get(name, "")
+            return "" if name in meanings.AT_ONCE else self._first
+        needed = meanings.PREPARED_BY.get(name, "")
         return needed if needed in self._names and not state.has_seen(needed) else ""
 
     def _read(self, step: _Step, record: bytes | bytearray, state: _State, cap: int) -> int:
@@ -641,39 +397,39 @@ class Codec:
             state.hit = start, length = mapped[-1 - _BACK[index & _RECENT] % len(mapped)]
         else:
             start = length = 0
-            if mode < _SPAN:
-                mode = _PMD
-        if mode == _ORIGIN:
+            if mode < meanings.SPAN:
+                mode = meanings.PMD
+        if mode == meanings.ORIGIN:
             return start
-        if mode == _START:
+        if mode == meanings.START:
             base = start
-        elif mode == _SPAN:
+        elif mode == meanings.SPAN:
             return self._puds[index % len(self._puds)]
-        elif mode == _PMD:
+        elif mode == meanings.PMD:
             base = self._pmds[index % len(self._pmds)]
-        elif mode == _PUD:
+        elif mode == meanings.PUD:
             base = self._puds[index % len(self._puds)]
-        elif mode == _END:
+        elif mode == meanings.END:
             base = start + length
-        elif mode == _SLOT:
+        elif mode == meanings.SLOT:
             first = round_up(start, self._slot)
             count = max((start + length - 1 - first) // self._slot + 1, 1)
             base = first + (index >> 3) % count * self._slot
-        elif mode == _INSIDE:
+        elif mode == meanings.INSIDE:
             base = start + ((length * (index >> 3) >> 5) & -self._page)
             delta = delta if start <= base + delta < start + length else 0
-        elif mode in (_ALIKE, _ALIKE_PUD):
+        elif mode in (meanings.ALIKE, meanings.ALIKE_PUD):
             near = state.address if state.address >= 0 else start
-            if mode == _ALIKE:
+            if mode == meanings.ALIKE:
                 base = self._pmds[index % len(self._pmds)] + near % self._slot
             else:
                 base = self._puds[index % len(self._puds)] + near % self._pud
-        elif mode == _SHIFT:
+        elif mode == meanings.SHIFT:
             near = state.address if state.address >= 0 else start
             base = near + self._shifts[index >> 3]
-        elif mode == _BELOW:
+        elif mode == meanings.BELOW:
             base = start - state.size
-        elif mode == _USED:
+        elif mode == meanings.USED:
             used = state.earlier
             if used:
                 state.hit = used[-1 - _BACK[index & _RECENT] % len(used)]
@@ -686,33 +442,33 @@ class Codec:
 
     def _length(self, mode: int, index: int, delta: int, state: _State) -> int:
         """A length in bytes from a field; positive unless it is meant to be odd."""
-        if mode == _SIZE:
+        if mode == meanings.SIZE:
             return state.size
-        if mode == _SPANS:
-            return _PUD_COUNTS[index & 3] * self._pud
-        if mode in (_REST, _REST_ABOUT):
+        if mode == meanings.SPANS:
+            return meanings.PUD_COUNTS[index & 3] * self._pud
+        if mode in (meanings.REST, meanings.REST_ABOUT):
             base = state.hit[0] + state.hit[1] - state.address
-            if mode == _REST and base > 0:
+            if mode == meanings.REST and base > 0:
                 return base
-        elif mode == _SLOTS:
-            base = _SLOT_COUNTS[index & 7] * self._slot
-        elif mode == _QUARTERS:
-            base = (_SLOT_COUNTS[index & 7] * 4 + (index >> 3 & 3)) * (self._slot // 4)
-        elif mode == _PAGES:
-            base = _PAGE_COUNTS[index & 15] * self._page
-        elif mode == _FEW:
-            base = _FEW_COUNTS[index & 7] * self._page
-        elif mode == _WHOLE:
+        elif mode == meanings.SLOTS:
+            base = meanings.SLOT_COUNTS[index & 7] * self._slot
+        elif mode == meanings.QUARTERS:
+            base = (meanings.SLOT_COUNTS[index & 7] * 4 + (index >> 3 & 3)) * (self._slot // 4)
+        elif mode == meanings.PAGES:
+            base = meanings.PAGE_COUNTS[index & 15] * self._page
+        elif mode == meanings.FEW:
+            base = meanings.FEW_COUNTS[index & 7] * self._page
+        elif mode == meanings.WHOLE:
             base = state.hit[1]
-        elif mode == _PUDS:
-            base = _PUD_COUNTS[index & 3] * self._pud
-        elif mode == _SLOT_END:
+        elif mode == meanings.PUDS:
+            base = meanings.PUD_COUNTS[index & 3] * self._pud
+        elif mode == meanings.SLOT_END:
             base = -state.address % self._slot + (index & 3) * self._slot
-        elif mode == _PUD_END:
+        elif mode == meanings.PUD_END:
             base = -state.address % self._pud
-        elif mode == _SIZE_ABOUT:
+        elif mode == meanings.SIZE_ABOUT:
             base = state.size
-        elif mode == _NEXT:
+        elif mode == meanings.NEXT:
             above = [start for start, _ in state.mapped if start > state.address]
             base = min(above) - state.address if above else self._slot
         else:
@@ -820,15 +576,16 @@ class Codec:
             seen = mode
             indexes: Iterable[int] = range(16)
             if step.what == _ADDRESS:
-                if mode in (_SLOT, _INSIDE, _SHIFT):
+                if mode in (meanings.SLOT, meanings.INSIDE, meanings.SHIFT):
                     many.append(code)
                     continue
-                if mode in (_PMD, _ALIKE):
+                if mode in (meanings.PMD, meanings.ALIKE):
                     indexes = range(len(self._pmds))
-                elif mode in (_PUD, _ALIKE_PUD):
+                elif mode in (meanings.PUD, meanings.ALIKE_PUD):
                     indexes = range(len(self._puds))
                 else:
-                    indexes = range(2 if mode == _TOP else used if mode == _USED else recent)
+                    counts = {meanings.TOP: 2, meanings.USED: used}
+                    indexes = range(counts.get(mode, recent))
             for index in indexes:
                 yield code, index, False
         for code in many:
