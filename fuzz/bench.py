@@ -24,9 +24,10 @@ from fuzz import text, wire
 from fuzz.bench_machine import beside, cases_of, profile
 from fuzz.bench_rules import group_costs, left_out_costs, state_costs
 from fuzz.bucket import Bucket
+from fuzz.calls import MODELLED_CALLS
 from fuzz.case import Case
 from fuzz.child import Child, Setting
-from fuzz.execute import MODELLED_CALLS, execute
+from fuzz.execute import execute
 from fuzz.feedback import KINDS, Cells, StateObserver
 from fuzz.kernel.machine import host_kernel
 from fuzz.replay import DEFAULT_KERNEL

@@ -13,11 +13,12 @@ from engine.rules_call import Snapshot
 from engine.rules_move import MoveRules
 from engine.rules_state import STATE_RULES, State
 from engine.space import AddressSpace
+from fuzz import checks
 from fuzz import execute as executing
 from fuzz.case import Case
 from fuzz.execute import RulesAfter, execute
 
-# The checks that are left out together, by the names that `fuzz.execute` has for them.
+# The checks that are left out together, by the names that their callers have for them.
 GROUPS: dict[str, tuple[str, ...]] = {
     "what a call returns (S-01)": (
         "check_errors",
@@ -84,7 +85,8 @@ def left_out_costs(kernel: Kernel, cases: Sequence[Case]) -> Iterator[Cost]:
     for what, names in GROUPS.items():
         with ExitStack() as patches:
             for name in names:
-                patches.enter_context(patch.object(executing, name, _nothing))
+                caller = checks if hasattr(checks, name) else executing
+                patches.enter_context(patch.object(caller, name, _nothing))
             yield Cost(what, everything - _each(cases, run))
     oracle = _each(cases, lambda case: execute(case, kernel, stop=False, oracle=False))
     yield Cost("the oracle", everything - oracle)

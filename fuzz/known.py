@@ -183,6 +183,7 @@ KNOWN: tuple[Known, ...] = (
         ("mremap",),
         "DONTUNMAP miscounts locked memory, 6.15 to 7.2",
         _counts_locked,
+        spoils=("limits-hold",),
     ),
     Known(
         "dontunmap-unlocks",

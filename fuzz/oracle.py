@@ -11,17 +11,17 @@ implementation under test holds something else:
 
 Whether a call succeeds is the business of the implementation; what follows from the result is
 the business of the oracle.  Where a kernel may or may not have done something before it failed,
-the oracle lists every state it may have left and accepts the one it is shown, and no other.
+the oracle lists every state it may have left and accepts the one it is shown, and no other; those
+that look alike it follows all, until what is shown later tells them apart.
 
 All positions here are page numbers in the arena unless a name says bytes.  The cost of a call
 follows the pages with a tag and the mappings, never the length of a range.
 """
 
-from bisect import insort
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy, deepcopy
+from dataclasses import dataclass
 from itertools import chain
-from typing import NamedTuple
 
 from engine.address import round_up
 from fuzz.case import (
@@ -34,6 +34,7 @@ from fuzz.case import (
     Faults,
     Result,
 )
+from fuzz.memory import Area, Memory, Shared, Span, joined, minus, put
 
 _READ, _WRITE = PROT_FLAGS["PROT_READ"], PROT_FLAGS["PROT_WRITE"]
 _FIXED, _NOREPLACE = MAP_FLAGS["MAP_FIXED"], MAP_FLAGS["MAP_FIXED_NOREPLACE"]
@@ -49,8 +50,7 @@ _VMA_FAILS = FAILURES["vma"]
 _CHANGES_MAPPINGS = frozenset(("mmap", "munmap", "mremap", "execve_stack", "relocate"))
 _NEEDS_MAPPINGS = frozenset(("mprotect", "madvise", "mlock", "munlock", "mseal"))
 _CUTS_MAPPINGS = _NEEDS_MAPPINGS | {"uffd_register"}
-
-Span = tuple[int, int]  # half-open, in pages unless a name says bytes
+_MOST_WORLDS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,160 +80,6 @@ class Mismatch:
         return f"{self.kind}: {pages}: expected {shown(self.expected)}, found {shown(self.found)}"
 
 
-@dataclass(slots=True, eq=False)
-class _Object:
-    """What shared mappings show: tags by page offset.  It lives as long as a mapping of it."""
-
-    size: int  # pages; accesses beyond it end in SIGBUS
-    tags: dict[int, int] = field(default_factory=dict)
-    collapsed: bool = False  # may have a huge page, which goes on past its end
-
-
-class _Area(NamedTuple):
-    """Pages [start, end) that are mapped alike, by calls that named all of them or none.
-
-    `object` None: private anonymous memory.
-    """
-
-    start: int
-    end: int
-    prot: int | None  # None: not known
-    object: _Object | None = None
-    offset: int = 0  # page of the object at `start`
-    grows: bool = False  # downwards, when a page below it is accessed
-    guarded: bool = False  # may hold guard pages, on which every access fails
-    huge: bool = False  # of huge pages, which the pool may run out of
-
-    def overlaps(self, lo: int, hi: int) -> bool:
-        return max(self.start, lo) < min(self.end, hi)
-
-    def at(self, page: int) -> int:
-        """The page of the object that `page` shows."""
-        return self.offset + page - self.start
-
-    def clip(self, lo: int, hi: int) -> "_Area":
-        """The part inside [lo, hi), which it overlaps."""
-        if lo <= self.start and self.end <= hi:
-            return self
-        start = max(lo, self.start)
-        return self._replace(start=start, end=min(hi, self.end), offset=self.at(start))
-
-    def outside(self, lo: int, hi: int) -> "list[_Area]":
-        """The parts that are not in [lo, hi)."""
-        if not self.overlaps(lo, hi):
-            return [self]
-        spans = ((self.start, lo), (hi, self.end))
-        return [self.clip(start, end) for start, end in spans if start < end]
-
-    def placed(self, page: int, start: int, count: int) -> "_Area":
-        """`count` pages at `start` that show what this area would show from `page` on."""
-        return self._replace(start=start, end=start + count, offset=self.at(page), guarded=False)
-
-
-@dataclass(slots=True)
-class _Memory:
-    """Contents, mappings and the tag counter.
-
-    `pages` holds what is visible: tags of private pages, and those of an object through each of
-    its mappings.  `areas` are disjoint and in address order.
-    """
-
-    pages: dict[int, int] = field(default_factory=dict)
-    areas: list[_Area] = field(default_factory=list)
-    next_tag: int = 1
-
-    def copy(self) -> "_Memory":
-        """A copy that can be remapped freely; objects are shared with the original."""
-        return _Memory(self.pages.copy(), self.areas.copy(), self.next_tag)
-
-    def inside(self, lo: int, hi: int) -> list[_Area]:
-        """The mapped parts of [lo, hi)."""
-        return [area.clip(lo, hi) for area in self.areas if area.overlaps(lo, hi)]
-
-    def holes(self, lo: int, hi: int) -> list[Span]:
-        """The parts of [lo, hi) that are not mapped."""
-        return _minus((lo, hi), ((area.start, area.end) for area in self.areas))
-
-    def mapped(self) -> list[Span]:
-        """What is mapped: disjoint ranges with a gap between each two."""
-        return _joined((area.start, area.end) for area in self.areas)
-
-    def tagged(self, lo: int, hi: int) -> list[int]:
-        """Pages of [lo, hi) with a tag, in order; the cost follows what there is less of."""
-        if hi - lo <= len(self.pages):
-            return [page for page in range(lo, hi) if page in self.pages]
-        return sorted(page for page in self.pages if lo <= page < hi)
-
-    def drop(self, lo: int, hi: int) -> None:
-        """Nothing is visible in [lo, hi) any more."""
-        for page in self.tagged(lo, hi):
-            del self.pages[page]
-
-    def unmap(self, lo: int, hi: int) -> None:
-        """Remove every mapping of [lo, hi), and what it showed."""
-        if any(area.overlaps(lo, hi) for area in self.areas):
-            self.areas = [rest for area in self.areas for rest in area.outside(lo, hi)]
-            self.drop(lo, hi)
-
-    def map(self, area: _Area) -> None:
-        """Add a mapping where there is none; an object shows its contents through it."""
-        insort(self.areas, area)
-        if area.object is not None:
-            shift = area.start - area.offset
-            for offset, tag in area.object.tags.items():
-                if area.start <= offset + shift < area.end:
-                    self.pages[offset + shift] = tag
-
-    def move(self, lo: int, hi: int, to: int, keep: bool = False) -> None:
-        """Move what is mapped in [lo, hi) to `to`, holes included: they keep what is behind them.
-
-        Each mapped part evicts what is in its own way only.  `keep` leaves the source mapped,
-        with no private page in it.  The two ranges may overlap if the move goes down.
-        """
-        for area in self.inside(lo, hi):
-            shift = to - lo
-            tags = {}
-            if area.object is None:
-                tags = {page: self.pages[page] for page in self.tagged(area.start, area.end)}
-            self.unmap(area.start, area.end)
-            if keep:
-                self.map(area)
-            target = area._replace(start=area.start + shift, end=area.end + shift)
-            self.unmap(target.start, target.end)
-            self.map(target)
-            self.pages.update((page + shift, tag) for page, tag in tags.items())
-
-    def change(self, lo: int, hi: int, change: Callable[[_Area], _Area]) -> None:
-        """Replace the mapped parts of [lo, hi); contents stay."""
-        if parts := self.inside(lo, hi):
-            rest = [rest for area in self.areas for rest in area.outside(lo, hi)]
-            self.areas = sorted(rest + [change(part) for part in parts])
-
-    def cut(self, page: int) -> None:
-        """A mapping ends at a page, and the next begins; those of huge pages stay whole."""
-        for index, area in enumerate(self.areas):
-            if area.start < page < area.end and not area.huge:
-                halves = area.clip(area.start, page), area.clip(page, area.end)
-                self.areas[index : index + 1] = halves
-                return
-
-    def store(self, shared: _Object, tags: Mapping[int, int]) -> None:
-        """Write tags into an object, 0 to punch a hole: all its mappings show it."""
-        for offset, tag in tags.items():
-            _put(shared.tags, offset, tag)
-        for area in self.areas:
-            if area.object is shared:
-                for offset, tag in tags.items():
-                    if area.offset <= offset < area.at(area.end):
-                        _put(self.pages, area.start + offset - area.offset, tag)
-
-    def agrees(self, contents: Mapping[int, int] | None, mapped: list[Span] | None) -> bool:
-        """True if the implementation holds this, as far as that is known (None: it is not)."""
-        return (contents is None or self.pages == contents) and (
-            mapped is None or self.mapped() == mapped
-        )
-
-
 class Oracle:
     """The contents of one case, call by call.
 
@@ -244,33 +90,18 @@ class Oracle:
     def __init__(
         self, page_bytes: int = 4096, word_bits: int = 64, huge_bytes: int = 1 << 21
     ) -> None:
-        self._page_bytes = page_bytes
-        self._huge_bytes = huge_bytes
-        self._word_mask = (1 << word_bits) - 1
-        self._memory = _Memory()
-        self._certain = True  # the areas are known exactly
-        self._scarce = False  # VMAs may be refused: what cannot be cut off stays mapped
-        self._mismatches: list[Mismatch] = []
-        self._effects: dict[str, Callable[[tuple[int, ...], int], None]] = {
-            "mmap": self._mmap,
-            "munmap": self._munmap,
-            "mprotect": self._mprotect,
-            "mremap": self._mremap,
-            "madvise": self._madvise,
-            "execve_stack": self._execve_stack,
-            "relocate": self._relocate,
-            "@fail": self._fail,
-        }
+        # States that have looked alike so far; the likeliest first.
+        self._worlds = [_World(page_bytes, word_bits, huge_bytes)]
 
     @property
     def contents(self) -> Mapping[int, int]:
         """The contents as predicted: page -> tag, for every tag but 0."""
-        return self._memory.pages
+        return self._worlds[0].memory.pages
 
     @property
     def mapped(self) -> list[Span]:
         """What is mapped as predicted: page ranges, disjoint and apart."""
-        return self._memory.mapped()
+        return self._worlds[0].memory.mapped()
 
     def apply(
         self,
@@ -295,34 +126,68 @@ class Oracle:
         of the stack if the address space was replaced, in success and in failure; nothing else
         takes any.
         """
+        told = [(world, world.apply(call, result, contents, mapped)) for world in self._worlds]
+        likeliest, mismatches = told[0]
+        agreeing = [world for world, wrong in told if not wrong]
+        self._worlds = agreeing or [likeliest]
+        twins = [twin for world in self._worlds for twin in world.twins]
+        self._worlds += twins[: _MOST_WORLDS - len(self._worlds)]
+        return [] if agreeing else mismatches
+
+
+class _World:
+    """One state that memory may be in.
+
+    `twins` are the others that it may be in as well after the last call: they look like it.
+    """
+
+    def __init__(self, page_bytes: int, word_bits: int, huge_bytes: int) -> None:
+        self._page_bytes = page_bytes
+        self._huge_bytes = huge_bytes
+        self._word_mask = (1 << word_bits) - 1
+        self.memory = Memory()
+        self.twins: list[_World] = []
+        self._certain = True  # the areas are known exactly
+        self._scarce = False  # VMAs may be refused: what cannot be cut off stays mapped
+        self._mismatches: list[Mismatch] = []
+
+    def apply(
+        self,
+        call: Call,
+        result: Result,
+        contents: Mapping[int, int] | None = None,
+        mapped: Callable[[], Sequence[tuple[int, int]]] | None = None,
+    ) -> list[Mismatch]:
+        """Follow a call; see Oracle.apply."""
+        self.twins = []
         self._mismatches = []
         now = None
         changes = call.name in _CHANGES_MAPPINGS or (
-            call.name in ("touch", "peek") and any(area.grows for area in self._memory.areas)
+            call.name in ("touch", "peek") and any(area.grows for area in self.memory.areas)
         )
         if mapped is not None and changes:
-            now = _joined(
+            now = joined(
                 (start // self._page_bytes, end // self._page_bytes) for start, end in mapped()
             )
         if call.name in _CUTS_MAPPINGS and result != "SKIP":
             # What it names may be a mapping of its own from now on, which can move by itself.
             for page in self._range(call.args[0], call.args[1]):
-                self._memory.cut(page)
+                self.memory.cut(page)
         leftovers = self._leftovers(call) if self._scarce and call.name == "mremap" else []
         if call.name in ("touch", "peek"):
             if not isinstance(result, str):
                 self._access(call, result if isinstance(result, Faults) else Faults(), now)
         elif isinstance(result, int):
             self._check_success(call, result)
-            if call.name in self._effects:  # the other calls leave contents and mappings alone
-                self._effects[call.name](call.args, result)
+            if call.name in _EFFECTS:  # the other calls leave contents and mappings alone
+                _EFFECTS[call.name](self, call.args, result)
         elif result != "SKIP":
             self._follow_failure(call, str(result), contents, now)
         self._accept(leftovers, now)
         self._compare(contents, now)
         return self._mismatches
 
-    def _leftovers(self, call: Call) -> list[_Area]:
+    def _leftovers(self, call: Call) -> list[Area]:
         """What an mremap leaves mapped, without private pages, if it cannot be cut off.
 
         That is the source of a move, or the destination of one that failed: it shows what it would
@@ -332,24 +197,24 @@ class Oracle:
         old, new = self._page(address), self._page(target)
         huge = self._is_huge(old)
         old_count, new_count = self._pages(old_bytes, huge=huge), self._pages(new_bytes, huge=huge)
-        source = self._memory.inside(old, old + old_count)
+        source = self.memory.inside(old, old + old_count)
         copies = [
             area._replace(start=area.start - old + new, end=area.end - old + new) for area in source
         ]
         if new_count > old_count:
             copies += [
                 area.placed(old + old_count, new + old_count, new_count - old_count)
-                for area in self._memory.inside(old, old + 1)
+                for area in self.memory.inside(old, old + 1)
             ]
-        return [*source, *copies, _Area(new, new + new_count, None)]
+        return [*source, *copies, Area(new, new + new_count, None)]
 
-    def _accept(self, leftovers: list[_Area], mapped: list[Span] | None) -> None:
+    def _accept(self, leftovers: list[Area], mapped: list[Span] | None) -> None:
         """Take over what the implementation has left mapped where it may have done so."""
         for area in leftovers:
-            for span in self._memory.holes(area.start, area.end):
+            for span in self.memory.holes(area.start, area.end):
                 for start, end in mapped or ():
                     if area.overlaps(start, end) and max(start, span[0]) < min(end, span[1]):
-                        self._memory.map(area.clip(max(start, span[0]), min(end, span[1])))
+                        self.memory.map(area.clip(max(start, span[0]), min(end, span[1])))
 
     # Successful calls.
 
@@ -368,13 +233,13 @@ class Oracle:
             self._expect_address(address, result)
         if flags & _NOREPLACE or not flags & _FIXED:
             self._expect_free(start, end)
-        shared = _Object(end - start) if flags & _SHARED else None
-        self._memory.unmap(start, end)
+        shared = Shared(end - start) if flags & _SHARED else None
+        self.memory.unmap(start, end)
         grows, huge = bool(flags & _GROWSDOWN), bool(flags & _HUGETLB)
-        self._memory.map(_Area(start, end, prot, shared, grows=grows, huge=huge))
+        self.memory.map(Area(start, end, prot, shared, grows=grows, huge=huge))
 
     def _munmap(self, args: tuple[int, ...], result: int) -> None:
-        self._memory.unmap(*self._range(args[0], args[1]))
+        self.memory.unmap(*self._range(args[0], args[1]))
 
     def _mprotect(self, args: tuple[int, ...], result: int) -> None:
         address, length, prot = args
@@ -386,7 +251,7 @@ class Oracle:
 
     def _mremap(self, args: tuple[int, ...], result: int) -> None:
         address, old_bytes, new_bytes, flags, target = args
-        memory = self._memory
+        memory = self.memory
         old, new = self._page(address), self._page(result)
         old_count, new_count = self._pages(old_bytes), self._pages(new_bytes)
         placed = flags & _MOVE_FIXED == _MOVE_FIXED
@@ -435,42 +300,40 @@ class Oracle:
 
     def _execve_stack(self, args: tuple[int, ...], result: int) -> None:
         start, end, shift = (self._page(operand) for operand in args)
-        tag = self._memory.next_tag
-        self._memory = _Memory(next_tag=tag + end - start)
+        tag = self.memory.next_tag
+        self.memory = Memory(next_tag=tag + end - start)
         if start < end:
             lo, hi = start - shift, end - shift
-            self._memory.map(_Area(lo, hi, _READ | _WRITE, grows=True))
-            self._memory.pages = dict(
-                zip(range(lo, hi), range(tag, tag + end - start), strict=True)
-            )
+            self.memory.map(Area(lo, hi, _READ | _WRITE, grows=True))
+            self.memory.pages = dict(zip(range(lo, hi), range(tag, tag + end - start), strict=True))
 
     def _relocate(self, args: tuple[int, ...], result: int) -> None:
         start, end, shift = (self._page(operand) for operand in args)
         self._expect_mapped(start, end)
         self._expect_free(start - shift, min(end - shift, start))
-        self._memory.move(start, end, start - shift)
+        self.memory.move(start, end, start - shift)
 
     def _protect(self, lo: int, hi: int, prot: int | None) -> None:
-        self._memory.change(lo, hi, lambda area: area._replace(prot=prot))
+        self.memory.change(lo, hi, lambda area: area._replace(prot=prot))
 
     def _advise(self, lo: int, hi: int, advice: int) -> None:
         """Do to [lo, hi) what an advice does to contents; most do nothing."""
         if advice not in (_DONTNEED, _REMOVE, _GUARD, _COLLAPSE):
             return
-        for area in self._memory.inside(lo, hi):
+        for area in self.memory.inside(lo, hi):
             if advice == _COLLAPSE:
                 if area.object is not None:
                     area.object.collapsed = True
             elif area.object is None:
                 if advice != _REMOVE:
-                    self._memory.drop(area.start, self._discardable(area))
+                    self.memory.drop(area.start, self._discardable(area))
             elif advice == _REMOVE and not area.huge:  # no holes in files of huge pages
-                seen = self._memory.tagged(area.start, area.end)
-                self._memory.store(area.object, {area.at(page): 0 for page in seen})
+                seen = self.memory.tagged(area.start, area.end)
+                self.memory.store(area.object, {area.at(page): 0 for page in seen})
         if advice == _GUARD:
-            self._memory.change(lo, hi, lambda area: area._replace(guarded=True))
+            self.memory.change(lo, hi, lambda area: area._replace(guarded=True))
 
-    def _discardable(self, area: _Area) -> int:
+    def _discardable(self, area: Area) -> int:
         """Where that part of a mapping ends which can be thrown away: huge pages go whole."""
         pages = self._huge_bytes // self._page_bytes
         return max(area.end // pages * pages, area.start) if area.huge else area.end
@@ -479,10 +342,10 @@ class Oracle:
 
     def _access(self, call: Call, faults: Faults, mapped: list[Span] | None) -> None:
         """Check who may access what; write the tags of a touch."""
-        memory = self._memory
+        memory = self.memory
         address, length = call.args
         lo, hi = self._range(address, length) if length else (0, 0)
-        granted = _minus((lo, hi), sorted((p, p + n) for p, n in (*faults.segv, *faults.bus)))
+        granted = minus((lo, hi), sorted((p, p + n) for p, n in (*faults.segv, *faults.bus)))
         for start, end in granted:
             self._grow_stack(start, end)
         self._follow_growth(lo, hi, mapped or [])
@@ -492,7 +355,7 @@ class Oracle:
             "SIGBUS": [
                 part
                 for page, count in faults.bus
-                for part in _minus((page, page + count), self._huge_spans())
+                for part in minus((page, page + count), self._huge_spans())
             ],
         }
         for found, spans in outcomes.items():
@@ -516,10 +379,10 @@ class Oracle:
 
     def _expected_access(self, name: str, lo: int, hi: int) -> Iterator[tuple[int, int, str]]:
         """(first, end, what an access ends in; empty if either may be) for all of [lo, hi)."""
-        for start, end in self._memory.holes(lo, hi):
+        for start, end in self.memory.holes(lo, hi):
             # What is below a stack may be let grow into or not; the growth is followed above.
             yield start, end, "SIGSEGV" if self._stack_above(end) is None else ""
-        for area in self._memory.inside(lo, hi):
+        for area in self.memory.inside(lo, hi):
             if area.prot is None or area.guarded:
                 continue
             if not area.prot & (_WRITE if name == "touch" else _READ | _WRITE):
@@ -533,26 +396,26 @@ class Oracle:
                 yield area.start, limit, "access"
                 yield limit, area.end, "" if area.object.collapsed else "SIGBUS"
 
-    def _stack_above(self, page: int) -> _Area | None:
+    def _stack_above(self, page: int) -> Area | None:
         """The growing area that is the next mapping from `page` upwards."""
-        above = next((area for area in self._memory.areas if area.start >= page), None)
+        above = next((area for area in self.memory.areas if area.start >= page), None)
         return above if above is not None and above.grows else None
 
     def _grow_stack(self, lo: int, hi: int) -> None:
         """An access to a page below a stack that went well made the stack grow down to it."""
-        for start, end in self._memory.holes(lo, hi):
+        for start, end in self.memory.holes(lo, hi):
             if (stack := self._stack_above(end)) is not None:
-                self._memory.map(stack._replace(start=start, end=stack.start))
+                self.memory.map(stack._replace(start=start, end=stack.start))
 
     def _follow_growth(self, lo: int, hi: int, mapped: list[Span]) -> None:
         """A stack may have grown for an access that its protection then refused."""
-        for start, end in self._memory.holes(lo, hi):
+        for start, end in self.memory.holes(lo, hi):
             stack = self._stack_above(end)
             for first, last in mapped if stack is not None else []:
                 assert stack is not None
                 if first < stack.start <= last and max(first, start) < end:
                     grown = stack._replace(start=max(first, start), end=stack.start)
-                    self._memory.map(grown)
+                    self.memory.map(grown)
 
     # Failed calls.
 
@@ -568,14 +431,19 @@ class Oracle:
             return
         outcomes = self._outcomes(call, error, mapped or [])
         usual = next(outcomes)
-        for memory in chain((usual,), outcomes):
-            if memory.agrees(contents, mapped):
-                self._memory = memory
-                break
-        else:
-            self._memory = usual
-        if mapped is None and next(outcomes, None) is not None:
-            self._certain = False
+        alike = (memory for memory in chain((usual,), outcomes) if memory.agrees(contents, mapped))
+        self.memory = next(alike, usual)
+        if mapped is None:
+            self._certain &= next(outcomes, None) is None
+        elif call.name == "mremap" and call.args[3] & _DONTUNMAP:
+            # A source that stays mapped does not show that it has moved.
+            self.twins = [self._twin(m) for m in alike if m.areas != self.memory.areas]
+
+    def _twin(self, memory: Memory) -> "_World":
+        """This world with another memory, which shares nothing with it."""
+        twin = copy(self)
+        twin.memory = deepcopy(memory)
+        return twin
 
     def _madvise_failed(
         self, args: tuple[int, ...], error: str, contents: Mapping[int, int] | None
@@ -588,14 +456,14 @@ class Oracle:
         else:
             concerned = (
                 page
-                for area in self._memory.inside(lo, hi)
+                for area in self.memory.inside(lo, hi)
                 if (area.object is not None) == (advice == _REMOVE)
-                for page in self._memory.tagged(area.start, self._discardable(area))
+                for page in self.memory.tagged(area.start, self._discardable(area))
             )
             done = next((page for page in concerned if page in contents), hi)
         self._advise(lo, hi if advice == _COLLAPSE else done, advice)
         if advice == _GUARD:
-            self._memory.change(lo, hi, lambda area: area._replace(guarded=True))
+            self.memory.change(lo, hi, lambda area: area._replace(guarded=True))
 
     def _mprotect_failed(self, args: tuple[int, ...], error: str) -> None:
         """What lies before the first hole has changed; other shortages of memory stop anywhere.
@@ -606,21 +474,21 @@ class Oracle:
         address, length, prot = args
         if error == "-ENOMEM":
             lo, hi = self._range(address, length)
-            holes = self._memory.holes(lo, hi)
+            holes = self.memory.holes(lo, hi)
             known = holes and not self._scarce and length <= self._word_mask // 2
             self._protect(lo, holes[0][0] if holes else hi, prot if known else None)
         elif error == "-EPERM":  # sealed; what lies before that may have changed
             self._protect(*self._range(address, length), None)
 
-    def _outcomes(self, call: Call, error: str, mapped: list[Span]) -> Iterator[_Memory]:
+    def _outcomes(self, call: Call, error: str, mapped: list[Span]) -> Iterator[Memory]:
         """Every state a kernel may leave when the call fails, the usual one first.
 
         `mapped` gives hints where mappings begin and end.
         """
-        memory = self._memory
+        memory = self.memory
         if call.name == "execve_stack":
             start, end, _ = (self._page(operand) for operand in call.args)
-            replaced = _Memory(next_tag=memory.next_tag + max(end - start, 0))
+            replaced = Memory(next_tag=memory.next_tag + max(end - start, 0))
             # -EINVAL and -E2BIG come before the point of no return, -ENOMEM and -EFAULT after it.
             late = error in ("-ENOMEM", "-EFAULT")
             yield from (replaced, memory) if late else (memory, replaced)
@@ -636,7 +504,7 @@ class Oracle:
         elif call.name == "relocate":
             start, end, _ = (self._page(operand) for operand in call.args)
             yield from _without(memory, (start, end))
-            yield _Memory(next_tag=memory.next_tag)  # half moved: the program is given up
+            yield Memory(next_tag=memory.next_tag)  # half moved: the program is given up
         elif call.name == "mremap" and self._may_leave_traces(call.args):
             yield from self._half_done(call.args, mapped)
 
@@ -658,10 +526,10 @@ class Oracle:
             and target % self._page_bytes == 0
             and new_count > 0
             and (wraps or not (old < new + new_count and new < old + old_count))
-            and (bool(self._memory.inside(old, old + 1)) or not self._certain)
+            and (bool(self.memory.inside(old, old + 1)) or not self._certain)
         )
 
-    def _half_done(self, args: tuple[int, ...], mapped: list[Span]) -> Iterator[_Memory]:
+    def _half_done(self, args: tuple[int, ...], mapped: list[Span]) -> Iterator[Memory]:
         """What a FIXED mremap may have done before it failed.
 
         A move of equal size goes mapping by mapping (6.17+): those below `cut` have moved, and
@@ -674,18 +542,18 @@ class Oracle:
         old_count, new_count = self._pages(old_bytes, huge=huge), self._pages(new_bytes, huge=huge)
         if new_count != old_count:
             evicted = (new, new + new_count)
-            yield from _without(self._memory, evicted)
+            yield from _without(self.memory, evicted)
             if new_count < old_count:
-                yield from _without(self._memory, evicted, (old + new_count, old + old_count))
+                yield from _without(self.memory, evicted, (old + new_count, old + old_count))
             return
         old_end = old + old_count
-        spans = [*((area.start, area.end) for area in self._memory.areas), *mapped]
+        spans = [*((area.start, area.end) for area in self.memory.areas), *mapped]
         spans += [(start - new + old, end - new + old) for start, end in mapped]
         cuts = sorted({old, *(edge for span in spans for edge in span if old < edge < old_end)})
         for cut in cuts:
-            moved = self._memory
+            moved = self.memory
             if cut > old:
-                moved = self._memory.copy()
+                moved = self.memory.copy()
                 moved.move(old, cut, new, bool(flags & _DONTUNMAP))
                 yield moved
             for end in (*(edge for edge in cuts if edge > cut), old_end):
@@ -695,22 +563,22 @@ class Oracle:
 
     def _compare(self, contents: Mapping[int, int] | None, mapped: list[Span] | None) -> None:
         """Report where the implementation differs, and go on from what it holds."""
-        memory = self._memory
+        memory = self.memory
         if mapped is not None and memory.mapped() != mapped:
             ours = memory.mapped()
-            for start, end in (hole for span in ours for hole in _minus(span, mapped)):
+            for start, end in (hole for span in ours for hole in minus(span, mapped)):
                 self._report("mapped", start, end - start, "a mapping", None)
                 memory.unmap(start, end)
-            for start, end in (hole for span in mapped for hole in _minus(span, ours)):
+            for start, end in (hole for span in mapped for hole in minus(span, ours)):
                 self._report("mapped", start, end - start, None, "a mapping")
-                memory.map(_Area(start, end, None))
+                memory.map(Area(start, end, None))
         if contents is not None and memory.pages != contents:
             self._mismatches += _differences(memory.pages, contents)
             for area in memory.areas:
                 if area.object is not None:
                     for page in {*memory.pages, *contents}:
                         if area.start <= page < area.end:
-                            _put(area.object.tags, area.at(page), contents.get(page, 0))
+                            put(area.object.tags, area.at(page), contents.get(page, 0))
             memory.pages = dict(contents)
 
     def _report(
@@ -725,7 +593,7 @@ class Oracle:
     def _expect_free(self, lo: int, hi: int) -> None:
         """Report mappings in [lo, hi), where a call placed something that may evict nothing."""
         if self._certain:
-            for area in self._memory.inside(lo, hi):
+            for area in self.memory.inside(lo, hi):
                 self._report(
                     "refusal", area.start, area.end - area.start, "a free place", "a mapping"
                 )
@@ -733,7 +601,7 @@ class Oracle:
     def _expect_mapped(self, lo: int, hi: int) -> None:
         """Report holes in [lo, hi), where a call succeeded that needs mappings."""
         if self._certain:
-            for start, end in self._memory.holes(lo, hi):
+            for start, end in self.memory.holes(lo, hi):
                 self._report("refusal", start, end - start, "an error: not mapped", "success")
 
     # Operands.
@@ -753,11 +621,11 @@ class Oracle:
 
     def _huge_spans(self) -> list[Span]:
         """Where huge pages lie: the pool may run out of them."""
-        return [(area.start, area.end) for area in self._memory.areas if area.huge]
+        return [(area.start, area.end) for area in self.memory.areas if area.huge]
 
     def _is_huge(self, page: int) -> bool:
         """Do huge pages lie at `page`?"""
-        return any(area.huge for area in self._memory.inside(page, page + 1))
+        return any(area.huge for area in self.memory.inside(page, page + 1))
 
     def _range(self, address: int, length: int) -> Span:
         """The pages that hold [address, address + length)."""
@@ -765,47 +633,25 @@ class Oracle:
         return start, start + self._pages(address % self._page_bytes + length)
 
 
-def _put(tags: dict[int, int], key: int, tag: int) -> None:
-    """Set a tag; 0 removes it."""
-    if tag:
-        tags[key] = tag
-    else:
-        tags.pop(key, None)
+_EFFECTS: dict[str, Callable[[_World, tuple[int, ...], int], None]] = {
+    "mmap": _World._mmap,
+    "munmap": _World._munmap,
+    "mprotect": _World._mprotect,
+    "mremap": _World._mremap,
+    "madvise": _World._madvise,
+    "execve_stack": _World._execve_stack,
+    "relocate": _World._relocate,
+    "@fail": _World._fail,
+}
 
 
-def _without(memory: _Memory, *spans: Span) -> Iterator[_Memory]:
+def _without(memory: Memory, *spans: Span) -> Iterator[Memory]:
     """The same memory with ranges unmapped; nothing if they were not mapped anyway."""
     if any(memory.inside(*span) for span in spans):
         less = memory.copy()
         for span in spans:
             less.unmap(*span)
         yield less
-
-
-def _minus(span: Span, taken: Iterable[Span]) -> list[Span]:
-    """What is left of a range without others, which are disjoint and in order."""
-    lo, hi = span
-    left = []
-    for start, end in taken:
-        if start >= hi or lo >= hi:
-            break
-        if lo < start:
-            left.append((lo, start))
-        lo = max(lo, end)
-    if lo < hi:
-        left.append((lo, hi))
-    return left
-
-
-def _joined(spans: Iterable[Span]) -> list[Span]:
-    """Ranges in order, those that touch each other made one."""
-    joined: list[Span] = []
-    for start, end in spans:
-        if joined and joined[-1][1] == start:
-            joined[-1] = (joined[-1][0], end)
-        elif start < end:
-            joined.append((start, end))
-    return joined
 
 
 def _differences(expected: Mapping[int, int], found: Mapping[int, int]) -> Iterator[Mismatch]:

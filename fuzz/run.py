@@ -50,9 +50,10 @@ from engine.geometry import Geometry, UnknownName
 from engine.kernel import Kernel, kernel_named
 from fuzz import text, wire
 from fuzz.bucket import Bucket
+from fuzz.calls import MODELLED_CALLS
 from fuzz.case import Case, CaseError, Expectation
 from fuzz.child import LIBFUZZER, Child, Setting
-from fuzz.execute import MODELLED_CALLS, RulesAfter
+from fuzz.execute import RulesAfter
 from fuzz.feedback import FED
 from fuzz.files import WriteError, write_atomic
 from fuzz.findings import FINDINGS, Ledger, LedgerError

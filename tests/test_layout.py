@@ -42,7 +42,8 @@ ENGINE_RANKS = {name: rank for rank, layer in enumerate(ENGINE_LAYERS) for name 
 
 # What modules of the fuzzer may import of the project where that is limited: they see nothing else.
 FUZZ_SEES = {
-    "fuzz.oracle": {"fuzz.case", "engine.address"},
+    "fuzz.oracle": {"fuzz.case", "fuzz.memory", "engine.address"},
+    "fuzz.memory": set(),
     "fuzz.export": {"fuzz.case", "fuzz.export"},
 }
 # What they get as an argument, and so must not import.

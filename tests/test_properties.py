@@ -15,8 +15,9 @@ from engine.rules import BY_SLUG
 from engine.space import AddressSpace
 from engine.tlb import touch_on
 from engine.violation import Violation
+from fuzz.calls import MODELLED_CALLS
 from fuzz.case import MAP_FLAGS, Call, Case, call
-from fuzz.execute import MODELLED_CALLS, execute
+from fuzz.execute import execute
 from fuzz.known import known_defect
 from fuzz.observe import observation
 from fuzz.text import dump, parse

@@ -10,6 +10,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
+from unittest.mock import patch
 
 from engine.kernel import Kernel
 from engine.rules import Rule, rule_named
@@ -25,8 +26,9 @@ Function = Any  # a function of any signature, or a property
 class Change:
     """A replacement of one function of the engine.
 
-    `target` names it: `engine.module:function` or `engine.module:Class.method`, in the module
-    whose name for it the callers use; `make` gets the function and returns the one with the bug.
+    `target` names it: `engine.module:function`, `engine.module:Class.method`, or a value of a
+    dictionary, `fuzz.calls:HANDLERS.mremap`, in the module whose name for it the callers use;
+    `make` gets the function and returns the one with the bug.
     """
 
     target: str
@@ -40,12 +42,12 @@ class Change:
         *classes, name = path.split(".")
         for one in classes:
             holder = getattr(holder, one)
-        original = vars(holder)[name]
-        setattr(holder, name, self.make(original))
-        try:
-            yield
-        finally:
-            setattr(holder, name, original)
+        if isinstance(holder, dict):
+            with patch.dict(holder, {name: self.make(holder[name])}):
+                yield
+        else:
+            with patch.object(holder, name, self.make(vars(holder)[name])):
+                yield
 
 
 @dataclass(frozen=True, eq=False)

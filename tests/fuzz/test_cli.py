@@ -13,9 +13,10 @@ from engine.kernel import KERNELS, SWITCHES
 from engine.rules import RULES
 from fuzz import cli, run
 from fuzz.bucket import Bucket
+from fuzz.calls import MODELLED_CALLS
 from fuzz.case import MAX_CALLS
 from fuzz.cli import main
-from fuzz.execute import MODELLED_CALLS, RulesAfter
+from fuzz.execute import RulesAfter
 from fuzz.findings import CaseStore, Ledger
 from fuzz.text import load, parse
 

@@ -6,8 +6,9 @@ from engine.kernel import kernel_named
 from engine.move import Move
 from engine.observer import ENTER, LEAVE, PMD_OCCUPIED
 from engine.space import AddressSpace
+from fuzz.calls import MODELLED_CALLS
 from fuzz.case import Case, CaseError, Faults, call
-from fuzz.execute import MODELLED_CALLS, Outcome, execute
+from fuzz.execute import Outcome, execute
 from fuzz.observe import differences, observation
 from fuzz.text import parse, parse_call
 

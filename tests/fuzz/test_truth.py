@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from engine.kernel import KERNELS, kernel_named
+from fuzz.calls import MODELLED_CALLS
 from fuzz.case import Case
-from fuzz.execute import MODELLED_CALLS, Outcome, execute
+from fuzz.execute import Outcome, execute
 from fuzz.known import shown
 from fuzz.observe import FIELDS, differences, observation
 from fuzz.text import parse_call

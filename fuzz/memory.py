@@ -1,0 +1,201 @@
+"""Memory as the oracle sees it: what is mapped, and page number -> tag.
+
+All positions are page numbers in the arena.  The cost of a change follows the pages with a tag and
+the mappings, never the length of a range.
+"""
+
+from bisect import insort
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+Span = tuple[int, int]  # half-open, in pages unless a name says bytes
+
+
+@dataclass(slots=True, eq=False)
+class Shared:
+    """What shared mappings show: tags by page offset.  It lives as long as a mapping of it."""
+
+    size: int  # pages; accesses beyond it end in SIGBUS
+    tags: dict[int, int] = field(default_factory=dict)
+    collapsed: bool = False  # may have a huge page, which goes on past its end
+
+
+class Area(NamedTuple):
+    """Pages [start, end) that are mapped alike, by calls that named all of them or none.
+
+    `object` None: private anonymous memory.
+    """
+
+    start: int
+    end: int
+    prot: int | None  # None: not known
+    object: Shared | None = None
+    offset: int = 0  # page of the object at `start`
+    grows: bool = False  # downwards, when a page below it is accessed
+    guarded: bool = False  # may hold guard pages, on which every access fails
+    huge: bool = False  # of huge pages, which the pool may run out of
+
+    def overlaps(self, lo: int, hi: int) -> bool:
+        """Is a page of [lo, hi) in it?"""
+        return max(self.start, lo) < min(self.end, hi)
+
+    def at(self, page: int) -> int:
+        """The page of the object that `page` shows."""
+        return self.offset + page - self.start
+
+    def clip(self, lo: int, hi: int) -> "Area":
+        """The part inside [lo, hi), which it overlaps."""
+        if lo <= self.start and self.end <= hi:
+            return self
+        start = max(lo, self.start)
+        return self._replace(start=start, end=min(hi, self.end), offset=self.at(start))
+
+    def outside(self, lo: int, hi: int) -> "list[Area]":
+        """The parts that are not in [lo, hi)."""
+        if not self.overlaps(lo, hi):
+            return [self]
+        spans = ((self.start, lo), (hi, self.end))
+        return [self.clip(start, end) for start, end in spans if start < end]
+
+    def placed(self, page: int, start: int, count: int) -> "Area":
+        """`count` pages at `start` that show what this area would show from `page` on."""
+        return self._replace(start=start, end=start + count, offset=self.at(page), guarded=False)
+
+
+@dataclass(slots=True)
+class Memory:
+    """Contents, mappings and the tag counter.
+
+    `pages` holds what is visible: tags of private pages, and those of an object through each of
+    its mappings.  `areas` are disjoint and in address order.
+    """
+
+    pages: dict[int, int] = field(default_factory=dict)
+    areas: list[Area] = field(default_factory=list)
+    next_tag: int = 1
+
+    def copy(self) -> "Memory":
+        """A copy that can be remapped freely; objects are shared with the original."""
+        return Memory(self.pages.copy(), self.areas.copy(), self.next_tag)
+
+    def inside(self, lo: int, hi: int) -> list[Area]:
+        """The mapped parts of [lo, hi)."""
+        return [area.clip(lo, hi) for area in self.areas if area.overlaps(lo, hi)]
+
+    def holes(self, lo: int, hi: int) -> list[Span]:
+        """The parts of [lo, hi) that are not mapped."""
+        return minus((lo, hi), ((area.start, area.end) for area in self.areas))
+
+    def mapped(self) -> list[Span]:
+        """What is mapped: disjoint ranges with a gap between each two."""
+        return joined((area.start, area.end) for area in self.areas)
+
+    def tagged(self, lo: int, hi: int) -> list[int]:
+        """Pages of [lo, hi) with a tag, in order; the cost follows what there is less of."""
+        if hi - lo <= len(self.pages):
+            return [page for page in range(lo, hi) if page in self.pages]
+        return sorted(page for page in self.pages if lo <= page < hi)
+
+    def drop(self, lo: int, hi: int) -> None:
+        """Nothing is visible in [lo, hi) any more."""
+        for page in self.tagged(lo, hi):
+            del self.pages[page]
+
+    def unmap(self, lo: int, hi: int) -> None:
+        """Remove every mapping of [lo, hi), and what it showed."""
+        if any(area.overlaps(lo, hi) for area in self.areas):
+            self.areas = [rest for area in self.areas for rest in area.outside(lo, hi)]
+            self.drop(lo, hi)
+
+    def map(self, area: Area) -> None:
+        """Add a mapping where there is none; an object shows its contents through it."""
+        insort(self.areas, area)
+        if area.object is not None:
+            shift = area.start - area.offset
+            for offset, tag in area.object.tags.items():
+                if area.start <= offset + shift < area.end:
+                    self.pages[offset + shift] = tag
+
+    def move(self, lo: int, hi: int, to: int, keep: bool = False) -> None:
+        """Move what is mapped in [lo, hi) to `to`, holes included: they keep what is behind them.
+
+        Each mapped part evicts what is in its own way only.  `keep` leaves the source mapped,
+        with no private page in it.  The two ranges may overlap if the move goes down.
+        """
+        for area in self.inside(lo, hi):
+            shift = to - lo
+            tags = {}
+            if area.object is None:
+                tags = {page: self.pages[page] for page in self.tagged(area.start, area.end)}
+            self.unmap(area.start, area.end)
+            if keep:
+                self.map(area)
+            target = area._replace(start=area.start + shift, end=area.end + shift)
+            self.unmap(target.start, target.end)
+            self.map(target)
+            self.pages.update((page + shift, tag) for page, tag in tags.items())
+
+    def change(self, lo: int, hi: int, change: Callable[[Area], Area]) -> None:
+        """Replace the mapped parts of [lo, hi); contents stay."""
+        if parts := self.inside(lo, hi):
+            rest = [rest for area in self.areas for rest in area.outside(lo, hi)]
+            self.areas = sorted(rest + [change(part) for part in parts])
+
+    def cut(self, page: int) -> None:
+        """A mapping ends at a page, and the next begins; those of huge pages stay whole."""
+        for index, area in enumerate(self.areas):
+            if area.start < page < area.end and not area.huge:
+                halves = area.clip(area.start, page), area.clip(page, area.end)
+                self.areas[index : index + 1] = halves
+                return
+
+    def store(self, shared: Shared, tags: Mapping[int, int]) -> None:
+        """Write tags into an object, 0 to punch a hole: all its mappings show it."""
+        for offset, tag in tags.items():
+            put(shared.tags, offset, tag)
+        for area in self.areas:
+            if area.object is shared:
+                for offset, tag in tags.items():
+                    if area.offset <= offset < area.at(area.end):
+                        put(self.pages, area.start + offset - area.offset, tag)
+
+    def agrees(self, contents: Mapping[int, int] | None, mapped: list[Span] | None) -> bool:
+        """True if the implementation holds this, as far as that is known (None: it is not)."""
+        return (contents is None or self.pages == contents) and (
+            mapped is None or self.mapped() == mapped
+        )
+
+
+def put(tags: dict[int, int], key: int, tag: int) -> None:
+    """Set a tag; 0 removes it."""
+    if tag:
+        tags[key] = tag
+    else:
+        tags.pop(key, None)
+
+
+def minus(span: Span, taken: Iterable[Span]) -> list[Span]:
+    """What is left of a range without others, which are disjoint and in order."""
+    lo, hi = span
+    left = []
+    for start, end in taken:
+        if start >= hi or lo >= hi:
+            break
+        if lo < start:
+            left.append((lo, start))
+        lo = max(lo, end)
+    if lo < hi:
+        left.append((lo, hi))
+    return left
+
+
+def joined(spans: Iterable[Span]) -> list[Span]:
+    """Ranges in order, those that touch each other made one."""
+    joined: list[Span] = []
+    for start, end in spans:
+        if joined and joined[-1][1] == start:
+            joined[-1] = (joined[-1][0], end)
+        elif start < end:
+            joined.append((start, end))
+    return joined
