@@ -5,6 +5,7 @@ is a tag.
 """
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -382,6 +383,25 @@ def test_boundaries_only_the_implementation_knows_may_stop_a_move(program: Progr
     program.touch(0, 2, "1 2 . .")
     # Advice may have split what was mapped by one call.
     program.step(mremap(0, 2, 2, TO, 2), "-ENOMEM", ". 2 1 .")
+
+
+@pytest.mark.parametrize(("after", "other"), [("_ 1 _ _", "_ 1 1 _"), ("_ 1 _ 1", "_ 1 2 _")])
+def test_what_looks_alike_after_a_failure_may_be_either(
+    program: Program, after: str, other: str
+) -> None:
+    """Has the first mapping moved, of which nothing shows?  Then its copy grows to the page."""
+    program.mmap(0, 2, "_ _ . .", flags=SHARED)
+    program.touch(1, 1, "_ 1 . .")
+    program.step(on("mlock", 0, 1), 0, "_ 1 . .")
+    program.mmap(2, 1, "_ 1 _ .")
+    program.step(mremap(0, 2, 2, TO | DONTUNMAP, 2), "-ENOMEM", "_ 1 _ .")
+    grown = mremap(2, 1, 2)
+    contents, mapped = undrawn(after)
+    twin = deepcopy(program.oracle)
+    assert program.oracle.apply(grown, 2 * PAGE, contents, lambda: mapped) == []
+    assert drawn(program.oracle, 4) == after
+    contents, _ = undrawn(other)
+    assert twin.apply(grown, 2 * PAGE, contents, lambda: mapped) != []
 
 
 @pytest.mark.parametrize(
