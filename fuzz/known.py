@@ -20,7 +20,7 @@ _FIXED, _DONTUNMAP = REMAP_FLAGS["MREMAP_FIXED"], REMAP_FLAGS["MREMAP_DONTUNMAP"
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """One defect.
+    """One defect, and the rules that it breaks.
 
     `has` says whether a kernel may show it through a call; `wrecks`, whether the state behind it is
     no longer sound, so that other rules break as a consequence; `spoils` names those that do where
@@ -29,7 +29,7 @@ class Known:
     """
 
     id: str
-    rule: str
+    rules: tuple[str, ...]
     calls: tuple[str, ...]
     text: str
     has: Callable[[Kernel, Call], bool]
@@ -135,14 +135,14 @@ def _no_caller(kernel: Kernel, call: Call) -> bool:
 KNOWN: tuple[Known, ...] = (
     Known(
         "B-01",
-        "dest-entry-none",
+        ("dest-entry-none",),
         ("execve_stack",),
         "the stack move meets the table it has just emptied; realignment ended it in 6.7",
         _stack_warning,
     ),
     Known(
         "B-05",
-        "table-move-locked",
+        ("table-move-locked",),
         ("mremap", "execve_stack", "relocate"),
         "CVE-2022-41222: whole tables move without the rmap locks, until 5.13.2",
         _unlocked_tables,
@@ -150,21 +150,21 @@ KNOWN: tuple[Known, ...] = (
     ),
     Known(
         "B-07",
-        "uffd-wp-stray",
+        ("uffd-wp-stray",),
         ("mremap",),
         "CVE-2025-21696: what moves keeps the uffd-wp of the userfaultfd it leaves, 5.7 to 6.12",
         _keeps_wp,
     ),
     Known(
         "B-08",
-        "rollback-dest-none",
+        ("rollback-dest-none",),
         ("mremap",),
         "CVE-2025-39775: a rollback moves tables that were not moved as tables, until 6.17",
         _rolls_tables_back,
     ),
     Known(
         "B-09",
-        "move-result",
+        ("move-result",),
         ("mremap", "execve_stack", "relocate"),
         "CVE-2024-53111: the result check wraps on 32 bits, 6.7 to 6.11",
         _result_wraps,
@@ -172,14 +172,14 @@ KNOWN: tuple[Known, ...] = (
     ),
     Known(
         "B-32",
-        "unfaulted-pgoff",
+        ("unfaulted-pgoff",),
         ("mremap",),
         "DONTUNMAP leaves an unfaulted VMA with the page offset of its old place, until 7.3",
         _keeps_pgoff,
     ),
     Known(
         "B-34",
-        "locked-vm",
+        ("locked-vm",),
         ("mremap",),
         "DONTUNMAP miscounts locked memory, 6.15 to 7.2",
         _counts_locked,
@@ -187,28 +187,28 @@ KNOWN: tuple[Known, ...] = (
     ),
     Known(
         "dontunmap-unlocks",
-        "error-traceless",
+        ("error-traceless", "rollback-restores"),
         ("mremap",),
         "B-34's twin: DONTUNMAP unlocks the whole source VMA, even if the call then fails",
         _unlocks_all,
     ),
     Known(
         "B-35",
-        "dontunmap-two-vmas",
+        ("dontunmap-two-vmas",),
         ("mremap",),
         "DONTUNMAP merges the copy with its source, until 7.3",
         _merges_with_itself,
     ),
     Known(
         "B-35-unlocked",
-        "mapping-kept",
+        ("mapping-kept",),
         ("mremap",),
         "a copy that was merged with its source (B-35) is unlocked with it",
         _unlocks_its_copy,
     ),
     Known(
         "B-43",
-        "anon-vma-linked",
+        ("anon-vma-linked",),
         ("mremap",),
         "CVE-2026-23077: a merge forgets the anon_vma that a moved range brings, 6.16 to 6.18.6",
         _forgets_anon_vma,
@@ -216,63 +216,63 @@ KNOWN: tuple[Known, ...] = (
     ),
     Known(
         "B-57",
-        "error-traceless",
+        ("error-traceless",),
         ("mremap",),
         "that there are too many VMAs is found when FIXED has unmapped the destination, until 5.0",
         _full_too_late,
     ),
     Known(
         "B-63",
-        "dest-entry-none",
+        ("dest-entry-none",),
         ("mremap",),
         "i386 PAE has PMD tables where nothing was mapped yet; the PUD mover warns of them; open",
         _pae_gigabyte,
     ),
     Known(
         "B-69",
-        "error-traceless",
+        ("error-traceless",),
         ("mremap",),
         "the overlap test wraps, so EINVAL comes after something was unmapped; open",
         _wraps,
     ),
     Known(
         "shrink-leak",
-        "committed",
+        ("committed",),
         ("mremap",),
         "a FIXED move that shrinks leaks commit charge, 6.17 and 6.18 at least; open",
         _shrink_leak,
     ),
     Known(
         "uffd-neighbour",
-        "uffd-kept-elsewhere",
+        ("uffd-kept-elsewhere",),
         ("mremap",),
         "a copy that merges takes the userfaultfd from all of the VMA it merges with; open",
         _open,
     ),
     Known(
         "uffd-rollback",
-        "rollback-keeps-wp",
+        ("rollback-keeps-wp",),
         ("mremap",),
         "a move that is put back loses the uffd-wp of what had moved, since the fix of B-07; open",
         _clears_wp,
     ),
     Known(
         "B-37",
-        "committed",
+        ("committed",),
         ("mremap",),
         "a growing move that is put back leaks the charge for its growth, since 5.16; open",
         _growth_leak,
     ),
     Known(
         "hugetlb-part",
-        "hugetlb-reserve",
+        ("hugetlb-reserve",),
         ("mremap",),
         "moving a part of a hugetlb mapping leaks the reservations of the rest; open",
         _reservation_leak,
     ),
     Known(
         "rollback-short",
-        "rollback-complete",
+        ("rollback-complete",),
         ("mremap",),
         "the way back of a move that fails may need a page table, and loses pages without; open",
         _open,
@@ -280,7 +280,7 @@ KNOWN: tuple[Known, ...] = (
     ),
     Known(
         "not-cut-off",
-        "moved-unmapped",
+        ("moved-unmapped",),
         ("mremap",),
         "what a move leaves stays mapped if there is no memory to split its VMA; open",
         _open,
@@ -288,7 +288,7 @@ KNOWN: tuple[Known, ...] = (
     ),
     Known(
         "hypothetical",
-        "dest-entry-none",
+        ("dest-entry-none",),
         ("relocate",),
         "the stack's move with neighbours, which no kernel caller makes",
         _no_caller,
@@ -302,7 +302,7 @@ DEFECTS = {known.id: known for known in KNOWN}
 def known_defect(rule: str, call: Call, kernel: Kernel) -> Known | None:
     """The known defect that a violation of `rule` through `call` shows on `kernel`, if any."""
     for known in KNOWN:
-        if known.rule == rule and call.name in known.calls and known.has(kernel, call):
+        if rule in known.rules and call.name in known.calls and known.has(kernel, call):
             return known
     return None
 

@@ -3,8 +3,8 @@
 libFuzzer's own mutations insert and erase bytes, which shifts every record behind them and so makes
 another program of it.  These keep the calls that they do not mean to change: they add, drop, copy
 and swap calls, and change single bytes of one, each of which stands for an operand or a choice
-(see `fuzz.wire`).  Often a program begins anew, made to a plan (`fuzz.scene`): what takes several
-calls that belong together is rarely met by chance.
+(see `fuzz.wire`).  Often a program begins anew, made to a plan (`fuzz.scene`, `fuzz.edges`): what
+takes several calls that belong together, or a limit that just suffices, is rarely met by chance.
 Measured by `pmdfuzz museum run`, see corpus/museum/README.md.
 """
 
@@ -12,13 +12,14 @@ import random
 from collections.abc import Callable
 
 from fuzz.case import Case
+from fuzz.edges import edge
 from fuzz.scene import scene
 from fuzz.wire import WIDTH, Codec
 
 _MOST_AT_ONCE = 4  # changes
 _USUAL_CALLS = 8  # longer programs tend to get shorter: most bugs need few calls, and each costs
 _FRESH = 0.5  # of the inputs begin anew
-_PLANNED = 8  # all but one of so many to a plan
+_ANEW = (*(scene,) * 6, edge, None)  # to which plan; None: to none
 _USUAL_KINDS = ("mmap", "touch", "mremap")
 _MOVING = frozenset(("mremap", "execve_stack", "relocate"))  # what most rules look at
 
@@ -70,8 +71,8 @@ class Mutator:
 
     def _fresh(self, rng: random.Random) -> bytes:
         """A program made to a plan, or of few kinds of calls."""
-        if rng.randrange(_PLANNED):
-            return self._codec.encode(self._allowed(scene(rng, self._codec.geometry)))
+        if plan := rng.choice(_ANEW):
+            return self._codec.encode(self._allowed(plan(rng, self._codec.geometry)))
         kinds = [*self._usual, *rng.choices(self._kinds, k=rng.randint(1, 2))]
         calls = rng.randint(3, _USUAL_CALLS)
         return b"".join(self._record(rng.choice(kinds), rng) for _ in range(calls))

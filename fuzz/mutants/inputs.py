@@ -1,11 +1,10 @@
 """The inputs that mutants are judged by, and what the unmutated engine does with them.
 
 An input is a program and what it runs on.  The first are the cases of the corpus; the others come
-from a small fuzzer with a fixed seed: it changes the bytes of those cases and of what it has made,
-keeps for further changes what went new ways through the modules under test, and also takes random
-bytes and programs made to a plan (`fuzz.scene`, `fuzz.mutants.scenes` and `edges`).  Each ground
-(kernel and geometry) is fuzzed on its own, so that the result depends on the seed, the number and
-the tree only.
+from the fuzzer's own mutator (`fuzz.mutator`) with a fixed seed, in place of libFuzzer: it changes
+those cases and what it has made, and begins anew; what goes new ways through the modules under test
+is kept for further changes.  Each ground (kernel and geometry) is fuzzed on its own, so that the
+result depends on the seed, the number and the tree only.
 """
 
 import hashlib
@@ -17,9 +16,6 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fuzz.case import Case
-from fuzz.mutants.edges import edge
-from fuzz.mutants.scenes import scene
-from fuzz.scene import scene as planned
 
 if TYPE_CHECKING:
     from fuzz.execute import Outcome
@@ -40,8 +36,6 @@ GROUNDS: tuple[tuple[str, str | None], ...] = (
     ("linux-6.12", "arm64-16k-36"),
 )
 _MANY_FRAMES = 3000  # a program that fills more is too slow to be run on every mutant
-# Of planned programs, scenes, edges, random bytes, and changes of what there was.
-_SHARES = (0.2, 0.2, 0.35, 0.05, 0.2)
 
 
 class Input(NamedTuple):
@@ -134,6 +128,7 @@ def _corpus(root: Path) -> Iterator[Input]:
 
 def _fuzzed(chunk: Chunk, root: Path, tracer: "_Tracer") -> Iterator[tuple[Input, Known]]:
     from engine.kernel import kernel_named
+    from fuzz.mutator import Mutator
     from fuzz.text import load
     from fuzz.wire import MAX_CALLS, WIDTH, Codec
 
@@ -141,54 +136,22 @@ def _fuzzed(chunk: Chunk, root: Path, tracer: "_Tracer") -> Iterator[tuple[Input
     name, geometry = chunk.ground
     kernel = kernel_named(name, geometry)
     codec = Codec(kernel.geometry)
+    mutator = Mutator(codec)
     random = Random(f"{chunk.seed} {chunk.number}")
     pool = [codec.encode(load(path).program()) for path in corpus_files(root)]
-
-    def of_bytes(random: Random, _: object) -> Case:
-        return codec.decode(random.randbytes(WIDTH * random.randint(2, MAX_CALLS)))
-
-    def of_others(random: Random, _: object) -> Case:
-        return codec.decode(_changed(random, random.choice(pool), pool, WIDTH))
-
     seen: set[object] = set()
     made = 0
     while made < chunk.size:
-        (make_one,) = random.choices((planned, scene, edge, of_bytes, of_others), _SHARES)
-        case = make_one(random, kernel.geometry)
+        data = mutator.mutate(random.choice(pool), WIDTH * MAX_CALLS, random.getrandbits(32))
+        case = codec.decode(data)
         one = Input(name, geometry, case, f"ground {chunk.number}, input {made}")
         judged = _judged(one, tracer)
         made += 1
         if tracer.frames <= _MANY_FRAMES:
             if not tracer.ways <= seen:
                 seen |= tracer.ways
-                pool.append(codec.encode(case))
+                pool.append(data)
             yield judged
-
-
-def _changed(random: Random, data: bytes, pool: Sequence[bytes], width: int) -> bytes:
-    """A few changes of bytes and of whole records."""
-    records = [data[i : i + width].ljust(width, b"\0") for i in range(0, len(data), width)]
-    for _ in range(random.choice((1, 1, 2, 3, 5))):
-        what = random.randrange(8)
-        at = random.randrange(len(records) + 1)
-        if what < 3 and at < len(records):
-            record = bytearray(records[at])
-            record[random.randrange(width)] = random.randrange(256)
-            records[at] = bytes(record)
-        elif what == 3:
-            records.insert(at, random.randbytes(width))
-        elif what == 4 and len(records) > 1:
-            del records[min(at, len(records) - 1)]
-        elif what == 5 and records:
-            records.insert(at, random.choice(records))
-        elif what == 6 and at < len(records):
-            other = random.randrange(len(records))
-            records[at], records[other] = records[other], records[at]
-        elif what == 7:
-            other_data = random.choice(pool)
-            cut = random.randrange(len(other_data) // width + 1) * width
-            records[at:] = [other_data[i : i + width] for i in range(cut, len(other_data), width)]
-    return b"".join(records)
 
 
 def _judged(one: Input, tracer: "_Tracer") -> tuple[Input, Known]:

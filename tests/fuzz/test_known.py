@@ -1,9 +1,12 @@
 """Known defects: which violation of a run is its finding, and what excuses it."""
 
+from itertools import product
+
 import pytest
 
 from engine.address import Range
 from engine.kernel import Kernel, kernel_named
+from engine.rules import BY_SLUG
 from engine.space import AddressSpace
 from engine.violation import Violation
 from fuzz.bucket import Bucket
@@ -93,7 +96,8 @@ def test_wrapping_is_judged_in_the_registers_of_the_machine() -> None:
 @pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.id)
 def test_every_known_defect_names_a_finding(known: object) -> None:
     entry = next(entry for entry in KNOWN if entry is known)
-    for name in entry.calls:
-        bucket = Bucket(entry.rule, name, entry.id)
+    assert set(entry.rules) | set(entry.spoils) <= set(BY_SLUG)
+    for rule, name in product(entry.rules, entry.calls):
+        bucket = Bucket(rule, name, entry.id)
         assert Bucket.named(bucket.name) == bucket
     assert DEFECTS[entry.id] is entry
