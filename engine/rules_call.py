@@ -124,7 +124,7 @@ def check_mremap(
     own_copy = any(violation.rule == "dontunmap-two-vmas" for violation in space.violations)
     if request.flags & DONTUNMAP and old_len and not own_copy:
         yield from _check_dontunmap(before, after, source)
-        yield from _check_emptied(space, source)
+        yield from _check_emptied(space, source, moved)
 
 
 def _check_error(
@@ -328,10 +328,14 @@ def _check_dontunmap(before: Snapshot, after: Snapshot, source: Range) -> Iterat
         yield Violation("dontunmap-source", source, "other flags", "the flags it had, but unlocked")
 
 
-def _check_emptied(space: AddressSpace, source: Range) -> Iterator[Violation]:
-    """V-05: what DONTUNMAP has emptied as a whole is unfaulted again."""
+def _check_emptied(space: AddressSpace, source: Range, target: Range) -> Iterator[Violation]:
+    """V-05: what DONTUNMAP has emptied as a whole is unfaulted again.
+
+    What begins where the target ends may be the rest of a VMA of which a part has moved only.
+    """
     for vma in space.vmas.intersecting(source.start, source.end):
-        if vma.link is not None and source.contains(vma.range):
+        cut = vma.start == target.end or vma.end == target.start
+        if vma.link is not None and source.contains(vma.range) and not cut:
             yield Violation(
                 "anon-vma-linked", vma.range, f"{vma!r} linked to {vma.link}", "no link any more"
             )
