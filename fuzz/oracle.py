@@ -92,6 +92,7 @@ class Oracle:
     ) -> None:
         # States that have looked alike so far; the likeliest first.
         self._worlds = [_World(page_bytes, word_bits, huge_bytes)]
+        self._page_bytes = page_bytes
 
     @property
     def contents(self) -> Mapping[int, int]:
@@ -126,13 +127,25 @@ class Oracle:
         of the stack if the address space was replaced, in success and in failure; nothing else
         takes any.
         """
-        told = [(world, world.apply(call, result, contents, mapped)) for world in self._worlds]
+        now = None
+        if mapped is not None and self._may_change_mappings(call):
+            now = joined(
+                (start // self._page_bytes, end // self._page_bytes) for start, end in mapped()
+            )
+        told = [(world, world.follow(call, result, contents, now)) for world in self._worlds]
         likeliest, mismatches = told[0]
         agreeing = [world for world, wrong in told if not wrong]
         self._worlds = agreeing or [likeliest]
         twins = [twin for world in self._worlds for twin in world.twins]
         self._worlds += twins[: _MOST_WORLDS - len(self._worlds)]
         return [] if agreeing else mismatches
+
+    def _may_change_mappings(self, call: Call) -> bool:
+        """May there be others after the call?  An access may let a stack grow."""
+        return call.name in _CHANGES_MAPPINGS or (
+            call.name in ("touch", "peek")
+            and any(area.grows for world in self._worlds for area in world.memory.areas)
+        )
 
 
 class _World:
@@ -151,24 +164,15 @@ class _World:
         self._scarce = False  # VMAs may be refused: what cannot be cut off stays mapped
         self._mismatches: list[Mismatch] = []
 
-    def apply(
+    def follow(
         self,
         call: Call,
         result: Result,
-        contents: Mapping[int, int] | None = None,
-        mapped: Callable[[], Sequence[tuple[int, int]]] | None = None,
+        contents: Mapping[int, int] | None,
+        mapped: list[Span] | None,
     ) -> list[Mismatch]:
-        """Follow a call; see Oracle.apply."""
-        self.twins = []
-        self._mismatches = []
-        now = None
-        changes = call.name in _CHANGES_MAPPINGS or (
-            call.name in ("touch", "peek") and any(area.grows for area in self.memory.areas)
-        )
-        if mapped is not None and changes:
-            now = joined(
-                (start // self._page_bytes, end // self._page_bytes) for start, end in mapped()
-            )
+        """Follow a call and compare; arguments as of Oracle.apply, `mapped` in pages."""
+        self.twins, self._mismatches = [], []
         if call.name in _CUTS_MAPPINGS and result != "SKIP":
             # What it names may be a mapping of its own from now on, which can move by itself.
             for page in self._range(call.args[0], call.args[1]):
@@ -176,15 +180,15 @@ class _World:
         leftovers = self._leftovers(call) if self._scarce and call.name == "mremap" else []
         if call.name in ("touch", "peek"):
             if not isinstance(result, str):
-                self._access(call, result if isinstance(result, Faults) else Faults(), now)
+                self._access(call, result if isinstance(result, Faults) else Faults(), mapped)
         elif isinstance(result, int):
             self._check_success(call, result)
             if call.name in _EFFECTS:  # the other calls leave contents and mappings alone
                 _EFFECTS[call.name](self, call.args, result)
         elif result != "SKIP":
-            self._follow_failure(call, str(result), contents, now)
-        self._accept(leftovers, now)
-        self._compare(contents, now)
+            self._follow_failure(call, str(result), contents, mapped)
+        self._accept(leftovers, mapped)
+        self._compare(contents, mapped)
         return self._mismatches
 
     def _leftovers(self, call: Call) -> list[Area]:
