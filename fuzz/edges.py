@@ -48,6 +48,7 @@ class _Edge:
             self.huge,
             self.watched,
             self.outside,
+            self.stack,
         )
         self.random.choice(kinds)()
         return Case(tuple(self.calls))
@@ -360,6 +361,28 @@ class _Edge:
         for _ in range(self.random.choice((1, 2))):
             addr = self.random.choice(places) - base & self.geometry.word_mask
             self.add("mremap", addr, page, page, self.random.choice((3, 7)), page // 2)
+
+    def stack(self) -> None:
+        """A stack with an operand that is odd, or that takes its end or the way to an edge."""
+        one_of, page = self.random.choice, self.page
+        count = one_of((1, 3, self.slot, self.slot + 1))
+        start = self.plots[1]
+        shift = one_of((0, 1, self.slot, start - self.low, start - self.low - count))
+        operands = [start * page, (start + count) * page, shift * page]
+        at = self.random.randrange(4)
+        if at < 3:
+            operands[at] = max(operands[at] + one_of((1, page // 2, -1)), 0)
+        elif self.random.randrange(2):
+            operands[1] = operands[0]  # nothing
+        else:
+            self.add("@fail", FAILURES["pagetable"], one_of((1, 2, 3)))
+        name = one_of(("execve_stack", "relocate"))
+        if name == "relocate":
+            self.map(start, count, _PRIVATE)
+            self.add("touch", start * page, page)
+            if not self.random.randrange(2):  # right above
+                self.map(start + count + one_of((0, 1)), 1, _PRIVATE)
+        self.add(name, *operands)
 
 
 def edge(random: Random, geometry: Geometry) -> Case:

@@ -119,6 +119,7 @@ class _Scene:
         count = one_of((0, 1, 1, 1, 2, 2, 3))
         if self.huge:
             self.themes[self.share] *= 2  # that is what makes the pages of a huge one differ
+            self.themes[self.folio] = 6
         themes = random.choices(list(self.themes), list(self.themes.values()), k=count)
         for theme in themes:
             theme(self.piece(main if random.randrange(4) else one_of(self.mappings)))
@@ -308,6 +309,36 @@ class _Scene:
                 self.touch(place)
             elif pages.end < place.end:
                 self.touch_at(place, pages.end - place.start, 1)
+
+    def folio(self, place: Range) -> None:
+        """A huge page of it is mapped by its pages, and these differ."""
+        random, one_of = self.random, self.one_of
+        start = -(-place.start // self.slot) * self.slot
+        if start + self.slot > place.end:
+            return
+        page = Range(start + random.randrange(min(self.slot, 8)), 1)
+        self.touch_at(place, start - place.start, self.slot)
+        if not random.randrange(2):
+            self.add("madvise", Range(start, self.slot), ADVICE["MADV_COLLAPSE"])
+        self.add("mprotect", page, _READ)  # which splits it
+        match random.randrange(4):
+            case 0:
+                self.add("mprotect", page, _RW)
+            case 1:  # shared ones are read in again, some are written to, and none may be
+                self.add("madvise", place, ADVICE["MADV_NOHUGEPAGE"])
+                self.add("mprotect", page, _RW)
+                self.touch_at(place, start - place.start, min(self.slot, 16), "peek")
+                self.add("touch", page)
+                self.add("mprotect", Range(start, self.slot), _READ)
+            case 2:
+                self.add("mprotect", page, _RW)
+                self.calls.append(call("soft_dirty_clear"))
+                self.add("touch", page)
+            case _:
+                self.add("mprotect", page, _RW)
+                self.share(page)
+        few = min(one_of((2, 3, 5, 8, self.slot)), self.slot)
+        self.filled.append(Range(start + one_of((0, 0, 1)), few - 1 or 1))
 
     def put_away(self, place: Range) -> None:
         """Pages of it go to swap, are under migration, or are to be seen as clean."""
