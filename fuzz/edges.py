@@ -379,9 +379,12 @@ class _Edge:
         name = one_of(("execve_stack", "relocate"))
         if name == "relocate":
             self.map(start, count, _PRIVATE)
-            self.add("touch", start * page, page)
+            self.add("touch", (start + one_of((0, 0, count - 1))) * page, page)
             if not self.random.randrange(2):  # right above
                 self.map(start + count + one_of((0, 1)), 1, _PRIVATE)
+        elif not self.random.randrange(3):  # that much memory there is, or nearly
+            most = (count + one_of((0, 0, 1, -1))) * page
+            self.add("@limit", LIMITS[one_of(("as", "commit"))], most)
         self.add(name, *operands)
 
 

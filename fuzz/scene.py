@@ -337,6 +337,10 @@ class _Scene:
             case _:
                 self.add("mprotect", page, _RW)
                 self.share(page)
+        for _ in range(one_of((0, 1, 1, 2))):
+            size = one_of((1, 1, 2))
+            some = Range(start + random.randrange(min(self.slot, 8) - size + 1), size)
+            one_of((self.put_away_same, self.share, self.renew))(some)
         few = min(one_of((2, 3, 5, 8, self.slot)), self.slot)
         self.filled.append(Range(start + one_of((0, 0, 1)), few - 1 or 1))
 
@@ -367,6 +371,12 @@ class _Scene:
     def put_away_same(self, place: Range) -> None:
         """Just these pages go to swap."""
         self.add("swapout", place)
+
+    def renew(self, place: Range) -> None:
+        """Throw these pages away; mostly they come back as others."""
+        self.add("madvise", place, ADVICE["MADV_DONTNEED"])
+        if self.random.randrange(3):
+            self.add("touch", self.part(place))
 
     def protect(self, place: Range) -> None:
         """Change the protection of a part, and mostly change it back."""
