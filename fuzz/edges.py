@@ -384,7 +384,7 @@ class _Edge:
                 self.map(start + count + one_of((0, 1)), 1, _PRIVATE)
         elif not self.random.randrange(3):  # that much memory there is, or nearly
             most = (count + one_of((0, 0, 1, -1))) * page
-            self.add("@limit", LIMITS[one_of(("as", "commit"))], most)
+            self.calls.insert(0, call("@limit", LIMITS[one_of(("as", "commit"))], most))
         self.add(name, *operands)
 
 
