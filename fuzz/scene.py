@@ -317,6 +317,7 @@ class _Scene:
         if start + self.slot > place.end:
             return
         page = Range(start + random.randrange(min(self.slot, 8)), 1)
+        small = Range(max(place.end - self.slot, start), 1)  # where small pages may be
         self.touch_at(place, start - place.start, self.slot)
         if not random.randrange(2):
             self.add("madvise", Range(start, self.slot), ADVICE["MADV_COLLAPSE"])
@@ -327,9 +328,11 @@ class _Scene:
             case 1:  # shared ones are read in again, some are written to, and none may be
                 self.add("madvise", place, ADVICE["MADV_NOHUGEPAGE"])
                 self.add("mprotect", page, _RW)
-                self.touch_at(place, start - place.start, min(self.slot, 16), "peek")
+                for first in (start, small.start):
+                    self.touch_at(place, first - place.start, min(self.slot, 16), "peek")
                 self.add("touch", page)
-                self.add("mprotect", Range(start, self.slot), _READ)
+                self.add("touch", Range(small.start + one_of((0, 1)), 1))
+                self.add("mprotect", place, _READ)
             case 2:
                 self.add("mprotect", page, _RW)
                 self.calls.append(call("soft_dirty_clear"))
@@ -341,8 +344,9 @@ class _Scene:
             size = one_of((1, 1, 2))
             some = Range(start + random.randrange(min(self.slot, 8) - size + 1), size)
             one_of((self.put_away_same, self.share, self.renew))(some)
-        few = min(one_of((2, 3, 5, 8, self.slot)), self.slot)
-        self.filled.append(Range(start + one_of((0, 0, 1)), few - 1 or 1))
+        first = one_of((start, start, start + 1, small.start))
+        few = min(one_of((2, 3, 5, 8, self.slot)), place.end - first)
+        self.filled.append(Range(first, few))
 
     def put_away(self, place: Range) -> None:
         """Pages of it go to swap, are under migration, or are to be seen as clean."""
