@@ -49,6 +49,9 @@ class _Edge:
             self.watched,
             self.outside,
             self.stack,
+            self.folio,
+            self.folio,
+            self.folio,
         )
         self.random.choice(kinds)()
         return Case(tuple(self.calls))
@@ -333,6 +336,50 @@ class _Edge:
         if not self.random.randrange(4):
             self.add("@fail", FAILURES["vma"], one_of((1, 2, 3)))
         self.add("mremap", *operands)
+
+    def folio(self) -> None:
+        """A huge page that is mapped by its pages, which differ; some of them move, and others."""
+        random, one_of, add = self.random, self.random.choice, self.add
+        page, slot = self.page, self.slot
+        kind, start, count = one_of((_PRIVATE, _SHARED)), self.plots[0], slot * one_of((1, 1, 2))
+        whole, some = (start * page, count * page), (start + random.randrange(min(slot, 8))) * page
+        add("mmap", *whole, 3, kind | _ANONYMOUS | _FIXED)
+        add("madvise", *whole, ADVICE["MADV_HUGEPAGE"])
+        add("touch", start * page, slot * page)
+        if kind == _SHARED:
+            add("madvise", start * page, slot * page, ADVICE["MADV_COLLAPSE"])
+        add("mprotect", some, page, 1)
+        if kind == _SHARED and random.randrange(3):
+            # Read all, write some, write none any more: now they differ in being dirty only.
+            add("madvise", *whole, ADVICE["MADV_NOHUGEPAGE"])
+            second = start + count - slot  # of small pages, if there are two
+            for place in sorted({start, second}):
+                add("peek", place * page, min(slot, 16) * page)
+            add("touch", some + page, page * one_of((1, 1, 2)))
+            add("touch", (second + 1) * page, page)
+            add("mprotect", *whole, 1)
+        else:
+            add("mprotect", some, page, 3)
+        for _ in range(one_of((0, 1, 1, 2))):
+            some = (start + random.randrange(min(slot, 8))) * page
+            what = random.randrange(5)
+            if what == 0:
+                add("soft_dirty_clear")
+                add("touch", some, page * one_of((1, 2, 3)))
+            elif what == 1:
+                add("fork")
+                add("touch", some, page)
+            elif what == 2:
+                add("uffd_register", *whole, 2, one_of((0, 4)))
+                add("uffd_wp", some, page * one_of((1, 2, 3)), 1)
+            elif what == 3:
+                add("madvise", some, page, ADVICE["MADV_DONTNEED"])
+            else:
+                add("swapout", some, page)
+        first = random.randrange(min(slot, 6))
+        few = min(one_of((slot, slot, 2, 3, 5)), slot - first)
+        few = one_of((few, few, count - first))
+        self.remap(start + first, few, few, 3, self.plots[2] + one_of((first, first, 0, 1)))
 
     def watched(self) -> None:
         """Several mappings, of which a userfaultfd watches one."""

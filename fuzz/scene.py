@@ -119,7 +119,6 @@ class _Scene:
         count = one_of((0, 1, 1, 1, 2, 2, 3))
         if self.huge:
             self.themes[self.share] *= 2  # that is what makes the pages of a huge one differ
-            self.themes[self.folio] = 6
         themes = random.choices(list(self.themes), list(self.themes.values()), k=count)
         for theme in themes:
             theme(self.piece(main if random.randrange(4) else one_of(self.mappings)))
@@ -310,44 +309,6 @@ class _Scene:
             elif pages.end < place.end:
                 self.touch_at(place, pages.end - place.start, 1)
 
-    def folio(self, place: Range) -> None:
-        """A huge page of it is mapped by its pages, and these differ."""
-        random, one_of = self.random, self.one_of
-        start = -(-place.start // self.slot) * self.slot
-        if start + self.slot > place.end:
-            return
-        page = Range(start + random.randrange(min(self.slot, 8)), 1)
-        small = Range(max(place.end - self.slot, start), 1)  # where small pages may be
-        self.touch_at(place, start - place.start, self.slot)
-        if not random.randrange(2):
-            self.add("madvise", Range(start, self.slot), ADVICE["MADV_COLLAPSE"])
-        self.add("mprotect", page, _READ)  # which splits it
-        match random.randrange(4):
-            case 0:
-                self.add("mprotect", page, _RW)
-            case 1:  # shared ones are read in again, some are written to, and none may be
-                self.add("madvise", place, ADVICE["MADV_NOHUGEPAGE"])
-                self.add("mprotect", page, _RW)
-                for first in (start, small.start):
-                    self.touch_at(place, first - place.start, min(self.slot, 16), "peek")
-                self.add("touch", page)
-                self.add("touch", Range(small.start + one_of((0, 1)), 1))
-                self.add("mprotect", place, _READ)
-            case 2:
-                self.add("mprotect", page, _RW)
-                self.calls.append(call("soft_dirty_clear"))
-                self.add("touch", page)
-            case _:
-                self.add("mprotect", page, _RW)
-                self.share(page)
-        for _ in range(one_of((0, 1, 1, 2))):
-            size = one_of((1, 1, 2))
-            some = Range(start + random.randrange(min(self.slot, 8) - size + 1), size)
-            one_of((self.put_away_same, self.share, self.renew))(some)
-        first = one_of((start, start, start + 1, small.start))
-        few = min(one_of((2, 3, 5, 8, self.slot)), place.end - first)
-        self.filled.append(Range(first, few))
-
     def put_away(self, place: Range) -> None:
         """Pages of it go to swap, are under migration, or are to be seen as clean."""
         touched = self.pages(place)
@@ -375,12 +336,6 @@ class _Scene:
     def put_away_same(self, place: Range) -> None:
         """Just these pages go to swap."""
         self.add("swapout", place)
-
-    def renew(self, place: Range) -> None:
-        """Throw these pages away; mostly they come back as others."""
-        self.add("madvise", place, ADVICE["MADV_DONTNEED"])
-        if self.random.randrange(3):
-            self.add("touch", self.part(place))
 
     def protect(self, place: Range) -> None:
         """Change the protection of a part, and mostly change it back."""
