@@ -331,6 +331,21 @@ def _add_kernel_check(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     )
     _add_workdir(action)
 
+    action = _add(
+        actions,
+        "shortage",
+        _kernel_shortage,
+        "try the known defects that show only when memory runs out in the middle of a move",
+        "Each is tried in a memory cgroup that is allowed no more than it has, and compared with "
+        "the model. Needs Linux on x86-64, a C compiler with a static libc, root, and the memory "
+        "controller of cgroup v1.",
+    )
+    action.add_argument(
+        "--kernel",
+        metavar="K",
+        help="the model to compare with (default: the kernel with the version of this machine's)",
+    )
+
 
 def _add_on(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
@@ -607,6 +622,23 @@ def _kernel_check(options: argparse.Namespace) -> int:
                 sources=sorted(CORPUS.rglob("*.case")),
             )
         )
+
+
+def _kernel_shortage(options: argparse.Namespace) -> int:
+    from fuzz.kernel.machine import host_kernel, release
+    from fuzz.kernel.shortage import ask
+
+    status = FINE
+    with _machine_errors():
+        model = host_kernel(options.kernel)
+        print(f"this machine: {release()}; the model: {model.name}")
+        for answer in ask(model):
+            said = answer.seen or "not shown"
+            if not answer.agrees:
+                status = FOUND
+                said += f"; the model {'has' if answer.due else 'does not have'} it"
+            print(f"{answer.defect:16}{said}")
+    return status
 
 
 def _findings_list(options: argparse.Namespace) -> int:

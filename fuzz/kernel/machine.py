@@ -42,7 +42,7 @@ _MODEL_ONLY_MAPPING = MAP_FLAGS["MAP_HUGETLB"]
 GEOMETRY = "x86-64"
 TIME_LIMIT = 10.0  # seconds
 
-_SOURCE = Path(__file__).with_name("agent.c")
+_AGENT = Path(__file__).with_name("agent.c")
 _COMPILERS = ("cc", "gcc", "clang")
 _FLAGS = ("-O2", "-static", "-no-pie", "-Wall", "-Wextra")
 _WINDOW = 64  # cases sent ahead of the one whose observation is awaited
@@ -189,22 +189,23 @@ def cache_directory() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pmdfuzz"
 
 
-def agent_path(cache: Path | None = None) -> Path:
-    """Where the agent is, or will be, in a cache directory (None: the usual one)."""
-    key = hashlib.sha256(" ".join(_FLAGS).encode() + _SOURCE.read_bytes()).hexdigest()[:16]
-    return (cache or cache_directory()) / f"agent-{key}"
+def program_path(cache: Path | None = None, source: Path = _AGENT) -> Path:
+    """Where a program is, or will be, in a cache directory (None: the usual one)."""
+    key = hashlib.sha256(" ".join(_FLAGS).encode() + source.read_bytes()).hexdigest()[:16]
+    return (cache or cache_directory()) / f"{source.stem}-{key}"
 
 
-def build(cache: Path | None = None) -> Path:
-    """Compile the agent, unless the cache directory holds it.  Returns: its path.
+def build(cache: Path | None = None, source: Path = _AGENT) -> Path:
+    """Compile the agent, or another C file, unless the cache directory holds it.
 
+    Returns: the path of the program.
     Errors raised: MachineError on another system, without a compiler, or if that fails.
     """
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         raise MachineError(
             f"cases run on Linux x86-64 only; this is {platform.system()} {platform.machine()}"
         )
-    program = agent_path(cache)
+    program = program_path(cache, source)
     if program.exists():
         return program
     named = os.environ.get("CC")
@@ -218,20 +219,21 @@ def build(cache: Path | None = None) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            fresh = Path(scratch) / "agent"
+            fresh = Path(scratch) / source.stem
             done = subprocess.run(
-                [compiler, *_FLAGS, "-o", str(fresh), str(_SOURCE)],
+                [compiler, *_FLAGS, "-o", str(fresh), str(source)],
                 capture_output=True,
                 text=True,
                 check=False,
             )
             if done.returncode != 0:
                 raise MachineError(
-                    f"{compiler} cannot build the agent (is there a static libc?):\n{done.stderr}"
+                    f"{compiler} cannot build {source.name} (is there a static libc?):\n"
+                    f"{done.stderr}"
                 )
             fresh.replace(program)  # atomic: others may build at the same time
     except OSError as error:
-        raise MachineError(f"cannot keep the agent in {folder}: {error.strerror}") from None
+        raise MachineError(f"cannot keep {program.name} in {folder}: {error.strerror}") from None
     return program
 
 

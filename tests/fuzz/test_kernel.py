@@ -16,7 +16,7 @@ import pytest
 from fuzz.case import Case
 from fuzz.cli import main
 from fuzz.compare import difference, modelled
-from fuzz.kernel import against, machine
+from fuzz.kernel import against, machine, shortage
 from fuzz.kernel.against import Against, Divergence
 from fuzz.kernel.check import BAD_ENVIRONMENT, DIVERGE, NONE, CheckOptions, check
 from fuzz.kernel.machine import Machine, MachineError, commit_limit_bytes, host_kernel, obstacles
@@ -310,3 +310,63 @@ def test_what_only_the_model_has_is_said_to_be_left_out(
         "huge: not run, the machine has no MAP_HUGETLB",
         "stack: run without execve_stack",
     ]
+
+
+# Running out of memory.
+
+
+def why_no_shortage() -> str:
+    """Why memory cannot be made to run out here; empty if it can."""
+    try:
+        with shortage._cgroup():
+            return NO_MODEL
+    except MachineError as error:
+        return str(error)
+
+
+NO_SHORTAGE = why_no_shortage()
+
+
+@pytest.mark.skipif(bool(NO_SHORTAGE), reason=NO_SHORTAGE)
+def test_the_machine_has_the_defects_of_running_out_that_the_model_has() -> None:
+    answers = list(shortage.ask(host_kernel()))
+    assert [answer.defect for answer in answers] == list(shortage.NAMES)
+    assert all(answer.agrees for answer in answers), answers
+
+
+def pretending(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str) -> Path:
+    """The program is a script, and the controller a directory.  Returns: that directory."""
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    group = tmp_path / "memory"
+    group.mkdir()
+    monkeypatch.setattr(shortage, "build", lambda *_: program)
+    monkeypatch.setattr(shortage, "_controller", lambda: group)
+    # A cgroup's own files go with it.
+    monkeypatch.setattr(Path, "rmdir", shutil.rmtree)
+    return group
+
+
+def test_a_machine_that_does_not_have_a_defect_differs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = '[ "$2" = rollback-short ] || echo it failed'
+    group = pretending(monkeypatch, tmp_path, script)
+    assert main(["kernel", "shortage", "--kernel", "linux-6.18"]) == 1
+    _, wp, short, left = capsys.readouterr().out.splitlines()
+    assert wp.split(maxsplit=1) == ["uffd-rollback", "it failed"]
+    assert short.split(maxsplit=1) == ["rollback-short", "not shown; the model has it"]
+    assert left.split(maxsplit=1) == ["not-cut-off", "it failed"]
+    assert list(group.iterdir()) == []
+
+
+def test_a_machine_that_cannot_run_out_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    group = pretending(monkeypatch, tmp_path, "echo no userfaultfd >&2; exit 71")
+    words = ["kernel", "shortage", "--kernel", "linux-6.18"]
+    assert "no userfaultfd" in refused(words, capsys)
+    assert list(group.iterdir()) == []
+    group.rmdir()
+    assert f"cannot make {group}" in refused(words, capsys)
