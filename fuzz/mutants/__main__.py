@@ -38,8 +38,8 @@ TESTS = "tests/engine"
 T = TypeVar("T")
 R = TypeVar("R")
 
-_INPUTS = 12_000
-_EXECUTIONS = 1_000
+_INPUTS = 24_000
+_EXECUTIONS = 1_500
 _BACKSTOP_SECONDS = 3600.0  # wall time of one process; CPU limits come first
 
 
