@@ -133,11 +133,10 @@ def discard_hugetlb(space: AddressSpace, vma: Vma, start: int, end: int) -> None
     end = round_down(end, file.huge_bytes)
     gone = [addr for addr, _, _ in space.tree.leaves(start, end)] if start < end else []
     if not shared:
-        indices = [space.page_index(vma, addr) for addr in gone]
-        space.pool.free += len(indices)
+        space.pool.free += len(gone)
         if vma.reserves:
-            file.faulted -= {index // file.huge_page for index in indices}
-            space.pool.reserved += len(indices)
+            file.faulted -= {space.page_index(vma, addr) // file.huge_page for addr in gone}
+            space.pool.reserved += len(gone)
     if gone:
         space.zap(start, end)
 

@@ -124,7 +124,7 @@ def check_mremap(
     own_copy = any(violation.rule == "dontunmap-two-vmas" for violation in space.violations)
     if request.flags & DONTUNMAP and old_len and not own_copy:
         yield from _check_dontunmap(before, after, source)
-        yield from _check_emptied(space, source, moved)
+        yield from _check_emptied(space, before, source, moved)
 
 
 def _check_error(
@@ -239,6 +239,8 @@ def _unchanged_outside(
         lost = next((m for m in old_mapped if m not in new_mapped), None)
         odd = lost or next(m for m in new_mapped if m not in old_mapped)
         found = "changed or gone" if lost else "newly mapped"
+        if _unlocked(old_mapped) == _unlocked(new_mapped):
+            rule = "lock-kept"
         yield Violation(rule, Range(odd.start, odd.end), found, "what was mapped before the call")
     elif old_leaves != new_leaves:
         wrong = sorted(
@@ -249,6 +251,17 @@ def _unchanged_outside(
         yield Violation(
             rule, Range(wrong[0], wrong[-1] + page), f"{len(wrong)} entries changed", "none changed"
         )
+
+
+def _unlocked(mapped: list[Mapped]) -> list[Mapped]:
+    """What is mapped, locked or not."""
+    result: list[Mapped] = []
+    for m in sorted(mapped, key=lambda m: m.start):
+        m = m._replace(flags=m.flags & _UNLOCKED)
+        if result and result[-1].end == m.start and result[-1][2:] == m[2:]:
+            m = m._replace(start=result.pop().start)
+        result.append(m)
+    return result
 
 
 def _check_moved(
@@ -269,9 +282,13 @@ def _check_moved(
         expected.update(before.pages(Range(m.start, m.end)))
     found = pages(geometry, now_there, gaps)
     expected = _without_split(before, expected, found, delta)
-    if length < target.length and any(m.flags & VM_LOCKED for m in moved):
+    if length < target.length and any(m.flags & VM_LOCKED and m.file for m in moved):
         # What it grew by is populated; a fault there brings shared pages around it along.
-        found = {addr: entry for addr, entry in found.items() if addr in expected or entry & ANON}
+        found = {
+            addr: entry
+            for addr, entry in found.items()
+            if addr in expected or entry & ANON or not entry >> PFN_SHIFT
+        }
     if found != expected:
         yield Violation(
             "fixed-exact",
@@ -328,13 +345,16 @@ def _check_dontunmap(before: Snapshot, after: Snapshot, source: Range) -> Iterat
         yield Violation("dontunmap-source", source, "other flags", "the flags it had, but unlocked")
 
 
-def _check_emptied(space: AddressSpace, source: Range, target: Range) -> Iterator[Violation]:
+def _check_emptied(
+    space: AddressSpace, before: Snapshot, source: Range, target: Range
+) -> Iterator[Violation]:
     """V-05: what DONTUNMAP has emptied as a whole is unfaulted again.
 
-    What begins where the target ends may be the rest of a VMA of which a part has moved only.
+    What the target has cut may be the rest of a VMA of which a part has moved only.
     """
     for vma in space.vmas.intersecting(source.start, source.end):
-        cut = vma.start == target.end or vma.end == target.start
+        edges = {vma.start} & {target.end} | {vma.end} & {target.start}
+        cut = any(m.start < edge < m.end for edge in edges for m in before.mapped)
         if vma.link is not None and source.contains(vma.range) and not cut:
             yield Violation(
                 "anon-vma-linked", vma.range, f"{vma!r} linked to {vma.link}", "no link any more"

@@ -1,4 +1,4 @@
-"""Rules on limits, reservations and failures: A-07, A-09, I-27, S-10, X-05.
+"""Rules on limits, reservations and failures: A-07 to A-10, I-27, S-10, X-05.
 
 A limit that is set holds at every quiet moment, since each call that adds something asks first.
 """
@@ -6,11 +6,12 @@ A limit that is set holds at every quiet moment, since each call that adds somet
 from collections.abc import Iterator
 
 from engine.address import Range
+from engine.entry import ANON
 from engine.failures import MAPS, PAGETABLE, VMA
 from engine.geometry import PTE
 from engine.leaves import Picture, picture
 from engine.leaves import pages as pages_of
-from engine.pool import HugeFile, file_of, file_reservations, reservations
+from engine.pool import POOL_PAGES, HugeFile, file_of, file_reservations, reservations
 from engine.space import AddressSpace, Errno
 from engine.violation import Violation
 from engine.vma import VM_HUGETLB, VM_SHARED
@@ -19,20 +20,21 @@ from engine.vma import VM_HUGETLB, VM_SHARED
 def check_limits(space: AddressSpace) -> Iterator[Violation]:
     """The counters of a space against its limits, and the pool of huge pages against its users."""
     yield from _within_limits(space)
-    if any(vma.flags & VM_HUGETLB for vma in space.vmas) or space.pool.reserved:
+    pool = space.pool
+    if any(vma.flags & VM_HUGETLB for vma in space.vmas) or pool.reserved or pool.free < POOL_PAGES:
         yield from _reservations(space)
 
 
 def _within_limits(space: AddressSpace) -> Iterator[Violation]:
     limits, shift = space.limits, space.geometry.page_shift
-    for what, pages, limit in (
-        ("mapped", space.total_vm, limits.address_space),
-        ("locked", space.locked_vm, limits.locked),
-        ("committed", space.committed, limits.commit),
+    for rule, what, pages, limit in (
+        ("limits-hold", "mapped", space.total_vm, limits.address_space),
+        ("lock-limit-holds", "locked", space.locked_vm, limits.locked),
+        ("limits-hold", "committed", space.committed, limits.commit),
     ):
         if limit is not None and pages << shift > limit:
             yield Violation(
-                "limits-hold",
+                rule,
                 space.arena,
                 f"{pages << shift:#x} bytes {what}",
                 f"at most {limit:#x}",
@@ -42,29 +44,35 @@ def _within_limits(space: AddressSpace) -> Iterator[Violation]:
 def _reservations(space: AddressSpace) -> Iterator[Violation]:
     """A-07: what is promised, somebody owns; nothing is promised twice, or beyond what is free."""
     shared: dict[int, HugeFile] = {}
-    owned = 0
+    owned = used = 0
     for vma in space.vmas:
         if vma.flags & VM_HUGETLB:
             if vma.flags & VM_SHARED:
                 shared[file_of(vma).number] = file_of(vma)
+            else:
+                used += sum(1 for _ in space.tree.leaves(vma.start, vma.end))
             owned += reservations(vma)
     owned += sum(map(file_reservations, shared.values()))
-    pool = space.pool
-    if pool.reserved != owned or not 0 <= pool.reserved <= pool.free:
+    used += sum(len(file.faulted) for file in shared.values())
+    pool, free = space.pool, POOL_PAGES - used
+    if (pool.reserved, pool.free) != (owned, free) or not 0 <= owned <= free:
         yield Violation(
             "hugetlb-reserve",
             space.arena,
             f"{pool.reserved} pages reserved, {pool.free} free",
-            f"{owned} reserved, of those that are free",
+            f"{owned} reserved, of {free} free",
         )
 
 
-def check_failed_allocation(space: AddressSpace, before: Picture) -> Iterator[Violation]:
+def check_failed_allocation(
+    space: AddressSpace, before: Picture, *, anonymous: bool
+) -> Iterator[Violation]:
     """I-27: a move that got no table has taken none away that others use (B-24).
 
-    Arguments: `before` all leaves at the start of the move.
+    Arguments: `before` all leaves at the start of the move; `anonymous` only private pages count.
     """
-    left, were = _pages(space, picture(space, lasting=False)), _pages(space, before)
+    left = _pages(space, picture(space, lasting=False), anonymous=anonymous)
+    were = _pages(space, before, anonymous=anonymous)
     if left < were:
         yield Violation(
             "failed-alloc-harmless",
@@ -149,8 +157,9 @@ def check_refused_stack(
         )
 
 
-def _pages(space: AddressSpace, leaves: Picture) -> int:
-    if space.uffds:
-        return len(pages_of(space.geometry, leaves))  # marks are no pages, and may go
+def _pages(space: AddressSpace, leaves: Picture, *, anonymous: bool = False) -> int:
+    if space.uffds or anonymous:
+        held_pages = pages_of(space.geometry, leaves)  # marks are no pages, and may go
+        return sum(bool(entry & ANON) or not anonymous for entry in held_pages.values())
     in_slot = space.geometry.index_mask[PTE] + 1
     return sum(in_slot if isinstance(held, int) else len(held) for held in leaves.values())

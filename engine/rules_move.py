@@ -54,8 +54,9 @@ class MoveRules:
             self._unmapped |= move.space.tree.find(move.old, PTE) is None
         elif point == ENTER:
             self._enter(move)
-        elif point == ALLOC_FAILED and not self._unmapped:
-            for violation in check_failed_allocation(move.space, self._before):
+        elif point == ALLOC_FAILED:
+            lost = self._unmapped  # shared pages are, by a split
+            for violation in check_failed_allocation(move.space, self._before, anonymous=lost):
                 move.space.report(violation)
         elif point == LEAVE:
             self._leave(move)

@@ -432,7 +432,7 @@ def vma_counters(state: State) -> Iterator[Violation]:
 
 
 def limits_kept(state: State) -> Iterator[Violation]:
-    """A-07, and that no counter passes its limit."""
+    """A-07, A-09 and A-10."""
     return check_limits(state.space)
 
 

@@ -338,7 +338,7 @@ class _Edge:
         self.add("mremap", *operands)
 
     def folio(self) -> None:
-        """A huge page that is mapped by its pages, which differ; some of them move, and others."""
+        """A huge page that is mapped by its pages, which differ; some of them move."""
         random, one_of, add = self.random, self.random.choice, self.add
         page, slot = self.page, self.slot
         kind, start, count = one_of((_PRIVATE, _SHARED)), self.plots[0], slot * one_of((1, 1, 2))

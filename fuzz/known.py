@@ -183,11 +183,11 @@ KNOWN: tuple[Known, ...] = (
         ("mremap",),
         "DONTUNMAP miscounts locked memory, 6.15 to 7.2",
         _counts_locked,
-        spoils=("limits-hold",),
+        spoils=("lock-limit-holds",),
     ),
     Known(
         "dontunmap-unlocks",
-        ("error-traceless", "rollback-restores"),
+        ("lock-kept",),
         ("mremap",),
         "B-34's twin: DONTUNMAP unlocks the whole source VMA, even if the call then fails",
         _unlocks_all,
@@ -284,7 +284,7 @@ KNOWN: tuple[Known, ...] = (
         ("mremap",),
         "what a move leaves stays mapped if there is no memory to split its VMA; open",
         _open,
-        spoils=("limits-hold",),
+        spoils=("limits-hold", "lock-limit-holds"),
     ),
     Known(
         "hypothetical",

@@ -19,7 +19,7 @@ from fuzz.wire import WIDTH, Codec
 _MOST_AT_ONCE = 4  # changes
 _USUAL_CALLS = 8  # longer programs tend to get shorter: most bugs need few calls, and each costs
 _FRESH = 0.5  # of the inputs begin anew
-_ANEW = (*(scene,) * 5, *(edge,) * 2, None)  # to which plan; None: to none
+_ANEW = (*(scene,) * 8, edge, None)  # to which plan; None: to none
 _USUAL_KINDS = ("mmap", "touch", "mremap")
 _MOVING = frozenset(("mremap", "execve_stack", "relocate"))  # what most rules look at
 

@@ -436,12 +436,15 @@ class _World:
         outcomes = self._outcomes(call, error, mapped or [])
         usual = next(outcomes)
         alike = (memory for memory in chain((usual,), outcomes) if memory.agrees(contents, mapped))
-        self.memory = next(alike, usual)
+        chosen = next(alike, usual)
+        twins = []
         if mapped is None:
             self._certain &= next(outcomes, None) is None
         elif call.name == "mremap" and call.args[3] & _DONTUNMAP:
             # A source that stays mapped does not show that it has moved.
-            self.twins = [self._twin(m) for m in alike if m.areas != self.memory.areas]
+            twins = [memory for memory in alike if memory.areas != chosen.areas]
+        self.memory = chosen  # after all that is made from what was there before
+        self.twins = [self._twin(memory) for memory in twins]
 
     def _twin(self, memory: Memory) -> "_World":
         """This world with another memory, which shares nothing with it."""

@@ -187,7 +187,10 @@ class _Scene:
         """Whole slots, now and then up to a part of the next one."""
         start = self.boundary(self.one_of((self.slot, self.pud)), corner=False)
         slots = self.one_of((1, 1, 1, 2, 2, 3)) * self.slot
-        start -= self.one_of((0, 0, 1)) * self.slot
+        if self.hugetlb:  # around the boundary
+            start, slots = start - self.slot, max(slots, 2 * self.slot)
+        elif not self.random.randrange(3):
+            start -= self.slot
         return self.inside(start, slots + self.one_of((0, 0, 0, 0, self.slot // 2)))
 
     def boundary(self, unit: int, *, corner: bool = True) -> int:
@@ -202,7 +205,7 @@ class _Scene:
         about = (slot - 1, slot, slot, slot + 1, slot + slot // 2, 2 * slot, 2 * slot + 3, 3 * slot)
         if self.without_tables and self.random.randrange(4):
             return self.one_of(about)  # something has moved already when the rest cannot
-        return self.one_of((*few, *about, pud, pud + 1))
+        return self.one_of((*few, *about, pud, pud, pud + 1))
 
     def inside(self, start: int, count: int) -> Range:
         """As much of it as the arena holds; at least a page."""
@@ -400,15 +403,15 @@ class _Scene:
         if self.hugetlb and random.randrange(8):
             target -= target % self.slot
         operands = [source.start * page, old * page, new * page, flags, target * page]
-        match self.random.randrange(40):
+        match self.random.randrange(32):
             case 0:  # a second mapping of shared memory, an error else
                 operands[1] = 0
             case 1:
                 odd = one_of((0, self.word - page, -operands[0] % self.word))
                 operands[one_of((1, 2))] = odd
-            case 2:
+            case 2 | 3:
                 operands[1] = self.word // 16 * self.random.randrange(1, 16)
-            case 3:
+            case 4:
                 operands[one_of((0, 1, 2, 4))] += page // 2
         move = call("mremap", *operands)
         if self.failing and self.random.randrange(3):

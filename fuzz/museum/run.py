@@ -28,8 +28,9 @@ from fuzz import text, wire
 from fuzz.bucket import Bucket
 from fuzz.case import Case
 from fuzz.child import LIBFUZZER, Child, Setting
-from fuzz.execute import RulesAfter
+from fuzz.execute import RulesAfter, execute
 from fuzz.files import WriteError, write_atomic
+from fuzz.known import shown
 from fuzz.minimize import minimize
 from fuzz.museum.catalogue import exhibit_named
 from fuzz.museum.exhibit import Exhibit
@@ -47,7 +48,6 @@ from fuzz.museum.results import (
     survival,
 )
 from fuzz.pool import forked
-from fuzz.replay import finding
 from fuzz.run import INPUT_SECONDS, MEMORY_MB, RunError, check_environment
 from fuzz.status import Fields, StatusLine, duration
 
@@ -263,6 +263,9 @@ class _Session:
             child.kill()
             child.close()
         shutil.rmtree(artifacts, ignore_errors=True)
+        for bucket, data in watched.broken.items():
+            shows = _shows(exhibit.correct, bucket, self.options.rules_after)
+            self._keep(exhibit, seed, data, shows, f"broken/{bucket.name}")
         ended_early = side == WITH_BUG and not watched.over
         if watched.failure or not watched.heard or ended_early:
             last = log.read_text(errors="replace").splitlines()[-20:]
@@ -271,9 +274,6 @@ class _Session:
         calls = 0
         if watched.found is not None:
             calls = self._keep(exhibit, seed, watched.found, exhibit.caught, "found")
-        for bucket, data in watched.broken.items():
-            shows = _shows(exhibit.correct, bucket)
-            self._keep(exhibit, seed, data, shows, f"broken/{bucket.name}")
         return watched.result(exhibit, seed, side, calls)
 
     def _keep(
@@ -281,10 +281,14 @@ class _Session:
     ) -> int:
         """Keep the minimal program that passes a test, in a directory of the working directory.
 
+        One that does not pass, to which only the run it comes from led, is kept as it is.
+
         Returns: how many calls it has.
         """
         geometry = exhibit.kernel.geometry
-        case = minimize(wire.decode(data, geometry), test, geometry, budget=MINIMIZE_BUDGET)
+        case = wire.decode(data, geometry)
+        if test(case):
+            case = minimize(case, test, geometry, budget=MINIMIZE_BUDGET)
         kept = replace(
             case,
             kernel=exhibit.correct.name,
@@ -319,6 +323,8 @@ class _Session:
             )
             for row in broken:
                 print(f"  {row.exhibit} seed {row.seed}: {row.other}")
+            if broken:
+                print(f"Programs: {self.directory / 'broken'}")
         print(f"Results: {self.results.path}")
 
     @contextlib.contextmanager
@@ -337,9 +343,14 @@ class _Session:
                 signal.signal(number, handler)
 
 
-def _shows(kernel: Kernel, bucket: Bucket) -> Callable[[Case], bool]:
+def _shows(kernel: Kernel, bucket: Bucket, rules_after: RulesAfter) -> Callable[[Case], bool]:
     """Does a case show that finding on the kernel?"""
-    return lambda case: finding(case, kernel) == bucket
+
+    def test(case: Case) -> bool:
+        found = shown(execute(case, kernel, stop=False, rules_after=rules_after))
+        return found is not None and found.bucket == bucket
+
+    return test
 
 
 class _Watched:

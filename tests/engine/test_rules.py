@@ -149,6 +149,12 @@ def limit_forgotten(space: AddressSpace) -> None:
     space.limits.address_space = 12 * PAGE
 
 
+@breaks_state("lock-limit-holds")
+def lock_limit_forgotten(space: AddressSpace) -> None:
+    space.locked_vm = 3
+    space.limits.locked = 2 * PAGE
+
+
 @breaks_state("unfaulted-pgoff")
 def forgotten_anon_vma(space: AddressSpace) -> None:
     vma = vma_at(space, 0)
@@ -691,9 +697,36 @@ def source_not_cut_off(broken: bool) -> list[Violation]:
     return space.violations
 
 
+def unlocked_by_a_failure(broken: bool) -> list[Violation]:
+    """An mremap that fails takes the lock from a mapping."""
+    space = scene("AAAA .... BBBB")
+    before = Snapshot(space) if not broken else locked_before(space)
+    return list(check_mremap(space, before, Request(0, SLOT, 2 * SLOT, 0, 0), Errno.ENOMEM))
+
+
+def locked_before(space: AddressSpace) -> Snapshot:
+    """The state before a call, which had a mapping locked."""
+    vma_at(space, 0).flags |= VM_LOCKED
+    before = Snapshot(space)
+    vma_at(space, 0).flags &= ~VM_LOCKED
+    return before
+
+
+def kept_beside_its_copy(broken: bool) -> list[Violation]:
+    """What DONTUNMAP has emptied stays linked to its anon_vma, right below the copy."""
+    space = scene("AAAA")
+    before, link = Snapshot(space), vma_at(space, 0).link
+    assert mremap(space, 0, SLOT, SLOT, KEEP, SLOT) == SLOT
+    if broken:
+        vma_at(space, 0).link_to(link)
+    return list(check_mremap(space, before, Request(0, SLOT, SLOT, KEEP, SLOT), SLOT))
+
+
 SCENARIOS += [
+    ("anon-vma-linked", "an emptied VMA beside its copy", kept_beside_its_copy),
     ("rollback-complete", "no table for the way back", way_back_without_a_table),
     ("moved-unmapped", "a source that cannot be cut off", source_not_cut_off),
+    ("lock-kept", "unlocked by a call that fails", unlocked_by_a_failure),
     ("failed-alloc-harmless", "a table of others is gone", table_of_others_gone),
     ("hugetlb-reserve", "a reservation without an owner", reservation_lost),
     ("populate-on-success", "pages after an error", populated_after_an_error),

@@ -68,6 +68,9 @@ def test_what_a_known_defect_leaves_behind_is_not_unknown() -> None:
 def test_a_known_defect_excuses_the_rules_that_it_spoils_and_no_others() -> None:
     left, beyond = (MOVE, "moved-unmapped"), (PLAIN, "limits-hold")
     assert bucket_of(left, beyond) == (0, Bucket("moved-unmapped", "mremap", "not-cut-off"))
+    twice = (MOVE, "locked-vm")
+    assert bucket_of(twice, (PLAIN, "lock-limit-holds")) == (0, Bucket(twice[1], "mremap", "B-34"))
+    assert bucket_of(twice, beyond) == (1, Bucket("limits-hold", "mremap"))
     assert bucket_of(left, (PLAIN, "total-vm")) == (1, Bucket("total-vm", "mremap"))
     assert bucket_of(beyond, left) == (0, Bucket("limits-hold", "mremap"))
 
