@@ -3,7 +3,7 @@
 An input is a program and what it runs on.  The first are the cases of the corpus; the others come
 from the fuzzer's own mutator (`fuzz.mutator`) with a fixed seed, in place of libFuzzer: it changes
 those cases and what it has made, and begins anew; what goes new ways through the modules under test
-is kept for further changes.  Each ground (kernel and geometry) is fuzzed on its own, so that the
+is kept for further changes.  More of them than in a run are programs at an edge (`fuzz.edges`).  Each ground (kernel and geometry) is fuzzed on its own, so that the
 result depends on the seed, the number and the tree only.
 """
 
@@ -16,6 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fuzz.case import Case
+from fuzz.edges import edge
 
 if TYPE_CHECKING:
     from fuzz.execute import Outcome
@@ -35,6 +36,7 @@ GROUNDS: tuple[tuple[str, str | None], ...] = (
     ("linux-5.0", "tiny"),
     ("linux-6.12", "arm64-16k-36"),
 )
+_EDGES = 6  # one input in so many is at an edge: there a small change shows
 _MANY_FRAMES = 3000  # a program that fills more is too slow to be run on every mutant
 
 
@@ -142,7 +144,10 @@ def _fuzzed(chunk: Chunk, root: Path, tracer: "_Tracer") -> Iterator[tuple[Input
     seen: set[object] = set()
     made = 0
     while made < chunk.size:
-        data = mutator.mutate(random.choice(pool), WIDTH * MAX_CALLS, random.getrandbits(32))
+        if random.randrange(_EDGES):
+            data = mutator.mutate(random.choice(pool), WIDTH * MAX_CALLS, random.getrandbits(32))
+        else:
+            data = codec.encode(edge(random, kernel.geometry))
         case = codec.decode(data)
         one = Input(name, geometry, case, f"ground {chunk.number}, input {made}")
         judged = _judged(one, tracer)
