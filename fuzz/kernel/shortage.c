@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -30,12 +31,15 @@
 #define SLOT (PAGE * 512)
 #define ARENA (1UL << 44)
 #define MOST 64	 /* numbers to try */
+#define SECONDS 5 /* for a try */
 #define ROUNDS 3 /* of them: now and then the kernel has something set aside after all */
 #define RW (PROT_READ | PROT_WRITE)
 
-enum { EXIT_SHOWN = 1, EXIT_SIGNAL = 70, EXIT_SYSTEM = 71 };
+/* Of a try: what the call came to.  Of the program: see above. */
+enum { GRANTED, REFUSED, SHOWN, EXIT_SIGNAL = 70, EXIT_SYSTEM = 71 };
 
 static int limit_fd, usage_fd, pagemap_fd;
+static bool refused; /* was the call? */
 
 static _Noreturn void give_up(const char *what)
 {
@@ -75,10 +79,8 @@ static void squeeze(long pages)
 
 	do {
 		before = now;
-		if (pwrite(limit_fd, "4096", 4, 0) == 4) {
-			errno = 0;
-			give_up("all of the memory could be taken away");
-		}
+		if (pwrite(limit_fd, "4096", 4, 0) != -1 || errno != EBUSY)
+			give_up("memory.limit_in_bytes: no memory seems to be in use");
 		usleep(1000);
 		now = usage();
 	} while (now != before);
@@ -134,7 +136,8 @@ static bool is_mapped(char *page)
 
 static bool granted(char *from, size_t length, char *to)
 {
-	return mremap(from, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to;
+	refused = mremap(from, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, to) != to;
+	return !refused;
 }
 
 /* --- the defects: each returns what was seen of it, or NULL ----------------------------------- */
@@ -224,18 +227,23 @@ static _Noreturn void try(const struct defect *defect, const char *cgroup, long 
 	pagemap_fd = open_in("/proc/self", "pagemap", O_RDONLY);
 	if (write(tasks, "0", 1) != 1)
 		give_up("tasks");
-	if (prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0))
-		give_up("PR_SET_THP_DISABLE");
+	if (prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) || prctl(PR_SET_PDEATHSIG, SIGKILL))
+		give_up("prctl");
+	/* A fault that gets no memory would sleep until there is some: there must be none, or an end. */
+	if (mlockall(MCL_CURRENT))
+		give_up("mlockall");
+	alarm(SECONDS);
 	*map(SLOT * 256, PAGE) = 1; /* the upper tables are there */
 	seen = defect->try(allowed);
 	if (seen)
 		puts(seen);
-	exit(seen ? EXIT_SHOWN : 0);
+	exit(seen ? SHOWN : refused ? REFUSED : GRANTED);
 }
 
 int main(int count, char **words)
 {
 	const struct defect *defect = defects, *end = defects + sizeof defects / sizeof *defects;
+	int came_to[SHOWN] = { 0 };
 
 	if (count != 3) {
 		fprintf(stderr, "usage: shortage CGROUP DEFECT\n");
@@ -259,8 +267,16 @@ int main(int count, char **words)
 			fprintf(stderr, "shortage: killed: %s\n", strsignal(WTERMSIG(status)));
 			return EXIT_SIGNAL;
 		}
-		if (WEXITSTATUS(status))
-			return WEXITSTATUS(status) == EXIT_SHOWN ? 0 : EXIT_SYSTEM;
+		if (WEXITSTATUS(status) == SHOWN)
+			return 0;
+		if (WEXITSTATUS(status) > SHOWN)
+			return EXIT_SYSTEM;
+		came_to[WEXITSTATUS(status)]++;
+	}
+	if (!came_to[GRANTED] || !came_to[REFUSED]) {
+		fprintf(stderr, "shortage: memory ran out %s: is kernel memory counted?\n",
+			came_to[GRANTED] ? "never" : "always");
+		return EXIT_SYSTEM;
 	}
 	return 0;
 }

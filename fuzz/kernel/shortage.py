@@ -4,11 +4,13 @@
 machine is short of memory, and nothing stays behind.
 
 Needs root, and the memory controller of cgroup v1: there a process that gets no memory need not be
-killed, so that the call fails (`memory.oom_control`).
+killed, so that the call fails (`memory.oom_control`).  A page fault sleeps instead; the program
+avoids these, and has an alarm.
 """
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +24,8 @@ from fuzz.known import DEFECTS
 NAMES = ("uffd-rollback", "rollback-short", "not-cut-off")  # as in shortage.c
 _SOURCE = Path(__file__).with_name("shortage.c")
 _MOVE = call("mremap", 0, 0x2000, 0x2000, REMAP_FLAGS["MREMAP_MAYMOVE"], 0)
-_SECONDS = 60
+_SECONDS = 60  # for one defect
+_PATIENCE = 2.0  # seconds
 
 
 class Answer(NamedTuple):
@@ -38,45 +41,73 @@ class Answer(NamedTuple):
         return self.due == bool(self.seen)
 
 
-def ask(kernel: Kernel, cache: Path | None = None) -> Iterator[Answer]:
+def ask(kernel: Kernel) -> Iterator[Answer]:
     """Try each defect.
 
-    Arguments: `kernel` the model of the kernel below us; `cache` see `machine.build`.
+    Arguments: `kernel` the model of the kernel below us.
     Errors raised: MachineError if it cannot be tried here.
     """
-    program = build(cache, _SOURCE)
-    with _cgroup() as group:
+    program = build(source=_SOURCE)
+    with cgroup() as group:
         for name in NAMES:
-            done = subprocess.run(
-                [program, group, name],
-                capture_output=True,
-                text=True,
-                timeout=_SECONDS,
-                check=False,
-            )
-            if done.returncode:
-                raise MachineError(done.stderr.strip() or f"shortage ended with {done.returncode}")
-            yield Answer(name, DEFECTS[name].has(kernel, _MOVE), done.stdout.strip())
+            yield Answer(name, DEFECTS[name].has(kernel, _MOVE), _seen(program, group, name))
+
+
+def _seen(program: Path, group: Path, name: str) -> str:
+    """What the program says of a defect."""
+    try:
+        done = subprocess.run(
+            [program, group, name], capture_output=True, text=True, timeout=_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise MachineError(f"shortage: no end of {name} in {_SECONDS} s") from None
+    if done.returncode:
+        raise MachineError(done.stderr.strip() or f"shortage ended with {done.returncode}")
+    return done.stdout.strip()
 
 
 @contextmanager
-def _cgroup() -> Iterator[Path]:
-    """A memory cgroup whose processes are not killed; it is gone afterwards."""
+def cgroup() -> Iterator[Path]:
+    """A memory cgroup whose processes are not killed; it is gone afterwards.
+
+    Errors raised: MachineError if it cannot be had, or does not go.
+    """
     group = _controller() / f"pmdfuzz-{os.getpid()}"
     try:
         group.mkdir()
     except OSError as error:
-        raise MachineError(f"cannot make {group}: {error.strerror}; this needs root") from None
+        root = "; this needs root" if isinstance(error, PermissionError) else ""
+        raise MachineError(f"cannot make {group}: {error.strerror}{root}") from None
     try:
-        (group / "memory.oom_control").write_text("1")
+        try:
+            (group / "memory.oom_control").write_text("1")
+        except OSError as error:
+            raise MachineError(f"cannot set up {group}: {error.strerror}") from None
         yield group
     finally:
-        group.rmdir()
+        _remove(group)
+
+
+def _remove(group: Path) -> None:
+    """Remove a cgroup.  A process that has just been killed may be in it for a moment."""
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            group.rmdir()
+            return
+        except OSError as error:
+            if time.monotonic() > end:
+                raise MachineError(f"cannot remove {group}: {error.strerror}") from None
+        time.sleep(0.01)
 
 
 def _controller() -> Path:
     """Where the memory controller of cgroup v1 is mounted."""
-    for line in Path("/proc/self/mounts").read_text().splitlines():
+    try:
+        mounts = Path("/proc/self/mounts").read_text().splitlines()
+    except OSError:
+        raise MachineError("/proc is not mounted") from None
+    for line in mounts:
         _, where, kind, options, *_ = line.split()
         if kind == "cgroup" and "memory" in options.split(","):
             return Path(where)

@@ -3,8 +3,9 @@
 An input is a program and what it runs on.  The first are the cases of the corpus; the others come
 from the fuzzer's own mutator (`fuzz.mutator`) with a fixed seed, in place of libFuzzer: it changes
 those cases and what it has made, and begins anew; what goes new ways through the modules under test
-is kept for further changes.  More of them than in a run are programs at an edge (`fuzz.edges`).  Each ground (kernel and geometry) is fuzzed on its own, so that the
-result depends on the seed, the number and the tree only.
+is kept for further changes.  More of them than in a run are programs at an edge (`fuzz.edges`).
+Each ground (kernel and geometry) is fuzzed on its own, so that the result depends on the seed, the
+number and the tree only.
 """
 
 import hashlib
