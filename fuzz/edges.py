@@ -7,10 +7,22 @@ from collections.abc import Callable
 from random import Random
 
 from engine.geometry import Geometry
-from fuzz.case import ADVICE, FAILURES, LIMITS, MAP_FLAGS, UFFD_FEATURES, Call, Case, call
+from fuzz.case import (
+    ADVICE,
+    FAILURES,
+    LIMITS,
+    MAP_FLAGS,
+    UFFD_FEATURES,
+    UFFD_MODES,
+    Call,
+    Case,
+    call,
+)
 
 _ANONYMOUS, _FIXED, _LOCKED = (MAP_FLAGS[f"MAP_{n}"] for n in ("ANONYMOUS", "FIXED", "LOCKED"))
 _PRIVATE, _SHARED, _HUGETLB = (MAP_FLAGS[f"MAP_{n}"] for n in ("PRIVATE", "SHARED", "HUGETLB"))
+_MISSING, _WP, _ = UFFD_MODES.values()
+_, _REMAPS, _, _UNMAPS = UFFD_FEATURES.values()
 _ROOM = 4  # slots of a plot
 
 
@@ -309,8 +321,8 @@ class _Edge:
             self.add("touch", start * page, page)
         what = self.random.randrange(3)
         if what == 0:
-            features = one_of((0, 0, UFFD_FEATURES["UFFD_FEATURE_EVENT_REMAP"]))
-            self.add("uffd_register", place * page, 2 * count * page, 2, features)
+            features = one_of((0, 0, _REMAPS))
+            self.add("uffd_register", place * page, 2 * count * page, _WP, features)
             self.add("@fail", FAILURES["pagetable"], one_of((2, 3)))
             count = 2 * slot
         elif what == 1:
@@ -318,7 +330,8 @@ class _Edge:
             place += count
             self.add("@fail", FAILURES["vma"], one_of((1, 2)))
         if what:
-            self.add("@fail", one_of((0, 0, 0, FAILURES["hook"])), one_of((1, 1, 2, 3)))
+            kinds = (*(FAILURES["pagetable"],) * 3, FAILURES["hook"])
+            self.add("@fail", one_of(kinds), one_of((1, 1, 2, 3)))
         self.remap(place, count, count + one_of((0, 0, 0, 1)), one_of((3, 7, 7)), to)
 
     def huge(self) -> None:
@@ -370,7 +383,7 @@ class _Edge:
                 add("fork")
                 add("touch", some, page)
             elif what == 2:
-                add("uffd_register", *whole, 2, one_of((0, 4)))
+                add("uffd_register", *whole, _WP, one_of((0, _REMAPS)))
                 add("uffd_wp", some, page * one_of((1, 2, 3)), 1)
             elif what == 3:
                 add("madvise", some, page, ADVICE["MADV_DONTNEED"])
@@ -388,9 +401,9 @@ class _Edge:
         for number in range(one_of((1, 2, 3))):
             self.map(place + 3 * number, 2, one_of((_PRIVATE, _SHARED)))
         number = one_of((0, 0, 1))
-        features = one_of((0, UFFD_FEATURES["UFFD_FEATURE_EVENT_REMAP"], 64))
+        features = one_of((0, _REMAPS, _UNMAPS))
         start = (place + 3 * number) * page
-        self.add("uffd_register", start, 2 * page, one_of((1, 2)), features)
+        self.add("uffd_register", start, 2 * page, one_of((_MISSING, _WP)), features)
         self.add("uffd_wp", start, page, 1)
         if not self.random.randrange(3):
             self.add("@fail", FAILURES["pagetable"], one_of((1, 2, 3)))

@@ -89,7 +89,7 @@ OPCODES = {  # weights; "" is a literal
     NEXT,  # up to the next mapping above
     SIZE,  # exactly as long as the range before it in the same call
     SIZE_ABOUT,  # the same, plus a delta
-    _ODD,  # zero, huge, wrapping
+    ODD,  # zero, huge, wrapping
 ) = range(15)
 
 # How many of them, by index.
@@ -147,7 +147,7 @@ FRESH_LEN = {
     WHOLE: 8,
     NEXT: 5,
     PUD_END: 3,
-    _ODD: 1,
+    ODD: 1,
 }
 SOURCE_LEN = {
     REST: 40,
@@ -159,7 +159,7 @@ SOURCE_LEN = {
     SPANS: 3,
     PUDS: 2,
     PUD_END: 1,
-    _ODD: 1,
+    ODD: 1,
 }
 NEW_LEN = {
     SIZE: 56,
@@ -169,11 +169,11 @@ NEW_LEN = {
     NEXT: 5,
     SLOT_END: 4,
     PUDS: 4,
-    _ODD: 1,
+    ODD: 1,
 }
-POPULATED_LEN = {FEW: 66, SLOT_END: 10, REST: 9, SLOTS: 8, REST_ABOUT: 4, WHOLE: 2, _ODD: 1}
+POPULATED_LEN = {FEW: 66, SLOT_END: 10, REST: 9, SLOTS: 8, REST_ABOUT: 4, WHOLE: 2, ODD: 1}
 STACK_LEN = {QUARTERS: 50, SLOTS: 20, PAGES: 18, FEW: 12}
-SHIFT_LEN = {SLOTS: 54, PAGES: 18, SIZE_ABOUT: 10, FEW: 6, PUDS: 4, _ODD: 4, SPANS: 2}
+SHIFT_LEN = {SLOTS: 54, PAGES: 18, SIZE_ABOUT: 10, FEW: 6, PUDS: 4, ODD: 4, SPANS: 2}
 
 _RW = PROT_FLAGS["PROT_READ"] | PROT_FLAGS["PROT_WRITE"]
 PROTECTIONS = {_RW: 78, 1: 10, 0: 5, 7: 3, 2: 1, 5: 1, 4: 1, 8: 1}

@@ -471,7 +471,7 @@ class Codec:
         elif mode == meanings.NEXT:
             above = [start for start, _ in state.mapped if start > state.address]
             base = min(above) - state.address if above else self._slot
-        else:
+        else:  # ODD
             base = self._odd[index & 7]
             return base + delta if 0 <= base + delta <= WORD_MASK and base else base
         if base <= 0:
