@@ -1,6 +1,6 @@
 """Rules around one call: mremap and the stack move, the state before against the state after."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from engine.address import Range, round_up
@@ -48,13 +48,25 @@ class Snapshot:
 def mapped_of(space: AddressSpace) -> list[Mapped]:
     """The mappings of a space.  VMA boundaries between equal neighbours do not show."""
     shift = space.geometry.page_shift
+    return _merged(
+        Mapped(
+            vma.start,
+            vma.end,
+            vma.flags,
+            vma.file,
+            vma.pgoff - (vma.start >> shift) if vma.file else 0,
+        )
+        for vma in space.vmas
+    )
+
+
+def _merged(mapped: Iterable[Mapped]) -> list[Mapped]:
+    """Stretches in order, neighbours that look alike as one."""
     result: list[Mapped] = []
-    for vma in space.vmas:
-        offset = vma.pgoff - (vma.start >> shift) if vma.file else 0
-        new = Mapped(vma.start, vma.end, vma.flags, vma.file, offset)
-        if result and result[-1].end == new.start and result[-1][2:] == new[2:]:
-            new = new._replace(start=result.pop().start)
-        result.append(new)
+    for m in mapped:
+        if result and result[-1].end == m.start and result[-1][2:] == m[2:]:
+            m = m._replace(start=result.pop().start)
+        result.append(m)
     return result
 
 
@@ -255,13 +267,8 @@ def _unchanged_outside(
 
 def _unlocked(mapped: list[Mapped]) -> list[Mapped]:
     """What is mapped, locked or not."""
-    result: list[Mapped] = []
-    for m in sorted(mapped, key=lambda m: m.start):
-        m = m._replace(flags=m.flags & _UNLOCKED)
-        if result and result[-1].end == m.start and result[-1][2:] == m[2:]:
-            m = m._replace(start=result.pop().start)
-        result.append(m)
-    return result
+    in_order = sorted(mapped, key=lambda m: m.start)
+    return _merged(m._replace(flags=m.flags & _UNLOCKED) for m in in_order)
 
 
 def _check_moved(

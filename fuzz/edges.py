@@ -276,10 +276,7 @@ class _Edge:
             self.remap(place + count, old, count, flags, self.plots[3] + count)
         elif what == 4:  # halves that change places, and a copy between them
             low, high = (self.plots[4] - count, self.plots[4] + count)[:: one_of((1, -1))]
-            self.add("touch", place * self.page, 2 * count * self.page)
-            self.remap(place, count, count, 3, low)
-            self.remap(place + count, count, count, 3, high)
-            self.remap(one_of((low, high)), count, count, 7, self.plots[4])
+            self.halves(place, count, low, high)
         else:  # growth up to a neighbour
             self.map(place + 2 * count + 1, 1, kind)
             self.remap(place, 2 * count, 2 * count + one_of((1, 1, 2)), one_of((0, 1)))
@@ -287,6 +284,13 @@ class _Edge:
         self.add("touch", start * self.page, pages * self.page)
         if not self.random.randrange(3):
             self.move(place, count, self.plots[5])
+
+    def halves(self, place: int, count: int, low: int, high: int) -> None:
+        """The halves of what is mapped at `place` move apart; a copy of one goes between them."""
+        self.add("touch", place * self.page, 2 * count * self.page)
+        self.remap(place, count, count, 3, low)
+        self.remap(place + count, count, count, 3, high)
+        self.remap(self.random.choice((low, high)), count, count, 7, self.plots[4])
 
     def beside(self) -> None:
         """A copy between its source, which stays, and a neighbour that fits."""
@@ -297,10 +301,7 @@ class _Edge:
         if not self.random.randrange(3):  # halves of what was one, and a copy between them
             low, high = (self.plots[4] - count * side, self.plots[4] + count * side)
             self.map(place, 2 * count, _PRIVATE)
-            self.add("touch", place * self.page, 2 * count * self.page)
-            self.remap(place, count, count, 3, low)
-            self.remap(place + count, count, count, 3, high)
-            self.remap(one_of((low, high)), count, count, 7, self.plots[4])
+            self.halves(place, count, low, high)
             return
         start, length = one_of(((place, count), (place + (count - 1) * (side > 0), 1)))
         to = start + side * length

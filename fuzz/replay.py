@@ -15,7 +15,7 @@ from engine.space import AddressSpace
 from engine.violation import Violation
 from fuzz.bucket import Bucket
 from fuzz.case import DIRECTIVES, Call, Case, CaseError, Expectation, Result
-from fuzz.execute import Outcome, execute
+from fuzz.execute import Outcome, RulesAfter, execute
 from fuzz.known import DEFECTS, Shown, shown
 from fuzz.text import format_call, format_result
 
@@ -244,9 +244,12 @@ def _told(call: Call, result: Result, kernel: Kernel) -> str:
     return "\n" + format_call(call._replace(result=result), kernel.geometry.page_bytes)
 
 
-def finding(case: Case, kernel: Kernel) -> Bucket | None:
-    """The finding that a case shows, if any: what `pmdfuzz run` puts an input down to."""
-    found = shown(execute(case, kernel, stop=False))
+def finding(case: Case, kernel: Kernel, rules_after: RulesAfter = "moving") -> Bucket | None:
+    """The finding that a case shows, if any: what `pmdfuzz run` puts an input down to.
+
+    Arguments: `rules_after` see `fuzz.execute.execute`.
+    """
+    found = shown(execute(case, kernel, stop=False, rules_after=rules_after))
     return found.bucket if found else None
 
 

@@ -28,9 +28,8 @@ from fuzz import text, wire
 from fuzz.bucket import Bucket
 from fuzz.case import Case
 from fuzz.child import LIBFUZZER, Child, Setting
-from fuzz.execute import RulesAfter, execute
+from fuzz.execute import RulesAfter
 from fuzz.files import WriteError, write_atomic
-from fuzz.known import shown
 from fuzz.minimize import minimize
 from fuzz.museum.catalogue import exhibit_named
 from fuzz.museum.exhibit import Exhibit
@@ -48,6 +47,7 @@ from fuzz.museum.results import (
     survival,
 )
 from fuzz.pool import forked
+from fuzz.replay import finding
 from fuzz.run import INPUT_SECONDS, MEMORY_MB, RunError, check_environment
 from fuzz.status import Fields, StatusLine, duration
 
@@ -345,12 +345,7 @@ class _Session:
 
 def _shows(kernel: Kernel, bucket: Bucket, rules_after: RulesAfter) -> Callable[[Case], bool]:
     """Does a case show that finding on the kernel?"""
-
-    def test(case: Case) -> bool:
-        found = shown(execute(case, kernel, stop=False, rules_after=rules_after))
-        return found is not None and found.bucket == bucket
-
-    return test
+    return lambda case: finding(case, kernel, rules_after) == bucket
 
 
 class _Watched:
