@@ -10,7 +10,8 @@
  * inaccessible blockers, so that addresses the kernel chooses fall into the arena.  Whatever measuring
  * needs is allocated and touched beforehand: a case that is measured changes page tables of the arena
  * only.  Static, not position independent, without address space randomisation: two runs see the
- * same layout.
+ * same layout.  Memory that may only be executed can be read, on CPUs with protection keys as on those
+ * without: see take_protection_keys().
  *
  * Without root it needs PAGEMAP_SCAN (Linux 6.7), and does not see warnings in the kernel's log
  * where that is kept from users; taint bits it always sees.
@@ -1011,6 +1012,17 @@ static void count_swap_areas(void)
 	close(fd);
 }
 
+/*
+ * The kernel gives memory that may only be executed a protection key of its own, so that it cannot be
+ * read, if the CPU has keys and one is free.  Take them all: what a case shows must not depend on the
+ * CPU.  An exec gives them back.
+ */
+static void take_protection_keys(void)
+{
+	while (syscall(SYS_pkey_alloc, 0, 0) >= 0)
+		;
+}
+
 static void touch_everything(void)
 {
 	char stack[256 * 1024];
@@ -1088,6 +1100,7 @@ int main(int argc, char **argv)
 	handle(SIGBUS, on_fault);
 	handle(SIGALRM, on_alarm);
 	handle(SIGPIPE, SIG_IGN);
+	take_protection_keys();
 	touch_everything();
 	count_swap_areas();
 	find_zero_pages();
