@@ -21,6 +21,7 @@ from engine.vma import (
     VM_HUGEPAGE,
     VM_LOCKED,
     VM_NOHUGEPAGE,
+    VM_PKEY_BIT0,
     VM_READ,
     VM_SHARED,
     VM_WRITE,
@@ -35,7 +36,12 @@ HERE = "<=="
 _VMA_LINES = 12  # longer lists lose their middle
 _TABLE_LINES = 24
 _BAR_CELLS = 16
-_SHOWN_FLAGS = ((VM_LOCKED, "locked"), (VM_HUGEPAGE, "huge"), (VM_NOHUGEPAGE, "nohuge"))
+_SHOWN_FLAGS = (
+    (VM_LOCKED, "locked"),
+    (VM_HUGEPAGE, "huge"),
+    (VM_NOHUGEPAGE, "nohuge"),
+    (VM_PKEY_BIT0, "pkey"),
+)
 _Mapped = Callable[[Range], bool]  # true if a VMA lies in the range (real addresses)
 _STYLES = {"-": "31", "+": "32", "~": "33", EMPTIED: "33", NO_VMA: "31", HERE: "35"}
 

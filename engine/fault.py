@@ -89,7 +89,6 @@ def peek(space: AddressSpace, start: int, end: int) -> Faulted:
 def _access(space: AddressSpace, start: int, end: int, first_tag: int, *, write: bool) -> Faulted:
     faulted = Faulted()
     shift = space.geometry.page_shift
-    needed = VM_WRITE if write else VM_ACCESS  # any access right implies reading here
     cursor = start
     for vma in [*_reachable(space, start, end), None]:
         if vma is not None and cursor < min(vma.start, end) and vma.flags & VM_GROWSDOWN:
@@ -104,7 +103,7 @@ def _access(space: AddressSpace, start: int, end: int, first_tag: int, *, write:
         if low >= high:
             continue
         cursor = high
-        if not vma.flags & needed:
+        if not (vma.flags & VM_WRITE if write else vma.readable):
             _note(faulted.segv, low, (high - low) >> shift, shift)
             continue
         tag = first_tag + ((low - start) >> shift) if first_tag else 0
@@ -181,10 +180,10 @@ def populate_locked(space: AddressSpace, vma: Vma, start: int, end: int) -> bool
     """Fault in [start, end) of one VMA as mlock and MAP_POPULATE do.
 
     Private memory is written where that is allowed, to have the copies; shared memory only read.
-    Returns: False if a page could not be had, as with memory that nobody may access.
-    Source: __mm_populate(), populate_vma_page_range().
+    Returns: False if a page could not be had, as with memory that the process may not read.
+    Source: __mm_populate(), populate_vma_page_range(), arch_vma_access_permitted().
     """
-    if not vma.flags & VM_ACCESS:
+    if not vma.readable:
         return False
     write = vma.flags & (VM_WRITE | VM_SHARED) == VM_WRITE
     return populate_range(space, vma, start, end, write=write)

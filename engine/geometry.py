@@ -1,4 +1,4 @@
-"""The shape of the page-table tree of an architecture, and the user address space above it."""
+"""An architecture: the shape of its page-table tree, user address space, what its CPUs permit."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,7 +16,7 @@ PUD = 3  # level of a PUD table
 
 @dataclass(frozen=True)
 class Geometry:
-    """Tree shape and address limits of one architecture configuration.
+    """Tree shape, address limits and access rights of one architecture configuration.
 
     Folded levels do not exist here: `index_bits` lists the real levels only, the PTE table first,
     the root (PGD) last.  With three levels the root's entries are what the kernel calls both PGD
@@ -25,7 +25,8 @@ class Geometry:
     Arguments: `page_shift` log2 of the page size in bytes; `index_bits` log2 of the entries of a
     table, by level; `user_top` first byte above user space; `word_bits` size of `unsigned long`;
     `min_addr` lowest address a program may map (vm.mmap_min_addr), bytes; `prealloc_pmd_tables`
-    PMD tables exist for all of user space from the start (i386 PAE).
+    PMD tables exist for all of user space from the start (i386 PAE); `exec_only_keys` the CPU has
+    protection keys, by which the kernel lets nobody read what may only be executed (x86-64).
     Errors raised: ValueError for a shape no machine has.
     Source: arch/*/include/asm/pgtable*types.h, arch/arm64/include/asm/pgtable-hwdef.h.
     """
@@ -37,6 +38,7 @@ class Geometry:
     word_bits: int = 64
     min_addr: int = 0x10000
     prealloc_pmd_tables: bool = False
+    exec_only_keys: bool = False
     description: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
@@ -130,6 +132,14 @@ GEOMETRIES: dict[str, Geometry] = {
             (9, 9, 9, 9),
             (1 << 47) - 4096,
             description="x86-64, 4 levels, 2 MiB slots",
+        ),
+        Geometry(
+            "x86-64-pku",
+            12,
+            (9, 9, 9, 9),
+            (1 << 47) - 4096,
+            exec_only_keys=True,
+            description="x86-64 with protection keys: what may only be executed cannot be read",
         ),
         Geometry(
             "x86-64-la57",

@@ -7,7 +7,6 @@ from engine.rules_call import Mapped, Request, Snapshot, clip, mapped_of
 from engine.space import AddressSpace, Errno
 from engine.violation import Violation
 from engine.vma import (
-    VM_ACCESS,
     VM_ACCOUNT,
     VM_GROWSDOWN,
     VM_HUGETLB,
@@ -87,7 +86,7 @@ def check_growth(space: AddressSpace, request: Request, result: int | Errno) -> 
         for addr, level, _ in space.tree.leaves(growth.start, growth.end)
     )
     locked = vma.flags & VM_LOCKED and not vma.flags & VM_LOCKONFAULT
-    wanted = growth.length if locked and vma.flags & VM_ACCESS else 0
+    wanted = growth.length if locked and vma.readable else 0
     if present != wanted:
         yield Violation(
             "populate-on-success", growth, f"{present:#x} bytes present", f"{wanted:#x}"

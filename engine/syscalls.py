@@ -4,6 +4,7 @@ from engine import uffd
 from engine.address import round_down, round_up
 from engine.failures import VmaRefused
 from engine.fault import populate_locked
+from engine.geometry import Geometry
 from engine.hugetlb import new_huge_file, reserve
 from engine.merge import Proposal, merge_new, modify
 from engine.mremap import find_address, make_removable, unmap
@@ -12,11 +13,13 @@ from engine.space import AddressSpace, Errno
 from engine.vma import (
     VM_ACCESS,
     VM_ACCOUNT,
+    VM_EXEC,
     VM_GROWSDOWN,
     VM_HUGETLB,
     VM_LOCKED,
     VM_LOCKONFAULT,
     VM_NORESERVE,
+    VM_PKEY_BIT0,
     VM_SEALED,
     VM_SHARED,
     VM_WRITE,
@@ -90,7 +93,7 @@ def mmap(
         return Errno.EINVAL
     if huge and offset & (huge - 1):
         return Errno.EINVAL
-    vm_flags = _vm_flags(prot, flags)
+    vm_flags = _vm_flags(_access_flags(geometry, prot), flags)
     error = _make_place(space, place, length, vm_flags)
     if error:
         return error
@@ -104,9 +107,19 @@ def mmap(
     return place
 
 
-def _vm_flags(prot: int, flags: int) -> int:
-    """The VM_ flags of a new mapping."""
-    vm_flags = prot & VM_ACCESS
+def _access_flags(geometry: Geometry, prot: int) -> int:
+    """The VM_ flags that say what a protection permits.
+
+    PROT_EXEC with any other bit, PROT_SEM too, is not for executing alone.
+    Source: calc_vm_prot_bits(); execute_only_pkey() in do_mmap(), arch_override_mprotect_pkey().
+    """
+    key = VM_PKEY_BIT0 if prot == VM_EXEC and geometry.exec_only_keys else 0
+    return prot & VM_ACCESS | key
+
+
+def _vm_flags(access: int, flags: int) -> int:
+    """The VM_ flags of a new mapping, which permits `access`."""
+    vm_flags = access
     if flags & MAP_GROWSDOWN:
         vm_flags |= VM_GROWSDOWN
     if flags & MAP_NORESERVE:
@@ -231,7 +244,7 @@ def mprotect(space: AddressSpace, addr: int, length: int, prot: int) -> Errno | 
         if prot & PROT_GROWSUP or not first.flags & VM_GROWSDOWN:
             return Errno.EINVAL
         addr = first.start
-    prot &= VM_ACCESS
+    access = _access_flags(geometry, prot & ~(PROT_GROWSDOWN | PROT_GROWSUP))
     cursor = addr
     while cursor < end:
         vma = space.vmas.lookup(cursor)
@@ -240,7 +253,7 @@ def mprotect(space: AddressSpace, addr: int, length: int, prot: int) -> Errno | 
         stop = min(vma.end, end)
         if vma.flags & VM_SEALED:
             return Errno.EPERM
-        flags = (vma.flags & ~VM_ACCESS) | prot
+        flags = (vma.flags & ~(VM_ACCESS | VM_PKEY_BIT0)) | access
         if flags == vma.flags:
             cursor = stop
             continue

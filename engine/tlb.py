@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from engine.entry import ACCESSED, DIRTY, HUGE, PFN_SHIFT, PRESENT, WRITE
 from engine.geometry import PMD, PTE
-from engine.vma import VM_ACCESS, VM_WRITE
+from engine.vma import VM_WRITE
 
 if TYPE_CHECKING:
     from engine.space import AddressSpace
@@ -94,7 +94,7 @@ def translation(space: "AddressSpace", addr: int) -> tuple[dict[int, int], int, 
     if table is None:
         level, reach = PMD, geometry.slot_bytes
         table = tree.find(addr, PMD)
-    if vma is None or table is None or not vma.flags & VM_ACCESS:
+    if vma is None or table is None or not vma.readable:
         return None
     index = tree.index(addr, level)
     entry = table.entries.get(index)

@@ -33,6 +33,7 @@ VM_DONTDUMP = 0x4000000
 VM_HUGEPAGE = 0x20000000
 VM_NOHUGEPAGE = 0x40000000
 VM_MERGEABLE = 0x80000000
+VM_PKEY_BIT0 = 0x100000000  # key 1, which the kernel takes for what may only be executed
 VM_UFFD_MINOR = 0x4000000000
 VM_SEALED = 0x8000000000000000
 
@@ -70,6 +71,7 @@ _FLAGS = (
     VM_HUGEPAGE,
     VM_NOHUGEPAGE,
     VM_MERGEABLE,
+    VM_PKEY_BIT0,
     VM_UFFD_MINOR,
     VM_SEALED,
 )
@@ -205,6 +207,11 @@ class Vma:
     def is_anonymous(self) -> bool:
         """Private anonymous memory (vma_is_anonymous: no vm_ops)."""
         return self.file is None
+
+    @property
+    def readable(self) -> bool:
+        """May the process read it?  Any right implies that one, but for a key that forbids it."""
+        return bool(self.flags & VM_ACCESS) and not self.flags & VM_PKEY_BIT0
 
     @property
     def uffd_stays_behind(self) -> bool:

@@ -77,7 +77,12 @@ def execute(
     outcome = Outcome(case, kernel, space)
     geometry = space.geometry
     reference = (
-        Oracle(geometry.page_bytes, geometry.word_bits, geometry.slot_bytes)
+        Oracle(
+            geometry.page_bytes,
+            geometry.word_bits,
+            geometry.slot_bytes,
+            exec_only=geometry.exec_only_keys,
+        )
         if check and oracle
         else None
     )

@@ -37,6 +37,8 @@ from fuzz.case import (
 from fuzz.memory import Area, Memory, Shared, Span, joined, minus, put
 
 _READ, _WRITE = PROT_FLAGS["PROT_READ"], PROT_FLAGS["PROT_WRITE"]
+_EXEC = PROT_FLAGS["PROT_EXEC"]
+_ANY = _READ | _WRITE | _EXEC
 _FIXED, _NOREPLACE = MAP_FLAGS["MAP_FIXED"], MAP_FLAGS["MAP_FIXED_NOREPLACE"]
 _SHARED, _GROWSDOWN = MAP_FLAGS["MAP_SHARED"], MAP_FLAGS["MAP_GROWSDOWN"]
 _MOVE_FIXED = REMAP_FLAGS["MREMAP_MAYMOVE"] | REMAP_FLAGS["MREMAP_FIXED"]
@@ -84,14 +86,20 @@ class Oracle:
     """The contents of one case, call by call.
 
     `page_bytes`, `word_bits` and `huge_bytes` are those of the machine: operands are rounded up to
-    pages modulo 2^word_bits, and to huge pages where those are mapped.
+    pages modulo 2^word_bits, and to huge pages where those are mapped.  `exec_only` says that
+    PROT_EXEC alone does not permit to read; else any right does.
     """
 
     def __init__(
-        self, page_bytes: int = 4096, word_bits: int = 64, huge_bytes: int = 1 << 21
+        self,
+        page_bytes: int = 4096,
+        word_bits: int = 64,
+        huge_bytes: int = 1 << 21,
+        *,
+        exec_only: bool = False,
     ) -> None:
         # States that have looked alike so far; the likeliest first.
-        self._worlds = [_World(page_bytes, word_bits, huge_bytes)]
+        self._worlds = [_World(page_bytes, word_bits, huge_bytes, exec_only)]
         self._page_bytes = page_bytes
 
     @property
@@ -154,9 +162,10 @@ class _World:
     `twins` are the others that it may be in as well after the last call: they look like it.
     """
 
-    def __init__(self, page_bytes: int, word_bits: int, huge_bytes: int) -> None:
+    def __init__(self, page_bytes: int, word_bits: int, huge_bytes: int, exec_only: bool) -> None:
         self._page_bytes = page_bytes
         self._huge_bytes = huge_bytes
+        self._exec_only = exec_only
         self._word_mask = (1 << word_bits) - 1
         self.memory = Memory()
         self.twins: list[_World] = []
@@ -389,10 +398,9 @@ class _World:
         for area in self.memory.inside(lo, hi):
             if area.prot is None or area.guarded:
                 continue
-            if not area.prot & (_WRITE if name == "touch" else _READ | _WRITE):
-                # Architectures differ in whether PROT_EXEC alone allows to read.
-                readable = name == "peek" and area.prot
-                yield area.start, area.end, "" if readable else "SIGSEGV"
+            hidden = self._exec_only and area.prot == _EXEC
+            if hidden or not area.prot & (_WRITE if name == "touch" else _ANY):
+                yield area.start, area.end, "SIGSEGV"
             elif area.object is None:
                 yield area.start, area.end, "access"
             else:

@@ -12,6 +12,7 @@ KIB, MIB, TIB = 1 << 10, 1 << 20, 1 << 40
 # name: page, slot, PUD entry, levels, user space top
 SHAPES = {
     "x86-64": (4 * KIB, 2 * MIB, GIB, 4, (1 << 47) - 4096),
+    "x86-64-pku": (4 * KIB, 2 * MIB, GIB, 4, (1 << 47) - 4096),
     "x86-64-la57": (4 * KIB, 2 * MIB, GIB, 5, (1 << 47) - 4096),
     "i386": (4 * KIB, 4 * MIB, 4 * MIB, 2, 3 * GIB),
     "i386-pae": (4 * KIB, 2 * MIB, GIB, 3, 3 * GIB),
@@ -70,6 +71,10 @@ def test_the_arena_lies_in_user_space_on_a_boundary_of_its_own_size(name: str) -
 
 def test_the_arena_of_x86_64_is_where_the_recordings_were_made() -> None:
     assert GEOMETRIES["x86-64"].arena.start == 1 << 44
+
+
+def test_only_pku_has_keys_for_what_may_only_be_executed() -> None:
+    assert [g.name for g in GEOMETRIES.values() if g.exec_only_keys] == ["x86-64-pku"]
 
 
 def test_only_pae_has_tables_from_the_start() -> None:

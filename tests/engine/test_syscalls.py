@@ -1,7 +1,10 @@
 """mmap, munmap and mprotect as pictures: places, errors, splits and merges."""
 
+from dataclasses import replace
+
 import pytest
 
+from engine.fault import peek, touch
 from engine.kernel import kernel_named
 from engine.rules_state import check_state
 from engine.space import AddressSpace, Errno
@@ -9,16 +12,29 @@ from engine.syscalls import (
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
+    MAP_GROWSDOWN,
     MAP_LOCKED,
     MAP_NORESERVE,
     MAP_POPULATE,
     MAP_PRIVATE,
     MAP_SHARED,
+    PROT_GROWSDOWN,
+    PROT_SEM,
+    mlock,
     mmap,
     mprotect,
     munmap,
 )
-from engine.vma import VM_ACCOUNT, VM_LOCKED, VM_NORESERVE, VM_READ, VM_SHARED, VM_WRITE
+from engine.vma import (
+    VM_ACCOUNT,
+    VM_EXEC,
+    VM_LOCKED,
+    VM_NORESERVE,
+    VM_PKEY_BIT0,
+    VM_READ,
+    VM_SHARED,
+    VM_WRITE,
+)
 from tests.scene import PAGE as P
 from tests.scene import scene, shown, tags, tiny
 
@@ -245,3 +261,77 @@ def test_memory_that_becomes_writable_is_charged() -> None:
     mmap(space, 0, 3 * P, R, FIXED)
     assert mprotect(space, 0, 3 * P, RW) is None
     assert next(iter(space.vmas)).flags == VM_READ | VM_WRITE | VM_ACCOUNT
+
+
+# What may only be executed, on a CPU with protection keys.
+
+
+def with_keys(kernel: str = "linux-6.18") -> AddressSpace:
+    """An empty space on a CPU that has them."""
+    named = tiny(kernel)
+    return AddressSpace(named.on(replace(named.geometry, exec_only_keys=True)))
+
+
+@pytest.mark.parametrize(
+    ("prot", "key"),
+    [
+        (VM_EXEC, True),
+        (VM_EXEC | PROT_SEM, False),
+        (VM_EXEC | VM_READ, False),
+        (VM_EXEC | VM_WRITE, False),
+        (0, False),
+    ],
+)
+def test_only_for_executing_alone_there_is_a_key(prot: int, key: bool) -> None:
+    space = with_keys()
+    mmap(space, 0, P, prot, FIXED)
+    mmap(space, 2 * P, P, VM_EXEC, FIXED)
+    mmap(space, 4 * P, P, R, FIXED)
+    assert mprotect(space, 2 * P, P, prot) is None
+    assert mprotect(space, 4 * P, P, prot) is None
+    for vma in space.vmas:
+        assert bool(vma.flags & VM_PKEY_BIT0) is key
+        assert vma.readable is (prot != 0 and not key)
+    without = AddressSpace(tiny())
+    mmap(without, 0, P, VM_EXEC, FIXED)
+    assert next(iter(without.vmas)).readable
+
+
+def test_where_a_change_begins_is_no_part_of_the_protection() -> None:
+    space = with_keys()
+    mmap(space, 0, P, R, FIXED | MAP_GROWSDOWN)
+    assert mprotect(space, 0, P, VM_EXEC | PROT_GROWSDOWN) is None
+    assert not next(iter(space.vmas)).readable
+
+
+def test_what_has_a_key_does_not_merge_with_what_has_none() -> None:
+    space = with_keys()
+    mmap(space, 0, 2 * P, VM_EXEC, FIXED)
+    mmap(space, 2 * P, 2 * P, VM_EXEC | PROT_SEM, FIXED)
+    assert vmas(space) == [(0, 2), (2, 4)]
+    assert mprotect(space, 2 * P, 2 * P, VM_EXEC) is None
+    assert vmas(space) == [(0, 4)]
+    assert not check_state(space)
+
+
+@pytest.mark.parametrize("shared", [0, MAP_SHARED ^ MAP_PRIVATE], ids=["private", "shared"])
+def test_what_cannot_be_read_is_not_brought_in_but_locked(shared: int) -> None:
+    space = with_keys()
+    mmap(space, 0, P, VM_EXEC, FIXED ^ shared | MAP_POPULATE)
+    mmap(space, P, P, VM_EXEC, FIXED ^ shared | MAP_LOCKED)
+    mmap(space, 2 * P, P, VM_EXEC, FIXED ^ shared)
+    assert mlock(space, 2 * P, P) is Errno.ENOMEM
+    assert space.locked_vm == 2
+    assert peek(space, 0, 3 * P).segv == [(0, 3)]
+    assert not list(space.tree.leaves(0, 4 * P))
+
+
+def test_what_is_there_can_be_read_again_when_the_key_goes() -> None:
+    space = with_keys()
+    mmap(space, 0, P, RW, FIXED)
+    assert not touch(space, 0, P)
+    assert mprotect(space, 0, P, VM_EXEC) is None
+    assert peek(space, 0, P).segv == [(0, 1)]
+    assert mprotect(space, 0, P, R) is None
+    assert not peek(space, 0, P)
+    assert tags(space) == {0: 1}
