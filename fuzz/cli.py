@@ -329,6 +329,12 @@ def _add_kernel_check(commands: "argparse._SubParsersAction[argparse.ArgumentPar
         metavar="K",
         help="the model to compare with (default: the kernel with the version of this machine's)",
     )
+    action.add_argument(
+        "--geometry",
+        metavar="G",
+        help="x86-64-pku: leave the kernel this CPU's protection keys, by which memory that may "
+        "only be executed cannot be read (default: x86-64, as if there were none)",
+    )
     _add_workdir(action)
 
     action = _add(
@@ -612,13 +618,14 @@ def _kernel_check(options: argparse.Namespace) -> int:
 
     with _machine_errors():
         if options.files:
-            return check_cases(_programs(options.files, None), options.kernel)
+            return check_cases(_programs(options.files, None), options.kernel, options.geometry)
         return check(
             CheckOptions(
                 options.workdir,
                 cases=options.cases,
                 seed=options.seed,
                 kernel=options.kernel,
+                geometry=options.geometry,
                 sources=sorted(CORPUS.rglob("*.case")),
             )
         )

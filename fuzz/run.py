@@ -58,7 +58,7 @@ from fuzz.feedback import FED
 from fuzz.files import WriteError, write_atomic
 from fuzz.findings import FINDINGS, Ledger, LedgerError
 from fuzz.kernel.against import Against, Divergence
-from fuzz.kernel.machine import GEOMETRY, MachineError, release
+from fuzz.kernel.machine import MachineError, release
 from fuzz.known import DEFECTS
 from fuzz.minimize import minimize
 from fuzz.replay import DEFAULT_KERNEL, describe, expecting, finding
@@ -177,8 +177,6 @@ class _Session:
             raise RunError("the kernels have different geometries; name one with --geometry")
         if options.against and not options.cells:
             raise RunError("without cells nobody knows which inputs are new to run on the machine")
-        if options.against and self.geometry.name != GEOMETRY:
-            raise RunError(f"the machine is {GEOMETRY}, not {self.geometry.name}")
         self.seed = options.seed if options.seed is not None else random.randrange(1, 1 << 31)
         self.workdir = options.workdir.absolute()
         self.corpus = self.workdir / "corpus" / self.geometry.name
@@ -187,7 +185,9 @@ class _Session:
         self.log = self.workdir / "libfuzzer.log"
         _make_writable((self.corpus, self.seeds, self.crashes, self.workdir / FINDINGS))
         self.skipped = self._write_seeds()
-        self.against = Against.open(options.kernels[0]) if options.against else None
+        self.against = (
+            Against.open(options.kernels[0], self.geometry.name) if options.against else None
+        )
         self.ledger = Ledger.open(self.workdir)
         self.run_id = f"{time.strftime('%Y-%m-%dT%H:%M:%S')} seed {self.seed}"
 

@@ -13,6 +13,7 @@ from fuzz.compare import Difference, Kind, asserting, difference, modelled, told
 from fuzz.kernel.machine import (
     GEOMETRY,
     TIME_LIMIT,
+    WITH_KEYS,
     Machine,
     MachineError,
     Observation,
@@ -64,15 +65,21 @@ class Against:
         self._limit_bytes = limit_bytes
 
     @classmethod
-    def open(cls, kernel: str | None = None, *, time_limit: float = TIME_LIMIT) -> Self:
+    def open(
+        cls,
+        kernel: str | None = None,
+        geometry: str | None = None,
+        *,
+        time_limit: float = TIME_LIMIT,
+    ) -> Self:
         """The kernel below us beside the model of that name (None: the model of its version).
 
+        On the geometry with protection keys the kernel may use them; it is left none on the usual
+        one (None).
         Errors raised: MachineError if it cannot be compared; UnknownName.
         """
-        model = host_kernel(kernel)
-        if model.geometry.name != GEOMETRY:
-            raise MachineError(f"the machine is {GEOMETRY}, not {model.geometry.name}")
-        machine = Machine(time_limit=time_limit)
+        model = host_kernel(kernel, geometry or GEOMETRY)
+        machine = Machine(time_limit=time_limit, keys=model.geometry.exec_only_keys)
         if wrong := obstacles():
             machine.close()
             lines = "\n  ".join(wrong)
@@ -163,7 +170,7 @@ class Against:
         return replace(
             asserting(divergence.case, divergence.machine),
             kernel=self.kernel.name,
-            geometry=None,
+            geometry=WITH_KEYS if self.kernel.geometry.exec_only_keys else None,
             expects=(),
             found=found,
             comments=(*comments, *differing),

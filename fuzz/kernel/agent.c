@@ -10,13 +10,14 @@
  * inaccessible blockers, so that addresses the kernel chooses fall into the arena.  Whatever measuring
  * needs is allocated and touched beforehand: a case that is measured changes page tables of the arena
  * only.  Static, not position independent, without address space randomisation: two runs see the
- * same layout.  Memory that may only be executed can be read, on CPUs with protection keys as on those
- * without: see take_protection_keys().
+ * same layout.  Unless keys are kept (-k), what may only be executed can be read on CPUs with protection
+ * keys as on those without: see take_protection_keys().
  *
  * Without root it needs PAGEMAP_SCAN (Linux 6.7), and does not see warnings in the kernel's log
  * where that is kept from users; taint bits it always sees.
  *
- * Usage: agent [-t MILLISECONDS] [-S]      -t: time limit of one case; -S: do without PAGEMAP_SCAN
+ * Usage: agent [-t MILLISECONDS] [-S] [-k]
+ *        -t: time limit of one case; -S: do without PAGEMAP_SCAN; -k: leave the kernel its protection keys
  * Exit:  0 end of input; 70 time limit; 71 this system cannot be measured (reason on stderr).
  */
 #define _GNU_SOURCE
@@ -1023,6 +1024,15 @@ static void take_protection_keys(void)
 		;
 }
 
+static void expect_protection_keys(void)
+{
+	int key = (int)syscall(SYS_pkey_alloc, 0, PKEY_DISABLE_ACCESS);
+
+	if (key < 0)
+		give_up("this CPU or kernel has no protection keys");
+	syscall(SYS_pkey_free, key);
+}
+
 static void touch_everything(void)
 {
 	char stack[256 * 1024];
@@ -1069,15 +1079,18 @@ static char input[256 * 1024];
 int main(int argc, char **argv)
 {
 	u64 milliseconds = 10000;
+	bool keep_keys = false;
 	size_t used = 0;
 	int option;
 
 	settle_layout(argv);
-	while ((option = getopt(argc, argv, "t:S")) != -1) {
+	while ((option = getopt(argc, argv, "t:Sk")) != -1) {
 		if (option == 't')
 			milliseconds = strtoull(optarg, NULL, 10);
 		else if (option == 'S')
 			use_scan = false;
+		else if (option == 'k')
+			keep_keys = true;
 		else
 			return EXIT_SYSTEM;
 	}
@@ -1100,7 +1113,10 @@ int main(int argc, char **argv)
 	handle(SIGBUS, on_fault);
 	handle(SIGALRM, on_alarm);
 	handle(SIGPIPE, SIG_IGN);
-	take_protection_keys();
+	if (keep_keys)
+		expect_protection_keys();
+	else
+		take_protection_keys();
 	touch_everything();
 	count_swap_areas();
 	find_zero_pages();

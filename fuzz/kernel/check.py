@@ -33,14 +33,16 @@ _MINIMIZE_BUDGET = 2_000  # runs
 class CheckOptions:
     """What to check: `cases` programs made from `seed` (None: chosen at random, and shown).
 
-    `kernel` names the model (None: of the version of the kernel below us); `sources` are cases to
-    mutate; `time_limit` seconds a program may take.
+    `kernel` names the model (None: of the version of the kernel below us), `geometry` that of the
+    machine (see Against.open); `sources` are cases to mutate; `time_limit` seconds a program may
+    take.
     """
 
     workdir: Path
     cases: int = DEFAULT_CASES
     seed: int | None = None
     kernel: str | None = None
+    geometry: str | None = None
     sources: Sequence[Path] = ()
     time_limit: float = 10.0
 
@@ -78,21 +80,27 @@ def check(options: CheckOptions) -> int:
     Errors raised: MachineError before the first program, UnknownName, WriteError.
     """
     with (
-        Against.open(options.kernel, time_limit=options.time_limit) as pair,
+        _against(options) as pair,
         # Its own worker, so that minimizing does not get between programs under way.
-        Against.open(options.kernel, time_limit=options.time_limit) as minimizer,
+        _against(options) as minimizer,
     ):
         return _Check(options, pair, minimizer).run()
 
 
-def check_cases(cases: Iterable[tuple[str, Case]], kernel: str | None) -> int:
+def _against(options: CheckOptions) -> Against:
+    return Against.open(options.kernel, options.geometry, time_limit=options.time_limit)
+
+
+def check_cases(
+    cases: Iterable[tuple[str, Case]], kernel: str | None, geometry: str | None = None
+) -> int:
     """Run cases on the kernel below us and on its model, and print how they compare.
 
     Returns: 0 no divergence; 1 divergences.
     Errors raised: MachineError, UnknownName, and what `cases` raises.
     """
     total = agreeing = 0
-    with Against.open(kernel) as pair:
+    with Against.open(kernel, geometry) as pair:
         for name, case in cases:
             if missing := left_out(case):
                 without = "run without" if runnable(case).calls else "not run, the machine has no"
@@ -165,9 +173,10 @@ class _Check:
         codec = wire.codec(geometry, frozenset(CALLS))
         sources = [wire.encode(case, geometry) for case in self._sources()]
         programs = generated([data for data in sources if data], codec, self.seed)
+        keys = "with protection keys" if geometry.exec_only_keys else "without protection keys"
         self._say(
-            f"Linux {release()} beside {self.pair.kernel.name}, {self.options.cases} programs, "
-            f"seed {self.seed}, {len(sources)} cases to mutate"
+            f"Linux {release()} {keys} beside {self.pair.kernel.name}, "
+            f"{self.options.cases} programs, seed {self.seed}, {len(sources)} cases to mutate"
         )
         status = NONE
         try:
@@ -267,7 +276,9 @@ class _Check:
         for kind, times in standing.kinds.most_common():
             lines.append(f"{times:>7}  {kind}  {self.kept.get(kind, '')}".rstrip())
         if self.kept:
-            lines.append(f"Look again with: pmdfuzz kernel check {next(iter(self.kept.values()))}")
+            again = f" --geometry {self.options.geometry}" if self.options.geometry else ""
+            again += f" {next(iter(self.kept.values()))}"
+            lines.append(f"Look again with: pmdfuzz kernel check{again}")
         return "\n".join(lines)
 
     def _say(self, message: str) -> None:

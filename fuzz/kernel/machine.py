@@ -40,6 +40,7 @@ CALLS = frozenset(
 _MODEL_ONLY = SIGNATURES.keys() - CALLS - {"execve_stack", "relocate"}
 _MODEL_ONLY_MAPPING = MAP_FLAGS["MAP_HUGETLB"]
 GEOMETRY = "x86-64"
+WITH_KEYS = "x86-64-pku"  # the same machine, if the agent leaves the kernel its protection keys
 TIME_LIMIT = 10.0  # seconds
 
 _AGENT = Path(__file__).with_name("agent.c")
@@ -80,13 +81,16 @@ def release() -> str:
     return platform.release()
 
 
-def host_kernel(name: str | None = None) -> Kernel:
+def host_kernel(name: str | None = None, geometry: str = GEOMETRY) -> Kernel:
     """The model of the kernel below us: of the same version, or the one that is named.
 
-    Errors raised: MachineError if no model has this version; UnknownName for a wrong name.
+    Errors raised: MachineError if no model has this version, or for a geometry that is not ours;
+    UnknownName for a wrong name.
     """
+    if geometry not in (GEOMETRY, WITH_KEYS):
+        raise MachineError(f"the machine is {GEOMETRY} or {WITH_KEYS}, not {geometry}")
     if name is not None:
-        return kernel_named(name, GEOMETRY)
+        return kernel_named(name, geometry)
     version = re.match(r"\d+\.\d+", release())
     found = f"linux-{version[0]}" if version else ""
     if found not in KERNELS:
@@ -94,7 +98,7 @@ def host_kernel(name: str | None = None) -> Kernel:
             f"no model of this kernel, {release()}; known: {', '.join(KERNELS)}. "
             "Name the one to compare with: --kernel K"
         )
-    return kernel_named(found, GEOMETRY)
+    return kernel_named(found, geometry)
 
 
 def obstacles() -> list[str]:
@@ -257,13 +261,15 @@ class Machine:
         time_limit: float = TIME_LIMIT,
         grace: float = _GRACE,
         pagemap_scan: bool = True,
+        keys: bool = False,
         cache: Path | None = None,
     ) -> None:
         """Make ready to run cases; the worker starts with the first.
 
         Arguments: `time_limit` seconds a case may take; `grace` seconds more, after which a worker
-        counts as hanging; `pagemap_scan` false does without that ioctl, as on old kernels; `cache`
-        see `build`.
+        counts as hanging; `pagemap_scan` false does without that ioctl, as on old kernels; `keys`
+        leaves the kernel the CPU's protection keys, else the agent takes them all; `cache` see
+        `build`.
         Errors raised: MachineError if the agent cannot be built, or /proc is missing.
         """
         if platform.system() == "Linux" and not Path("/proc/self/pagemap").exists():
@@ -273,6 +279,8 @@ class Machine:
         self._command = [str(build(cache)), "-t", str(max(1, round(time_limit * 1000)))]
         if not pagemap_scan:
             self._command.append("-S")
+        if keys:
+            self._command.append("-k")
         self._worker: subprocess.Popen[bytes] | None = None
         self._suspect = b""  # the case with which the last worker was lost
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `close`)

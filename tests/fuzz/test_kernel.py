@@ -17,6 +17,7 @@ from fuzz.case import Case
 from fuzz.cli import main
 from fuzz.compare import difference, modelled
 from fuzz.kernel import against, machine, shortage
+from fuzz.kernel import check as check_module
 from fuzz.kernel.against import Against, Divergence
 from fuzz.kernel.check import BAD_ENVIRONMENT, DIVERGE, NONE, CheckOptions, check
 from fuzz.kernel.machine import Machine, MachineError, commit_limit_bytes, host_kernel, obstacles
@@ -62,6 +63,52 @@ def test_a_move_does_on_the_machine_what_the_calls_say() -> None:
         seen = here.observe(MOVE)
     assert seen["ret"] == [0x501000, 0, 0x40101000]
     assert seen["pages"] == [[0x40101, 3, "P", 1]]
+
+
+HIDDEN = parse(
+    "mmap(0x501000, 0x2000, PROT_EXEC, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)\n"
+    "peek(0x501000, 0x2000)\n"
+)
+
+
+@needs_machine
+def test_what_may_only_be_executed_can_be_read_whatever_the_cpu() -> None:
+    with Machine() as here:
+        assert here.observe(HIDDEN)["ret"] == [0x501000, 0]
+
+
+@needs_machine
+def test_where_the_kernel_keeps_the_protection_keys_it_uses_them() -> None:
+    with Machine(keys=True) as here:
+        if " ospke" in Path("/proc/cpuinfo").read_text():
+            assert here.observe(HIDDEN)["ret"] == [0x501000, {"segv": [[0x501, 2]]}]
+        else:
+            with pytest.raises(MachineError, match="no protection keys"):
+                here.observe(HIDDEN)
+
+
+@needs_model
+@pytest.mark.parametrize(
+    ("geometry", "which"), [(None, "without"), (machine.WITH_KEYS, "with")], ids=str
+)
+def test_a_check_says_whether_there_are_protection_keys(
+    geometry: str | None,
+    which: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(machine, "release", lambda: "6.18.0")
+    monkeypatch.setattr(check_module, "release", lambda: "6.18.0")
+    words = ["kernel", "check", "--cases", "2", "--seed", "1", "--workdir", str(tmp_path)]
+    main([*words, *(["--geometry", geometry] if geometry else [])])
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith(f"Linux 6.18.0 {which} protection keys beside linux-6.18, 2 programs, ")
+
+
+def test_a_machine_is_of_no_other_geometry(capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(["kernel", "check", "--cases", "2", "--geometry", "tiny"], capsys)
+    assert "the machine is x86-64 or x86-64-pku, not tiny" in said
 
 
 @needs_model
