@@ -29,10 +29,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 import atheris
 
+from fuzz import coverage
 from fuzz.bucket import Bucket
 from fuzz.child import Setting, fixed_addresses
 
-if TYPE_CHECKING:  # what these import must be instrumented first
+if TYPE_CHECKING:  # what these import must be covered first
     from collections.abc import Callable
 
     from fuzz.case import Case
@@ -49,11 +50,12 @@ class Target:
 
     def __init__(self, setting: Setting) -> None:
         if "engine" in sys.modules:
-            sys.exit("fuzz.harness: engine was imported before it could be instrumented")
+            sys.exit("fuzz.harness: engine was imported before it could be covered")
         # The model only: coverage of the codec would reward parsing, coverage of rules nothing.
-        with atheris.instrument_imports(include=["engine"], exclude=uninstrumented()):
+        with coverage.covered(atheris, uncovered()) as codes:
             from engine.kernel import kernel_named
             from fuzz import arena, execute, feedback, known, mutator, wire
+        coverage.watch(atheris, codes)
         self._setting = setting
         self._execute = execute.execute
         self._shown: Callable[[Outcome], Shown | None] = known.shown
@@ -163,7 +165,7 @@ def send(descriptor: int, event: str, **fields: object) -> None:
         os._exit(_OUR_DEFECT)
 
 
-def uninstrumented() -> list[str]:
+def uncovered() -> list[str]:
     """The modules of the engine that are no part of the model: rules and drawing."""
     place = Path(__file__).resolve().parent.parent / "engine"
     rules = sorted(f"engine.{path.stem}" for path in place.glob("rules*.py"))

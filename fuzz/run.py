@@ -2,7 +2,7 @@
 
 The parent starts `fuzz.harness` as a child, in which Atheris runs, and does all the rest: it
 encodes the seeds, shows where the run stands, and turns each new finding into a minimal case.  It
-never imports atheris and nothing in it is instrumented, so it minimizes at full speed while the
+never imports atheris and covers nothing, so it minimizes at full speed while the
 child keeps fuzzing.
 
 Below the working directory:
@@ -53,6 +53,7 @@ from fuzz.bucket import Bucket
 from fuzz.calls import MODELLED_CALLS
 from fuzz.case import Case, CaseError, Expectation
 from fuzz.child import LIBFUZZER, Child, Setting
+from fuzz.coverage import HOW
 from fuzz.execute import RulesAfter
 from fuzz.feedback import FED
 from fuzz.files import WriteError, write_atomic
@@ -617,7 +618,8 @@ class _Session:
         until = " or ".join(limits) or "Ctrl-C"
         return (
             f"fuzzing {', '.join(self.kernels)} on {self.geometry.name}, seed {self.seed}, "
-            f"until {until}; everything is kept in {_shown(self.workdir)}"
+            f"until {until}; everything is kept in {_shown(self.workdir)}\n"
+            f"coverage of the model by {HOW} (Python {sys.version_info[0]}.{sys.version_info[1]})"
         )
 
     def _update_progress(self) -> None:

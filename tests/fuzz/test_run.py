@@ -342,7 +342,7 @@ def test_bad_input_is_refused_before_anything_runs(
 
 
 @fuzzing_test
-def test_the_engine_is_instrumented_and_the_rules_are_not(tmp_path: Path) -> None:
+def test_the_child_reports_what_it_did(tmp_path: Path) -> None:
     setting = Setting(["linux-6.18"], None, ["mmap", "mremap"], 4, runs=200)
     child = Child(setting, ["-runs=200", "-seed=1"], tmp_path / "log")
     last = {}
@@ -350,10 +350,6 @@ def test_the_engine_is_instrumented_and_the_rules_are_not(tmp_path: Path) -> Non
         for event in child.events(0.1):
             last[event["event"]] = event
     assert child.close() == 0
-    log = (tmp_path / "log").read_text()
-    assert "Instrumenting engine.move" in log
-    assert "Instrumenting engine.rules" not in log
-    assert "Instrumenting fuzz" not in log
     assert last["stats"]["execs"] == 200
     assert last["stats"]["cells"] > 20
     assert last["start"]["fixed_addresses"] == (sys.platform == "linux")
