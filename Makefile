@@ -44,7 +44,7 @@ lint: $(VENV)/.ready ## check style, format and types
 
 bench: $(VENV)/.ready ## measure the speed of the engine and of the fuzzer
 	@$(BIN)/python -m fuzz.bench $(ARGS)
-	@$(BIN)/python -m fuzz.bench_moves
+	@$(BIN)/python -m fuzz.bench moves
 
 mutants: $(VENV)/.ready ## change the engine a little, many times: do rules and tests notice?
 	@$(BIN)/python -m fuzz.mutants $(ARGS)

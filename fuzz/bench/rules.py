@@ -1,5 +1,7 @@
-"""What the rules cost: groups of them left out, and each rule on a whole state by itself."""
+"""What the rules cost, groups of them left out, and each rule on a whole state by itself:
+`python -m fuzz.bench rules`."""
 
+import argparse
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -8,13 +10,15 @@ from functools import partial
 from typing import NamedTuple, get_args
 from unittest.mock import patch
 
-from engine.kernel import Kernel
+from engine.kernel import Kernel, kernel_named
 from engine.rules_call import Snapshot
 from engine.rules_move import MoveRules
 from engine.rules_state import STATE_RULES, State
 from engine.space import AddressSpace
-from fuzz import checks
+from fuzz import checks, wire
 from fuzz import execute as executing
+from fuzz.bench.programs import programs
+from fuzz.calls import MODELLED_CALLS
 from fuzz.case import Case
 from fuzz.execute import RulesAfter, execute
 
@@ -116,3 +120,20 @@ def state_costs(kernel: Kernel, cases: Sequence[Case]) -> Iterator[Cost]:
         execute(case, kernel, check=False, on_step=look)
     for what, seconds in sorted(spent.items(), key=lambda item: -item[1]):
         yield Cost(what, seconds / len(cases) * 1e6)
+
+
+def rules(options: argparse.Namespace) -> None:
+    """Print what the groups of rules cost, and each rule on a whole state."""
+    kernel = kernel_named(options.kernel, options.geometry)
+    inputs = programs(kernel, options.inputs, options.seed)
+    cases = [wire.decode(data, kernel.geometry, MODELLED_CALLS) for data in inputs]
+    calls = sum(len(case.calls) for case in cases)
+    print(f"{len(cases)} programs, {calls / len(cases):.1f} calls each, {kernel.name}\n")
+    for title, costs in (
+        ("µs of CPU time a program", group_costs(kernel, cases)),
+        ("the same, with groups of rules left out", left_out_costs(kernel, cases)),
+        ("the same, looking after every call", state_costs(kernel, cases)),
+    ):
+        print(title)
+        for cost in costs:
+            print(f"  {cost.what:40}{cost.microseconds:10.1f}", flush=True)

@@ -7,13 +7,14 @@ import pytest
 
 from engine.kernel import kernel_named
 from engine.rules_state import STATE_RULES
-from fuzz import bench
-from fuzz.bench_machine import cases_of, profile
-from fuzz.bench_rules import GROUPS, group_costs, left_out_costs, state_costs
+from fuzz.bench.__main__ import main
+from fuzz.bench.profile import profile
+from fuzz.bench.programs import cases_of
+from fuzz.bench.rules import GROUPS, group_costs, left_out_costs, state_costs
 from fuzz.text import dump
 
 KERNEL = kernel_named("linux-6.18")
-SAMPLE = Path(__file__).parent / "data" / "truth-linux-6.18.jsonl.gz"
+SAMPLE = Path(__file__).parents[1] / "data" / "truth-linux-6.18.jsonl.gz"
 
 
 def test_programs_come_from_files_or_from_a_seed(tmp_path: Path) -> None:
@@ -48,4 +49,4 @@ def test_every_rule_on_a_state_and_every_cadence_has_its_cost() -> None:
 
 def test_feeding_an_unknown_kind_of_cells_is_refused() -> None:
     with pytest.raises(SystemExit, match="unknown nonsense; known: place, path"):
-        bench.main(["feedback", "--feed", "vma,nonsense"])
+        main(["feedback", "--feed", "vma,nonsense"])

@@ -1,9 +1,10 @@
-"""What a move costs: `python -m fuzz.bench_moves`.
+"""What a move costs: `python -m fuzz.bench moves`.
 
 The cost of a move should follow the pages and tables that exist, not the length of the range.  Each
 line moves one mapping on an x86-64 kernel, without rules; setting it up is not timed.
 """
 
+import argparse
 import statistics
 import sys
 import time
@@ -70,7 +71,7 @@ def slope(what: str, counts: Sequence[int], lengths: Sequence[int], offset: int)
     return f"{what:<42}{each:9.2f} us each   ({listed})"
 
 
-def main() -> int:
+def moves(_: argparse.Namespace) -> None:
     """Print the table."""
     print(f"one move, median of {_REPEATS}, Python {sys.version.split()[0]}")
     for what, time_us in rows():
@@ -80,8 +81,3 @@ def main() -> int:
     print(slope("pages of one slot, moved by PTE", counts, [SLOT] * 4, PAGE))
     print(slope("PTE tables, moved by PMD entry", counts, [n * SLOT for n in counts], 0))
     print(slope("PMD tables, moved by PUD entry", counts, [n * GIB for n in counts], 0))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,63 @@
+"""How fast the fuzzer is, and what its parts cost: `python -m fuzz.bench`.
+
+A file of this package for each thing that is measured.  Nothing here fails on a slow machine: the
+numbers are for people to compare.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from fuzz.bench.feedback import feedback
+from fuzz.bench.machine import machine
+from fuzz.bench.model import speed
+from fuzz.bench.moves import moves
+from fuzz.bench.profile import profiled
+from fuzz.bench.rules import rules
+from fuzz.calls import MODELLED_CALLS
+from fuzz.feedback import KINDS
+from fuzz.replay import DEFAULT_KERNEL
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a benchmark.  Returns: the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m fuzz.bench", description="Measure the fuzzer.")
+    parser.set_defaults(command=speed)
+    parser.add_argument("--kernel", default=DEFAULT_KERNEL, help="default: %(default)s")
+    parser.add_argument("--geometry", help="in place of the kernel's own")
+    parser.add_argument("--inputs", type=int, default=4000, help="programs (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="of the random programs")
+    commands = parser.add_subparsers(metavar="COMMAND")
+    commands.add_parser("speed", help="what each part costs (default)")
+    sub = commands.add_parser("rules", help="what the groups of rules cost")
+    sub.set_defaults(command=rules)
+    sub = commands.add_parser("moves", help="what a move costs")
+    sub.set_defaults(command=moves)
+    for name, command, summary in (
+        ("machine", machine, "the kernel below us and its model, side by side"),
+        ("profile", profiled, "where the model's time goes"),
+    ):
+        sub = commands.add_parser(name, help=summary)
+        sub.set_defaults(command=command, kernel=None)
+        sub.add_argument("files", nargs="*", type=Path, metavar="FILE", help="of programs")
+        sub.add_argument("--kernel", default=None, help="default: that of the machine")
+        sub.add_argument("--inputs", type=int, default=4000, help="random programs, without files")
+    sub.add_argument("--rules", action="store_true", help="as in a run, with rules and oracle")
+    sub = commands.add_parser(
+        "feedback", help="executions until a finding, with and without feeding cells"
+    )
+    sub.set_defaults(command=feedback)
+    sub.add_argument("--kernel", default="linux-6.1", help="default: %(default)s")
+    sub.add_argument("--finding", default="dest-entry-none--execve_stack--B-01", metavar="NAME")
+    sub.add_argument("--feed", default="vma", metavar="KIND,…", help=f"out of: {', '.join(KINDS)}")
+    sub.add_argument("--seeds", type=int, default=5, help="runs of each kind")
+    sub.add_argument("--limit", type=int, default=100_000, help="executions of a run")
+    sub.add_argument("--ops", help=f"only these calls, out of: {', '.join(sorted(MODELLED_CALLS))}")
+    options = parser.parse_args(argv)
+    options.command(options)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

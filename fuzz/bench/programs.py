@@ -1,0 +1,47 @@
+"""The programs that are measured: the project's own, random ones, those of files."""
+
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from random import Random
+
+from engine.kernel import Kernel
+from fuzz import text, wire
+from fuzz.case import Case
+from fuzz.compare import is_json_lines
+from fuzz.compare import programs as recorded
+from fuzz.kernel.check import generated
+from fuzz.kernel.machine import CALLS, GEOMETRY, runnable
+from fuzz.run import CORPUS, SEEDS
+
+
+def programs(kernel: Kernel, number: int, seed: int) -> list[bytes]:
+    """`number` inputs: the seeds of the project first, then random ones."""
+    random = Random(seed)
+    inputs = []
+    for directory in SEEDS:
+        for path in sorted(directory.glob("*.case")):
+            inputs.append(wire.encode(text.load(path), kernel.geometry))
+    while len(inputs) < number:
+        inputs.append(random.randbytes(wire.WIDTH * random.randint(1, wire.MAX_CALLS)))
+    return inputs[:number]
+
+
+def cases_of(files: Sequence[Path], kernel: Kernel, number: int, seed: int) -> list[Case]:
+    """The programs of `files`, or `number` random ones; without what no program can do.
+
+    Errors raised: TruthError, CaseError, OSError.
+    """
+    if not files:
+        loaded = (text.load(path) for path in sorted(CORPUS.rglob("*.case")))
+        usable = [case for case in loaded if case.geometry in (None, GEOMETRY)]
+        sources = [wire.encode(case, kernel.geometry) for case in usable]
+        codec = wire.codec(kernel.geometry, frozenset(CALLS))
+        return list(islice(generated([data for data in sources if data], codec, seed), number))
+    cases = []
+    for path in files:
+        if is_json_lines(path):
+            cases += [runnable(case.program()) for _, case in recorded(path)]
+        else:
+            cases.append(runnable(text.load(path).program()))
+    return [case for case in cases if case.calls]
