@@ -42,9 +42,8 @@ lint: $(VENV)/.ready ## check style, format and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy $(if $(NO_COLOR),--no-color-output) --strict engine fuzz
 
-bench: $(VENV)/.ready ## measure the speed of the engine and of the fuzzer
-	@$(BIN)/python -m fuzz.bench $(ARGS)
-	@$(BIN)/python -m fuzz.bench moves
+bench: $(VENV)/.atheris ## measure speed and memory; ARGS="--against DIR": beside another checkout
+	@$(BIN)/python -m fuzz.bench run $(ARGS)
 
 mutants: $(VENV)/.ready ## change the engine a little, many times: do rules and tests notice?
 	@$(BIN)/python -m fuzz.mutants $(ARGS)

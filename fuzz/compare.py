@@ -179,11 +179,12 @@ class Recording(NamedTuple):
 
 def is_json_lines(path: Path) -> bool:
     """Does the file hold JSON lines, rather than a case?  Errors raised: OSError."""
-    with _opened(path) as stream:
+    with opened(path) as stream:
         return stream.read(1) == b"{"
 
 
-def _opened(path: Path) -> BinaryIO:
+def opened(path: Path) -> BinaryIO:
+    """A file of recordings or programs, perhaps compressed.  Errors raised: OSError."""
     return cast(BinaryIO, gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
 
 
@@ -213,7 +214,7 @@ def _rows(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[int, Observatio
     """Number, object and program of each line.  Errors raised: TruthError, OSError."""
     number = 0
     try:
-        with _opened(path) as stream:
+        with opened(path) as stream:
             for number, line in enumerate(stream, 1):
                 if line.strip():
                     yield (number, *_row(path, number, line, needed))

@@ -6,7 +6,7 @@ numbers are for people to compare.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fuzz.bench.feedback import feedback
@@ -15,6 +15,7 @@ from fuzz.bench.model import speed
 from fuzz.bench.moves import moves
 from fuzz.bench.profile import profiled
 from fuzz.bench.rules import rules
+from fuzz.bench.run import add_run
 from fuzz.calls import MODELLED_CALLS
 from fuzz.feedback import KINDS
 from fuzz.replay import DEFAULT_KERNEL
@@ -30,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the random programs")
     commands = parser.add_subparsers(metavar="COMMAND")
     commands.add_parser("speed", help="what each part costs (default)")
+    add_run(commands)
     sub = commands.add_parser("rules", help="what the groups of rules cost")
     sub.set_defaults(command=rules)
     sub = commands.add_parser("moves", help="what a move costs")
@@ -55,8 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     sub.add_argument("--limit", type=int, default=100_000, help="executions of a run")
     sub.add_argument("--ops", help=f"only these calls, out of: {', '.join(sorted(MODELLED_CALLS))}")
     options = parser.parse_args(argv)
-    options.command(options)
-    return 0
+    chosen: Callable[[argparse.Namespace], int | None] = options.command
+    return chosen(options) or 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,190 @@
+"""What is measured in turns: slices of work that one tree does after the other.
+
+Noise of a busy machine changes slowly, so what two trees take one right after the other compares
+well, and CPU time better than wall time.  Each pair of slices gives a ratio; how far the ratios of
+several pairs lie apart says how much they can be trusted.
+"""
+
+import csv
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from fuzz.bench.tree import BenchError, Job, Tree
+from fuzz.compare import opened
+
+KERNELS = ("linux-6.1", "linux-6.18")  # those of `make fuzz`
+_COMPARE_SECONDS = 3.0  # a slice at least
+_WARM_UP = 100  # recordings
+_LEAST_SECONDS = 0.01  # a trial of the museum; its table has no smaller figure
+
+
+class Kind(NamedTuple):
+    """What a row shows: its unit, and whether more of it is better."""
+
+    what: str
+    more_is_better: bool
+    digits: int = 0
+
+
+RATE = "executions a CPU second of `run`"
+RECORDINGS = Kind("recordings a CPU second of `compare`", True)
+FIND_EXECUTIONS = Kind("executions to find an exhibit", False)
+FIND_SECONDS = Kind("CPU seconds to find an exhibit", False, 2)
+MEMORY = "peak MiB of the fuzzing process"
+
+
+class Slice(NamedTuple):
+    """One piece of work for each tree in turn.
+
+    `number` is the repetition that it belongs to; `seconds` about how long a tree takes; `work`
+    returns a figure for each row.
+    """
+
+    what: str
+    number: int
+    seconds: float
+    work: Callable[[Tree], Mapping[Kind, float]]
+
+
+@dataclass(slots=True)
+class Row:
+    """The figures of one kind: of each tree by repetition, in the order of the slices."""
+
+    kind: Kind
+    figures: dict[str, dict[int, list[float]]] = field(default_factory=dict)
+
+    def add(self, tree: str, number: int, figure: float) -> None:
+        """Note what a slice has given."""
+        self.figures.setdefault(tree, {}).setdefault(number, []).append(figure)
+
+    def of(self, tree: str) -> list[float]:
+        """The figure of a tree in each repetition; the geometric mean if there are several."""
+        return [statistics.geometric_mean(figures) for figures in self.figures[tree].values()]
+
+    def pairs(self, this: str, other: str) -> list[list[float]]:
+        """The ratio this / other of each pair of slices, by repetition."""
+        mine, theirs = self.figures[this], self.figures.get(other, {})
+        return [
+            [a / b for a, b in zip(mine[number], theirs[number], strict=False)]
+            for number in mine
+            if number in theirs
+        ]
+
+    def ratios(self, this: str, other: str) -> list[float]:
+        """The ratio this / other of each repetition, a geometric mean over its pairs."""
+        return [statistics.geometric_mean(ratios) for ratios in self.pairs(this, other)]
+
+
+def overall(ratios: Sequence[float]) -> tuple[float, float]:
+    """The geometric mean of ratios, and its standard error, which is a factor, too."""
+    logs = [math.log(ratio) for ratio in ratios]
+    error = statistics.stdev(logs) / math.sqrt(len(logs)) if len(logs) > 1 else math.inf
+    return math.exp(statistics.mean(logs)), math.exp(error)
+
+
+# --- Slices ---------------------------------------------------------------------------------------
+
+
+def run_slices(number: int, runs: int) -> list[Slice]:
+    """A run from an empty corpus and the project's seeds, on x86-64 alone and as it is by default.
+
+    A number of executions and not a time: with the same seed, trees that differ only in speed then
+    execute the very same programs, which get slower, and need more memory, as the corpus grows.
+    """
+
+    def work(where: str, flags: Sequence[str], tree: Tree) -> Mapping[Kind, float]:
+        words = ["run", *flags, f"--runs={runs}", f"--seed={number}"]
+        words += [f"--kernel={kernel}" for kernel in KERNELS]
+        workdir = tree.scratch / f"run-{number}{''.join(flags)}"
+        ran = tree.run(Job([[*words, f"--workdir={workdir}"]]), fine=(0, 1))
+        if not ran.executions:
+            raise BenchError(f"{tree.home}: `run` told of no executions")
+        figures = {Kind(f"{RATE}, {where}", True): ran.executions / ran.fuzzing_seconds}
+        if ran.peak_bytes:
+            figures[Kind(f"{MEMORY}, {where}", False, 1)] = ran.peak_bytes / (1 << 20)
+        return figures
+
+    return [
+        Slice(f"run, {where}", number, 2 + runs / 200, partial(work, where, flags))
+        for where, flags in (("x86-64 alone", ["--geometry=x86-64"]), ("as `make fuzz`", []))
+    ]
+
+
+class Truth(NamedTuple):
+    """A file of recordings: of which kernel, how many."""
+
+    path: Path
+    kernel: str
+    recordings: int
+
+
+def compare_slices(number: int, truths: Sequence[Truth]) -> list[Slice]:
+    """The comparison of all files in one process, after a short one that imports and warms up."""
+    recorded = sum(truth.recordings for truth in truths)
+
+    def work(tree: Tree) -> Mapping[Kind, float]:
+        commands = [["compare", str(t.path), f"--kernel={t.kernel}"] for t in truths]
+        warm_up = []
+        for truth in truths:
+            head = tree.scratch / f"{truth.kernel}.head.jsonl"
+            with opened(truth.path) as lines:
+                head.write_bytes(b"".join(islice(lines, _WARM_UP)))
+            warm_up.append(["compare", str(head), f"--kernel={truth.kernel}"])
+        ran = tree.run(Job(commands, warm_up, _COMPARE_SECONDS))
+        return {RECORDINGS: recorded * ran.rounds / ran.seconds}
+
+    return [Slice("compare", number, max(_COMPARE_SECONDS, recorded / 1200) + 1, work)]
+
+
+class Trial(NamedTuple):
+    """What came of one exhibit with one seed."""
+
+    found: bool
+    executions: int
+    seconds: float
+
+
+def find_slices(
+    seed: int, exhibits: Mapping[str, float], limit: int, missed: list[tuple[str, str, int]]
+) -> list[Slice]:
+    """Trials of the museum, which begin with nothing, one by one.
+
+    Arguments: `exhibits` with the seconds that each takes, about; `limit` of a trial in CPU
+    seconds; `missed` gets tree, exhibit and seed of each that was not found: it counts with what it
+    took until the limit.
+    """
+
+    def work(exhibit: str, tree: Tree) -> Mapping[Kind, float]:
+        workdir = tree.scratch / "museum"
+        words = ["museum", "run", exhibit, f"--seeds={seed}", f"--time={limit}"]
+        # Trials of smaller seeds are kept there, and not repeated.
+        tree.run(Job([[*words, f"--workdir={workdir}"]]), fine=(0, 1))
+        tried = trial(workdir / "museum" / "results.tsv", exhibit, seed)
+        if not tried.found:
+            missed.append((tree.name, exhibit, seed))
+        return {
+            FIND_EXECUTIONS: max(tried.executions, 1),
+            FIND_SECONDS: max(tried.seconds, _LEAST_SECONDS),
+        }
+
+    return [
+        Slice(f"{name} seed {seed}", seed, 2 + seconds, partial(work, name))
+        for name, seconds in exhibits.items()
+    ]
+
+
+def trial(table: Path, exhibit: str, seed: int) -> Trial:
+    """A line of the museum's results.  Errors raised: BenchError if it is not there."""
+    with table.open(encoding="utf-8", newline="") as lines:
+        next(lines)  # of which code they are
+        for row in csv.DictReader(lines, delimiter="\t"):
+            if (row["exhibit"], row["seed"], row["side"]) == (exhibit, str(seed), "bug"):
+                found = row["outcome"] == "found"
+                return Trial(found, int(row["executions"]), float(row["seconds"]))
+    raise BenchError(f"{table}: no result of {exhibit} with seed {seed}")
