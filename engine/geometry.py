@@ -168,6 +168,13 @@ GEOMETRIES: dict[str, Geometry] = {
         _arm64("arm64-64k-48", 16, 48, "arm64, 64 KiB pages, 48 bits, 3 levels"),
         _arm64("arm64-64k-52", 16, 52, "arm64, 64 KiB pages, 52 bits, 3 levels"),
         Geometry(
+            "small",
+            12,
+            (5, 5, 9, 9),
+            (1 << 39) - 4096,
+            description="not a machine: x86-64 with 32 entries in PTE and PMD tables",
+        ),
+        Geometry(
             "tiny",
             12,
             (2, 2, 2, 2),

@@ -33,17 +33,17 @@ _HOME = Path(__file__).resolve().parent.parent
 class Setting(NamedTuple):
     """What the fuzzing process is told; all of it plain JSON.
 
-    `kernels` and `geometry` are names; `calls` the allowed calls, sorted (None: all); `max_calls`
-    the longest program; `runs` the number of executions after which libFuzzer stops (0: not by
-    number); `cells` false counts no cells; `fed` are the kinds of cells that libFuzzer gets to
-    know; `tell_new` true reports inputs that reach new cells; `exhibit` names an exhibit of the
-    museum in place of kernels, which is run `with_bug` or without; `rules_after` says when the
-    whole state is judged, see `fuzz.execute.execute`; `events` is a file descriptor open for
-    writing, which `Child` fills in.
+    `kernels` and `geometries` are names; a program runs on one of the geometries, on all kernels.
+    `calls` are the allowed calls, sorted (None: all); `max_calls` is the longest program; `runs`
+    the number of executions after which libFuzzer stops (0: not by number); `cells` false counts no
+    cells; `fed` are the kinds of cells that libFuzzer gets to know; `tell_new` true reports inputs
+    that reach new cells; `exhibit` names an exhibit of the museum in place of kernels, which is run
+    `with_bug` or without; `rules_after` says when the whole state is judged, see
+    `fuzz.execute.execute`; `events` is a file descriptor open for writing, which `Child` fills in.
     """
 
     kernels: list[str]
-    geometry: str | None
+    geometries: list[str]
     calls: list[str] | None
     max_calls: int
     runs: int = 0

@@ -229,7 +229,14 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         _EXIT_RUN,
     )
     _add_kernels(sub)
-    _add_geometry(sub)
+    sub.add_argument(
+        "--geometry",
+        dest="geometries",
+        action="append",
+        metavar="G",
+        help="a geometry of `pmdfuzz kernels`; given more than once, the programs are shared out "
+        "among them (default: x86-64 and small)",
+    )
     sub.add_argument(
         "--time", type=_seconds, metavar="T", help="stop after T: 60, 90s, 10m, 8h, 2d"
     )
@@ -426,7 +433,7 @@ def _run(options: argparse.Namespace) -> int:
 
     chosen = RunOptions(
         workdir=options.workdir,
-        geometry=options.geometry,
+        geometries=options.geometries and tuple(dict.fromkeys(options.geometries)),
         seconds=options.time,
         runs=options.runs,
         seed=options.seed,
@@ -445,8 +452,8 @@ def _run(options: argparse.Namespace) -> int:
         chosen = replace(chosen, kernels=tuple(dict.fromkeys(options.kernels)))
     if options.no_seeds:
         chosen = replace(chosen, seeds=())
-    for name in chosen.kernels:
-        kernel_named(name, chosen.geometry)
+    for geometry in chosen.geometries or (None,):
+        _check_names(chosen.kernels, geometry)
     return run(chosen)
 
 

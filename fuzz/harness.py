@@ -6,8 +6,8 @@ is a `Setting` as JSON.  It reports through the file descriptor it is given, one
 - `start`: `fixed_addresses` is true if address-space randomisation is off;
 - `stats`, about twice a second: `execs`, `cpu_seconds` since the start, `cells`, and `hits`:
   [bucket, kernel, count] of each (a bucket is [rule, call, defect]);
-- `finding`, once for each bucket and kernel: `bucket`, `kernel`, `input` (hex), `execs`,
-  `cpu_seconds`;
+- `finding`, once for each bucket and kernel: `bucket`, `kernel`, `geometry`, `input` (hex),
+  `execs`, `cpu_seconds`;
 - `new`, if asked for, for each input that reaches a cell that none before it did: `input` (hex);
 - `crash`, before an exception that is a defect of this project ends the process: `input` (hex),
   `kernel`, `error`, `traceback`.
@@ -36,6 +36,7 @@ from fuzz.child import Setting, fixed_addresses
 if TYPE_CHECKING:  # what these import must be covered first
     from collections.abc import Callable
 
+    from engine.kernel import Kernel
     from fuzz.case import Case
     from fuzz.execute import Outcome
     from fuzz.known import Shown
@@ -53,13 +54,15 @@ class Target:
             sys.exit("fuzz.harness: engine was imported before it could be covered")
         # The model only: coverage of the codec would reward parsing, coverage of rules nothing.
         with coverage.covered(atheris, uncovered()) as codes:
+            from engine.geometry import geometry_named
             from engine.kernel import kernel_named
-            from fuzz import arena, execute, feedback, known, mutator, wire
+            from fuzz import arena, execute, feedback, known, mutator
+            from fuzz.inputs import Inputs
         coverage.watch(atheris, codes)
         self._setting = setting
         self._execute = execute.execute
         self._shown: Callable[[Outcome], Shown | None] = known.shown
-        kernels = [kernel_named(name, setting.geometry) for name in setting.kernels]
+        kernels = [kernel_named(name) for name in setting.kernels]
         if setting.exhibit:
             from fuzz.museum.catalogue import exhibit_named
 
@@ -68,16 +71,19 @@ class Target:
             if setting.with_bug:
                 self._execute, self._shown = exhibit.execute, exhibit.shown
         calls = None if setting.calls is None else frozenset(setting.calls)
-        codec = wire.codec(kernels[0].geometry, calls, setting.max_calls)
-        self._decode = codec.decode
-        page = codec.geometry.page_bytes
-        self._filled: Callable[[Case], int] = lambda case: arena.most_filled(case, page)
-        self.mutator = mutator.Mutator(codec)
+        geometries = [geometry_named(name) for name in setting.geometries]
+        inputs = Inputs(geometries, calls, setting.max_calls)
+        self._decode = inputs.decode
+        self._filled: Callable[[Case, int], int] = arena.most_filled
+        self.mutator = mutator.Mutator(inputs)
         fed = setting.fed
         self._cells = cells = feedback.Cells(atheris if fed else None) if setting.cells else None
-        self._kernels = [
-            (kernel, feedback.StateObserver(cells, kernel, fed) if cells else None)
-            for kernel in kernels
+        self._kernels = [  # by number of the geometry
+            [
+                (kernel, feedback.StateObserver(cells, kernel, fed) if cells else None)
+                for kernel in (kernel.on(geometry) for kernel in kernels)
+            ]
+            for geometry in inputs.geometries
         ]
         self._hits: Counter[tuple[Bucket, str]] = Counter()
         self._execs = 0
@@ -92,10 +98,11 @@ class Target:
         self._execs += 1
         kernel_name = ""
         try:
-            case = self._decode(data)
-            if self._filled(case) > MOST_FILLED_PAGES:
+            number, case = self._decode(data)
+            kernels = self._kernels[number]
+            if self._filled(case, kernels[0][0].geometry.page_bytes) > MOST_FILLED_PAGES:
                 return  # slow, and no more than what a smaller program shows
-            for kernel, observer in self._kernels:
+            for kernel, observer in kernels:
                 kernel_name = kernel.name
                 outcome = self._execute(
                     case,
@@ -108,7 +115,7 @@ class Target:
                 if observer is not None:
                     observer.finish(outcome)
                 if outcome.violations and (found := self._shown(outcome)):
-                    self._found(data, found.bucket, kernel.name)
+                    self._found(data, found.bucket, kernel)
         except Exception as error:
             self._send(
                 "crash",
@@ -137,14 +144,15 @@ class Target:
             hits=[[*key, count] for key, count in self._hits.items()],
         )
 
-    def _found(self, data: bytes, bucket: Bucket, kernel: str) -> None:
-        key = (bucket, kernel)
+    def _found(self, data: bytes, bucket: Bucket, kernel: "Kernel") -> None:
+        key = (bucket, kernel.name)
         self._hits[key] += 1
         if self._hits[key] == 1:
             self._send(
                 "finding",
                 bucket=bucket,
-                kernel=kernel,
+                kernel=kernel.name,
+                geometry=kernel.geometry.name,
                 input=data.hex(),
                 execs=self._execs,
                 cpu_seconds=time.process_time() - self._started,

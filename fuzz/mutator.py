@@ -3,18 +3,18 @@
 libFuzzer's own mutations insert and erase bytes, which shifts every record behind them and so makes
 another program of it.  These keep the calls that they do not mean to change: they add, drop, copy
 and swap calls, and change single bytes of one, each of which stands for an operand or a choice
-(see `fuzz.wire`).  Often a program begins anew, made to a plan (`fuzz.scene`, `fuzz.edges`): what
-takes several calls that belong together, or a limit that just suffices, is rarely met by chance.
+(see `fuzz.wire`).  Often a program begins anew, made to a plan (`fuzz.inputs`): what takes several
+calls that belong together, or a limit that just suffices, is rarely met by chance.
 Measured by `pmdfuzz museum run`, see corpus/museum/README.md.
 """
 
 import random
 from collections.abc import Callable
 
-from fuzz.case import Case
 from fuzz.edges import edge
+from fuzz.inputs import Inputs, Records
 from fuzz.scene import scene
-from fuzz.wire import WIDTH, Codec
+from fuzz.wire import WIDTH
 
 _MOST_AT_ONCE = 4  # changes
 _USUAL_CALLS = 8  # longer programs tend to get shorter: most bugs need few calls, and each costs
@@ -23,19 +23,18 @@ _ANEW = (*(scene,) * 8, edge, None)  # to which plan; None: to none
 _USUAL_KINDS = ("mmap", "touch", "mremap")
 _MOVING = frozenset(("mremap", "execve_stack", "relocate"))  # what most rules look at
 
-Records = list[bytes]
 Change = Callable[[Records, random.Random], None]
 
 
 class Mutator:
     """Changes inputs.  Equal inputs and seeds give equal results.
 
-    Arguments: `codec` reads what comes out.
+    Arguments: `inputs` reads what comes out.
     """
 
-    def __init__(self, codec: Codec) -> None:
-        opcodes = codec.opcodes
-        self._codec = codec
+    def __init__(self, inputs: Inputs) -> None:
+        opcodes = inputs.opcodes
+        self._inputs = inputs
         self._opcodes: dict[str, list[int]] = {}
         self._names = list(opcodes)
         for byte, name in enumerate(opcodes):
@@ -50,9 +49,9 @@ class Mutator:
     def mutate(self, data: bytes, max_size: int, seed: int) -> bytes:
         """Another input, made from this one; at most `max_size` bytes."""
         rng = random.Random(seed)
-        records = _records(data)
+        geometry, records = self._inputs.records(data)
         if not records or rng.random() < _FRESH:
-            return self._fresh(rng)[:max_size]
+            return self._fresh(rng, max_size)
         for _ in range(rng.choice((1, 1, 1, 2, 2, 3, _MOST_AT_ONCE))):
             change = rng.choice(self._changes)
             if change in self._longer and rng.randrange(2 * _USUAL_CALLS) < len(records):
@@ -60,26 +59,25 @@ class Mutator:
             change(records, rng)
         if rng.randrange(2) and records and self._kind(records[-1]) not in _MOVING:
             self._append_move(records, rng)
-        return b"".join(records)[:max_size]
+        return self._inputs.joined(geometry, records, max_size)
 
     def cross_over(self, one: bytes, other: bytes, max_size: int, seed: int) -> bytes:
         """The first calls of one input and the last of another; at most `max_size` bytes."""
         rng = random.Random(seed)
-        head, tail = _records(one), _records(other)
+        (geometry, head), (_, tail) = self._inputs.records(one), self._inputs.records(other)
         kept = head[: rng.randint(0, len(head))] + tail[rng.randint(0, len(tail)) :]
-        return b"".join(kept)[:max_size]
+        return self._inputs.joined(geometry, kept, max_size)
 
-    def _fresh(self, rng: random.Random) -> bytes:
+    def _fresh(self, rng: random.Random, max_size: int) -> bytes:
         """A program made to a plan, or of few kinds of calls."""
+        geometry = rng.randrange(len(self._inputs.geometries))
         if plan := rng.choice(_ANEW):
-            return self._codec.encode(self._allowed(plan(rng, self._codec.geometry)))
+            return self._inputs.planned(plan, geometry, rng)[:max_size]
         kinds = [*self._usual, *rng.choices(self._kinds, k=rng.randint(1, 2))]
-        calls = rng.randint(3, _USUAL_CALLS)
-        return b"".join(self._record(rng.choice(kinds), rng) for _ in range(calls))
-
-    def _allowed(self, case: Case) -> Case:
-        """The case without calls that are not wanted."""
-        return case.with_calls([call for call in case.calls if call.name in self._opcodes])
+        records = (
+            self._record(rng.choice(kinds), rng) for _ in range(rng.randint(3, _USUAL_CALLS))
+        )
+        return self._inputs.joined(geometry, records, max_size)
 
     def _record(self, kind: str, rng: random.Random) -> bytes:
         """A call of that kind; most bytes stand for something likely."""
@@ -111,11 +109,6 @@ class Mutator:
             opcode = rng.choice(records)[:1]
             at = rng.randint(0, len(records))
             records.insert(at, opcode + rng.randbytes(WIDTH - 1))
-
-
-def _records(data: bytes) -> Records:
-    """The input cut into records, the last one filled up."""
-    return [data[at : at + WIDTH].ljust(WIDTH, b"\0") for at in range(0, len(data), WIDTH)]
 
 
 def _drop(records: Records, rng: random.Random) -> None:

@@ -8,11 +8,12 @@ child keeps fuzzing.
 Below the working directory:
 
 ====================  ============================================================================
-corpus/GEOMETRY/      libFuzzer's corpus; bytes mean something only together with a geometry
+corpus/GEOMETRY/      libFuzzer's corpus of runs whose first geometry this is (`fuzz.inputs`)
 seeds/GEOMETRY/       the text cases given as seeds, as bytes; rewritten by every run
 findings/             one minimal case for each finding, RULE--CALL[--DEFECT].case
 ledger.sqlite         how often and when each finding was seen
 crashes/              inputs on which this project itself failed, as bytes and as cases
+outdated/             inputs of a killed run that cannot be read any more
 libfuzzer.log         what the child printed in the last run
 ====================  ============================================================================
 
@@ -46,7 +47,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from engine.geometry import Geometry, UnknownName
+from engine.geometry import Geometry, UnknownName, geometry_named
 from engine.kernel import Kernel, kernel_named
 from fuzz import text, wire
 from fuzz.bucket import Bucket
@@ -58,6 +59,7 @@ from fuzz.execute import RulesAfter
 from fuzz.feedback import FED
 from fuzz.files import WriteError, write_atomic
 from fuzz.findings import FINDINGS, Ledger, LedgerError
+from fuzz.inputs import Inputs, shared_out
 from fuzz.kernel.against import Against, Divergence
 from fuzz.kernel.machine import MachineError, release
 from fuzz.known import DEFECTS
@@ -102,7 +104,8 @@ class RunOptions:
     `seconds` and `runs` (executions) end the run, whichever comes first; None: neither does.
     `seed` None: chosen at random, and shown.  `calls` are the only calls of the programs (None:
     all that are modelled).  `seeds` are directories of text cases, or files (None: the project's
-    own).  `max_calls` is the length of the longest program.  `cells` false counts no cells.
+    own).  Programs are shared out among `geometries` (None: as `fuzz.inputs.shared_out` says).
+    `max_calls` is the length of the longest program.  `cells` false counts no cells.
     `minimize_budget` is how many candidates are run to minimize a finding.  `against` true
     runs new inputs on this machine as well, and compares it with the model that `kernels` names
     first.  `rules_after` see `fuzz.execute.execute`.  `count_known` true lets known defects of the
@@ -111,7 +114,7 @@ class RunOptions:
 
     workdir: Path
     kernels: tuple[str, ...] = (DEFAULT_KERNEL,)
-    geometry: str | None = None
+    geometries: tuple[str, ...] | None = None
     seconds: int | None = None
     runs: int | None = None
     seed: int | None = None
@@ -172,20 +175,23 @@ class _Session:
             raise RunError(f"unknown calls: {', '.join(sorted(unknown))}; known: {known}")
         self.calls = options.calls or MODELLED_CALLS
         self.options = options
-        self.kernels = {name: kernel_named(name, options.geometry) for name in options.kernels}
-        self.geometry: Geometry = next(iter(self.kernels.values())).geometry
-        if any(kernel.geometry != self.geometry for kernel in self.kernels.values()):
-            raise RunError("the kernels have different geometries; name one with --geometry")
+        self.kernels = {name: kernel_named(name) for name in options.kernels}
+        self.geometries = self._chosen_geometries()
+        self.geometry = self.geometries[0]
+        self.inputs = Inputs(self.geometries, self.calls, options.max_calls)
         if options.against and not options.cells:
             raise RunError("without cells nobody knows which inputs are new to run on the machine")
+        if options.against and len(self.geometries) > 1:
+            raise RunError("a machine has one geometry: name it, and no other, with --geometry")
         self.seed = options.seed if options.seed is not None else random.randrange(1, 1 << 31)
         self.workdir = options.workdir.absolute()
         self.corpus = self.workdir / "corpus" / self.geometry.name
         self.seeds = self.workdir / "seeds" / self.geometry.name
         self.crashes = self.workdir / "crashes"
         self.log = self.workdir / "libfuzzer.log"
+        self.outdated = self.workdir / "outdated"
         _make_writable((self.corpus, self.seeds, self.crashes, self.workdir / FINDINGS))
-        self.skipped = self._write_seeds()
+        self.skipped = [*self._write_seeds(), *self._put_aside()]
         self.against = (
             Against.open(options.kernels[0], self.geometry.name) if options.against else None
         )
@@ -212,6 +218,13 @@ class _Session:
         self.said: set[str] = set()
         self.child: Child | None = None
 
+    def _chosen_geometries(self) -> list[Geometry]:
+        """The geometries of the programs, those without a mark first."""
+        if self.options.geometries is not None:
+            return [geometry_named(name) for name in self.options.geometries]
+        usual = next(iter(self.kernels.values())).geometry
+        return [usual] if self.options.against else shared_out(usual)
+
     # The course of a run.
 
     def run(self) -> int:
@@ -222,6 +235,7 @@ class _Session:
             artifacts = set(self.crashes.iterdir())
             self._say(self._headline())
             status = self._fuzz()
+            self._spell_out()
             self._flush_queue()
             self._report_failure(status, set(self.crashes.iterdir()) - artifacts)
             self.line.clear()
@@ -296,12 +310,12 @@ class _Session:
 
     def _found(self, event: dict[str, Any]) -> None:
         """A kernel violated a rule for the first time in the child."""
-        bucket, kernel = Bucket(*event["bucket"]), self.kernels[event["kernel"]]
+        bucket = Bucket(*event["bucket"])
+        kernel = kernel_named(event["kernel"], event["geometry"])
         if bucket not in self.findings:
             case = replace(
                 self._decode(bytes.fromhex(event["input"])),
                 kernel=kernel.name,
-                geometry=self.options.geometry,
                 expects=(Expectation(kernel.name, bucket.rule),),
                 found=(f"run seed={self.seed} executions={event['execs']}",),
             )
@@ -371,7 +385,7 @@ class _Session:
         self.progress.doing = f"minimizing {seen.bucket.name}"
         try:
             budget = self.options.minimize_budget
-            case = minimize(seen.case, same, self.geometry, budget=budget)
+            case = minimize(seen.case, same, kernel.geometry, budget=budget)
         finally:
             self.progress.doing = ""
         try:
@@ -502,7 +516,7 @@ class _Session:
     def _start_child(self) -> Child:
         setting = Setting(
             kernels=list(self.kernels),
-            geometry=self.options.geometry,
+            geometries=[geometry.name for geometry in self.geometries],
             calls=sorted(self.calls),
             max_calls=self.options.max_calls,
             runs=self.options.runs or 0,
@@ -518,7 +532,7 @@ class _Session:
         flags = [
             f"-seed={self.seed}",
             # Longer inputs decode to the same; but libFuzzer would cut a longer seed.
-            f"-max_len={max(wire.WIDTH * options.max_calls, self.longest_seed)}",
+            f"-max_len={max(wire.WIDTH * options.max_calls + 1, self.longest_seed)}",
             f"-timeout={INPUT_SECONDS}",
             f"-rss_limit_mb={MEMORY_MB}",
             f"-artifact_prefix={self.crashes}/",
@@ -562,12 +576,16 @@ class _Session:
         """Write a case on which this project fails.  Returns: how to replay it."""
         comments = tuple(line.rstrip() for line in why.splitlines())
         case = _marked(replace(case.program(), comments=comments))
-        case = replace(case, kernel=kernel, geometry=self.options.geometry)
+        case = replace(case, kernel=kernel)
         write_atomic(path, text.dump(case))
         return f"Replay with: pmdfuzz replay {_shown(path)}"
 
     def _decode(self, data: bytes) -> Case:
-        return wire.decode(data, self.geometry, self.calls, self.options.max_calls)
+        """The program of an input; it says on which geometry it runs, but for the usual one."""
+        number, case = self.inputs.decode(data)
+        geometry = self.geometries[number]
+        usual = next(iter(self.kernels.values())).geometry
+        return replace(case, geometry=None if geometry == usual else geometry.name)
 
     # Seeds.
 
@@ -580,14 +598,16 @@ class _Session:
         if places is None:
             places = tuple(place for place in SEEDS if place.is_dir())
         skipped = []
+        names = {geometry.name: number for number, geometry in enumerate(self.geometries)}
         wanted: dict[str, bytes] = {}
         for path in (path for place in places for path in _files(place)):
             try:
                 case = text.load(path)
-                if case.geometry in (None, self.geometry.name) and self.calls >= _names(case):
+                number = names.get(case.geometry or self.geometry.name)
+                if number is not None and self.calls >= _names(case):
                     if len(case.calls) > self.options.max_calls:
                         raise ValueError(f"more than {self.options.max_calls} calls")
-                    wanted[f"{path.parent.name}-{path.stem}"] = wire.encode(case, self.geometry)
+                    wanted[f"{path.parent.name}-{path.stem}"] = self.inputs.encode(case, number)
             except CaseError as error:
                 skipped.append(str(error))
             except ValueError as error:
@@ -599,6 +619,35 @@ class _Session:
             (self.seeds / name).write_bytes(data)
         self.longest_seed = max(map(len, wanted.values()), default=0)
         return skipped
+
+    # The corpus.
+
+    def _spell_out(self) -> None:
+        """Write down the programs of the corpus that are a plan and a seed: plans will change."""
+        for path in _files(self.corpus):
+            data = path.read_bytes()
+            spelled = self.inputs.spelled_out(data)
+            if spelled is not data:
+                write_atomic(path.with_name(hashlib.sha1(spelled).hexdigest()), spelled)
+                path.unlink()
+
+    def _put_aside(self) -> list[str]:
+        """See to what a run that was killed left unwritten.
+
+        Returns: a line that tells of inputs whose plan has changed since: what they stood for, only
+        the project as it was then can tell.
+        """
+        self._spell_out()
+        old = [path for path in _files(self.corpus) if self.inputs.is_outdated(path.read_bytes())]
+        if not old:
+            return []
+        self.outdated.mkdir(exist_ok=True)
+        for path in old:
+            path.rename(self.outdated / path.name)
+        return [
+            f"{len(old)} inputs of a run that was killed, made to plans that have changed since; "
+            f"they are in {_shown(self.outdated)} now"
+        ]
 
     # What is shown.
 
@@ -617,7 +666,7 @@ class _Session:
             limits.append(f"{self.options.runs} executions")
         until = " or ".join(limits) or "Ctrl-C"
         return (
-            f"fuzzing {', '.join(self.kernels)} on {self.geometry.name}, seed {self.seed}, "
+            f"fuzzing {', '.join(self.kernels)} on {_joined(self.geometries)}, seed {self.seed}, "
             f"until {until}; everything is kept in {_shown(self.workdir)}\n"
             f"coverage of the model by {HOW} (Python {sys.version_info[0]}.{sys.version_info[1]})"
         )
@@ -719,6 +768,10 @@ class _Session:
         finally:
             for number, handler in old.items():
                 signal.signal(number, handler)
+
+
+def _joined(geometries: Sequence[Geometry]) -> str:
+    return ", ".join(geometry.name for geometry in geometries)
 
 
 def _names(case: Case) -> set[str]:

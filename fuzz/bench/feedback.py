@@ -26,7 +26,7 @@ def executions_until(
     """
     with tempfile.TemporaryDirectory() as directory:
         setting = Setting(
-            [kernel.name], kernel.geometry.name, calls, wire.MAX_CALLS, limit, bool(fed), fed
+            [kernel.name], [kernel.geometry.name], calls, wire.MAX_CALLS, limit, bool(fed), fed
         )
         flags = [f"-seed={seed}", f"-runs={limit}", f"-max_len={wire.WIDTH * wire.MAX_CALLS}"]
         child = Child(setting, flags, Path(directory) / "log")

@@ -85,7 +85,7 @@ def atheris_speed(kernel: Kernel, inputs: Sequence[bytes], *, cells: bool) -> fl
         # libFuzzer runs the corpus first, after an empty input of its own; then it is to stop.
         runs = len(inputs) + 1
         calls = sorted(MODELLED_CALLS)
-        setting = Setting([kernel.name], kernel.geometry.name, calls, wire.MAX_CALLS, runs, cells)
+        setting = Setting([kernel.name], [kernel.geometry.name], calls, wire.MAX_CALLS, runs, cells)
         flags = [f"-runs={runs}", f"-max_len={max(map(len, inputs))}", str(corpus)]
         speed = 0.0
         for event in events_of(Child(setting, flags, Path(directory) / "log")):

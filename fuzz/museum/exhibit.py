@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 from unittest.mock import patch
 
+from engine.geometry import Geometry
 from engine.kernel import Kernel
 from engine.rules import Rule, rule_named
 from fuzz.bucket import Bucket
@@ -84,6 +85,10 @@ class Exhibit:
         """The kernel with the bug, as far as switches make it."""
         return replace(self.correct, **self.bug)  # type: ignore[arg-type]
 
+    def on(self, geometry: Geometry) -> "Exhibit":
+        """The same bug on another geometry."""
+        return replace(self, correct=self.correct.on(geometry))
+
     @property
     def broken(self) -> Rule:
         """The rule that must catch it."""
@@ -123,7 +128,8 @@ class Exhibit:
         """
         if not outcome.violations:
             return None
-        without = execute(outcome.case, self.correct, stop=False)
+        correct = self.correct.on(outcome.kernel.geometry)
+        without = execute(outcome.case, correct, stop=False)
         open_defects = {(index, violation.rule) for index, violation in without.violations}
         due = [f for f in outcome.violations if (f.call, f.violation.rule) not in open_defects]
         if not due:

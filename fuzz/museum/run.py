@@ -30,6 +30,7 @@ from fuzz.case import Case
 from fuzz.child import LIBFUZZER, Child, Setting
 from fuzz.execute import RulesAfter
 from fuzz.files import WriteError, write_atomic
+from fuzz.inputs import Inputs, shared_out
 from fuzz.minimize import minimize
 from fuzz.museum.catalogue import exhibit_named
 from fuzz.museum.exhibit import Exhibit
@@ -232,9 +233,10 @@ class _Session:
         log = self.directory / f"libfuzzer.{exhibit.name.lower()}.{seed}.log"
         artifacts = self.directory / f"crashes.{exhibit.name.lower()}.{seed}"
         artifacts.mkdir(exist_ok=True)
+        geometries = shared_out(exhibit.kernel.geometry)
         setting = Setting(
             kernels=[],
-            geometry=None,
+            geometries=[geometry.name for geometry in geometries],
             calls=None,
             max_calls=wire.MAX_CALLS,
             runs=runs,
@@ -245,7 +247,7 @@ class _Session:
         )
         flags = [
             f"-seed={seed}",
-            f"-max_len={wire.WIDTH * wire.MAX_CALLS}",
+            f"-max_len={wire.WIDTH * wire.MAX_CALLS + 1}",
             f"-timeout={INPUT_SECONDS}",
             f"-rss_limit_mb={MEMORY_MB}",
             f"-artifact_prefix={artifacts}/",
@@ -263,9 +265,12 @@ class _Session:
             child.kill()
             child.close()
         shutil.rmtree(artifacts, ignore_errors=True)
+        inputs = Inputs(geometries)
         for bucket, data in watched.broken.items():
-            shows = _shows(exhibit.correct, bucket, self.options.rules_after)
-            self._keep(exhibit, seed, data, shows, f"broken/{bucket.name}")
+            number, case = inputs.decode(data)
+            there = exhibit.on(geometries[number])
+            shows = _shows(there.correct, bucket, self.options.rules_after)
+            self._keep(there, seed, case, shows, f"broken/{bucket.name}")
         ended_early = side == WITH_BUG and not watched.over
         if watched.failure or not watched.heard or ended_early:
             last = log.read_text(errors="replace").splitlines()[-20:]
@@ -273,11 +278,13 @@ class _Session:
         log.unlink()
         calls = 0
         if watched.found is not None:
-            calls = self._keep(exhibit, seed, watched.found, exhibit.caught, "found")
+            number, case = inputs.decode(watched.found)
+            there = exhibit.on(geometries[number])
+            calls = self._keep(there, seed, case, there.caught, "found")
         return watched.result(exhibit, seed, side, calls)
 
     def _keep(
-        self, exhibit: Exhibit, seed: int, data: bytes, test: Callable[[Case], bool], where: str
+        self, exhibit: Exhibit, seed: int, case: Case, test: Callable[[Case], bool], where: str
     ) -> int:
         """Keep the minimal program that passes a test, in a directory of the working directory.
 
@@ -286,7 +293,6 @@ class _Session:
         Returns: how many calls it has.
         """
         geometry = exhibit.kernel.geometry
-        case = wire.decode(data, geometry)
         if test(case):
             case = minimize(case, test, geometry, budget=MINIMIZE_BUDGET)
         kept = replace(

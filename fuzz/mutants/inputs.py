@@ -131,25 +131,26 @@ def _corpus(root: Path) -> Iterator[Input]:
 
 def _fuzzed(chunk: Chunk, root: Path, tracer: "_Tracer") -> Iterator[tuple[Input, Known]]:
     from engine.kernel import kernel_named
+    from fuzz.inputs import Inputs
     from fuzz.mutator import Mutator
     from fuzz.text import load
-    from fuzz.wire import MAX_CALLS, WIDTH, Codec
+    from fuzz.wire import MAX_CALLS, WIDTH
 
     assert chunk.ground is not None
     name, geometry = chunk.ground
     kernel = kernel_named(name, geometry)
-    codec = Codec(kernel.geometry)
-    mutator = Mutator(codec)
+    inputs = Inputs([kernel.geometry])
+    mutator = Mutator(inputs)
     random = Random(f"{chunk.seed} {chunk.number}")
-    pool = [codec.encode(load(path).program()) for path in corpus_files(root)]
+    pool = [inputs.encode(load(path).program(), 0) for path in corpus_files(root)]
     seen: set[object] = set()
     made = 0
     while made < chunk.size:
         if random.randrange(_EDGES):
             data = mutator.mutate(random.choice(pool), WIDTH * MAX_CALLS, random.getrandbits(32))
         else:
-            data = codec.encode(edge(random, kernel.geometry))
-        case = codec.decode(data)
+            data = inputs.planned(edge, 0, random)
+        case = inputs.decode(data).case
         one = Input(name, geometry, case, f"ground {chunk.number}, input {made}")
         judged = _judged(one, tracer)
         made += 1

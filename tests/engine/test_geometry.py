@@ -25,6 +25,7 @@ SHAPES = {
     "arm64-64k-42": (64 * KIB, 512 * MIB, 512 * MIB, 2, 1 << 42),
     "arm64-64k-48": (64 * KIB, 512 * MIB, 4 * TIB, 3, 1 << 48),
     "arm64-64k-52": (64 * KIB, 512 * MIB, 4 * TIB, 3, 1 << 52),
+    "small": (4 * KIB, 128 * KIB, 4 * MIB, 4, (1 << 39) - 4096),
     "tiny": (4 * KIB, 16 * KIB, 64 * KIB, 4, 1 * MIB),
 }
 

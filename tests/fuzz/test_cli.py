@@ -423,7 +423,7 @@ def test_run_hands_its_options_on(chosen: list[run.RunOptions]) -> None:
         run.RunOptions(
             workdir=Path("w"),
             kernels=("linux-6.1", "linux-6.7"),
-            geometry="i386",
+            geometries=("i386",),
             seconds=120,
             runs=9,
             seed=3,

@@ -7,10 +7,11 @@ import pytest
 from engine.geometry import GEOMETRIES
 from fuzz import wire
 from fuzz.case import DIRECTIVES, SIGNATURES
+from fuzz.inputs import Inputs
 from fuzz.mutator import Mutator
 
-CODEC = wire.codec(GEOMETRIES["x86-64"])
-MUTATOR = Mutator(CODEC)
+INPUTS = Inputs([GEOMETRIES["x86-64"]])
+MUTATOR = Mutator(INPUTS)
 SOME = bytes(range(4 * wire.WIDTH))
 
 
@@ -20,7 +21,7 @@ def test_results_are_programs_within_the_limit(data: bytes) -> None:
         for limit in (0, wire.WIDTH, 3 * wire.WIDTH + 1, 24 * wire.WIDTH):
             assert len(MUTATOR.mutate(data, limit, seed)) <= limit
             assert len(MUTATOR.cross_over(data, SOME, limit, seed)) <= limit
-        CODEC.decode(MUTATOR.mutate(data, 24 * wire.WIDTH, seed))
+        INPUTS.decode(MUTATOR.mutate(data, 24 * wire.WIDTH, seed))
 
 
 def test_equal_seeds_give_equal_results() -> None:
@@ -56,16 +57,16 @@ def test_programs_do_not_grow_for_ever() -> None:
 def test_every_kind_of_call_comes_up() -> None:
     seen: Counter[str] = Counter()
     for seed in range(3000):
-        case = CODEC.decode(MUTATOR.mutate(SOME, 999, seed))
+        case = INPUTS.decode(MUTATOR.mutate(SOME, 999, seed)).case
         seen.update(call.name for call in case.calls)
     assert set(seen) == set(SIGNATURES)
 
 
 def test_only_allowed_calls_come_up() -> None:
     calls = frozenset(("mmap", "touch"))
-    codec = wire.codec(GEOMETRIES["x86-64"], calls)
-    mutator = Mutator(codec)
+    inputs = Inputs([GEOMETRIES["x86-64"]], calls)
+    mutator = Mutator(inputs)
     for seed in range(300):
-        case = codec.decode(mutator.mutate(SOME, 999, seed))
+        case = inputs.decode(mutator.mutate(SOME, 999, seed)).case
         assert {call.name for call in case.calls} <= calls
     assert DIRECTIVES.isdisjoint(calls)

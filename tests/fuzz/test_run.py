@@ -9,16 +9,19 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
+from engine.geometry import GEOMETRIES
 from fuzz import run as run_module
 from fuzz.bucket import Bucket
 from fuzz.case import Case, Faults
 from fuzz.child import Child, Setting
 from fuzz.compare import modelled
 from fuzz.findings import Ledger
+from fuzz.inputs import PLANNED_BYTES, PLANS, Inputs
 from fuzz.kernel import against
 from fuzz.kernel.against import Against
 from fuzz.kernel.machine import MachineError
@@ -92,7 +95,7 @@ def test_a_finding_is_minimized_kept_and_shown(
     tmp_path: Path, seeds: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (seeds / "stack.case").write_text(TINY_SEED)
-    only = {"geometry": "tiny", "calls": frozenset(("execve_stack",))}
+    only = {"geometries": ("tiny",), "calls": frozenset(("execve_stack",))}
     assert run(options(tmp_path, seeds, **only)) == NEW_FINDINGS
     shown = capfd.readouterr().out
     path = tmp_path / "work" / "findings" / f"{UNKNOWN.name}.case"
@@ -185,10 +188,34 @@ def test_the_same_seed_gives_the_same_run(tmp_path: Path, seeds: Path) -> None:
 @fuzzing_test
 def test_a_geometry_has_its_own_corpus(tmp_path: Path, seeds: Path) -> None:
     (seeds / "stack.case").write_text(HARMLESS)
-    run(options(tmp_path, seeds, geometry="tiny", runs=50))
+    run(options(tmp_path, seeds, geometries=("tiny",), runs=50))
     corpus = tmp_path / "work" / "corpus"
     assert [path.name for path in corpus.iterdir()] == ["tiny"]
     assert list((corpus / "tiny").iterdir())
+
+
+@fuzzing_test
+def test_the_corpus_outlives_its_plans(
+    tmp_path: Path, seeds: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Programs are kept as calls; a plan and a seed that a killed run left are put aside."""
+    chosen = options(tmp_path, seeds, runs=300)
+    corpus, outdated = tmp_path / "work" / "corpus" / "x86-64", tmp_path / "work" / "outdated"
+    corpus.mkdir(parents=True)
+    inputs = Inputs([GEOMETRIES["x86-64"], GEOMETRIES["small"]])
+    left = inputs.planned(PLANS[0], 1, Random(2))
+    old = bytes((left[0] ^ 1,)) + left[1:]
+    (corpus / "left").write_bytes(left)
+    (corpus / "old").write_bytes(old)
+    run(chosen)
+    assert "1 inputs of a run that was killed" in capsys.readouterr().out
+    assert (outdated / "old").read_bytes() == old
+    kept = [path.read_bytes() for path in corpus.iterdir()]
+    assert inputs.spelled_out(left) in kept
+    assert len(kept) > 5
+    assert all(len(data) != PLANNED_BYTES for data in kept)
+    run(chosen)
+    assert "killed" not in capsys.readouterr().out
 
 
 @fuzzing_test
@@ -343,7 +370,7 @@ def test_bad_input_is_refused_before_anything_runs(
 
 @fuzzing_test
 def test_the_child_reports_what_it_did(tmp_path: Path) -> None:
-    setting = Setting(["linux-6.18"], None, ["mmap", "mremap"], 4, runs=200)
+    setting = Setting(["linux-6.18"], ["x86-64"], ["mmap", "mremap"], 4, runs=200)
     child = Child(setting, ["-runs=200", "-seed=1"], tmp_path / "log")
     last = {}
     while child.talking:
@@ -363,7 +390,7 @@ def test_the_child_dies_with_its_parent(tmp_path: Path) -> None:
         "import os, sys\n"
         "from pathlib import Path\n"
         "from fuzz.child import Child, Setting\n"
-        "child = Child(Setting(['linux-6.18'], None, ['mmap'], 4), [], Path(sys.argv[1]))\n"
+        "child = Child(Setting(['linux-6.18'], ['x86-64'], ['mmap'], 4), [], Path(sys.argv[1]))\n"
         "while not child.events(0.1): pass\n"
         "print(child._process.pid, flush=True)\n"
         "os.kill(os.getpid(), 9)\n"
