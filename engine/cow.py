@@ -68,9 +68,7 @@ def may_reuse(space: AddressSpace, entry: int) -> bool:
     Source: wp_can_reuse_anon_folio(); pages of a large folio were always copied until 6.14.
     """
     folio = folio_of(space, entry >> PFN_SHIFT)
-    if len(folio) > 1 and not space.kernel.large_folio_reuse:
-        return False
-    return space.held.isdisjoint(folio)
+    return space.held.isdisjoint(folio) and (len(folio) == 1 or space.kernel.large_folio_reuse)
 
 
 def _copied(space: AddressSpace, vma: Vma, entry: int) -> int:

@@ -372,8 +372,7 @@ def _access_shared_slot(
             if entry is None:
                 if not write:
                     _fault_around(space, vma, addr)
-                whole = space.kernel.maps_whole_folio and linear in pages
-                if whole and not marked and index not in table.entries:
+                if linear in pages and not marked and index not in table.entries:
                     _map_whole_folio(space, vma, table, addr, write=write)
                 if marked or index not in table.entries:
                     if linear not in pages:
@@ -430,7 +429,7 @@ def _fault_around(space: AddressSpace, vma: Vma, addr: int) -> None:
     if near:
         table = space.tree.make(addr, PTE)
         entries = table.entries
-        if space.kernel.faults_around_folio:
+        if space.frames.large or space.frames.pieces:
             for i, _ in near:
                 at = addr + ((i - index) << geometry.page_shift)
                 _map_whole_folio(space, vma, table, at, write=False, fill=True)
@@ -465,7 +464,9 @@ def _map_whole_folio(
     if low < vma.start or low + (pages << shift) > vma.end:
         return
     absent = [i for i in range(pages) if index + i not in table.entries]
-    if fill or len(absent) == pages:
+    if not absent or not (fill or len(absent) == pages):
+        return
+    if space.kernel.faults_around_folio if fill else space.kernel.maps_whole_folio:
         flags = WRITTEN if write else _FAULT_AROUND
         table.entries.update((index + i, leaf(first + i, flags)) for i in absent)
         space.rss_shmem += len(absent)

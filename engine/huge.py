@@ -153,13 +153,13 @@ def map_shared_huge(space: AddressSpace, vma: Vma, addr: int, *, write: bool) ->
         return True
     if vma.flags & VM_UFFD_MINOR or not covers_slot(space, vma, addr):
         return False
-    if vma.flags & VM_NOHUGEPAGE and space.kernel.refuses_shared_huge:
-        return False
     if space.page_index(vma, addr) >= vma.file.size_pages:
         return False  # the object does not go that far, though its last huge page does
     linear = space.page_index(vma, round_down(addr, space.geometry.slot_bytes))
     first = vma.file.pages.get(linear)
     if first is None or linear % pages or first not in space.frames.large:
+        return False
+    if vma.flags & VM_NOHUGEPAGE and space.kernel.refuses_shared_huge:
         return False
     flags = HUGE_SHARED if write else HUGE_SHARED & ~(WRITE | DIRTY | SOFT_DIRTY)
     tree.set_huge(tree.make(addr, PMD), index, leaf(first, flags))
@@ -216,8 +216,6 @@ def split_folio(space: AddressSpace, first: int) -> None:
             for index, entry in list(table.entries.items()):
                 if isinstance(entry, int) and entry & ANON and entry >> PFN_SHIFT == first:
                     space.split_huge(table, index)
-    if not space.kernel.zero_pages_on_split:
-        return
     for base, table in space.tree.leaf_tables():
         if table.level != PTE:
             continue
@@ -226,7 +224,8 @@ def split_folio(space: AddressSpace, first: int) -> None:
             pfn = entry >> PFN_SHIFT
             if first <= pfn < first + pages and entry & ANON and not tags[pfn]:
                 vma = space.vmas.lookup(base + (index << shift))
-                if vma is not None and not vma.flags & VM_LOCKED:
+                locked = vma is None or vma.flags & VM_LOCKED
+                if not locked and space.kernel.zero_pages_on_split:
                     table.entries[index] = ZERO_ENTRY | entry & (SOFT_DIRTY | UFFD_WP)
                     space.tlb.flush_frames(pfn, 1)
                     space.rss_anon -= 1

@@ -22,6 +22,12 @@ class Limits:
     commit: int | None = None
     request: int | None = None
 
+    @property
+    def unbounded(self) -> bool:
+        """True if only the number of VMAs is limited."""
+        bounds = (self.address_space, self.locked, self.commit, self.request)
+        return bounds == (None, None, None, None)
+
     def largest_stack(self) -> float:
         """Bytes that the stack of a new program may have: it is accountable, and all there is."""
         limits = (self.address_space, self.commit, self.request)

@@ -163,14 +163,18 @@ def _drop(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
         discard_hugetlb(space, vma, start, end)
         return None
     space.zap(start, end, keep=MARKER)
-    if space.kernel.reclaims_tables:
-        # Only tables whose whole slot was in the range.  Source: mm/pt_reclaim.c
-        slot = space.geometry.slot_bytes
-        for base, table in list(space.tree.tables()):
-            if table.level == PTE and not table.entries and start <= base and base + slot <= end:
-                parent = space.tree.find(base, PMD)
-                assert parent is not None
-                space.tree.free(parent, space.tree.index(base, PMD))
+    # Only tables whose whole slot was in the range.  Source: mm/pt_reclaim.c
+    slot = space.geometry.slot_bytes
+    emptied = [
+        base
+        for base, table in space.tree.tables()
+        if table.level == PTE and not table.entries and start <= base and base + slot <= end
+    ]
+    if emptied and space.kernel.reclaims_tables:
+        for base in emptied:
+            parent = space.tree.find(base, PMD)
+            assert parent is not None
+            space.tree.free(parent, space.tree.index(base, PMD))
     return None
 
 
@@ -293,12 +297,12 @@ def _looks_shared(space: AddressSpace, folio: int, pfn: int) -> bool:
     Source: page_mapcount() in 6.1, folio_likely_mapped_shared() in 6.12; since 6.15 the kernel
     knows that the other mappings are of the same process (folio_maybe_mapped_shared).
     """
-    if space.kernel.large_folio_reuse:
-        return False
     huge, small = folio_mappings(space, folio)
-    if not space.kernel.guesses_mapped_shared:
-        return huge + small.count(pfn) != 1
-    return huge + len(small) > 1 and (huge > 0 or small.count(folio) > 1)
+    page = huge + small.count(pfn) != 1
+    whole = huge + len(small) > 1 and (huge > 0 or small.count(folio) > 1)
+    if not (page or whole) or space.kernel.large_folio_reuse:
+        return False
+    return page if page == whole or not space.kernel.guesses_mapped_shared else whole
 
 
 def _remove(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:

@@ -101,13 +101,12 @@ def merge_new(
     right = _right(kernel, tree, proposal)
     left = None if left is avoid else left
     right = None if right is avoid else right
-    if left and right and mmap and not kernel.merge_new_range:
-        if not anon_vmas_compatible(kernel, right.anon_vma, left.anon_vma):
-            left = None
-    elif left and right and not _join(left.anon_vma, right.anon_vma):
-        right = None
-    # Until 6.18.7 the anon_vma that a faulted range brings along was forgotten (B-43).
-    source = proposal.source if kernel.merge_links_source else None
+    if left and right and right.anon_vma and right.anon_vma is not left.anon_vma:
+        if mmap and not kernel.merge_new_range:
+            if not anon_vmas_compatible(kernel, right.anon_vma, left.anon_vma):
+                left = None
+        elif left.anon_vma:
+            right = None  # all three do not fit together
     if left:
         _check(tree, left, proposal)
         end = proposal.end
@@ -117,14 +116,20 @@ def merge_new(
             tree.remove(right)
         tree.resize(left, left.start, end)
         left.adopt_anon_vma(right)
-        left.adopt_anon_vma(source)
+        _link_source(kernel, left, proposal)
         return left
     if right:
         _check(tree, right, proposal)
         tree.resize(right, proposal.start, right.end)
-        right.adopt_anon_vma(source)
+        _link_source(kernel, right, proposal)
         return right
     return None
+
+
+def _link_source(kernel: Kernel, merged: Vma, proposal: Proposal) -> None:
+    """Keep the anon_vma that a faulted range brings along: forgotten until 6.18.7 (B-43)."""
+    if merged.anon_vma is None and proposal.anon_vma and kernel.merge_links_source:
+        merged.adopt_anon_vma(proposal.source)
 
 
 def merge_modified(

@@ -122,11 +122,11 @@ def _realign(move: Move) -> None:
     kernel = move.space.kernel
     slot = move.space.geometry.slot_bytes
     offset = move.old & (slot - 1)
-    if not kernel.realign or (move.for_stack and not kernel.realign_stack):
-        return
     if move.length < slot - offset or offset == 0 or offset != move.new & (slot - 1):
         return
-    if _heads_are_unused(move):
+    if not _heads_are_unused(move):
+        return
+    if kernel.realign and (kernel.realign_stack or not move.for_stack):
         move.old -= offset
         move.new -= offset
         move.announce(REALIGNED)
@@ -302,15 +302,15 @@ def _must_look_at_entries(move: Move) -> bool:
     Source: uffd_supports_page_table_move(), 6.17.  The roles of the two VMAs are swapped in a
     rollback, which must decide as the way there did.
     """
-    return move.space.kernel.uffd_checks_both and (
+    return (
         move.old_vma.uffd_stays_behind or move.new_vma.uffd_stays_behind
-    )
+    ) and move.space.kernel.uffd_checks_both
 
 
 def _must_look_at_entries_old(move: Move) -> bool:
     """The first form of that question, of the old VMA only and after the warning (B-08)."""
     kernel = move.space.kernel
-    return kernel.uffd_wp_cleared and not kernel.uffd_checks_both and move.old_vma.uffd_stays_behind
+    return move.old_vma.uffd_stays_behind and kernel.uffd_wp_cleared and not kernel.uffd_checks_both
 
 
 def _takes_rmap_locks(move: Move, point: str) -> bool:
@@ -482,7 +482,7 @@ def _taken(
     Returns: what is stored at the destination, by index, `delta` further.
     """
     gained, lost = _bits_to_set(move), _bits_to_clear(move)
-    batched = move.space.kernel.pte_batching and move.space.frames.large
+    batched = move.space.frames.large and move.space.kernel.pte_batching
     if not lost and not batched:
         return {i + delta: old_entries.pop(i) | gained for i in hits}  # type: ignore[operator]
     taken: list[int] = [old_entries.pop(i) for i in hits]  # type: ignore[misc]
@@ -563,11 +563,10 @@ def _result(move: Move) -> int:
     into 0, first by a sum that wraps on 32 bits (B-09, CVE-2024-53111), since 6.12 safely.
     """
     kernel, mask = move.space.kernel, move.space.geometry.word_mask
-    if kernel.negative_result_is_zero:
-        if kernel.wrap_safe_result:
-            nothing_done = move.old < move.old_end - move.length
-        else:
-            nothing_done = (move.length + move.old) & mask < move.old_end
+    below_start = move.old < move.old_end - move.length
+    wrapped = (move.length + move.old) & mask < move.old_end
+    if (below_start or wrapped) and kernel.negative_result_is_zero:
+        nothing_done = below_start if kernel.wrap_safe_result else wrapped
         if nothing_done:
             return 0
     done = (move.length + move.old - move.old_end) & mask

@@ -77,13 +77,16 @@ def mremap(
     known = MAYMOVE | FIXED | (DONTUNMAP if space.kernel.dontunmap else 0)
     if flags & ~known or addr & (page - 1):
         return Errno.EINVAL
-    if space.kernel.check_before_unmap:
-        result = _mremap_checking_first(remap)
-    elif (
-        (remap.implies_new_addr and not flags & MAYMOVE)
-        or (flags & DONTUNMAP and old_len != new_len)
-        or not remap.new_len
+    unequal = flags & DONTUNMAP and old_len != new_len
+    if (
+        not remap.new_len
+        or (remap.implies_new_addr and not flags & MAYMOVE)
+        or (unequal and remap.delta)
     ):
+        result: int | Errno = Errno.EINVAL
+    elif (unequal or _order_matters(remap)) and space.kernel.check_before_unmap:
+        result = _mremap_checking_first(remap)
+    elif unequal:  # by less than a page
         result = Errno.EINVAL
     elif (vma := space.vmas.lookup(addr)) is None and not _mapped_by_others(space, addr):
         result = Errno.EFAULT
@@ -94,6 +97,34 @@ def mremap(
     uffd.call_ended(space, failed=isinstance(result, Errno))
     _populate_growth(remap, result)
     return result
+
+
+def _order_matters(remap: Remap) -> bool:
+    """May it matter whether the source is checked before anything is unmapped (6.17)?
+
+    Not if nothing is wrong with it, nor if what is wrong comes out either way.
+    """
+    space, top = remap.space, remap.space.geometry.user_top
+    vma = space.vmas.lookup(remap.addr)
+    if not remap.implies_new_addr:
+        return remap.new_len > top or (vma is None and _mapped_by_others(space, remap.addr))
+    counted = space.failures.armed and MAPS in space.failures.left()  # what _check_target asks
+    if vma is None or vma.flags & (VM_SEALED | VM_HUGETLB):
+        # Refused before the destination is looked at, or just after that.
+        hidden = vma is not None or _mapped_by_others(space, remap.addr)
+        return hidden or counted or _check_target(remap) is not None
+    fits = remap.addr + min(remap.old_len, remap.new_len) <= vma.end
+    if fits and remap.addr + remap.old_len <= top and not isinstance(_source(remap), Errno):
+        return False
+    if counted:
+        return True
+    if _check_target(remap):
+        return False
+    if remap.flags & FIXED and remap.old_len == remap.new_len:
+        return True
+    target = remap.new_addr, remap.new_addr + remap.new_len
+    occupied = remap.flags & FIXED and space.vmas.intersection(*target) is not None
+    return bool(occupied) or remap.old_len > remap.new_len
 
 
 def _check_vma(remap: Remap, vma: Vma) -> Errno | None:
@@ -167,16 +198,10 @@ def _resize_classic(remap: Remap) -> int | Errno:
 def _mremap_checking_first(remap: Remap) -> int | Errno:
     """Source: do_mremap(), check_mremap_params(), 6.17."""
     space = remap.space
-    if not remap.new_len or remap.new_len > space.geometry.user_top:
+    if remap.new_len > space.geometry.user_top:
         return Errno.EINVAL
-    if remap.implies_new_addr:
-        if not remap.flags & MAYMOVE:
-            return Errno.EINVAL
-        if remap.flags & DONTUNMAP and remap.old_len != remap.new_len:
-            return Errno.EINVAL
-        error = _check_target(remap)
-        if error:
-            return error
+    if remap.implies_new_addr and (error := _check_target(remap)):
+        return error
     if remap.flags & FIXED and remap.old_len == remap.new_len:
         return _move_several(remap)
     vma = space.vmas.lookup(remap.addr)
@@ -401,12 +426,13 @@ def find_address(
         padded = vmas.free_space(space.arena, length + slack)
         return Errno.ENOMEM if padded is None else round_down(padded + slack, huge)
     slot = geometry.slot_bytes
-    if space.kernel.thp_aligned_search and not hint and not shared and length % slot == 0:
+    found = vmas.free_space(space.arena, length)
+    if not hint and not shared and length % slot == 0:
         # Room for a huge page's alignment: thp_get_unmapped_area().
         padded = vmas.free_space(space.arena, length + slot)
-        if padded is not None:
-            return round_down(padded, slot) + slot
-    found = vmas.free_space(space.arena, length)
+        aligned = found if padded is None else round_down(padded, slot) + slot
+        if aligned != found and space.kernel.thp_aligned_search:
+            found = aligned
     return Errno.ENOMEM if found is None else found
 
 
@@ -458,8 +484,8 @@ def move_vma(remap: Remap, vma: Vma) -> int | Errno:
     if _too_many_maps(space, 0):
         return Errno.ENOMEM
     keep = bool(remap.flags & DONTUNMAP)
-    charge = _charge(remap, keep)
-    asks = kernel.dontunmap_asks_overcommit or not keep
+    charge = _charge(remap, vma, keep)
+    asks = not keep or kernel.dontunmap_asks_overcommit
     try:
         if keep and vma.flags & VM_LOCKED and kernel.dontunmap_splits_locked:
             vma = _isolate(space, vma, remap.addr, remap.addr + remap.old_len)
@@ -492,7 +518,7 @@ def move_vma(remap: Remap, vma: Vma) -> int | Errno:
         space.locked_vm += remap.new_len >> space.geometry.page_shift
     if error:
         _move_back(move, moved)
-        if kernel.uncharge_on_rollback and flags & VM_ACCOUNT and not keep:
+        if flags & VM_ACCOUNT and not keep and kernel.uncharge_on_rollback:
             space.committed -= charge >> space.geometry.page_shift  # else it stays for ever (B-37)
         _unmap_moved(new_vma, space, remap.new_addr, remap.new_len, keep_commit=not keep)
         return error
@@ -504,13 +530,13 @@ def move_vma(remap: Remap, vma: Vma) -> int | Errno:
     return remap.new_addr
 
 
-def _charge(remap: Remap, keep: bool) -> int:
+def _charge(remap: Remap, vma: Vma, keep: bool) -> int:
     """What a move adds to the commit charge if the mapping is accountable, bytes."""
     if keep:
         return remap.new_len
-    if remap.space.kernel.shrink_charges_delta:
-        return abs(remap.delta)
-    return remap.new_len - remap.old_len
+    growth, delta = remap.new_len - remap.old_len, abs(remap.delta)
+    differs = delta != growth and vma.flags & VM_ACCOUNT
+    return delta if differs and remap.space.kernel.shrink_charges_delta else growth
 
 
 def _hook_error(space: AddressSpace, vma: Vma) -> Errno | None:
@@ -594,14 +620,16 @@ def _isolate(space: AddressSpace, vma: Vma, start: int, end: int) -> Vma:
 def _keep_emptied(remap: Remap, source: Vma) -> None:
     """DONTUNMAP: the source stays, empty and unlocked.  Source: dontunmap_complete(), 6.15."""
     source.flags &= ~(VM_LOCKED | VM_LOCKONFAULT)
-    if not remap.space.kernel.dontunmap_keeps_account:
+    if source.flags & VM_ACCOUNT and not remap.space.kernel.dontunmap_keeps_account:
         source.flags &= ~VM_ACCOUNT
     whole = source.start == remap.addr and source.end == remap.addr + remap.old_len
     if whole:  # then it is no part of what it may have merged with
         if remap.space.kernel.dontunmap_unlinks_anon_vma:
             source.link_to(None)  # unlink_anon_vmas(): it maps none of its pages any more
-        if remap.space.kernel.dontunmap_resets_pgoff and source.is_anonymous:
-            source.pgoff = source.start >> remap.space.geometry.page_shift
+        pgoff = source.start >> remap.space.geometry.page_shift
+        displaced = source.is_anonymous and source.pgoff != pgoff
+        if displaced and remap.space.kernel.dontunmap_resets_pgoff:
+            source.pgoff = pgoff
 
 
 def copy_vma(remap: Remap, vma: Vma, keep: bool) -> tuple[Vma, Vma, bool]:
@@ -620,10 +648,10 @@ def copy_vma(remap: Remap, vma: Vma, keep: bool) -> tuple[Vma, Vma, bool]:
     if unfaulted:
         pgoff = start >> space.geometry.page_shift
     proposal = Proposal(start, end, vma.flags, pgoff, vma.anon_vma, vma.file, vma)
-    avoid = vma if keep and kernel.dontunmap_no_self_merge and unfaulted else None
-    touches_source = vma.end == start or vma.start == end
+    might_join_itself = keep and unfaulted and (vma.end == start or vma.start == end)
+    avoid = vma if might_join_itself and kernel.dontunmap_no_self_merge else None
     merged: Vma | None = None
-    if not (avoid and touches_source and not kernel.merge_new_range):
+    if not avoid or kernel.merge_new_range:
         # 6.1 does not merge at all next to a source that stays; 6.12 just leaves the source out.
         merged = merge_new(kernel, vmas, proposal, avoid=avoid)
     if merged is None:

@@ -102,9 +102,12 @@ def check_mremap(
     page, mask = space.geometry.page_bytes, space.geometry.word_mask
     old_len, new_len = (round_up(n, page) & mask for n in (request.old_len, request.new_len))
     # Huge pages go whole: those at the start, or, when several VMAs may move, those at the end.
-    several = space.kernel.multi_vma_move and request.flags & FIXED and old_len == new_len
-    decides = request.addr + (max(old_len, page) - 1 if several else 0)
-    if any(m.flags & VM_HUGETLB for m in clip(before.mapped, Range(decides, decides + 1))):
+    may_be_several = request.flags & FIXED and old_len == new_len
+    is_huge = _in_huge_page(before, request.addr)
+    at_end = _in_huge_page(before, request.addr + max(old_len, page) - 1)
+    if may_be_several and at_end != is_huge and space.kernel.multi_vma_move:
+        is_huge = at_end
+    if is_huge:
         start, huge = request.addr, space.geometry.slot_bytes
         old_len, new_len = (round_up(start + n, huge) - start for n in (old_len, new_len))
     source = Range(request.addr, request.addr + old_len)
@@ -112,7 +115,9 @@ def check_mremap(
     after = Snapshot(space, lasting=False)
     high_water = max(before.high_water, space.total_vm)
     # With DONTUNMAP each of several VMAs counts before the next one's destination is unmapped.
-    if after.high_water > high_water and not (several and request.flags & DONTUNMAP):
+    if after.high_water > high_water and not (
+        may_be_several and request.flags & DONTUNMAP and space.kernel.multi_vma_move
+    ):
         yield Violation(
             "high-water", space.arena, f"a peak of {after.high_water} pages", f"{high_water}"
         )
@@ -150,17 +155,19 @@ def _check_error(
 ) -> Iterator[Violation]:
     """What an error may leave behind: with FIXED the destination and a shrink's tail, late only."""
     traces: list[Range] = []
-    early = _refused_early(space, before, source, target, request)
     # A failed move has a copy step behind it: the rollback's own rule speaks for it.
     failed = error is Errno.ENOMEM and not _full(space, before, request)
     rule = "rollback-restores" if failed else "error-traceless"
-    if request.flags & FIXED and not early:
+    page = space.geometry.page_bytes
+    if not any(_unchanged_outside(before, after, [], page, rule)):
+        return
+    if request.flags & FIXED and not _refused_early(space, before, source, target, request):
         traces.append(target)
         if source.length > target.length:
             traces.append(Range(request.addr + target.length, source.end))
-        if space.kernel.multi_vma_move and source.length == target.length:
+        if source.length == target.length and space.kernel.multi_vma_move:
             traces.append(_moved_prefix(before, after, source, target))
-    yield from _unchanged_outside(before, after, traces, space.geometry.page_bytes, rule)
+    yield from _unchanged_outside(before, after, traces, page, rule)
 
 
 def _refused_early(
@@ -176,18 +183,17 @@ def _refused_early(
         first.flags & VM_SEALED
         # One that must move alone, with more behind it: only a call for several VMAs gets there.
         or (
-            space.kernel.multi_vma_move
-            and source.length == target.length
+            source.length == target.length
             and first.flags & VM_UFFD
             and first.end < source.end
+            and space.kernel.multi_vma_move
         )
     ):
         return True
     if _full(space, before, request):
         return True
-    if space.kernel.check_before_unmap and not _is_mapped(
-        before, source, min(source.length, target.length)
-    ):
+    mapped = _is_mapped(before, source, min(source.length, target.length))
+    if not mapped and space.kernel.check_before_unmap:
         # Only the range of one VMA counts unless the call may move several.
         return source.length != target.length or not _is_mapped(before, source, page)
     return (
@@ -200,6 +206,11 @@ def _refused_early(
         or not _is_mapped(before, source, page)
         or (bool(request.flags & DONTUNMAP) and source.length != target.length)
     )
+
+
+def _in_huge_page(before: Snapshot, addr: int) -> bool:
+    """Is the address in a huge page of hugetlb?"""
+    return any(m.flags & VM_HUGETLB for m in clip(before.mapped, Range(addr, addr + 1)))
 
 
 def _full(space: AddressSpace, before: Snapshot, request: Request) -> bool:
@@ -379,9 +390,10 @@ def expected_stack_warnings(space: AddressSpace, start: int, end: int, shift: in
     """
     kernel, geometry = space.kernel, space.geometry
     slot, mutual = geometry.slot_bytes, not shift % geometry.slot_bytes
-    first_slot_is_whole = kernel.realign and kernel.realign_stack and mutual
-    if first_slot_is_whole and end - start >= slot - start % slot:
-        start -= start % slot
+    head = start % slot
+    may_be_whole = head and mutual and end - start >= slot - head
+    if may_be_whole and kernel.realign and kernel.realign_stack:
+        start -= head
     count = _occupied_entries(start, end, shift, slot) if kernel.move_pmd else 0
     if kernel.moves_puds():
         count += _occupied_entries(start, end, shift, geometry.pud_bytes)

@@ -119,7 +119,8 @@ class _Judge:
     def __init__(self, move: Move) -> None:
         self.geometry = move.space.geometry
         frames = move.space.frames
-        self.large = frames.large if move.space.kernel.pte_batching else frozenset()
+        batched = frames.large and move.space.kernel.pte_batching
+        self.large = frames.large if batched else frozenset()
         self.clearing = not_told_of_moves(move.old_vma)
         self.hugetlb = bool(move.old_vma.flags & VM_HUGETLB)  # its mover leaves soft-dirty alone
         self.said: set[str] = set()
@@ -425,14 +426,16 @@ def _check_events(
     space: AddressSpace, before: UffdState, source: Range, target: Range
 ) -> Iterator[Violation]:
     """What was registered hears of its move, and of what the destination lost."""
-    now = _registered(space) if space.kernel.multi_vma_move else []
+    now = _registered(space)
     for where, flags, context in before.registered:
         if where.overlaps(target) and context.features & UFFD_FEATURE_EVENT_UNMAP:
             lost = Range(max(where.start, target.start), min(where.end, target.end))
             named = [at for kind, at in context.events if kind == "unmap"]
             # Gaps between several VMAs stay at the destination what they were.
             stayed = [at for at, f, c in now if (f, c) == (flags, context)]
-            if not _covered(lost, named + stayed):
+            if not _covered(lost, named) and not (
+                _covered(lost, named + stayed) and space.kernel.multi_vma_move
+            ):
                 yield _no_event("unmap", lost, context)
         moves = where.overlaps(source) and context.features & UFFD_FEATURE_EVENT_REMAP
         if moves and not any(k == "remap" and at.overlaps(target) for k, at in context.events):

@@ -69,17 +69,28 @@ def check_errors(
     remap = _Remap(addr, old_len, new_len, flags, new_addr, old, new)
     if max(addr + old_len, new_addr + new_len) > mask:
         return
-    yield from compared(before, Range(addr, addr + max(old, page)), _promise(before, remap), result)
+    yield from compared(
+        before, Range(addr, addr + max(old, page)), _promised(before, remap), result
+    )
 
 
-def _promise(before: Facts, remap: _Remap) -> Promise:
+def _promised(before: Facts, remap: _Remap) -> Promise:
     """The first check that fails, in the order of the kernel's version."""
+    late, first = (_promise(before, remap, checks_first=order) for order in (False, True))
+    return first if first != late and before.kernel.check_before_unmap else late
+
+
+def _promise(before: Facts, remap: _Remap, *, checks_first: bool) -> Promise:
+    """The first check that fails if the source is looked at first, or after what goes.
+
+    Until 6.16 destination and tail went first.
+    """
     kernel = before.kernel
     known = _MAYMOVE | _FIXED | (_DONTUNMAP if kernel.dontunmap else 0)
     if remap.flags & ~known or remap.addr % kernel.geometry.page_bytes or not remap.new:
         return Errno.EINVAL
     area = before.at(remap.addr)
-    if kernel.check_before_unmap:
+    if checks_first:
         if remap.new > kernel.geometry.user_top or _wrong_target(before, remap):
             return Errno.EINVAL
         if remap.places and before.full(6):
@@ -101,16 +112,16 @@ def _promise(before: Facts, remap: _Remap) -> Promise:
         remap = remap._replace(old=round_up(remap.old, huge), new=round_up(remap.new, huge))
         if remap.addr % huge or remap.new_addr % huge or remap.growth or not kernel.hugetlb_moves:
             return Errno.EINVAL
-    if not kernel.check_before_unmap:
+    if not checks_first:
         if _wrong_target(before, remap):
             return Errno.EINVAL
         if remap.places and kernel.map_count_first and before.full(6):
             return Errno.ENOMEM
     if remap.old >= remap.new and not remap.places:
         return _lost(before, remap) or Granted(remap.addr)
-    # Until 6.16 destination and tail go first; since 6.17 the source is looked at before.
-    checks = [_lost(before, remap), _wrong_source(before, remap, area)]
-    for error in reversed(checks) if kernel.check_before_unmap else checks:
+    gone = [] if checks_first else remap.evicts
+    checks = [_lost(before, remap), _wrong_source(before, remap, area, gone)]
+    for error in reversed(checks) if checks_first else checks:
         if error is not None:
             return error
     if remap.places:
@@ -141,8 +152,8 @@ def _lost(before: Facts, remap: _Remap) -> Errno | None:
     return Errno.EFAULT if remap.flags & _FIXED and covered else None
 
 
-def _wrong_source(before: Facts, remap: _Remap, area: Area) -> Errno | None:
-    """May this be resized or moved at all?"""
+def _wrong_source(before: Facts, remap: _Remap, area: Area, gone: list[Range]) -> Errno | None:
+    """May this be resized or moved at all, when the ranges that are `gone` count no more?"""
     kernel = before.kernel
     shared = bool(area.flags & VM_SHARED)
     if not remap.old and not shared:
@@ -156,7 +167,6 @@ def _wrong_source(before: Facts, remap: _Remap, area: Area) -> Errno | None:
         first = area.pgoff + (remap.addr - area.start >> shift)
         if first + (remap.new >> shift) > kernel.geometry.word_mask:
             return Errno.EINVAL
-        gone = [] if kernel.check_before_unmap else remap.evicts
         if area.flags & VM_LOCKED and _passes(before, "locked", remap.growth, gone):
             return Errno.EAGAIN
         if _passes(before, "address_space", remap.growth, gone):
@@ -189,7 +199,7 @@ def _placed(before: Facts, remap: _Remap, area: Area) -> Promise:
         place = Granted(remap.new_addr)
     if before.full(4 + _split_or_gone(before, remap)):
         return Errno.ENOMEM
-    if kernel.shrink_charges_delta and remap.old > remap.new and before.limits is not None:
+    if remap.old > remap.new and before.limits is not None and kernel.shrink_charges_delta:
         return None  # a charge for nothing that may be refused, too
     return _charged(before, remap, area) or place
 

@@ -95,7 +95,8 @@ class Tape:
         high = next((piece for piece in fitting if piece.start == new.end), None)
         if low and high and low.anon and high.anon and low.anon is not high.anon:
             high = None  # all three together do not fit
-        if apart and not kernel.merge_new_range and _touch(apart, new):
+        joined_beside = apart and (low or high) and _touch(apart, new)
+        if joined_beside and not kernel.merge_new_range:
             low = high = None  # until 6.11 what touches it is not joined to anything
         taken = [piece for piece in (low, high) if piece]
         whole = [*taken, new]
@@ -148,7 +149,7 @@ class Tape:
             start=target.start, end=target.end, shift=0 if piece.fresh else piece.shift - away
         )
         may_join_itself = keep and piece.fresh  # unless it is kept from it (B-35)
-        if may_join_itself and not kernel.dontunmap_no_self_merge and _touch(piece, copy):
+        if may_join_itself and _touch(piece, copy) and not kernel.dontunmap_no_self_merge:
             return False
         self.stick(copy, apart=piece if may_join_itself else None)
         if keep:
@@ -198,7 +199,9 @@ def expected(before: Facts, request: tuple[int, ...], result: int) -> Tape | Non
         elif piece and target.length > source.length:
             tape.stick(piece._replace(start=source.end, end=target.end))
         return tape
-    if kernel.multi_vma_move and flags & _FIXED and source.length == target.length:
+    one = tape.at(source.start)
+    several = source.length == target.length and not (one and one.end >= source.end)
+    if several and flags & _FIXED and kernel.multi_vma_move:
         for area in before.inside(source.start, source.end):
             part = Range(max(area.start, source.start), min(area.end, source.end))
             to = part.start - source.start + target.start

@@ -70,13 +70,14 @@ def placed(before: Facts, length: int, hint: int, *, shared: bool, huge: int = 0
     if huge:
         end = _hole(before, length + huge - geometry.page_bytes)
         return Errno.ENOMEM if end is None else Granted(round_down(end - length, huge))
-    slot = geometry.slot_bytes
-    if before.kernel.thp_aligned_search and not (hint or shared or length % slot):
+    slot, end = geometry.slot_bytes, _hole(before, length)
+    place = None if end is None else end - length
+    if not (hint or shared or length % slot):
         end = _hole(before, length + slot)
-        if end is not None:
-            return Granted(round_down(end - length, slot))
-    end = _hole(before, length)
-    return Errno.ENOMEM if end is None else Granted(end - length)
+        aligned = place if end is None else round_down(end - length, slot)
+        if aligned != place and before.kernel.thp_aligned_search:
+            place = aligned
+    return Errno.ENOMEM if place is None else Granted(place)
 
 
 def _is_free(before: Facts, start: int, end: int) -> bool:

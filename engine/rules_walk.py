@@ -38,9 +38,7 @@ def check_start(move: Move) -> Iterator[Violation]:
     new = old + move.new - move.old
     offset = old % slot
     lowered = (
-        kernel.realign
-        and (kernel.realign_stack or not move.for_stack)
-        and offset != 0
+        offset != 0
         and offset == new % slot
         and offset + move.length >= slot
         and not any(
@@ -49,6 +47,8 @@ def check_start(move: Move) -> Iterator[Violation]:
             for vma in move.space.vmas
             if not (move.for_stack and vma is move.old_vma)
         )
+        and kernel.realign
+        and (kernel.realign_stack or not move.for_stack)
     )
     wanted = old - offset if lowered else old
     if move.old != wanted:

@@ -143,24 +143,29 @@ def _make_place(space: AddressSpace, start: int, length: int, vm_flags: int) -> 
     Source: mmap_region(); vms_gather_munmap_vmas() in 6.12.
     """
     end = start + length
-    replaced = sum(
-        min(vma.end, end) - max(vma.start, start) for vma in space.vmas.intersecting(start, end)
-    )
+    lost = space.vmas.intersecting(start, end)
+    replaced = sum(min(vma.end, end) - max(vma.start, start) for vma in lost)
     shared = vm_flags & VM_SHARED
     charged = vm_flags | (VM_ACCOUNT if shared and not vm_flags & VM_NORESERVE else 0)
     if vm_flags & VM_HUGETLB:
         charged = 0
-    if not space.kernel.merge_new_range:
+    may_fail = lost and (
+        space.failures.armed
+        or not space.limits.unbounded
+        or any(vma.flags & VM_HUGETLB for vma in lost)
+        or make_removable(space, start, end)
+    )
+    if not may_fail or not space.kernel.merge_new_range:
         if not space.may_expand(length, replaced) or (replaced and _replace(space, start, length)):
             return Errno.ENOMEM
         return None if space.may_commit(length, charged) else Errno.ENOMEM
-    if replaced and (error := _cut_off(space, start, end)):
+    if error := _cut_off(space, start, end):
         return error
     if not space.may_expand(length, replaced):
         return Errno.ENOMEM
     if not shared and not space.may_commit(length, charged):
         return Errno.ENOMEM
-    if replaced and (error := _replace(space, start, length)):
+    if error := _replace(space, start, length):
         return error
     return None if not shared or space.may_commit(length, charged) else Errno.ENOMEM
 
@@ -265,11 +270,11 @@ def mprotect(space: AddressSpace, addr: int, length: int, prot: int) -> Errno | 
             if not space.may_commit(charge, flags):
                 return Errno.ENOMEM
         elif (
-            space.kernel.mprotect_uncharges
-            and vma.flags & VM_ACCOUNT
+            vma.flags & VM_ACCOUNT
             and vma.is_anonymous
             and vma.anon_vma is None
             and not prot & VM_WRITE
+            and space.kernel.mprotect_uncharges
         ):
             flags &= ~VM_ACCOUNT  # has no page of its own and can get none: given back
             charge = cursor - stop

@@ -109,7 +109,7 @@ def uffd_wp(space: AddressSpace, addr: int, length: int, on: int) -> Errno | Non
         return Errno.EAGAIN
     if not vmas:
         return Errno.ENOENT
-    if not space.kernel.uffd_wp_spans_vmas and not vmas[0].range.contains(Range(addr, end)):
+    if not vmas[0].range.contains(Range(addr, end)) and not space.kernel.uffd_wp_spans_vmas:
         return Errno.ENOENT
     for vma in vmas:
         if not vma.flags & VM_UFFD_WP:

@@ -73,8 +73,10 @@ def _munmap(space: AddressSpace, watch: Watch, addr: int, length: int) -> Judge:
 
 def _madvise(space: AddressSpace, watch: Watch, addr: int, length: int, advice: int) -> Judge:
     def judge(error: Errno | None) -> Iterator[Violation]:
-        if error is None and advice == _DONTNEED and space.kernel.reclaims_tables:
-            yield from check_emptied(space, addr, addr + length)
+        if error is None and advice == _DONTNEED:
+            left = list(check_emptied(space, addr, addr + length))
+            if left and space.kernel.reclaims_tables:
+                yield from left
 
     return judge
 

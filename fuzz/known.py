@@ -51,9 +51,8 @@ def _wraps(kernel: Kernel, call: Call) -> bool:
     base = kernel.geometry.arena.start
     addr, new_addr = (base + call.args[0]) & top, (base + call.args[4]) & top
     old_len, new_len = call.args[1] & top, call.args[2] & top
-    if kernel.wrap_safe_overlap:
-        return False
-    return addr + round_up(old_len, page) > top or new_addr + round_up(new_len, page) > top
+    wraps = addr + round_up(old_len, page) > top or new_addr + round_up(new_len, page) > top
+    return wraps and not kernel.wrap_safe_overlap
 
 
 def _result_wraps(kernel: Kernel, call: Call) -> bool:
@@ -80,12 +79,12 @@ def _unlocks_all(kernel: Kernel, call: Call) -> bool:
 
 def _shrink_leak(kernel: Kernel, call: Call) -> bool:
     return (
-        kernel.shrink_charges_delta and bool(call.args[3] & _FIXED) and call.args[1] > call.args[2]
+        bool(call.args[3] & _FIXED) and call.args[1] > call.args[2] and kernel.shrink_charges_delta
     )
 
 
 def _growth_leak(kernel: Kernel, call: Call) -> bool:
-    return not kernel.uncharge_on_rollback and call.args[2] > call.args[1]
+    return call.args[2] > call.args[1] and not kernel.uncharge_on_rollback
 
 
 def _reservation_leak(kernel: Kernel, call: Call) -> bool:
