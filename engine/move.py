@@ -62,6 +62,7 @@ from engine.vma import Vma
 
 _MOVED = {PMD: PMD_MOVED, PUD: PUD_MOVED}
 _OCCUPIED = {PMD: PMD_OCCUPIED, PUD: PUD_OCCUPIED}
+_MAY_DIFFER = DIRTY | ACCESSED | SOFT_DIRTY | EXCLUSIVE | WRITE  # in a batch
 _ENTRY_NAME = {PMD: "PMD", PUD: "PUD"}
 
 
@@ -482,12 +483,14 @@ def _taken(
     Returns: what is stored at the destination, by index, `delta` further.
     """
     gained, lost = _bits_to_set(move), _bits_to_clear(move)
-    batched = move.space.frames.large and move.space.kernel.pte_batching
-    if not lost and not batched:
+    large = move.space.frames.large
+    if not lost and not large:
         return {i + delta: old_entries.pop(i) | gained for i in hits}  # type: ignore[operator]
     taken: list[int] = [old_entries.pop(i) for i in hits]  # type: ignore[misc]
-    if batched:
-        taken = _as_batches(move, hits, taken)
+    if large:
+        batches = _as_batches(move, hits, taken)
+        if batches != taken and move.space.kernel.pte_batching:
+            taken = batches
     return {
         i + delta: entry & ~lost | gained
         for i, entry in zip(hits, taken, strict=True)
@@ -517,14 +520,13 @@ def _as_batches(move: Move, hits: list[int], taken: list[int]) -> list[int]:
     Source: move_ptes(), mremap_folio_pte_batch(), get_and_clear_full_ptes(), set_ptes(), 6.17.
     """
     large, pages = move.space.frames.large, move.space.geometry.index_mask[PTE] + 1
-    must_agree = _batch_mask(move)
     made: list[int] = []
     while len(made) < len(taken):
         at = len(made)
         first = taken[at]
         pfn = first >> PFN_SHIFT
         room = pages - pfn % pages if first & PRESENT and pfn - pfn % pages in large else 1
-        count = _batch_length(hits, taken, at, room, must_agree)
+        count = _batch_length(move, hits, taken, at, room)
         gathered = 0
         for entry in taken[at : at + count]:
             gathered |= entry & (DIRTY | ACCESSED)
@@ -534,23 +536,20 @@ def _as_batches(move: Move, hits: list[int], taken: list[int]) -> list[int]:
     return made
 
 
-def _batch_mask(move: Move) -> int:
-    """The bits in which the entries of a batch agree.  Source: folio_pte_batch_flags(), 6.17."""
-    ignored = DIRTY | ACCESSED | SOFT_DIRTY | EXCLUSIVE
-    if not move.space.kernel.batch_keeps_write:
-        ignored |= WRITE  # was overlooked until 6.18 (B-49)
-    return ~ignored
+def _batch_length(move: Move, hits: list[int], taken: list[int], at: int, room: int) -> int:
+    """How many entries from position `at` on are one batch, at most `room`.
 
-
-def _batch_length(hits: list[int], taken: list[int], at: int, room: int, must_agree: int) -> int:
-    """How many entries from position `at` on are one batch, at most `room`."""
+    Source: folio_pte_batch_flags(), 6.17.
+    """
     room = min(room, len(taken) - at)
-    first, index = taken[at] & must_agree, hits[at]
+    first, index = taken[at], hits[at]
     count = 1
     while (
         count < room
         and hits[at + count] == index + count
-        and taken[at + count] & must_agree == first + (count << PFN_SHIFT)
+        and not (taken[at + count] ^ first + (count << PFN_SHIFT)) & ~_MAY_DIFFER
+        # That the write bit differs was overlooked until 6.18 (B-49).
+        and not ((taken[at + count] ^ first) & WRITE and move.space.kernel.batch_keeps_write)
     ):
         count += 1
     return count

@@ -5,7 +5,7 @@ its source) before the source is checked, so an error may leave a hole behind.  
 and moves several VMAs in one call.  Source: mm/mremap.c, Linux 5.0 to 6.18.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from engine import uffd
 from engine.address import Range, round_down, round_up
@@ -109,22 +109,27 @@ def _order_matters(remap: Remap) -> bool:
     if not remap.implies_new_addr:
         return remap.new_len > top or (vma is None and _mapped_by_others(space, remap.addr))
     counted = space.failures.armed and MAPS in space.failures.left()  # what _check_target asks
-    if vma is None or vma.flags & (VM_SEALED | VM_HUGETLB):
-        # Refused before the destination is looked at, or just after that.
-        hidden = vma is not None or _mapped_by_others(space, remap.addr)
-        return hidden or counted or _check_target(remap) is not None
+    rounded = replace(remap)
+    refused = Errno.EFAULT if vma is None else _check_vma(rounded, vma)
+    if vma is None or refused:  # before the destination is looked at, or just after that
+        if counted or (_mapped_by_others(space, remap.addr) if vma is None else uffd.is_armed(vma)):
+            return True
+        return _check_target(remap) not in (None, refused)
+    if (rounded.old_len, rounded.new_len) != (remap.old_len, remap.new_len):
+        return True
+    target = range(remap.new_addr, remap.new_addr + remap.new_len)
     fits = remap.addr + min(remap.old_len, remap.new_len) <= vma.end
-    if fits and remap.addr + remap.old_len <= top and not isinstance(_source(remap), Errno):
+    if fits and remap.addr not in target and not isinstance(_source(remap), Errno):
         return False
     if counted:
         return True
     if _check_target(remap):
         return False
-    if remap.flags & FIXED and remap.old_len == remap.new_len:
-        return True
-    target = remap.new_addr, remap.new_addr + remap.new_len
-    occupied = remap.flags & FIXED and space.vmas.intersection(*target) is not None
-    return bool(occupied) or remap.old_len > remap.new_len
+    fixed = remap.flags & FIXED
+    if fixed and remap.old_len == remap.new_len and not fits:
+        return True  # may move several
+    evicts = fixed and space.vmas.intersection(target.start, target.stop) is not None
+    return bool(evicts) or remap.old_len > remap.new_len
 
 
 def _check_vma(remap: Remap, vma: Vma) -> Errno | None:

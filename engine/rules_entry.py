@@ -119,8 +119,8 @@ class _Judge:
     def __init__(self, move: Move) -> None:
         self.geometry = move.space.geometry
         frames = move.space.frames
-        batched = frames.large and move.space.kernel.pte_batching
-        self.large = frames.large if batched else frozenset()
+        self.large = frames.large
+        self.kernel = move.space.kernel
         self.clearing = not_told_of_moves(move.old_vma)
         self.hugetlb = bool(move.old_vma.flags & VM_HUGETLB)  # its mover leaves soft-dirty alone
         self.said: set[str] = set()
@@ -146,7 +146,10 @@ class _Judge:
             new = self._found(after, place)
             if new is not None and new >> PFN_SHIFT == old >> PFN_SHIFT:
                 where = Range(place, place + page)
-                yield from self._entry(where, old | spread.get(addr, 0), new, alone and is_moved)
+                due = old | spread.get(addr, 0)
+                if due != old and not self.kernel.pte_batching:
+                    due = old
+                yield from self._entry(where, due, new, alone and is_moved)
             elif new is None and is_wp_marker(old) and not (alone and is_moved and self.clearing):
                 where = Range(place, place + page)
                 yield from self._say("entry-bits-kept", where, "nothing", "the uffd-wp marker")

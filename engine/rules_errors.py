@@ -69,15 +69,12 @@ def check_errors(
     remap = _Remap(addr, old_len, new_len, flags, new_addr, old, new)
     if max(addr + old_len, new_addr + new_len) > mask:
         return
-    yield from compared(
-        before, Range(addr, addr + max(old, page)), _promised(before, remap), result
+    where = Range(addr, addr + max(old, page))
+    late, first = (
+        list(compared(before, where, _promise(before, remap, checks_first=order), result))
+        for order in (False, True)
     )
-
-
-def _promised(before: Facts, remap: _Remap) -> Promise:
-    """The first check that fails, in the order of the kernel's version."""
-    late, first = (_promise(before, remap, checks_first=order) for order in (False, True))
-    return first if first != late and before.kernel.check_before_unmap else late
+    yield from first if first != late and before.kernel.check_before_unmap else late
 
 
 def _promise(before: Facts, remap: _Remap, *, checks_first: bool) -> Promise:
