@@ -5,7 +5,8 @@ states differ in data, not in branches: which mover met which alignment over whi
 cell is one such combination.  Cells are counted for the status line, and to tell which inputs are
 new to the model.
 
-The cells, all of them once for each kernel of the run:
+The cells, all of them once for each kernel of the run, whether the program ran on it or it is
+known to do the same as another one:
 
 ==========  ======================================================================================
 kind        key
@@ -44,7 +45,7 @@ libFuzzer gets the cells through two private names of Atheris, `_reserve_counter
 exist and act.
 """
 
-from collections.abc import Collection, Hashable
+from collections.abc import Collection, Hashable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from engine import observer as points
@@ -179,7 +180,7 @@ class StateObserver:
     """The observer of one kernel: turns checkpoints and results into cells.
 
     Use: pass it to `execute` as `observer`, and its `step` as `on_step`; then call `finish` with
-    the outcome.  `fed` are the kinds that libFuzzer gets to know.
+    the outcome, which counts the cells.  `fed` are the kinds that libFuzzer gets to know.
     """
 
     def __init__(self, cells: Cells, kernel: Kernel, fed: Collection[str] = FED) -> None:
@@ -190,6 +191,7 @@ class StateObserver:
         self._page = geometry.page_bytes
         self._slot = geometry.slot_bytes
         self._pud = geometry.pud_bytes
+        self._keys: dict[tuple[Hashable, ...], None] = {}  # of this program, in order
         self._shapes: list[int] = []
         self._last: tuple[str, str] | None = None
         self._points: set[str] = set()
@@ -197,42 +199,49 @@ class StateObserver:
 
     def __call__(self, point: str, move: "Move", extent: int) -> None:
         """Note a checkpoint of a move."""
-        kernel, hit = self._kernel, self._note
+        hit = self._note
         if point == points.ENTER:
             self._begin(move)
         here = (point, self._extent_class(extent))
         self._points.add(point)
         old, new = move.old, move.new
-        hit(("place", kernel, here, self._alignment(old, new), (old ^ new) < self._pud))
-        hit(("path", kernel, self._last, here))
+        hit(("place", here, self._alignment(old, new), (old ^ new) < self._pud))
+        hit(("path", self._last, here))
         self._last = here
         if point in _REFUSALS:
-            hit(("refused", kernel, point, self._entry))
+            hit(("refused", point, self._entry))
         elif point == points.LEAVE:
-            hit(("leave", kernel, frozenset(self._points), self._entry[0], extent == move.length))
+            hit(("leave", frozenset(self._points), self._entry[0], extent == move.length))
             self._last = None
 
     def _note(self, key: tuple[Hashable, ...]) -> None:
-        self._cells.hit(key, feed=key[0] in self._fed)
+        self._keys[key] = None
 
     def step(self, index: int, space: "AddressSpace") -> None:
         """Note the shape of the address space after a call (`on_step` of `execute`)."""
         if index >= 0:
             self._shapes.append(bucket(len(space.vmas)))
 
-    def finish(self, outcome: "Outcome") -> None:
-        """Turn the results of a program into cells and make ready for the next one."""
-        kernel, hit = self._kernel, self._note
+    def finish(self, outcome: "Outcome", same_on: Iterable[Kernel] = ()) -> None:
+        """Turn the results of a program into cells, count all, and make ready for the next one.
+
+        Arguments: `same_on` other kernels that do the same, for which the cells count as well.
+        """
+        hit = self._note
         before: tuple[str, str] | None = None
         for call, result, tables, vmas in zip(
             outcome.case.calls, outcome.results, outcome.page_tables, self._shapes, strict=False
         ):
             here = (call.name, result_class(result))
             for kind, value in flag_operands(call):
-                hit(("flags", kernel, here, kind, value))
-            hit(("pair", kernel, before, here))
-            hit(("shape", kernel, here, bucket(tables // self._page), vmas))
+                hit(("flags", here, kind, value))
+            hit(("pair", before, here))
+            hit(("shape", here, bucket(tables // self._page), vmas))
             before = here
+        for name in (self._kernel, *(kernel.name for kernel in same_on)):
+            for key in self._keys:
+                self._cells.hit((key[0], name, *key[1:]), feed=key[0] in self._fed)
+        self._keys.clear()
         self._shapes.clear()
         self._last = None
 
@@ -247,11 +256,10 @@ class StateObserver:
         )
         self._entry = (relation(old, new, self._slot), lowered_by > 0, heads)
         self._points = {points.REALIGNED} if lowered_by else set()
-        self._note(("vma", self._kernel, *self._vma_state(move, old.start, new.start)))
+        self._note(("vma", *self._vma_state(move, old.start, new.start)))
         self._note(
             (
                 "entry",
-                self._kernel,
                 self._entry,
                 self._alignment(old.start, new.start),
                 "stack" if move.for_stack else "rollback" if move.rollback else "copy",
