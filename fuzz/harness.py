@@ -47,7 +47,7 @@ _OUR_DEFECT = 77  # what libFuzzer, too, exits with after an exception
 
 
 class Target:
-    """Decodes an input, runs it on every kernel, reports what breaks."""
+    """Decodes an input, runs it on every kernel that may do something else, reports what breaks."""
 
     def __init__(self, setting: Setting) -> None:
         if "engine" in sys.modules:
@@ -56,11 +56,11 @@ class Target:
         with coverage.covered(atheris, uncovered()) as codes:
             from engine.geometry import geometry_named
             from engine.kernel import kernel_named
-            from fuzz import arena, execute, feedback, known, mutator
+            from fuzz import arena, execute, feedback, known, mutator, noted
             from fuzz.inputs import Inputs
         coverage.watch(atheris, codes)
         self._setting = setting
-        self._execute = execute.execute
+        self._execute, self._noted = execute.execute, noted.Noted
         self._shown: Callable[[Outcome], Shown | None] = known.shown
         kernels = [kernel_named(name) for name in setting.kernels]
         if setting.exhibit:
@@ -102,20 +102,27 @@ class Target:
             kernels = self._kernels[number]
             if self._filled(case, kernels[0][0].geometry.page_bytes) > MOST_FILLED_PAGES:
                 return  # slow, and no more than what a smaller program shows
-            for kernel, observer in kernels:
-                kernel_name = kernel.name
+            left = kernels
+            while left:
+                (kernel, observer), *left = left
+                kernel_name, noted = kernel.name, self._noted(kernel)
                 outcome = self._execute(
                     case,
-                    kernel,
+                    noted,
                     observer=observer,
                     stop=False,
                     on_step=observer.step if observer else None,
                     rules_after=self._setting.rules_after,
                 )
+                found = self._shown(outcome) if outcome.violations else None
+                # Now all is read that will be: kernels that have it alike need not be run.
+                same = [other for other, _ in left if noted.same_on(other)]
+                left = [one for one in left if one[0] not in same]
                 if observer is not None:
-                    observer.finish(outcome)
-                if outcome.violations and (found := self._shown(outcome)):
-                    self._found(data, found.bucket, kernel)
+                    observer.finish(outcome, same)
+                if found is not None:
+                    for one in (kernel, *same):
+                        self._found(data, found.bucket, one)
         except Exception as error:
             self._send(
                 "crash",
