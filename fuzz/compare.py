@@ -21,7 +21,7 @@ from engine.kernel import Kernel
 from fuzz.case import SIGNATURES, SYMBOLS, Call, Case, CaseError, Faults, Result
 from fuzz.execute import execute
 from fuzz.minimize import minimize, simplicity
-from fuzz.observe import FIELDS, differences, observation
+from fuzz.observe import FIELDS, compared, differences
 from fuzz.status import Fields, StatusLine
 from fuzz.text import format_call, format_operand, format_result, parse_call
 
@@ -67,15 +67,24 @@ def difference(case: Case, expected: Observation, found: Observation) -> Differe
     crash = expected.get("crash") or found.get("crash")
     if crash:
         return Difference(Kind("crash", case.calls[last].name, str(crash)), last)
-    for index, call in enumerate(case.calls):
-        for name in _BY_CALL:
-            if expected[name][index] != found[name][index]:
-                return Difference(Kind(name, call.name, _detail(call)), index)
+    index = _parting(expected, found)
+    if index is not None:
+        call = case.calls[index]
+        name = next(name for name in _BY_CALL if expected[name][index] != found[name][index])
+        return Difference(Kind(name, call.name, _detail(call)), index)
     for name in (*FIELDS, _LEFT):
         if expected.get(name) != found.get(name):
             call = case.calls[last]
             return Difference(Kind(name, call.name, _detail(call)), last)
     return None
+
+
+def _parting(expected: Observation, found: Observation) -> int | None:
+    """The index of the first call after which something observed then differs; None: of none."""
+    if all(expected[name] == found[name] for name in _BY_CALL):
+        return None
+    pairs = (enumerate(zip(expected[name], found[name], strict=True)) for name in _BY_CALL)
+    return min(index for each in pairs for index, (want, got) in each if want != got)
 
 
 def modelled(case: Case, kernel: Kernel, *, commit_limit_bytes: int | None = None) -> Observation:
@@ -89,8 +98,8 @@ def modelled(case: Case, kernel: Kernel, *, commit_limit_bytes: int | None = Non
             case, kernel, stop=False, check=False, commit_limit_bytes=commit_limit_bytes
         )
     except Exception as error:
-        return {"id": "", "crash": f"the model fails: {type(error).__name__}: {error}"}
-    return observation(outcome, "")
+        return {"crash": f"the model fails: {type(error).__name__}: {error}"}
+    return compared(outcome)
 
 
 def asserting(case: Case, found: Observation) -> Case:
@@ -290,13 +299,11 @@ class Comparison:
         self.programs += 1
         self.agreeing_fields.update(n for n in FIELDS if observed.get(n) == found.get(n))
         differs = difference(case, observed, found)
-        crashed = "crash" in found
-        for index, call in enumerate(() if crashed else case.calls):
-            wrong = any(observed[name][index] != found[name][index] for name in _BY_CALL)
-            self.calls[call.name] += 1
-            self.agreeing_calls[call.name] += not wrong
-            if wrong:
-                break
+        if "crash" not in found:
+            names = [call.name for call in case.calls]
+            wrong = _parting(observed, found)
+            self.calls.update(names if wrong is None else names[: wrong + 1])
+            self.agreeing_calls.update(names[:wrong])
         if differs is None:
             return
         known = self.kinds.get(differs.kind)

@@ -6,7 +6,7 @@ shared, `Z` the zero page, `H` a page of a huge leaf, `T` a shared one, `z` the 
 a marker, `W` a page that is swapped out.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from engine.entry import ANON, MARKER, PFN_SHIFT, SWAP
 from engine.geometry import PTE
@@ -23,6 +23,15 @@ FIELDS = ("ret", "pt", "vmas", "pages", "pgtable_bytes", "rss_pages", "warn")  #
 _KERNEL_WARNS = frozenset(("dest-entry-none", "rollback-dest-none"))
 _RESIDENT = frozenset("PSHTA")
 _STEP = 1 << PFN_SHIFT  # between entries of neighbouring frames
+_SHOWN = VM_READ | VM_WRITE | VM_EXEC | VM_SHARED  # the lowest bits
+_PROTECTION = tuple(
+    "".join(
+        letter if flags & bit else "-"
+        for bit, letter in ((VM_READ, "r"), (VM_WRITE, "w"), (VM_EXEC, "x"))
+    )
+    + ("s" if flags & VM_SHARED else "p")
+    for flags in range(_SHOWN + 1)
+)
 
 _Run = tuple[int, int, str, int]  # first page in the arena, pages, state, first tag
 
@@ -32,12 +41,16 @@ def observation(outcome: Outcome, id: str) -> dict[str, object]:
 
     The run must not have stopped at a violation, or the last calls are missing.
     """
+    page_bytes = outcome.space.geometry.page_bytes
+    ops = [format_call(call, page_bytes) for call in outcome.case.program().calls]
+    return {"id": id, "ops": ops, **compared(outcome)}
+
+
+def compared(outcome: Outcome) -> dict[str, object]:
+    """The part of an observation that is compared: `FIELDS`."""
     space = outcome.space
     runs = _page_runs(space)
-    page_bytes = space.geometry.page_bytes
     return {
-        "id": id,
-        "ops": [format_call(call, page_bytes) for call in outcome.case.program().calls],
         "ret": [_plain(result) for result in outcome.results],
         "pt": list(outcome.page_tables),
         "vmas": _vmas(space),
@@ -102,10 +115,7 @@ def _vmas(space: AddressSpace) -> list[list[object]]:
     numbers: dict[object, int] = {}
     rows: list[list[object]] = []
     for vma in space.vmas:
-        bits = ((VM_READ, "r"), (VM_WRITE, "w"), (VM_EXEC, "x"))
-        access = "".join(letter if vma.flags & bit else "-" for bit, letter in bits)
-        kind = "s" if vma.flags & VM_SHARED else "p"
-        row: list[object] = [vma.start - base, vma.end - base, access + kind]
+        row: list[object] = [vma.start - base, vma.end - base, _PROTECTION[vma.flags & _SHOWN]]
         if vma.file is not None:
             row += [numbers.setdefault(vma.file, len(numbers)), vma.pgoff << shift]
         rows.append(row)
@@ -114,68 +124,82 @@ def _vmas(space: AddressSpace) -> list[list[object]]:
 
 def _page_runs(space: AddressSpace) -> list[_Run]:
     """The pages that have an entry, in address order, joined as far as state and tags go."""
+    pieces: list[_Run] = []
+    for base, table in space.tree.leaf_tables():
+        first_page = (base - space.arena.start) >> space.geometry.page_shift
+        if table.level > PTE:
+            _add_huge(pieces, space, first_page, table)
+        else:
+            _add_small(pieces, space.frames.tag, first_page, table)
+    pieces.sort()
     runs: list[_Run] = []
-    pieces = [
-        piece for base, table in space.tree.leaf_tables() for piece in _pieces(space, base, table)
-    ]
-    for page, count, state, tag in sorted(pieces):
-        if runs:
-            first, length, same, first_tag = runs[-1]
-            goes_on = tag == first_tag + length if first_tag else tag == 0
-            if first + length == page and same == state and goes_on:
-                runs[-1] = (first, length + count, state, first_tag)
-                continue
-        runs.append((page, count, state, tag))
+    end, state, tag = -1, "", 0  # what would go on with the last run
+    for piece in pieces:
+        page, count, same, first_tag = piece
+        if page == end and same == state and first_tag == tag:
+            first, length, _, its_tag = runs[-1]
+            runs[-1] = (first, length + count, state, its_tag)
+        else:
+            runs.append(piece)
+        end, state, tag = page + count, same, first_tag + count if first_tag else 0
     return runs
 
 
-def _pieces(space: AddressSpace, base: int, table: Table) -> Iterator[_Run]:
-    """The leaves of one table, a run at a time where entries or tags count up."""
-    geometry, tags = space.geometry, space.frames.tag
-    first_page = (base - space.arena.start) >> geometry.page_shift
-    pages_each = geometry.span_bytes[table.level - 1] >> geometry.page_shift
-    leaves = sorted((i, e) for i, e in table.entries.items() if isinstance(e, int))
-    if table.level > PTE:
-        for index, entry in leaves:
-            page, pfn = first_page + index * pages_each, entry >> PFN_SHIFT
-            if pfn:
-                state = "H" if entry & ANON else "T"
-                yield from _tagged(page, state, tags[pfn : pfn + pages_each])
-            else:
-                yield page, pages_each, "z", 0
-        return
+def _add_huge(pieces: list[_Run], space: AddressSpace, first_page: int, table: Table) -> None:
+    """Add the huge leaves of a PMD table that begins at page `first_page`."""
+    pages_each = space.geometry.index_mask[PTE] + 1
+    for index, entry in table.entries.items():
+        if not isinstance(entry, int):
+            continue
+        page, pfn = first_page + index * pages_each, entry >> PFN_SHIFT
+        if pfn:
+            state = "H" if entry & ANON else "T"
+            _add_tagged(pieces, page, state, space.frames.tag[pfn : pfn + pages_each])
+        else:
+            pieces.append((page, pages_each, "z", 0))
+
+
+def _add_small(pieces: list[_Run], tags: list[int], first_page: int, table: Table) -> None:
+    """Add the leaves of a PTE table, a run at a time where entries are equal or frames count up."""
+    indices = sorted(table.entries)
+    leaves: list[int] = [table.entries[index] for index in indices]  # type: ignore[misc]
     at = 0
     while at < len(leaves):
-        index, entry = leaves[at]
-        end = at + _alike(leaves, at, 0)
-        if entry & MARKER or not entry >> PFN_SHIFT:
-            yield first_page + index, end - at, "G" if entry & MARKER else "Z", 0
+        page, entry = first_page + indices[at], leaves[at]
+        pfn = entry >> PFN_SHIFT
+        if entry & MARKER or not pfn:
+            count = _alike(indices, leaves, at, 0)
+            pieces.append((page, count, "G" if entry & MARKER else "Z", 0))
         else:
-            end = at + _alike(leaves, at, _STEP)
-            pfn = entry >> PFN_SHIFT
+            count = _alike(indices, leaves, at, _STEP)
             state = "P" if entry & ANON else "W" if entry & SWAP else "S"
-            yield from _tagged(first_page + index, state, tags[pfn : pfn + end - at])
-        at = end
+            _add_tagged(pieces, page, state, tags[pfn : pfn + count])
+        at += count
 
 
-def _alike(leaves: list[tuple[int, int]], at: int, step: int) -> int:
+def _alike(indices: list[int], leaves: list[int], at: int, step: int) -> int:
     """How many leaves from `at` on are adjacent, each entry `step` more than the one before."""
-    index, entry = leaves[at]
+    index, entry = indices[at], leaves[at]
     rest = len(leaves) - at
     # Mostly a table is one run: that is seen without a loop over its pages.
-    last_index, last_entry = leaves[-1]
-    if last_index - index == rest - 1 and last_entry - entry == (rest - 1) * step:
-        entries = range(entry, entry + rest * step, step) if step else [entry] * rest
-        if leaves[at:] == list(zip(range(index, index + rest), entries, strict=True)):
+    if indices[-1] - index == rest - 1 and leaves[-1] - entry == (rest - 1) * step:
+        if rest <= 2:
+            return rest
+        run = list(range(entry, entry + rest * step, step)) if step else [entry] * rest
+        if (leaves[at:] if at else leaves) == run:
             return rest
     count = 1
-    while count < rest and leaves[at + count] == (index + count, entry + count * step):
+    while (
+        count < rest
+        and indices[at + count] == index + count
+        and leaves[at + count] == entry + count * step
+    ):
         count += 1
     return count
 
 
-def _tagged(page: int, state: str, tags: list[int]) -> Iterator[_Run]:
-    """Adjacent pages in one state, split where their tags neither count up nor are all 0."""
+def _add_tagged(pieces: list[_Run], page: int, state: str, tags: list[int]) -> None:
+    """Add adjacent pages in one state, split where their tags neither count up nor are all 0."""
     at = 0
     while at < len(tags):
         first, rest = tags[at], len(tags) - at
@@ -188,5 +212,5 @@ def _tagged(page: int, state: str, tags: list[int]) -> Iterator[_Run]:
             count = 1
             while count < rest and tags[at + count] == first + count * step:
                 count += 1
-        yield page + at, count, state, first
+        pieces.append((page + at, count, state, first))
         at += count
