@@ -107,6 +107,7 @@ def _number(text: str, low: int = -(1 << 63), high: int = WORD_MASK) -> int:
     return value
 
 
+@lru_cache(maxsize=16384)  # round numbers recur
 def _word(text: str) -> int:
     """An address, a length or an offset; -n stands for 2^64 - n, as the kernel sees it."""
     return _number(text) & WORD_MASK
@@ -394,8 +395,7 @@ def parse_call(line: str, page_bytes: int = PAGE_BYTES) -> Call:
     Errors raised: CaseError with the column.
     """
     try:
-        first = _WORD.search(line)
-        if first is not None and first[0] in DIRECTIVES:
+        if line.lstrip(_MARGIN).startswith("@") and _WORD.findall(line)[0] in DIRECTIVES:
             return _directive(line)
         return _call(line, page_bytes)
     except _Wrong as wrong:
