@@ -3,9 +3,8 @@
 Merging has its own room (merge.py).  Flags are plain ints with the values of include/linux/mm.h.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
-
-from sortedcontainers import SortedDict
 
 from engine.address import Range, round_down
 from engine.failures import MAPS, VMA, Failures, VmaRefused
@@ -257,17 +256,29 @@ def _raise(violation: Violation) -> None:
 
 
 class VmaTree:
-    """Disjoint VMAs by start address.  Lookups are O(log n).
+    """Disjoint VMAs in address order.  Lookups are O(log n).
 
+    Two plain lists, `_starts` for bisect and `_vmas`: address spaces of programs are so small that
+    shifting a list costs less than a tree.
     `on_boundary` is told each address where a VMA is about to begin or end: a huge page
     never crosses such a place (vma_adjust_trans_huge).  `failures` and `limits` are those of the
     address space.
     """
 
-    __slots__ = ("_by_start", "_clock", "failures", "limits", "on_boundary", "page_shift", "report")
+    __slots__ = (
+        "_clock",
+        "_starts",
+        "_vmas",
+        "failures",
+        "limits",
+        "on_boundary",
+        "page_shift",
+        "report",
+    )
 
     def __init__(self, page_shift: int, failures: Failures, limits: Limits) -> None:
-        self._by_start: SortedDict = SortedDict()
+        self._starts: list[int] = []
+        self._vmas: list[Vma] = []
         self._clock = 0
         self.page_shift = page_shift
         self.failures = failures
@@ -276,30 +287,24 @@ class VmaTree:
         self.report: Callable[[Violation], None] = _raise
 
     def __iter__(self) -> Iterator[Vma]:
-        return iter(self._by_start.values())
+        return iter(self._vmas)
 
     def __len__(self) -> int:
-        return len(self._by_start)
+        return len(self._vmas)
 
     def find(self, addr: int) -> Vma | None:
         """First VMA that ends above `addr` (find_vma)."""
-        by_start = self._by_start
-        position = by_start.bisect_right(addr)
-        if position:
-            below: Vma = by_start.peekitem(position - 1)[1]
-            if addr < below.end:
-                return below
-        if position < len(by_start):
-            above: Vma = by_start.peekitem(position)[1]
-            return above
-        return None
+        vmas = self._vmas
+        position = bisect_right(self._starts, addr)
+        if position and addr < vmas[position - 1].end:
+            return vmas[position - 1]
+        return vmas[position] if position < len(vmas) else None
 
     def lookup(self, addr: int) -> Vma | None:
         """The VMA that contains `addr` (vma_lookup)."""
-        by_start = self._by_start
-        position = by_start.bisect_right(addr)
+        position = bisect_right(self._starts, addr)
         if position:
-            below: Vma = by_start.peekitem(position - 1)[1]
+            below = self._vmas[position - 1]
             if addr < below.end:
                 return below
         return None
@@ -311,28 +316,31 @@ class VmaTree:
 
     def intersecting(self, start: int, end: int) -> list[Vma]:
         """All VMAs that share a byte with [start, end), in address order."""
-        by_start = self._by_start
-        position = by_start.bisect_right(start)
-        if position and by_start.peekitem(position - 1)[1].end > start:
+        vmas = self._vmas
+        position = bisect_right(self._starts, start)
+        if position and vmas[position - 1].end > start:
             position -= 1
-        stop = by_start.bisect_left(end)
-        if stop - position == 1:
-            return [by_start.peekitem(position)[1]]
-        return [by_start[key] for key in by_start.islice(position, stop)]
+        return vmas[position : bisect_left(self._starts, end, position)]
 
     def holds(self, vma: Vma) -> bool:
         """Is this very VMA still part of the address space?"""
-        return self._by_start.get(vma.start) is vma
+        return self.after(vma.start) is vma
 
     def before(self, addr: int) -> Vma | None:
         """Last VMA that starts below `addr`."""
-        position = self._by_start.bisect_left(addr)
-        return self._by_start.peekitem(position - 1)[1] if position else None
+        position = bisect_left(self._starts, addr)
+        return self._vmas[position - 1] if position else None
 
     def after(self, addr: int) -> Vma | None:
         """First VMA that starts at or above `addr`."""
-        position = self._by_start.bisect_left(addr)
-        return self._by_start.peekitem(position)[1] if position < len(self._by_start) else None
+        position = bisect_left(self._starts, addr)
+        return self._vmas[position] if position < len(self._vmas) else None
+
+    def _put(self, vma: Vma) -> None:
+        """Enter a VMA at the place of its start."""
+        position = bisect_left(self._starts, vma.start)
+        self._starts.insert(position, vma.start)
+        self._vmas.insert(position, vma)
 
     def _renew(self, vma: Vma) -> None:
         """Put a VMA that is new or has new bounds into the trees of the reverse map (once more).
@@ -346,13 +354,14 @@ class VmaTree:
         """Add a VMA.  Precondition: it overlaps none."""
         assert vma.start < vma.end, f"empty {vma}"
         assert self.intersection(vma.start, vma.end) is None, f"{vma} overlaps"
-        self._by_start[vma.start] = vma
+        self._put(vma)
         self._renew(vma)
 
     def remove(self, vma: Vma) -> None:
         """Take a VMA out."""
-        assert self._by_start.get(vma.start) is vma
-        del self._by_start[vma.start]
+        position = bisect_left(self._starts, vma.start)
+        assert self._vmas[position] is vma
+        del self._starts[position], self._vmas[position]
 
     def resize(self, vma: Vma, start: int, end: int) -> None:
         """Change the bounds; the page at a given address keeps its offset if `start` moves."""
@@ -360,10 +369,10 @@ class VmaTree:
         self.on_boundary(start)
         self.on_boundary(end)
         if start != vma.start:
-            del self._by_start[vma.start]
+            self.remove(vma)
             vma.pgoff += (start - vma.start) >> self.page_shift
             vma.start = start
-            self._by_start[start] = vma
+            self._put(vma)
         vma.end = end
         self._renew(vma)
 
@@ -383,7 +392,7 @@ class VmaTree:
 
         Errors raised: VmaRefused.  Source: mm/vma.c split_vma().
         """
-        full = len(self._by_start) >= self.limits.map_count
+        full = len(self._vmas) >= self.limits.map_count
         if full or (self.failures.armed and self.failures.fails(MAPS)):
             raise VmaRefused
         return self.split(vma, addr)
@@ -403,7 +412,7 @@ class VmaTree:
         upper.pgoff += (addr - vma.start) >> self.page_shift
         upper.start = addr
         vma.end = addr
-        self._by_start[addr] = upper
+        self._put(upper)
         self._renew(vma)
         self._renew(upper)
         return upper
@@ -425,7 +434,7 @@ class VmaTree:
         """
         # A guard gap matters only if it cuts a hole that would do; then it bounds the search, too.
         top = above = limit = within.end
-        for vma in reversed(self._by_start.values()):
+        for vma in reversed(self._vmas):
             if min(top, limit) - vma.end >= length:
                 limit = min(above, limit)
                 if min(top, limit) - vma.end >= length:

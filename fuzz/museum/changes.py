@@ -307,7 +307,7 @@ def zero_length(original: Function) -> Function:
         free = space.vmas.lookup(new_addr) is None and new_addr < space.geometry.user_top
         page = space.geometry.page_bytes
         if not new_len and flags & FIXED and vma and free and not (addr | new_addr) % page:
-            space.vmas._by_start[new_addr] = Vma(new_addr, new_addr, vma.flags, 0)
+            space.vmas._put(Vma(new_addr, new_addr, vma.flags, 0))
             return new_addr
         result: int | Errno = original(space, addr, old_len, new_len, flags, new_addr)
         return result
