@@ -219,6 +219,27 @@ def slots_of(space: AddressSpace, start: int, end: int) -> Iterator[tuple[int, i
         start = stop
 
 
+def _enter_new(
+    space: AddressSpace,
+    table: Table,
+    indices: Sequence[int],
+    linear: Iterable[int],
+    tags: Iterable[int],
+    owner: object,
+    flags: int,
+) -> int:
+    """Put fresh frames into entries of a PTE table.
+
+    Arguments: `indices` in the table, and as many `linear` page indices and contents.
+    Returns: the number of the first frame; the others follow.
+    """
+    pfn = space.frames.allocate(tags, linear, owner)
+    low, step = leaf(pfn, flags), 1 << PFN_SHIFT
+    leaves = range(low, low + len(indices) * step, step)
+    table.entries.update(zip(indices, leaves, strict=True))
+    return pfn
+
+
 def _new_pages(
     space: AddressSpace, vma: Vma, table: Table, start: int, end: int, tag: int
 ) -> list[int]:
@@ -228,11 +249,13 @@ def _new_pages(
     Returns: the indices in the table that had an entry of another kind.
     Source: mm/memory.c do_anonymous_page(), wp_page_copy().
     """
-    frames, geometry, entries = space.frames, space.geometry, table.entries
+    geometry, entries = space.geometry, table.entries
     first = start >> geometry.page_shift & geometry.index_mask[PTE]
     count = (end - start) >> geometry.page_shift
     linear = space.page_index(vma, start)
     indices: Sequence[int] = range(first, first + count)
+    pages: Iterable[int] = range(linear, linear + count)
+    tags: Iterable[int] = range(tag, tag + count) if tag else [0] * count
     others: list[int] = []
     if entries and not entries.keys().isdisjoint(indices):
         absent: list[int] = []
@@ -241,15 +264,10 @@ def _new_pages(
             (absent if is_zero_page(entry) else others).append(i)  # type: ignore[arg-type]
         if not absent:
             return others
-        indices, count = absent, len(absent)
-        tags: Iterable[int] = [tag + i - first for i in absent] if tag else [0] * count
-        pfn = frames.allocate(tags, [linear + i - first for i in absent], vma.anon_vma)
-    else:
-        tags = range(tag, tag + count) if tag else [0] * count
-        pfn = frames.allocate(tags, range(linear, linear + count), vma.anon_vma)
-    low, step = leaf(pfn, _ANON), 1 << PFN_SHIFT
-    entries.update(zip(indices, range(low, low + count * step, step), strict=True))
-    space.rss_anon += count
+        indices, pages = absent, [linear + i - first for i in absent]
+        tags = [tag + i - first for i in absent] if tag else [0] * len(absent)
+    _enter_new(space, table, indices, pages, tags, vma.anon_vma, _ANON)
+    space.rss_anon += len(indices)
     return others
 
 
@@ -347,53 +365,99 @@ def _tag_shared(space: AddressSpace, vma: Vma, start: int, end: int, tag: int) -
 def _access_shared_slot(
     space: AddressSpace, vma: Vma, start: int, end: int, tag: int, faulted: Faulted, *, write: bool
 ) -> None:
+    """Access the shared pages [start, end) of one slot, which no huge leaf maps."""
     assert vma.file is not None
-    geometry, frames, pages = space.geometry, space.frames, vma.file.pages
-    shift = geometry.page_shift
+    if _new_shared_pages(space, vma, start, end, tag, write=write):
+        return
+    shift, size, clean = space.geometry.page_shift, vma.file.size_pages, vma.file.clean
+    pages, tags = vma.file.pages, space.frames.tag
+    needed = WRITABLE if write else PRESENT
     table = space.tree.find(start, PTE)
-    for addr in range(start, end, geometry.page_bytes):
-        linear = space.page_index(vma, addr)
-        index = addr >> shift & geometry.index_mask[PTE]
+    first = start >> shift & space.geometry.index_mask[PTE]
+    linear = space.page_index(vma, start)
+    for offset in range((end - start) >> shift):
+        index, addr = first + offset, start + (offset << shift)
         entry: int | None = None if table is None else table.entries.get(index)  # type: ignore[assignment]
-        guarded = marked = False
-        if entry is not None and entry & MARKER:
-            guarded = is_guard(entry)
-            marked = not guarded
-            entry = entry if guarded else None
-        if entry is None and linear >= vma.file.size_pages:
-            _fault_past_object(space, vma, addr, write=write)
-            table = space.tree.find(addr, PTE)
-            _note(faulted.bus, addr, 1, shift)
-        elif guarded:
-            _note(faulted.segv, addr, 1, shift)
-        else:
+        if entry is None or entry & MARKER:
+            if entry is not None and is_guard(entry):
+                _note(faulted.segv, addr, 1, shift)
+                continue
+            if linear + offset >= size:
+                _fault_past_object(space, vma, addr, write=write)
+                table = space.tree.find(addr, PTE)
+                _note(faulted.bus, addr, 1, shift)
+                continue
             if table is None:
                 table = space.tree.make(addr, PTE)
-            if entry is None:
-                if not write:
-                    _fault_around(space, vma, addr)
-                if linear in pages and not marked and index not in table.entries:
-                    _map_whole_folio(space, vma, table, addr, write=write)
-                if marked or index not in table.entries:
-                    if linear not in pages:
-                        pages[linear] = frames.allocate((0,), (linear,), vma.file)
-                        vma.file.clean.add(linear)
-                    flags = WRITTEN if write else _FAULT_AROUND
-                    if marked and not write and vma.flags & VM_UFFD_WP:
-                        flags |= UFFD_WP
-                    table.entries[index] = leaf(pages[linear], flags)
-                    space.rss_shmem += 1
-            elif entry & (needed := WRITABLE if write else PRESENT) != needed:
-                if write:
-                    make_writable(space, vma, table, index)
-                else:
-                    make_present(space, table, index)
+            _fault_shared(space, vma, table, addr, write=write)
+        elif entry & needed != needed:
+            assert table is not None
             if write:
-                vma.file.clean.discard(linear)
-            if tag:
-                frames.tag[pages[linear]] = tag
+                make_writable(space, vma, table, index)
+            else:
+                make_present(space, table, index)
+        if write:
+            clean.discard(linear + offset)
         if tag:
-            tag += 1
+            tags[pages[linear + offset]] = tag + offset
+
+
+def _new_shared_pages(
+    space: AddressSpace, vma: Vma, start: int, end: int, tag: int, *, write: bool
+) -> bool:
+    """Access pages of one slot at once, if they are new: none has an entry, the object has none.
+
+    Nor any so near that faulting around would map it.
+    Returns: False if that is not so, and nothing was done.
+    """
+    assert vma.file is not None
+    geometry, file, table = space.geometry, vma.file, space.tree.find(start, PTE)
+    first = start >> geometry.page_shift & geometry.index_mask[PTE]
+    linear = space.page_index(vma, start)
+    count = (end - start) >> geometry.page_shift
+    indices, pages = range(first, first + count), range(linear, linear + count)
+    if pages.stop > file.size_pages:
+        return False
+    if table is not None and not table.entries.keys().isdisjoint(indices):
+        return False
+    near = range(
+        linear - first % FAULT_AROUND_PAGES, pages.stop + -indices.stop % FAULT_AROUND_PAGES
+    )
+    if file.pages and not file.pages.keys().isdisjoint(near):
+        return False
+    table = table or space.tree.make(start, PTE)
+    flags = WRITTEN if write else _FAULT_AROUND
+    tags = range(tag, tag + count) if tag else [0] * count
+    pfn = _enter_new(space, table, indices, pages, tags, file, flags)
+    file.pages.update(zip(pages, range(pfn, pfn + count), strict=True))
+    if not write:
+        file.clean.update(pages)
+    space.rss_shmem += count
+    return True
+
+
+def _fault_shared(space: AddressSpace, vma: Vma, table: Table, addr: int, *, write: bool) -> None:
+    """Map a page of a shared object that has no entry, or only a mark that it is to be protected.
+
+    Source: mm/memory.c do_read_fault(), do_shared_fault(), finish_fault().
+    """
+    assert vma.file is not None
+    pages, entries = vma.file.pages, table.entries
+    index, linear = space.tree.index(addr, PTE), space.page_index(vma, addr)
+    marked = index in entries
+    if not write:
+        _fault_around(space, vma, addr)
+    if linear in pages and index not in entries:
+        _map_whole_folio(space, vma, table, addr, write=write)
+    if marked or index not in entries:
+        if linear not in pages:
+            pages[linear] = space.frames.allocate((0,), (linear,), vma.file)
+            vma.file.clean.add(linear)
+        flags = WRITTEN if write else _FAULT_AROUND
+        if marked and not write and vma.flags & VM_UFFD_WP:
+            flags |= UFFD_WP
+        entries[index] = leaf(pages[linear], flags)
+        space.rss_shmem += 1
 
 
 def _fault_past_object(space: AddressSpace, vma: Vma, addr: int, *, write: bool) -> None:
