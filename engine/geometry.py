@@ -84,6 +84,15 @@ class Geometry:
         return (0, *((1 << bits) - 1 for bits in self.index_bits))
 
     @cached_property
+    def path(self) -> tuple[tuple[tuple[int, int], ...], ...]:
+        """path[level]: shift and mask of each index on the way from the root to a table of `level`.
+
+        path[0] ends with the index of a PTE entry.
+        """
+        steps = tuple(zip(self.entry_shift, self.index_mask, strict=True))[:0:-1]
+        return tuple(steps[: self.levels - level] for level in range(self.levels + 1))
+
+    @cached_property
     def slot_bytes(self) -> int:
         """Bytes one PMD entry covers: PMD_SIZE, the slot of the specification."""
         return self.span_bytes[1]

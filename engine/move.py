@@ -268,16 +268,7 @@ def hole_end(move: Move, level: int) -> int:
     Model: the kernel takes one step for each empty entry.  Its steps end at every boundary of the
     source, so going to the next entry that exists at once visits the same states.
     """
-    tree = move.space.tree
-    table = tree.root
-    while True:
-        entry = table.entries.get(tree.index(move.old, table.level))
-        if entry is None:
-            return tree.next_entry(table, move.old)
-        if table.level == level:
-            return 0
-        assert isinstance(entry, Table)
-        table = entry
+    return move.space.tree.hole_end(move.old, level)
 
 
 def skip(move: Move, extent: int) -> None:

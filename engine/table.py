@@ -57,10 +57,20 @@ class TableTree:
     the address space.
     """
 
-    __slots__ = ("allocations", "counts", "failures", "geometry", "huge", "refuse", "root")
+    __slots__ = (
+        "_path",
+        "allocations",
+        "counts",
+        "failures",
+        "geometry",
+        "huge",
+        "refuse",
+        "root",
+    )
 
     def __init__(self, geometry: Geometry, failures: Failures) -> None:
         self.geometry = geometry
+        self._path = geometry.path
         self.failures = failures
         self.root = Table(geometry.levels)
         self.counts = [0] * geometry.levels
@@ -94,10 +104,9 @@ class TableTree:
 
     def find(self, addr: int, level: int) -> Table | None:
         """The table of `level` whose span holds `addr`, or None if an entry above it is none."""
-        shift, mask = self.geometry.entry_shift, self.geometry.index_mask
         table = self.root
-        for upper in range(self.geometry.levels, level, -1):
-            child = table.entries.get(addr >> shift[upper] & mask[upper])
+        for shift, mask in self._path[level]:
+            child = table.entries.get(addr >> shift & mask)
             if child.__class__ is not Table:
                 return None
             table = child
@@ -109,16 +118,27 @@ class TableTree:
         Errors raised: OutOfTables; what was allocated until then stays linked, as in the kernel.
         Precondition: no huge leaf covers `addr`.
         """
-        shift, mask = self.geometry.entry_shift, self.geometry.index_mask
         table = self.root
-        for upper in range(self.geometry.levels, level, -1):
-            index = addr >> shift[upper] & mask[upper]
+        for shift, mask in self._path[level]:
+            index = addr >> shift & mask
             child = table.entries.get(index)
             if child is None:
-                child = table.entries[index] = self.new_table(upper - 1, may_fail=may_fail)
-            assert isinstance(child, Table), f"a huge leaf covers {addr:#x}"
+                child = table.entries[index] = self.new_table(table.level - 1, may_fail=may_fail)
+            assert child.__class__ is Table, f"a huge leaf covers {addr:#x}"
             table = child
         return table
+
+    def hole_end(self, addr: int, level: int) -> int:
+        """Where entries go on if that of `level` for `addr`, or one above it, is none; else 0."""
+        table = self.root
+        for shift, mask in self._path[level - 1]:
+            entry = table.entries.get(addr >> shift & mask)
+            if entry is None:
+                return self.next_entry(table, addr)
+            if table.level > level:
+                assert entry.__class__ is Table
+                table = entry
+        return 0
 
     def next_entry(self, table: Table, addr: int) -> int:
         """First address above `addr`'s own entry that an existing entry of `table` covers.
@@ -144,6 +164,8 @@ class TableTree:
         low = max(start - base, 0) >> shift
         high = min(end - 1 - base >> shift, self.geometry.index_mask[table.level])
         entries = table.entries
+        if low == high:
+            return [(low, base + (low << shift), entries[low])] if low in entries else []
         if high - low < len(entries):
             hits = [i for i in range(low, high + 1) if i in entries]
         else:
@@ -157,31 +179,47 @@ class TableTree:
         upper levels come only if they have huge leaves there.  The caller may remove these leaves
         while iterating.
         """
-        if start < end:
-            yield from self._lowest(self.root, 0, start, end)
+        if start >= end:
+            return
+        table, base = self.root, 0
+        # Mostly the range is short: as long as all of it lies under one entry there is one way.
+        for shift, mask in self._path[PTE]:
+            if start >> shift != (end - 1) >> shift:
+                yield from self._lowest(table, base, start, end)
+                return
+            index = start >> shift & mask
+            entry = table.entries.get(index)
+            if entry is None:
+                return
+            if entry.__class__ is not Table:
+                yield base, table, [index]
+                return
+            table, base = entry, start >> shift << shift
+        yield base, table, self._hits(table, base, start, end)
 
     def _lowest(
         self, table: Table, base: int, start: int, end: int
     ) -> Iterator[tuple[int, Table, list[int]]]:
         if table.level == PTE:
-            entries = table.entries
-            low = max(start - base, 0) >> self.geometry.page_shift
-            high = (min(end - base, self.geometry.span_bytes[PTE]) - 1) >> self.geometry.page_shift
-            if high - low + 1 >= len(entries):
-                hits = (
-                    sorted(entries)
-                    if low == 0 and high == self.geometry.index_mask[PTE]
-                    else sorted(i for i in entries if low <= i <= high)
-                )
-            else:
-                hits = [i for i in range(low, high + 1) if i in entries]
-            yield base, table, hits
+            yield base, table, self._hits(table, base, start, end)
             return
         for index, first, entry in self.children(table, base, start, end):
             if isinstance(entry, Table):
                 yield from self._lowest(entry, first, start, end)
             else:
                 yield base, table, [index]
+
+    def _hits(self, table: Table, base: int, start: int, end: int) -> list[int]:
+        """The indices of the entries that a PTE table has for [start, end), ascending."""
+        shift, entries = self.geometry.page_shift, table.entries
+        last = self.geometry.index_mask[PTE]
+        low, high = max(start - base, 0) >> shift, min((end - 1 - base) >> shift, last)
+        if high - low + 1 < len(entries):
+            return [i for i in range(low, high + 1) if i in entries]
+        hits = sorted(entries)
+        if low > 0 or high < last:
+            hits = [i for i in hits if low <= i <= high]
+        return hits
 
     def tables(self) -> Iterator[tuple[int, Table]]:
         """Every linked table with its base address, depth first, root first."""
