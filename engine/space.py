@@ -57,7 +57,7 @@ class Errno(enum.Enum):
     EPERM = "EPERM"
 
     def __str__(self) -> str:
-        return f"-{self.value}"
+        return f"-{self._value_}"
 
 
 class AddressSpace:

@@ -37,7 +37,8 @@ _SMALL_BYTES = MAX_POPULATED_PAGES * 4096  # never too much to fill, whatever th
 
 def leaves_arena(space: AddressSpace, call: Call) -> bool:
     """Would the call touch something outside the arena, or fill too many pages?"""
-    if _plainly_inside(call, space.arena.length):
+    start, end = space.arena
+    if _plainly_inside(call, end - start):
         return False
     return not _Judge(space).stays(call)
 

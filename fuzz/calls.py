@@ -51,11 +51,11 @@ def as_result(space: AddressSpace, returned: Returned) -> Result:
     """The result of a call as cases have it; addresses outside of the arena are "OUT"."""
     if returned is None:
         return 0
-    if isinstance(returned, Errno):
-        return str(returned)
     arena = space.arena
     if isinstance(returned, int):
         return returned - arena.start if arena.start <= returned < arena.end else "OUT"
+    if isinstance(returned, Errno):
+        return str(returned)
     if not returned:
         return 0
     shift = space.geometry.page_shift

@@ -81,7 +81,7 @@ def difference(case: Case, expected: Observation, found: Observation) -> Differe
 
 def _parting(expected: Observation, found: Observation) -> int | None:
     """The index of the first call after which something observed then differs; None: of none."""
-    if all(expected[name] == found[name] for name in _BY_CALL):
+    if expected["ret"] == found["ret"] and expected["pt"] == found["pt"]:
         return None
     pairs = (enumerate(zip(expected[name], found[name], strict=True)) for name in _BY_CALL)
     return min(index for each in pairs for index, (want, got) in each if want != got)
@@ -297,13 +297,11 @@ class Comparison:
         """Count one program."""
         case, observed = recording
         self.programs += 1
-        self.agreeing_fields.update(n for n in FIELDS if observed.get(n) == found.get(n))
+        for name in FIELDS:
+            self.agreeing_fields[name] += observed.get(name) == found.get(name)
         differs = difference(case, observed, found)
         if "crash" not in found:
-            names = [call.name for call in case.calls]
-            wrong = _parting(observed, found)
-            self.calls.update(names if wrong is None else names[: wrong + 1])
-            self.agreeing_calls.update(names[:wrong])
+            self._count_calls(case, _parting(observed, found))
         if differs is None:
             return
         known = self.kinds.get(differs.kind)
@@ -313,6 +311,14 @@ class Comparison:
         known.programs += 1
         if simplicity(case) < simplicity(known.recording.case):
             known.recording, known.modelled = recording, found
+
+    def _count_calls(self, case: Case, wrong: int | None) -> None:
+        """Count the calls of a program up to the first, `wrong`, that differs."""
+        for call in case.calls[:wrong]:
+            self.calls[call.name] += 1
+            self.agreeing_calls[call.name] += 1
+        if wrong is not None:
+            self.calls[case.calls[wrong].name] += 1
 
     @property
     def seconds(self) -> float:

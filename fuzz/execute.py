@@ -87,11 +87,12 @@ def execute(
         else None
     )
     state_rules = StateRules()
+    last_index = len(case.calls) - 1
     if on_step is not None:
         on_step(-1, space)
     for index, call in enumerate(case.calls):
         call = as_made(call, geometry)
-        last, moving = index == len(case.calls) - 1, call.name in _MOVING
+        last, moving = index == last_index, call.name in _MOVING
         handler = HANDLERS.get(call.name)
         if handler is None:
             raise CaseError(f"{call.name} is not modelled; known calls: {', '.join(HANDLERS)}")
