@@ -1,6 +1,6 @@
 """Page faults: what accessing memory brings into the page tables."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from engine.address import Range, round_down, round_up
 from engine.cow import WRITTEN, make_present, make_writable
@@ -89,6 +89,11 @@ def peek(space: AddressSpace, start: int, end: int) -> Faulted:
 def _access(space: AddressSpace, start: int, end: int, first_tag: int, *, write: bool) -> Faulted:
     faulted = Faulted()
     shift = space.geometry.page_shift
+    vma = space.vmas.lookup(start)
+    if vma is not None and end <= vma.end:  # mostly there is nothing but this one
+        if start < end:
+            _access_vma(space, vma, start, end, first_tag, faulted, write=write)
+        return faulted
     cursor = start
     for vma in [*_reachable(space, start, end), None]:
         if vma is not None and cursor < min(vma.start, end) and vma.flags & VM_GROWSDOWN:
@@ -100,18 +105,24 @@ def _access(space: AddressSpace, start: int, end: int, first_tag: int, *, write:
         if vma is None:
             break
         low, high = max(vma.start, start), min(vma.end, end)
-        if low >= high:
-            continue
-        cursor = high
-        if not (vma.flags & VM_WRITE if write else vma.readable):
-            _note(faulted.segv, low, (high - low) >> shift, shift)
-            continue
-        tag = first_tag + ((low - start) >> shift) if first_tag else 0
-        if vma.file is None:
-            _access_anonymous(space, vma, low, high, tag, faulted, write=write)
-        else:
-            _access_shared(space, vma, low, high, tag, faulted, write=write)
+        if low < high:
+            cursor = high
+            tag = first_tag + ((low - start) >> shift) if first_tag else 0
+            _access_vma(space, vma, low, high, tag, faulted, write=write)
     return faulted
+
+
+def _access_vma(
+    space: AddressSpace, vma: Vma, start: int, end: int, tag: int, faulted: Faulted, *, write: bool
+) -> None:
+    """Access [start, end), which one VMA covers, if that allows it."""
+    if not (vma.flags & VM_WRITE if write else vma.readable):
+        shift = space.geometry.page_shift
+        _note(faulted.segv, start, (end - start) >> shift, shift)
+    elif vma.file is None:
+        _access_anonymous(space, vma, start, end, tag, faulted, write=write)
+    else:
+        _access_shared(space, vma, start, end, tag, faulted, write=write)
 
 
 def _reachable(space: AddressSpace, start: int, end: int) -> list[Vma]:
@@ -210,13 +221,17 @@ def _first_refused(space: AddressSpace, vma: Vma, start: int, end: int) -> int:
     return end
 
 
-def slots_of(space: AddressSpace, start: int, end: int) -> Iterator[tuple[int, int]]:
+def slots_of(space: AddressSpace, start: int, end: int) -> list[tuple[int, int]]:
     """[start, end) cut at slot boundaries, bytes."""
     slot = space.geometry.slot_bytes
-    while start < end:
-        stop = min(round_down(start, slot) + slot, end)
-        yield start, stop
-        start = stop
+    stop = round_down(start, slot) + slot
+    slots = []
+    while stop < end:
+        slots.append((start, stop))
+        start, stop = stop, stop + slot
+    if start < end:
+        slots.append((start, end))
+    return slots
 
 
 def _enter_new(

@@ -318,7 +318,7 @@ def _too_many_maps(space: AddressSpace, more: int) -> bool:
     """Would `more` VMAs leave too little room for those that a move makes?"""
     if space.failures.fails(MAPS):
         return True
-    return len(space.vmas) + more >= space.max_map_count - 3
+    return len(space.vmas) + more >= space.limits.map_count - 3
 
 
 def _source(remap: Remap) -> Vma | Errno:
@@ -467,8 +467,10 @@ def make_removable(space: AddressSpace, start: int, end: int) -> Errno | None:
         return None
     if first.start < start and end < first.end and space.map_count_exceeded(1):
         return Errno.ENOMEM
-    sealed = any(vma.flags & VM_SEALED for vma in space.vmas.intersecting(start, end))
-    return Errno.EPERM if sealed else None
+    for vma in space.vmas.intersecting(start, end):
+        if vma.flags & VM_SEALED:
+            return Errno.EPERM
+    return None
 
 
 def _unmap(space: AddressSpace, start: int, end: int) -> Errno | None:

@@ -195,6 +195,14 @@ class AddressSpace:
         elif entry & SWAP:
             self.rss_swap += sign
 
+    def _count_gone(self, entries: list[int]) -> None:
+        """Account leaves of a PTE table that go, mostly all of them private pages."""
+        for entry in entries:
+            if not entry & ANON:
+                self.count_entry(entry, -1)
+            else:
+                self.rss_anon -= 1
+
     def zap(self, start: int, end: int, keep: int = 0) -> None:
         """Remove every leaf in [start, end), except entries with one of the flags `keep`.
 
@@ -206,10 +214,11 @@ class AddressSpace:
                 self._zap_huge(base, table, indices[0], start, end)
                 continue
             entries = table.entries
+            if not keep:
+                self._count_gone([entries.pop(index) for index in indices])  # type: ignore[misc]
+                continue
             for index in indices:
-                if not keep:
-                    self.count_entry(entries.pop(index), -1)  # type: ignore[arg-type]
-                elif not entries[index] & keep:  # type: ignore[operator]
+                if not entries[index] & keep:  # type: ignore[operator]
                     self.unmap_page(table, index)
         self.flush_tlb(start, end)
 
@@ -293,9 +302,7 @@ class AddressSpace:
             self.zap(vma.start, vma.end)
         below = self.vmas.before(start)
         above = self.vmas.after(start)
-        self.free_tables(
-            [vma.range for vma in removed], below.end if below else 0, above.start if above else 0
-        )
+        self.free_tables(removed, below.end if below else 0, above.start if above else 0)
 
     def split_at(self, addr: int) -> None:
         """Make `addr` a VMA boundary if a VMA lies around it."""
@@ -319,7 +326,7 @@ class AddressSpace:
             self.vmas.remove(vma)
         return removed
 
-    def free_tables(self, removed: list[Range], floor: int, ceiling: int) -> None:
+    def free_tables(self, removed: list[Vma], floor: int, ceiling: int) -> None:
         """Free the tables under removed VMAs.
 
         Arguments: `removed` in address order; `floor`, `ceiling` the surviving neighbours, bytes.
@@ -351,7 +358,7 @@ class AddressSpace:
         """True if `more` further VMAs would pass vm.max_map_count."""
         if self.failures.armed and self.failures.fails(MAPS):
             return True
-        return len(self.vmas) + more > self.max_map_count
+        return len(self.vmas) + more > self.limits.map_count
 
     def contents(self) -> dict[int, int]:
         """Tag of every page that holds one: page number in the arena -> tag.
