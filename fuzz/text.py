@@ -4,8 +4,9 @@ One call a line in the syntax `strace` prints, header lines that start with `@`,
 start with `#`.  `corpus/README.md` describes the format for people.  Two laws hold:
 `parse(dump(case)) == case`, and `dump(parse(text))` is a fixed point of `dump` after `parse`.
 
-A line is first matched against one regular expression.  Only if that, or one of its operands,
-fails is it read a second time, slowly, to find the column that is to blame.
+A call is read as if there were nothing else on its line, and if there is, by one regular
+expression.  Only if that, or one of its operands, fails is the line read once more, slowly, to find
+the column that is to blame.
 """
 
 import re
@@ -184,6 +185,7 @@ _READERS_OF: dict[Kind, Callable[[str], int]] = {
 }
 _READERS = {name: tuple(_READERS_OF[p.kind] for p in ps) for name, ps in SIGNATURES.items()}
 _DEFAULTS = {name: tuple(p.default for p in ps) for name, ps in SIGNATURES.items()}
+_CALLS = frozenset(SIGNATURES) - DIRECTIVES
 _REQUIRED = {name: defaults.count(None) for name, defaults in _DEFAULTS.items()}
 
 
@@ -287,29 +289,40 @@ def format_result(result: Result, page_bytes: int = PAGE_BYTES) -> str:
 
 def _call(line: str, page_bytes: int) -> Call:
     """The call on a line.  Errors raised: _Wrong, whose offset counts from the line's start."""
+    name, _, operands = line[:-1].partition("(")
+    if line.endswith(")") and name in _CALLS:  # mostly there is nothing else on the line
+        args = _args(name, operands)
+        if args is not None:
+            return Call(name, args)
     match = _CALL.fullmatch(line)
     if match is None:
         _explain(line)
     name, operands, result = match.groups()
-    readers = _READERS.get(name)
-    if readers is None:
+    args = _args(name, operands) if name in _CALLS else None
+    if args is None:
         _explain(line)
-    fields = operands.split(",") if operands.strip(_BLANK) else []
-    given = len(fields)
-    if not _REQUIRED[name] <= given <= len(readers):
-        _explain(line)
-    try:
-        args = tuple([read(field.strip(_BLANK)) for read, field in zip(readers, fields)])  # noqa: B905
-    except _Wrong:
-        _explain(line)
-    if given < len(readers):
-        args += _DEFAULTS[name][given:]  # type: ignore[operator]  # no None from here on
     if result is None:
         return Call(name, args)
     try:
         return Call(name, args, _result(result, name, page_bytes))
     except _Wrong as wrong:
         raise _Wrong(wrong.why, match.start(3) + wrong.offset) from None
+
+
+def _args(name: str, operands: str) -> tuple[int, ...] | None:
+    """The operands of a call, with those that may be left out; None if something is wrong."""
+    readers = _READERS[name]
+    fields = operands.split(",") if operands.strip(_BLANK) else []
+    given = len(fields)
+    if not _REQUIRED[name] <= given <= len(readers):
+        return None
+    try:
+        args = tuple([read(field.strip(_BLANK)) for read, field in zip(readers, fields)])  # noqa: B905
+    except _Wrong:
+        return None
+    if given < len(readers):
+        args += _DEFAULTS[name][given:]  # type: ignore[operator]  # no None from here on
+    return args
 
 
 def _explain(line: str) -> NoReturn:
