@@ -80,8 +80,7 @@ class _Wrong(Exception):
 def _after(text: str, end: int) -> NoReturn:
     """Blame what follows an operand that is complete at offset `end`."""
     word = _WORD.search(text, end)
-    assert word is not None
-    if word.start() == end:
+    if word is None or word.start() == end:  # a carriage return is no word
         raise _Wrong(f"expected ',' or ')', found {text[end]!r}", end)
     raise _Wrong(f"missing ',' before {word[0]!r}", word.start())
 
@@ -289,8 +288,8 @@ def format_result(result: Result, page_bytes: int = PAGE_BYTES) -> str:
 
 def _call(line: str, page_bytes: int) -> Call:
     """The call on a line.  Errors raised: _Wrong, whose offset counts from the line's start."""
-    name, _, operands = line[:-1].partition("(")
-    if line.endswith(")") and name in _CALLS:  # mostly there is nothing else on the line
+    name, opened, operands = line[:-1].partition("(")
+    if opened and line.endswith(")") and name in _CALLS:  # mostly there is nothing else
         args = _args(name, operands)
         if args is not None:
             return Call(name, args)

@@ -234,6 +234,8 @@ munmap 1, 2)
       ^ expected '(' after munmap
 munmap
       ^ expected '(' after munmap
+fork)
+    ^ expected '(' after fork
 munmap(1, 2
            ^ missing ')'
 munmap(1, 2 = 0
@@ -410,6 +412,7 @@ def errors() -> list[tuple[str, str, str]]:
         *errors(),
         ("\u00a0munmap(1, 2)", "^", "expected a call, a header line"),
         (f"munmap({'9' * 5000}, 2)", "       ^", "out of range"),
+        ("munmap(1, 2\r)", "           ^", "expected ',' or ')', found '\\r'"),
     ],
 )
 def test_error_points_at(line: str, caret: str, why: str) -> None:
