@@ -11,23 +11,23 @@ from fuzz.arena import most_filled
 from fuzz.case import Case
 from fuzz.execute import execute
 from fuzz.feedback import Cells, StateObserver
+from fuzz.inputs import Inputs
 from fuzz.known import shown
 from fuzz.mutator import Mutator
 from fuzz.noted import Noted
-from fuzz.wire import codec
 
 PROGRAMS = 250
 
 
 def programs(geometry: str) -> Iterator[Case]:
     """What a fuzzing run executes: programs made to a plan, and changes of earlier ones."""
-    wire = codec(kernel_named("linux-6.18", geometry).geometry)
-    mutator, kept = Mutator(wire), [b""]
+    inputs = Inputs([kernel_named("linux-6.18", geometry).geometry])
+    mutator, kept = Mutator(inputs), [b""]
     for seed in range(PROGRAMS):
         earlier = random.Random(seed).choice(kept)
         data = mutator.mutate(earlier, 4096, seed)
-        case = wire.decode(data)
-        if most_filled(case, wire.geometry.page_bytes) <= 1024:
+        case = inputs.decode(data).case
+        if most_filled(case, inputs.geometries[0].page_bytes) <= 1024:
             kept.append(data)
             yield case
 
