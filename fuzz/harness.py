@@ -105,10 +105,11 @@ class Target:
             left = kernels
             while left:
                 (kernel, observer), *left = left
-                kernel_name, noted = kernel.name, self._noted(kernel)
+                kernel_name = kernel.name
+                noted = self._noted(kernel) if left else None  # nobody is left to compare with
                 outcome = self._execute(
                     case,
-                    noted,
+                    noted or kernel,
                     observer=observer,
                     stop=False,
                     on_step=observer.step if observer else None,
@@ -116,7 +117,7 @@ class Target:
                 )
                 found = self._shown(outcome) if outcome.violations else None
                 # Now all is read that will be: kernels that have it alike need not be run.
-                same = [other for other, _ in left if noted.same_on(other)]
+                same = [other for other, _ in left if noted and noted.same_on(other)]
                 left = [one for one in left if one[0] not in same]
                 if observer is not None:
                     observer.finish(outcome, same)
