@@ -41,7 +41,7 @@ import signal
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
@@ -66,6 +66,7 @@ from fuzz.known import DEFECTS
 from fuzz.minimize import minimize
 from fuzz.replay import DEFAULT_KERNEL, describe, expecting, finding
 from fuzz.status import Progress, StatusLine, count, duration, wants_colour
+from fuzz.transpose import transposed
 
 NOTHING_FOUND, NEW_FINDINGS, BAD_INPUT, OUR_DEFECT = 0, 1, 2, 3
 STOPPED = 128  # plus the number of the signal
@@ -366,15 +367,19 @@ class _Session:
             self._investigate_divergence(seen, seen.divergence, child)
             return
 
-        def same(case: Case) -> bool:
-            self._breathe(child)
-            try:
-                return finding(case, kernel) == seen.bucket
-            except Exception as error:
-                # A candidate on which the project itself fails is no simpler form of the finding.
-                self._defect(case, kernel, error)
-                return False
+        def shows_on(kernel: Kernel) -> Callable[[Case], bool]:
+            def same(case: Case) -> bool:
+                self._breathe(child)
+                try:
+                    return finding(case, kernel) == seen.bucket
+                except Exception as error:
+                    # A candidate on which the project itself fails is no simpler form of it.
+                    self._defect(case, kernel, error)
+                    return False
 
+            return same
+
+        same = shows_on(kernel)
         if not same(seen.case):
             self.defects.add(seen.bucket.name)
             self._say(
@@ -382,10 +387,17 @@ class _Session:
                 f"pmdfuzz; its program is in {_shown(self._path(seen))}"
             )
             return
+        budget = self.options.minimize_budget
         self.progress.doing = f"minimizing {seen.bucket.name}"
         try:
-            budget = self.options.minimize_budget
             case = minimize(seen.case, same, kernel.geometry, budget=budget)
+            if kernel.geometry != self.geometry:
+                # Of use is a program for a machine: what smaller tables show mostly shows there.
+                there = self._named(transposed(case, kernel.geometry, self.geometry))
+                same = shows_on(kernel.on(self.geometry))
+                if same(there):
+                    case = minimize(there, same, self.geometry, budget=budget)
+                    kernel = kernel.on(self.geometry)
         finally:
             self.progress.doing = ""
         try:
@@ -583,9 +595,12 @@ class _Session:
     def _decode(self, data: bytes) -> Case:
         """The program of an input; it says on which geometry it runs, but for the usual one."""
         number, case = self.inputs.decode(data)
-        geometry = self.geometries[number]
+        return self._named(replace(case, geometry=self.geometries[number].name))
+
+    def _named(self, case: Case) -> Case:
+        """The case without the name of its geometry if it is the one that kernels usually have."""
         usual = next(iter(self.kernels.values())).geometry
-        return replace(case, geometry=None if geometry == usual else geometry.name)
+        return replace(case, geometry=None) if case.geometry == usual.name else case
 
     # Seeds.
 
