@@ -14,9 +14,10 @@ import json
 import runpy
 import sys
 import time
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 
 def command(words: list[str]) -> int:
@@ -29,12 +30,13 @@ def command(words: list[str]) -> int:
     return 0
 
 
-class Heard(NamedTuple):
+@dataclass(slots=True)
+class Heard:
     """What a fuzzing process has told last, and the most memory that it had by then."""
 
-    executions: int
-    cpu_seconds: float
-    peak_bytes: int
+    executions: int = 0
+    cpu_seconds: float = 0.0
+    peak_bytes: int = 0
 
 
 def overhear() -> dict[int, Heard]:
@@ -49,10 +51,11 @@ def overhear() -> dict[int, Heard]:
     def overheard(self: object, *arguments: Any, **named: Any) -> list[dict[str, Any]]:
         told: list[dict[str, Any]] = events(self, *arguments, **named)
         for event in told:
+            process = heard.setdefault(event["pid"], Heard())
             if event["event"] == "stats":
-                before = heard.get(event["pid"], Heard(0, 0.0, 0)).peak_bytes
-                peak = max(before, peak_bytes(event["pid"]))
-                heard[event["pid"]] = Heard(event["execs"], event["cpu_seconds"], peak)
+                process.executions, process.cpu_seconds = event["execs"], event["cpu_seconds"]
+        for pid, process in heard.items():
+            process.peak_bytes = max(process.peak_bytes, peak_bytes(pid))
         return told
 
     child.events = overheard

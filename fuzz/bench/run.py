@@ -152,10 +152,9 @@ def run(options: argparse.Namespace) -> int:
         print(f"fuzz.bench run: {error}", file=sys.stderr)
         status = _BAD_INPUT
     if rows:
-        print()
         names = [tree.name for tree in trees]
-        print(*_table([row for row in rows.values() if _asked(row, options.only)], names), sep="\n")
-        print(*_told(rows, missed, names), sep="\n")
+        asked = [row for row in rows.values() if _asked(row, options.only)]
+        print("", *_table(asked, names), *_told(rows, missed, names), sep="\n")
     return status
 
 

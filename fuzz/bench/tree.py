@@ -12,6 +12,7 @@ from fuzz.bench import inside
 
 THIS = Path(__file__).resolve().parents[2]
 _LOG_TAIL_LINES = 15
+_NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
 
 
 class BenchError(Exception):
@@ -79,7 +80,7 @@ class Tree(NamedTuple):
             process = subprocess.run(
                 [sys.executable, "-c", source, str(report), json.dumps(job._asdict())],
                 cwd=self.home,
-                env=os.environ | {"PYTHONPATH": str(self.home), "PYTHONHASHSEED": "0"},
+                env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -92,6 +93,15 @@ class Tree(NamedTuple):
         if wrong := set(ran.statuses) - set(fine):
             raise BenchError(f"{self.home}: {what!r} ended with status {min(wrong)}:\n{_tail(log)}")
         return ran
+
+    def _environment(self) -> dict[str, str]:
+        """Its own code, equal hashes; bytecode that is cached for all trees, and not in them."""
+        ours = {name: value for name, value in os.environ.items() if name != _NO_BYTECODE}
+        return ours | {
+            "PYTHONPATH": str(self.home),
+            "PYTHONHASHSEED": "0",
+            "PYTHONPYCACHEPREFIX": str(self.scratch / "pycache"),
+        }
 
     def __str__(self) -> str:
         """Where it is, and at which commit."""

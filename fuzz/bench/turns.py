@@ -19,7 +19,7 @@ from fuzz.bench.tree import BenchError, Job, Tree
 from fuzz.compare import opened
 
 KERNELS = ("linux-6.1", "linux-6.18")  # those of `make fuzz`
-_COMPARE_SECONDS = 3.0  # a slice at least
+_COMPARE_SECONDS = 2.0  # a slice at least
 _WARM_UP = 100  # recordings
 _LEAST_SECONDS = 0.01  # a trial of the museum; its table has no smaller figure
 
@@ -125,21 +125,30 @@ class Truth(NamedTuple):
 
 
 def compare_slices(number: int, truths: Sequence[Truth]) -> list[Slice]:
-    """The comparison of all files in one process, after a short one that imports and warms up."""
-    recorded = sum(truth.recordings for truth in truths)
+    """The comparison of each file, after a short one that imports and warms up."""
 
-    def work(tree: Tree) -> Mapping[Kind, float]:
-        commands = [["compare", str(t.path), f"--kernel={t.kernel}"] for t in truths]
-        warm_up = []
-        for truth in truths:
-            head = tree.scratch / f"{truth.kernel}.head.jsonl"
-            with opened(truth.path) as lines:
-                head.write_bytes(b"".join(islice(lines, _WARM_UP)))
-            warm_up.append(["compare", str(head), f"--kernel={truth.kernel}"])
-        ran = tree.run(Job(commands, warm_up, _COMPARE_SECONDS))
-        return {RECORDINGS: recorded * ran.rounds / ran.seconds}
+    def work(truth: Truth, tree: Tree) -> Mapping[Kind, float]:
+        kernel = f"--kernel={truth.kernel}"
+        head = tree.scratch / f"{truth.kernel}.head.jsonl"
+        with opened(truth.path) as lines:
+            head.write_bytes(b"".join(islice(lines, _WARM_UP)))
+        job = Job(
+            [["compare", str(truth.path), kernel]],
+            warm_up=[["compare", str(head), kernel]],
+            least_seconds=_COMPARE_SECONDS,
+        )
+        ran = tree.run(job)
+        return {RECORDINGS: truth.recordings * ran.rounds / ran.seconds}
 
-    return [Slice("compare", number, max(_COMPARE_SECONDS, recorded / 1200) + 1, work)]
+    return [
+        Slice(
+            f"compare {truth.path.name}",
+            number,
+            1 + max(_COMPARE_SECONDS, truth.recordings / 1200),
+            partial(work, truth),
+        )
+        for truth in truths
+    ]
 
 
 class Trial(NamedTuple):
