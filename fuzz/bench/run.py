@@ -144,10 +144,9 @@ def run(options: argparse.Namespace) -> int:
             slices = _slices(options, trees, missed)
             print(*(f"{tree.name + ':':7}{tree}" for tree in trees), sep="\n")
             print(f"Python {sys.version.split()[0]}, Atheris {version('atheris')}", flush=True)
-            try:
-                _measure(slices, trees, rows)
-            except KeyboardInterrupt:
-                status = _INTERRUPTED
+            _measure(slices, trees, rows)
+    except KeyboardInterrupt:
+        status = _INTERRUPTED
     except (BenchError, RunError, TruthError, UnknownName, OSError) as error:
         print(f"fuzz.bench run: {error}", file=sys.stderr)
         status = _BAD_INPUT

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Collection, Sequence
@@ -12,6 +13,7 @@ from fuzz.bench import inside
 
 THIS = Path(__file__).resolve().parents[2]
 _LOG_TAIL_LINES = 15
+_STOP_SECONDS = 10.0
 _NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
 
 
@@ -77,15 +79,20 @@ class Tree(NamedTuple):
         report.unlink(missing_ok=True)
         source = Path(inside.__file__).read_text(encoding="utf-8")
         with log.open("wb") as output:
-            process = subprocess.run(
+            process = subprocess.Popen(
                 [sys.executable, "-c", source, str(report), json.dumps(job._asdict())],
                 cwd=self.home,
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                check=False,
+                start_new_session=True,  # Ctrl-C is for us
             )
+            try:
+                process.wait()
+            except BaseException:
+                _stop(process)
+                raise
         what = " ".join(job.commands[0])
         if process.returncode or not report.exists():
             raise BenchError(f"{self.home}: {what!r} cannot be run:\n{_tail(log)}")
@@ -111,6 +118,16 @@ class Tree(NamedTuple):
         except OSError:
             return str(self.home)
         return f"{self.home} {described.stdout.strip()}".strip()
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End a process, which is to end those that it has started."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _tail(log: Path) -> str:
