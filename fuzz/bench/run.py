@@ -9,6 +9,7 @@ Exit status: 0; 2 if something cannot be measured; 130 Ctrl-C, after what there 
 """
 
 import argparse
+import contextlib
 import os
 import statistics
 import sys
@@ -16,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from engine.geometry import UnknownName
@@ -143,7 +144,7 @@ def run(options: argparse.Namespace) -> int:
                 trees.append(Tree.open("other", options.against, Path(scratch)))
             slices = _slices(options, trees, missed)
             print(*(f"{tree.name + ':':7}{tree}" for tree in trees), sep="\n")
-            print(f"Python {sys.version.split()[0]}, Atheris {version('atheris')}", flush=True)
+            print(_versions(), flush=True)
             _measure(slices, trees, rows)
     except KeyboardInterrupt:
         status = _INTERRUPTED
@@ -155,6 +156,13 @@ def run(options: argparse.Namespace) -> int:
         asked = [row for row in rows.values() if _asked(row, options.only)]
         print("", *_table(asked, names), *_told(rows, missed, names), sep="\n")
     return status
+
+
+def _versions() -> str:
+    shown = f"Python {sys.version.split()[0]}"
+    with contextlib.suppress(PackageNotFoundError):  # `compare` does without
+        shown += f", Atheris {version('atheris')}"
+    return shown
 
 
 def _positive(word: str) -> int:
