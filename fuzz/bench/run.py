@@ -233,17 +233,17 @@ def _measure(slices: Sequence[Slice], trees: Sequence[Tree], rows: dict[Kind, Ro
     Errors raised: BenchError, OSError.
     """
     line = StatusLine(sys.stderr)
-    standing = _Standing(len(slices) * len(trees), sum(s.seconds for s in slices) * len(trees))
+    standing = _Standing(len(slices), sum(one.seconds for one in slices) * len(trees))
     print(f"{standing.slices} slices, about {duration(standing.seconds)}", file=sys.stderr)
     try:
         for one in slices:
-            for tree in trees:
-                standing.doing = f"{one.what}, repetition {one.number}, {tree.name}"
-                line.update(standing)
-                for kind, figure in one.work(tree).items():
+            standing.doing = f"{one.what}, repetition {one.number}"
+            line.update(standing)
+            for tree, figures in zip(trees, one.work(trees), strict=True):
+                for kind, figure in figures.items():
                     rows.setdefault(kind, Row(kind)).add(tree.name, one.number, figure)
-                standing.done += 1
-                standing.spent += one.seconds
+            standing.done += 1
+            standing.spent += one.seconds * len(trees)
     finally:
         line.clear()
 

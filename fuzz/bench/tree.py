@@ -1,11 +1,12 @@
 """A checkout of pmdfuzz whose commands are measured: this one, or another with its own code."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from fuzz.bench import inside
 THIS = Path(__file__).resolve().parents[2]
 _LOG_TAIL_LINES = 15
 _STOP_SECONDS = 10.0
+_TURN_SECONDS = 0.25
 _NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
 
 
@@ -25,12 +27,14 @@ class Job(NamedTuple):
     """Commands of `pmdfuzz` for one process.
 
     `warm_up` runs first and does not count; `commands` run in turn, again and again until
-    `least_seconds` of CPU time are over, but once at least.
+    `least_seconds` of CPU time are over, but once at least.  `fine` are the exit statuses that are
+    as expected.
     """
 
     commands: Sequence[Sequence[str]]
     warm_up: Sequence[Sequence[str]] = ()
     least_seconds: float = 0.0
+    fine: Sequence[int] = (0,)
 
 
 class Report(NamedTuple):
@@ -69,18 +73,20 @@ class Tree(NamedTuple):
             raise BenchError(f"{home}: Python imports fuzz from {ran.home} instead")
         return tree
 
-    def run(self, job: Job, fine: Collection[int] = (0,)) -> Report:
+    def run(self, job: Job) -> Report:
         """Run commands with the code of this tree and this Python.
 
-        Arguments: the exit statuses that are as expected.
         Errors raised: BenchError, with the end of what the commands printed.
         """
-        log, report = self.scratch / "log", self.scratch / "report"
-        report.unlink(missing_ok=True)
+        (report,) = in_turns([(self, job)])
+        return report
+
+    def _start(self, job: Job) -> subprocess.Popen[bytes]:
+        self._report.unlink(missing_ok=True)
         source = Path(inside.__file__).read_text(encoding="utf-8")
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-c", source, str(report), json.dumps(job._asdict())],
+        with self._log.open("wb") as output:
+            return subprocess.Popen(
+                [sys.executable, "-c", source, str(self._report), json.dumps(job._asdict())],
                 cwd=self.home,
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
@@ -88,18 +94,26 @@ class Tree(NamedTuple):
                 stderr=output,
                 start_new_session=True,  # Ctrl-C is for us
             )
-            try:
-                process.wait()
-            except BaseException:
-                _stop(process)
-                raise
+
+    def _ended(self, job: Job, status: int) -> Report:
+        """What a job has reported.  Errors raised: BenchError."""
         what = " ".join(job.commands[0])
-        if process.returncode or not report.exists():
-            raise BenchError(f"{self.home}: {what!r} cannot be run:\n{_tail(log)}")
-        ran = Report(**json.loads(report.read_text(encoding="utf-8")))
-        if wrong := set(ran.statuses) - set(fine):
-            raise BenchError(f"{self.home}: {what!r} ended with status {min(wrong)}:\n{_tail(log)}")
+        if status or not self._report.exists():
+            raise BenchError(f"{self.home}: {what!r} cannot be run:\n{_tail(self._log)}")
+        ran = Report(**json.loads(self._report.read_text(encoding="utf-8")))
+        if wrong := set(ran.statuses) - set(job.fine):
+            raise BenchError(
+                f"{self.home}: {what!r} ended with status {min(wrong)}:\n{_tail(self._log)}"
+            )
         return ran
+
+    @property
+    def _log(self) -> Path:
+        return self.scratch / "log"
+
+    @property
+    def _report(self) -> Path:
+        return self.scratch / "report"
 
     def _environment(self) -> dict[str, str]:
         """Its own code, equal hashes; bytecode that is cached for all trees, and not in them."""
@@ -120,9 +134,53 @@ class Tree(NamedTuple):
         return f"{self.home} {described.stdout.strip()}".strip()
 
 
+def in_turns(work: Sequence[tuple[Tree, Job]]) -> list[Report]:
+    """Do jobs of several trees, of which one at a time runs, for a moment; the others are stopped.
+
+    What else the machine does changes from one moment to the next, and so does the work that gets
+    done in a second of CPU time; this way it changes for all of them.
+
+    Errors raised: BenchError.
+    """
+    started = []
+    running: list[subprocess.Popen[bytes]] = []
+    try:
+        for tree, job in work:
+            process = tree._start(job)
+            started.append(process)
+            running.append(process)
+            _signal(process.pid, signal.SIGSTOP)
+        while running:
+            for process in running.copy():
+                _signal(process.pid, signal.SIGCONT)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(_TURN_SECONDS)
+                    running.remove(process)
+                    continue
+                if len(running) > 1:
+                    _signal(process.pid, signal.SIGSTOP)
+    finally:
+        for process in running:
+            _stop(process)
+    return [
+        tree._ended(job, process.returncode)
+        for (tree, job), process in zip(work, started, strict=True)
+    ]
+
+
+def _signal(pid: int, number: int) -> None:
+    """Signal a process and all that it has started: it first, so that it starts no more."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+    with contextlib.suppress(OSError):
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split():
+            _signal(int(child), number)
+
+
 def _stop(process: subprocess.Popen[bytes]) -> None:
     """End a process, which is to end those that it has started."""
     process.send_signal(signal.SIGINT)
+    _signal(process.pid, signal.SIGCONT)
     try:
         process.wait(_STOP_SECONDS)
     except subprocess.TimeoutExpired:

@@ -1,8 +1,8 @@
-"""What is measured in turns: slices of work that one tree does after the other.
+"""What is measured in turns: slices of work that each tree does, a moment at a time.
 
-Noise of a busy machine changes slowly, so what two trees take one right after the other compares
-well, and CPU time better than wall time.  Each pair of slices gives a ratio; how far the ratios of
-several pairs lie apart says how much they can be trusted.
+On a busy machine even CPU time differs by a fifth from one minute to the next: what two trees take
+compares only if they take it at the same time (`fuzz.bench.tree.in_turns`).  Each slice gives a
+ratio; how far the ratios of several slices lie apart says how much they can be trusted.
 """
 
 import csv
@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from fuzz.bench.tree import BenchError, Job, Tree
+from fuzz.bench.tree import BenchError, Job, Report, Tree, in_turns
 from fuzz.compare import opened
 
 KERNELS = ("linux-6.1", "linux-6.18")  # those of `make fuzz`
@@ -42,14 +42,20 @@ MEMORY = "peak MiB of the fuzzing process"
 class Slice(NamedTuple):
     """One piece of work for each tree in turn.
 
-    `number` is the repetition that it belongs to; `seconds` about how long a tree takes; `work`
-    returns a figure for each row.
+    `number` is the repetition that it belongs to; `seconds` about how long a tree takes; `figures`
+    returns one for each row, from what the job took.
     """
 
     what: str
     number: int
     seconds: float
-    work: Callable[[Tree], Mapping[Kind, float]]
+    job: Callable[[Tree], Job]
+    figures: Callable[[Tree, Report], Mapping[Kind, float]]
+
+    def work(self, trees: Sequence[Tree]) -> list[Mapping[Kind, float]]:
+        """Do it.  Returns: the figures of each tree.  Errors raised: BenchError."""
+        reports = in_turns([(tree, self.job(tree)) for tree in trees])
+        return [self.figures(tree, ran) for tree, ran in zip(trees, reports, strict=True)]
 
 
 @dataclass(slots=True)
@@ -98,20 +104,22 @@ def run_slices(number: int, runs: int) -> list[Slice]:
     execute the very same programs, which get slower, and need more memory, as the corpus grows.
     """
 
-    def work(where: str, flags: Sequence[str], tree: Tree) -> Mapping[Kind, float]:
+    def job(flags: Sequence[str], tree: Tree) -> Job:
         words = ["run", *flags, f"--runs={runs}", f"--seed={number}"]
         words += [f"--kernel={kernel}" for kernel in KERNELS]
         workdir = tree.scratch / f"run-{number}{''.join(flags)}"
-        ran = tree.run(Job([[*words, f"--workdir={workdir}"]]), fine=(0, 1))
+        return Job([[*words, f"--workdir={workdir}"]], fine=(0, 1))
+
+    def figures(where: str, tree: Tree, ran: Report) -> Mapping[Kind, float]:
         if not ran.executions:
             raise BenchError(f"{tree.home}: `run` told of no executions")
-        figures = {Kind(f"{RATE}, {where}", True): ran.executions / ran.fuzzing_seconds}
+        found = {Kind(f"{RATE}, {where}", True): ran.executions / ran.fuzzing_seconds}
         if ran.peak_bytes:
-            figures[Kind(f"{MEMORY}, {where}", False, 1)] = ran.peak_bytes / (1 << 20)
-        return figures
+            found[Kind(f"{MEMORY}, {where}", False, 1)] = ran.peak_bytes / (1 << 20)
+        return found
 
     return [
-        Slice(f"run, {where}", number, 2 + runs / 200, partial(work, where, flags))
+        Slice(f"run, {where}", number, 2 + runs / 200, partial(job, flags), partial(figures, where))
         for where, flags in (("x86-64 alone", ["--geometry=x86-64"]), ("as `make fuzz`", []))
     ]
 
@@ -127,17 +135,18 @@ class Truth(NamedTuple):
 def compare_slices(number: int, truths: Sequence[Truth]) -> list[Slice]:
     """The comparison of each file, after a short one that imports and warms up."""
 
-    def work(truth: Truth, tree: Tree) -> Mapping[Kind, float]:
+    def job(truth: Truth, tree: Tree) -> Job:
         kernel = f"--kernel={truth.kernel}"
         head = tree.scratch / f"{truth.kernel}.head.jsonl"
         with opened(truth.path) as lines:
             head.write_bytes(b"".join(islice(lines, _WARM_UP)))
-        job = Job(
+        return Job(
             [["compare", str(truth.path), kernel]],
             warm_up=[["compare", str(head), kernel]],
             least_seconds=_COMPARE_SECONDS,
         )
-        ran = tree.run(job)
+
+    def figures(truth: Truth, _: Tree, ran: Report) -> Mapping[Kind, float]:
         return {RECORDINGS: truth.recordings * ran.rounds / ran.seconds}
 
     return [
@@ -145,7 +154,8 @@ def compare_slices(number: int, truths: Sequence[Truth]) -> list[Slice]:
             f"compare {truth.path.name}",
             number,
             1 + max(_COMPARE_SECONDS, truth.recordings / 1200),
-            partial(work, truth),
+            partial(job, truth),
+            partial(figures, truth),
         )
         for truth in truths
     ]
@@ -169,12 +179,13 @@ def find_slices(
     took until the limit.
     """
 
-    def work(exhibit: str, tree: Tree) -> Mapping[Kind, float]:
-        workdir = tree.scratch / "museum"
+    def job(exhibit: str, tree: Tree) -> Job:
         words = ["museum", "run", exhibit, f"--seeds={seed}", f"--time={limit}"]
         # Trials of smaller seeds are kept there, and not repeated.
-        tree.run(Job([[*words, f"--workdir={workdir}"]]), fine=(0, 1))
-        tried = trial(workdir / "museum" / "results.tsv", exhibit, seed)
+        return Job([[*words, f"--workdir={tree.scratch}"]], fine=(0, 1))
+
+    def figures(exhibit: str, tree: Tree, _: Report) -> Mapping[Kind, float]:
+        tried = trial(tree.scratch / "museum" / "results.tsv", exhibit, seed)
         if not tried.found:
             missed.append((tree.name, exhibit, seed))
         return {
@@ -183,7 +194,7 @@ def find_slices(
         }
 
     return [
-        Slice(f"{name} seed {seed}", seed, 2 + seconds, partial(work, name))
+        Slice(f"{name} seed {seed}", seed, 2 + seconds, partial(job, name), partial(figures, name))
         for name, seconds in exhibits.items()
     ]
 

@@ -145,7 +145,7 @@ def test_two_trees_in_turns(
     words = ["run", "--only", "compare", "--truth", str(short_truth(tmp_path)), "--repeat", "2"]
     assert main([*words, "--against", str(other)]) == 0
     output = capsys.readouterr()
-    assert "4 slices" in output.err
+    assert "2 slices" in output.err
     assert output.out.startswith(f"this:  {THIS}")
     assert f"other: {other}\n" in output.out
     *_, row, _ = output.out.split("\n")
