@@ -100,8 +100,8 @@ def overall(ratios: Sequence[float]) -> tuple[float, float]:
 def run_slices(number: int, runs: int) -> list[Slice]:
     """A run from an empty corpus and the project's seeds, on x86-64 alone and as it is by default.
 
-    A number of executions and not a time: with the same seed, trees that differ only in speed then
-    execute the very same programs, which get slower, and need more memory, as the corpus grows.
+    A number of executions and not a time: programs get slower, and need more memory, as the corpus
+    grows, so after equal times a faster tree would be measured on slower programs.
     """
 
     def job(flags: Sequence[str], tree: Tree) -> Job:
