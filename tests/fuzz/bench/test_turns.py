@@ -186,5 +186,3 @@ def test_runs_and_trials_are_measured(other: Path, capsys: pytest.CaptureFixture
         "this: 0 trials found nothing",
     ):
         assert what in rows
-    executions = next(line for line in output.splitlines() if line.startswith("executions to"))
-    assert executions.split()[-4:] == ["1.000", "1.000", "1.000", "less"]  # the same programs
