@@ -517,6 +517,9 @@ def _as_batches(move: Move, hits: list[int], taken: list[int]) -> list[int]:
         first = taken[at]
         pfn = first >> PFN_SHIFT
         room = pages - pfn % pages if first & PRESENT and pfn - pfn % pages in large else 1
+        if room == 1:
+            made.append(first)
+            continue
         count = _batch_length(move, hits, taken, at, room)
         gathered = 0
         for entry in taken[at : at + count]:

@@ -94,7 +94,8 @@ def mremap(
         result = error
     else:
         result = _move_to_classic(remap) if remap.implies_new_addr else _resize_classic(remap)
-    uffd.call_ended(space, failed=isinstance(result, Errno))
+    if space.uffds:
+        uffd.call_ended(space, failed=isinstance(result, Errno))
     _populate_growth(remap, result)
     return result
 

@@ -144,7 +144,9 @@ def _make_place(space: AddressSpace, start: int, length: int, vm_flags: int) -> 
     """
     end = start + length
     lost = space.vmas.intersecting(start, end)
-    replaced = sum(min(vma.end, end) - max(vma.start, start) for vma in lost)
+    replaced = 0
+    for vma in lost:
+        replaced += min(vma.end, end) - max(vma.start, start)
     shared = vm_flags & VM_SHARED
     charged = vm_flags | (VM_ACCOUNT if shared and not vm_flags & VM_NORESERVE else 0)
     if vm_flags & VM_HUGETLB:

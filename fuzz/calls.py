@@ -31,8 +31,8 @@ def as_made(call: Call, geometry: Geometry) -> Call:
 
     These are the registers, and for the advice of madvise(2) a C int.
     """
-    mask = geometry.word_mask
     if geometry.word_bits < 64:
+        mask = geometry.word_mask
         call = call._replace(args=tuple(arg & mask if arg > 0 else arg for arg in call.args))
     if call.name == "madvise" and call.args[2] > _INT_MASK:
         call = call.with_arg(2, call.args[2] & _INT_MASK)

@@ -88,6 +88,7 @@ def execute(
     )
     state_rules = StateRules()
     last_index = len(case.calls) - 1
+    results, page_tables = outcome.results, outcome.page_tables
     if on_step is not None:
         on_step(-1, space)
     for index, call in enumerate(case.calls):
@@ -110,8 +111,8 @@ def execute(
         if counted is not None and call.name not in _REPLACING:
             splits = call.name not in _MAPPING
             space.violations += counted.check_vmas(space, splits=splits)
-        outcome.results.append(result)
-        outcome.page_tables.append(space.tree.bytes_used())
+        results.append(result)
+        page_tables.append(space.tree.bytes_used())
         if check and (last or rules_after == "call" or (moving and rules_after == "moving")):
             space.violations += state_rules.check(space)
         if check and space.tlb.cached:
