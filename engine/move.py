@@ -443,11 +443,7 @@ def move_ptes(move: Move, source: Table | None, target: Table, extent: int) -> N
     first = move.old >> shift & mask
     delta = (move.new >> shift & mask) - first
     old_entries, new_entries = source.entries, target.entries
-    stop = first + (extent >> shift)
-    if len(old_entries) < stop - first:
-        hits = sorted(i for i in old_entries if first <= i < stop)
-    else:
-        hits = [i for i in range(first, stop) if i in old_entries]
+    hits = source.indices(first, first + (extent >> shift) - 1)
     moved = _taken(move, old_entries, hits, delta)
     if new_entries and not new_entries.keys().isdisjoint(moved):
         for index in sorted(new_entries.keys() & moved.keys()):

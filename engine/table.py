@@ -30,6 +30,16 @@ class Table:
         self.entries: dict[int, Entry] = {}
         self.deposited = 0
 
+    def indices(self, low: int, high: int) -> list[int]:
+        """Indices of the entries from `low` to `high`, both included, ascending."""
+        entries = self.entries
+        if high - low + 1 < len(entries):
+            return [i for i in range(low, high + 1) if i in entries]
+        found = sorted(entries)
+        if found and (found[0] < low or high < found[-1]):
+            return [i for i in found if low <= i <= high]
+        return found
+
     def __repr__(self) -> str:
         return f"<Table level {self.level}, {len(self.entries)} entries>"
 
@@ -166,11 +176,7 @@ class TableTree:
         entries = table.entries
         if low == high:
             return [(low, base + (low << shift), entries[low])] if low in entries else []
-        if high - low < len(entries):
-            hits = [i for i in range(low, high + 1) if i in entries]
-        else:
-            hits = sorted(i for i in entries if low <= i <= high)
-        return [(i, base + (i << shift), entries[i]) for i in hits]
+        return [(i, base + (i << shift), entries[i]) for i in table.indices(low, high)]
 
     def lowest(self, start: int, end: int) -> Iterator[tuple[int, Table, list[int]]]:
         """Tables that hold leaves for [start, end), in address order.
@@ -211,15 +217,8 @@ class TableTree:
 
     def _hits(self, table: Table, base: int, start: int, end: int) -> list[int]:
         """The indices of the entries that a PTE table has for [start, end), ascending."""
-        shift, entries = self.geometry.page_shift, table.entries
-        last = self.geometry.index_mask[PTE]
-        low, high = max(start - base, 0) >> shift, min((end - 1 - base) >> shift, last)
-        if high - low + 1 < len(entries):
-            return [i for i in range(low, high + 1) if i in entries]
-        hits = sorted(entries)
-        if low > 0 or high < last:
-            hits = [i for i in hits if low <= i <= high]
-        return hits
+        shift, last = self.geometry.page_shift, self.geometry.index_mask[PTE]
+        return table.indices(max(start - base, 0) >> shift, min((end - 1 - base) >> shift, last))
 
     def tables(self) -> Iterator[tuple[int, Table]]:
         """Every linked table with its base address, depth first, root first."""
