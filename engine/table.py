@@ -4,6 +4,7 @@ Tables are sparse: the cost of every operation follows the entries that exist, n
 the range it is given.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 
 from engine.address import round_down
@@ -36,9 +37,7 @@ class Table:
         if high - low + 1 < len(entries):
             return [i for i in range(low, high + 1) if i in entries]
         found = sorted(entries)
-        if found and (found[0] < low or high < found[-1]):
-            return [i for i in found if low <= i <= high]
-        return found
+        return found[bisect_left(found, low) : bisect_right(found, high)]
 
     def __repr__(self) -> str:
         return f"<Table level {self.level}, {len(self.entries)} entries>"
