@@ -454,21 +454,23 @@ def unmap(space: AddressSpace, start: int, length: int) -> Errno | None:
     if not length:
         return Errno.EINVAL
     end = start + length
+    if space.vmas.intersection(start, end) is None:
+        return None
     return make_removable(space, start, end) or _unmap(space, start, end)
 
 
 def make_removable(space: AddressSpace, start: int, end: int) -> Errno | None:
     """May [start, end) be unmapped?  Cuts it off from what lies around it only where it has to.
 
+    Precondition: something is mapped there.
     Returns: EPERM if something in it is sealed; ENOMEM if cutting one VMA in three would pass the
     limit.
     """
-    first = space.vmas.intersection(start, end)
-    if first is None:
-        return None
+    vmas = space.vmas.intersecting(start, end)
+    first = vmas[0]
     if first.start < start and end < first.end and space.map_count_exceeded(1):
         return Errno.ENOMEM
-    for vma in space.vmas.intersecting(start, end):
+    for vma in vmas:
         if vma.flags & VM_SEALED:
             return Errno.EPERM
     return None
