@@ -517,12 +517,11 @@ def _as_batches(move: Move, hits: list[int], taken: list[int]) -> list[int]:
             made.append(first)
             continue
         count = _batch_length(move, hits, taken, at, room)
-        gathered = 0
-        for entry in taken[at : at + count]:
+        batch, gathered = taken[at : at + count], 0
+        for entry in batch:
             gathered |= entry & (DIRTY | ACCESSED)
-        for n, entry in enumerate(taken[at : at + count]):
-            copied = (first & ~EXCLUSIVE) + (n << PFN_SHIFT)
-            made.append(copied | gathered | (entry & EXCLUSIVE))
+        copied = first & ~EXCLUSIVE | gathered
+        made += [copied + (n << PFN_SHIFT) | entry & EXCLUSIVE for n, entry in enumerate(batch)]
     return made
 
 
