@@ -13,6 +13,7 @@ from fuzz.bench.feedback import feedback
 from fuzz.bench.machine import machine
 from fuzz.bench.model import speed
 from fuzz.bench.moves import moves
+from fuzz.bench.order import order
 from fuzz.bench.profile import profiled
 from fuzz.bench.rules import rules
 from fuzz.bench.run import add_run
@@ -36,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     sub.set_defaults(command=rules)
     sub = commands.add_parser("moves", help="what a move costs")
     sub.set_defaults(command=moves)
+    sub = commands.add_parser("order", help="plain lists and dictionaries beside sorted ones")
+    sub.set_defaults(command=order)
     for name, command, summary in (
         ("machine", machine, "the kernel below us and its model, side by side"),
         ("profile", profiled, "where the model's time goes"),
