@@ -47,6 +47,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from sortedcontainers import SortedKeyList
+
 from engine.geometry import Geometry, UnknownName, geometry_named
 from engine.kernel import Kernel, kernel_named
 from fuzz import text, wire
@@ -203,7 +205,8 @@ class _Session:
         self.progress = Progress(machine=0 if self.against else None)
         self.findings: dict[Bucket, Seen] = {}
         self.recorded: Counter[tuple[int, Bucket, str]] = Counter()  # hits the ledger knows of
-        self.queue: deque[tuple[Seen, Kernel]] = deque()  # to be minimized
+        # To be minimized: unknown ones first, known defects can wait; else as they came.
+        self.queue = SortedKeyList(key=lambda entry: bool(entry[0].bucket.defect))
         self.new_inputs: deque[bytes] = deque()  # to run on the machine
         self.machine_inputs = 0
         self.machine_lost = ""  # why the machine is not used any more
@@ -262,10 +265,9 @@ class _Session:
                 self._pump(self.child, 0.0 if self.new_inputs else _POLL_SECONDS)
                 self._run_on_machine()
                 if self.queue and not self.signal:
-                    # Unknown ones first: known defects can wait.
-                    first = min(self.queue, key=lambda entry: bool(entry[0].bucket.defect))
+                    first = seen, kernel = self.queue[0]
                     with contextlib.suppress(_Interrupted):
-                        self._investigate(*first, self.child)
+                        self._investigate(seen, kernel, self.child)
                         self.queue.remove(first)
         except BaseException:
             self.child.kill()
@@ -333,7 +335,7 @@ class _Session:
             if not bucket.defect:
                 self.last_new = time.monotonic()
             self._save(seen)  # as it is, so that nothing can lose it
-            self.queue.append((seen, kernel))
+            self.queue.add((seen, kernel))
 
     def _record(self, event: dict[str, Any], bucket: Bucket, kernel: str, hits: int) -> None:
         """Count the hits that are new since the last time; `hits` are all of one process."""
