@@ -297,8 +297,12 @@ class Comparison:
         """Count one program."""
         case, observed = recording
         self.programs += 1
-        for name in FIELDS:
-            self.agreeing_fields[name] += observed.get(name) == found.get(name)
+        agreeing = [name for name in FIELDS if observed.get(name) == found.get(name)]
+        for name in agreeing:
+            self.agreeing_fields[name] += 1
+        if len(agreeing) == len(FIELDS) and observed.get(_LEFT) == found.get(_LEFT):
+            self._count_calls(case, None)
+            return
         differs = difference(case, observed, found)
         if "crash" not in found:
             self._count_calls(case, _parting(observed, found))
