@@ -21,6 +21,7 @@ MIGRATION = 1 << 11  # not present: the page is being moved to another frame
 PFN_SHIFT = 12
 ZERO_PFN = 0  # the zero page, and as a huge leaf the huge zero page
 
+WP_MARKER = MARKER | UFFD_WP  # a mark that says: write-protect the page once it is there
 ZERO_ENTRY = PRESENT | ACCESSED
 WRITABLE = PRESENT | WRITE  # what a write needs; an entry under migration may have WRITE alone
 
@@ -42,7 +43,7 @@ def is_guard(entry: int) -> bool:
 
 def is_wp_marker(entry: int) -> bool:
     """True for a mark that says: write-protect the page once it is there."""
-    return entry & (MARKER | UFFD_WP) == MARKER | UFFD_WP
+    return entry & WP_MARKER == WP_MARKER
 
 
 def leaf(pfn: int, flags: int) -> int:

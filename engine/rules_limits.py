@@ -9,8 +9,7 @@ from engine.address import Range
 from engine.entry import ANON
 from engine.failures import MAPS, PAGETABLE, VMA
 from engine.geometry import PTE
-from engine.leaves import Picture, picture
-from engine.leaves import pages as pages_of
+from engine.leaves import Picture, count, picture
 from engine.pool import POOL_PAGES, HugeFile, file_of, file_reservations, reservations
 from engine.space import AddressSpace, Errno
 from engine.violation import Violation
@@ -27,6 +26,8 @@ def check_limits(space: AddressSpace) -> Iterator[Violation]:
 
 def _within_limits(space: AddressSpace) -> Iterator[Violation]:
     limits, shift = space.limits, space.geometry.page_shift
+    if limits.address_space is None and limits.locked is None and limits.commit is None:
+        return
     for rule, what, pages, limit in (
         ("limits-hold", "mapped", space.total_vm, limits.address_space),
         ("lock-limit-holds", "locked", space.locked_vm, limits.locked),
@@ -158,8 +159,7 @@ def check_refused_stack(
 
 
 def _pages(space: AddressSpace, leaves: Picture, *, anonymous: bool = False) -> int:
-    if space.uffds or anonymous:
-        held_pages = pages_of(space.geometry, leaves)  # marks are no pages, and may go
-        return sum(bool(entry & ANON) or not anonymous for entry in held_pages.values())
+    if space.uffds or anonymous:  # marks are no pages, and may go
+        return count(space.geometry, leaves, ANON if anonymous else 0)
     in_slot = space.geometry.index_mask[PTE] + 1
     return sum(in_slot if isinstance(held, int) else len(held) for held in leaves.values())

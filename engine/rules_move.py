@@ -5,9 +5,9 @@ the tables that there are, and the pages of those that did not move as a whole.
 """
 
 from engine.address import Range
-from engine.entry import ANON, PFN_SHIFT
+from engine.entry import ANON, PFN_SHIFT, SOFT_DIRTY
 from engine.geometry import PTE
-from engine.leaves import Leaves, Picture, carried, differing, pages, picture
+from engine.leaves import Leaves, Picture, carried, differing, pages, picture, shifted
 from engine.move import Move
 from engine.observer import (
     ALLOC_FAILED,
@@ -141,6 +141,10 @@ class MoveRules:
         moved = Range(start, stop)
         geometry = space.geometry
         now = picture(space, lasting=False)
+        mark = 0 if move.old_vma.flags & VM_HUGETLB else SOFT_DIRTY
+        due = shifted(geometry, self._before, moved, delta, self._whole, mark)
+        if now == due and not self._has_batches(move, moved):
+            return  # all is where it belongs, and as it was
         for violation in check_entries(move, self._before, now, self._whole, moved, delta):
             space.report(violation)
         left, found = carried(self._before, now, geometry.slot_bytes, moved, delta)
@@ -161,6 +165,21 @@ class MoveRules:
             if after == expected:
                 return
         _explain(move, before, expected, after, moved)
+
+    def _has_batches(self, move: Move, moved: Range) -> bool:
+        """May pages have moved as a batch, so that their bits have rules of their own?"""
+        large = move.space.frames.large
+        if not large or not move.space.kernel.pte_batching:
+            return False
+        slot, pages = move.space.geometry.slot_bytes, move.space.geometry.index_mask[PTE] + 1
+        return any(
+            not large.isdisjoint([(e >> PFN_SHIFT) & -pages for e in held.values()])  # type: ignore[operator]
+            for base, held in self._before.items()
+            if isinstance(held, dict)
+            and base not in self._whole
+            and base < moved.end
+            and moved.start < base + slot
+        )
 
 
 def _check_vmas(move: Move) -> None:
