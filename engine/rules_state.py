@@ -5,7 +5,7 @@ for all of them, and `StateRules` remembers from check to check which tables wer
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from engine.address import Range
@@ -30,27 +30,33 @@ from engine.vma import (
 
 _MAPPED_ANON = PRESENT | ANON
 _ANON = ANON | SWAP
-_WORTH_KNOWING = 32  # leaves of a table from which on comparing it costs less than looking
+_WORTH_KNOWING = 8  # leaves of a table from which on comparing it costs less than looking
 
 
 class Part(NamedTuple):
     """Leaves of one table that lie in one VMA, as (index, entry) pairs; `vma` None: in no VMA.
 
-    Of a table that one VMA covers guard markers are left out: they fit everywhere and are many.
+    `reach` says of which bytes of the table's span one VMA holds all, if all leaves are there.
     """
 
     base: int  # of the table
     table: Table
     leaves: Collection[tuple[int, int]]
     vma: Vma | None
-    whole: bool  # one VMA covers the table
+    reach: Range | None
 
 
 class Sound(NamedTuple):
-    """A PTE table of private memory that held plain pages in their places only."""
+    """A PTE table that held plain pages of one mapping of private memory, each in its place.
+
+    What a frame is was said when it was allocated, so that one look at a table is enough for as
+    long as its entries and the place of its VMA stay what they are.
+    """
 
     table: Table  # kept, so that no other object gets its id
     entries: dict[int, Entry]
+    plain: int  # how many are pages; the others are guard markers, which fit everywhere
+    reach: Range  # which bytes of its span had to be in that mapping
     offset: int  # linear index of its first page
     link: AnonVma | None  # of its VMA
 
@@ -90,33 +96,52 @@ class State:
         """The addresses a table covers."""
         return Range(base, base + self.space.geometry.span_bytes[table.level])
 
-    def is_known(self, table: Table, offset: int, link: AnonVma | None) -> bool:
-        """Is a table still as it was when it was found sound?  Then it is remembered further."""
+    def still_sound(self, base: int, table: Table) -> Sound | None:
+        """What was found of a table, if it is as it was then; it is remembered further."""
         known = self.known.get(id(table))
-        if known is None or known.offset != offset or known.link is not link:
-            return False
-        if known.entries != table.entries:
-            return False
+        if known is None or known.entries != table.entries:
+            return None
+        vma = self.holder(base + known.reach.start, base + known.reach.end)
+        if (
+            vma is None
+            or vma.file is not None
+            or vma.link is not known.link
+            or self.offset(base, vma) != known.offset
+        ):
+            return None
         self.sound[id(table)] = known
-        return True
+        return known
 
-    def leaf_parts(self) -> Iterator[Part]:
-        """All leaves, table by table and VMA by VMA."""
-        spans = self.space.geometry.span_bytes
-        for base, table in self.holders:
-            if not table.entries:
-                continue
-            end = base + spans[table.level]
-            vma = self.first_vma(base, end)
-            if table.level == PTE and vma and vma.start <= base and end <= vma.end:
-                leaves: Collection[tuple[int, int]] = table.entries.items()  # type: ignore[assignment]
-                if MARKER in table.entries.values():
-                    if set(table.entries.values()) == {MARKER}:
-                        continue
-                    leaves = [(i, e) for i, e in leaves if e != MARKER]
-                yield Part(base, table, leaves, vma, whole=True)
-            else:
-                yield from self._split_parts(base, table)
+    def remember(self, part: Part, plain: int) -> None:
+        """Note that all leaves of a table, private memory, are pages in their places or guards."""
+        table, vma = part.table, part.vma
+        if part.reach is not None and vma is not None and len(table.entries) >= _WORTH_KNOWING:
+            offset, entries = self.offset(part.base, vma), table.entries.copy()
+            self.sound[id(table)] = Sound(table, entries, plain, part.reach, offset, vma.link)
+
+    def offset(self, base: int, vma: Vma) -> int:
+        """The linear index of a page at `base` that is of a VMA."""
+        return vma.pgoff + ((base - vma.start) >> self.space.geometry.page_shift)
+
+    def holder(self, start: int, end: int) -> Vma | None:
+        """The VMA that holds all of [start, end), if there is one."""
+        position = bisect_right(self._starts, start) - 1
+        if position >= 0 and end <= self.vmas[position].end:
+            return self.vmas[position]
+        return None
+
+    def parts(self, base: int, table: Table) -> Iterable[Part]:
+        """The leaves of a table, VMA by VMA."""
+        if table.level == PTE:
+            entries, shift = table.entries, self.space.geometry.page_shift
+            reach = Range(0, self.space.geometry.slot_bytes)
+            vma = self.holder(base, base + reach.end)
+            if vma is None:
+                reach = Range(min(entries) << shift, max(entries) + 1 << shift)
+                vma = self.holder(base + reach.start, base + reach.end)
+            if vma is not None:
+                return (Part(base, table, entries.items(), vma, reach),)  # type: ignore[arg-type]
+        return self._split_parts(base, table)
 
     def _split_parts(self, base: int, table: Table) -> Iterator[Part]:
         """The leaves of a table that more than one VMA, or none, may share."""
@@ -130,7 +155,7 @@ class State:
             vma = self.first_vma(addr, addr + 1)
             end = vma.end if vma else addr + (1 << shift)
             count = bisect_left(items, ((end - base + (1 << shift) - 1) >> shift,))
-            yield Part(base, table, items[:count], vma, whole=False)
+            yield Part(base, table, items[:count], vma, None)
             items = items[count:]
 
 
@@ -199,9 +224,7 @@ def anon_vma_linked(state: State) -> Iterator[Violation]:
             yield Violation(
                 "anon-vma-linked", vma.range, f"{vma.anon_vma}, linked to {vma.link}", "the same"
             )
-    if len({vma.age for vma in state.vmas}) != len(state.vmas) or not all(
-        vma.age for vma in state.vmas
-    ):
+    if len({vma.age for vma in state.vmas} - {0}) != len(state.vmas):
         ages = ", ".join(str(vma.age) for vma in state.vmas)
         yield Violation(
             "anon-vma-linked",
@@ -236,6 +259,8 @@ def pgoff_wrap(state: State) -> Iterator[Violation]:
 
 def table_linked_once(state: State) -> Iterator[Violation]:
     """I-02."""
+    if len({id(table) for _, table in state.tables}) == len(state.tables):
+        return
     seen: set[int] = set()
     for base, table in state.tables:
         if id(table) in seen:
@@ -247,15 +272,14 @@ def table_linked_once(state: State) -> Iterator[Violation]:
 
 def table_has_vma(state: State) -> Iterator[Violation]:
     """I-03."""
-    prealloc = state.space.geometry.prealloc_pmd_tables
+    prealloc, spans = state.space.geometry.prealloc_pmd_tables, state.space.geometry.span_bytes
     for base, table in state.tables:
-        span = state.span(base, table)
-        if state.first_vma(span.start, span.end) is None:
+        if state.first_vma(base, base + spans[table.level]) is None:
             if prealloc and table.level == PMD and not table.entries:
                 continue
             yield Violation(
                 "table-has-vma",
-                span,
+                state.span(base, table),
                 f"a level-{table.level} table with {len(table.entries)} entries",
                 "no table where nothing is mapped",
             )
@@ -267,7 +291,7 @@ def table_count(state: State) -> Iterator[Violation]:
     linked = [0] * len(tree.counts)
     for _, table in state.tables:
         linked[table.level] += 1
-    linked[PTE] += sum(table.deposited for _, table in state.holders)
+    linked[PTE] += sum([table.deposited for _, table in state.holders])
     if linked != tree.counts:
         yield Violation(
             "table-count",
@@ -280,12 +304,10 @@ def table_count(state: State) -> Iterator[Violation]:
         yield Violation(
             "table-count", state.space.arena, f"{tree.bytes_used()} bytes", f"{shown} tables"
         )
-    huge = sum(
-        isinstance(entry, int)
-        for _, table in state.holders
-        if table.level > PTE
-        for entry in table.entries.values()
-    )
+    huge = 0
+    for _, table in state.holders:
+        if table.level > PTE:
+            huge += len([e for e in table.entries.values() if e.__class__ is int])
     if tree.huge != huge:
         yield Violation("table-count", state.space.arena, f"{tree.huge} huge leaves", f"{huge}")
 
@@ -296,49 +318,34 @@ def leaves(state: State) -> Iterator[Violation]:
     Most leaves are the plain pages of their VMA; what is not is looked at more closely.
     """
     space = state.space
-    frame_index, owner = space.frames.index, space.frames.owner
     anon = shared = swap = 0
-    for part in state.leaf_parts():
-        base, table, items, vma, whole = part
-        odd: Collection[tuple[int, int]]
-        if table.level != PTE or vma is None:
-            odd = items
-        elif vma.file is None:
-            offset = vma.pgoff + ((base - vma.start) >> space.geometry.page_shift)
-            link = vma.link
-            remember = whole and len(items) >= _WORTH_KNOWING
-            if remember and state.is_known(table, offset, link):
-                odd = ()
-            else:
-                odd = [
-                    (i, e)
-                    for i, e in items
-                    if e & _MAPPED_ANON != _MAPPED_ANON
-                    or frame_index[e >> PFN_SHIFT] != i + offset
-                    or owner[e >> PFN_SHIFT] is not link
-                ]
-                if remember and not odd:
-                    state.sound[id(table)] = Sound(table, table.entries.copy(), offset, link)
-            anon += len(items) - len(odd)
-        else:
-            offset = vma.pgoff + ((base - vma.start) >> space.geometry.page_shift)
-            page_of = vma.file.pages.get
-            odd = [
-                (i, e)
-                for i, e in items
-                if page_of(i + offset) != e >> PFN_SHIFT or e & _MAPPED_ANON != PRESENT
-            ]
-            shared += len(items) - len(odd)
-        if odd:
-            yield from _odd_leaves(space, part._replace(leaves=odd))
-            for _, entry in odd:
-                pages = 1 << space.geometry.index_bits[0] if entry & HUGE else 1
-                if entry & ANON:
-                    anon += pages
-                elif entry & (PRESENT | MIGRATION) and entry >> PFN_SHIFT:
-                    shared += pages
-                elif entry & SWAP:
-                    swap += pages
+    for base, table in state.holders:
+        if not table.entries:
+            continue
+        if table.level == PTE and (known := state.still_sound(base, table)):
+            anon += known.plain
+            continue
+        for part in state.parts(base, table):
+            odd = _not_plain(state, part)
+            plain = len(part.leaves) - len(odd)
+            if part.vma is not None:
+                odd = odd and [(i, e) for i, e in odd if e != MARKER]  # a guard fits everywhere
+                if part.vma.file is not None:
+                    shared += plain
+                else:
+                    anon += plain
+                    if not odd and part.reach:
+                        state.remember(part, plain)
+            if odd:
+                yield from _odd_leaves(space, part._replace(leaves=odd))
+                for _, entry in odd:
+                    pages = 1 << space.geometry.index_bits[0] if entry & HUGE else 1
+                    if entry & ANON:
+                        anon += pages
+                    elif entry & (PRESENT | MIGRATION) and entry >> PFN_SHIFT:
+                        shared += pages
+                    elif entry & SWAP:
+                        swap += pages
     if (anon, shared, swap) != (space.rss_anon, space.rss_shmem, space.rss_swap):
         yield Violation(
             "rss-count",
@@ -346,6 +353,33 @@ def leaves(state: State) -> Iterator[Violation]:
             f"rss {space.rss_anon} anonymous, {space.rss_shmem} shared, {space.rss_swap} swapped",
             f"{anon}, {shared} and {swap} mapped",
         )
+
+
+def _not_plain(state: State, part: Part) -> Collection[tuple[int, int]]:
+    """The leaves that are not simply the pages that belong where they are."""
+    base, table, items, vma, reach = part
+    if table.level != PTE or vma is None:
+        return items
+    offset = state.offset(base, vma)
+    if vma.file is None:
+        frame_index, owner, link = state.space.frames.index, state.space.frames.owner, vma.link
+        odd = [
+            (i, e)
+            for i, e in items
+            if e & _MAPPED_ANON != _MAPPED_ANON
+            or frame_index[pfn := e >> PFN_SHIFT] != i + offset
+            or owner[pfn] is not link
+        ]
+    else:
+        page_of = vma.file.pages.get
+        odd = [
+            (i, e)
+            for i, e in items
+            if page_of(i + offset) != e >> PFN_SHIFT or e & _MAPPED_ANON != PRESENT
+        ]
+    if reach and reach.length < state.space.geometry.slot_bytes:
+        odd.sort()
+    return odd
 
 
 def _odd_leaves(space: AddressSpace, part: Part) -> Iterator[Violation]:
