@@ -65,11 +65,16 @@ class Facts(NamedTuple):
 
     def at(self, addr: int) -> Area | None:
         """What is mapped at an address."""
-        return next((area for area in self.areas if area.start <= addr < area.end), None)
+        for area in self.areas:
+            if area.start <= addr < area.end:
+                return area
+        return None
 
     def inside(self, start: int, end: int) -> list[Area]:
         """What is mapped in [start, end)."""
-        return [area for area in self.areas if max(area.start, start) < min(area.end, end)]
+        if start >= end:
+            return []
+        return [area for area in self.areas if area.start < end and start < area.end]
 
     def held(self, where: Range, flag: int = 0) -> int:
         """How many bytes of a range are mapped, with a flag if one is given."""

@@ -4,13 +4,23 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from engine.address import Range, round_up
-from engine.entry import ANON, MIGRATION, PFN_SHIFT, PRESENT
-from engine.leaves import Leaves, carried, differing, pages, picture
+from engine.entry import ANON, MIGRATION, PFN_SHIFT, PRESENT, SOFT_DIRTY
+from engine.facts import Area, Facts
+from engine.geometry import Geometry
+from engine.leaves import Leaves, carried, clipped, differing, pages, picture, shifted
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE
 from engine.rules_limits import check_populated
 from engine.space import AddressSpace, Errno
 from engine.violation import Violation
-from engine.vma import VM_HUGETLB, VM_LOCKED, VM_LOCKONFAULT, VM_SEALED, VM_UFFD, SharedObject
+from engine.vma import (
+    VM_HUGETLB,
+    VM_LOCKED,
+    VM_LOCKONFAULT,
+    VM_SEALED,
+    VM_UFFD,
+    SharedObject,
+    Vma,
+)
 
 _UNLOCKED = ~(VM_LOCKED | VM_LOCKONFAULT)
 
@@ -26,19 +36,31 @@ class Mapped(NamedTuple):
 
 
 class Snapshot:
-    """The state before or after a call: mappings and leaves.
+    """The state before or after a call: what rules know of it, its mappings and leaves.
 
     Arguments: `lasting` see `picture`.
     """
 
-    __slots__ = ("count", "geometry", "high_water", "mapped", "slots")
+    __slots__ = ("_mapped", "count", "facts", "geometry", "high_water", "slots")
 
     def __init__(self, space: AddressSpace, *, lasting: bool = True) -> None:
         self.geometry = space.geometry
         self.high_water = max(space.hiwater_vm, space.total_vm)
-        self.count = len(space.vmas)
-        self.mapped = mapped_of(space)
+        self.facts = Facts.of(space)
+        self.count = len(self.facts.areas)
         self.slots = picture(space, lasting=lasting)
+        self._mapped: list[Mapped] | None = None
+
+    @property
+    def mapped(self) -> list[Mapped]:
+        """The mappings; see `mapped_of`."""
+        if self._mapped is None:
+            self._mapped = _mapped(self.facts.areas, self.geometry)
+        return self._mapped
+
+    def equals(self, other: "Snapshot") -> bool:
+        """Are VMAs and leaves the same?"""
+        return self.facts.areas == other.facts.areas and self.slots == other.slots
 
     def pages(self, within: Range) -> Leaves:
         """The leaves inside a range."""
@@ -47,16 +69,22 @@ class Snapshot:
 
 def mapped_of(space: AddressSpace) -> list[Mapped]:
     """The mappings of a space.  VMA boundaries between equal neighbours do not show."""
-    shift = space.geometry.page_shift
+    return _mapped(space.vmas, space.geometry)
+
+
+def _mapped(vmas: Iterable[Vma | Area], geometry: Geometry) -> list[Mapped]:
+    shift = geometry.page_shift
     return _merged(
-        Mapped(
-            vma.start,
-            vma.end,
-            vma.flags,
-            vma.file,
-            vma.pgoff - (vma.start >> shift) if vma.file else 0,
-        )
-        for vma in space.vmas
+        [
+            Mapped(
+                vma.start,
+                vma.end,
+                vma.flags,
+                vma.file,
+                vma.pgoff - (vma.start >> shift) if vma.file else 0,
+            )
+            for vma in vmas
+        ]
     )
 
 
@@ -72,10 +100,15 @@ def _merged(mapped: Iterable[Mapped]) -> list[Mapped]:
 
 def clip(mapped: list[Mapped], within: Range) -> list[Mapped]:
     """The parts of mappings inside a range; none if the range is empty."""
+    low, high = within
+    if low >= high:
+        return []
     return [
-        m._replace(start=max(m.start, within.start), end=min(m.end, within.end))
+        m
+        if low <= m.start and m.end <= high
+        else m._replace(start=max(m.start, low), end=min(m.end, high))
         for m in mapped
-        if max(m.start, within.start) < min(m.end, within.end)
+        if m.start < high and low < m.end
     ]
 
 
@@ -96,9 +129,16 @@ class Request(NamedTuple):
 
 
 def check_mremap(
-    space: AddressSpace, before: Snapshot, request: Request, result: int | Errno
+    space: AddressSpace,
+    before: Snapshot,
+    request: Request,
+    result: int | Errno,
+    after: Snapshot | None = None,
 ) -> Iterator[Violation]:
-    """S-02 to S-08 and I-11 for one mremap that returned `result`."""
+    """S-02 to S-08 and I-11 for one mremap that returned `result`.
+
+    Arguments: `after` the state now, if it was looked at already.
+    """
     page, mask = space.geometry.page_bytes, space.geometry.word_mask
     old_len, new_len = (round_up(n, page) & mask for n in (request.old_len, request.new_len))
     # Huge pages go whole: those at the start, or, when several VMAs may move, those at the end.
@@ -112,7 +152,7 @@ def check_mremap(
         old_len, new_len = (round_up(start + n, huge) - start for n in (old_len, new_len))
     source = Range(request.addr, request.addr + old_len)
     target = Range(request.new_addr, request.new_addr + new_len)
-    after = Snapshot(space, lasting=False)
+    after = after or Snapshot(space, lasting=False)
     high_water = max(before.high_water, space.total_vm)
     # With DONTUNMAP each of several VMAs counts before the next one's destination is unmapped.
     if after.high_water > high_water and not (
@@ -122,6 +162,8 @@ def check_mremap(
             "high-water", space.arena, f"a peak of {after.high_water} pages", f"{high_water}"
         )
     if isinstance(result, Errno):
+        if after.equals(before):
+            return
         yield from check_populated(space, before.slots, after.slots)
         yield from _check_error(space, before, after, request, source, target, result)
         return
@@ -291,29 +333,33 @@ def _check_moved(
     moved = clip(before.mapped, part)
     gaps = Range(target.start, target.start + length)
     geometry = before.geometry
-    left, now_there = carried(before.slots, after.slots, geometry.slot_bytes, part, delta)
-    expected = {a + delta: e for a, e in pages(geometry, left, part).items()}
     kept = clip(before.mapped, gaps)
     for m in moved:
         kept = without(kept, Range(m.start + delta, m.end + delta))
-    for m in kept:
-        expected.update(before.pages(Range(m.start, m.end)))
-    found = pages(geometry, now_there, gaps)
-    expected = _without_split(before, expected, found, delta)
-    if length < target.length and any(m.flags & VM_LOCKED and m.file for m in moved):
-        # What it grew by is populated; a fault there brings shared pages around it along.
-        found = {
-            addr: entry
-            for addr, entry in found.items()
-            if addr in expected or entry & ANON or not entry >> PFN_SHIFT
-        }
-    if found != expected:
-        yield Violation(
-            "fixed-exact",
-            target,
-            f"{len(found)} leaves",
-            f"exactly the {len(expected)} that belong there",
-        )
+    left, now_there = carried(before.slots, after.slots, geometry.slot_bytes, part, delta)
+    left, now_there = clipped(geometry, left, part), clipped(geometry, now_there, gaps)
+    # Nearly always each entry is at its new place, marked as moved, and nothing else is there.
+    if kept or shifted(geometry, left, part, delta, set(), SOFT_DIRTY) != now_there:
+        expected = pages(geometry, left, part, delta)
+        for m in kept:
+            expected.update(before.pages(Range(m.start, m.end)))
+        found = pages(geometry, now_there, gaps)
+        if found != expected:
+            expected = _without_split(before, expected, found, delta)
+        if length < target.length and any(m.flags & VM_LOCKED and m.file for m in moved):
+            # What it grew by is populated; a fault there brings shared pages around it along.
+            found = {
+                addr: entry
+                for addr, entry in found.items()
+                if addr in expected or entry & ANON or not entry >> PFN_SHIFT
+            }
+        if found != expected:
+            yield Violation(
+                "fixed-exact",
+                target,
+                f"{len(found)} leaves",
+                f"exactly the {len(expected)} that belong there",
+            )
     now = [(m.start, m.end) for m in _joined(clip(after.mapped, gaps))]
     wanted = _joined([m._replace(start=m.start + delta, end=m.end + delta) for m in moved] + kept)
     if now != [(m.start, m.end) for m in wanted]:

@@ -4,7 +4,6 @@ Rules I-20, I-22, S-09 and `writable-fits` look at a whole state, I-21 and I-23 
 one page-table move, before and after; `UffdState` at what one mremap did to registrations.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -25,7 +24,7 @@ from engine.entry import (
     is_zero_page,
 )
 from engine.geometry import PMD, PTE
-from engine.leaves import Picture
+from engine.leaves import Picture, picture
 from engine.move import Move
 from engine.rules_walk import not_told_of_moves
 from engine.space import AddressSpace, Errno
@@ -145,11 +144,12 @@ class _Judge:
             place = addr + delta if is_moved else addr
             new = self._found(after, place)
             if new is not None and new >> PFN_SHIFT == old >> PFN_SHIFT:
-                where = Range(place, place + page)
                 due = old | spread.get(addr, 0)
                 if due != old and not self.kernel.pte_batching:
                     due = old
-                yield from self._entry(where, due, new, alone and is_moved)
+                if new != (due | SOFT_DIRTY if alone and is_moved and not self.hugetlb else due):
+                    where = Range(place, place + page)
+                    yield from self._entry(where, due, new, alone and is_moved)
             elif new is None and is_wp_marker(old) and not (alone and is_moved and self.clearing):
                 where = Range(place, place + page)
                 yield from self._say("entry-bits-kept", where, "nothing", "the uffd-wp marker")
@@ -233,17 +233,19 @@ def writable_fits(state: "State") -> Iterator[Violation]:
             continue
         for base, table, indices in space.tree.lowest(vma.start, vma.end):
             shift = space.geometry.entry_shift[table.level]
-            for index in indices:
-                entry = table.entries[index]
-                if entry & WRITE and (not vma.flags & VM_WRITE or entry >> PFN_SHIFT in held):  # type: ignore[operator]
-                    addr = base + (index << shift)
-                    yield Violation(
-                        "writable-fits",
-                        Range(addr, addr + (1 << shift)),
-                        f"writable entry {entry:#x}",
-                        "write-protected in read-only memory, and where a child has the page",
-                    )
-                    return
+            entries = table.entries
+            wrong = [i for i in indices if entries[i] & WRITE]  # type: ignore[operator]
+            if wrong and vma.flags & VM_WRITE:
+                wrong = [i for i in wrong if entries[i] >> PFN_SHIFT in held]  # type: ignore[operator]
+            if wrong:
+                addr = base + (wrong[0] << shift)
+                yield Violation(
+                    "writable-fits",
+                    Range(addr, addr + (1 << shift)),
+                    f"writable entry {entries[wrong[0]]:#x}",
+                    "write-protected in read-only memory, and where a child has the page",
+                )
+                return
 
 
 def huge_deposit(state: "State") -> Iterator[Violation]:
@@ -287,53 +289,56 @@ ENTRY_RULES = (writable_fits, huge_deposit, uffd_changing)
 class UffdState:
     """What is registered with userfaultfd before a call, and the entries with uffd-wp.
 
-    `protected` are the addresses of those that should be, `stray` the others.
+    Arguments: `slots` all leaves, if there is a picture of them already.
     """
 
-    __slots__ = ("events", "protected", "registered", "stray")
+    __slots__ = ("_areas", "_geometry", "_slots", "events", "registered")
 
-    def __init__(self, space: AddressSpace) -> None:
+    def __init__(self, space: AddressSpace, slots: Picture | None = None) -> None:
+        self._geometry = space.geometry
+        self._slots = picture(space, lasting=True) if slots is None else slots
+        self._areas = [(vma.start, vma.end, vma.flags) for vma in space.vmas]
         self.registered = _registered(space)
-        self.protected = _protected(space)
-        self.stray = _stray(space)
         self.events = {context: context.events for context in space.uffds.values()}
+
+    @property
+    def protected(self) -> set[int]:
+        """Addresses of entries with uffd-wp in memory that is registered for it."""
+        return {addr for addr, _, flags in self._marked() if flags & VM_UFFD_WP}
+
+    @property
+    def stray(self) -> set[int]:
+        """The frames of entries with uffd-wp in other memory; marks count as frame 0."""
+        return {entry >> PFN_SHIFT for _, entry, flags in self._marked() if not flags & VM_UFFD_WP}
+
+    def _marked(self) -> Iterator[tuple[int, int, int]]:
+        """Entries with uffd-wp: the address, the entry, the flags of a VMA around it."""
+        page, slot = self._geometry.page_bytes, self._geometry.slot_bytes
+        for base, held in self._slots.items():
+            if isinstance(held, int):
+                size, marked = slot, [(base, held)] if held & UFFD_WP else []
+            else:
+                size = page
+                marked = [(base + i * page, e) for i, e in held.items() if e & UFFD_WP]  # type: ignore[misc, operator]
+            for addr, entry in marked:
+                for start, end, flags in self._areas:
+                    if start < addr + size and addr < end:
+                        yield addr, entry, flags
 
 
 def _registered(space: AddressSpace) -> list[tuple[Range, int, UffdContext]]:
     return [(vma.range, vma.flags & VM_UFFD, vma.uffd) for vma in space.vmas if vma.uffd]
 
 
-def _protected(space: AddressSpace) -> set[int]:
-    """Addresses of entries with uffd-wp in VMAs that are registered for it."""
-    shift = space.geometry.entry_shift
-    return {
-        base + (index << shift[table.level])
-        for vma in space.vmas
-        if vma.flags & VM_UFFD_WP
-        for base, table, indices in space.tree.lowest(vma.start, vma.end)
-        for index in indices
-        if table.entries[index] & UFFD_WP  # type: ignore[operator]
-    }
-
-
-def _stray(space: AddressSpace) -> Counter[int]:
-    """Entries with uffd-wp, by frame, that lie in VMAs without; marks count as frame 0."""
-    found: Counter[int] = Counter()
-    for vma in space.vmas:
-        if not vma.flags & VM_UFFD_WP:
-            for _, table, indices in space.tree.lowest(vma.start, vma.end):
-                for index in indices:
-                    entry = table.entries[index]
-                    if entry & UFFD_WP:  # type: ignore[operator]
-                        found[entry >> PFN_SHIFT] += 1  # type: ignore[operator]
-    return found
-
-
 def _check_still_protected(space: AddressSpace, before: UffdState) -> Iterator[Violation]:
     """I-30: memory that is still registered is write-protected where it was."""
+    protected = before.protected
+    if not protected:
+        return
+    now = UffdState(space, picture(space, lasting=False))
     lost = [
         addr
-        for addr in sorted(before.protected - _protected(space))
+        for addr in sorted(protected - now.protected)
         if (vma := space.vmas.lookup(addr)) is not None and vma.flags & VM_UFFD_WP
     ]
     if lost:
@@ -390,7 +395,7 @@ def _new_stray(space: AddressSpace, before: UffdState, start: int, end: int) -> 
         shift = space.geometry.entry_shift[table.level]
         for index in indices:
             entry = table.entries[index]
-            if entry & UFFD_WP and not before.stray[entry >> PFN_SHIFT]:  # type: ignore[operator]
+            if entry & UFFD_WP and entry >> PFN_SHIFT not in before.stray:  # type: ignore[operator]
                 addr = base + (index << shift)
                 yield Violation(
                     "uffd-wp-stray",

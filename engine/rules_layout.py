@@ -9,6 +9,7 @@ goes is cut out, the copy is stuck in, and a seam is closed where both sides of 
 """
 
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 from engine.address import Range, round_up
@@ -26,6 +27,7 @@ from engine.vma import (
     UffdContext,
 )
 
+_START = attrgetter("start")
 _FIXED, _DONTUNMAP = 2, 4  # as programs write them
 
 
@@ -68,7 +70,10 @@ class Tape:
 
     def at(self, addr: int) -> Piece | None:
         """The piece that covers an address."""
-        return next((piece for piece in self.pieces if piece.start <= addr < piece.end), None)
+        for piece in self.pieces:
+            if piece.start <= addr < piece.end:
+                return piece
+        return None
 
     def sever(self, addr: int) -> bool:
         """Let a piece end at an address.  Returns: True if one had to be cut for it."""
@@ -85,12 +90,14 @@ class Tape:
             self.attempts[MAPS] += 1
         self.sever(where.start)
         self.sever(where.end)
-        self._replace([p for p in self.pieces if where.contains(Range(p.start, p.end))], [])
+        low, high = where
+        self._replace([p for p in self.pieces if low <= p.start and p.end <= high], [])
 
     def stick(self, new: Piece, *, apart: Piece | None = None) -> None:
         """Put a piece where nothing is; its seams close, but never one to the piece `apart`."""
         kernel = self.before.kernel
-        fitting = [p for p in self.pieces if p is not apart and self._fits(p, new)]
+        beside = [p for p in self.pieces if p is not apart and _touch(p, new)]
+        fitting = [p for p in beside if self._fits(p, new)]
         low = next((piece for piece in fitting if piece.end == new.start), None)
         high = next((piece for piece in fitting if piece.start == new.end), None)
         if low and high and low.anon and high.anon and low.anon is not high.anon:
@@ -168,10 +175,9 @@ class Tape:
         self._replace([piece], [left])
 
     def _replace(self, old: list[Piece], new: list[Piece]) -> None:
-        self.pieces = sorted(
-            [piece for piece in self.pieces if not any(piece is one for one in old)] + new,
-            key=lambda piece: piece.start,
-        )
+        gone = {id(piece) for piece in old}
+        self.pieces = [piece for piece in self.pieces if id(piece) not in gone] + new
+        self.pieces.sort(key=_START)
 
 
 def expected(before: Facts, request: tuple[int, ...], result: int) -> Tape | None:
@@ -212,11 +218,16 @@ def expected(before: Facts, request: tuple[int, ...], result: int) -> Tape | Non
 
 
 def check_layout(
-    space: AddressSpace, before: Facts, request: tuple[int, ...], result: int | Errno
+    space: AddressSpace,
+    before: Facts,
+    request: tuple[int, ...],
+    result: int | Errno,
+    after: Facts | None = None,
 ) -> Iterator[Violation]:
     """Are the VMAs those that should be there, and was every attempt counted?
 
     Where a failure on demand has struck, memory may stay mapped that was to go.
+    Arguments: `after` the state now, if it was looked at already.
     """
     if isinstance(result, Errno):
         return
@@ -245,13 +256,13 @@ def check_layout(
                 f"{made} less than {due}",
             )
             return
-    yield from _compare(space, tape)
+    yield from _compare(after or Facts.of(space), tape)
 
 
-def _compare(space: AddressSpace, tape: Tape) -> Iterator[Violation]:
+def _compare(after: Facts, tape: Tape) -> Iterator[Violation]:
     """Registrations with userfaultfd, anon_vmas and page offsets of memory that never had a page
     have rules of their own."""
-    now = Facts.of(space).areas
+    now = after.areas
     for area, wanted in zip(now, tape.pieces, strict=False):
         found = Tape._piece(tape, area)
         if _seen(found, wanted) != _seen(wanted, wanted):

@@ -21,11 +21,16 @@ _STACK = VM_READ | VM_WRITE | VM_GROWSDOWN | VM_ACCOUNT
 
 
 def check_mapping(
-    space: AddressSpace, before: Snapshot, request: Request, result: int | Errno
+    space: AddressSpace,
+    before: Snapshot,
+    request: Request,
+    result: int | Errno,
+    after: Snapshot | None = None,
 ) -> Iterator[Violation]:
     """After an mremap: the mappings of the source are where it says, as they were.
 
     What it grew by shows what follows the last old page.  Gaps are not spoken of.
+    Arguments: `after` the state now, if it was looked at already.
     """
     if isinstance(result, Errno):
         return
@@ -57,10 +62,10 @@ def check_mapping(
     ]
     if any(m.flags & VM_HUGETLB for m in moved):
         return  # lengths mean huge pages there
-    after = mapped_of(space)
+    mapped = after.mapped if after else mapped_of(space)
     for wanted in expected:
         place = Range(wanted.start, wanted.end)
-        for found in clip(after, place):
+        for found in clip(mapped, place):
             if (found.flags & ~VM_UFFD, found.file, found.offset) != wanted[2:]:
                 yield Violation(
                     "mapping-kept",

@@ -82,20 +82,23 @@ def _madvise(space: AddressSpace, watch: Watch, addr: int, length: int, advice: 
 
 
 def _mremap(space: AddressSpace, watch: Watch, *args: int) -> Judge:
-    request = Request(*args)
-    before, facts = Snapshot(space), Facts.of(space)
-    registered = UffdState(space) if space.uffds else None
+    request, before = Request(*args), Snapshot(space)
+    facts = before.facts
+    registered = UffdState(space, before.slots) if space.uffds else None
 
     def judge(returned: int | Errno) -> Iterator[Violation]:
-        yield from check_mremap(space, before, request, returned)
+        after = Snapshot(space, lasting=False)
+        yield from check_mremap(space, before, request, returned, after)
         yield from check_errors(facts, *request, returned)
-        yield from check_mapping(space, before, request, returned)
-        yield from check_growth(space, request, returned)
+        if isinstance(returned, int):
+            yield from check_mapping(space, before, request, returned, after)
+            yield from check_growth(space, request, returned)
         if registered is not None:
             yield from check_uffd(space, registered, request, returned)
-        yield from check_layout(space, facts, request, returned)
-        if isinstance(returned, int) and returned != request.addr and not request.flags & _FIXED:
-            yield from check_free(facts, returned, request.new_len)
+        if isinstance(returned, int):
+            yield from check_layout(space, facts, request, returned, after.facts)
+            if returned != request.addr and not request.flags & _FIXED:
+                yield from check_free(facts, returned, request.new_len)
 
     return judge
 
