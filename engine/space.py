@@ -381,9 +381,12 @@ class AddressSpace:
             if vma.file is not None and vma.flags & VM_SHARED:
                 first = (vma.start - base) >> shift
                 pages = (vma.end - vma.start) >> shift
-                for index, pfn in vma.file.pages.items():
-                    if 0 <= index - vma.pgoff < pages and tags[pfn]:
-                        found[first + index - vma.pgoff] = tags[pfn]
+                low, high, ahead = vma.pgoff, vma.pgoff + pages, first - vma.pgoff
+                found |= {
+                    ahead + index: tag
+                    for index, pfn in vma.file.pages.items()
+                    if low <= index < high and (tag := tags[pfn])
+                }
         return found
 
     def _huge_contents(self, found: dict[int, int], first: int, table: Table) -> None:
@@ -393,7 +396,7 @@ class AddressSpace:
             if isinstance(entry, int) and not is_zero_page(entry):
                 pfn, page = entry >> PFN_SHIFT, first + index * pages
                 tags = self.frames.tag[pfn : pfn + pages]
-                found.update((page + i, tag) for i, tag in enumerate(tags) if tag)
+                found |= {page + i: tag for i, tag in enumerate(tags) if tag}
 
     def mapped(self) -> Iterator[Range]:
         """The mapped ranges as arena offsets, bytes, in address order."""

@@ -86,9 +86,13 @@ def execute(
         if check and oracle
         else None
     )
-    state_rules = StateRules()
+    state_rules, base = StateRules(), space.arena.start
     last_index = len(case.calls) - 1
     results, page_tables = outcome.results, outcome.page_tables
+
+    def mapped() -> list[tuple[int, int]]:
+        return [(vma.start - base, vma.end - base) for vma in space.vmas]
+
     if on_step is not None:
         on_step(-1, space)
     for index, call in enumerate(case.calls):
@@ -121,7 +125,6 @@ def execute(
             # A failed madvise may have got any part of its way: the oracle has to look.
             looking = last or moving or (call.name == "madvise" and result != 0)
             looked_at = space.contents() if looking else None
-            mapped = lambda: list(space.mapped())  # noqa: E731
             for mismatch in reference.apply(call, result, looked_at, mapped):
                 space.report(_disagreement(space, mismatch))
         if space.violations:

@@ -81,15 +81,21 @@ class Memory:
 
     def inside(self, lo: int, hi: int) -> list[Area]:
         """The mapped parts of [lo, hi)."""
-        return [area.clip(lo, hi) for area in self.areas if area.overlaps(lo, hi)]
+        if lo >= hi:
+            return []
+        return [
+            area if lo <= area.start and area.end <= hi else area.clip(lo, hi)
+            for area in self.areas
+            if area.start < hi and lo < area.end and area.start < area.end
+        ]
 
     def holes(self, lo: int, hi: int) -> list[Span]:
         """The parts of [lo, hi) that are not mapped."""
-        return minus((lo, hi), ((area.start, area.end) for area in self.areas))
+        return minus((lo, hi), [(area.start, area.end) for area in self.areas if area.end > lo])
 
     def mapped(self) -> list[Span]:
         """What is mapped: disjoint ranges with a gap between each two."""
-        return joined((area.start, area.end) for area in self.areas)
+        return joined([(area.start, area.end) for area in self.areas])
 
     def tagged(self, lo: int, hi: int) -> list[int]:
         """Pages of [lo, hi) with a tag, in order; the cost follows what there is less of."""
@@ -97,25 +103,35 @@ class Memory:
             return [page for page in range(lo, hi) if page in self.pages]
         return sorted(page for page in self.pages if lo <= page < hi)
 
-    def drop(self, lo: int, hi: int) -> None:
-        """Nothing is visible in [lo, hi) any more."""
-        for page in self.tagged(lo, hi):
-            del self.pages[page]
+    def take(self, lo: int, hi: int, ahead: int = 0) -> dict[int, int]:
+        """Nothing is visible in [lo, hi) any more.  Returns: what was, `ahead` pages further."""
+        pages = self.pages
+        if hi - lo <= len(pages):
+            taken = {p + ahead: pages.pop(p) for p in range(lo, hi) if p in pages}
+        else:
+            gone = [page for page in pages if lo <= page < hi]
+            taken = {page + ahead: pages.pop(page) for page in gone}
+        return taken
 
     def unmap(self, lo: int, hi: int) -> None:
         """Remove every mapping of [lo, hi), and what it showed."""
-        if any(area.overlaps(lo, hi) for area in self.areas):
-            self.areas = [rest for area in self.areas for rest in area.outside(lo, hi)]
-            self.drop(lo, hi)
+        if self._detach(lo, hi):
+            self.take(lo, hi)
+
+    def _detach(self, lo: int, hi: int) -> bool:
+        """Remove every mapping of [lo, hi), not what it showed.  Returns: if there was one."""
+        if not self.inside(lo, hi):
+            return False
+        self.areas = [rest for area in self.areas for rest in area.outside(lo, hi)]
+        return True
 
     def map(self, area: Area) -> None:
         """Add a mapping where there is none; an object shows its contents through it."""
         insort(self.areas, area)
         if area.object is not None:
-            shift = area.start - area.offset
-            for offset, tag in area.object.tags.items():
-                if area.start <= offset + shift < area.end:
-                    self.pages[offset + shift] = tag
+            shift, (lo, hi) = area.start - area.offset, area[:2]
+            shown = area.object.tags.items()
+            self.pages |= {at + shift: tag for at, tag in shown if lo <= at + shift < hi}
 
     def move(self, lo: int, hi: int, to: int, keep: bool = False) -> None:
         """Move what is mapped in [lo, hi) to `to`, holes included: they keep what is behind them.
@@ -125,16 +141,16 @@ class Memory:
         """
         for area in self.inside(lo, hi):
             shift = to - lo
-            tags = {}
-            if area.object is None:
-                tags = {page: self.pages[page] for page in self.tagged(area.start, area.end)}
-            self.unmap(area.start, area.end)
+            private = area.object is None
+            tags = self.take(area.start, area.end, shift) if private else {}
+            if self._detach(area.start, area.end) and not private:
+                self.take(area.start, area.end)
             if keep:
                 self.map(area)
             target = area._replace(start=area.start + shift, end=area.end + shift)
             self.unmap(target.start, target.end)
             self.map(target)
-            self.pages.update((page + shift, tag) for page, tag in tags.items())
+            self.pages |= tags
 
     def change(self, lo: int, hi: int, change: Callable[[Area], Area]) -> None:
         """Replace the mapped parts of [lo, hi); contents stay."""
@@ -184,7 +200,8 @@ def minus(span: Span, taken: Iterable[Span]) -> list[Span]:
             break
         if lo < start:
             left.append((lo, start))
-        lo = max(lo, end)
+        if end > lo:
+            lo = end
     if lo < hi:
         left.append((lo, hi))
     return left
@@ -193,9 +210,14 @@ def minus(span: Span, taken: Iterable[Span]) -> list[Span]:
 def joined(spans: Iterable[Span]) -> list[Span]:
     """Ranges in order, those that touch each other made one."""
     joined: list[Span] = []
+    first = last = 0  # of the range at hand
     for start, end in spans:
-        if joined and joined[-1][1] == start:
-            joined[-1] = (joined[-1][0], end)
+        if start == last and first < last:
+            last = end
         elif start < end:
-            joined.append((start, end))
+            if first < last:
+                joined.append((first, last))
+            first, last = start, end
+    if first < last:
+        joined.append((first, last))
     return joined

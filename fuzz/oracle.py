@@ -18,7 +18,7 @@ All positions here are page numbers in the arena unless a name says bytes.  The 
 follows the pages with a tag and the mappings, never the length of a range.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy, deepcopy
 from dataclasses import dataclass
 from itertools import chain
@@ -117,7 +117,7 @@ class Oracle:
         call: Call,
         result: Result,
         contents: Mapping[int, int] | None = None,
-        mapped: Callable[[], Sequence[tuple[int, int]]] | None = None,
+        mapped: Callable[[], Iterable[tuple[int, int]]] | None = None,
     ) -> list[Mismatch]:
         """Follow a call and compare; empty if the implementation agrees.
 
@@ -137,9 +137,14 @@ class Oracle:
         """
         now = None
         if mapped is not None and self._may_change_mappings(call):
-            now = joined(
-                (start // self._page_bytes, end // self._page_bytes) for start, end in mapped()
-            )
+            page = self._page_bytes
+            now = joined([(start // page, end // page) for start, end in mapped()])
+        if len(self._worlds) == 1:
+            (world,) = self._worlds
+            mismatches = world.follow(call, result, contents, now)
+            if world.twins:
+                self._worlds += world.twins[: _MOST_WORLDS - 1]
+            return mismatches
         told = [(world, world.follow(call, result, contents, now)) for world in self._worlds]
         likeliest, mismatches = told[0]
         agreeing = [world for world, wrong in told if not wrong]
@@ -196,7 +201,8 @@ class _World:
                 _EFFECTS[call.name](self, call.args, result)
         elif result != "SKIP":
             self._follow_failure(call, str(result), contents, mapped)
-        self._accept(leftovers, mapped)
+        if leftovers:
+            self._accept(leftovers, mapped)
         self._compare(contents, mapped)
         return self._mismatches
 
@@ -339,7 +345,7 @@ class _World:
                     area.object.collapsed = True
             elif area.object is None:
                 if advice != _REMOVE:
-                    self.memory.drop(area.start, self._discardable(area))
+                    self.memory.take(area.start, self._discardable(area))
             elif advice == _REMOVE and not area.huge:  # no holes in files of huge pages
                 seen = self.memory.tagged(area.start, area.end)
                 self.memory.store(area.object, {area.at(page): 0 for page in seen})
@@ -358,24 +364,23 @@ class _World:
         memory = self.memory
         address, length = call.args
         lo, hi = self._range(address, length) if length else (0, 0)
-        granted = minus((lo, hi), sorted((p, p + n) for p, n in (*faults.segv, *faults.bus)))
-        for start, end in granted:
-            self._grow_stack(start, end)
-        self._follow_growth(lo, hi, mapped or [])
-        outcomes = {
-            "access": granted,
-            "SIGSEGV": [(page, page + count) for page, count in faults.segv],
-            "SIGBUS": [
-                part
-                for page, count in faults.bus
-                for part in minus((page, page + count), self._huge_spans())
-            ],
-        }
-        for found, spans in outcomes.items():
-            for start, end in spans:
-                for first, last, expected in self._expected_access(call.name, start, end):
-                    if first < last and expected not in ("", found) and self._certain:
-                        self._report("access", first, last - first, expected, found)
+        refused = sorted([(p, p + n) for p, n in (*faults.segv, *faults.bus)])
+        granted = minus((lo, hi), refused)
+        if memory.holes(lo, hi):
+            for start, end in granted:
+                self._grow_stack(start, end)
+            self._follow_growth(lo, hi, mapped or [])
+        outcomes = [("access", span) for span in granted]
+        outcomes += [("SIGSEGV", (page, page + count)) for page, count in faults.segv]
+        outcomes += [
+            ("SIGBUS", part)
+            for page, count in faults.bus
+            for part in minus((page, page + count), self._huge_spans())
+        ]
+        for found, span in outcomes if self._certain else ():
+            for first, last, expected in self._expected_access(call.name, *span):
+                if first < last and expected not in ("", found):
+                    self._report("access", first, last - first, expected, found)
         if call.name != "touch":
             return
         for start, end in granted:
@@ -640,7 +645,7 @@ class _World:
 
     def _is_huge(self, page: int) -> bool:
         """Do huge pages lie at `page`?"""
-        return any(area.huge for area in self.memory.inside(page, page + 1))
+        return any(area.huge and area.start <= page < area.end for area in self.memory.areas)
 
     def _range(self, address: int, length: int) -> Span:
         """The pages that hold [address, address + length)."""
