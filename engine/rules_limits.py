@@ -116,7 +116,7 @@ class Attempts:
 
         Arguments: `splits` VMAs come about by cutting others only, each cut asked for by itself.
         """
-        if not self.armed:
+        if not self.armed or self._before.keys().isdisjoint((VMA, MAPS)):
             return
         were = set(map(id, self._vmas))
         new = sum(id(vma) not in were for vma in space.vmas)
