@@ -342,8 +342,8 @@ def _set_apart(space: AddressSpace, file: SharedObject, start: int, low: int, hi
         if folio not in frames.large:
             folio, size = frames.piece_of(frame)
         first = frames.index[folio]
-        if low <= first and first + size <= high:
-            continue  # goes as it is
+        if first >= high or (low <= first and first + size <= high):
+            continue  # begins behind what goes, or goes as it is
         frames.large.discard(folio)
         unmap_folio(space, folio, size)
         if space.kernel.splits_by_halves:

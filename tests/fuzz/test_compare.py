@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from engine.kernel import kernel_named
 from fuzz.cli import main
+from fuzz.compare import modelled
+from fuzz.text import load
 
+ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = Path(__file__).parent / "data" / "truth-linux-6.12.jsonl.gz"
 
 
@@ -104,3 +108,11 @@ def test_what_observe_prints_compares_as_equal(
     observed.write_text(capsys.readouterr().out)
     assert len(observed.read_text().splitlines()) == 5
     assert main(["compare", str(observed), "--kernel", "linux-6.1"]) == 0
+
+
+def test_a_hole_punched_into_an_object_leaves_what_follows_mapped() -> None:
+    """As seen on 6.18.44, with a huge page elsewhere in the object; no result shows it."""
+    case = load(ROOT / "corpus" / "regressions" / "remove-leaves-what-follows.case")
+    seen = modelled(case, kernel_named("linux-6.18"))
+    assert seen["pages"] == [[1, 511, "S", 0], [512, 512, "T", 0]]
+    assert seen["rss_pages"] == 1023
