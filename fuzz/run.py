@@ -418,7 +418,7 @@ class _Session:
         return "\n".join(
             (
                 "",
-                f"NEW FINDING {seen.bucket.name} on {kernel.name}",
+                f"NEW FINDING {seen.bucket.name} on {self._ground(kernel)}",
                 describe(seen.case, kernel, colour=wants_colour(sys.stdout)),
                 f"Shows: {', '.join(outcomes)}",
                 f"Reproduce with: pmdfuzz replay {_shown(self._path(seen))}",
@@ -433,11 +433,16 @@ class _Session:
         known = DEFECTS[seen.bucket.defect]
         return "\n".join(
             (
-                f"known: {known.id} on {kernel.name}, {known.text}",
+                f"known: {known.id} on {self._ground(kernel)}, {known.text}",
                 *(f"  {call}" for call in calls),
                 f"  Look with: pmdfuzz show {_shown(self._path(seen))}",
             )
         )
+
+    def _ground(self, kernel: Kernel) -> str:
+        """The name of a kernel, with its geometry unless that is the one that is meant anyway."""
+        usual = kernel.geometry == self.geometry
+        return kernel.name if usual else f"{kernel.name} ({kernel.geometry.name})"
 
     def _breathe(self, child: Child) -> None:
         """See to everything else while something takes long.  Errors raised: _Interrupted."""
