@@ -334,20 +334,25 @@ def _set_apart(space: AddressSpace, file: SharedObject, start: int, low: int, hi
     Source: mm/truncate.c truncate_inode_partial_folio(): at both ends of what goes.
     """
     frames, pages = space.frames, slot_pages(space)
-    for edge in (max(low, start), high):
-        frame = file.pages.get(edge)
-        if frame is None or edge >= start + pages:
-            continue
-        folio, size = frame - frame % pages, pages
-        if folio not in frames.large:
-            folio, size = frames.piece_of(frame)
+
+    def folio_at(page: int) -> tuple[int, int]:
+        frame = file.pages[page]
+        folio = frame - frame % pages
+        return (folio, pages) if folio in frames.large else frames.piece_of(frame)
+
+    def is_partial(edge: int) -> bool:
+        folio, size = folio_at(edge)
         first = frames.index[folio]
-        if first >= high or (low <= first and first + size <= high):
-            continue  # begins behind what goes, or goes as it is
+        # One that begins behind what goes is none of it; one that lies in it goes as it is.
+        return first < high and (first < low or first + size > high)
+
+    edges = [max(low, start), *([high] if high < start + pages else [])]
+    for edge in [edge for edge in edges if edge in file.pages and is_partial(edge)]:
+        folio, size = folio_at(edge)  # the second end is in a piece of what the first has split
         frames.large.discard(folio)
         unmap_folio(space, folio, size)
         if space.kernel.splits_by_halves:
-            frames.split_at(folio, size, frame)
+            frames.split_at(folio, size, file.pages[edge])
 
 
 def _populate(space: AddressSpace, start: int, end: int, *, write: bool) -> Errno | None:

@@ -110,9 +110,14 @@ def test_what_observe_prints_compares_as_equal(
     assert main(["compare", str(observed), "--kernel", "linux-6.1"]) == 0
 
 
-def test_a_hole_punched_into_an_object_leaves_what_follows_mapped() -> None:
-    """As seen on 6.18.44, with a huge page elsewhere in the object; no result shows it."""
-    case = load(ROOT / "corpus" / "regressions" / "remove-leaves-what-follows.case")
-    seen = modelled(case, kernel_named("linux-6.18"))
-    assert seen["pages"] == [[1, 511, "S", 0], [512, 512, "T", 0]]
-    assert seen["rss_pages"] == 1023
+@pytest.mark.parametrize(
+    ("name", "pages"),
+    [
+        ("remove-leaves-what-follows", [[1, 511, "S", 0], [512, 512, "T", 0]]),
+        ("remove-splits-at-both-ends", [[514, 1, "S", 2]]),
+    ],
+)
+def test_a_hole_punched_into_an_object_takes_what_it_should(name: str, pages: object) -> None:
+    """As seen on 6.18.44; no result shows it."""
+    case = load(ROOT / "corpus" / "regressions" / f"{name}.case")
+    assert modelled(case, kernel_named("linux-6.18"))["pages"] == pages
