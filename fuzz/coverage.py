@@ -180,9 +180,12 @@ class _Loader(SourceFileLoader):
 
 
 def inside(code: CodeType) -> Iterator[CodeType]:
-    """The code of the functions and classes in a code object."""
+    """The code of the functions and classes in a code object, without that of annotations.
+
+    Python 3.14 makes a function of these (PEP 649); no program calls it.
+    """
     for const in code.co_consts:
-        if isinstance(const, CodeType):
+        if isinstance(const, CodeType) and const.co_name != "__annotate__":
             yield const
             yield from inside(const)
 

@@ -212,6 +212,11 @@ def test_it_is_said_when_every_tool_id_is_taken() -> None:
             sys.monitoring.free_tool_id(tool)
 
 
+def test_annotations_have_no_places() -> None:
+    code = coverage.compiled("def f(x: int) -> int: return x\nclass C:\n    x: int\n", "c.py")
+    assert [inner.co_name for inner in coverage.inside(code)] == ["f", "C"]
+
+
 @monitored
 def test_the_model_is_covered_and_its_rules_are_not(tmp_path: Path) -> None:
     program = (
