@@ -27,7 +27,7 @@ export PIP_USER := 0
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo 'PYTHON=PROGRAM picks the Python (3.11 to 3.13); ARGS="..." is passed on to what is run.'
+	@echo 'PYTHON=PROGRAM picks the Python (3.11 to 3.14); ARGS="..." is passed on to what is run.'
 
 fuzz: $(VENV)/.atheris ## fuzz two kernels for a minute; findings go to .pmdfuzz
 	@$(BIN)/pmdfuzz run --kernel linux-6.1 --kernel linux-6.18 --time 60 --workdir .pmdfuzz $(ARGS) \
