@@ -1,8 +1,8 @@
 """Which places of the model an input is the first to reach, as libFuzzer gets to know it.
 
 A place is a run of instructions with one way in: the arm of a branch, the body of a loop, what
-follows either.  With `sys.monitoring` (PEP 669, Python 3.12) each place is told once, and then
-costs nothing: the event of an instruction is switched off where it has fired.
+follows either, a handler of exceptions.  With `sys.monitoring` (PEP 669, Python 3.12) each place is
+told once, and then costs nothing: the event of an instruction is switched off where it has fired.
 Instructions are watched, not lines: a line has several arms (`a and b`, `x if y else z`).  The one
 arm that has no instruction, the missing `else`, gets a `pass` on the line of its condition when a
 module is compiled, so that tracebacks and debuggers show the lines of the file.
@@ -103,15 +103,17 @@ def watch(atheris: Any, codes: Sequence[CodeType]) -> None:
 def place_starts(code: CodeType) -> list[int]:
     """Where the places of a code object start: byte offsets of instructions, in order."""
     starts = [0]
-    leads = False  # the instruction before it may go elsewhere
+    leads = False  # the instruction before it goes elsewhere, or may
     for instruction in dis.get_instructions(code):
         if instruction.offset and (leads or instruction.is_jump_target):
             starts.append(instruction.offset)
-        leads = instruction.opcode in _JUMPS
+        leads = instruction.opcode in _JUMPS or instruction.opname in _ENDS
     return starts
 
 
 _JUMPS = frozenset((*dis.hasjrel, *dis.hasjabs))
+# Behind these, handlers of exceptions start, which to dis.get_instructions are no jump targets.
+_ENDS = ("RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE")
 
 
 class _Arms(ast.NodeTransformer):

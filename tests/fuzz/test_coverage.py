@@ -56,6 +56,16 @@ def tried(x):
     except ZeroDivisionError:
         return 0
 
+def handled(x, y):
+    try:
+        if x:
+            y = 1 // y
+        else:
+            y = 2
+        return y
+    except ZeroDivisionError:
+        return 0
+
 def matched(x):
     match x:
         case 1:
@@ -123,6 +133,7 @@ def tools() -> set[int]:
         ("either", [(1, 2), (0, 2)]),
         ("loop", [(0,), (1,), (2,)]),
         ("tried", [(1,), (0,)]),
+        ("handled", [(1, 0), (0, 0)]),
         ("matched", [(1,), (2,)]),
         ("made", [(0,), (1,), (2,)]),
     ],
