@@ -62,6 +62,7 @@ TOP_LEVEL = {
     "constraints.txt",
     "corpus",
     "engine",
+    "findings",
     "fuzz",
     "pyproject.toml",
     "tests",
