@@ -27,8 +27,8 @@ from engine.vma import VM_NOHUGEPAGE, VM_UFFD, VM_UFFD_WP, VM_WRITE, Vma
 def collapse(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
     """Collapse every whole slot of [start, end), bytes, in one VMA.
 
-    Returns: None if every slot is huge afterwards, else EINVAL.  A slot without a PMD entry, or one
-    that cannot be collapsed for good, ends the call; others are passed over.
+    Returns: None if every slot is huge afterwards, else EINVAL.  Until 6.18 a slot without a PMD
+    entry, or one that cannot be collapsed for good, ends the call; others are passed over.
     """
     slot = space.geometry.slot_bytes
     if vma.is_anonymous and vma.anon_vma is None:
@@ -40,14 +40,14 @@ def collapse(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | Non
     ):
         return Errno.EINVAL
     first, last = round_up(start, slot), round_down(end, slot)
-    failed = first > last
+    failed = first > last and not space.kernel.collapse_of_no_slot
     for addr in range(first, last, slot):
         done = (
             _collapse_anonymous(space, vma, addr)
             if vma.file is None
             else _collapse_shared(space, vma, addr)
         )
-        if done is None:
+        if done is None and not space.kernel.collapse_passes_slots:
             return Errno.EINVAL
         failed = failed or not done
     return Errno.EINVAL if failed else None
@@ -71,7 +71,7 @@ def _collapse_anonymous(space: AddressSpace, vma: Vma, addr: int) -> bool | None
             return None if refused else False
     if any(entry & MARKER for entry in entries.values()):  # type: ignore[operator]
         return None
-    # Until 6.16 a writable page is needed; read-only memory has none, whatever it has been before.
+    # Until 6.17 a writable page is needed; read-only memory has none, whatever it has been before.
     written = vma.flags & VM_WRITE and any(e & WRITE for e in entries.values())  # type: ignore[operator]
     if not written and not space.kernel.collapses_without_write:
         return False

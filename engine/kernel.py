@@ -1,149 +1,287 @@
 """Kernels as sets of feature switches, plus a geometry.
 
-A kernel version is nothing but a set of behaviours.  `SWITCHES` describes each behaviour and the
-release it started in; a named kernel is a setting of all of them.  A kernel bug, fixed or open, is
-a setting too.  Sources: the table of section 10 of the specification, checked against Linux
-6.1.192, 6.12.117 and 6.18.44.
+A kernel version is nothing but a set of behaviours.  A field of `Kernel` is one of them, and says
+in which releases it held; the kernel of a release is computed from that.  A kernel bug, fixed or
+open, is a setting too.
+
+Sources: the table of section 10 of the specification, checked against Linux 6.1.192, 6.12.117 and
+6.18.44; recordings of 6.12.43 to 7.3.4.  Stable releases: sources of 6.1.192 and 6.12.117 with
+their changelogs; CVE records (2024-53111, 2025-21696, 2026-23077, 2022-41222); the patches that
+went into review for 5.4.211, 5.13.3, 6.6.58, 6.11.5, 6.16.4 and 6.17.6.
 """
 
-from dataclasses import dataclass, field, fields, replace
+import re
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Annotated, Any, get_origin, get_type_hints
 
 from engine.geometry import GEOMETRIES, Geometry, UnknownName, geometry_named
+from engine.release import (
+    LAST_MINOR,
+    OLDEST,
+    Interval,
+    Release,
+    Series,
+    between,
+    by,
+    never,
+    release,
+    since,
+    until,
+)
+
+_LONG_TERM = ("6.6", "5.15", "5.10")  # kept up in 2025 and 2026, sources not at hand
 
 
-def _switch(since: str, text: str) -> bool:
-    """A switch that is off unless a kernel names it; its metadata feeds `pmdfuzz kernels`."""
-    value: bool = field(default=False, metadata={"since": since, "text": text})
-    return value
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """Why the model does not ask for a switch."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """A geometry and the behaviours of one kernel."""
+    """A geometry and the behaviours of one kernel.
+
+    Every switch is off unless a kernel is made with it.  It is annotated with the releases that
+    have it and with what it is; with `Unread`, too, if the model does not ask for it.
+    """
 
     name: str
     geometry: Geometry = GEOMETRIES["x86-64"]
-    move_pmd: bool = _switch("5.0", "whole PTE tables move (move_normal_pmd)")
-    move_pud: bool = _switch("5.11", "whole PMD tables move (move_normal_pud), above two levels")
-    may_retry: bool = _switch(
-        "6.5", "the movers expect a PTE table to come or go under them (pte_offset_map_lock)"
-    )
-    dontunmap: bool = _switch("5.7", "MREMAP_DONTUNMAP, on private anonymous memory")
-    dontunmap_any: bool = _switch("5.13", "DONTUNMAP on shared mappings as well")
-    realign: bool = _switch(
-        "6.7", "lower both starts to a slot boundary if nothing is mapped below"
-    )
-    realign_stack: bool = _switch("6.7", "realignment inside the stack VMA (for_stack)")
-    negative_result_is_zero: bool = _switch(
-        "6.7", "a move that fails below its start moved nothing"
-    )
-    wrap_safe_result: bool = _switch(
-        "6.12", "the result check compares old_addr with old_end - len"
-    )
-    pmd_recheck: bool = _switch("6.12", "the PMD mover re-reads the entry under its lock")
-    merge_new_range: bool = _switch(
-        "6.12", "mmap joins left and right neighbour if they fit each other (vma_merge_new_range)"
-    )
-    mprotect_uncharges: bool = _switch(
-        "6.5", "mprotect drops VM_ACCOUNT of never faulted memory that becomes read-only"
-    )
-    dontunmap_no_self_merge: bool = _switch(
-        "7.3, stable 2026", "DONTUNMAP does not merge the copy with its source"
-    )
-    dontunmap_resets_pgoff: bool = _switch(
-        "7.3, stable 2026", "DONTUNMAP of a whole anonymous VMA resets its vm_pgoff"
-    )
-    dontunmap_splits_locked: bool = _switch(
-        "7.3, stable 2026", "DONTUNMAP splits a locked VMA at the ends of the range"
-    )
-    dontunmap_counts_locked: bool = _switch(
-        "6.15 to 7.2", "DONTUNMAP counts locked pages twice (B-34)"
-    )
-    dontunmap_unlinks_anon_vma: bool = _switch(
-        "5.13", "DONTUNMAP of a whole VMA unlinks it from its anon_vma (B-31)"
-    )
-    dontunmap_keeps_account: bool = _switch(
-        "5.7, not 6.15 to 6.17", "DONTUNMAP leaves VM_ACCOUNT to the source (B-33)"
-    )
-    dontunmap_asks_overcommit: bool = _switch(
-        "5.11", "DONTUNMAP asks whether another accountable mapping is granted (B-39)"
-    )
-    uncharge_on_rollback: bool = _switch(
-        "until 5.15", "a growing move that fails gives the charge for its growth back (B-37)"
-    )
-    map_count_first: bool = _switch(
-        "5.1", "FIXED looks at vm.max_map_count before it unmaps anything (B-57)"
-    )
-    wrap_safe_overlap: bool = _switch(
-        "open", "the test for overlapping ranges does not wrap (B-69)"
-    )
-    mseal: bool = _switch("6.10", "mseal(2)")
-    hugetlb_moves: bool = _switch("5.16", "mremap moves huge pages of hugetlb")
-    hugetlb_copy_keeps_reservation: bool = _switch(
-        "6.16, stable 2025", "a failed copy of a VMA leaves its reservations to the source (B-46)"
-    )
-    shrink_charges_delta: bool = _switch(
-        "6.17", "a FIXED move that shrinks charges the difference and keeps it"
-    )
-    check_before_unmap: bool = _switch("6.17", "the source is checked before FIXED unmaps anything")
-    multi_vma_move: bool = _switch("6.17", "FIXED moves of equal size span several VMAs")
-    merge_faulted_source: bool = _switch(
-        "6.16", "a faulted range merges into an unfaulted neighbour"
-    )
-    merge_links_source: bool = _switch(
-        "6.19, stable 6.18.7", "such a range brings its anon_vma along (B-43, CVE-2026-23077)"
-    )
-    warn_pte_occupied: bool = _switch("6.16", "the PTE mover warns of an occupied destination")
-    thp_aligned_search: bool = _switch("6.7", "kernel-chosen addresses are aligned for huge pages")
-    zero_pages_on_split: bool = _switch(
-        "6.12", "splitting a large folio maps the zero page where nothing was written"
-    )
-    populate_passes_holes: bool = _switch("5.14 to 6.8", "MADV_POPULATE_* goes on behind a hole")
-    guard_markers: bool = _switch("6.13", "MADV_GUARD_INSTALL and MADV_GUARD_REMOVE")
-    huge_zero_write_allocates: bool = _switch(
-        "6.14", "writing to the huge zero page makes a huge page, not one small page"
-    )
-    refuses_shared_huge: bool = _switch(
-        "6.12", "MADV_NOHUGEPAGE also keeps a shared huge page from being mapped as one"
-    )
-    maps_whole_folio: bool = _switch(
-        "6.11", "a fault on a large folio of shared memory maps all of it if it can"
-    )
-    splits_by_halves: bool = _switch(
-        "6.16", "splitting a folio for MADV_REMOVE keeps what is not removed in halves"
-    )
-    faults_around_folio: bool = _switch(
-        "6.18", "faulting around maps all of a large folio of shared memory if it can"
-    )
-    guesses_mapped_shared: bool = _switch(
-        "6.10", "whether a large folio is shared is guessed from the whole of it, not from one page"
-    )
-    collapse_frees_all_tables: bool = _switch(
-        "6.6", "MADV_COLLAPSE frees the object's PTE tables in every mapping (retract_page_tables)"
-    )
-    collapse_makes_pmd_table: bool = _switch(
-        "6.13 to 6.18", "MADV_COLLAPSE of shared memory makes the tables above the huge page"
-    )
-    collapses_without_write: bool = _switch(
-        "6.17", "MADV_COLLAPSE needs no writable page in the slot"
-    )
-    reclaims_tables: bool = _switch("6.14", "MADV_DONTNEED frees PTE tables it empties")
-    table_moves_lock_rmap: bool = _switch(
-        "5.13.3", "whole-table moves always take the rmap locks (B-05)"
-    )
-    uffd_write_protects: bool = _switch("5.7", "userfaultfd has write-protect mode")
-    uffd_wp_cleared: bool = _switch(
-        "6.13, stable 2025", "mremap clears uffd-wp from what leaves its userfaultfd (B-07)"
-    )
-    uffd_checks_both: bool = _switch(
-        "6.17, stable 2025", "whole tables stay if either VMA has such a userfaultfd (B-08)"
-    )
-    uffd_wp_spans_vmas: bool = _switch("6.4", "UFFDIO_WRITEPROTECT covers several VMAs")
-    pte_batching: bool = _switch("6.17", "the PTE mover takes pages of a large folio in batches")
-    batch_keeps_write: bool = _switch("6.18", "a batch ends where the write bit changes (B-49)")
-    large_folio_reuse: bool = _switch(
-        "6.15", "a write keeps a page of a large folio that no other process maps"
-    )
+    move_pmd: Annotated[bool, since("5.0"), "whole PTE tables move (move_normal_pmd)"] = False
+    move_pud: Annotated[
+        bool, since("5.11"), "whole PMD tables move (move_normal_pud), above two levels"
+    ] = False
+    may_retry: Annotated[
+        bool,
+        since("6.5"),
+        "the movers expect a PTE table to come or go under them (pte_offset_map_lock)",
+    ] = False
+    dontunmap: Annotated[
+        bool,
+        since("5.7"),
+        "MREMAP_DONTUNMAP, on private anonymous memory",
+    ] = False
+    dontunmap_any: Annotated[bool, since("5.13"), "DONTUNMAP on shared mappings as well"] = False
+    realign: Annotated[
+        bool, since("6.7"), "lower both starts to a slot boundary if nothing is mapped below"
+    ] = False
+    realign_stack: Annotated[
+        bool,
+        since("6.7"),
+        "realignment inside the stack VMA (for_stack)",
+    ] = False
+    negative_result_is_zero: Annotated[
+        bool, since("6.7"), "a move that fails below its start moved nothing"
+    ] = False
+    wrap_safe_result: Annotated[
+        bool,
+        since("6.12", stable={"6.11": 10}),
+        "the result check compares old_addr with old_end - len",
+    ] = False
+    pmd_recheck: Annotated[
+        bool,
+        since("6.12", stable={"6.11": 5, "6.6": 58}),
+        "the PMD mover re-reads the entry under its lock",
+        Unread("another CPU would have to change the entry in the middle of a move"),
+    ] = False
+    merge_new_range: Annotated[
+        bool,
+        since("6.12"),
+        "mmap joins left and right neighbour if they fit each other (vma_merge_new_range)",
+    ] = False
+    mprotect_uncharges: Annotated[
+        bool,
+        since("6.5"),
+        "mprotect drops VM_ACCOUNT of never faulted memory that becomes read-only",
+    ] = False
+    dontunmap_no_self_merge: Annotated[
+        bool,
+        since("7.3", stable={"7.2": by(13), "6.12": 114, "6.1": 191}, unknown=_LONG_TERM),
+        "DONTUNMAP does not merge the copy with its source",
+    ] = False
+    dontunmap_resets_pgoff: Annotated[
+        bool,
+        since("7.3", stable={"7.2": by(6), "6.12": 112, "6.1": 191}, unknown=_LONG_TERM),
+        "DONTUNMAP of a whole anonymous VMA resets its vm_pgoff",
+    ] = False
+    dontunmap_splits_locked: Annotated[
+        bool,
+        since("7.3", stable={"7.2": by(13), "6.12": 114, "6.1": 191}, unknown=_LONG_TERM),
+        "DONTUNMAP splits a locked VMA at the ends of the range",
+    ] = False
+    dontunmap_counts_locked: Annotated[
+        bool,
+        between("6.15", "7.2", fixed={"7.2": by(13)}),
+        "DONTUNMAP counts locked pages twice (B-34)",
+    ] = False
+    dontunmap_unlinks_anon_vma: Annotated[
+        bool, since("5.13"), "DONTUNMAP of a whole VMA unlinks it from its anon_vma (B-31)"
+    ] = False
+    dontunmap_keeps_account: Annotated[
+        bool,
+        between("5.7", "6.14") | since("6.18", stable={"6.17": 6}),
+        "DONTUNMAP leaves VM_ACCOUNT to the source (B-33)",
+    ] = False
+    dontunmap_asks_overcommit: Annotated[
+        bool, since("5.11"), "DONTUNMAP asks whether another accountable mapping is granted (B-39)"
+    ] = False
+    uncharge_on_rollback: Annotated[
+        bool,
+        until("5.15") | since("7.3"),
+        "a growing move that fails gives the charge for its growth back (B-37)",
+    ] = False
+    map_count_first: Annotated[
+        bool, since("5.1"), "FIXED looks at vm.max_map_count before it unmaps anything (B-57)"
+    ] = False
+    wrap_safe_overlap: Annotated[
+        bool, never, "the test for overlapping ranges does not wrap (B-69)"
+    ] = False
+    mseal: Annotated[bool, since("6.10"), "mseal(2)"] = False
+    hugetlb_moves: Annotated[bool, since("5.16"), "mremap moves huge pages of hugetlb"] = False
+    hugetlb_copy_keeps_reservation: Annotated[
+        bool,
+        since(
+            "6.16", stable={"6.12": by(117), "6.1": by(192)}, unknown=("6.15", "6.14", *_LONG_TERM)
+        ),
+        "a failed copy of a VMA leaves its reservations to the source (B-46)",
+    ] = False
+    shrink_charges_delta: Annotated[
+        bool,
+        between("6.17", "7.2"),
+        "a FIXED move that shrinks charges the difference and keeps it",
+    ] = False
+    check_before_unmap: Annotated[
+        bool, since("6.17"), "the source is checked before FIXED unmaps anything"
+    ] = False
+    multi_vma_move: Annotated[
+        bool, since("6.17"), "FIXED moves of equal size span several VMAs"
+    ] = False
+    merge_faulted_source: Annotated[
+        bool, since("6.16"), "a faulted range merges into an unfaulted neighbour"
+    ] = False
+    merge_links_source: Annotated[
+        bool,
+        since("6.19", stable={"6.18": 8}),
+        "such a range brings its anon_vma along (B-43, CVE-2026-23077)",
+    ] = False
+    warn_pte_occupied: Annotated[
+        bool,
+        since("6.16"),
+        "the PTE mover warns of an occupied destination",
+        Unread("the log tells it, the call does not: fuzz/observe.py asks"),
+    ] = False
+    thp_aligned_search: Annotated[
+        bool, since("6.7"), "kernel-chosen addresses are aligned for huge pages"
+    ] = False
+    zero_pages_on_split: Annotated[
+        bool, since("6.12"), "splitting a large folio maps the zero page where nothing was written"
+    ] = False
+    populate_passes_holes: Annotated[
+        bool, between("5.14", "6.8"), "MADV_POPULATE_* goes on behind a hole"
+    ] = False
+    guard_markers: Annotated[
+        bool,
+        since("6.13"),
+        "MADV_GUARD_INSTALL and MADV_GUARD_REMOVE",
+    ] = False
+    huge_zero_write_allocates: Annotated[
+        bool, since("6.14"), "writing to the huge zero page makes a huge page, not one small page"
+    ] = False
+    refuses_shared_huge: Annotated[
+        bool,
+        since("6.12"),
+        "MADV_NOHUGEPAGE also keeps a shared huge page from being mapped as one",
+    ] = False
+    maps_whole_folio: Annotated[
+        bool, since("6.11"), "a fault on a large folio of shared memory maps all of it if it can"
+    ] = False
+    splits_by_halves: Annotated[
+        bool, since("6.16"), "splitting a folio for MADV_REMOVE keeps what is not removed in halves"
+    ] = False
+    faults_around_folio: Annotated[
+        bool, since("6.18"), "faulting around maps all of a large folio of shared memory if it can"
+    ] = False
+    guesses_mapped_shared: Annotated[
+        bool,
+        since("6.10"),
+        "whether a large folio is shared is guessed from the whole of it, not from one page",
+    ] = False
+    collapse_frees_all_tables: Annotated[
+        bool,
+        since("6.6"),
+        "MADV_COLLAPSE frees the object's PTE tables in every mapping (retract_page_tables)",
+    ] = False
+    collapse_makes_pmd_table: Annotated[
+        bool,
+        between("6.13", "6.18"),
+        "MADV_COLLAPSE of shared memory makes the tables above the huge page",
+    ] = False
+    collapses_without_write: Annotated[
+        bool, since("6.18"), "MADV_COLLAPSE needs no writable page in the slot"
+    ] = False
+    collapse_passes_slots: Annotated[
+        bool, since("6.19"), "MADV_COLLAPSE goes on behind a slot that it cannot collapse"
+    ] = False
+    collapse_of_no_slot: Annotated[
+        bool, since("7.2"), "MADV_COLLAPSE of a range inside one slot does nothing and succeeds"
+    ] = False
+    reclaims_tables: Annotated[
+        bool,
+        since("6.14"),
+        "MADV_DONTNEED frees PTE tables it empties",
+    ] = False
+    table_moves_lock_rmap: Annotated[
+        bool,
+        since("5.14", stable={"5.13": 3, "5.4": 211}, unknown=("5.12", "5.10")),
+        "whole-table moves always take the rmap locks (B-05)",
+    ] = False
+    uffd_write_protects: Annotated[bool, since("5.7"), "userfaultfd has write-protect mode"] = False
+    uffd_wp_cleared: Annotated[
+        bool,
+        since("6.13", stable={"6.12": 11, "6.1": 191}, unknown=_LONG_TERM),
+        "mremap clears uffd-wp from what leaves its userfaultfd (B-07)",
+    ] = False
+    uffd_checks_both: Annotated[
+        bool,
+        since("6.17", stable={"6.16": 4, "6.12": 114}, unknown=_LONG_TERM),
+        "whole tables stay if either VMA has such a userfaultfd (B-08)",
+    ] = False
+    uffd_wp_spans_vmas: Annotated[
+        bool,
+        since("6.4"),
+        "UFFDIO_WRITEPROTECT covers several VMAs",
+    ] = False
+    pte_batching: Annotated[
+        bool, since("6.17"), "the PTE mover takes pages of a large folio in batches"
+    ] = False
+    batch_keeps_write: Annotated[
+        bool, since("6.18", stable={"6.17": 9}), "a batch ends where the write bit changes (B-49)"
+    ] = False
+    large_folio_reuse: Annotated[
+        bool, since("6.15"), "a write keeps a page of a large folio that no other process maps"
+    ] = False
+    madv_cold: Annotated[bool, since("5.4"), "MADV_COLD and MADV_PAGEOUT"] = False
+    madv_populate: Annotated[bool, since("5.14"), "MADV_POPULATE_READ, MADV_POPULATE_WRITE"] = False
+    madv_dontneed_locked: Annotated[bool, since("5.18"), "MADV_DONTNEED_LOCKED"] = False
+    madv_collapse: Annotated[bool, since("6.1"), "MADV_COLLAPSE"] = False
+    hugetlb_dontneed: Annotated[bool, since("5.18"), "MADV_DONTNEED drops pages of hugetlb"] = False
+    guards_objects: Annotated[
+        bool, since("6.15"), "MADV_GUARD_INSTALL and MADV_GUARD_REMOVE on shared memory as well"
+    ] = False
+    uffd_wp_objects: Annotated[
+        bool, since("5.19"), "UFFDIO_REGISTER_MODE_WP on shared memory and hugetlb as well"
+    ] = False
+    uffd_minor_hugetlb: Annotated[
+        bool,
+        since("5.13"),
+        "UFFDIO_REGISTER_MODE_MINOR, on hugetlb",
+    ] = False
+    uffd_minor_shared: Annotated[
+        bool, since("5.14"), "UFFDIO_REGISTER_MODE_MINOR on shared memory as well"
+    ] = False
 
     def on(self, geometry: Geometry) -> "Kernel":
         """The same behaviours on another geometry."""
@@ -156,109 +294,70 @@ class Kernel:
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """One behaviour by which kernels differ."""
+    """One behaviour by which kernels differ; `unread` as of `Unread`, if it is that."""
 
     name: str
-    since: str
+    when: Interval
     text: str
+    unread: Unread | None = None
 
 
-SWITCHES: tuple[Switch, ...] = tuple(
-    Switch(f.name, f.metadata["since"], f.metadata["text"]) for f in fields(Kernel) if f.metadata
-)
-
-_SINCE_5_0 = ("move_pmd",)
-_SINCE_5_13 = (
-    *_SINCE_5_0,
-    "move_pud",
-    "dontunmap",
-    "dontunmap_any",
-    "dontunmap_unlinks_anon_vma",
-    "dontunmap_keeps_account",
-    "dontunmap_asks_overcommit",
-    "map_count_first",
-    "uffd_write_protects",
-    "table_moves_lock_rmap",
-)
-_SINCE_5_16 = (*_SINCE_5_13, "hugetlb_moves")
-_FIXES_OF_2026 = ("dontunmap_no_self_merge", "dontunmap_resets_pgoff", "dontunmap_splits_locked")
-_SINCE_6_7 = (
-    *_SINCE_5_16,
-    "may_retry",
-    "realign",
-    "realign_stack",
-    "negative_result_is_zero",
-    "thp_aligned_search",
-    "mprotect_uncharges",
-    "collapse_frees_all_tables",
-    "uffd_wp_spans_vmas",
-)
-_SINCE_6_12 = (
-    *_SINCE_6_7,
-    "wrap_safe_result",
-    "mseal",
-    "hugetlb_copy_keeps_reservation",
-    "pmd_recheck",
-    "guesses_mapped_shared",
-    "maps_whole_folio",
-    "refuses_shared_huge",
-    "merge_new_range",
-    "zero_pages_on_split",
-    "uffd_wp_cleared",
-    "uffd_checks_both",
-)
-_SINCE_6_18 = (
-    *_SINCE_6_12,
-    "dontunmap_counts_locked",
-    "shrink_charges_delta",
-    "check_before_unmap",
-    "multi_vma_move",
-    "merge_faulted_source",
-    "merge_links_source",
-    "warn_pte_occupied",
-    "guard_markers",
-    "huge_zero_write_allocates",
-    "collapse_makes_pmd_table",
-    "collapses_without_write",
-    "reclaims_tables",
-    "splits_by_halves",
-    "faults_around_folio",
-    "pte_batching",
-    "batch_keeps_write",
-    "large_folio_reuse",
-)
-
-
-def _named(name: str, *switches: str) -> Kernel:
-    return Kernel(name, **dict.fromkeys(switches, True))  # type: ignore[arg-type]
-
-
-KERNELS: dict[str, Kernel] = {
-    kernel.name: kernel
-    for kernel in (
-        _named("linux-5.0", *_SINCE_5_0, "uncharge_on_rollback"),
-        _named(
-            "linux-6.1",
-            *_SINCE_5_16,
-            "populate_passes_holes",
-            "uffd_wp_cleared",
-            "hugetlb_copy_keeps_reservation",
-            *_FIXES_OF_2026,
-        ),
-        _named("linux-6.7", *_SINCE_6_7, "populate_passes_holes"),
-        _named("linux-6.12", *_SINCE_6_12, *_FIXES_OF_2026),
-        _named("linux-6.18", *_SINCE_6_18),
-    )
+SWITCHES: dict[str, Switch] = {
+    name: Switch(name, *hint.__metadata__)
+    for name, hint in get_type_hints(Kernel, include_extras=True).items()
+    if get_origin(hint) is Annotated
 }
+NEWEST = max(series for switch in SWITCHES.values() for series in switch.when.series())
+KNOWN_NAMES = (
+    f"linux-{OLDEST} to linux-{NEWEST}",
+    "a point release such as linux-6.12.43",
+    "any of them with switches such as linux-6.18+wrap_safe_overlap-realign",
+)
+_NAME = re.compile(r"linux-([\d.]+)((?:[+-]\w+)*)", re.ASCII)
+
+
+def kernel_of(at: Release, name: str | None = None) -> Kernel:
+    """The kernel of a release, under a name of its own if it gets none."""
+    settings: dict[str, Any] = {key: switch.when.holds(at) for key, switch in SWITCHES.items()}
+    return Kernel(name or f"linux-{at}", **settings)
+
+
+def _exists(series: Series) -> bool:
+    return OLDEST <= series <= NEWEST and series.minor <= LAST_MINOR.get(series.major, NEWEST.minor)
+
+
+@lru_cache(maxsize=256)
+def _computed(name: str) -> Kernel:
+    """The kernel of that name on x86-64.  Errors raised: UnknownName."""
+    found = _NAME.fullmatch(name)
+    try:
+        at = release(found[1] if found else "")
+    except ValueError:
+        raise UnknownName("kernel", name, list(KNOWN_NAMES)) from None
+    assert found is not None
+    if not _exists(at.series):
+        raise UnknownName("kernel", name, list(KNOWN_NAMES))
+    changes: dict[str, Any] = {}
+    for sign, switch in re.findall(r"([+-])(\w+)", found[2]):
+        if switch not in SWITCHES:
+            raise UnknownName("switch", switch, list(SWITCHES))
+        changes[switch] = sign == "+"
+    return replace(kernel_of(at, name), **changes)
 
 
 def kernel_named(name: str, geometry: str | None = None) -> Kernel:
-    """The named kernel, on another geometry if one is named.
+    """The kernel of that name, on another geometry if one is named.
 
-    Errors raised: UnknownName, which lists the known names.
+    Arguments: `name` such as linux-6.12.43, or linux-6.12 for its last known point release; behind
+    it switches to turn on or off: linux-6.18+wrap_safe_overlap-realign.
+    Errors raised: UnknownName, which lists what is known.
     """
-    try:
-        kernel = KERNELS[name]
-    except KeyError:
-        raise UnknownName("kernel", name, list(KERNELS)) from None
+    kernel = _computed(name)
     return kernel.on(geometry_named(geometry)) if geometry else kernel
+
+
+# Those that commands take if none is named: old and new ones, and the sources that were read.
+KERNELS: dict[str, Kernel] = {
+    name: kernel_named(name)
+    for name in ("linux-5.0", "linux-6.1", "linux-6.7", "linux-6.12", "linux-6.18")
+}

@@ -22,6 +22,7 @@ from engine.huge import (
     unmap_folio,
 )
 from engine.hugetlb import discard_hugetlb
+from engine.kernel import Kernel
 from engine.merge import modify
 from engine.seal import may_discard
 from engine.space import AddressSpace, Errno
@@ -80,8 +81,7 @@ Behaviour = Callable[[AddressSpace, Vma, int, int], "Errno | None"]
 def madvise(space: AddressSpace, addr: int, length: int, advice: int) -> Errno | None:
     """Give advice on [addr, addr + length), bytes.  Returns: None or the error."""
     geometry = space.geometry
-    guards = advice in (GUARD_INSTALL, GUARD_REMOVE) and space.kernel.guard_markers
-    if advice not in _FLAGS and advice not in _BEHAVIOURS and not guards:
+    if not _is_known(space.kernel, advice):
         return Errno.EINVAL
     rounded = round_up(length, geometry.page_bytes) & geometry.word_mask
     end = (addr + rounded) & geometry.word_mask
@@ -91,7 +91,7 @@ def madvise(space: AddressSpace, addr: int, length: int, advice: int) -> Errno |
         return None
     if advice in (POPULATE_READ, POPULATE_WRITE):
         return _populate(space, addr, end, write=advice == POPULATE_WRITE)
-    behaviour = _GUARDS[advice] if guards else _BEHAVIOURS.get(advice)
+    behaviour = _BEHAVIOURS.get(advice)
     hole: Errno | None = None
     cursor = addr
     while cursor < end:
@@ -118,6 +118,21 @@ def madvise(space: AddressSpace, addr: int, length: int, advice: int) -> Errno |
     return hole
 
 
+def _is_known(kernel: Kernel, advice: int) -> bool:
+    """Is there such an advice?  Some came after the oldest kernel, each with its switch."""
+    if advice in (COLD, PAGEOUT):
+        return kernel.madv_cold
+    if advice in (POPULATE_READ, POPULATE_WRITE):
+        return kernel.madv_populate
+    if advice == DONTNEED_LOCKED:
+        return kernel.madv_dontneed_locked
+    if advice == COLLAPSE:
+        return kernel.madv_collapse
+    if advice in (GUARD_INSTALL, GUARD_REMOVE):
+        return kernel.guard_markers
+    return advice in _FLAGS or advice in _BEHAVIOURS
+
+
 def _refused(space: AddressSpace, vma: Vma, start: int, advice: int) -> Errno | None:
     """What sealed mappings and huge pages of hugetlb refuse.
 
@@ -129,7 +144,8 @@ def _refused(space: AddressSpace, vma: Vma, start: int, advice: int) -> Errno | 
     if not vma.flags & VM_HUGETLB:
         return None
     if advice in (DONTNEED, DONTNEED_LOCKED):
-        return Errno.EINVAL if start & (space.geometry.slot_bytes - 1) else None
+        aligned = not start & (space.geometry.slot_bytes - 1)
+        return None if aligned and space.kernel.hugetlb_dontneed else Errno.EINVAL
     return None if advice in _FLAGS or advice == WILLNEED else Errno.EINVAL
 
 
@@ -379,9 +395,14 @@ def _populate(space: AddressSpace, start: int, end: int, *, write: bool) -> Errn
     return hole
 
 
+def _may_have_guards(kernel: Kernel, vma: Vma) -> bool:
+    """is_valid_guard_vma()."""
+    return vma.file is None or kernel.guards_objects
+
+
 def _guard_install(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
     """MADV_GUARD_INSTALL: every page becomes a marker; access to it is SIGSEGV."""
-    if vma.flags & VM_LOCKED:
+    if vma.flags & VM_LOCKED or not _may_have_guards(space.kernel, vma):
         return Errno.EINVAL
     if vma.file is None:
         prepare_anon_vma(space, vma)
@@ -396,6 +417,8 @@ def _guard_install(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno
 
 def _guard_remove(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
     """MADV_GUARD_REMOVE: markers go, pages and tables stay."""
+    if not _may_have_guards(space.kernel, vma):
+        return Errno.EINVAL
     for _, table, indices in space.tree.lowest(start, end):
         for index in indices:
             if is_guard(table.entries[index]):  # type: ignore[arg-type]
@@ -414,5 +437,6 @@ _BEHAVIOURS: dict[int, Behaviour | None] = {
     COLLAPSE: collapse,
     POPULATE_READ: None,
     POPULATE_WRITE: None,
+    GUARD_INSTALL: _guard_install,
+    GUARD_REMOVE: _guard_remove,
 }
-_GUARDS: dict[int, Behaviour] = {GUARD_INSTALL: _guard_install, GUARD_REMOVE: _guard_remove}

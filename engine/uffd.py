@@ -14,6 +14,7 @@ from engine.address import Range, round_down
 from engine.entry import MARKER, UFFD_WP, WRITE, is_guard, is_wp_marker
 from engine.failures import VmaRefused
 from engine.geometry import PTE
+from engine.kernel import Kernel
 from engine.merge import modify
 from engine.protect import allow_writes, change_entries
 from engine.space import AddressSpace, Errno
@@ -54,6 +55,25 @@ def _is_valid(space: AddressSpace, addr: int, length: int) -> bool:
     )
 
 
+def _modes(space: AddressSpace) -> int:
+    """The modes that there are: those that came later need words of 64 bits."""
+    modes, kernel = MODE_MISSING, space.kernel
+    if space.geometry.word_bits == 64:
+        modes |= MODE_WP if kernel.uffd_write_protects else 0
+        modes |= MODE_MINOR if kernel.uffd_minor_hugetlb else 0
+    return modes
+
+
+def _can_register(kernel: Kernel, vma: Vma, mode: int) -> bool:
+    """vma_can_userfault(): private anonymous memory has no minor faults."""
+    hugetlb = bool(vma.flags & VM_HUGETLB)
+    if mode & MODE_WP and (hugetlb or vma.file is not None) and not kernel.uffd_wp_objects:
+        return False
+    if not mode & MODE_MINOR:
+        return True
+    return vma.file is not None and (hugetlb or kernel.uffd_minor_shared)
+
+
 def uffd_register(
     space: AddressSpace, addr: int, length: int, mode: int, features: int
 ) -> Errno | None:
@@ -63,10 +83,9 @@ def uffd_register(
     Returns: None or the error; EBUSY if part of it is registered with another context.
     Source: userfaultfd_register().
     """
-    modes = MODE_MISSING
-    if space.geometry.word_bits == 64:
-        modes |= MODE_MINOR | (MODE_WP if space.kernel.uffd_write_protects else 0)
-    if features & ~_FEATURES or not mode or mode & ~modes or not _is_valid(space, addr, length):
+    if features & ~_FEATURES or not mode or mode & ~_modes(space):
+        return Errno.EINVAL
+    if not _is_valid(space, addr, length):
         return Errno.EINVAL
     end, slot = addr + length, space.geometry.slot_bytes
     vmas = space.vmas.intersecting(addr, end)
@@ -74,7 +93,7 @@ def uffd_register(
         return Errno.EINVAL
     context = space.uffds.get(features) or UffdContext(features)
     for vma in vmas:
-        if mode & MODE_MINOR and vma.file is None:
+        if not _can_register(space.kernel, vma, mode):
             return Errno.EINVAL
         if vma.flags & VM_HUGETLB and (max(vma.start, addr) | min(vma.end, end)) & (slot - 1):
             return Errno.EINVAL

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from engine.geometry import GEOMETRIES, UnknownName, geometry_named
-from engine.kernel import KERNELS, SWITCHES, kernel_named
+from engine.kernel import KERNELS, KNOWN_NAMES, SWITCHES, kernel_named
 from fuzz.case import Case, CaseError
 from fuzz.files import WriteError, write_atomic
 from fuzz.museum import command as museum
@@ -612,7 +612,7 @@ def _compare(options: argparse.Namespace) -> int:
 
         def machine() -> OnMachine | None:
             with contextlib.suppress(MachineError):  # then nothing is minimized
-                if host_kernel().name == kernel.name:
+                if host_kernel() == replace(kernel, name=host_kernel().name):
                     return stack.enter_context(Against.open(kernel.name)).both
             return None
 
@@ -739,17 +739,19 @@ def _findings_promote(options: argparse.Namespace) -> int:
 
 def _kernels(_: argparse.Namespace) -> int:
     names = [kernel.removeprefix("linux-") for kernel in KERNELS]
-    first = max(len(switch.name) for switch in SWITCHES)
-    since = max(len(switch.since) for switch in SWITCHES)
-    print(f"{'switch':{first}}  {'since':{since}}  {'  '.join(names)}")
-    for switch in SWITCHES:
+    first = max(map(len, SWITCHES))
+    print(f"{'switch':{first}}  {'  '.join(names)}")
+    for switch in SWITCHES.values():
         marks = (
             ("yes" if getattr(kernel, switch.name) else "-").center(len(name))
             for name, kernel in zip(names, KERNELS.values(), strict=True)
         )
-        print(f"{switch.name:{first}}  {switch.since:{since}}  {'  '.join(marks)}".rstrip())
-        print(f"    {switch.text}")
+        print(f"{switch.name:{first}}  {'  '.join(marks)}".rstrip())
+        print(f"    {switch.when}: {switch.text}")
+        if switch.unread:
+            print(f"    not asked for by the model: {switch.unread.reason}")
     print(f"\nkernels:    {', '.join(KERNELS)}")
+    print(f"            names: {'; '.join(KNOWN_NAMES)}")
     width = max(map(len, GEOMETRIES))
     lines = [f"{name:{width}}  {geometry.description}" for name, geometry in GEOMETRIES.items()]
     print("geometries: " + "\n            ".join(lines))

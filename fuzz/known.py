@@ -67,6 +67,10 @@ def _keeps_pgoff(kernel: Kernel, call: Call) -> bool:
     return bool(call.args[3] & _DONTUNMAP) and not kernel.dontunmap_resets_pgoff
 
 
+def _clears_account(kernel: Kernel, call: Call) -> bool:
+    return bool(call.args[3] & _DONTUNMAP) and not kernel.dontunmap_keeps_account
+
+
 def _counts_locked(kernel: Kernel, call: Call) -> bool:
     return bool(call.args[3] & _DONTUNMAP) and (
         kernel.dontunmap_counts_locked or not kernel.dontunmap_splits_locked
@@ -177,6 +181,13 @@ KNOWN: tuple[Known, ...] = (
         _keeps_pgoff,
     ),
     Known(
+        "B-33",
+        ("dontunmap-source",),
+        ("mremap",),
+        "DONTUNMAP takes VM_ACCOUNT from its source, 6.15 to 6.17.5",
+        _clears_account,
+    ),
+    Known(
         "B-34",
         ("locked-vm",),
         ("mremap",),
@@ -209,7 +220,7 @@ KNOWN: tuple[Known, ...] = (
         "B-43",
         ("anon-vma-linked",),
         ("mremap",),
-        "CVE-2026-23077: a merge forgets the anon_vma that a moved range brings, 6.16 to 6.18.6",
+        "CVE-2026-23077: a merge forgets the anon_vma that a moved range brings, 6.16 to 6.18.7",
         _forgets_anon_vma,
         wrecks=True,
     ),
@@ -238,7 +249,7 @@ KNOWN: tuple[Known, ...] = (
         "shrink-leak",
         ("committed",),
         ("mremap",),
-        "a FIXED move that shrinks leaks commit charge, 6.17 and 6.18 at least; open",
+        "a FIXED move that shrinks leaks commit charge, 6.17 to 7.2",
         _shrink_leak,
     ),
     Known(
@@ -259,7 +270,7 @@ KNOWN: tuple[Known, ...] = (
         "B-37",
         ("committed",),
         ("mremap",),
-        "a growing move that is put back leaks the charge for its growth, since 5.16; open",
+        "a growing move that is put back leaks the charge for its growth, 5.16 to 7.2",
         _growth_leak,
     ),
     Known(

@@ -29,7 +29,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from engine.address import WORD_MASK
-from engine.kernel import KERNELS, Kernel, kernel_named
+from engine.geometry import UnknownName
+from engine.kernel import KNOWN_NAMES, Kernel, kernel_named
 from fuzz.case import MAP_FLAGS, SIGNATURES, Call, Case
 
 # What the agent can ask a kernel for.
@@ -82,23 +83,34 @@ def release() -> str:
 
 
 def host_kernel(name: str | None = None, geometry: str = GEOMETRY) -> Kernel:
-    """The model of the kernel below us: of the same version, or the one that is named.
+    """The model of the kernel below us: of the same release, or the one that is named.
 
-    Errors raised: MachineError if no model has this version, or for a geometry that is not ours;
+    Errors raised: MachineError if no model has this release, or for a geometry that is not ours;
     UnknownName for a wrong name.
     """
     if geometry not in (GEOMETRY, WITH_KEYS):
         raise MachineError(f"the machine is {GEOMETRY} or {WITH_KEYS}, not {geometry}")
     if name is not None:
         return kernel_named(name, geometry)
-    version = re.match(r"\d+\.\d+", release())
-    found = f"linux-{version[0]}" if version else ""
-    if found not in KERNELS:
+    try:
+        return kernel_named(f"linux-{_version(release(), platform.version())}", geometry)
+    except UnknownName:
         raise MachineError(
-            f"no model of this kernel, {release()}; known: {', '.join(KERNELS)}. "
+            f"no model of this kernel, {release()}; known: {'; '.join(KNOWN_NAMES)}. "
             "Name the one to compare with: --kernel K"
-        )
-    return kernel_named(found, geometry)
+        ) from None
+
+
+def _version(release: str, version: str) -> str:
+    """The kernel's version, of what `uname -r` and `uname -v` print.
+
+    Distributions may stay at 6.1.0-N in the first.  Debian has the point release in the second;
+    with others nothing is left but the series.
+    """
+    if found := re.search(r"Debian (\d+\.\d+\.\d+)", version):
+        return found[1]
+    found = re.match(r"(\d+\.\d+)(?:\.0-\d|(\.\d+))?", release)
+    return (found[1] + (found[2] or "")) if found else release
 
 
 def obstacles() -> list[str]:

@@ -501,7 +501,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
     Exhibit(
         "B-37",
         "rollback-leaks",
-        "a growing move that rolls back leaks commit charge, 5.16 to 7.1, open",
+        "a growing move that rolls back leaks commit charge, 5.16 to 7.2",
         "The charge for the growth is not given back when the move fails: Committed_AS stays "
         "too high for ever.",
         "committed",
@@ -539,7 +539,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
     Exhibit(
         "B-43",
         "unlinked",
-        "CVE-2026-23077, 6.16 to 6.18.6",
+        "CVE-2026-23077, 6.16 to 6.18.7",
         "A faulted range merges into an unfaulted neighbour without bringing its anon_vma "
         "along, which is freed while pages use it.",
         "anon-vma-linked",
@@ -576,7 +576,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
     Exhibit(
         "shrink-leak",
         "",
-        "a FIXED move that shrinks leaks commit charge, since 6.17, open",
+        "a FIXED move that shrinks leaks commit charge, 6.17 to 7.2",
         "The difference of the lengths is charged as if the mapping grew, and never given back.",
         "committed",
         _612_UNCHARGING,

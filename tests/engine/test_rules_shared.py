@@ -339,7 +339,7 @@ def brought_along(kernel: Kernel) -> AddressSpace:
 
 
 def test_a_merge_brings_the_anon_vma_along() -> None:
-    """CVE-2026-23077, in linux-6.16 to 6.18.6."""
+    """CVE-2026-23077, in linux-6.16 to 6.18.7."""
     space = brought_along(tiny("linux-6.18"))
     (vma,) = space.vmas
     assert vma.anon_vma is vma.link is not None

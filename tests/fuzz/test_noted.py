@@ -88,7 +88,7 @@ def test_what_helpers_read_is_noted() -> None:
     assert not noted.same_on(kernel_named("linux-6.18", "tiny"))
 
 
-@pytest.mark.parametrize("switch", [switch.name for switch in SWITCHES])
+@pytest.mark.parametrize("switch", SWITCHES)
 def test_each_switch_is_noted(switch: str) -> None:
     kernel = kernel_named("linux-6.18")
     noted = Noted(kernel)

@@ -357,7 +357,7 @@ touch(1, 2) = SEGV[0x0, 0x1000)BUS[0x1000, 0x2000)
 @found
 ^ @found without a value
 @kernel linux-9
-        ^ unknown kernel 'linux-9'; known: linux-5.0, linux-6.1
+        ^ unknown kernel 'linux-9'; known: linux-5.0 to linux-7.3
 @geometry vax
           ^ unknown geometry 'vax'; known: x86-64
 @kernel linux-6.1 again

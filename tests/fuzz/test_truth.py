@@ -2,11 +2,12 @@
 
 The repository holds a sample of the recordings.  All of them, KERNEL.jsonl files, are compared as
 well (marker `truth`) if they are in the directory that PMDFUZZ_TRUTH names, or in shared/truth
-beside the repository.
+beside the repository; and so are those of other releases in its folder `kernels`, KERNEL.jsonl.xz.
 """
 
 import gzip
 import json
+import lzma
 import os
 from collections.abc import Iterator
 from functools import cache
@@ -98,6 +99,31 @@ def test_the_model_does_what_the_kernel_did(kernel: str, name: str) -> None:
 @each_category
 def test_the_model_does_what_the_kernel_did_in_full(kernel: str, name: str) -> None:
     compare(kernel, by_category(kernel, full_directory())[name])
+
+
+# More releases, whose kernels are computed: the folder `kernels` of the full recordings.
+POINT_RELEASES = (
+    "linux-6.12.43",
+    "linux-6.16.12",
+    "linux-6.17.13",
+    "linux-6.18.15",
+    "linux-6.19.14",
+    "linux-7.0.13",
+    "linux-7.1.13",
+    "linux-7.2.6",
+    "linux-7.2.13",
+)
+
+
+@pytest.mark.truth
+@pytest.mark.slow
+@pytest.mark.parametrize("kernel", POINT_RELEASES)
+def test_the_computed_kernel_does_what_the_release_did(kernel: str) -> None:
+    path = (full_directory() or ROOT) / "kernels" / f"{kernel}.jsonl.xz"
+    if not path.exists():
+        pytest.skip("no recordings of this release here")
+    lines = lzma.decompress(path.read_bytes()).decode().splitlines()
+    compare(kernel, list(filter(is_modelled, map(json.loads, lines))))
 
 
 def compare(kernel: str, group: list[dict[str, object]]) -> None:
