@@ -186,6 +186,7 @@ KNOWN: tuple[Known, ...] = (
         ("mremap",),
         "DONTUNMAP takes VM_ACCOUNT from its source, 6.15 to 6.17.5",
         _clears_account,
+        spoils=("vma-layout", "committed"),
     ),
     Known(
         "B-34",

@@ -1,0 +1,121 @@
+"""Every switch by which kernels differ is read, and shows: in a committed case."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from engine.kernel import SWITCHES, Kernel
+from fuzz.execute import execute
+from fuzz.noted import Noted
+from fuzz.observe import observation
+from fuzz.replay import kernel_for
+from fuzz.text import load
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Where a switch shows: a case, and a kernel on which that does something else when the switch alone
+# is turned over.
+SHOWN_BY = {
+    "move_pmd": ("regressions/thread-joel-pae-report", "linux-5.0"),
+    "move_pud": ("museum/b-63-pae-gigabyte", "linux-5.0"),
+    "may_retry": ("regressions/huge-page-meets-emptied-table", "linux-5.0"),
+    "dontunmap": ("regressions/dontunmap-counts-locked-twice", "linux-5.0"),
+    "dontunmap_any": ("regressions/several-kept-look-alike", "linux-6.1"),
+    "realign": ("regressions/thread-joel-pae-report", "linux-6.7"),
+    "realign_stack": ("regressions/thread-joel-pae-report", "linux-6.7"),
+    "negative_result_is_zero": ("museum/b-09-result-wraps", "linux-5.0"),
+    "wrap_safe_result": ("museum/b-09-result-wraps", "linux-6.7"),
+    "merge_new_range": ("regressions/new-mapping-joins-two", "linux-5.0"),
+    "mprotect_uncharges": ("regressions/mprotect-uncharges-emptied", "linux-6.1"),
+    "dontunmap_no_self_merge": ("regressions/multi-move-stops-at-its-end", "linux-6.1"),
+    "dontunmap_resets_pgoff": ("regressions/dontunmap-keeps-pgoff", "linux-6.1"),
+    "dontunmap_splits_locked": ("regressions/dontunmap-unlocks-the-rest", "linux-6.18"),
+    "dontunmap_counts_locked": ("regressions/dontunmap-counts-locked-twice", "linux-6.1"),
+    "dontunmap_unlinks_anon_vma": ("regressions/dontunmap-counts-locked-twice", "linux-6.1"),
+    "dontunmap_keeps_account": ("regressions/dontunmap-counts-locked-twice", "linux-6.1"),
+    "dontunmap_asks_overcommit": ("museum/b-39-not-asked", "linux-6.1"),
+    "uncharge_on_rollback": ("museum/b-37-rollback-leaks", "linux-5.0"),
+    "map_count_first": ("museum/b-57-map-count-late", "linux-5.0"),
+    "wrap_safe_overlap": ("regressions/wrapping-overlap", "linux-5.0"),
+    "mseal": ("regressions/mprotect-up-to-a-seal", "linux-5.0"),
+    "hugetlb_moves": ("regressions/hugetlb-part-moved", "linux-5.0"),
+    "hugetlb_copy_keeps_reservation": ("museum/b-46-reservation", "linux-6.1"),
+    "shrink_charges_delta": ("regressions/shrinking-move-leaks-commit", "linux-5.0"),
+    "check_before_unmap": ("museum/b-22-length", "linux-5.0"),
+    "multi_vma_move": ("museum/b-22-length", "linux-6.18"),
+    "merge_faulted_source": ("regressions/new-mapping-joins-two", "linux-5.0"),
+    "merge_links_source": ("museum/b-43-unlinked", "linux-6.18"),
+    "thp_aligned_search": ("regressions/place-for-huge-pages", "linux-5.0"),
+    "zero_pages_on_split": ("regressions/split-maps-zero-pages", "linux-5.0"),
+    "populate_passes_holes": ("regressions/populate-and-a-hole", "linux-6.1"),
+    "guard_markers": ("regressions/advice-before-it-was", "linux-5.0"),
+    "huge_zero_write_allocates": ("regressions/huge-zero-page-written", "linux-5.0"),
+    "refuses_shared_huge": ("regressions/nohugepage-shared", "linux-6.1"),
+    "maps_whole_folio": ("regressions/remove-from-a-large-folio", "linux-6.18"),
+    "splits_by_halves": ("regressions/remove-from-a-large-folio", "linux-6.12"),
+    "faults_around_folio": ("regressions/nohugepage-shared", "linux-6.12"),
+    "guesses_mapped_shared": ("regressions/cold-part-of-a-shared-folio", "linux-6.1"),
+    "collapse_frees_all_tables": ("regressions/collapse-shared-empty-slot", "linux-6.1"),
+    "collapse_makes_pmd_table": ("regressions/collapse-shared-without-table", "linux-6.7"),
+    "collapses_without_write": ("regressions/collapse-read-only", "linux-6.1"),
+    "collapse_passes_slots": ("regressions/collapse-passes-a-slot", "linux-6.1"),
+    "collapse_of_no_slot": ("regressions/collapse-inside-a-slot", "linux-6.1"),
+    "reclaims_tables": ("regressions/dontneed-frees-a-table", "linux-5.0"),
+    "table_moves_lock_rmap": ("regressions/thread-joel-pae-report", "linux-5.0"),
+    "uffd_write_protects": ("regressions/uffd-neighbour-unregistered", "linux-5.0"),
+    "uffd_wp_cleared": ("museum/b-07-marker", "linux-6.1"),
+    "uffd_checks_both": ("regressions/uffd-wp-lost-by-rollback", "linux-6.7"),
+    "uffd_wp_spans_vmas": ("regressions/uffd-wp-over-two-vmas", "linux-6.1"),
+    "pte_batching": ("museum/b-49-write", "linux-6.17.8"),
+    "batch_keeps_write": ("museum/b-49-write", "linux-6.17.8"),
+    "large_folio_reuse": ("regressions/cold-part-of-a-shared-folio", "linux-6.12"),
+    "madv_cold": ("regressions/advice-before-it-was", "linux-5.0"),
+    "madv_populate": ("regressions/advice-before-it-was", "linux-5.0"),
+    "madv_dontneed_locked": ("regressions/advice-before-it-was", "linux-5.0"),
+    "madv_collapse": ("regressions/advice-before-it-was", "linux-5.0"),
+    "hugetlb_dontneed": ("regressions/hugetlb-dontneed-5.0", "linux-5.0"),
+    "guards_objects": ("regressions/guards-6.14", "linux-6.14"),
+    "uffd_wp_objects": ("regressions/uffd-modes-5.13", "linux-5.13"),
+    "uffd_minor_hugetlb": ("regressions/uffd-modes-5.13", "linux-5.13"),
+    "uffd_minor_shared": ("regressions/uffd-modes-5.13", "linux-5.13"),
+}
+# Those that the model does not ask for, each with its reason.
+UNREAD = {"pmd_recheck", "warn_pte_occupied"}
+
+
+def shown(name: str, kernel: Kernel) -> tuple[object, ...]:
+    """What a case shows: results, page tables, VMAs, pages, and the rules that it breaks."""
+    outcome = execute(load(ROOT / "corpus" / f"{name}.case"), kernel, stop=False)
+    broken = [(index, violation.rule) for index, violation in outcome.violations]
+    return outcome.results, observation(outcome, ""), broken
+
+
+@pytest.mark.parametrize("switch", SHOWN_BY)
+def test_a_switch_is_read_and_shows(switch: str) -> None:
+    name, kernel_name = SHOWN_BY[switch]
+    kernel = kernel_for(load(ROOT / "corpus" / f"{name}.case"), kernel_name)
+    noted = Noted(kernel)
+    as_it_is = shown(name, noted)
+    assert switch in noted.read
+    assert as_it_is == shown(name, kernel)
+    turned = dict.fromkeys([switch], not getattr(kernel, switch))
+    assert as_it_is != shown(name, replace(kernel, **turned))
+
+
+def test_no_switch_is_forgotten() -> None:
+    assert {name for name, switch in SWITCHES.items() if switch.unread} == UNREAD
+    assert set(SHOWN_BY) == set(SWITCHES) - UNREAD
+
+
+@pytest.mark.parametrize("switch", sorted(UNREAD))
+def test_what_is_marked_as_unread_is_not_read(switch: str) -> None:
+    note = SWITCHES[switch].unread
+    assert note is not None and note.reason
+    readers = [
+        path.name
+        for path in (ROOT / "engine").rglob("*.py")
+        if re.search(rf"\b{switch}\b", path.read_text(encoding="utf-8"))
+    ]
+    assert readers == ["kernel.py"]
