@@ -67,6 +67,18 @@ def _keeps_pgoff(kernel: Kernel, call: Call) -> bool:
     return bool(call.args[3] & _DONTUNMAP) and not kernel.dontunmap_resets_pgoff
 
 
+def _keeps_anon_vma(kernel: Kernel, call: Call) -> bool:
+    return bool(call.args[3] & _DONTUNMAP) and not kernel.dontunmap_unlinks_anon_vma
+
+
+def _asks_nobody(kernel: Kernel, call: Call) -> bool:
+    return bool(call.args[3] & _DONTUNMAP) and not kernel.dontunmap_asks_overcommit
+
+
+def _spreads_write(kernel: Kernel, call: Call) -> bool:
+    return kernel.pte_batching and not kernel.batch_keeps_write
+
+
 def _clears_account(kernel: Kernel, call: Call) -> bool:
     return bool(call.args[3] & _DONTUNMAP) and not kernel.dontunmap_keeps_account
 
@@ -174,6 +186,13 @@ KNOWN: tuple[Known, ...] = (
         wrecks=True,
     ),
     Known(
+        "B-31",
+        ("anon-vma-linked",),
+        ("mremap",),
+        "DONTUNMAP leaves its source linked to the anon_vma of its pages, 5.7 to 5.12",
+        _keeps_anon_vma,
+    ),
+    Known(
         "B-32",
         ("unfaulted-pgoff",),
         ("mremap",),
@@ -182,7 +201,7 @@ KNOWN: tuple[Known, ...] = (
     ),
     Known(
         "B-33",
-        ("dontunmap-source",),
+        ("dontunmap-source", "committed", "rollback-restores"),
         ("mremap",),
         "DONTUNMAP takes VM_ACCOUNT from its source, 6.15 to 6.17.5",
         _clears_account,
@@ -218,12 +237,26 @@ KNOWN: tuple[Known, ...] = (
         _unlocks_its_copy,
     ),
     Known(
+        "B-39",
+        ("limits-hold", "error-order"),
+        ("mremap",),
+        "DONTUNMAP asks nobody whether another accountable mapping is granted, 5.7 to 5.10",
+        _asks_nobody,
+    ),
+    Known(
         "B-43",
         ("anon-vma-linked",),
         ("mremap",),
         "CVE-2026-23077: a merge forgets the anon_vma that a moved range brings, 6.16 to 6.18.7",
         _forgets_anon_vma,
         wrecks=True,
+    ),
+    Known(
+        "B-49",
+        ("entry-bits-kept",),
+        ("mremap",),
+        "a batch spreads the write bit of its first entry, 6.17 to 6.17.8",
+        _spreads_write,
     ),
     Known(
         "B-57",

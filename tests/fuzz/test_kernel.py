@@ -297,6 +297,27 @@ def test_another_architecture_is_refused(
     assert "Linux x86-64 only; this is Linux aarch64" in refused(words, capsys)
 
 
+@pytest.mark.parametrize(
+    ("release", "version", "name"),
+    [
+        ("6.18.44-fc-v509", "#1 SMP PREEMPT_DYNAMIC", "linux-6.18.44"),
+        ("6.12.117+deb13-amd64", "#1 SMP Debian 6.12.117-1 (2026-11-02)", "linux-6.12.117"),
+        ("6.1.0-50-amd64", "#1 SMP PREEMPT_DYNAMIC Debian 6.1.176-1 (2026-08-02)", "linux-6.1.176"),
+        ("6.8.0-45-generic", "#45-Ubuntu SMP PREEMPT_DYNAMIC", "linux-6.8"),
+        ("6.11.10-300.fc41.x86_64", "#1 SMP PREEMPT_DYNAMIC", "linux-6.11.10"),
+        ("6.18.0", "#1", "linux-6.18.0"),
+        ("6.18.0-rc3", "#1", "linux-6.18.0"),
+        ("7.3", "#1", "linux-7.3"),
+    ],
+)
+def test_the_machine_is_the_release_that_uname_tells(
+    release: str, version: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "release", lambda: release)
+    monkeypatch.setattr("platform.version", lambda: version)
+    assert host_kernel().name == name
+
+
 def test_a_kernel_without_a_model_names_those_that_have_one(
     case_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

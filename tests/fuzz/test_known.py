@@ -50,6 +50,26 @@ def test_the_kernel_and_the_form_of_the_call_decide_what_is_known() -> None:
     assert bucket_of((SHRINK, "committed"), kernel=fixed) == (0, Bucket("committed", "mremap"))
 
 
+@pytest.mark.parametrize(
+    ("defect", "rule", "having", "fixed"),
+    [
+        ("B-31", "anon-vma-linked", "linux-5.12", "linux-5.13"),
+        ("B-33", "dontunmap-source", "linux-6.17.5", "linux-6.17.6"),
+        ("B-33", "committed", "linux-6.15", "linux-6.14"),
+        ("B-39", "error-order", "linux-5.10", "linux-5.11"),
+        ("B-49", "entry-bits-kept", "linux-6.17.8", "linux-6.17.9"),
+    ],
+)
+def test_a_defect_is_known_of_the_releases_that_have_it(
+    defect: str, rule: str, having: str, fixed: str
+) -> None:
+    assert bucket_of((MOVE, rule), kernel=kernel_named(having)) == (
+        0,
+        Bucket(rule, "mremap", defect),
+    )
+    assert bucket_of((MOVE, rule), kernel=kernel_named(fixed)) == (0, Bucket(rule, "mremap"))
+
+
 def test_an_unknown_defect_is_seen_behind_a_known_one() -> None:
     found = bucket_of((SHRINK, "committed"), (PLAIN, "rss-count"), (PLAIN, "total-vm"))
     assert found == (1, Bucket("rss-count", "mremap"))
