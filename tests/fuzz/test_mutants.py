@@ -414,7 +414,7 @@ def test_mutants_are_judged_kept_and_explained(tree: Path) -> None:
 @pytest.mark.slow
 def test_what_was_interrupted_goes_on_where_it_was(tree: Path) -> None:
     results = tree / ".mutants" / "results.json"
-    few = ("--every", "2")
+    few = ("--every", "9")
     process = subprocess.Popen(
         command(tree, *few), cwd=tree, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
