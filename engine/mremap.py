@@ -84,16 +84,14 @@ def mremap(
         or (unequal and remap.delta)
     ):
         result: int | Errno = Errno.EINVAL
+    elif not remap.implies_new_addr:
+        result = _resize(remap)
     elif (unequal or _order_matters(remap)) and space.kernel.check_before_unmap:
-        result = _mremap_checking_first(remap)
+        result = _move_checking_first(remap)
     elif unequal:  # by less than a page
         result = Errno.EINVAL
-    elif (vma := space.vmas.lookup(addr)) is None and not _mapped_by_others(space, addr):
-        result = Errno.EFAULT
-    elif vma is not None and (error := _check_vma(remap, vma)):
-        result = error
     else:
-        result = _move_to_classic(remap) if remap.implies_new_addr else _resize_classic(remap)
+        result = _check_first_page(remap) or _move_classic(remap)
     if space.uffds:
         uffd.call_ended(space, failed=isinstance(result, Errno))
     _populate_growth(remap, result)
@@ -101,14 +99,12 @@ def mremap(
 
 
 def _order_matters(remap: Remap) -> bool:
-    """May it matter whether the source is checked before anything is unmapped (6.17)?
+    """May it matter whether the source of a move is checked before anything is unmapped (6.17)?
 
     Not if nothing is wrong with it, nor if what is wrong comes out either way.
     """
-    space, top = remap.space, remap.space.geometry.user_top
+    space = remap.space
     vma = space.vmas.lookup(remap.addr)
-    if not remap.implies_new_addr:
-        return remap.new_len > top or (vma is None and _mapped_by_others(space, remap.addr))
     counted = space.failures.armed and MAPS in space.failures.left()  # what _check_target asks
     rounded = replace(remap)
     refused = Errno.EFAULT if vma is None else _check_vma(rounded, vma)
@@ -131,6 +127,14 @@ def _order_matters(remap: Remap) -> bool:
         return True  # may move several
     evicts = fixed and space.vmas.intersection(target.start, target.stop) is not None
     return bool(evicts) or remap.old_len > remap.new_len
+
+
+def _check_first_page(remap: Remap) -> Errno | None:
+    """What the first page says before the request is looked at any further, until 6.16."""
+    vma = remap.space.vmas.lookup(remap.addr)
+    if vma is not None:
+        return _check_vma(remap, vma)
+    return None if _mapped_by_others(remap.space, remap.addr) else Errno.EFAULT
 
 
 def _check_vma(remap: Remap, vma: Vma) -> Errno | None:
@@ -172,11 +176,34 @@ def _populate_growth(remap: Remap, result: int | Errno) -> None:
         populate_locked(space, vma, start, end)
 
 
-# --- until 6.16: unmap first ---------------------------------------------------------------------
+# --- neither FIXED nor DONTUNMAP -----------------------------------------------------------------
 
 
-def _move_to_classic(remap: Remap) -> int | Errno:
-    """FIXED or DONTUNMAP.  Source: mremap_to(), 6.1 and 6.12."""
+def _resize(remap: Remap) -> int | Errno:
+    """Shrink in place, or grow.
+
+    Source: mremap(), 6.1 and 6.12; what 6.17 refuses before: check_mremap_params(),
+    check_prep_vma().
+    """
+    space = remap.space
+    too_long = remap.new_len > space.geometry.user_top
+    foreign = _mapped_by_others(space, remap.addr)
+    if (too_long or foreign) and space.kernel.check_before_unmap:
+        return Errno.EINVAL if too_long else Errno.EFAULT
+    if error := _check_first_page(remap):
+        return error
+    if remap.old_len >= remap.new_len:
+        # Nothing is checked but the first page: the rest of the range may be a hole, or other VMAs.
+        return _cut_tail(remap) or remap.addr
+    vma = _source(remap)
+    return vma if isinstance(vma, Errno) else _grow(remap, vma)
+
+
+# --- FIXED or DONTUNMAP, until 6.16: unmap first -------------------------------------------------
+
+
+def _move_classic(remap: Remap) -> int | Errno:
+    """Source: mremap_to(), 6.1 and 6.12."""
     error = _check_target(remap)
     if error:
         return error
@@ -187,39 +214,16 @@ def _move_to_classic(remap: Remap) -> int | Errno:
     return vma if isinstance(vma, Errno) else _place_and_move(remap, vma)
 
 
-def _resize_classic(remap: Remap) -> int | Errno:
-    """Neither FIXED nor DONTUNMAP.  Source: mremap(), 6.1 and 6.12."""
-    if remap.old_len >= remap.new_len:
-        # Nothing is checked but the first page: the rest of the range may be a hole, or other VMAs.
-        return _cut_tail(remap) or remap.addr
-    vma = _source(remap)
-    if isinstance(vma, Errno):
-        return vma
-    return _grow(remap, vma)
+# --- FIXED or DONTUNMAP, since 6.17: check first -------------------------------------------------
 
 
-# --- since 6.17: check first ---------------------------------------------------------------------
-
-
-def _mremap_checking_first(remap: Remap) -> int | Errno:
+def _move_checking_first(remap: Remap) -> int | Errno:
     """Source: do_mremap(), check_mremap_params(), 6.17."""
-    space = remap.space
-    if remap.new_len > space.geometry.user_top:
-        return Errno.EINVAL
-    if remap.implies_new_addr and (error := _check_target(remap)):
+    if error := _check_target(remap):
         return error
     if remap.flags & FIXED and remap.old_len == remap.new_len:
         return _move_several(remap)
-    vma = space.vmas.lookup(remap.addr)
-    error = _check_prepared(remap, vma)
-    if error:
-        return error
-    if remap.implies_new_addr:
-        return _move_to(remap)
-    if remap.old_len >= remap.new_len:
-        return _cut_tail(remap) or remap.addr
-    assert vma is not None
-    return _grow(remap, vma)
+    return _check_prepared(remap, remap.space.vmas.lookup(remap.addr)) or _move_to(remap)
 
 
 def _check_prepared(remap: Remap, vma: Vma | None) -> Errno | None:
@@ -229,8 +233,6 @@ def _check_prepared(remap: Remap, vma: Vma | None) -> Errno | None:
     error = _check_vma(remap, vma)
     if error:
         return error
-    if not remap.implies_new_addr and remap.old_len >= remap.new_len:
-        return None
     source = _source(remap)
     return source if isinstance(source, Errno) else None
 

@@ -4,17 +4,28 @@ One character a page (see tests/scene.py).  Numbers are pages unless they have a
 """
 
 from dataclasses import replace
+from random import Random
 
 import pytest
 
 from engine.entry import pfn_of
+from engine.failures import COMMIT, MAPS
 from engine.fault import touch
 from engine.kernel import Kernel, kernel_named
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, Remap, copy_vma, find_address, mremap
 from engine.rules_state import check_state
+from engine.seal import mseal
 from engine.space import AddressSpace, Errno
-from engine.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, mmap
-from engine.vma import VM_LOCKED, VM_LOCKONFAULT, VM_SHARED
+from engine.syscalls import (
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_HUGETLB,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    mmap,
+)
+from engine.uffd import MODE_MISSING, uffd_register
+from engine.vma import UFFD_FEATURE_EVENT_UNMAP, VM_LOCKED, VM_LOCKONFAULT, VM_SHARED
 from tests.scene import PAGE as P
 from tests.scene import scene, shown, tags, tiny
 
@@ -186,6 +197,71 @@ def test_a_failed_shrinking_move_has_lost_its_tail_too(kernel: str) -> None:
     assert run(space, 0, 8 * P, 3 * P, MOVE, 65 * P) is ENOMEM
     assert shown(space, 17) == f"AAA. .... {far} ...."
     assert tags(space) == {0: 1, 1: 2, 2: 3}
+
+
+# --- when it matters what is checked first --------------------------------------------------------
+
+Trace = tuple[object, ...]
+
+
+def _random_move(random: Random) -> Trace:
+    """A move on 6.18, most often one that something is wrong with, and all that it left."""
+    space = AddressSpace(kernel_named(LAST))
+    geometry, arena = space.geometry, space.arena
+    slot = geometry.slot_bytes
+    flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
+    for at, prot, more in ((1, 3, 0), (2, 1, 0), (4, 3, MAP_HUGETLB), (7, 3, 0)):
+        assert isinstance(mmap(space, arena.start + at * slot, slot, prot, flags | more), int)
+    armed, sealed = random.choice((0, 0, 1, 2, 4, 7)), random.choice((0, 0, 0, 1, 2, 4, 7))
+    if armed and armed != 4:
+        at = arena.start + armed * slot
+        assert uffd_register(space, at, slot, MODE_MISSING, UFFD_FEATURE_EVENT_UNMAP) is None
+    if sealed:
+        assert mseal(space, arena.start + sealed * slot, slot) is None
+    if fails := random.choice((0, 0, 1, 2)):
+        space.failures.arm(random.choice((MAPS, MAPS, COMMIT)), fails)
+    space.max_map_count = random.choice((65530, 65530, 9, 8))
+    space.limits.address_space = random.choice((None, None, 5 * slot))
+
+    inside = [arena.start + at * slot for at in (0, 1, 1, 1, 2, 2, 4, 4, 7)]
+    addr = random.choice([*inside, arena.start + slot + P, arena.start - slot])
+    lengths = (P, slot - P, slot, slot, slot, slot, 2 * slot, 4 * slot, slot + P)
+    old_len = random.choice((0, slot - 1, *lengths))
+    new_len = random.choice((old_len, old_len, *lengths, geometry.user_top + slot))
+    target = arena.start + random.choice((0, 1, 2, 4, 7, 7, 10, 10, 12)) * slot
+    target = random.choice((target, target, target, target + P, target + 1, geometry.user_top - P))
+    what = random.choice((MOVE, MOVE, KEEP, MAYMOVE | DONTUNMAP))
+    result = mremap(space, addr, old_len, new_len, what, target)
+    vmas = [(vma.range, vma.flags, vma.pgoff, repr(vma.uffd)) for vma in space.vmas]
+    events = [context.events for context in space.uffds.values()]
+    counters = space.total_vm, space.hiwater_vm, space.committed, space.pool.free
+    return result, vmas, events, counters, space.failures.left(), repr(space.violations)
+
+
+def test_the_kernel_is_asked_wherever_the_order_matters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the model does not ask whether 6.17 checks first, the way of 6.17 gives the same."""
+    rounds = 10_000
+    found = [_random_move(Random(seed)) for seed in range(rounds)]
+    monkeypatch.setattr("engine.mremap._order_matters", lambda remap: True)
+    for seed, trace in enumerate(found):
+        assert _random_move(Random(seed)) == trace, f"seed {seed}"
+
+
+@pytest.mark.parametrize("new_len", [P, 2 * P, 4 * P])
+def test_a_resize_of_what_is_not_ours_is_refused_since_6_17(new_len: int) -> None:
+    """Until 6.16 a shrink that finds something mapped succeeds; all else is EFAULT."""
+    for kernel in ALL:
+        space = AddressSpace(kernel_named(kernel))
+        addr = space.arena.start - 4 * P
+        shrinks = new_len <= 2 * P and kernel != LAST
+        assert mremap(space, addr, 2 * P, new_len, MAYMOVE) == (addr if shrinks else EFAULT)
+
+
+@pytest.mark.parametrize("kernel", ALL)
+def test_dontunmap_compares_lengths_before_6_17_rounds_them(kernel: str) -> None:
+    space = scene("AA.. ....", kernel)
+    result = mremap(space, 0, 2 * P, 2 * P - 1, MAYMOVE | DONTUNMAP, 4 * P)
+    assert result == (4 * P if kernel == LAST else EINVAL)
 
 
 # --- flags ---------------------------------------------------------------------------------------
