@@ -106,24 +106,20 @@ def _order_matters(remap: Remap) -> bool:
     space = remap.space
     vma = space.vmas.lookup(remap.addr)
     counted = space.failures.armed and MAPS in space.failures.left()  # what _check_target asks
-    rounded = replace(remap)
-    refused = Errno.EFAULT if vma is None else _check_vma(rounded, vma)
+    refused = Errno.EFAULT if vma is None else _check_vma(replace(remap), vma)
     if vma is None or refused:  # before the destination is looked at, or just after that
         if counted or (_mapped_by_others(space, remap.addr) if vma is None else uffd.is_armed(vma)):
             return True
         return _check_target(remap) not in (None, refused)
-    if (rounded.old_len, rounded.new_len) != (remap.old_len, remap.new_len):
-        return True
     target = range(remap.new_addr, remap.new_addr + remap.new_len)
-    fits = remap.addr + min(remap.old_len, remap.new_len) <= vma.end
-    if fits and remap.addr not in target and not isinstance(_source(remap), Errno):
+    if remap.addr not in target and not isinstance(_source(remap), Errno):
         return False
     if counted:
         return True
     if _check_target(remap):
         return False
     fixed = remap.flags & FIXED
-    if fixed and remap.old_len == remap.new_len and not fits:
+    if fixed and remap.old_len == remap.new_len > vma.end - remap.addr:
         return True  # may move several
     evicts = fixed and space.vmas.intersection(target.start, target.stop) is not None
     return bool(evicts) or remap.old_len > remap.new_len

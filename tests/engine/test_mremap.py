@@ -213,7 +213,7 @@ def _random_move(random: Random) -> Trace:
     for at, prot, more in ((1, 3, 0), (2, 1, 0), (4, 3, MAP_HUGETLB), (7, 3, 0)):
         assert isinstance(mmap(space, arena.start + at * slot, slot, prot, flags | more), int)
     armed, sealed = random.choice((0, 0, 1, 2, 4, 7)), random.choice((0, 0, 0, 1, 2, 4, 7))
-    if armed and armed != 4:
+    if armed:
         at = arena.start + armed * slot
         assert uffd_register(space, at, slot, MODE_MISSING, UFFD_FEATURE_EVENT_UNMAP) is None
     if sealed:
@@ -223,14 +223,14 @@ def _random_move(random: Random) -> Trace:
     space.max_map_count = random.choice((65530, 65530, 9, 8))
     space.limits.address_space = random.choice((None, None, 5 * slot))
 
-    inside = [arena.start + at * slot for at in (0, 1, 1, 1, 2, 2, 4, 4, 7)]
+    inside = [arena.start + at * slot for at in (0, 1, 1, 2, 4, 7)]
     addr = random.choice([*inside, arena.start + slot + P, arena.start - slot])
     lengths = (P, slot - P, slot, slot, slot, slot, 2 * slot, 4 * slot, slot + P)
-    old_len = random.choice((0, slot - 1, *lengths))
-    new_len = random.choice((old_len, old_len, *lengths, geometry.user_top + slot))
+    old_len = random.choice((0, slot - 1, -addr % WORD, *lengths))
+    new_len = old_len if random.random() < 0.6 else random.choice(lengths)
     target = arena.start + random.choice((0, 1, 2, 4, 7, 7, 10, 10, 12)) * slot
-    target = random.choice((target, target, target, target + P, target + 1, geometry.user_top - P))
-    what = random.choice((MOVE, MOVE, KEEP, MAYMOVE | DONTUNMAP))
+    target = random.choice((*[target] * 6, target + P, target + 1, geometry.user_top - P))
+    what = random.choice((MOVE, MOVE, MOVE, KEEP, MAYMOVE | DONTUNMAP))
     result = mremap(space, addr, old_len, new_len, what, target)
     vmas = [(vma.range, vma.flags, vma.pgoff, repr(vma.uffd)) for vma in space.vmas]
     events = [context.events for context in space.uffds.values()]
