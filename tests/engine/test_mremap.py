@@ -257,13 +257,6 @@ def test_a_resize_of_what_is_not_ours_is_refused_since_6_17(new_len: int) -> Non
         assert mremap(space, addr, 2 * P, new_len, MAYMOVE) == (addr if shrinks else EFAULT)
 
 
-@pytest.mark.parametrize("kernel", ALL)
-def test_dontunmap_compares_lengths_before_6_17_rounds_them(kernel: str) -> None:
-    space = scene("AA.. ....", kernel)
-    result = mremap(space, 0, 2 * P, 2 * P - 1, MAYMOVE | DONTUNMAP, 4 * P)
-    assert result == (4 * P if kernel == LAST else EINVAL)
-
-
 # --- flags ---------------------------------------------------------------------------------------
 
 # "AAAA" at 0 and "bbbb" at 12; new_addr is page 12.  Per flags: result for the same size, one page
