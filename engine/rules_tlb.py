@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
+from engine.access import translation
 from engine.address import Range
 from engine.space import AddressSpace
-from engine.tlb import translation
 from engine.violation import Violation
 
 

@@ -1,19 +1,12 @@
 """Other CPUs' TLBs: translations they hold, and the flushes that take these away.
 
-Other threads of the process run on other CPUs.  `touch_on` is one access there: the CPU keeps the
-translation as the entry was then, until it is flushed.  What is kept must never be more than the
-entry permits; the kernel's flushes see to that, and the rules I-13 and I-14 to the kernel's.
+Other threads of the process run on other CPUs.  An access there (`access.touch_on`) makes the CPU
+keep the translation as the entry was then, until it is flushed.  What is kept must never be more
+than the entry permits; the kernel's flushes see to that, and the rules I-13 and I-14 to them.
 Source: arch/x86/mm/tlb.c; mm/rmap.c set_tlb_ubc_flush_pending(), flush_tlb_batched_pending().
 """
 
-from typing import TYPE_CHECKING, NamedTuple
-
-from engine.entry import ACCESSED, DIRTY, HUGE, PFN_SHIFT, PRESENT, WRITE
-from engine.geometry import PMD, PTE
-from engine.vma import VM_WRITE
-
-if TYPE_CHECKING:
-    from engine.space import AddressSpace
+from typing import NamedTuple
 
 CPUS = 4
 
@@ -66,42 +59,3 @@ class Tlb:
         """Do what reclaim has put off (flush_tlb_batched_pending)."""
         if self.pending:
             self.flush_all()
-
-
-def touch_on(space: "AddressSpace", cpu: int, addr: int) -> None:
-    """Another CPU reads the page at `addr`, or writes to it where that is allowed.
-
-    The contents stay as they are, and a page that is not present is not cached: there is no fault.
-    """
-    found = translation(space, addr)
-    if found is None:
-        return
-    table, index, kept = found
-    entry: int = table[index]
-    table[index] = entry | ACCESSED | (DIRTY if kept.writable else 0)
-    page = addr & -space.geometry.page_bytes
-    space.tlb.cached[cpu % CPUS, page] = kept
-
-
-def translation(space: "AddressSpace", addr: int) -> tuple[dict[int, int], int, Translation] | None:
-    """What the tables say about the page at `addr`: the entry's place, and the translation.
-
-    Returns: None if there is no access.
-    """
-    vma, tree, geometry = space.vmas.lookup(addr), space.tree, space.geometry
-    level, reach = PTE, geometry.page_bytes
-    table = tree.find(addr, PTE)
-    if table is None:
-        level, reach = PMD, geometry.slot_bytes
-        table = tree.find(addr, PMD)
-    if vma is None or table is None or not vma.readable:
-        return None
-    index = tree.index(addr, level)
-    entry = table.entries.get(index)
-    if not isinstance(entry, int) or not entry & PRESENT:
-        return None
-    pfn = entry >> PFN_SHIFT
-    if entry & HUGE and pfn:
-        pfn += addr >> geometry.page_shift & geometry.index_mask[PTE]
-    writable = bool(entry & WRITE and vma.flags & VM_WRITE)
-    return table.entries, index, Translation(pfn, writable, reach)  # type: ignore[return-value]

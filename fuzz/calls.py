@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from engine.access import touch_on
 from engine.fault import Faulted, access_range, peek, touch
 from engine.fork import exit_child, fork
 from engine.geometry import Geometry
@@ -12,7 +13,6 @@ from engine.seal import mseal
 from engine.space import AddressSpace, Errno
 from engine.stack import execve_stack, relocate
 from engine.syscalls import mlock, mmap, mprotect, munlock, munmap
-from engine.tlb import touch_on
 from engine.uffd import uffd_register, uffd_wp
 from fuzz.case import FAILURES, LIMITS, SIGNATURES, Call, Faults, Kind, Result
 

@@ -25,7 +25,7 @@ ENGINE_LAYERS = (
     {"table", "vma"},
     {"merge", "tlb", "pool"},
     {"space"},
-    {"move", "rmap", "protect", "facts"},
+    {"move", "rmap", "protect", "facts", "access"},
     {"cow", "uffd", "hugetlb"},
     {"huge"},
     {"fault", "collapse"},

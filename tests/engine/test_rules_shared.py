@@ -13,6 +13,7 @@ import pytest
 import engine.merge
 import engine.move
 import engine.mremap
+from engine.access import touch_on, translation
 from engine.entry import WRITE
 from engine.facts import Area, Facts
 from engine.failures import MAPS, PAGETABLE, VMA, Failures
@@ -41,7 +42,7 @@ from engine.syscalls import (
     munmap,
 )
 from engine.table import TableTree
-from engine.tlb import Tlb, Translation, touch_on, translation
+from engine.tlb import Tlb, Translation
 from engine.vma import VM_GROWSDOWN, VM_HUGEPAGE, Vma, VmaTree
 from tests.scene import PAGE, SLOT, scene, tiny
 
