@@ -5,10 +5,7 @@ the extent in bytes.  Rules that compare a state before with a state after hook 
 the fuzzer's state feedback.  The letters are the checkpoints of the specification, section 9.
 """
 
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    from engine.move import Move
+from typing import Any, Protocol
 
 ENTER = "enter"  # before the first iteration, after realignment was decided
 REALIGNED = "realigned"  # the starts were lowered
@@ -29,5 +26,9 @@ LEAVE = "leave"  # C4
 class Observer(Protocol):
     """Anything that can be called with a checkpoint."""
 
-    def __call__(self, point: str, move: "Move", extent: int) -> None:
-        """Take note of a checkpoint; `extent` in bytes."""
+    def __call__(self, point: str, move: Any, extent: int) -> None:
+        """Take note of a checkpoint.
+
+        Arguments: `move` is the `engine.move.Move` that announces it, which is not named here, as
+        it has a space, and a space its observer; `extent` in bytes.
+        """
