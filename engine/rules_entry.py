@@ -5,7 +5,6 @@ one page-table move, before and after; `UffdState` at what one mremap did to reg
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from engine.address import Range, round_up
 from engine.entry import (
@@ -26,6 +25,7 @@ from engine.entry import (
 from engine.geometry import PMD, PTE
 from engine.leaves import Picture, picture
 from engine.move import Move
+from engine.rules_view import State
 from engine.rules_walk import not_told_of_moves
 from engine.space import AddressSpace, Errno
 from engine.table import Entry
@@ -39,10 +39,6 @@ from engine.vma import (
     VM_WRITE,
     UffdContext,
 )
-
-if TYPE_CHECKING:
-    from engine.rules_state import State
-
 
 # --- one move ------------------------------------------------------------------------------------
 
@@ -225,7 +221,7 @@ def _by_page(
 # --- a whole state -------------------------------------------------------------------------------
 
 
-def writable_fits(state: "State") -> Iterator[Violation]:
+def writable_fits(state: State) -> Iterator[Violation]:
     """E-01: a writable entry lies in a writable VMA, and maps no page that a child shares."""
     space, held = state.space, state.space.held
     for vma in state.vmas:
@@ -248,7 +244,7 @@ def writable_fits(state: "State") -> Iterator[Violation]:
                 return
 
 
-def huge_deposit(state: "State") -> Iterator[Violation]:
+def huge_deposit(state: State) -> Iterator[Violation]:
     """I-20."""
     if not state.space.tree.huge:
         return
@@ -268,7 +264,7 @@ def huge_deposit(state: "State") -> Iterator[Violation]:
                 )
 
 
-def uffd_changing(state: "State") -> Iterator[Violation]:
+def uffd_changing(state: State) -> Iterator[Violation]:
     """S-09: between calls no change is pending."""
     for context in state.space.uffds.values():
         if context.changing:

@@ -30,7 +30,7 @@ ENGINE_LAYERS = (
     {"huge"},
     {"fault", "collapse"},
     {"mremap", "stack", "seal"},
-    {"syscalls", "madvise", "reclaim", "fork", "leaves", "rules_tlb", "rules_walk"},
+    {"syscalls", "madvise", "reclaim", "fork", "leaves", "rules_view", "rules_tlb", "rules_walk"},
     {"rules_places", "rules_layout"},
     {"rules_limits"},
     {"rules_entry"},

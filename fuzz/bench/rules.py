@@ -13,7 +13,8 @@ from unittest.mock import patch
 from engine.kernel import Kernel, kernel_named
 from engine.rules_call import Snapshot
 from engine.rules_move import MoveRules
-from engine.rules_state import STATE_RULES, State
+from engine.rules_state import STATE_RULES
+from engine.rules_view import State
 from engine.space import AddressSpace
 from fuzz import checks, wire
 from fuzz import execute as executing
