@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from engine.geometry import UnknownName
+from engine.base.geometry import UnknownName
 from fuzz.case import Case, CaseError
 from fuzz.replay import Verdict, expectations, kernel_for, replay, story
 from fuzz.text import load

@@ -1,7 +1,7 @@
 """Accesses of other CPUs: what the tables say about a page, and what a TLB keeps of that."""
 
-from engine.entry import ACCESSED, DIRTY, HUGE, PFN_SHIFT, PRESENT, WRITE
-from engine.geometry import PMD, PTE
+from engine.base.entry import ACCESSED, DIRTY, HUGE, PFN_SHIFT, PRESENT, WRITE
+from engine.base.geometry import PMD, PTE
 from engine.space import AddressSpace
 from engine.tlb import CPUS, Translation
 from engine.vma import VM_WRITE

@@ -3,9 +3,8 @@
 Source: mm/khugepaged.c madvise_collapse(), hpage_collapse_scan_pmd(), collapse_file(), 6.1 to 6.18.
 """
 
-from engine.address import round_down, round_up
-from engine.cow import make_present
-from engine.entry import (
+from engine.base.address import round_down, round_up
+from engine.base.entry import (
     ANON,
     MARKER,
     PFN_SHIFT,
@@ -16,7 +15,8 @@ from engine.entry import (
     is_zero_page,
     leaf,
 )
-from engine.geometry import PMD, PTE
+from engine.base.geometry import PMD, PTE
+from engine.cow import make_present
 from engine.huge import HUGE_ANON, covers_slot, map_shared_huge, slot_pages
 from engine.rmap import settle_shared
 from engine.space import AddressSpace, Errno

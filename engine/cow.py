@@ -6,7 +6,7 @@ protection away at once, and the access goes on.  Contents as this process sees 
 Source: mm/memory.c do_swap_page(), do_wp_page(), Linux 6.1 to 6.18.
 """
 
-from engine.entry import (
+from engine.base.entry import (
     ACCESSED,
     ANON,
     DIRTY,

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-from engine.address import Range
-from engine.entry import MARKER, PRESENT
-from engine.geometry import PMD, PTE, Geometry
+from engine.base.address import Range
+from engine.base.entry import MARKER, PRESENT
+from engine.base.geometry import PMD, PTE, Geometry
 from engine.space import AddressSpace
 from engine.table import Table
 from engine.vma import (

@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
-from engine.address import Range
-from engine.kernel import Kernel
-from engine.limits import Limits
+from engine.base.address import Range
+from engine.base.kernel import Kernel
+from engine.base.limits import Limits
 from engine.space import AddressSpace
 from engine.vma import AnonVma, SharedObject, UffdContext
 

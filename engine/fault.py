@@ -2,9 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from engine.address import Range, round_down, round_up
-from engine.cow import WRITTEN, make_present, make_writable
-from engine.entry import (
+from engine.base.address import Range, round_down, round_up
+from engine.base.entry import (
     ACCESSED,
     ANON,
     EXCLUSIVE,
@@ -18,7 +17,8 @@ from engine.entry import (
     is_zero_page,
     leaf,
 )
-from engine.geometry import PMD, PTE
+from engine.base.geometry import PMD, PTE
+from engine.cow import WRITTEN, make_present, make_writable
 from engine.huge import (
     access_huge,
     map_shared_huge,

@@ -7,8 +7,8 @@ Source: kernel/fork.c dup_mmap(), mm/memory.c copy_page_range(), Linux 6.1 to 6.
 
 from collections.abc import Iterable
 
-from engine.entry import ANON, EXCLUSIVE, HUGE, PFN_SHIFT, SWAP, WRITE
-from engine.geometry import PTE
+from engine.base.entry import ANON, EXCLUSIVE, HUGE, PFN_SHIFT, SWAP, WRITE
+from engine.base.geometry import PTE
 from engine.protect import change_entries
 from engine.space import AddressSpace
 from engine.table import Entry

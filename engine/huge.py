@@ -6,9 +6,8 @@ advice takes.  Model: huge pages are one slot, and only where MADV_HUGEPAGE asks
 (transparent_hugepage/enabled is "madvise"); allocating one never fails.
 """
 
-from engine.address import round_down
-from engine.cow import WRITTEN, make_present
-from engine.entry import (
+from engine.base.address import round_down
+from engine.base.entry import (
     ANON,
     DIRTY,
     EXCLUSIVE,
@@ -23,7 +22,8 @@ from engine.entry import (
     is_zero_page,
     leaf,
 )
-from engine.geometry import PMD, PTE
+from engine.base.geometry import PMD, PTE
+from engine.cow import WRITTEN, make_present
 from engine.merge import reusable_anon_vma
 from engine.rmap import folio_of
 from engine.space import AddressSpace

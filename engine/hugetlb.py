@@ -16,11 +16,11 @@ memory each VMA that owns them.
 Source: mm/hugetlb.c, fs/hugetlbfs/inode.c, Linux 6.1 to 6.18.
 """
 
-from engine.address import Range, round_down
-from engine.entry import ACCESSED, DIRTY, HUGE, PFN_SHIFT, PRESENT, UFFD_WP, WRITE, leaf
-from engine.geometry import PMD
+from engine.base.address import Range, round_down
+from engine.base.entry import ACCESSED, DIRTY, HUGE, PFN_SHIFT, PRESENT, UFFD_WP, WRITE, leaf
+from engine.base.geometry import PMD
+from engine.base.points import ALLOC_FAILED, ENTER, HUGE_MOVED, ITERATION, LEAVE
 from engine.move import Move, destination_table, hole_end, report_occupied, skip
-from engine.observer import ALLOC_FAILED, ENTER, HUGE_MOVED, ITERATION, LEAVE
 from engine.pool import HugeFile, file_of, huge_pages, reservations
 from engine.space import AddressSpace
 from engine.table import OutOfTables

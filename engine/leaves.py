@@ -5,8 +5,8 @@ each slot in one dictionary, so that slots are copied and compared in C; only th
 looked at page by page.
 """
 
-from engine.address import Range
-from engine.entry import (
+from engine.base.address import Range
+from engine.base.entry import (
     ACCESSED,
     DIRTY,
     EXCLUSIVE,
@@ -18,7 +18,7 @@ from engine.entry import (
     WRITE,
     is_zero_page,
 )
-from engine.geometry import PTE, Geometry
+from engine.base.geometry import PTE, Geometry
 from engine.space import AddressSpace
 from engine.table import Entry
 

@@ -7,12 +7,12 @@ at the end; a VMA that refuses ends it at once.  Source: mm/madvise.c, Linux 6.1
 
 from collections.abc import Callable
 
-from engine.address import round_up
+from engine.base.address import round_up
+from engine.base.entry import ANON, MARKER, PFN_SHIFT, PRESENT, is_guard, is_zero_page
+from engine.base.failures import VmaRefused
+from engine.base.geometry import PMD, PTE
 from engine.collapse import collapse
-from engine.entry import ANON, MARKER, PFN_SHIFT, PRESENT, is_guard, is_zero_page
-from engine.failures import VmaRefused
 from engine.fault import populate_range, slots_of
-from engine.geometry import PMD, PTE
 from engine.huge import (
     folio_mappings,
     prepare_anon_vma,

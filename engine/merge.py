@@ -8,9 +8,9 @@ Source: mm/vma.c, mm/mmap.c, Linux 6.1, 6.12, 6.18.
 
 from typing import NamedTuple
 
-from engine.address import Range
-from engine.kernel import Kernel
-from engine.violation import Violation
+from engine.base.address import Range
+from engine.base.kernel import Kernel
+from engine.base.violation import Violation
 from engine.vma import VM_HUGETLB, AnonVma, SharedObject, UffdContext, Vma, VmaTree
 
 

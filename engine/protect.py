@@ -5,8 +5,8 @@ Source: mm/mprotect.c change_protection(), which all of them call.
 
 from collections.abc import Callable, Iterable
 
-from engine.entry import DIRTY, EXCLUSIVE, PRESENT, SOFT_DIRTY, UFFD_WP, WRITE
-from engine.geometry import PTE
+from engine.base.entry import DIRTY, EXCLUSIVE, PRESENT, SOFT_DIRTY, UFFD_WP, WRITE
+from engine.base.geometry import PTE
 from engine.space import AddressSpace
 from engine.table import Entry
 from engine.vma import VM_WRITE, Vma

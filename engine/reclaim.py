@@ -7,7 +7,7 @@ Source: mm/vmscan.c, mm/rmap.c try_to_unmap(), mm/migrate.c, fs/proc/task_mmu.c,
 
 from collections.abc import Iterable
 
-from engine.entry import (
+from engine.base.entry import (
     ACCESSED,
     ANON,
     DIRTY,
@@ -19,7 +19,7 @@ from engine.entry import (
     WRITE,
     is_zero_page,
 )
-from engine.geometry import PMD, PTE
+from engine.base.geometry import PMD, PTE
 from engine.huge import split_folio
 from engine.protect import change_entries
 from engine.rmap import begin_migration, end_migration, folio_of

@@ -7,12 +7,12 @@ Source: mm/rmap.c rmap_walk(), vma_address(); mm/migrate.c, Linux 6.1 to 6.18.
 
 from collections.abc import Iterator
 
-from engine.address import Range, round_down
-from engine.entry import MIGRATION, PFN_SHIFT, PRESENT
-from engine.geometry import PMD, PTE
+from engine.base.address import Range, round_down
+from engine.base.entry import MIGRATION, PFN_SHIFT, PRESENT
+from engine.base.geometry import PMD, PTE
+from engine.base.violation import Violation
 from engine.space import AddressSpace
 from engine.table import Table
-from engine.violation import Violation
 from engine.vma import VM_STACK_INCOMPLETE, AnonVma, Vma
 
 

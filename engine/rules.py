@@ -8,7 +8,7 @@ oracle.  Numbers like B-01 are bugs of Linux, see `pmdfuzz museum`.
 
 from dataclasses import dataclass
 
-from engine.geometry import UnknownName
+from engine.base.geometry import UnknownName
 
 
 @dataclass(frozen=True, slots=True)

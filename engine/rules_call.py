@@ -3,15 +3,15 @@
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from engine.address import Range, round_up
-from engine.entry import ANON, MIGRATION, PFN_SHIFT, PRESENT, SOFT_DIRTY
+from engine.base.address import Range, round_up
+from engine.base.entry import ANON, MIGRATION, PFN_SHIFT, PRESENT, SOFT_DIRTY
+from engine.base.geometry import Geometry
+from engine.base.violation import Violation
 from engine.facts import Area, Facts
-from engine.geometry import Geometry
 from engine.leaves import Leaves, carried, clipped, differing, pages, picture, shifted
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE
 from engine.rules_limits import check_populated
 from engine.space import AddressSpace, Errno
-from engine.violation import Violation
 from engine.vma import (
     VM_HUGETLB,
     VM_LOCKED,

@@ -6,8 +6,8 @@ one page-table move, before and after; `UffdState` at what one mremap did to reg
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from engine.address import Range, round_up
-from engine.entry import (
+from engine.base.address import Range, round_up
+from engine.base.entry import (
     ACCESSED,
     ANON,
     DIRTY,
@@ -22,14 +22,14 @@ from engine.entry import (
     is_wp_marker,
     is_zero_page,
 )
-from engine.geometry import PMD, PTE
+from engine.base.geometry import PMD, PTE
+from engine.base.violation import Violation
 from engine.leaves import Picture, picture
 from engine.move import Move
 from engine.rules_view import State
 from engine.rules_walk import not_told_of_moves
 from engine.space import AddressSpace, Errno
 from engine.table import Entry
-from engine.violation import Violation
 from engine.vma import (
     UFFD_FEATURE_EVENT_REMAP,
     UFFD_FEATURE_EVENT_UNMAP,

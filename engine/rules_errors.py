@@ -8,11 +8,11 @@ on demand, sums that wrap, a guard gap in the way) nothing is said.
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from engine.address import Range, round_up
+from engine.base.address import Range, round_up
+from engine.base.violation import Violation
 from engine.facts import Area, Facts
 from engine.rules_places import Granted, Promise, compared, placed, removed
 from engine.space import Errno
-from engine.violation import Violation
 from engine.vma import VM_ACCOUNT, VM_HUGETLB, VM_LOCKED, VM_SEALED, VM_SHARED, VM_UFFD
 
 _MAYMOVE, _FIXED, _DONTUNMAP = 1, 2, 4  # as programs write them

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from operator import attrgetter
 from typing import NamedTuple
 
-from engine.address import Range, round_up
+from engine.base.address import Range, round_up
+from engine.base.failures import HOOK, MAPS, VMA
+from engine.base.violation import Violation
 from engine.facts import Area, Facts
-from engine.failures import HOOK, MAPS, VMA
 from engine.space import AddressSpace, Errno
-from engine.violation import Violation
 from engine.vma import (
     VM_HUGETLB,
     VM_LOCKED,

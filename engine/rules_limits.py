@@ -5,14 +5,14 @@ A limit that is set holds at every quiet moment, since each call that adds somet
 
 from collections.abc import Iterator
 
-from engine.address import Range
-from engine.entry import ANON
-from engine.failures import MAPS, PAGETABLE, VMA
-from engine.geometry import PTE
+from engine.base.address import Range
+from engine.base.entry import ANON
+from engine.base.failures import MAPS, PAGETABLE, VMA
+from engine.base.geometry import PTE
+from engine.base.violation import Violation
 from engine.leaves import Picture, count, picture
 from engine.pool import POOL_PAGES, HugeFile, file_of, file_reservations, reservations
 from engine.space import AddressSpace, Errno
-from engine.violation import Violation
 from engine.vma import VM_HUGETLB, VM_SHARED
 
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from engine.address import Range, round_up
+from engine.base.address import Range, round_up
+from engine.base.violation import Violation
 from engine.rules_call import Mapped, Request, Snapshot, clip, mapped_of
 from engine.space import AddressSpace, Errno
-from engine.violation import Violation
 from engine.vma import (
     VM_ACCOUNT,
     VM_GROWSDOWN,

@@ -4,12 +4,10 @@
 the tables that there are, and the pages of those that did not move as a whole.
 """
 
-from engine.address import Range
-from engine.entry import ANON, PFN_SHIFT, SOFT_DIRTY
-from engine.geometry import PTE
-from engine.leaves import Leaves, Picture, carried, differing, pages, picture, shifted
-from engine.move import Move
-from engine.observer import (
+from engine.base.address import Range
+from engine.base.entry import ANON, PFN_SHIFT, SOFT_DIRTY
+from engine.base.geometry import PTE
+from engine.base.points import (
     ALLOC_FAILED,
     ENTER,
     HUGE_MOVED,
@@ -20,11 +18,13 @@ from engine.observer import (
     PTES_MOVED,
     PUD_MOVED,
 )
+from engine.base.violation import Violation
+from engine.leaves import Leaves, Picture, carried, differing, pages, picture, shifted
+from engine.move import Move
 from engine.rules_entry import check_entries
 from engine.rules_limits import Attempts, check_failed_allocation
 from engine.rules_tlb import stale_in
 from engine.rules_walk import Bites, check_start
-from engine.violation import Violation
 from engine.vma import VM_HUGETLB, VM_STACK_INCOMPLETE, Vma
 
 
@@ -43,7 +43,7 @@ class MoveRules:
         self._unmapped = False  # a huge page of a shared object was split, its pages are gone
 
     def __call__(self, point: str, move: Move, extent: int) -> None:
-        """One checkpoint (see engine.observer)."""
+        """One checkpoint (see engine.base.points)."""
         for violation in self._bites.check(point, move, extent):
             move.space.report(violation)
         if point == ITERATION:

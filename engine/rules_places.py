@@ -7,11 +7,11 @@ On the intervals that were mapped before the call; what memory that runs out may
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from engine.address import Range, round_down, round_up
+from engine.base.address import Range, round_down, round_up
+from engine.base.failures import COMMIT, HOOK, MAPS, PAGETABLE, VMA
+from engine.base.violation import Violation
 from engine.facts import Area, Facts
-from engine.failures import COMMIT, HOOK, MAPS, PAGETABLE, VMA
 from engine.space import Errno
-from engine.violation import Violation
 from engine.vma import STACK_GUARD_PAGES, VM_GROWSDOWN, VM_HUGETLB, VM_SEALED
 
 _SHARED, _TYPE, _ANONYMOUS, _HUGETLB = 0x01, 0x0F, 0x20, 0x40000  # as programs write them

@@ -6,14 +6,14 @@ check to check which tables were found sound.
 
 from collections.abc import Callable, Collection, Iterator
 
-from engine.address import Range
-from engine.entry import ANON, HUGE, MARKER, MIGRATION, PFN_SHIFT, PRESENT, SWAP
-from engine.geometry import PMD, PTE
+from engine.base.address import Range
+from engine.base.entry import ANON, HUGE, MARKER, MIGRATION, PFN_SHIFT, PRESENT, SWAP
+from engine.base.geometry import PMD, PTE
+from engine.base.violation import Violation
 from engine.rules_entry import ENTRY_RULES
 from engine.rules_limits import check_limits
 from engine.rules_view import Memory, Part, State, tables_below
 from engine.space import AddressSpace
-from engine.violation import Violation
 from engine.vma import (
     VM_ACCOUNT,
     VM_HUGETLB,

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from engine.access import translation
-from engine.address import Range
+from engine.base.address import Range
+from engine.base.violation import Violation
 from engine.space import AddressSpace
-from engine.violation import Violation
 
 
 def stale_in(space: AddressSpace, start: int, end: int, rule: str) -> Iterator[Violation]:

@@ -7,8 +7,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
-from engine.address import Range
-from engine.geometry import PMD, PTE
+from engine.base.address import Range
+from engine.base.geometry import PMD, PTE
 from engine.space import AddressSpace
 from engine.table import Entry, Table
 from engine.vma import AnonVma, Vma

@@ -6,10 +6,9 @@ parent its entries do not move one by one.  Said of the addresses alone.
 
 from collections.abc import Iterator
 
-from engine.address import Range
-from engine.geometry import PUD
-from engine.move import Move
-from engine.observer import (
+from engine.base.address import Range
+from engine.base.geometry import PUD
+from engine.base.points import (
     HUGE_MOVED,
     HUGE_SPLIT,
     ITERATION,
@@ -20,7 +19,8 @@ from engine.observer import (
     PUD_OCCUPIED,
     SKIPPED,
 )
-from engine.violation import Violation
+from engine.base.violation import Violation
+from engine.move import Move
 from engine.vma import UFFD_FEATURE_EVENT_REMAP, VM_HUGETLB, Vma
 
 _BELOW_PUD = frozenset((PMD_MOVED, PTES_MOVED, HUGE_MOVED, SKIPPED))
@@ -66,7 +66,7 @@ class Bites:
         self._refused: set[str] = set()  # points of this iteration
 
     def check(self, point: str, move: Move, extent: int) -> Iterator[Violation]:
-        """One checkpoint (see engine.observer)."""
+        """One checkpoint (see engine.base.points)."""
         if point == ITERATION:
             self._refused.clear()
         elif point in _REFUSED:

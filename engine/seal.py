@@ -4,8 +4,8 @@ The calls that a seal forbids look for it VMA by VMA, as they go (mm/vma.h can_m
 munmap and MAP_FIXED before anything is gone, mprotect and madvise with what lies before it changed.
 """
 
-from engine.address import round_up
-from engine.failures import VmaRefused
+from engine.base.address import round_up
+from engine.base.failures import VmaRefused
 from engine.merge import modify
 from engine.space import AddressSpace, Errno
 from engine.vma import VM_SEALED, VM_SHARED, VM_WRITE, Vma

@@ -3,8 +3,8 @@
 import enum
 from collections.abc import Iterator
 
-from engine.address import Range
-from engine.entry import (
+from engine.base.address import Range
+from engine.base.entry import (
     ANON,
     HUGE,
     MARKER,
@@ -15,16 +15,16 @@ from engine.entry import (
     UFFD_WP,
     is_zero_page,
 )
-from engine.failures import COMMIT, MAPS, Failures
+from engine.base.failures import COMMIT, MAPS, Failures
+from engine.base.geometry import PMD, PTE
+from engine.base.kernel import Kernel
+from engine.base.limits import Limits
+from engine.base.points import Observer
+from engine.base.violation import Violation
 from engine.frames import Frames
-from engine.geometry import PMD, PTE
-from engine.kernel import Kernel
-from engine.limits import Limits
-from engine.observer import Observer
 from engine.pool import HugePool
 from engine.table import Table, TableTree
 from engine.tlb import Tlb
-from engine.violation import Violation
 from engine.vma import (
     UFFD_FEATURE_EVENT_UNMAP,
     VM_ACCOUNT,

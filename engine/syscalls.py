@@ -1,10 +1,10 @@
 """mmap, munmap, mprotect, mlock, munlock: the calls that set the scene for a move."""
 
 from engine import uffd
-from engine.address import round_down, round_up
-from engine.failures import VmaRefused
+from engine.base.address import round_down, round_up
+from engine.base.failures import VmaRefused
+from engine.base.geometry import Geometry
 from engine.fault import populate_locked
-from engine.geometry import Geometry
 from engine.hugetlb import new_huge_file, reserve
 from engine.merge import Proposal, merge_new, modify
 from engine.mremap import find_address, make_removable, unmap

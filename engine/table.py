@@ -7,10 +7,10 @@ the range it is given.
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 
-from engine.address import round_down
-from engine.entry import ANON, HUGE, PFN_SHIFT, is_zero_page
-from engine.failures import PAGETABLE, Failures
-from engine.geometry import PMD, PTE, Geometry
+from engine.base.address import round_down
+from engine.base.entry import ANON, HUGE, PFN_SHIFT, is_zero_page
+from engine.base.failures import PAGETABLE, Failures
+from engine.base.geometry import PMD, PTE, Geometry
 
 
 class OutOfTables(Exception):

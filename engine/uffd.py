@@ -10,10 +10,10 @@ Source: fs/userfaultfd.c, mm/userfaultfd.c, Linux 6.1 to 6.18.
 
 from collections.abc import Iterable
 
-from engine.address import Range, round_down
-from engine.entry import MARKER, UFFD_WP, WRITE, is_guard, is_wp_marker
-from engine.failures import VmaRefused
-from engine.geometry import PTE
+from engine.base.address import Range, round_down
+from engine.base.entry import MARKER, UFFD_WP, WRITE, is_guard, is_wp_marker
+from engine.base.failures import VmaRefused
+from engine.base.geometry import PTE
 from engine.merge import modify
 from engine.protect import allow_writes, change_entries
 from engine.space import AddressSpace, Errno

@@ -6,10 +6,10 @@ Merging has its own room (merge.py).  Flags are plain ints with the values of in
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 
-from engine.address import Range, round_down
-from engine.failures import MAPS, VMA, Failures, VmaRefused
-from engine.limits import Limits
-from engine.violation import Violation
+from engine.base.address import Range, round_down
+from engine.base.failures import MAPS, VMA, Failures, VmaRefused
+from engine.base.limits import Limits
+from engine.base.violation import Violation
 
 VM_READ = 0x1
 VM_WRITE = 0x2

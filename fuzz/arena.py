@@ -5,8 +5,8 @@ refuse before it touches anything may name any address; every other one must kee
 change inside the arena, and must not fill more pages than `MAX_POPULATED_PAGES`.
 """
 
-from engine.address import round_down, round_up
-from engine.geometry import Geometry
+from engine.base.address import round_down, round_up
+from engine.base.geometry import Geometry
 from engine.madvise import COLLAPSE, GUARD_INSTALL, POPULATE_READ, POPULATE_WRITE
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE
 from engine.space import AddressSpace

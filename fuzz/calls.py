@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 from engine.access import touch_on
+from engine.base.geometry import Geometry
 from engine.fault import Faulted, access_range, peek, touch
 from engine.fork import exit_child, fork
-from engine.geometry import Geometry
 from engine.madvise import madvise
 from engine.mremap import mremap
 from engine.reclaim import migrate_begin, migrate_end, soft_dirty_clear, swapout

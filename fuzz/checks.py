@@ -10,10 +10,11 @@ called with the operands before the call, and returns the judge of what the call
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from engine.address import Range
+from engine.base.address import Range
+from engine.base.points import PMD_OCCUPIED, PUD_OCCUPIED, Observer
+from engine.base.violation import Violation
 from engine.facts import Facts
 from engine.move import Move
-from engine.observer import PMD_OCCUPIED, PUD_OCCUPIED, Observer
 from engine.rules_call import Request, Snapshot, check_execve_stack, check_mremap
 from engine.rules_entry import UffdState, check_uffd
 from engine.rules_errors import check_errors, check_relocate_errors, check_stack_errors
@@ -24,7 +25,6 @@ from engine.rules_move import MoveRules
 from engine.rules_places import check_free, check_mmap, check_munmap
 from engine.rules_state import check_emptied
 from engine.space import AddressSpace, Errno
-from engine.violation import Violation
 from fuzz.case import ADVICE, REMAP_FLAGS
 
 _DONTNEED, _FIXED = ADVICE["MADV_DONTNEED"], REMAP_FLAGS["MREMAP_FIXED"]
@@ -43,7 +43,7 @@ class Watch:
         self.occupied = 0
 
     def __call__(self, point: str, move: Move, extent: int) -> None:
-        """One checkpoint (see engine.observer)."""
+        """One checkpoint (see engine.base.points)."""
         if point is PMD_OCCUPIED or point is PUD_OCCUPIED:
             self.occupied += 1
         if self._rules is not None:

@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from engine.geometry import GEOMETRIES, UnknownName, geometry_named
-from engine.kernel import KERNELS, SWITCHES, kernel_named
+from engine.base.geometry import GEOMETRIES, UnknownName, geometry_named
+from engine.base.kernel import KERNELS, SWITCHES, kernel_named
 from fuzz.case import Case, CaseError
 from fuzz.files import WriteError, write_atomic
 from fuzz.museum import command as museum

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
-from engine.geometry import Geometry
-from engine.kernel import Kernel
+from engine.base.geometry import Geometry
+from engine.base.kernel import Kernel
 from fuzz.case import SIGNATURES, SYMBOLS, Call, Case, CaseError, Faults, Result
 from fuzz.execute import execute
 from fuzz.minimize import minimize, simplicity

@@ -6,7 +6,7 @@
 from collections.abc import Callable
 from random import Random
 
-from engine.geometry import Geometry
+from engine.base.geometry import Geometry
 from fuzz.case import (
     ADVICE,
     FAILURES,

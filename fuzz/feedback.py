@@ -48,9 +48,9 @@ exist and act.
 from collections.abc import Collection, Hashable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
-from engine import observer as points
-from engine.address import Range, round_down
-from engine.kernel import Kernel
+from engine.base import points as points
+from engine.base.address import Range, round_down
+from engine.base.kernel import Kernel
 from fuzz.case import FLAG_KINDS, SIGNATURES, SYMBOLS, Call, Faults, Result
 
 KINDS = ("place", "path", "entry", "refused", "leave", "vma", "flags", "pair", "shape")

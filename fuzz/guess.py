@@ -5,7 +5,7 @@ the others leave.  Only ranges are followed: not flags, limits, or what the kern
 Offsets into the arena and lengths are in bytes.
 """
 
-from engine.address import WORD_MASK, round_up
+from engine.base.address import WORD_MASK, round_up
 from fuzz.case import MAP_FLAGS, REMAP_FLAGS
 
 MAYMOVE, FIXED, DONTUNMAP = REMAP_FLAGS.values()

@@ -36,7 +36,7 @@ from fuzz.child import Setting, fixed_addresses
 if TYPE_CHECKING:  # what these import must be covered first
     from collections.abc import Callable
 
-    from engine.kernel import Kernel
+    from engine.base.kernel import Kernel
     from fuzz.case import Case
     from fuzz.execute import Outcome
     from fuzz.known import Shown
@@ -54,8 +54,8 @@ class Target:
             sys.exit("fuzz.harness: engine was imported before it could be covered")
         # The model only: coverage of the codec would reward parsing, coverage of rules nothing.
         with coverage.covered(atheris, uncovered()) as codes:
-            from engine.geometry import geometry_named
-            from engine.kernel import kernel_named
+            from engine.base.geometry import geometry_named
+            from engine.base.kernel import kernel_named
             from fuzz import arena, execute, feedback, known, mutator, noted
             from fuzz.inputs import Inputs
         coverage.watch(atheris, codes)
@@ -186,7 +186,7 @@ def uncovered() -> list[str]:
     place = Path(__file__).resolve().parent.parent / "engine"
     rules = sorted(f"engine.{path.stem}" for path in place.glob("rules*.py"))
     assert rules, f"no rules in {place}"
-    return [*rules, "engine.draw", "engine.violation"]
+    return [*rules, "engine.draw", "engine.base.violation"]
 
 
 def main() -> NoReturn:

@@ -23,7 +23,7 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from engine.geometry import GEOMETRIES, Geometry
+from engine.base.geometry import GEOMETRIES, Geometry
 from fuzz import edges, scene, wire
 from fuzz.case import Case
 from fuzz.wire import WIDTH

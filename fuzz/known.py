@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from engine.address import round_up
-from engine.kernel import Kernel
-from engine.violation import Violation
+from engine.base.address import round_up
+from engine.base.kernel import Kernel
+from engine.base.violation import Violation
 from fuzz.bucket import Bucket
 from fuzz.case import REMAP_FLAGS, Call
 from fuzz.execute import Outcome

@@ -26,8 +26,8 @@ from functools import lru_cache
 from itertools import combinations
 from typing import NamedTuple
 
-from engine.address import WORD_MASK, Range, round_down, round_up
-from engine.geometry import Geometry
+from engine.base.address import WORD_MASK, Range, round_down, round_up
+from engine.base.geometry import Geometry
 from fuzz.case import (
     ADVICE,
     FLAG_KINDS,

@@ -6,7 +6,7 @@ kernel, that one does the same to the last bit, and need not be run.
 
 from typing import Any
 
-from engine.kernel import Kernel
+from engine.base.kernel import Kernel
 
 
 class Noted(Kernel):

@@ -8,8 +8,8 @@ a marker, `W` a page that is swapped out.
 
 from collections.abc import Mapping
 
-from engine.entry import ANON, MARKER, PFN_SHIFT, SWAP
-from engine.geometry import PTE
+from engine.base.entry import ANON, MARKER, PFN_SHIFT, SWAP
+from engine.base.geometry import PTE
 from engine.space import AddressSpace
 from engine.table import Table
 from engine.vma import VM_EXEC, VM_READ, VM_SHARED, VM_WRITE

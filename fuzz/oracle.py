@@ -23,7 +23,7 @@ from copy import copy, deepcopy
 from dataclasses import dataclass
 from itertools import chain
 
-from engine.address import round_up
+from engine.base.address import round_up
 from fuzz.case import (
     ADVICE,
     FAILURES,

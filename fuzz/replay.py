@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
 
-from engine.address import Range
+from engine.base.address import Range
+from engine.base.kernel import Kernel, kernel_named
+from engine.base.points import ENTER
+from engine.base.violation import Violation
 from engine.draw import draw, draw_change
-from engine.kernel import Kernel, kernel_named
 from engine.move import Move
-from engine.observer import ENTER
 from engine.rules import BY_SLUG, RULES
 from engine.space import AddressSpace
-from engine.violation import Violation
 from fuzz.bucket import Bucket
 from fuzz.case import DIRECTIVES, Call, Case, CaseError, Expectation, Result
 from fuzz.execute import Outcome, RulesAfter, execute
@@ -173,7 +173,7 @@ class Witness:
         self._found = found
 
     def __call__(self, point: str, move: Move, extent: int) -> None:
-        """See engine.observer."""
+        """See engine.base.points."""
         found, now = self._found, len(self.drawings) - 1
         if found is None or now != found.call or self.at_violation is not None:
             return

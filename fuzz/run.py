@@ -49,8 +49,8 @@ from typing import Any
 
 from sortedcontainers import SortedKeyList
 
-from engine.geometry import Geometry, UnknownName, geometry_named
-from engine.kernel import Kernel, kernel_named
+from engine.base.geometry import Geometry, UnknownName, geometry_named
+from engine.base.kernel import Kernel, kernel_named
 from fuzz import text, wire
 from fuzz.bucket import Bucket
 from fuzz.calls import MODELLED_CALLS

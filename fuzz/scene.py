@@ -12,7 +12,7 @@ from collections.abc import Callable
 from random import Random
 from typing import NamedTuple
 
-from engine.geometry import Geometry
+from engine.base.geometry import Geometry
 from fuzz.case import (
     ADVICE,
     CPUS,

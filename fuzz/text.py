@@ -16,9 +16,9 @@ from functools import lru_cache
 from os import PathLike, fspath
 from typing import NoReturn
 
-from engine.address import WORD_MASK
-from engine.geometry import UnknownName, geometry_named
-from engine.kernel import Kernel, kernel_named
+from engine.base.address import WORD_MASK
+from engine.base.geometry import UnknownName, geometry_named
+from engine.base.kernel import Kernel, kernel_named
 from fuzz.case import (
     DIRECTIVES,
     MAX_CALLS,

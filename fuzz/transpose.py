@@ -7,7 +7,7 @@ range that fills a table fills one.
 
 from dataclasses import replace
 
-from engine.geometry import PTE, Geometry
+from engine.base.geometry import PTE, Geometry
 from fuzz.case import LIMITS, REMAP_FLAGS, SIGNATURES, Call, Case, Kind
 
 _FIXED = REMAP_FLAGS["MREMAP_FIXED"]

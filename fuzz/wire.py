@@ -24,8 +24,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
-from engine.address import WORD_MASK, round_down, round_up
-from engine.geometry import Geometry
+from engine.base.address import WORD_MASK, round_down, round_up
+from engine.base.geometry import Geometry
 from fuzz import meanings
 from fuzz.case import (
     CPUS,

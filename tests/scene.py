@@ -9,10 +9,10 @@ different VMAs although they look alike; every VMA that has a page has an anon_v
 
 from itertools import groupby
 
+from engine.base.kernel import Kernel, kernel_named
+from engine.base.points import Observer
 from engine.draw import strip
 from engine.fault import touch
-from engine.kernel import Kernel, kernel_named
-from engine.observer import Observer
 from engine.space import AddressSpace
 from engine.vma import VM_ACCOUNT, VM_READ, VM_WRITE, Vma
 

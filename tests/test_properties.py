@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.access import touch_on
-from engine.geometry import GEOMETRIES
-from engine.kernel import KERNELS, Kernel, kernel_named
+from engine.base.geometry import GEOMETRIES
+from engine.base.kernel import KERNELS, Kernel, kernel_named
+from engine.base.violation import Violation
 from engine.rules import BY_SLUG
 from engine.space import AddressSpace
-from engine.violation import Violation
 from fuzz.calls import MODELLED_CALLS
 from fuzz.case import MAP_FLAGS, Call, Case, call
 from fuzz.execute import execute

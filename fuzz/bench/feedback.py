@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine.kernel import Kernel, kernel_named
+from engine.base.kernel import Kernel, kernel_named
 from fuzz import wire
 from fuzz.bench.events import events_of
 from fuzz.bucket import Bucket

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from engine.kernel import kernel_named
+from engine.base.kernel import kernel_named
 from fuzz.bench.programs import cases_of
 from fuzz.case import Case
 from fuzz.compare import difference

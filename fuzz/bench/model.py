@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from engine.kernel import Kernel, kernel_named
+from engine.base.kernel import Kernel, kernel_named
 from fuzz import wire
 from fuzz.bench.events import events_of
 from fuzz.bench.programs import programs

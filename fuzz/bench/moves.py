@@ -10,8 +10,8 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
+from engine.base.kernel import kernel_named
 from engine.fault import touch
-from engine.kernel import kernel_named
 from engine.mremap import FIXED, MAYMOVE, mremap
 from engine.space import AddressSpace
 from engine.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, mmap

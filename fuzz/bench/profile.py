@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from engine.kernel import Kernel, kernel_named
+from engine.base.kernel import Kernel, kernel_named
 from fuzz.bench.programs import cases_of
 from fuzz.case import Case
 from fuzz.compare import modelled

@@ -5,7 +5,7 @@ from itertools import islice
 from pathlib import Path
 from random import Random
 
-from engine.kernel import Kernel
+from engine.base.kernel import Kernel
 from fuzz import text, wire
 from fuzz.case import Case
 from fuzz.compare import is_json_lines

@@ -10,7 +10,7 @@ from functools import partial
 from typing import NamedTuple, get_args
 from unittest.mock import patch
 
-from engine.kernel import Kernel, kernel_named
+from engine.base.kernel import Kernel, kernel_named
 from engine.rules_call import Snapshot
 from engine.rules_move import MoveRules
 from engine.rules_state import STATE_RULES

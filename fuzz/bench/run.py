@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from engine.geometry import UnknownName
-from engine.kernel import KERNELS
+from engine.base.geometry import UnknownName
+from engine.base.kernel import KERNELS
 from fuzz.bench.tree import THIS, BenchError, Job, Tree
 from fuzz.bench.turns import (
     FIND_SECONDS,

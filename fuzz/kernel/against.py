@@ -6,7 +6,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from engine.kernel import Kernel
+from engine.base.kernel import Kernel
 from fuzz.bucket import Bucket
 from fuzz.case import Case
 from fuzz.compare import Difference, Kind, asserting, difference, modelled, told

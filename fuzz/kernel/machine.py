@@ -28,8 +28,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from engine.address import WORD_MASK
-from engine.kernel import KERNELS, Kernel, kernel_named
+from engine.base.address import WORD_MASK
+from engine.base.kernel import KERNELS, Kernel, kernel_named
 from fuzz.case import MAP_FLAGS, SIGNATURES, Call, Case
 
 # What the agent can ask a kernel for.

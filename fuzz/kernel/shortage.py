@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from engine.kernel import Kernel
+from engine.base.kernel import Kernel
 from fuzz.case import REMAP_FLAGS, call
 from fuzz.kernel.machine import MachineError, build
 from fuzz.known import DEFECTS

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from engine.geometry import UnknownName
-from engine.kernel import kernel_named
+from engine.base.geometry import UnknownName
+from engine.base.kernel import kernel_named
 from fuzz.museum import changes
 from fuzz.museum.exhibit import Change, Exhibit
 

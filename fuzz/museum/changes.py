@@ -10,8 +10,8 @@ from typing import Any
 from engine import move as moving
 from engine import mremap as mremapping
 from engine import uffd
-from engine.entry import DIRTY, PFN_SHIFT, SWAP, UFFD_WP, is_wp_marker
-from engine.geometry import PMD, PUD
+from engine.base.entry import DIRTY, PFN_SHIFT, SWAP, UFFD_WP, is_wp_marker
+from engine.base.geometry import PMD, PUD
 from engine.move import Move
 from engine.mremap import FIXED, Remap
 from engine.space import AddressSpace, Errno

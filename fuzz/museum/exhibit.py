@@ -1,6 +1,6 @@
 """What an exhibit is: a bug that the real code has had, put back into a model that is correct.
 
-Bugs of released kernels are settings of `engine.kernel`.  Others, of development or of kernels
+Bugs of released kernels are settings of `engine.base.kernel`.  Others, of development or of kernels
 before 5.0, replace one function of the engine while a program runs.
 """
 
@@ -12,8 +12,8 @@ from functools import cached_property
 from typing import Any
 from unittest.mock import patch
 
-from engine.geometry import Geometry
-from engine.kernel import Kernel
+from engine.base.geometry import Geometry
+from engine.base.kernel import Kernel
 from engine.rules import Rule, rule_named
 from fuzz.bucket import Bucket
 from fuzz.case import Case, CaseError

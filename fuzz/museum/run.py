@@ -23,7 +23,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
-from engine.kernel import Kernel
+from engine.base.kernel import Kernel
 from fuzz import text, wire
 from fuzz.bucket import Bucket
 from fuzz.case import Case

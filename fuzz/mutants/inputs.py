@@ -130,7 +130,7 @@ def _corpus(root: Path) -> Iterator[Input]:
 
 
 def _fuzzed(chunk: Chunk, root: Path, tracer: "_Tracer") -> Iterator[tuple[Input, Known]]:
-    from engine.kernel import kernel_named
+    from engine.base.kernel import kernel_named
     from fuzz.inputs import Inputs
     from fuzz.mutator import Mutator
     from fuzz.text import load
@@ -162,7 +162,7 @@ def _fuzzed(chunk: Chunk, root: Path, tracer: "_Tracer") -> Iterator[tuple[Input
 
 
 def _judged(one: Input, tracer: "_Tracer") -> tuple[Input, Known]:
-    from engine.kernel import kernel_named
+    from engine.base.kernel import kernel_named
     from fuzz.execute import execute
     from fuzz.known import known_defect
 

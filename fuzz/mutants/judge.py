@@ -48,7 +48,7 @@ def judge(
     limit.begin()
     try:
         import_mutant(root, mutant)
-        from engine.kernel import kernel_named
+        from engine.base.kernel import kernel_named
         from fuzz.execute import execute
 
         for at in order:
@@ -81,7 +81,7 @@ def shown(mutant: Mutant | None, root: Path, one: Input) -> dict[str, Any] | str
         limit.begin()
         if mutant is not None:
             import_mutant(root, mutant)
-        from engine.kernel import kernel_named
+        from engine.base.kernel import kernel_named
         from fuzz.execute import execute
 
         found = traces(execute(one.case, kernel_named(one.kernel, one.geometry), stop=False))

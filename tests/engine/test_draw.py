@@ -4,11 +4,11 @@ import time
 
 import pytest
 
-from engine.address import Range
+from engine.base.address import Range
+from engine.base.entry import ANON, HUGE, MARKER, PRESENT, WRITE, leaf
+from engine.base.geometry import PMD, PTE
+from engine.base.kernel import kernel_named
 from engine.draw import draw, draw_change, readable_bytes, strip, strip_tables
-from engine.entry import ANON, HUGE, MARKER, PRESENT, WRITE, leaf
-from engine.geometry import PMD, PTE
-from engine.kernel import kernel_named
 from engine.space import AddressSpace
 from engine.vma import VM_EXEC, VM_LOCKED, VM_READ, VM_SHARED, VM_WRITE, Vma
 

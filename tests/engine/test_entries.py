@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.entry import (
+from engine.base.entry import (
     ACCESSED,
     ANON,
     DIRTY,
@@ -16,9 +16,9 @@ from engine.entry import (
     is_guard,
     is_wp_marker,
 )
+from engine.base.geometry import PMD, PTE
 from engine.fault import peek, touch
 from engine.fork import exit_child, fork
-from engine.geometry import PMD, PTE
 from engine.madvise import COLLAPSE, GUARD_INSTALL, HUGEPAGE, madvise
 from engine.move import Move, move_page_tables
 from engine.mremap import FIXED, MAYMOVE, mremap

@@ -2,9 +2,8 @@
 
 import pytest
 
-from engine.address import Range
-from engine.draw import strip_tables
-from engine.entry import (
+from engine.base.address import Range
+from engine.base.entry import (
     ANON,
     DIRTY,
     MARKER,
@@ -15,9 +14,10 @@ from engine.entry import (
     leaf,
     pfn_of,
 )
+from engine.base.geometry import PMD, PTE
+from engine.base.kernel import kernel_named
+from engine.draw import strip_tables
 from engine.fault import access_range, peek, populate_locked, touch
-from engine.geometry import PMD, PTE
-from engine.kernel import kernel_named
 from engine.rules_state import check_state
 from engine.space import AddressSpace
 from engine.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_SHARED, mmap, munmap

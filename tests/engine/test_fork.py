@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.entry import PFN_SHIFT
+from engine.base.entry import PFN_SHIFT
 from engine.fault import peek, touch
 from engine.fork import exit_child, fork
 from engine.madvise import COLLAPSE, DONTFORK, WIPEONFORK, madvise

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from engine.failures import PAGETABLE, VMA
+from engine.base.failures import PAGETABLE, VMA
+from engine.base.kernel import KERNELS, Kernel, kernel_named
 from engine.fault import peek, touch
-from engine.kernel import KERNELS, Kernel, kernel_named
 from engine.madvise import COLD, COLLAPSE, DONTNEED, FREE, HUGEPAGE, POPULATE_WRITE, madvise
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
 from engine.pool import POOL_PAGES

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from engine.failures import Failures
-from engine.kernel import kernel_named
-from engine.limits import Limits
+from engine.base.failures import Failures
+from engine.base.kernel import kernel_named
+from engine.base.limits import Limits
 from engine.merge import (
     Proposal,
     anon_vmas_compatible,

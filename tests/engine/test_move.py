@@ -9,14 +9,10 @@ from itertools import product
 
 import pytest
 
-from engine.draw import strip_tables
-from engine.entry import ANON, PRESENT, SOFT_DIRTY, leaf
-from engine.fault import touch
-from engine.geometry import PMD, PTE
-from engine.kernel import Kernel, kernel_named
-from engine.move import Move, extent_bytes, move_page_tables, move_ptes
-from engine.mremap import FIXED, MAYMOVE, mremap
-from engine.observer import (
+from engine.base.entry import ANON, PRESENT, SOFT_DIRTY, leaf
+from engine.base.geometry import PMD, PTE
+from engine.base.kernel import Kernel, kernel_named
+from engine.base.points import (
     ALLOC_FAILED,
     PMD_MOVED,
     PMD_OCCUPIED,
@@ -26,6 +22,10 @@ from engine.observer import (
     REALIGNED,
     SKIPPED,
 )
+from engine.draw import strip_tables
+from engine.fault import touch
+from engine.move import Move, extent_bytes, move_page_tables, move_ptes
+from engine.mremap import FIXED, MAYMOVE, mremap
 from engine.space import AddressSpace, Errno
 from engine.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, mmap
 from engine.vma import Vma

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from engine.entry import pfn_of
+from engine.base.entry import pfn_of
+from engine.base.kernel import Kernel, kernel_named
 from engine.fault import touch
-from engine.kernel import Kernel, kernel_named
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, Remap, copy_vma, find_address, mremap
 from engine.rules_state import check_state
 from engine.space import AddressSpace, Errno

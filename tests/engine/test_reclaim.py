@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.entry import MIGRATION, PFN_SHIFT, SWAP
+from engine.base.entry import MIGRATION, PFN_SHIFT, SWAP
 from engine.fault import peek, touch
 from engine.fork import fork
 from engine.madvise import COLLAPSE, DONTNEED, madvise

@@ -7,15 +7,16 @@ from collections.abc import Callable
 
 import pytest
 
-from engine.entry import ANON, MARKER, PRESENT, SWAP, leaf
+from engine.base.entry import ANON, MARKER, PRESENT, SWAP, leaf
+from engine.base.failures import HOOK, PAGETABLE, VMA
+from engine.base.geometry import PMD, PTE, UnknownName
+from engine.base.kernel import kernel_named
+from engine.base.points import ALLOC_FAILED, ENTER, ITERATION, LEAVE, PMD_MOVED, PTES_MOVED
+from engine.base.violation import Violation
 from engine.facts import Facts
-from engine.failures import HOOK, PAGETABLE, VMA
 from engine.fault import touch
-from engine.geometry import PMD, PTE, UnknownName
-from engine.kernel import kernel_named
 from engine.move import Move, move_page_tables
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
-from engine.observer import ALLOC_FAILED, ENTER, ITERATION, LEAVE, PMD_MOVED, PTES_MOVED
 from engine.rules import BY_SLUG, RULES, rule_named
 from engine.rules_call import Request, Snapshot, check_execve_stack, check_mremap
 from engine.rules_errors import (
@@ -38,7 +39,6 @@ from engine.syscalls import (
     munmap,
 )
 from engine.table import Table
-from engine.violation import Violation
 from engine.vma import VM_EXEC, VM_HUGEPAGE, VM_LOCKED, VM_STACK_INCOMPLETE, VM_WRITE, Vma
 from tests.engine.test_rules_entry import BROKEN as ENTRY_RULES_BROKEN
 from tests.engine.test_rules_layout import BROKEN as LAYOUT_RULES_BROKEN

@@ -13,17 +13,17 @@ import engine.rmap
 import engine.syscalls
 import engine.table
 import engine.uffd
-from engine.address import Range
-from engine.entry import DIRTY, MARKER, UFFD_WP, WRITE, is_wp_marker
-from engine.failures import PAGETABLE
+from engine.base.address import Range
+from engine.base.entry import DIRTY, MARKER, UFFD_WP, WRITE, is_wp_marker
+from engine.base.failures import PAGETABLE
+from engine.base.geometry import PMD, PTE
+from engine.base.kernel import kernel_named
+from engine.base.points import PMD_MOVED, PUD_MOVED
 from engine.fault import touch
 from engine.fork import fork
-from engine.geometry import PMD, PTE
-from engine.kernel import kernel_named
 from engine.madvise import HUGEPAGE, madvise
 from engine.move import Move
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
-from engine.observer import PMD_MOVED, PUD_MOVED
 from engine.reclaim import migrate_begin, migrate_end, soft_dirty_clear, swapout
 from engine.rules_entry import UffdState, check_uffd
 from engine.rules_move import MoveRules

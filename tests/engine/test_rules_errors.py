@@ -2,9 +2,9 @@
 
 import pytest
 
+from engine.base.failures import HOOK
+from engine.base.kernel import KERNELS
 from engine.facts import Facts
-from engine.failures import HOOK
-from engine.kernel import KERNELS
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
 from engine.rules_errors import check_errors
 from engine.space import AddressSpace, Errno

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
+from engine.base.failures import HOOK, MAPS, VMA
+from engine.base.kernel import KERNELS, kernel_named
 from engine.facts import Facts
-from engine.failures import HOOK, MAPS, VMA
-from engine.kernel import KERNELS, kernel_named
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
 from engine.rules_layout import check_layout
 from engine.rules_places import check_mmap, check_munmap

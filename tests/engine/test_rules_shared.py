@@ -14,13 +14,13 @@ import engine.merge
 import engine.move
 import engine.mremap
 from engine.access import touch_on, translation
-from engine.entry import WRITE
+from engine.base.entry import WRITE
+from engine.base.failures import MAPS, PAGETABLE, VMA, Failures
+from engine.base.geometry import PTE
+from engine.base.kernel import KERNELS, Kernel, kernel_named
 from engine.facts import Area, Facts
-from engine.failures import MAPS, PAGETABLE, VMA, Failures
 from engine.fault import touch
 from engine.fork import fork
-from engine.geometry import PTE
-from engine.kernel import KERNELS, Kernel, kernel_named
 from engine.madvise import COLLAPSE, DONTNEED, GUARD_INSTALL, madvise
 from engine.move import Move, move_page_tables
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap

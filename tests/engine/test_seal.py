@@ -2,8 +2,8 @@
 
 import pytest
 
+from engine.base.kernel import Kernel, kernel_named
 from engine.fault import touch
-from engine.kernel import Kernel, kernel_named
 from engine.madvise import COLD, DONTFORK, DONTNEED, FREE, madvise
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
 from engine.rules_state import check_state

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.geometry import GEOMETRIES
-from engine.kernel import Kernel, kernel_named
-from engine.observer import PMD_OCCUPIED, PUD_OCCUPIED
+from engine.base.geometry import GEOMETRIES
+from engine.base.kernel import Kernel, kernel_named
+from engine.base.points import PMD_OCCUPIED, PUD_OCCUPIED
 from engine.rules_call import expected_stack_warnings
 from engine.rules_state import check_state
 from engine.space import AddressSpace, Errno

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from engine.base.kernel import kernel_named
 from engine.fault import peek, touch
-from engine.kernel import kernel_named
 from engine.rules_state import check_state
 from engine.space import AddressSpace, Errno
 from engine.syscalls import (

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.entry import ANON, HUGE, PRESENT, leaf
-from engine.failures import Failures
+from engine.base.entry import ANON, HUGE, PRESENT, leaf
+from engine.base.failures import Failures
+from engine.base.geometry import GEOMETRIES, GIB, PMD, PTE, PUD, geometry_named
+from engine.base.kernel import kernel_named
 from engine.fault import touch
-from engine.geometry import GEOMETRIES, GIB, PMD, PTE, PUD, geometry_named
-from engine.kernel import kernel_named
 from engine.mremap import FIXED, MAYMOVE, mremap
 from engine.rules_state import check_state
 from engine.space import AddressSpace

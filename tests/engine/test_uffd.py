@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from engine.address import Range
-from engine.entry import MARKER, PRESENT, SWAP, UFFD_WP, WRITE, is_wp_marker
-from engine.failures import PAGETABLE
+from engine.base.address import Range
+from engine.base.entry import MARKER, PRESENT, SWAP, UFFD_WP, WRITE, is_wp_marker
+from engine.base.failures import PAGETABLE
+from engine.base.geometry import PTE
+from engine.base.kernel import Kernel, kernel_named
 from engine.fault import peek, touch
-from engine.geometry import PTE
-from engine.kernel import Kernel, kernel_named
 from engine.madvise import COLLAPSE, DONTNEED, HUGEPAGE, madvise
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
 from engine.reclaim import swapout

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.address import Range
-from engine.failures import Failures
-from engine.limits import Limits
+from engine.base.address import Range
+from engine.base.failures import Failures
+from engine.base.limits import Limits
 from engine.vma import VM_READ, VM_SHARED, VM_WRITE, AnonVma, SharedObject, Vma, VmaTree
 
 PAGE = 0x1000

@@ -9,7 +9,7 @@ from typing import get_args
 
 import pytest
 
-from engine.kernel import KERNELS, SWITCHES
+from engine.base.kernel import KERNELS, SWITCHES
 from engine.rules import RULES
 from fuzz import cli, run
 from fuzz.bucket import Bucket

@@ -2,9 +2,9 @@
 
 import pytest
 
-from engine.kernel import kernel_named
+from engine.base.kernel import kernel_named
+from engine.base.points import ENTER, LEAVE, PMD_OCCUPIED
 from engine.move import Move
-from engine.observer import ENTER, LEAVE, PMD_OCCUPIED
 from engine.space import AddressSpace
 from fuzz.calls import MODELLED_CALLS
 from fuzz.case import Case, CaseError, Faults, call

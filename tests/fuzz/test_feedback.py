@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.address import Range
-from engine.geometry import GEOMETRIES
-from engine.kernel import kernel_named
+from engine.base.address import Range
+from engine.base.geometry import GEOMETRIES
+from engine.base.kernel import kernel_named
 from fuzz.case import Faults, call
 from fuzz.execute import execute
 from fuzz.feedback import (

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from engine.geometry import GEOMETRIES
-from engine.kernel import kernel_named
+from engine.base.geometry import GEOMETRIES
+from engine.base.kernel import kernel_named
 from fuzz import wire
 from fuzz.case import MAP_FLAGS, REMAP_FLAGS
 from fuzz.execute import execute

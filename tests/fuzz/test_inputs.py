@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.geometry import GEOMETRIES
+from engine.base.geometry import GEOMETRIES
 from fuzz import inputs, text, wire
 from fuzz.inputs import PLANNED_BYTES, PLANS, Inputs, plans_version, shared_out
 

@@ -4,11 +4,11 @@ from itertools import product
 
 import pytest
 
-from engine.address import Range
-from engine.kernel import Kernel, kernel_named
+from engine.base.address import Range
+from engine.base.kernel import Kernel, kernel_named
+from engine.base.violation import Violation
 from engine.rules import BY_SLUG
 from engine.space import AddressSpace
-from engine.violation import Violation
 from fuzz.bucket import Bucket
 from fuzz.case import REMAP_FLAGS, Call, Case, call
 from fuzz.execute import Found, Outcome

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.address import Range
-from engine.geometry import GEOMETRIES, Geometry
+from engine.base.address import Range
+from engine.base.geometry import GEOMETRIES, Geometry
 from fuzz.case import SIGNATURES, SYMBOLS, Call, Case, Expectation, Kind, bounds, call
 from fuzz.minimize import minimize, simplicity
 from fuzz.text import format_call, parse_call

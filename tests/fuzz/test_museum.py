@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.kernel import KERNELS, kernel_named
+from engine.base.kernel import KERNELS, kernel_named
 from engine.rules import BY_SLUG
 from fuzz import known
 from fuzz.bucket import Bucket

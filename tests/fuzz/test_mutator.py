@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from engine.geometry import GEOMETRIES
+from engine.base.geometry import GEOMETRIES
 from fuzz import wire
 from fuzz.case import DIRECTIVES, SIGNATURES
 from fuzz.inputs import Inputs

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from engine.kernel import KERNELS, SWITCHES, Kernel, kernel_named
+from engine.base.kernel import KERNELS, SWITCHES, Kernel, kernel_named
 from engine.leaves import picture
 from fuzz.arena import most_filled
 from fuzz.case import Case

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.geometry import UnknownName
-from engine.kernel import kernel_named
+from engine.base.geometry import UnknownName
+from engine.base.kernel import kernel_named
 from fuzz.bucket import Bucket
 from fuzz.case import Case, CaseError, Expectation
 from fuzz.replay import (

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from engine.geometry import GEOMETRIES
+from engine.base.geometry import GEOMETRIES
 from fuzz import run as run_module
 from fuzz.bucket import Bucket
 from fuzz.case import Case, Faults

@@ -6,8 +6,8 @@ from random import Random
 
 import pytest
 
-from engine.geometry import GEOMETRIES, Geometry
-from engine.kernel import kernel_named
+from engine.base.geometry import GEOMETRIES, Geometry
+from engine.base.kernel import kernel_named
 from fuzz import wire
 from fuzz.case import SIGNATURES, Case
 from fuzz.edges import edge

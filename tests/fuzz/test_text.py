@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.geometry import GEOMETRIES
-from engine.kernel import KERNELS
+from engine.base.geometry import GEOMETRIES
+from engine.base.kernel import KERNELS
 from fuzz.case import (
     DIRECTIVES,
     MAX_CALLS,

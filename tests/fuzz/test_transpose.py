@@ -4,8 +4,8 @@ from itertools import pairwise
 
 import pytest
 
-from engine.geometry import GEOMETRIES, PTE
-from engine.kernel import kernel_named
+from engine.base.geometry import GEOMETRIES, PTE
+from engine.base.kernel import kernel_named
 from fuzz import text
 from fuzz.replay import finding
 from fuzz.transpose import transposed

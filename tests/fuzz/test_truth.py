@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.kernel import KERNELS, kernel_named
+from engine.base.kernel import KERNELS, kernel_named
 from fuzz.calls import MODELLED_CALLS
 from fuzz.case import Case
 from fuzz.execute import Outcome, execute

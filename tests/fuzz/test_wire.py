@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.address import Range
-from engine.geometry import GEOMETRIES, Geometry
+from engine.base.address import Range
+from engine.base.geometry import GEOMETRIES, Geometry
 from fuzz.case import MAP_FLAGS, SIGNATURES, Call, Case, Kind, bounds, call
 from fuzz.text import dump, parse, parse_call
 from fuzz.wire import MAX_CALLS, POPULATED_PAGES, WIDTH, Codec, codec, decode, encode

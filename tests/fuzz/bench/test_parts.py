@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.kernel import kernel_named
+from engine.base.kernel import kernel_named
 from engine.rules_state import STATE_RULES
 from fuzz.bench.__main__ import main
 from fuzz.bench.profile import profile

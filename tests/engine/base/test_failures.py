@@ -2,9 +2,9 @@
 
 import pytest
 
-from engine.failures import COMMIT, HOOK, MAPS, PAGETABLE, VMA, Failures
+from engine.base.failures import COMMIT, HOOK, MAPS, PAGETABLE, VMA, Failures
+from engine.base.kernel import KERNELS, Kernel, kernel_named
 from engine.fault import touch
-from engine.kernel import KERNELS, Kernel, kernel_named
 from engine.madvise import NORMAL, RANDOM, madvise
 from engine.mremap import FIXED, MAYMOVE, mremap
 from engine.rules_state import check_state

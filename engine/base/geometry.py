@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
 
-from engine.address import Range
+from engine.base.address import Range
 
 GIB = 1 << 30
 ARENA_BYTES = 512 * GIB

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from engine.address import Range
-from engine.geometry import GEOMETRIES, GIB, Geometry, UnknownName, geometry_named
+from engine.base.address import Range
+from engine.base.geometry import GEOMETRIES, GIB, Geometry, UnknownName, geometry_named
 
 KIB, MIB, TIB = 1 << 10, 1 << 20, 1 << 40
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from engine.base.kernel import Kernel, kernel_named
+from engine.base.limits import Limits
 from engine.fault import touch
-from engine.kernel import Kernel, kernel_named
-from engine.limits import Limits
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
 from engine.rules_limits import check_refused_stack
 from engine.rules_state import check_state

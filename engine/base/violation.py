@@ -1,6 +1,6 @@
 """A rule that did not hold: what the fuzzer looks for."""
 
-from engine.address import Range
+from engine.base.address import Range
 
 
 class Violation(Exception):

@@ -8,7 +8,7 @@ a setting too.  Sources: the table of section 10 of the specification, checked a
 
 from dataclasses import dataclass, field, fields, replace
 
-from engine.geometry import GEOMETRIES, Geometry, UnknownName, geometry_named
+from engine.base.geometry import GEOMETRIES, Geometry, UnknownName, geometry_named
 
 
 def _switch(since: str, text: str) -> bool:

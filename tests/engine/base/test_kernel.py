@@ -4,8 +4,8 @@ from dataclasses import fields
 
 import pytest
 
-from engine.geometry import GEOMETRIES, UnknownName
-from engine.kernel import KERNELS, SWITCHES, Kernel, kernel_named
+from engine.base.geometry import GEOMETRIES, UnknownName
+from engine.base.kernel import KERNELS, SWITCHES, Kernel, kernel_named
 
 # Behaviour: the named kernels that have it, in the order 5.0, 6.1, 6.7, 6.12, 6.18.
 TABLE = {

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.address import Range, round_down, round_up
+from engine.base.address import Range, round_down, round_up
 
 numbers = st.integers(0, 200)
 ranges = st.builds(lambda start, length: Range(start, start + length), numbers, st.integers(1, 50))
