@@ -2,9 +2,9 @@
 
 from engine.base.entry import ACCESSED, DIRTY, HUGE, PFN_SHIFT, PRESENT, WRITE
 from engine.base.geometry import PMD, PTE
-from engine.space import AddressSpace
-from engine.tlb import CPUS, Translation
-from engine.vma import VM_WRITE
+from engine.state.space import AddressSpace
+from engine.state.tlb import CPUS, Translation
+from engine.state.vma import VM_WRITE
 
 
 def touch_on(space: AddressSpace, cpu: int, addr: int) -> None:

@@ -19,9 +19,9 @@ from engine.base.geometry import PMD, PTE
 from engine.cow import make_present
 from engine.huge import HUGE_ANON, covers_slot, map_shared_huge, slot_pages
 from engine.rmap import settle_shared
-from engine.space import AddressSpace, Errno
-from engine.table import Table
-from engine.vma import VM_NOHUGEPAGE, VM_UFFD, VM_UFFD_WP, VM_WRITE, Vma
+from engine.state.space import AddressSpace, Errno
+from engine.state.table import Table
+from engine.state.vma import VM_NOHUGEPAGE, VM_UFFD, VM_UFFD_WP, VM_WRITE, Vma
 
 
 def collapse(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:

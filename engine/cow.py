@@ -21,9 +21,9 @@ from engine.base.entry import (
     leaf,
 )
 from engine.rmap import folio_of, wait_for_migration
-from engine.space import AddressSpace
-from engine.table import Table
-from engine.vma import Vma
+from engine.state.space import AddressSpace
+from engine.state.table import Table
+from engine.state.vma import Vma
 
 WRITTEN = PRESENT | WRITE | DIRTY | ACCESSED | SOFT_DIRTY
 

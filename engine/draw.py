@@ -14,9 +14,9 @@ from difflib import SequenceMatcher
 from engine.base.address import Range
 from engine.base.entry import MARKER, PRESENT
 from engine.base.geometry import PMD, PTE, Geometry
-from engine.space import AddressSpace
-from engine.table import Table
-from engine.vma import (
+from engine.state.space import AddressSpace
+from engine.state.table import Table
+from engine.state.vma import (
     VM_EXEC,
     VM_HUGEPAGE,
     VM_LOCKED,

@@ -5,8 +5,8 @@ from typing import NamedTuple
 from engine.base.address import Range
 from engine.base.kernel import Kernel
 from engine.base.limits import Limits
-from engine.space import AddressSpace
-from engine.vma import AnonVma, SharedObject, UffdContext
+from engine.state.space import AddressSpace
+from engine.state.vma import AnonVma, SharedObject, UffdContext
 
 
 class Area(NamedTuple):

@@ -27,9 +27,9 @@ from engine.huge import (
 )
 from engine.hugetlb import access_hugetlb
 from engine.rmap import settle_shared
-from engine.space import STACK_LIMIT_BYTES, AddressSpace
-from engine.table import Table
-from engine.vma import (
+from engine.state.space import STACK_LIMIT_BYTES, AddressSpace
+from engine.state.table import Table
+from engine.state.vma import (
     STACK_GUARD_PAGES,
     VM_ACCESS,
     VM_GROWSDOWN,

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from engine.base.entry import ANON, EXCLUSIVE, HUGE, PFN_SHIFT, SWAP, WRITE
 from engine.base.geometry import PTE
 from engine.protect import change_entries
-from engine.space import AddressSpace
-from engine.table import Entry
-from engine.vma import VM_DONTCOPY, VM_HUGETLB, VM_WIPEONFORK
+from engine.state.space import AddressSpace
+from engine.state.table import Entry
+from engine.state.vma import VM_DONTCOPY, VM_HUGETLB, VM_WIPEONFORK
 
 _NOT_SHARED = VM_DONTCOPY | VM_WIPEONFORK | VM_HUGETLB
 

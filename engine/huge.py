@@ -26,9 +26,9 @@ from engine.base.geometry import PMD, PTE
 from engine.cow import WRITTEN, make_present
 from engine.merge import reusable_anon_vma
 from engine.rmap import folio_of
-from engine.space import AddressSpace
-from engine.table import Table
-from engine.vma import (
+from engine.state.space import AddressSpace
+from engine.state.table import Table
+from engine.state.vma import (
     VM_HUGEPAGE,
     VM_LOCKED,
     VM_NOHUGEPAGE,

@@ -21,10 +21,10 @@ from engine.base.entry import ACCESSED, DIRTY, HUGE, PFN_SHIFT, PRESENT, UFFD_WP
 from engine.base.geometry import PMD
 from engine.base.points import ALLOC_FAILED, ENTER, HUGE_MOVED, ITERATION, LEAVE
 from engine.move import Move, destination_table, hole_end, report_occupied, skip
-from engine.pool import HugeFile, file_of, huge_pages, reservations
-from engine.space import AddressSpace
-from engine.table import OutOfTables
-from engine.vma import VM_NORESERVE, VM_SHARED, VM_WRITE, Vma
+from engine.state.hugepool import HugeFile, file_of, huge_pages, reservations
+from engine.state.space import AddressSpace
+from engine.state.table import OutOfTables
+from engine.state.vma import VM_NORESERVE, VM_SHARED, VM_WRITE, Vma
 
 
 def new_huge_file(space: AddressSpace, length: int) -> HugeFile:

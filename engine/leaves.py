@@ -19,8 +19,8 @@ from engine.base.entry import (
     is_zero_page,
 )
 from engine.base.geometry import PTE, Geometry
-from engine.space import AddressSpace
-from engine.table import Entry
+from engine.state.space import AddressSpace
+from engine.state.table import Entry
 
 Leaves = dict[int, int]  # address in bytes -> entry
 # What each slot maps, by its address: the entries of its PTE table, or a huge leaf.

@@ -24,8 +24,8 @@ from engine.huge import (
 from engine.hugetlb import discard_hugetlb
 from engine.merge import modify
 from engine.seal import may_discard
-from engine.space import AddressSpace, Errno
-from engine.vma import (
+from engine.state.space import AddressSpace, Errno
+from engine.state.vma import (
     VM_DONTCOPY,
     VM_DONTDUMP,
     VM_HUGEPAGE,

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from engine.base.address import Range
 from engine.base.kernel import Kernel
 from engine.base.violation import Violation
-from engine.vma import VM_HUGETLB, AnonVma, SharedObject, UffdContext, Vma, VmaTree
+from engine.state.vma import VM_HUGETLB, AnonVma, SharedObject, UffdContext, Vma, VmaTree
 
 
 class Proposal(NamedTuple):

@@ -56,9 +56,9 @@ from engine.base.points import (
     SKIPPED,
 )
 from engine.base.violation import Violation
-from engine.space import AddressSpace
-from engine.table import Entry, OutOfTables, Table
-from engine.vma import Vma
+from engine.state.space import AddressSpace
+from engine.state.table import Entry, OutOfTables, Table
+from engine.state.vma import Vma
 
 _MOVED = {PMD: PMD_MOVED, PUD: PUD_MOVED}
 _OCCUPIED = {PMD: PMD_OCCUPIED, PUD: PUD_OCCUPIED}

@@ -15,8 +15,8 @@ from engine.fault import populate_locked
 from engine.hugetlb import abandon_copy, drop_reservation, move_hugetlb
 from engine.merge import Proposal, merge_new
 from engine.move import Move, move_page_tables
-from engine.space import AddressSpace, Errno
-from engine.vma import (
+from engine.state.space import AddressSpace, Errno
+from engine.state.vma import (
     VM_ACCOUNT,
     VM_HUGETLB,
     VM_LOCKED,

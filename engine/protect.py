@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 
 from engine.base.entry import DIRTY, EXCLUSIVE, PRESENT, SOFT_DIRTY, UFFD_WP, WRITE
 from engine.base.geometry import PTE
-from engine.space import AddressSpace
-from engine.table import Entry
-from engine.vma import VM_WRITE, Vma
+from engine.state.space import AddressSpace
+from engine.state.table import Entry
+from engine.state.vma import VM_WRITE, Vma
 
 # Changes the leaves at some indices of a table in place.
 Change = Callable[[dict[int, Entry], Iterable[int]], None]

@@ -23,9 +23,9 @@ from engine.base.geometry import PMD, PTE
 from engine.huge import split_folio
 from engine.protect import change_entries
 from engine.rmap import begin_migration, end_migration, folio_of
-from engine.space import AddressSpace, Errno
-from engine.table import Entry, Table
-from engine.vma import VM_HUGETLB, VM_LOCKED
+from engine.state.space import AddressSpace, Errno
+from engine.state.table import Entry, Table
+from engine.state.vma import VM_HUGETLB, VM_LOCKED
 
 _GOES_TO_SWAP = PRESENT | WRITE | DIRTY | ACCESSED | ANON  # what a swap entry does not have
 

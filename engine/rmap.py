@@ -11,9 +11,9 @@ from engine.base.address import Range, round_down
 from engine.base.entry import MIGRATION, PFN_SHIFT, PRESENT
 from engine.base.geometry import PMD, PTE
 from engine.base.violation import Violation
-from engine.space import AddressSpace
-from engine.table import Table
-from engine.vma import VM_STACK_INCOMPLETE, AnonVma, Vma
+from engine.state.space import AddressSpace
+from engine.state.table import Table
+from engine.state.vma import VM_STACK_INCOMPLETE, AnonVma, Vma
 
 
 def walk(space: AddressSpace, pfn: int) -> Iterator[tuple[Vma, int]]:

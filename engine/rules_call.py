@@ -11,8 +11,8 @@ from engine.facts import Area, Facts
 from engine.leaves import Leaves, carried, clipped, differing, pages, picture, shifted
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE
 from engine.rules_limits import check_populated
-from engine.space import AddressSpace, Errno
-from engine.vma import (
+from engine.state.space import AddressSpace, Errno
+from engine.state.vma import (
     VM_HUGETLB,
     VM_LOCKED,
     VM_LOCKONFAULT,

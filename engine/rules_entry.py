@@ -28,9 +28,9 @@ from engine.leaves import Picture, picture
 from engine.move import Move
 from engine.rules_view import State
 from engine.rules_walk import not_told_of_moves
-from engine.space import AddressSpace, Errno
-from engine.table import Entry
-from engine.vma import (
+from engine.state.space import AddressSpace, Errno
+from engine.state.table import Entry
+from engine.state.vma import (
     UFFD_FEATURE_EVENT_REMAP,
     UFFD_FEATURE_EVENT_UNMAP,
     VM_HUGETLB,

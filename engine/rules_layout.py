@@ -16,8 +16,8 @@ from engine.base.address import Range, round_up
 from engine.base.failures import HOOK, MAPS, VMA
 from engine.base.violation import Violation
 from engine.facts import Area, Facts
-from engine.space import AddressSpace, Errno
-from engine.vma import (
+from engine.state.space import AddressSpace, Errno
+from engine.state.vma import (
     VM_HUGETLB,
     VM_LOCKED,
     VM_LOCKONFAULT,

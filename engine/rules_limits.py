@@ -11,9 +11,9 @@ from engine.base.failures import MAPS, PAGETABLE, VMA
 from engine.base.geometry import PTE
 from engine.base.violation import Violation
 from engine.leaves import Picture, count, picture
-from engine.pool import POOL_PAGES, HugeFile, file_of, file_reservations, reservations
-from engine.space import AddressSpace, Errno
-from engine.vma import VM_HUGETLB, VM_SHARED
+from engine.state.hugepool import POOL_PAGES, HugeFile, file_of, file_reservations, reservations
+from engine.state.space import AddressSpace, Errno
+from engine.state.vma import VM_HUGETLB, VM_SHARED
 
 
 def check_limits(space: AddressSpace) -> Iterator[Violation]:

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from engine.base.address import Range, round_up
 from engine.base.violation import Violation
 from engine.rules_call import Mapped, Request, Snapshot, clip, mapped_of
-from engine.space import AddressSpace, Errno
-from engine.vma import (
+from engine.state.space import AddressSpace, Errno
+from engine.state.vma import (
     VM_ACCOUNT,
     VM_GROWSDOWN,
     VM_HUGETLB,

@@ -25,7 +25,7 @@ from engine.rules_entry import check_entries
 from engine.rules_limits import Attempts, check_failed_allocation
 from engine.rules_tlb import stale_in
 from engine.rules_walk import Bites, check_start
-from engine.vma import VM_HUGETLB, VM_STACK_INCOMPLETE, Vma
+from engine.state.vma import VM_HUGETLB, VM_STACK_INCOMPLETE, Vma
 
 
 class MoveRules:

@@ -11,8 +11,8 @@ from engine.base.address import Range, round_down, round_up
 from engine.base.failures import COMMIT, HOOK, MAPS, PAGETABLE, VMA
 from engine.base.violation import Violation
 from engine.facts import Area, Facts
-from engine.space import Errno
-from engine.vma import STACK_GUARD_PAGES, VM_GROWSDOWN, VM_HUGETLB, VM_SEALED
+from engine.state.space import Errno
+from engine.state.vma import STACK_GUARD_PAGES, VM_GROWSDOWN, VM_HUGETLB, VM_SEALED
 
 _SHARED, _TYPE, _ANONYMOUS, _HUGETLB = 0x01, 0x0F, 0x20, 0x40000  # as programs write them
 _FIXED, _NOREPLACE = 0x10, 0x100000

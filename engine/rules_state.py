@@ -13,8 +13,8 @@ from engine.base.violation import Violation
 from engine.rules_entry import ENTRY_RULES
 from engine.rules_limits import check_limits
 from engine.rules_view import Memory, Part, State, tables_below
-from engine.space import AddressSpace
-from engine.vma import (
+from engine.state.space import AddressSpace
+from engine.state.vma import (
     VM_ACCOUNT,
     VM_HUGETLB,
     VM_LOCKED,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from engine.access import translation
 from engine.base.address import Range
 from engine.base.violation import Violation
-from engine.space import AddressSpace
+from engine.state.space import AddressSpace
 
 
 def stale_in(space: AddressSpace, start: int, end: int, rule: str) -> Iterator[Violation]:

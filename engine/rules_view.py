@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from engine.base.address import Range
 from engine.base.geometry import PMD, PTE
-from engine.space import AddressSpace
-from engine.table import Entry, Table
-from engine.vma import AnonVma, Vma
+from engine.state.space import AddressSpace
+from engine.state.table import Entry, Table
+from engine.state.vma import AnonVma, Vma
 
 _WORTH_KNOWING = 8  # leaves of a table from which on comparing it costs less than looking
 

@@ -21,7 +21,7 @@ from engine.base.points import (
 )
 from engine.base.violation import Violation
 from engine.move import Move
-from engine.vma import UFFD_FEATURE_EVENT_REMAP, VM_HUGETLB, Vma
+from engine.state.vma import UFFD_FEATURE_EVENT_REMAP, VM_HUGETLB, Vma
 
 _BELOW_PUD = frozenset((PMD_MOVED, PTES_MOVED, HUGE_MOVED, SKIPPED))
 _REFUSED = frozenset((PMD_OCCUPIED, PUD_OCCUPIED, HUGE_SPLIT))

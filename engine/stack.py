@@ -13,8 +13,8 @@ from engine.base.violation import Violation
 from engine.fault import populate
 from engine.move import Move, move_page_tables
 from engine.rmap import begin_migration, end_migration
-from engine.space import AddressSpace, Errno
-from engine.vma import VM_ACCOUNT, VM_GROWSDOWN, VM_READ, VM_STACK_INCOMPLETE, VM_WRITE, Vma
+from engine.state.space import AddressSpace, Errno
+from engine.state.vma import VM_ACCOUNT, VM_GROWSDOWN, VM_READ, VM_STACK_INCOMPLETE, VM_WRITE, Vma
 
 STACK_FLAGS = VM_READ | VM_WRITE | VM_GROWSDOWN | VM_ACCOUNT
 

@@ -9,8 +9,8 @@ from engine.hugetlb import new_huge_file, reserve
 from engine.merge import Proposal, merge_new, modify
 from engine.mremap import find_address, make_removable, unmap
 from engine.protect import protection_changed
-from engine.space import AddressSpace, Errno
-from engine.vma import (
+from engine.state.space import AddressSpace, Errno
+from engine.state.vma import (
     VM_ACCESS,
     VM_ACCOUNT,
     VM_EXEC,

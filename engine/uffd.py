@@ -16,9 +16,9 @@ from engine.base.failures import VmaRefused
 from engine.base.geometry import PTE
 from engine.merge import modify
 from engine.protect import allow_writes, change_entries
-from engine.space import AddressSpace, Errno
-from engine.table import Entry, OutOfTables
-from engine.vma import (
+from engine.state.space import AddressSpace, Errno
+from engine.state.table import Entry, OutOfTables
+from engine.state.vma import (
     UFFD_FEATURE_EVENT_FORK,
     UFFD_FEATURE_EVENT_REMAP,
     UFFD_FEATURE_EVENT_REMOVE,

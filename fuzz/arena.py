@@ -9,7 +9,8 @@ from engine.base.address import round_down, round_up
 from engine.base.geometry import Geometry
 from engine.madvise import COLLAPSE, GUARD_INSTALL, POPULATE_READ, POPULATE_WRITE
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE
-from engine.space import AddressSpace
+from engine.state.space import AddressSpace
+from engine.state.vma import VM_LOCKED
 from engine.syscalls import (
     MAP_ANONYMOUS,
     MAP_FIXED,
@@ -18,7 +19,6 @@ from engine.syscalls import (
     MAP_POPULATE,
     MAP_TYPE,
 )
-from engine.vma import VM_LOCKED
 from fuzz.case import MAP_FLAGS, MAX_POPULATED_PAGES, SIGNATURES, Call, Case, Kind
 
 _MODELLED_MAP_FLAGS = MAP_TYPE | sum(flag for flag in MAP_FLAGS.values() if flag > MAP_TYPE)

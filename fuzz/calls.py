@@ -10,8 +10,8 @@ from engine.madvise import madvise
 from engine.mremap import mremap
 from engine.reclaim import migrate_begin, migrate_end, soft_dirty_clear, swapout
 from engine.seal import mseal
-from engine.space import AddressSpace, Errno
 from engine.stack import execve_stack, relocate
+from engine.state.space import AddressSpace, Errno
 from engine.syscalls import mlock, mmap, mprotect, munlock, munmap
 from engine.uffd import uffd_register, uffd_wp
 from fuzz.case import FAILURES, LIMITS, SIGNATURES, Call, Faults, Kind, Result

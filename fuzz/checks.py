@@ -24,7 +24,7 @@ from engine.rules_mapping import check_growth, check_mapping, check_stack_mappin
 from engine.rules_move import MoveRules
 from engine.rules_places import check_free, check_mmap, check_munmap
 from engine.rules_state import check_emptied
-from engine.space import AddressSpace, Errno
+from engine.state.space import AddressSpace, Errno
 from fuzz.case import ADVICE, REMAP_FLAGS
 
 _DONTNEED, _FIXED = ADVICE["MADV_DONTNEED"], REMAP_FLAGS["MREMAP_FIXED"]

@@ -11,7 +11,7 @@ from engine.base.violation import Violation
 from engine.rules_limits import Attempts
 from engine.rules_state import StateRules, check_fresh
 from engine.rules_tlb import check_tlb
-from engine.space import AddressSpace
+from engine.state.space import AddressSpace
 from fuzz.arena import leaves_arena
 from fuzz.calls import HANDLERS, as_made, as_result, operands
 from fuzz.case import Case, CaseError, Result

@@ -58,8 +58,8 @@ FED: tuple[str, ...] = ()  # unless a run says otherwise
 
 if TYPE_CHECKING:
     from engine.move import Move
-    from engine.space import AddressSpace
-    from engine.vma import Vma
+    from engine.state.space import AddressSpace
+    from engine.state.vma import Vma
     from fuzz.execute import Outcome
 
 CELLS = 1 << 14

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 
 from engine.base.entry import ANON, MARKER, PFN_SHIFT, SWAP
 from engine.base.geometry import PTE
-from engine.space import AddressSpace
-from engine.table import Table
-from engine.vma import VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
+from engine.state.space import AddressSpace
+from engine.state.table import Table
+from engine.state.vma import VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
 from fuzz.case import Faults, Result
 from fuzz.execute import Outcome
 from fuzz.text import format_call

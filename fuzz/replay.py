@@ -12,7 +12,7 @@ from engine.base.violation import Violation
 from engine.draw import draw, draw_change
 from engine.move import Move
 from engine.rules import BY_SLUG, RULES
-from engine.space import AddressSpace
+from engine.state.space import AddressSpace
 from fuzz.bucket import Bucket
 from fuzz.case import DIRECTIVES, Call, Case, CaseError, Expectation, Result
 from fuzz.execute import Outcome, RulesAfter, execute

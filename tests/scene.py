@@ -13,8 +13,8 @@ from engine.base.kernel import Kernel, kernel_named
 from engine.base.points import Observer
 from engine.draw import strip
 from engine.fault import touch
-from engine.space import AddressSpace
-from engine.vma import VM_ACCOUNT, VM_READ, VM_WRITE, Vma
+from engine.state.space import AddressSpace
+from engine.state.vma import VM_ACCOUNT, VM_READ, VM_WRITE, Vma
 
 PAGE = 0x1000
 SLOT = 4 * PAGE  # of the tiny geometry

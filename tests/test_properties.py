@@ -14,7 +14,7 @@ from engine.base.geometry import GEOMETRIES
 from engine.base.kernel import KERNELS, Kernel, kernel_named
 from engine.base.violation import Violation
 from engine.rules import BY_SLUG
-from engine.space import AddressSpace
+from engine.state.space import AddressSpace
 from fuzz.calls import MODELLED_CALLS
 from fuzz.case import MAP_FLAGS, Call, Case, call
 from fuzz.execute import execute

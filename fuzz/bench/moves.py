@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from engine.base.kernel import kernel_named
 from engine.fault import touch
 from engine.mremap import FIXED, MAYMOVE, mremap
-from engine.space import AddressSpace
+from engine.state.space import AddressSpace
 from engine.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, mmap
 
 PAGE, SLOT, GIB = 1 << 12, 1 << 21, 1 << 30

@@ -15,7 +15,7 @@ from engine.rules_call import Snapshot
 from engine.rules_move import MoveRules
 from engine.rules_state import STATE_RULES
 from engine.rules_view import State
-from engine.space import AddressSpace
+from engine.state.space import AddressSpace
 from fuzz import checks, wire
 from fuzz import execute as executing
 from fuzz.bench.programs import programs

@@ -131,7 +131,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         "table, and must move along.",
         "huge-deposit",
         _612,
-        change=Change("engine.table:carry_deposit", changes.deposit_left_behind),
+        change=Change("engine.state.table:carry_deposit", changes.deposit_left_behind),
     ),
     Exhibit(
         "B-24",
@@ -140,7 +140,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         "Without memory for a PMD table the PUD table above is freed as if this call had made it.",
         "failed-alloc-harmless",
         _612,
-        change=Change("engine.table:TableTree.make", changes.pud_table_freed),
+        change=Change("engine.state.table:TableTree.make", changes.pud_table_freed),
     ),
     Exhibit(
         "B-45",
@@ -314,7 +314,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         "The table that the neighbour below shares is freed under its pages.",
         "pages-kept",
         _612,
-        change=Change("engine.table:TableTree.free_range", changes.without_floor),
+        change=Change("engine.state.table:TableTree.free_range", changes.without_floor),
     ),
     Exhibit(
         "free-tables",
@@ -323,7 +323,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         "The table that the neighbour above shares is freed under its pages.",
         "pages-kept",
         _612,
-        change=Change("engine.table:TableTree.free_range", changes.without_ceiling),
+        change=Change("engine.state.table:TableTree.free_range", changes.without_ceiling),
     ),
     # exec
     Exhibit(

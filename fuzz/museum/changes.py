@@ -14,9 +14,9 @@ from engine.base.entry import DIRTY, PFN_SHIFT, SWAP, UFFD_WP, is_wp_marker
 from engine.base.geometry import PMD, PUD
 from engine.move import Move
 from engine.mremap import FIXED, Remap
-from engine.space import AddressSpace, Errno
-from engine.table import Entry, OutOfTables, Table, TableTree
-from engine.vma import VM_ACCOUNT, Vma
+from engine.state.space import AddressSpace, Errno
+from engine.state.table import Entry, OutOfTables, Table, TableTree
+from engine.state.vma import VM_ACCOUNT, Vma
 
 Function = Any  # a function of any signature, or a property
 

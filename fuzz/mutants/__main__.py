@@ -31,7 +31,7 @@ from fuzz.pool import Ended, forked
 from fuzz.status import Fields, StatusLine, duration
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULES = ("engine.move", "engine.mremap", "engine.stack", "engine.vma", "engine.table")
+MODULES = ("engine.move", "engine.mremap", "engine.stack", "engine.state.vma", "engine.state.table")
 REASONS = Path("tests/mutants.toml")
 TESTS = "tests/engine"
 
@@ -307,12 +307,12 @@ class _Session:
 
 
 def _module(name: str) -> str:
-    """move, move.py, engine/move.py and engine.move all mean engine.move."""
-    module = name.removesuffix(".py").replace("/", ".")
-    module = module if "." in module else f"engine.{module}"
-    if module not in MODULES:
-        raise SystemExit(f"--file {name}: not one of {', '.join(MODULES)}")
-    return module
+    """vma, vma.py, engine/state/vma.py and engine.state.vma all mean engine.state.vma."""
+    wanted = name.removesuffix(".py").replace("/", ".")
+    for module in MODULES:
+        if f".{module}".endswith(f".{wanted}"):
+            return module
+    raise SystemExit(f"--file {name}: not one of {', '.join(MODULES)}")
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:

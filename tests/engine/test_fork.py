@@ -9,9 +9,9 @@ from engine.madvise import COLLAPSE, DONTFORK, WIPEONFORK, madvise
 from engine.mremap import FIXED, MAYMOVE, mremap
 from engine.reclaim import migrate_begin, migrate_end
 from engine.rules_state import check_state
-from engine.space import AddressSpace
+from engine.state.space import AddressSpace
 from engine.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_SHARED, mmap, mprotect
-from tests.engine.test_entries import bits, entry, huge
+from tests.engine.state.test_entries import bits, entry, huge
 from tests.scene import PAGE, SLOT, scene, tags
 
 

@@ -12,10 +12,10 @@ from engine.base.kernel import KERNELS, Kernel, kernel_named
 from engine.fault import peek, touch
 from engine.madvise import COLD, COLLAPSE, DONTNEED, FREE, HUGEPAGE, POPULATE_WRITE, madvise
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
-from engine.pool import POOL_PAGES
 from engine.rules_move import MoveRules
 from engine.rules_state import check_state
-from engine.space import AddressSpace, Errno
+from engine.state.hugepool import POOL_PAGES
+from engine.state.space import AddressSpace, Errno
 from engine.syscalls import (
     MAP_ANONYMOUS,
     MAP_FIXED,

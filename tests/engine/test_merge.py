@@ -15,7 +15,16 @@ from engine.merge import (
     modify,
     reusable_anon_vma,
 )
-from engine.vma import VM_EXEC, VM_LOCKED, VM_READ, VM_WRITE, AnonVma, SharedObject, Vma, VmaTree
+from engine.state.vma import (
+    VM_EXEC,
+    VM_LOCKED,
+    VM_READ,
+    VM_WRITE,
+    AnonVma,
+    SharedObject,
+    Vma,
+    VmaTree,
+)
 
 P = 0x1000
 RW = VM_READ | VM_WRITE

@@ -9,13 +9,13 @@ from engine.madvise import COLLAPSE, DONTNEED, madvise
 from engine.mremap import FIXED, MAYMOVE, mremap
 from engine.reclaim import migrate_begin, migrate_end, soft_dirty_clear, swapout
 from engine.rules_state import check_state
-from engine.space import AddressSpace, Errno
+from engine.state.space import AddressSpace, Errno
+from engine.state.vma import VM_STACK_INCOMPLETE
 from engine.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_SHARED, mlock, mmap, mprotect, munmap
-from engine.vma import VM_STACK_INCOMPLETE
 from fuzz.execute import execute
 from fuzz.observe import observation
 from fuzz.text import parse
-from tests.engine.test_entries import bits, entry, huge
+from tests.engine.state.test_entries import bits, entry, huge
 from tests.scene import PAGE, SLOT, scene, tags
 
 MOVE = MAYMOVE | FIXED

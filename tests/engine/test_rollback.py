@@ -15,7 +15,7 @@ from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
 from engine.rules_call import Request, Snapshot, check_mremap, mapped_of
 from engine.rules_move import MoveRules
 from engine.rules_state import check_state
-from engine.space import AddressSpace, Errno
+from engine.state.space import AddressSpace, Errno
 from engine.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, mmap
 
 PAGE = 4096

@@ -27,8 +27,10 @@ from engine.rules_errors import (
 from engine.rules_mapping import check_growth, check_mapping, check_stack_mapping
 from engine.rules_move import MoveRules
 from engine.rules_state import StateRules, check_state
-from engine.space import AddressSpace, Errno
 from engine.stack import execve_stack, relocate, relocate_vma_down
+from engine.state.space import AddressSpace, Errno
+from engine.state.table import Table
+from engine.state.vma import VM_EXEC, VM_HUGEPAGE, VM_LOCKED, VM_STACK_INCOMPLETE, VM_WRITE, Vma
 from engine.syscalls import (
     MAP_ANONYMOUS,
     MAP_FIXED,
@@ -38,8 +40,6 @@ from engine.syscalls import (
     mmap,
     munmap,
 )
-from engine.table import Table
-from engine.vma import VM_EXEC, VM_HUGEPAGE, VM_LOCKED, VM_STACK_INCOMPLETE, VM_WRITE, Vma
 from tests.engine.test_rules_entry import BROKEN as ENTRY_RULES_BROKEN
 from tests.engine.test_rules_layout import BROKEN as LAYOUT_RULES_BROKEN
 from tests.engine.test_rules_shared import BROKEN

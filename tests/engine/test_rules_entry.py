@@ -10,8 +10,8 @@ import pytest
 
 import engine.move
 import engine.rmap
+import engine.state.table
 import engine.syscalls
-import engine.table
 import engine.uffd
 from engine.base.address import Range
 from engine.base.entry import DIRTY, MARKER, UFFD_WP, WRITE, is_wp_marker
@@ -29,17 +29,17 @@ from engine.rules_entry import UffdState, check_uffd
 from engine.rules_move import MoveRules
 from engine.rules_state import check_fresh, check_state
 from engine.rules_walk import Bites
-from engine.space import AddressSpace, Errno
 from engine.stack import execve_stack
-from engine.syscalls import mprotect
-from engine.uffd import MODE_MISSING, MODE_WP, uffd_register, uffd_wp
-from engine.vma import (
+from engine.state.space import AddressSpace, Errno
+from engine.state.vma import (
     UFFD_FEATURE_EVENT_REMAP,
     UFFD_FEATURE_EVENT_UNMAP,
     VM_UFFD_WP,
     UffdContext,
 )
-from tests.engine.test_entries import huge
+from engine.syscalls import mprotect
+from engine.uffd import MODE_MISSING, MODE_WP, uffd_register, uffd_wp
+from tests.engine.state.test_entries import huge
 from tests.scene import PAGE, SLOT, scene, tiny
 
 # The rules that are broken here; tests/engine/test_rules.py has the others.
@@ -166,7 +166,7 @@ def two_huge() -> AddressSpace:
         ),
         pytest.param(
             two_huge,
-            replaced(engine.table, "carry_deposit", lambda source, target: None),
+            replaced(engine.state.table, "carry_deposit", lambda source, target: None),
             (16, 48, 4),
             {"huge-deposit"},
             id="B-16 the deposit stays behind",
@@ -375,7 +375,7 @@ def test_what_is_counted_is_there(counter: str, monkeypatch: pytest.MonkeyPatch)
     if counter == "huge":
         space.tree.huge += 1
     else:
-        monkeypatch.setattr(engine.table.TableTree, "bytes_used", lambda self: 0)
+        monkeypatch.setattr(engine.state.table.TableTree, "bytes_used", lambda self: 0)
     assert broken(space) == ["table-count"]
 
 

@@ -7,7 +7,7 @@ from engine.base.kernel import KERNELS
 from engine.facts import Facts
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
 from engine.rules_errors import check_errors
-from engine.space import AddressSpace, Errno
+from engine.state.space import AddressSpace, Errno
 from engine.syscalls import (
     MAP_ANONYMOUS,
     MAP_FIXED,

@@ -10,7 +10,8 @@ from engine.facts import Facts
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
 from engine.rules_layout import check_layout
 from engine.rules_places import check_mmap, check_munmap
-from engine.space import AddressSpace, Errno
+from engine.state.space import AddressSpace, Errno
+from engine.state.vma import VM_EXEC, VM_SEALED
 from engine.syscalls import (
     MAP_ANONYMOUS,
     MAP_FIXED,
@@ -21,7 +22,6 @@ from engine.syscalls import (
     mmap,
     munmap,
 )
-from engine.vma import VM_EXEC, VM_SEALED
 from tests.scene import PAGE, SLOT, scene, tiny
 
 BROKEN = {"vma-layout", "failure-strikes", "place-chosen"}  # by the tests of this file

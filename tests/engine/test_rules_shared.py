@@ -31,7 +31,10 @@ from engine.rules_move import MoveRules
 from engine.rules_places import check_free
 from engine.rules_state import check_emptied, check_state
 from engine.rules_tlb import check_tlb
-from engine.space import AddressSpace
+from engine.state.space import AddressSpace
+from engine.state.table import TableTree
+from engine.state.tlb import Tlb, Translation
+from engine.state.vma import VM_GROWSDOWN, VM_HUGEPAGE, Vma, VmaTree
 from engine.syscalls import (
     MAP_ANONYMOUS,
     MAP_FIXED,
@@ -41,9 +44,6 @@ from engine.syscalls import (
     mprotect,
     munmap,
 )
-from engine.table import TableTree
-from engine.tlb import Tlb, Translation
-from engine.vma import VM_GROWSDOWN, VM_HUGEPAGE, Vma, VmaTree
 from tests.scene import PAGE, SLOT, scene, tiny
 
 MOVE, KEEP = MAYMOVE | FIXED, MAYMOVE | FIXED | DONTUNMAP

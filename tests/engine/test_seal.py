@@ -8,7 +8,7 @@ from engine.madvise import COLD, DONTFORK, DONTNEED, FREE, madvise
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
 from engine.rules_state import check_state
 from engine.seal import mseal
-from engine.space import AddressSpace, Errno
+from engine.state.space import AddressSpace, Errno
 from engine.syscalls import (
     MAP_ANONYMOUS,
     MAP_FIXED,

@@ -13,8 +13,8 @@ from engine.base.kernel import Kernel, kernel_named
 from engine.base.points import PMD_OCCUPIED, PUD_OCCUPIED
 from engine.rules_call import expected_stack_warnings
 from engine.rules_state import check_state
-from engine.space import AddressSpace, Errno
 from engine.stack import execve_stack, relocate
+from engine.state.space import AddressSpace, Errno
 from engine.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, mmap
 
 

@@ -7,7 +7,17 @@ import pytest
 from engine.base.kernel import kernel_named
 from engine.fault import peek, touch
 from engine.rules_state import check_state
-from engine.space import AddressSpace, Errno
+from engine.state.space import AddressSpace, Errno
+from engine.state.vma import (
+    VM_ACCOUNT,
+    VM_EXEC,
+    VM_LOCKED,
+    VM_NORESERVE,
+    VM_PKEY_BIT0,
+    VM_READ,
+    VM_SHARED,
+    VM_WRITE,
+)
 from engine.syscalls import (
     MAP_ANONYMOUS,
     MAP_FIXED,
@@ -24,16 +34,6 @@ from engine.syscalls import (
     mmap,
     mprotect,
     munmap,
-)
-from engine.vma import (
-    VM_ACCOUNT,
-    VM_EXEC,
-    VM_LOCKED,
-    VM_NORESERVE,
-    VM_PKEY_BIT0,
-    VM_READ,
-    VM_SHARED,
-    VM_WRITE,
 )
 from tests.scene import PAGE as P
 from tests.scene import scene, shown, tags, tiny

@@ -13,17 +13,17 @@ from engine.fault import peek, touch
 from engine.madvise import COLLAPSE, DONTNEED, HUGEPAGE, madvise
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
 from engine.reclaim import swapout
-from engine.space import AddressSpace, Errno
-from engine.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_SHARED, mmap, mprotect, munmap
-from engine.uffd import MODE_MINOR, MODE_MISSING, MODE_WP, uffd_register, uffd_wp
-from engine.vma import (
+from engine.state.space import AddressSpace, Errno
+from engine.state.vma import (
     UFFD_FEATURE_EVENT_REMAP,
     UFFD_FEATURE_EVENT_UNMAP,
     VM_UFFD,
     VM_UFFD_MISSING,
     VM_UFFD_WP,
 )
-from tests.engine.test_entries import entry, huge
+from engine.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_SHARED, mmap, mprotect, munmap
+from engine.uffd import MODE_MINOR, MODE_MISSING, MODE_WP, uffd_register, uffd_wp
+from tests.engine.state.test_entries import entry, huge
 from tests.scene import PAGE, SLOT, scene, shown, tags, tiny
 
 FOLLOWS = UFFD_FEATURE_EVENT_REMAP

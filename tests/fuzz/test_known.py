@@ -8,7 +8,7 @@ from engine.base.address import Range
 from engine.base.kernel import Kernel, kernel_named
 from engine.base.violation import Violation
 from engine.rules import BY_SLUG
-from engine.space import AddressSpace
+from engine.state.space import AddressSpace
 from fuzz.bucket import Bucket
 from fuzz.case import REMAP_FLAGS, Call, Case, call
 from fuzz.execute import Found, Outcome

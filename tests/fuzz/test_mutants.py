@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from fuzz.mutants.__main__ import MODULES
 from fuzz.mutants.hook import import_mutant
 from fuzz.mutants.inputs import GROUNDS, chunks, news
 from fuzz.mutants.judge import Verdict
-from fuzz.mutants.mutate import Mutant, mutants_of
+from fuzz.mutants.mutate import Mutant, mutants_of, source_path
 from fuzz.mutants.reasons import Reason, ReasonError, load, reason_for, stale
 from fuzz.mutants.report import Row, table
 from fuzz.mutants.store import Store, fingerprint
@@ -124,9 +125,9 @@ def test_a_diff_is_a_patch(tmp_path: Path) -> None:
 
 
 def test_the_engine_can_be_mutated() -> None:
-    for name in ("move", "mremap", "stack", "vma", "table"):
-        source = (ROOT / "engine" / f"{name}.py").read_bytes()
-        mutants = mutants_of(source, f"engine.{name}")
+    for name in MODULES:
+        source = source_path(ROOT, name).read_bytes()
+        mutants = mutants_of(source, name)
         assert len(mutants) > 50
         for mutant in mutants[::7]:
             compile(mutant.apply(source), name, "exec")

@@ -8,7 +8,7 @@ from engine.fault import touch
 from engine.madvise import NORMAL, RANDOM, madvise
 from engine.mremap import FIXED, MAYMOVE, mremap
 from engine.rules_state import check_state
-from engine.space import AddressSpace, Errno
+from engine.state.space import AddressSpace, Errno
 from engine.syscalls import (
     MAP_ANONYMOUS,
     MAP_FIXED,

@@ -10,8 +10,8 @@ from engine.fault import touch
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
 from engine.rules_limits import check_refused_stack
 from engine.rules_state import check_state
-from engine.space import AddressSpace, Errno
 from engine.stack import execve_stack
+from engine.state.space import AddressSpace, Errno
 from engine.syscalls import (
     MAP_ANONYMOUS,
     MAP_FIXED,

@@ -33,7 +33,7 @@ def test_a_profile_shares_out_the_time_of_the_model() -> None:
     for rules, there in ((False, "fuzz.observe"), (True, "engine.rules_state")):
         shares = {share.module: share.part for share in profile(KERNEL, cases, rules=rules)}
         assert sum(shares.values()) == pytest.approx(1)
-        assert {"engine.table", "fuzz.execute", there} <= set(shares)
+        assert {"engine.state.table", "fuzz.execute", there} <= set(shares)
         assert ("fuzz.oracle" in shares) is rules
 
 

@@ -16,9 +16,9 @@ from engine.base.kernel import kernel_named
 from engine.fault import touch
 from engine.mremap import FIXED, MAYMOVE, mremap
 from engine.rules_state import check_state
-from engine.space import AddressSpace
+from engine.state.space import AddressSpace
+from engine.state.table import OutOfTables, Table, TableTree
 from engine.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, mmap, munmap
-from engine.table import OutOfTables, Table, TableTree
 
 PAGE = 0x1000
 PLAIN = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED

@@ -1,6 +1,6 @@
 """VMAs and the tree that holds them: lookup, neighbours, split, free space.
 
-Merging has its own room (merge.py).  Flags are plain ints with the values of include/linux/mm.h.
+Merging has its own room (vmas/).  Flags are plain ints with the values of include/linux/mm.h.
 """
 
 from bisect import bisect_left, bisect_right

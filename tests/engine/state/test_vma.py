@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from engine.base.address import Range
 from engine.base.failures import Failures
 from engine.base.limits import Limits
-from engine.vma import VM_READ, VM_SHARED, VM_WRITE, AnonVma, SharedObject, Vma, VmaTree
+from engine.state.vma import VM_READ, VM_SHARED, VM_WRITE, AnonVma, SharedObject, Vma, VmaTree
 
 PAGE = 0x1000
 RW = VM_READ | VM_WRITE

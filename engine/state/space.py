@@ -21,11 +21,11 @@ from engine.base.kernel import Kernel
 from engine.base.limits import Limits
 from engine.base.points import Observer
 from engine.base.violation import Violation
-from engine.frames import Frames
-from engine.pool import HugePool
-from engine.table import Table, TableTree
-from engine.tlb import Tlb
-from engine.vma import (
+from engine.state.frames import Frames
+from engine.state.hugepool import HugePool
+from engine.state.table import Table, TableTree
+from engine.state.tlb import Tlb
+from engine.state.vma import (
     UFFD_FEATURE_EVENT_UNMAP,
     VM_ACCOUNT,
     VM_HUGETLB,

@@ -1,6 +1,6 @@
 """The pool of huge pages, and the files of hugetlbfs that take theirs from it (mm/hugetlb.c)."""
 
-from engine.vma import VM_SHARED, SharedObject, Vma
+from engine.state.vma import VM_SHARED, SharedObject, Vma
 
 POOL_PAGES = 32  # vm.nr_hugepages; there are no surplus pages
 

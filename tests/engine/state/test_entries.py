@@ -23,7 +23,7 @@ from engine.madvise import COLLAPSE, GUARD_INSTALL, HUGEPAGE, madvise
 from engine.move import Move, move_page_tables
 from engine.mremap import FIXED, MAYMOVE, mremap
 from engine.reclaim import soft_dirty_clear
-from engine.space import AddressSpace
+from engine.state.space import AddressSpace
 from engine.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, mmap, mprotect
 from tests.scene import PAGE, SLOT, scene, tiny
 

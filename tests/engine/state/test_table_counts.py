@@ -9,7 +9,7 @@ import pytest
 from engine.base.kernel import kernel_named
 from engine.fault import touch
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
-from engine.space import AddressSpace
+from engine.state.space import AddressSpace
 from engine.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, mmap, munmap
 
 A = 1 << 44
