@@ -24,7 +24,6 @@ from engine.base.entry import (
 )
 from engine.base.geometry import PMD, PTE
 from engine.cow import WRITTEN, make_present
-from engine.merge import reusable_anon_vma
 from engine.rmap import folio_of
 from engine.state.space import AddressSpace
 from engine.state.table import Table
@@ -36,6 +35,7 @@ from engine.state.vma import (
     VM_UFFD_MISSING,
     Vma,
 )
+from engine.vmas.merge import reusable_anon_vma
 
 HUGE_ANON = WRITTEN | ANON | EXCLUSIVE | HUGE
 HUGE_SHARED = WRITTEN | HUGE

@@ -22,7 +22,6 @@ from engine.huge import (
     unmap_folio,
 )
 from engine.hugetlb import discard_hugetlb
-from engine.merge import modify
 from engine.seal import may_discard
 from engine.state.space import AddressSpace, Errno
 from engine.state.vma import (
@@ -43,6 +42,7 @@ from engine.state.vma import (
     SharedObject,
     Vma,
 )
+from engine.vmas.merge import modify
 
 NORMAL, RANDOM, SEQUENTIAL, WILLNEED, DONTNEED = range(5)
 FREE, REMOVE, DONTFORK, DOFORK, MERGEABLE, UNMERGEABLE, HUGEPAGE, NOHUGEPAGE = range(8, 16)

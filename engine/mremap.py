@@ -13,7 +13,6 @@ from engine.base.failures import HOOK, MAPS, VMA, VmaRefused
 from engine.base.violation import Violation
 from engine.fault import populate_locked
 from engine.hugetlb import abandon_copy, drop_reservation, move_hugetlb
-from engine.merge import Proposal, merge_new
 from engine.move import Move, move_page_tables
 from engine.state.space import AddressSpace, Errno
 from engine.state.vma import (
@@ -25,6 +24,7 @@ from engine.state.vma import (
     VM_SHARED,
     Vma,
 )
+from engine.vmas.merge import Proposal, merge_new
 
 MAYMOVE = 1
 FIXED = 2

@@ -6,9 +6,9 @@ munmap and MAP_FIXED before anything is gone, mprotect and madvise with what lie
 
 from engine.base.address import round_up
 from engine.base.failures import VmaRefused
-from engine.merge import modify
 from engine.state.space import AddressSpace, Errno
 from engine.state.vma import VM_SEALED, VM_SHARED, VM_WRITE, Vma
+from engine.vmas.merge import modify
 
 
 def mseal(space: AddressSpace, addr: int, length: int) -> Errno | None:

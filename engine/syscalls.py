@@ -6,7 +6,6 @@ from engine.base.failures import VmaRefused
 from engine.base.geometry import Geometry
 from engine.fault import populate_locked
 from engine.hugetlb import new_huge_file, reserve
-from engine.merge import Proposal, merge_new, modify
 from engine.mremap import find_address, make_removable, unmap
 from engine.protect import protection_changed
 from engine.state.space import AddressSpace, Errno
@@ -25,6 +24,7 @@ from engine.state.vma import (
     VM_WRITE,
     Vma,
 )
+from engine.vmas.merge import Proposal, merge_new, modify
 
 PROT_SEM = 0x8  # no effect on x86
 PROT_GROWSDOWN = 0x01000000

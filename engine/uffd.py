@@ -14,7 +14,6 @@ from engine.base.address import Range, round_down
 from engine.base.entry import MARKER, UFFD_WP, WRITE, is_guard, is_wp_marker
 from engine.base.failures import VmaRefused
 from engine.base.geometry import PTE
-from engine.merge import modify
 from engine.protect import allow_writes, change_entries
 from engine.state.space import AddressSpace, Errno
 from engine.state.table import Entry, OutOfTables
@@ -32,6 +31,7 @@ from engine.state.vma import (
     UffdContext,
     Vma,
 )
+from engine.vmas.merge import modify
 
 MODE_MISSING, MODE_WP, MODE_MINOR = 1, 2, 4  # UFFDIO_REGISTER_MODE_*
 _FLAG_OF = {MODE_MISSING: VM_UFFD_MISSING, MODE_WP: VM_UFFD_WP, MODE_MINOR: VM_UFFD_MINOR}

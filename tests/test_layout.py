@@ -91,7 +91,7 @@ ROOMS = (
     "engine.uffd",
     "engine.protect",
     "engine.move",
-    "engine.merge",
+    "engine.vmas",
     "engine.state",
     "engine.base",
 )

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-import engine.merge
 import engine.move
 import engine.mremap
+import engine.vmas.merge
 from engine.access import touch_on, translation
 from engine.base.entry import WRITE
 from engine.base.failures import MAPS, PAGETABLE, VMA, Failures
@@ -384,7 +384,7 @@ def test_what_merges_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
         return space
 
     assert not judged(beside())
-    monkeypatch.setattr(engine.merge, "_agrees", lambda *_: True)
+    monkeypatch.setattr(engine.vmas.merge, "_agrees", lambda *_: True)
     assert "merge-agrees" in judged(beside())
 
 

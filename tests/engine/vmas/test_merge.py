@@ -7,14 +7,6 @@ import pytest
 from engine.base.failures import Failures
 from engine.base.kernel import kernel_named
 from engine.base.limits import Limits
-from engine.merge import (
-    Proposal,
-    anon_vmas_compatible,
-    merge_modified,
-    merge_new,
-    modify,
-    reusable_anon_vma,
-)
 from engine.state.vma import (
     VM_EXEC,
     VM_LOCKED,
@@ -24,6 +16,14 @@ from engine.state.vma import (
     SharedObject,
     Vma,
     VmaTree,
+)
+from engine.vmas.merge import (
+    Proposal,
+    anon_vmas_compatible,
+    merge_modified,
+    merge_new,
+    modify,
+    reusable_anon_vma,
 )
 
 P = 0x1000
