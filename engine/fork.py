@@ -1,7 +1,7 @@
 """fork(2), as far as the parent sees it: its private pages are shared with the child until written.
 
 Model: children live on and do nothing, so all they are is the frames they hold.  A write by the
-parent to such a page copies it (engine/cow.py); contents as the parent sees them never change.
+parent to such a page copies it (pages/cow.py); contents as the parent sees them never change.
 Source: kernel/fork.c dup_mmap(), mm/memory.c copy_page_range(), Linux 6.1 to 6.18.
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from engine.base.entry import ANON, EXCLUSIVE, HUGE, PFN_SHIFT, SWAP, WRITE
 from engine.base.geometry import PTE
-from engine.protect import change_entries
+from engine.pages.protect import change_entries
 from engine.state.space import AddressSpace
 from engine.state.table import Entry
 from engine.state.vma import VM_DONTCOPY, VM_HUGETLB, VM_WIPEONFORK

@@ -11,9 +11,9 @@ from engine.base.address import round_up
 from engine.base.entry import ANON, MARKER, PFN_SHIFT, PRESENT, is_guard, is_zero_page
 from engine.base.failures import VmaRefused
 from engine.base.geometry import PMD, PTE
-from engine.collapse import collapse
-from engine.fault import populate_range, slots_of
-from engine.huge import (
+from engine.pages.collapse import collapse
+from engine.pages.fault import populate_range, slots_of
+from engine.pages.huge import (
     folio_mappings,
     prepare_anon_vma,
     slot_pages,
@@ -21,7 +21,7 @@ from engine.huge import (
     split_shared_folio,
     unmap_folio,
 )
-from engine.hugetlb import discard_hugetlb
+from engine.pages.hugetlb import discard_hugetlb
 from engine.seal import may_discard
 from engine.state.space import AddressSpace, Errno
 from engine.state.vma import (

@@ -7,13 +7,13 @@ and moves several VMAs in one call.  Source: mm/mremap.c, Linux 5.0 to 6.18.
 
 from dataclasses import dataclass, field, replace
 
-from engine import uffd
 from engine.base.address import Range, round_down, round_up
 from engine.base.failures import HOOK, MAPS, VMA, VmaRefused
 from engine.base.violation import Violation
-from engine.fault import populate_locked
-from engine.hugetlb import abandon_copy, drop_reservation, move_hugetlb
 from engine.move import Move, move_page_tables
+from engine.pages import uffd
+from engine.pages.fault import populate_locked
+from engine.pages.hugetlb import abandon_copy, drop_reservation, move_hugetlb
 from engine.state.space import AddressSpace, Errno
 from engine.state.vma import (
     VM_ACCOUNT,

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from engine.access import translation
 from engine.base.address import Range
 from engine.base.violation import Violation
+from engine.pages.access import translation
 from engine.state.space import AddressSpace
 
 

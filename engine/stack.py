@@ -10,9 +10,9 @@ from engine.base.address import Range
 from engine.base.entry import PFN_SHIFT
 from engine.base.geometry import PTE
 from engine.base.violation import Violation
-from engine.fault import populate
 from engine.move import Move, move_page_tables
-from engine.rmap import begin_migration, end_migration
+from engine.pages.fault import populate
+from engine.pages.rmap import begin_migration, end_migration
 from engine.state.space import AddressSpace, Errno
 from engine.state.vma import VM_ACCOUNT, VM_GROWSDOWN, VM_READ, VM_STACK_INCOMPLETE, VM_WRITE, Vma
 

@@ -1,13 +1,13 @@
 """mmap, munmap, mprotect, mlock, munlock: the calls that set the scene for a move."""
 
-from engine import uffd
 from engine.base.address import round_down, round_up
 from engine.base.failures import VmaRefused
 from engine.base.geometry import Geometry
-from engine.fault import populate_locked
-from engine.hugetlb import new_huge_file, reserve
 from engine.mremap import find_address, make_removable, unmap
-from engine.protect import protection_changed
+from engine.pages import uffd
+from engine.pages.fault import populate_locked
+from engine.pages.hugetlb import new_huge_file, reserve
+from engine.pages.protect import protection_changed
 from engine.state.space import AddressSpace, Errno
 from engine.state.vma import (
     VM_ACCESS,

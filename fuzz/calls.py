@@ -2,18 +2,18 @@
 
 from collections.abc import Callable
 
-from engine.access import touch_on
 from engine.base.geometry import Geometry
-from engine.fault import Faulted, access_range, peek, touch
 from engine.fork import exit_child, fork
 from engine.madvise import madvise
 from engine.mremap import mremap
+from engine.pages.access import touch_on
+from engine.pages.fault import Faulted, access_range, peek, touch
+from engine.pages.uffd import uffd_register, uffd_wp
 from engine.reclaim import migrate_begin, migrate_end, soft_dirty_clear, swapout
 from engine.seal import mseal
 from engine.stack import execve_stack, relocate
 from engine.state.space import AddressSpace, Errno
 from engine.syscalls import mlock, mmap, mprotect, munlock, munmap
-from engine.uffd import uffd_register, uffd_wp
 from fuzz.case import FAILURES, LIMITS, SIGNATURES, Call, Faults, Kind, Result
 
 Returned = int | Errno | Faulted | None  # by the engine: an address; an error; what faulted; done

@@ -12,7 +12,7 @@ from itertools import groupby
 from engine.base.kernel import Kernel, kernel_named
 from engine.base.points import Observer
 from engine.draw import strip
-from engine.fault import touch
+from engine.pages.fault import touch
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_ACCOUNT, VM_READ, VM_WRITE, Vma
 

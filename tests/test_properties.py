@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.access import touch_on
 from engine.base.geometry import GEOMETRIES
 from engine.base.kernel import KERNELS, Kernel, kernel_named
 from engine.base.violation import Violation
+from engine.pages.access import touch_on
 from engine.rules import BY_SLUG
 from engine.state.space import AddressSpace
 from fuzz.calls import MODELLED_CALLS

@@ -11,8 +11,8 @@ import time
 from collections.abc import Iterator, Sequence
 
 from engine.base.kernel import kernel_named
-from engine.fault import touch
 from engine.mremap import FIXED, MAYMOVE, mremap
+from engine.pages.fault import touch
 from engine.state.space import AddressSpace
 from engine.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, mmap
 

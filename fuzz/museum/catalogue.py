@@ -149,7 +149,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         "Over a missing table each address is rounded up by itself; the distance changes.",
         "cursor-lockstep",
         _612,
-        change=Change("engine.hugetlb:skip", changes.skips_apart),
+        change=Change("engine.pages.hugetlb:skip", changes.skips_apart),
     ),
     # TLB flushes
     Exhibit(
@@ -562,7 +562,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         "The count of changes is not given back, and the monitor's requests are refused for ever.",
         "uffd-changing",
         _612,
-        change=Change("engine.uffd:call_ended", changes.changing_kept),
+        change=Change("engine.pages.uffd:call_ended", changes.changing_kept),
     ),
     Exhibit(
         "B-55",

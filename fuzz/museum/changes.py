@@ -9,11 +9,11 @@ from typing import Any
 
 from engine import move as moving
 from engine import mremap as mremapping
-from engine import uffd
 from engine.base.entry import DIRTY, PFN_SHIFT, SWAP, UFFD_WP, is_wp_marker
 from engine.base.geometry import PMD, PUD
 from engine.move import Move
 from engine.mremap import FIXED, Remap
+from engine.pages import uffd
 from engine.state.space import AddressSpace, Errno
 from engine.state.table import Entry, OutOfTables, Table, TableTree
 from engine.state.vma import VM_ACCOUNT, Vma

@@ -3,10 +3,10 @@
 import pytest
 
 from engine.base.entry import PFN_SHIFT
-from engine.fault import peek, touch
 from engine.fork import exit_child, fork
 from engine.madvise import COLLAPSE, DONTFORK, WIPEONFORK, madvise
 from engine.mremap import FIXED, MAYMOVE, mremap
+from engine.pages.fault import peek, touch
 from engine.reclaim import migrate_begin, migrate_end
 from engine.rules_state import check_state
 from engine.state.space import AddressSpace

@@ -23,9 +23,9 @@ from engine.base.points import (
     SKIPPED,
 )
 from engine.draw import strip_tables
-from engine.fault import touch
 from engine.move import Move, extent_bytes, move_page_tables, move_ptes
 from engine.mremap import FIXED, MAYMOVE, mremap
+from engine.pages.fault import touch
 from engine.state.space import AddressSpace, Errno
 from engine.state.vma import Vma
 from engine.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, mmap

@@ -9,8 +9,8 @@ import pytest
 
 from engine.base.entry import pfn_of
 from engine.base.kernel import Kernel, kernel_named
-from engine.fault import touch
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, Remap, copy_vma, find_address, mremap
+from engine.pages.fault import touch
 from engine.rules_state import check_state
 from engine.state.space import AddressSpace, Errno
 from engine.state.vma import VM_LOCKED, VM_LOCKONFAULT, VM_SHARED

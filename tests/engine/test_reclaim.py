@@ -3,10 +3,10 @@
 import pytest
 
 from engine.base.entry import MIGRATION, PFN_SHIFT, SWAP
-from engine.fault import peek, touch
 from engine.fork import fork
 from engine.madvise import COLLAPSE, DONTNEED, madvise
 from engine.mremap import FIXED, MAYMOVE, mremap
+from engine.pages.fault import peek, touch
 from engine.reclaim import migrate_begin, migrate_end, soft_dirty_clear, swapout
 from engine.rules_state import check_state
 from engine.state.space import AddressSpace, Errno

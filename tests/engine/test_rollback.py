@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from engine.base.kernel import KERNELS, Kernel, kernel_named
-from engine.fault import touch
 from engine.leaves import leaves_of
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
+from engine.pages.fault import touch
 from engine.rules_call import Request, Snapshot, check_mremap, mapped_of
 from engine.rules_move import MoveRules
 from engine.rules_state import check_state

@@ -14,9 +14,9 @@ from engine.base.kernel import kernel_named
 from engine.base.points import ALLOC_FAILED, ENTER, ITERATION, LEAVE, PMD_MOVED, PTES_MOVED
 from engine.base.violation import Violation
 from engine.facts import Facts
-from engine.fault import touch
 from engine.move import Move, move_page_tables
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
+from engine.pages.fault import touch
 from engine.rules import BY_SLUG, RULES, rule_named
 from engine.rules_call import Request, Snapshot, check_execve_stack, check_mremap
 from engine.rules_errors import (

@@ -9,21 +9,22 @@ from dataclasses import replace
 import pytest
 
 import engine.move
-import engine.rmap
+import engine.pages.rmap
+import engine.pages.uffd
 import engine.state.table
 import engine.syscalls
-import engine.uffd
 from engine.base.address import Range
 from engine.base.entry import DIRTY, MARKER, UFFD_WP, WRITE, is_wp_marker
 from engine.base.failures import PAGETABLE
 from engine.base.geometry import PMD, PTE
 from engine.base.kernel import kernel_named
 from engine.base.points import PMD_MOVED, PUD_MOVED
-from engine.fault import touch
 from engine.fork import fork
 from engine.madvise import HUGEPAGE, madvise
 from engine.move import Move
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
+from engine.pages.fault import touch
+from engine.pages.uffd import MODE_MISSING, MODE_WP, uffd_register, uffd_wp
 from engine.reclaim import migrate_begin, migrate_end, soft_dirty_clear, swapout
 from engine.rules_entry import UffdState, check_uffd
 from engine.rules_move import MoveRules
@@ -38,7 +39,6 @@ from engine.state.vma import (
     UffdContext,
 )
 from engine.syscalls import mprotect
-from engine.uffd import MODE_MISSING, MODE_WP, uffd_register, uffd_wp
 from tests.engine.state.test_entries import huge
 from tests.scene import PAGE, SLOT, scene, tiny
 
@@ -252,7 +252,7 @@ def two_huge() -> AddressSpace:
         ),
         pytest.param(
             lambda: protected(UFFD_FEATURE_EVENT_REMAP),
-            replaced(engine.uffd, "moved", lambda new_vma, target: None),
+            replaced(engine.pages.uffd, "moved", lambda new_vma, target: None),
             (0, 32, 8),
             {"uffd-changing"},
             id="B-55 a move is not announced",
@@ -427,7 +427,7 @@ def test_compaction_leaves_a_temporary_stack_alone(monkeypatch: pytest.MonkeyPat
     for careless in (False, True):
         space = AddressSpace(tiny())
         if careless:
-            monkeypatch.setattr(engine.rmap, "may_migrate", lambda vma: True)
+            monkeypatch.setattr(engine.pages.rmap, "may_migrate", lambda vma: True)
         assert execve_stack(space, 200 * PAGE, 208 * PAGE, 5 * PAGE) is None
         assert broken(space) == (["migration-left"] if careless else [])
 

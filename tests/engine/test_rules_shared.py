@@ -13,17 +13,17 @@ import pytest
 import engine.move
 import engine.mremap
 import engine.vmas.merge
-from engine.access import touch_on, translation
 from engine.base.entry import WRITE
 from engine.base.failures import MAPS, PAGETABLE, VMA, Failures
 from engine.base.geometry import PTE
 from engine.base.kernel import KERNELS, Kernel, kernel_named
 from engine.facts import Area, Facts
-from engine.fault import touch
 from engine.fork import fork
 from engine.madvise import COLLAPSE, DONTNEED, GUARD_INSTALL, madvise
 from engine.move import Move, move_page_tables
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
+from engine.pages.access import touch_on, translation
+from engine.pages.fault import touch
 from engine.reclaim import migrate_begin, soft_dirty_clear, swapout
 from engine.rules_call import Request, Snapshot, check_mremap
 from engine.rules_limits import Attempts

@@ -3,9 +3,9 @@
 import pytest
 
 from engine.base.kernel import Kernel, kernel_named
-from engine.fault import touch
 from engine.madvise import COLD, DONTFORK, DONTNEED, FREE, madvise
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
+from engine.pages.fault import touch
 from engine.rules_state import check_state
 from engine.seal import mseal
 from engine.state.space import AddressSpace, Errno

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from engine.base.kernel import kernel_named
-from engine.fault import peek, touch
+from engine.pages.fault import peek, touch
 from engine.rules_state import check_state
 from engine.state.space import AddressSpace, Errno
 from engine.state.vma import (

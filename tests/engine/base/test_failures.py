@@ -4,9 +4,9 @@ import pytest
 
 from engine.base.failures import COMMIT, HOOK, MAPS, PAGETABLE, VMA, Failures
 from engine.base.kernel import KERNELS, Kernel, kernel_named
-from engine.fault import touch
 from engine.madvise import NORMAL, RANDOM, madvise
 from engine.mremap import FIXED, MAYMOVE, mremap
+from engine.pages.fault import touch
 from engine.rules_state import check_state
 from engine.state.space import AddressSpace, Errno
 from engine.syscalls import (

@@ -6,8 +6,8 @@ import pytest
 
 from engine.base.kernel import Kernel, kernel_named
 from engine.base.limits import Limits
-from engine.fault import touch
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
+from engine.pages.fault import touch
 from engine.rules_limits import check_refused_stack
 from engine.rules_state import check_state
 from engine.stack import execve_stack

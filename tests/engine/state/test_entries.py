@@ -17,11 +17,11 @@ from engine.base.entry import (
     is_wp_marker,
 )
 from engine.base.geometry import PMD, PTE
-from engine.fault import peek, touch
 from engine.fork import exit_child, fork
 from engine.madvise import COLLAPSE, GUARD_INSTALL, HUGEPAGE, madvise
 from engine.move import Move, move_page_tables
 from engine.mremap import FIXED, MAYMOVE, mremap
+from engine.pages.fault import peek, touch
 from engine.reclaim import soft_dirty_clear
 from engine.state.space import AddressSpace
 from engine.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, mmap, mprotect

@@ -13,8 +13,8 @@ from engine.base.entry import ANON, HUGE, PRESENT, leaf
 from engine.base.failures import Failures
 from engine.base.geometry import GEOMETRIES, GIB, PMD, PTE, PUD, geometry_named
 from engine.base.kernel import kernel_named
-from engine.fault import touch
 from engine.mremap import FIXED, MAYMOVE, mremap
+from engine.pages.fault import touch
 from engine.rules_state import check_state
 from engine.state.space import AddressSpace
 from engine.state.table import OutOfTables, Table, TableTree

@@ -23,8 +23,8 @@ from engine.base.entry import (
     leaf,
 )
 from engine.base.geometry import PMD, PTE
-from engine.cow import WRITTEN, make_present
-from engine.rmap import folio_of
+from engine.pages.cow import WRITTEN, make_present
+from engine.pages.rmap import folio_of
 from engine.state.space import AddressSpace
 from engine.state.table import Table
 from engine.state.vma import (

@@ -9,9 +9,9 @@ import pytest
 
 from engine.base.failures import PAGETABLE, VMA
 from engine.base.kernel import KERNELS, Kernel, kernel_named
-from engine.fault import peek, touch
 from engine.madvise import COLD, COLLAPSE, DONTNEED, FREE, HUGEPAGE, POPULATE_WRITE, madvise
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
+from engine.pages.fault import peek, touch
 from engine.rules_move import MoveRules
 from engine.rules_state import check_state
 from engine.state.hugepool import POOL_PAGES

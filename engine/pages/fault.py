@@ -18,15 +18,15 @@ from engine.base.entry import (
     leaf,
 )
 from engine.base.geometry import PMD, PTE
-from engine.cow import WRITTEN, make_present, make_writable
-from engine.huge import (
+from engine.pages.cow import WRITTEN, make_present, make_writable
+from engine.pages.huge import (
     access_huge,
     map_shared_huge,
     prepare_anon_vma,
     slot_pages,
 )
-from engine.hugetlb import access_hugetlb
-from engine.rmap import settle_shared
+from engine.pages.hugetlb import access_hugetlb
+from engine.pages.rmap import settle_shared
 from engine.state.space import STACK_LIMIT_BYTES, AddressSpace
 from engine.state.table import Table
 from engine.state.vma import (

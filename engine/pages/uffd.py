@@ -4,7 +4,7 @@ A context is told by events what happens to the memory it is registered with, as
 ask for that.  Between a change and its event the count `changing` is raised, and the monitor's own
 requests are refused.  Model: there is one context for each set of features; its monitor is prompt:
 events are taken when the call that caused them ends, a fault on a write-protected page takes the
-protection away, one on a missing page maps the zero page (engine/cow.py, engine/fault.py).
+protection away, one on a missing page maps the zero page (pages/cow.py, pages/fault.py).
 Source: fs/userfaultfd.c, mm/userfaultfd.c, Linux 6.1 to 6.18.
 """
 
@@ -14,7 +14,7 @@ from engine.base.address import Range, round_down
 from engine.base.entry import MARKER, UFFD_WP, WRITE, is_guard, is_wp_marker
 from engine.base.failures import VmaRefused
 from engine.base.geometry import PTE
-from engine.protect import allow_writes, change_entries
+from engine.pages.protect import allow_writes, change_entries
 from engine.state.space import AddressSpace, Errno
 from engine.state.table import Entry, OutOfTables
 from engine.state.vma import (

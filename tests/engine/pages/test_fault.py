@@ -17,7 +17,7 @@ from engine.base.entry import (
 from engine.base.geometry import PMD, PTE
 from engine.base.kernel import kernel_named
 from engine.draw import strip_tables
-from engine.fault import access_range, peek, populate_locked, touch
+from engine.pages.fault import access_range, peek, populate_locked, touch
 from engine.rules_state import check_state
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_ACCOUNT, VM_READ, VM_WRITE

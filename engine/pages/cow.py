@@ -20,7 +20,7 @@ from engine.base.entry import (
     WRITE,
     leaf,
 )
-from engine.rmap import folio_of, wait_for_migration
+from engine.pages.rmap import folio_of, wait_for_migration
 from engine.state.space import AddressSpace
 from engine.state.table import Table
 from engine.state.vma import Vma
