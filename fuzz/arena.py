@@ -7,11 +7,8 @@ change inside the arena, and must not fill more pages than `MAX_POPULATED_PAGES`
 
 from engine.base.address import round_down, round_up
 from engine.base.geometry import Geometry
-from engine.madvise import COLLAPSE, GUARD_INSTALL, POPULATE_READ, POPULATE_WRITE
-from engine.mremap import DONTUNMAP, FIXED, MAYMOVE
-from engine.state.space import AddressSpace
-from engine.state.vma import VM_LOCKED
-from engine.syscalls import (
+from engine.calls.madvise import COLLAPSE, GUARD_INSTALL, POPULATE_READ, POPULATE_WRITE
+from engine.calls.syscalls import (
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
@@ -19,6 +16,9 @@ from engine.syscalls import (
     MAP_POPULATE,
     MAP_TYPE,
 )
+from engine.mremap import DONTUNMAP, FIXED, MAYMOVE
+from engine.state.space import AddressSpace
+from engine.state.vma import VM_LOCKED
 from fuzz.case import MAP_FLAGS, MAX_POPULATED_PAGES, SIGNATURES, Call, Case, Kind
 
 _MODELLED_MAP_FLAGS = MAP_TYPE | sum(flag for flag in MAP_FLAGS.values() if flag > MAP_TYPE)

@@ -3,17 +3,17 @@
 from collections.abc import Callable
 
 from engine.base.geometry import Geometry
-from engine.fork import exit_child, fork
-from engine.madvise import madvise
+from engine.calls.fork import exit_child, fork
+from engine.calls.madvise import madvise
+from engine.calls.mseal import mseal
+from engine.calls.reclaim import migrate_begin, migrate_end, soft_dirty_clear, swapout
+from engine.calls.syscalls import mlock, mmap, mprotect, munlock, munmap
 from engine.mremap import mremap
 from engine.pages.access import touch_on
 from engine.pages.fault import Faulted, access_range, peek, touch
 from engine.pages.uffd import uffd_register, uffd_wp
-from engine.reclaim import migrate_begin, migrate_end, soft_dirty_clear, swapout
-from engine.seal import mseal
 from engine.stack import execve_stack, relocate
 from engine.state.space import AddressSpace, Errno
-from engine.syscalls import mlock, mmap, mprotect, munlock, munmap
 from fuzz.case import FAILURES, LIMITS, SIGNATURES, Call, Faults, Kind, Result
 
 Returned = int | Errno | Faulted | None  # by the engine: an address; an error; what faulted; done

@@ -13,6 +13,15 @@ from engine.base.geometry import PMD, PTE, UnknownName
 from engine.base.kernel import kernel_named
 from engine.base.points import ALLOC_FAILED, ENTER, ITERATION, LEAVE, PMD_MOVED, PTES_MOVED
 from engine.base.violation import Violation
+from engine.calls.syscalls import (
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_HUGETLB,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    mmap,
+    munmap,
+)
 from engine.facts import Facts
 from engine.move import Move, move_page_tables
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
@@ -31,15 +40,6 @@ from engine.stack import execve_stack, relocate, relocate_vma_down
 from engine.state.space import AddressSpace, Errno
 from engine.state.table import Table
 from engine.state.vma import VM_EXEC, VM_HUGEPAGE, VM_LOCKED, VM_STACK_INCOMPLETE, VM_WRITE, Vma
-from engine.syscalls import (
-    MAP_ANONYMOUS,
-    MAP_FIXED,
-    MAP_HUGETLB,
-    MAP_PRIVATE,
-    MAP_SHARED,
-    mmap,
-    munmap,
-)
 from tests.engine.test_rules_entry import BROKEN as ENTRY_RULES_BROKEN
 from tests.engine.test_rules_layout import BROKEN as LAYOUT_RULES_BROKEN
 from tests.engine.test_rules_shared import BROKEN

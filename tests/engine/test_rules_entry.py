@@ -8,24 +8,25 @@ from dataclasses import replace
 
 import pytest
 
+import engine.calls.syscalls
 import engine.move
 import engine.pages.rmap
 import engine.pages.uffd
 import engine.state.table
-import engine.syscalls
 from engine.base.address import Range
 from engine.base.entry import DIRTY, MARKER, UFFD_WP, WRITE, is_wp_marker
 from engine.base.failures import PAGETABLE
 from engine.base.geometry import PMD, PTE
 from engine.base.kernel import kernel_named
 from engine.base.points import PMD_MOVED, PUD_MOVED
-from engine.fork import fork
-from engine.madvise import HUGEPAGE, madvise
+from engine.calls.fork import fork
+from engine.calls.madvise import HUGEPAGE, madvise
+from engine.calls.reclaim import migrate_begin, migrate_end, soft_dirty_clear, swapout
+from engine.calls.syscalls import mprotect
 from engine.move import Move
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
 from engine.pages.fault import touch
 from engine.pages.uffd import MODE_MISSING, MODE_WP, uffd_register, uffd_wp
-from engine.reclaim import migrate_begin, migrate_end, soft_dirty_clear, swapout
 from engine.rules_entry import UffdState, check_uffd
 from engine.rules_move import MoveRules
 from engine.rules_state import check_fresh, check_state
@@ -38,7 +39,6 @@ from engine.state.vma import (
     VM_UFFD_WP,
     UffdContext,
 )
-from engine.syscalls import mprotect
 from tests.engine.state.test_entries import huge
 from tests.scene import PAGE, SLOT, scene, tiny
 
@@ -307,7 +307,7 @@ def test_nothing_is_writable_that_must_not_be(monkeypatch: pytest.MonkeyPatch) -
     assert mprotect(space, 0, SLOT, 1) is None
     assert not broken(space)
     assert mprotect(space, 0, SLOT, 3) is None
-    monkeypatch.setattr(engine.syscalls, "protection_changed", lambda *args: None)
+    monkeypatch.setattr(engine.calls.syscalls, "protection_changed", lambda *args: None)
     assert mprotect(space, 0, SLOT, 1) is None
     assert broken(space) == ["writable-fits"]
 

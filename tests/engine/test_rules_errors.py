@@ -4,11 +4,7 @@ import pytest
 
 from engine.base.failures import HOOK
 from engine.base.kernel import KERNELS
-from engine.facts import Facts
-from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
-from engine.rules_errors import check_errors
-from engine.state.space import AddressSpace, Errno
-from engine.syscalls import (
+from engine.calls.syscalls import (
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_HUGETLB,
@@ -17,6 +13,10 @@ from engine.syscalls import (
     MAP_SHARED,
     mmap,
 )
+from engine.facts import Facts
+from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
+from engine.rules_errors import check_errors
+from engine.state.space import AddressSpace, Errno
 from tests.scene import PAGE, SLOT, tiny
 
 MOVE, KEEP = MAYMOVE | FIXED, MAYMOVE | DONTUNMAP

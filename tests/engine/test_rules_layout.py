@@ -6,13 +6,7 @@ import pytest
 
 from engine.base.failures import HOOK, MAPS, VMA
 from engine.base.kernel import KERNELS, kernel_named
-from engine.facts import Facts
-from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
-from engine.rules_layout import check_layout
-from engine.rules_places import check_mmap, check_munmap
-from engine.state.space import AddressSpace, Errno
-from engine.state.vma import VM_EXEC, VM_SEALED
-from engine.syscalls import (
+from engine.calls.syscalls import (
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_HUGETLB,
@@ -22,6 +16,12 @@ from engine.syscalls import (
     mmap,
     munmap,
 )
+from engine.facts import Facts
+from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
+from engine.rules_layout import check_layout
+from engine.rules_places import check_mmap, check_munmap
+from engine.state.space import AddressSpace, Errno
+from engine.state.vma import VM_EXEC, VM_SEALED
 from tests.scene import PAGE, SLOT, scene, tiny
 
 BROKEN = {"vma-layout", "failure-strikes", "place-chosen"}  # by the tests of this file

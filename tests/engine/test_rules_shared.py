@@ -17,14 +17,23 @@ from engine.base.entry import WRITE
 from engine.base.failures import MAPS, PAGETABLE, VMA, Failures
 from engine.base.geometry import PTE
 from engine.base.kernel import KERNELS, Kernel, kernel_named
+from engine.calls.fork import fork
+from engine.calls.madvise import COLLAPSE, DONTNEED, GUARD_INSTALL, madvise
+from engine.calls.reclaim import migrate_begin, soft_dirty_clear, swapout
+from engine.calls.syscalls import (
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    mmap,
+    mprotect,
+    munmap,
+)
 from engine.facts import Area, Facts
-from engine.fork import fork
-from engine.madvise import COLLAPSE, DONTNEED, GUARD_INSTALL, madvise
 from engine.move import Move, move_page_tables
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
 from engine.pages.access import touch_on, translation
 from engine.pages.fault import touch
-from engine.reclaim import migrate_begin, soft_dirty_clear, swapout
 from engine.rules_call import Request, Snapshot, check_mremap
 from engine.rules_limits import Attempts
 from engine.rules_move import MoveRules
@@ -35,15 +44,6 @@ from engine.state.space import AddressSpace
 from engine.state.table import TableTree
 from engine.state.tlb import Tlb, Translation
 from engine.state.vma import VM_GROWSDOWN, VM_HUGEPAGE, Vma, VmaTree
-from engine.syscalls import (
-    MAP_ANONYMOUS,
-    MAP_FIXED,
-    MAP_PRIVATE,
-    MAP_SHARED,
-    mmap,
-    mprotect,
-    munmap,
-)
 from tests.scene import PAGE, SLOT, scene, tiny
 
 MOVE, KEEP = MAYMOVE | FIXED, MAYMOVE | FIXED | DONTUNMAP

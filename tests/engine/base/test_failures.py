@@ -4,12 +4,8 @@ import pytest
 
 from engine.base.failures import COMMIT, HOOK, MAPS, PAGETABLE, VMA, Failures
 from engine.base.kernel import KERNELS, Kernel, kernel_named
-from engine.madvise import NORMAL, RANDOM, madvise
-from engine.mremap import FIXED, MAYMOVE, mremap
-from engine.pages.fault import touch
-from engine.rules_state import check_state
-from engine.state.space import AddressSpace, Errno
-from engine.syscalls import (
+from engine.calls.madvise import NORMAL, RANDOM, madvise
+from engine.calls.syscalls import (
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_PRIVATE,
@@ -19,6 +15,10 @@ from engine.syscalls import (
     mprotect,
     munmap,
 )
+from engine.mremap import FIXED, MAYMOVE, mremap
+from engine.pages.fault import touch
+from engine.rules_state import check_state
+from engine.state.space import AddressSpace, Errno
 
 P = 0x1000
 SLOT = 0x200000

@@ -6,13 +6,7 @@ import pytest
 
 from engine.base.kernel import Kernel, kernel_named
 from engine.base.limits import Limits
-from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
-from engine.pages.fault import touch
-from engine.rules_limits import check_refused_stack
-from engine.rules_state import check_state
-from engine.stack import execve_stack
-from engine.state.space import AddressSpace, Errno
-from engine.syscalls import (
+from engine.calls.syscalls import (
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_GROWSDOWN,
@@ -22,6 +16,12 @@ from engine.syscalls import (
     mmap,
     munlock,
 )
+from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
+from engine.pages.fault import touch
+from engine.rules_limits import check_refused_stack
+from engine.rules_state import check_state
+from engine.stack import execve_stack
+from engine.state.space import AddressSpace, Errno
 
 P = 0x1000
 FLAGS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED

@@ -9,14 +9,8 @@ import pytest
 
 from engine.base.failures import PAGETABLE, VMA
 from engine.base.kernel import KERNELS, Kernel, kernel_named
-from engine.madvise import COLD, COLLAPSE, DONTNEED, FREE, HUGEPAGE, POPULATE_WRITE, madvise
-from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
-from engine.pages.fault import peek, touch
-from engine.rules_move import MoveRules
-from engine.rules_state import check_state
-from engine.state.hugepool import POOL_PAGES
-from engine.state.space import AddressSpace, Errno
-from engine.syscalls import (
+from engine.calls.madvise import COLD, COLLAPSE, DONTNEED, FREE, HUGEPAGE, POPULATE_WRITE, madvise
+from engine.calls.syscalls import (
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_GROWSDOWN,
@@ -29,6 +23,12 @@ from engine.syscalls import (
     mprotect,
     munmap,
 )
+from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
+from engine.pages.fault import peek, touch
+from engine.rules_move import MoveRules
+from engine.rules_state import check_state
+from engine.state.hugepool import POOL_PAGES
+from engine.state.space import AddressSpace, Errno
 
 P, H = 0x1000, 0x200000
 PLAIN = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED

@@ -9,11 +9,12 @@ from engine.base.entry import MARKER, PRESENT, SWAP, UFFD_WP, WRITE, is_wp_marke
 from engine.base.failures import PAGETABLE
 from engine.base.geometry import PTE
 from engine.base.kernel import Kernel, kernel_named
-from engine.madvise import COLLAPSE, DONTNEED, HUGEPAGE, madvise
+from engine.calls.madvise import COLLAPSE, DONTNEED, HUGEPAGE, madvise
+from engine.calls.reclaim import swapout
+from engine.calls.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_SHARED, mmap, mprotect, munmap
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
 from engine.pages.fault import peek, touch
 from engine.pages.uffd import MODE_MINOR, MODE_MISSING, MODE_WP, uffd_register, uffd_wp
-from engine.reclaim import swapout
 from engine.state.space import AddressSpace, Errno
 from engine.state.vma import (
     UFFD_FEATURE_EVENT_REMAP,
@@ -22,7 +23,6 @@ from engine.state.vma import (
     VM_UFFD_MISSING,
     VM_UFFD_WP,
 )
-from engine.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_SHARED, mmap, mprotect, munmap
 from tests.engine.state.test_entries import entry, huge
 from tests.scene import PAGE, SLOT, scene, shown, tags, tiny
 

@@ -17,14 +17,14 @@ from engine.base.entry import (
     is_wp_marker,
 )
 from engine.base.geometry import PMD, PTE
-from engine.fork import exit_child, fork
-from engine.madvise import COLLAPSE, GUARD_INSTALL, HUGEPAGE, madvise
+from engine.calls.fork import exit_child, fork
+from engine.calls.madvise import COLLAPSE, GUARD_INSTALL, HUGEPAGE, madvise
+from engine.calls.reclaim import soft_dirty_clear
+from engine.calls.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, mmap, mprotect
 from engine.move import Move, move_page_tables
 from engine.mremap import FIXED, MAYMOVE, mremap
 from engine.pages.fault import peek, touch
-from engine.reclaim import soft_dirty_clear
 from engine.state.space import AddressSpace
-from engine.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, mmap, mprotect
 from tests.scene import PAGE, SLOT, scene, tiny
 
 READ, RW = 1, 3

@@ -13,12 +13,12 @@ from engine.base.entry import ANON, HUGE, PRESENT, leaf
 from engine.base.failures import Failures
 from engine.base.geometry import GEOMETRIES, GIB, PMD, PTE, PUD, geometry_named
 from engine.base.kernel import kernel_named
+from engine.calls.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, mmap, munmap
 from engine.mremap import FIXED, MAYMOVE, mremap
 from engine.pages.fault import touch
 from engine.rules_state import check_state
 from engine.state.space import AddressSpace
 from engine.state.table import OutOfTables, Table, TableTree
-from engine.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, mmap, munmap
 
 PAGE = 0x1000
 PLAIN = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED

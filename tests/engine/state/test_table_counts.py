@@ -7,10 +7,10 @@ before and after the call, on Linux 6.1 and on 6.12.
 import pytest
 
 from engine.base.kernel import kernel_named
+from engine.calls.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, mmap, munmap
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
 from engine.pages.fault import touch
 from engine.state.space import AddressSpace
-from engine.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, mmap, munmap
 
 A = 1 << 44
 B = A + (1 << 30)

@@ -3,14 +3,14 @@
 import pytest
 
 from engine.base.entry import PFN_SHIFT
-from engine.fork import exit_child, fork
-from engine.madvise import COLLAPSE, DONTFORK, WIPEONFORK, madvise
+from engine.calls.fork import exit_child, fork
+from engine.calls.madvise import COLLAPSE, DONTFORK, WIPEONFORK, madvise
+from engine.calls.reclaim import migrate_begin, migrate_end
+from engine.calls.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_SHARED, mmap, mprotect
 from engine.mremap import FIXED, MAYMOVE, mremap
 from engine.pages.fault import peek, touch
-from engine.reclaim import migrate_begin, migrate_end
 from engine.rules_state import check_state
 from engine.state.space import AddressSpace
-from engine.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_SHARED, mmap, mprotect
 from tests.engine.state.test_entries import bits, entry, huge
 from tests.scene import PAGE, SLOT, scene, tags
 

@@ -11,6 +11,7 @@ from engine.base.address import round_up
 from engine.base.entry import ANON, MARKER, PFN_SHIFT, PRESENT, is_guard, is_zero_page
 from engine.base.failures import VmaRefused
 from engine.base.geometry import PMD, PTE
+from engine.calls.mseal import may_discard
 from engine.pages.collapse import collapse
 from engine.pages.fault import populate_range, slots_of
 from engine.pages.huge import (
@@ -22,7 +23,6 @@ from engine.pages.huge import (
     unmap_folio,
 )
 from engine.pages.hugetlb import discard_hugetlb
-from engine.seal import may_discard
 from engine.state.space import AddressSpace, Errno
 from engine.state.vma import (
     VM_DONTCOPY,

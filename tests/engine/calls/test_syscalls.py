@@ -5,20 +5,7 @@ from dataclasses import replace
 import pytest
 
 from engine.base.kernel import kernel_named
-from engine.pages.fault import peek, touch
-from engine.rules_state import check_state
-from engine.state.space import AddressSpace, Errno
-from engine.state.vma import (
-    VM_ACCOUNT,
-    VM_EXEC,
-    VM_LOCKED,
-    VM_NORESERVE,
-    VM_PKEY_BIT0,
-    VM_READ,
-    VM_SHARED,
-    VM_WRITE,
-)
-from engine.syscalls import (
+from engine.calls.syscalls import (
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
@@ -34,6 +21,19 @@ from engine.syscalls import (
     mmap,
     mprotect,
     munmap,
+)
+from engine.pages.fault import peek, touch
+from engine.rules_state import check_state
+from engine.state.space import AddressSpace, Errno
+from engine.state.vma import (
+    VM_ACCOUNT,
+    VM_EXEC,
+    VM_LOCKED,
+    VM_NORESERVE,
+    VM_PKEY_BIT0,
+    VM_READ,
+    VM_SHARED,
+    VM_WRITE,
 )
 from tests.scene import PAGE as P
 from tests.scene import scene, shown, tags, tiny

@@ -3,15 +3,23 @@
 import pytest
 
 from engine.base.entry import MIGRATION, PFN_SHIFT, SWAP
-from engine.fork import fork
-from engine.madvise import COLLAPSE, DONTNEED, madvise
+from engine.calls.fork import fork
+from engine.calls.madvise import COLLAPSE, DONTNEED, madvise
+from engine.calls.reclaim import migrate_begin, migrate_end, soft_dirty_clear, swapout
+from engine.calls.syscalls import (
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_SHARED,
+    mlock,
+    mmap,
+    mprotect,
+    munmap,
+)
 from engine.mremap import FIXED, MAYMOVE, mremap
 from engine.pages.fault import peek, touch
-from engine.reclaim import migrate_begin, migrate_end, soft_dirty_clear, swapout
 from engine.rules_state import check_state
 from engine.state.space import AddressSpace, Errno
 from engine.state.vma import VM_STACK_INCOMPLETE
-from engine.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_SHARED, mlock, mmap, mprotect, munmap
 from fuzz.execute import execute
 from fuzz.observe import observation
 from fuzz.text import parse

@@ -3,13 +3,9 @@
 import pytest
 
 from engine.base.kernel import Kernel, kernel_named
-from engine.madvise import COLD, DONTFORK, DONTNEED, FREE, madvise
-from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
-from engine.pages.fault import touch
-from engine.rules_state import check_state
-from engine.seal import mseal
-from engine.state.space import AddressSpace, Errno
-from engine.syscalls import (
+from engine.calls.madvise import COLD, DONTFORK, DONTNEED, FREE, madvise
+from engine.calls.mseal import mseal
+from engine.calls.syscalls import (
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_PRIVATE,
@@ -19,6 +15,10 @@ from engine.syscalls import (
     mprotect,
     munmap,
 )
+from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
+from engine.pages.fault import touch
+from engine.rules_state import check_state
+from engine.state.space import AddressSpace, Errno
 
 P = 0x1000
 FLAGS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
