@@ -182,11 +182,11 @@ def send(descriptor: int, event: str, **fields: object) -> None:
 
 
 def uncovered() -> list[str]:
-    """The modules of the engine that are no part of the model: rules and drawing."""
+    """The modules of the engine that are no part of the model: rules."""
     place = Path(__file__).resolve().parent.parent / "engine"
     rules = sorted(f"engine.{path.stem}" for path in place.glob("rules*.py"))
     assert rules, f"no rules in {place}"
-    return [*rules, "engine.draw", "engine.base.violation"]
+    return [*rules, "engine.base.violation"]
 
 
 def main() -> NoReturn:

@@ -9,7 +9,6 @@ from engine.base.address import Range
 from engine.base.kernel import Kernel, kernel_named
 from engine.base.points import ENTER
 from engine.base.violation import Violation
-from engine.draw import draw, draw_change
 from engine.move import Move
 from engine.rules import BY_SLUG, RULES
 from engine.state.space import AddressSpace
@@ -17,6 +16,7 @@ from fuzz.bucket import Bucket
 from fuzz.case import DIRECTIVES, Call, Case, CaseError, Expectation, Result
 from fuzz.execute import Outcome, RulesAfter, execute
 from fuzz.known import DEFECTS, Shown, shown
+from fuzz.tell.draw import draw, draw_change
 from fuzz.text import format_call, format_result
 
 DEFAULT_KERNEL = "linux-6.18"

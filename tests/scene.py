@@ -1,4 +1,4 @@
-"""Address spaces from drawings, for tests: one character a page, as `engine.draw.strip` draws.
+"""Address spaces from drawings, for tests: one character a page, as `fuzz.tell.draw.strip` draws.
 
     space = scene("AAAA aa.. ..bb")
 
@@ -11,10 +11,10 @@ from itertools import groupby
 
 from engine.base.kernel import Kernel, kernel_named
 from engine.base.points import Observer
-from engine.draw import strip
 from engine.pages.fault import touch
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_ACCOUNT, VM_READ, VM_WRITE, Vma
+from fuzz.tell.draw import strip
 
 PAGE = 0x1000
 SLOT = 4 * PAGE  # of the tiny geometry

@@ -35,7 +35,7 @@ ROOMS = (
     "fuzz.compare",
     "fuzz.observe",
     "fuzz.replay",
-    "engine.draw",
+    "fuzz.tell",
     "fuzz.known",
     "fuzz.mutator",
     "fuzz.inputs",

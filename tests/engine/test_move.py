@@ -23,12 +23,12 @@ from engine.base.points import (
     SKIPPED,
 )
 from engine.calls.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, mmap
-from engine.draw import strip_tables
 from engine.move import Move, extent_bytes, move_page_tables, move_ptes
 from engine.mremap import FIXED, MAYMOVE, mremap
 from engine.pages.fault import touch
 from engine.state.space import AddressSpace, Errno
 from engine.state.vma import Vma
+from fuzz.tell.draw import strip_tables
 from tests.scene import FLAGS, PAGE, SLOT, scene, shown, tags, tiny
 
 STEPS = {

@@ -8,9 +8,9 @@ from engine.base.address import Range
 from engine.base.entry import ANON, HUGE, MARKER, PRESENT, WRITE, leaf
 from engine.base.geometry import PMD, PTE
 from engine.base.kernel import kernel_named
-from engine.draw import draw, draw_change, readable_bytes, strip, strip_tables
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_EXEC, VM_LOCKED, VM_READ, VM_SHARED, VM_WRITE, Vma
+from fuzz.tell.draw import draw, draw_change, readable_bytes, strip, strip_tables
 
 PAGE = 0x1000
 SLOT = 0x4000  # of the tiny geometry
