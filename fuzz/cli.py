@@ -757,7 +757,7 @@ def _kernels(_: argparse.Namespace) -> int:
 
 
 def _rules(options: argparse.Namespace) -> int:
-    from engine.rules import RULES, UNCHECKED, Rule, Unchecked, promise_named
+    from fuzz.rules.catalogue import RULES, UNCHECKED, Rule, Unchecked, promise_named
 
     everything: list[Rule | Unchecked] = [*RULES, *UNCHECKED]
     rules = [promise_named(name) for name in options.rules] or everything

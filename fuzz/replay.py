@@ -10,12 +10,12 @@ from engine.base.kernel import Kernel, kernel_named
 from engine.base.points import ENTER
 from engine.base.violation import Violation
 from engine.move import Move
-from engine.rules import BY_SLUG, RULES
 from engine.state.space import AddressSpace
 from fuzz.bucket import Bucket
 from fuzz.case import DIRECTIVES, Call, Case, CaseError, Expectation, Result
 from fuzz.execute import Outcome, RulesAfter, execute
 from fuzz.known import DEFECTS, Shown, shown
+from fuzz.rules.catalogue import BY_SLUG, RULES
 from fuzz.tell.draw import draw, draw_change
 from fuzz.text import format_call, format_result
 

@@ -13,16 +13,16 @@ from engine.base.geometry import GEOMETRIES
 from engine.base.kernel import KERNELS, Kernel, kernel_named
 from engine.base.violation import Violation
 from engine.pages.access import touch_on
-from engine.rules import BY_SLUG
 from engine.state.space import AddressSpace
 from fuzz.calls import MODELLED_CALLS
 from fuzz.case import MAP_FLAGS, Call, Case, call
 from fuzz.execute import execute
 from fuzz.known import known_defect
 from fuzz.observe import observation
+from fuzz.rules.catalogue import BY_SLUG
 from fuzz.text import dump, parse
 from fuzz.wire import WIDTH, Codec
-from tests.engine.test_rules_shared import BROKEN
+from tests.fuzz.rules.test_shared import BROKEN
 
 FIXED_KERNEL = "linux-6.12"
 RANDOM_GEOMETRIES = ("tiny", "x86-64", "i386-pae")

@@ -11,17 +11,18 @@ from typing import NamedTuple, get_args
 from unittest.mock import patch
 
 from engine.base.kernel import Kernel, kernel_named
-from engine.rules_call import Snapshot
-from engine.rules_move import MoveRules
-from engine.rules_state import STATE_RULES
-from engine.rules_view import State
 from engine.state.space import AddressSpace
-from fuzz import checks, wire
 from fuzz import execute as executing
+from fuzz import wire
 from fuzz.bench.programs import programs
 from fuzz.calls import MODELLED_CALLS
 from fuzz.case import Case
 from fuzz.execute import RulesAfter, execute
+from fuzz.rules import judge as checks
+from fuzz.rules.move import MoveRules
+from fuzz.rules.mremap import Snapshot
+from fuzz.rules.state import STATE_RULES
+from fuzz.rules.view import State
 
 # The checks that are left out together, by the names that their callers have for them.
 GROUPS: dict[str, tuple[str, ...]] = {

@@ -14,11 +14,11 @@ from unittest.mock import patch
 
 from engine.base.geometry import Geometry
 from engine.base.kernel import Kernel
-from engine.rules import Rule, rule_named
 from fuzz.bucket import Bucket
 from fuzz.case import Case, CaseError
 from fuzz.execute import Outcome, execute
 from fuzz.known import Shown
+from fuzz.rules.catalogue import Rule, rule_named
 
 Function = Any  # a function of any signature, or a property
 

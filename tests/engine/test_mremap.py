@@ -12,9 +12,9 @@ from engine.base.kernel import Kernel, kernel_named
 from engine.calls.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, mmap
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, Remap, copy_vma, find_address, mremap
 from engine.pages.fault import touch
-from engine.rules_state import check_state
 from engine.state.space import AddressSpace, Errno
 from engine.state.vma import VM_LOCKED, VM_LOCKONFAULT, VM_SHARED
+from fuzz.rules.state import check_state
 from tests.scene import PAGE as P
 from tests.scene import scene, shown, tags, tiny
 

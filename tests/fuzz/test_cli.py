@@ -10,7 +10,6 @@ from typing import get_args
 import pytest
 
 from engine.base.kernel import KERNELS, SWITCHES
-from engine.rules import RULES
 from fuzz import cli, run
 from fuzz.bucket import Bucket
 from fuzz.calls import MODELLED_CALLS
@@ -18,6 +17,7 @@ from fuzz.case import MAX_CALLS
 from fuzz.cli import main
 from fuzz.execute import RulesAfter
 from fuzz.findings import CaseStore, Ledger
+from fuzz.rules.catalogue import RULES
 from fuzz.text import load, parse
 
 ROOT = Path(__file__).resolve().parents[2]

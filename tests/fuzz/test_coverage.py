@@ -217,7 +217,7 @@ def test_the_model_is_covered_and_its_rules_are_not(tmp_path: Path) -> None:
     program = (
         "import sys\n"
         "from fuzz import coverage\n"
-        "with coverage.covered(None, ['engine.rules_move']) as codes:\n"
+        "with coverage.covered(None, ['fuzz.rules.move']) as codes:\n"
         "    from fuzz import execute\n"
         "files = {code.co_filename.rpartition('/')[2] for code in codes}\n"
         "print('move.py' in files, 'rules_move.py' in files, 'execute.py' in files, len(codes))\n"

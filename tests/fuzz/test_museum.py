@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from engine.base.kernel import KERNELS, kernel_named
-from engine.rules import BY_SLUG
 from fuzz import known
 from fuzz.bucket import Bucket
 from fuzz.cli import main
@@ -35,6 +34,7 @@ from fuzz.museum.results import (
     survival,
 )
 from fuzz.replay import finding
+from fuzz.rules.catalogue import BY_SLUG
 from fuzz.text import load
 from fuzz.wire import encode
 

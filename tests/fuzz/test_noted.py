@@ -6,7 +6,6 @@ from collections.abc import Iterator
 import pytest
 
 from engine.base.kernel import KERNELS, SWITCHES, Kernel, kernel_named
-from engine.leaves import picture
 from fuzz.arena import most_filled
 from fuzz.case import Case
 from fuzz.execute import execute
@@ -15,6 +14,7 @@ from fuzz.inputs import Inputs
 from fuzz.known import shown
 from fuzz.mutator import Mutator
 from fuzz.noted import Noted
+from fuzz.rules.leaves import picture
 
 PROGRAMS = 250
 

@@ -17,8 +17,8 @@ from engine.calls.syscalls import (
 )
 from engine.mremap import FIXED, MAYMOVE, mremap
 from engine.pages.fault import touch
-from engine.rules_state import check_state
 from engine.state.space import AddressSpace, Errno
+from fuzz.rules.state import check_state
 
 P = 0x1000
 SLOT = 0x200000

@@ -18,10 +18,10 @@ from engine.calls.syscalls import (
 )
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
 from engine.pages.fault import touch
-from engine.rules_limits import check_refused_stack
-from engine.rules_state import check_state
 from engine.stack import execve_stack
 from engine.state.space import AddressSpace, Errno
+from fuzz.rules.limits import check_refused_stack
+from fuzz.rules.state import check_state
 
 P = 0x1000
 FLAGS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED

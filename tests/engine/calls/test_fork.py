@@ -9,8 +9,8 @@ from engine.calls.reclaim import migrate_begin, migrate_end
 from engine.calls.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_SHARED, mmap, mprotect
 from engine.mremap import FIXED, MAYMOVE, mremap
 from engine.pages.fault import peek, touch
-from engine.rules_state import check_state
 from engine.state.space import AddressSpace
+from fuzz.rules.state import check_state
 from tests.engine.state.test_entries import bits, entry, huge
 from tests.scene import PAGE, SLOT, scene, tags
 

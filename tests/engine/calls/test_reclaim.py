@@ -17,11 +17,11 @@ from engine.calls.syscalls import (
 )
 from engine.mremap import FIXED, MAYMOVE, mremap
 from engine.pages.fault import peek, touch
-from engine.rules_state import check_state
 from engine.state.space import AddressSpace, Errno
 from engine.state.vma import VM_STACK_INCOMPLETE
 from fuzz.execute import execute
 from fuzz.observe import observation
+from fuzz.rules.state import check_state
 from fuzz.text import parse
 from tests.engine.state.test_entries import bits, entry, huge
 from tests.scene import PAGE, SLOT, scene, tags

@@ -23,7 +23,6 @@ from engine.calls.syscalls import (
     munmap,
 )
 from engine.pages.fault import peek, touch
-from engine.rules_state import check_state
 from engine.state.space import AddressSpace, Errno
 from engine.state.vma import (
     VM_ACCOUNT,
@@ -35,6 +34,7 @@ from engine.state.vma import (
     VM_SHARED,
     VM_WRITE,
 )
+from fuzz.rules.state import check_state
 from tests.scene import PAGE as P
 from tests.scene import scene, shown, tags, tiny
 

@@ -18,9 +18,9 @@ from engine.base.geometry import PMD, PTE
 from engine.base.kernel import kernel_named
 from engine.calls.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_SHARED, mmap, munmap
 from engine.pages.fault import access_range, peek, populate_locked, touch
-from engine.rules_state import check_state
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_ACCOUNT, VM_READ, VM_WRITE
+from fuzz.rules.state import check_state
 from fuzz.tell.draw import strip_tables
 from tests.scene import PAGE as P
 from tests.scene import scene, shown, tags, tiny

@@ -25,10 +25,10 @@ from engine.calls.syscalls import (
 )
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
 from engine.pages.fault import peek, touch
-from engine.rules_move import MoveRules
-from engine.rules_state import check_state
 from engine.state.hugepool import POOL_PAGES
 from engine.state.space import AddressSpace, Errno
+from fuzz.rules.move import MoveRules
+from fuzz.rules.state import check_state
 
 P, H = 0x1000, 0x200000
 PLAIN = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED

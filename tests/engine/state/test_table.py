@@ -16,9 +16,9 @@ from engine.base.kernel import kernel_named
 from engine.calls.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, mmap, munmap
 from engine.mremap import FIXED, MAYMOVE, mremap
 from engine.pages.fault import touch
-from engine.rules_state import check_state
 from engine.state.space import AddressSpace
 from engine.state.table import OutOfTables, Table, TableTree
+from fuzz.rules.state import check_state
 
 PAGE = 0x1000
 PLAIN = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED

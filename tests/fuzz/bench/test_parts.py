@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from engine.base.kernel import kernel_named
-from engine.rules_state import STATE_RULES
 from fuzz.bench.__main__ import main
 from fuzz.bench.profile import profile
 from fuzz.bench.programs import cases_of
 from fuzz.bench.rules import GROUPS, group_costs, left_out_costs, state_costs
+from fuzz.rules.state import STATE_RULES
 from fuzz.text import dump
 
 KERNEL = kernel_named("linux-6.18")
@@ -30,7 +30,7 @@ def test_programs_come_from_files_or_from_a_seed(tmp_path: Path) -> None:
 
 def test_a_profile_shares_out_the_time_of_the_model() -> None:
     cases = cases_of([], KERNEL, 30, 1)
-    for rules, there in ((False, "fuzz.observe"), (True, "engine.rules_state")):
+    for rules, there in ((False, "fuzz.observe"), (True, "fuzz.rules.state")):
         shares = {share.module: share.part for share in profile(KERNEL, cases, rules=rules)}
         assert sum(shares.values()) == pytest.approx(1)
         assert {"engine.state.table", "fuzz.execute", there} <= set(shares)

@@ -10,9 +10,6 @@ from engine.base.address import Range
 from engine.base.entry import ANON, HUGE, MARKER, MIGRATION, PFN_SHIFT, PRESENT, SWAP
 from engine.base.geometry import PMD, PTE
 from engine.base.violation import Violation
-from engine.rules_entry import ENTRY_RULES
-from engine.rules_limits import check_limits
-from engine.rules_view import Memory, Part, State, tables_below
 from engine.state.space import AddressSpace
 from engine.state.vma import (
     VM_ACCOUNT,
@@ -23,6 +20,9 @@ from engine.state.vma import (
     VM_UFFD_MISSING,
     VM_UFFD_WP,
 )
+from fuzz.rules.entries import ENTRY_RULES
+from fuzz.rules.limits import check_limits
+from fuzz.rules.view import Memory, Part, State, tables_below
 
 _MAPPED_ANON = PRESENT | ANON
 _ANON = ANON | SWAP

@@ -13,19 +13,19 @@ from typing import Any
 from engine.base.address import Range
 from engine.base.points import PMD_OCCUPIED, PUD_OCCUPIED, Observer
 from engine.base.violation import Violation
-from engine.facts import Facts
 from engine.move import Move
-from engine.rules_call import Request, Snapshot, check_execve_stack, check_mremap
-from engine.rules_entry import UffdState, check_uffd
-from engine.rules_errors import check_errors, check_relocate_errors, check_stack_errors
-from engine.rules_layout import check_layout
-from engine.rules_limits import check_refused_stack
-from engine.rules_mapping import check_growth, check_mapping, check_stack_mapping
-from engine.rules_move import MoveRules
-from engine.rules_places import check_free, check_mmap, check_munmap
-from engine.rules_state import check_emptied
 from engine.state.space import AddressSpace, Errno
 from fuzz.case import ADVICE, REMAP_FLAGS
+from fuzz.rules.entries import UffdState, check_uffd
+from fuzz.rules.errors import check_errors, check_relocate_errors, check_stack_errors
+from fuzz.rules.facts import Facts
+from fuzz.rules.layout import check_layout
+from fuzz.rules.limits import check_refused_stack
+from fuzz.rules.mapping import check_growth, check_mapping, check_stack_mapping
+from fuzz.rules.move import MoveRules
+from fuzz.rules.mremap import Request, Snapshot, check_execve_stack, check_mremap
+from fuzz.rules.places import check_free, check_mmap, check_munmap
+from fuzz.rules.state import check_emptied
 
 _DONTNEED, _FIXED = ADVICE["MADV_DONTNEED"], REMAP_FLAGS["MREMAP_FIXED"]
 

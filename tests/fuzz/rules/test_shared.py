@@ -29,21 +29,21 @@ from engine.calls.syscalls import (
     mprotect,
     munmap,
 )
-from engine.facts import Area, Facts
 from engine.move import Move, move_page_tables
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
 from engine.pages.access import touch_on, translation
 from engine.pages.fault import touch
-from engine.rules_call import Request, Snapshot, check_mremap
-from engine.rules_limits import Attempts
-from engine.rules_move import MoveRules
-from engine.rules_places import check_free
-from engine.rules_state import check_emptied, check_state
-from engine.rules_tlb import check_tlb
 from engine.state.space import AddressSpace
 from engine.state.table import TableTree
 from engine.state.tlb import Tlb, Translation
 from engine.state.vma import VM_GROWSDOWN, VM_HUGEPAGE, Vma, VmaTree
+from fuzz.rules.facts import Area, Facts
+from fuzz.rules.limits import Attempts
+from fuzz.rules.move import MoveRules
+from fuzz.rules.mremap import Request, Snapshot, check_mremap
+from fuzz.rules.places import check_free
+from fuzz.rules.state import check_emptied, check_state
+from fuzz.rules.tlb import check_tlb
 from tests.scene import PAGE, SLOT, scene, tiny
 
 MOVE, KEEP = MAYMOVE | FIXED, MAYMOVE | FIXED | DONTUNMAP

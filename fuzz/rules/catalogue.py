@@ -1,8 +1,8 @@
 """The catalogue of rules: what the kernel promises, one entry a promise.
 
 The slug is what a violation carries and what `@expect` names.  Where a rule is checked: in the
-engine itself (at the kernel's own warnings), on a whole state (`rules_state.py`), around one
-page-table move (`rules_move.py`), around one call (`rules_call.py`), or against the independent
+engine itself (at the kernel's own warnings), on a whole state (`state.py`), around one
+page-table move (`move.py`), around one call (`mremap.py`), or against the independent
 oracle.  Numbers like B-01 are bugs of Linux, see `pmdfuzz museum`.
 """
 
@@ -54,7 +54,7 @@ RULES: tuple[Rule, ...] = (
         "mm/pgtable-generic.c; B-05, B-06, B-14",
         "after a call",
         "O(tables)",
-        "rules_state",
+        "rules/state",
     ),
     Rule(
         "I-03",
@@ -63,7 +63,7 @@ RULES: tuple[Rule, ...] = (
         "free_pgtables(): it should have released it; B-01, B-63, B-65",
         "after a call",
         "O(tables)",
-        "rules_state",
+        "rules/state",
     ),
     Rule(
         "I-04",
@@ -72,7 +72,7 @@ RULES: tuple[Rule, ...] = (
         "vm_normal_page(), print_bad_pte(), vma_adjust_trans_huge(); B-12",
         "after a call",
         "O(pages)",
-        "rules_state",
+        "rules/state",
     ),
     Rule(
         "I-05",
@@ -81,7 +81,7 @@ RULES: tuple[Rule, ...] = (
         "check_mm(), the rss counters; B-64",
         "end of a move",
         "O(pages)",
-        "rules_move",
+        "rules/move",
     ),
     Rule(
         "I-06",
@@ -90,7 +90,7 @@ RULES: tuple[Rule, ...] = (
         "selftests/mm/mremap_test.c; B-09, B-45",
         "end of a move",
         "O(pages)",
-        "rules_move",
+        "rules/move",
     ),
     Rule(
         "I-07",
@@ -99,7 +99,7 @@ RULES: tuple[Rule, ...] = (
         "can_align_down(); B-12",
         "end of a move",
         "O(pages)",
-        "rules_move",
+        "rules/move",
     ),
     Rule(
         "I-08",
@@ -108,7 +108,7 @@ RULES: tuple[Rule, ...] = (
         "get_extent(); B-10",
         "each extent",
         "O(1)",
-        "rules_move",
+        "rules/move",
     ),
     Rule(
         "I-09",
@@ -117,7 +117,7 @@ RULES: tuple[Rule, ...] = (
         "move_page_tables(); B-09, B-10, B-45",
         "each iteration",
         "O(1)",
-        "rules_move",
+        "rules/move",
     ),
     Rule(
         "I-10",
@@ -126,7 +126,7 @@ RULES: tuple[Rule, ...] = (
         "the end of move_page_tables(); B-11",
         "end of a move",
         "O(1)",
-        "move, rules_move",
+        "move, rules/move",
     ),
     Rule(
         "I-11",
@@ -135,7 +135,7 @@ RULES: tuple[Rule, ...] = (
         "the error path of move_vma(); B-08",
         "after a call",
         "O(pages)",
-        "rules_call",
+        "rules/mremap",
     ),
     Rule(
         "I-12",
@@ -153,7 +153,7 @@ RULES: tuple[Rule, ...] = (
         "move_ptes(), flush_tlb_range(), eb66ae030829; CVE-2018-18281, B-02 to B-04, B-28",
         "each bite",
         "O(TLB)",
-        "rules_tlb",
+        "rules/tlb",
     ),
     Rule(
         "I-14",
@@ -162,7 +162,7 @@ RULES: tuple[Rule, ...] = (
         "flush_tlb_range() of every change of an entry; B-29",
         "after a call",
         "O(TLB)",
-        "rules_tlb",
+        "rules/tlb",
     ),
     Rule(
         "I-15",
@@ -180,7 +180,7 @@ RULES: tuple[Rule, ...] = (
         "take_rmap_locks(), 97113eb39fa7 (5.14); CVE-2022-41222, B-05",
         "each bite",
         "O(1)",
-        "rules_move",
+        "rules/move",
     ),
     Rule(
         "I-17",
@@ -189,7 +189,7 @@ RULES: tuple[Rule, ...] = (
         "need_rmap_locks of copy_vma(), take_rmap_locks(); B-18, B-19",
         "start of a move, each bite",
         "O(1)",
-        "rules_move",
+        "rules/move",
     ),
     Rule(
         "I-18",
@@ -207,7 +207,7 @@ RULES: tuple[Rule, ...] = (
         "pgtable_trans_huge_deposit(); B-16",
         "after a call",
         "O(tables)",
-        "rules_entry",
+        "rules/entries",
     ),
     Rule(
         "I-21",
@@ -216,7 +216,7 @@ RULES: tuple[Rule, ...] = (
         "move_soft_dirty_pte(); B-61",
         "end of a move",
         "O(pages)",
-        "rules_entry",
+        "rules/entries",
     ),
     Rule(
         "I-22",
@@ -225,7 +225,7 @@ RULES: tuple[Rule, ...] = (
         "move_ptes(), 0cef0bb836e3; B-07",
         "after a call",
         "O(pages)",
-        "rules_entry",
+        "rules/entries",
     ),
     Rule(
         "I-23",
@@ -234,7 +234,7 @@ RULES: tuple[Rule, ...] = (
         "move_ptes(), 04d1c9d60c6e; B-49",
         "end of a move",
         "O(pages)",
-        "rules_entry",
+        "rules/entries",
     ),
     Rule(
         "I-24",
@@ -243,7 +243,7 @@ RULES: tuple[Rule, ...] = (
         "mmu_notifier_invalidate_range_start(), mmu_notifier_invalidate_range_end()",
         "each bite, end of a move",
         "O(1)",
-        "rules_move",
+        "rules/move",
     ),
     Rule(
         "I-26",
@@ -252,7 +252,7 @@ RULES: tuple[Rule, ...] = (
         "try_realign_addr(), 6.7",
         "each bite",
         "O(VMAs)",
-        "rules_walk",
+        "rules/walk",
     ),
     Rule(
         "I-28",
@@ -261,7 +261,7 @@ RULES: tuple[Rule, ...] = (
         "change_protection()",
         "after a call",
         "O(pages)",
-        "rules_entry",
+        "rules/entries",
     ),
     Rule(
         "I-27",
@@ -270,7 +270,7 @@ RULES: tuple[Rule, ...] = (
         "alloc_new_pmd(); B-24",
         "each failed allocation",
         "O(pages)",
-        "rules_limits",
+        "rules/limits",
     ),
     Rule(
         "I-29",
@@ -279,7 +279,7 @@ RULES: tuple[Rule, ...] = (
         "try_to_free_pte(), zap_pte_range()",
         "after MADV_DONTNEED",
         "O(tables)",
-        "rules_state",
+        "rules/state",
     ),
     Rule(
         "I-30",
@@ -288,7 +288,7 @@ RULES: tuple[Rule, ...] = (
         "move_ptes(), 0cef0bb836e3: cleared on the way there, not set on the way back",
         "after an mremap that fails",
         "O(pages)",
-        "rules_entry",
+        "rules/entries",
     ),
     Rule(
         "I-31",
@@ -306,7 +306,7 @@ RULES: tuple[Rule, ...] = (
         "validate_mm(); CVE-2003-0985",
         "after a call",
         "O(VMAs)",
-        "rules_state",
+        "rules/state",
     ),
     Rule(
         "V-02",
@@ -315,7 +315,7 @@ RULES: tuple[Rule, ...] = (
         "sysctl_max_map_count; B-57",
         "after a call",
         "O(1)",
-        "rules_state",
+        "rules/state",
     ),
     Rule(
         "V-03",
@@ -324,7 +324,7 @@ RULES: tuple[Rule, ...] = (
         "copy_vma(), dontunmap_complete(); B-32",
         "after a call",
         "O(VMAs)",
-        "rules_state",
+        "rules/state",
     ),
     Rule(
         "V-04",
@@ -333,7 +333,7 @@ RULES: tuple[Rule, ...] = (
         "__page_set_anon_rmap(), linear_page_index(); B-41, B-42",
         "after a call",
         "O(pages)",
-        "rules_state",
+        "rules/state",
     ),
     Rule(
         "V-05",
@@ -342,7 +342,7 @@ RULES: tuple[Rule, ...] = (
         "anon_vma_clone(), dup_anon_vma(), unlink_anon_vmas(); B-31, CVE-2026-23077 (B-43)",
         "after a call",
         "O(pages)",
-        "rules_state, rules_call",
+        "rules/state, rules/mremap",
     ),
     Rule(
         "V-06",
@@ -360,7 +360,7 @@ RULES: tuple[Rule, ...] = (
         "vma_to_resize(); B-23",
         "after a call",
         "O(VMAs)",
-        "rules_state",
+        "rules/state",
     ),
     Rule(
         "V-09",
@@ -369,7 +369,7 @@ RULES: tuple[Rule, ...] = (
         "remap_move(), copy_vma(); B-43, B-52",
         "start of a move",
         "O(1)",
-        "rules_move",
+        "rules/move",
     ),
     Rule(
         "V-11",
@@ -387,7 +387,7 @@ RULES: tuple[Rule, ...] = (
         "copy_vma(), vma_merge_new_range(), split_vma(); B-33, B-35, B-42",
         "after an mremap",
         "O(VMAs)",
-        "rules_layout",
+        "rules/layout",
     ),
     Rule(
         "A-01",
@@ -396,7 +396,7 @@ RULES: tuple[Rule, ...] = (
         "vm_stat_account()",
         "after a call",
         "O(VMAs)",
-        "rules_state",
+        "rules/state",
     ),
     Rule(
         "A-02",
@@ -405,7 +405,7 @@ RULES: tuple[Rule, ...] = (
         "mm->locked_vm; B-34, B-35",
         "after a call",
         "O(VMAs)",
-        "rules_state",
+        "rules/state",
     ),
     Rule(
         "A-03",
@@ -414,7 +414,7 @@ RULES: tuple[Rule, ...] = (
         "security_vm_enough_memory_mm(), vm_unacct_memory(); B-33, B-36 to B-40",
         "after a call",
         "O(VMAs)",
-        "rules_state",
+        "rules/state",
     ),
     Rule(
         "A-04",
@@ -423,7 +423,7 @@ RULES: tuple[Rule, ...] = (
         "mm_inc_nr_ptes(), check_mm(), pgd_alloc(); B-06, B-13",
         "start, after a call",
         "O(tables)",
-        "rules_state",
+        "rules/state",
     ),
     Rule(
         "A-05",
@@ -432,7 +432,7 @@ RULES: tuple[Rule, ...] = (
         "add_mm_rss_vec(), check_mm(); B-48",
         "after a call",
         "O(pages)",
-        "rules_state",
+        "rules/state",
     ),
     Rule(
         "A-06",
@@ -441,7 +441,7 @@ RULES: tuple[Rule, ...] = (
         "hiwater_vm in move_vma()",
         "after mremap",
         "O(1)",
-        "rules_call",
+        "rules/mremap",
     ),
     Rule(
         "A-07",
@@ -450,7 +450,7 @@ RULES: tuple[Rule, ...] = (
         "hugetlb_reserve_pages(), hugetlb_vm_op_close(); B-46",
         "after a call",
         "O(VMAs)",
-        "rules_limits",
+        "rules/limits",
     ),
     Rule(
         "A-08",
@@ -459,7 +459,7 @@ RULES: tuple[Rule, ...] = (
         "vm_area_dup(), __pte_alloc(), the map_count check of split_vma()",
         "after a call that may run out of something, end of a move",
         "O(VMAs)",
-        "rules_limits",
+        "rules/limits",
     ),
     Rule(
         "A-09",
@@ -468,7 +468,7 @@ RULES: tuple[Rule, ...] = (
         "may_expand_vm(), __vm_enough_memory()",
         "after a call",
         "O(1)",
-        "rules_limits",
+        "rules/limits",
     ),
     Rule(
         "A-10",
@@ -477,7 +477,7 @@ RULES: tuple[Rule, ...] = (
         "mlock_future_ok(); B-34",
         "after a call",
         "O(1)",
-        "rules_limits",
+        "rules/limits",
     ),
     Rule(
         "S-01",
@@ -486,7 +486,7 @@ RULES: tuple[Rule, ...] = (
         "do_mremap(), mremap_to(), vma_to_resize(), check_prep_vma()",
         "after mremap, execve_stack and relocate",
         "O(VMAs)",
-        "rules_errors",
+        "rules/errors",
     ),
     Rule(
         "S-02",
@@ -495,7 +495,7 @@ RULES: tuple[Rule, ...] = (
         "as S-01; B-53, B-69",
         "after mremap",
         "O(pages)",
-        "rules_call",
+        "rules/mremap",
     ),
     Rule(
         "S-03",
@@ -504,7 +504,7 @@ RULES: tuple[Rule, ...] = (
         "mremap_to(); B-52",
         "after mremap",
         "O(1)",
-        "rules_call",
+        "rules/mremap",
     ),
     Rule(
         "S-04",
@@ -513,7 +513,7 @@ RULES: tuple[Rule, ...] = (
         "mremap_to()",
         "after mremap",
         "O(pages)",
-        "rules_call",
+        "rules/mremap",
     ),
     Rule(
         "S-05",
@@ -522,7 +522,7 @@ RULES: tuple[Rule, ...] = (
         "dontunmap_complete(); B-33, B-35",
         "after mremap",
         "O(pages)",
-        "rules_call",
+        "rules/mremap",
     ),
     Rule(
         "S-06",
@@ -531,7 +531,7 @@ RULES: tuple[Rule, ...] = (
         "do_mremap(); B-53",
         "after mremap",
         "O(pages)",
-        "rules_call",
+        "rules/mremap",
     ),
     Rule(
         "S-07",
@@ -540,7 +540,7 @@ RULES: tuple[Rule, ...] = (
         "vma_to_resize(), copy_vma()",
         "after mremap",
         "O(pages)",
-        "rules_call",
+        "rules/mremap",
     ),
     Rule(
         "S-08",
@@ -549,7 +549,7 @@ RULES: tuple[Rule, ...] = (
         "remap_move(), 6.17; B-51",
         "after mremap",
         "O(VMAs)",
-        "rules_call",
+        "rules/mremap",
     ),
     Rule(
         "S-09",
@@ -558,7 +558,7 @@ RULES: tuple[Rule, ...] = (
         "mremap_userfaultfd_prep(), mmap_changing; B-54",
         "after a call",
         "O(VMAs)",
-        "rules_entry, rules_state",
+        "rules/entries, rules/state",
     ),
     Rule(
         "S-10",
@@ -567,7 +567,7 @@ RULES: tuple[Rule, ...] = (
         "mm_populate() in mremap(); B-58",
         "after mremap",
         "O(pages)",
-        "rules_limits",
+        "rules/limits",
     ),
     Rule(
         "S-11",
@@ -576,7 +576,7 @@ RULES: tuple[Rule, ...] = (
         "copy_vma(), vma_merge()",
         "after mremap and execve_stack",
         "O(VMAs)",
-        "rules_mapping",
+        "rules/mapping",
     ),
     Rule(
         "S-12",
@@ -585,7 +585,7 @@ RULES: tuple[Rule, ...] = (
         "mremap_userfaultfd_prep(), vma_merge()",
         "after mremap",
         "O(VMAs)",
-        "rules_entry",
+        "rules/entries",
     ),
     Rule(
         "S-13",
@@ -594,7 +594,7 @@ RULES: tuple[Rule, ...] = (
         "get_unmapped_area(), do_vmi_munmap()",
         "mmap, munmap",
         "O(VMAs)",
-        "rules_places",
+        "rules/places",
     ),
     Rule(
         "S-14",
@@ -603,7 +603,7 @@ RULES: tuple[Rule, ...] = (
         "the failures on demand of this model",
         "after an mremap",
         "O(VMAs)",
-        "rules_layout",
+        "rules/layout",
     ),
     Rule(
         "S-15",
@@ -621,7 +621,7 @@ RULES: tuple[Rule, ...] = (
         "dontunmap_complete(), 6.15",
         "after an mremap that fails",
         "O(pages)",
-        "rules_call",
+        "rules/mremap",
     ),
     Rule(
         "X-01",
@@ -630,7 +630,7 @@ RULES: tuple[Rule, ...] = (
         "setup_arg_pages(); B-20",
         "start of a move",
         "O(1)",
-        "rules_move",
+        "rules/move",
     ),
     Rule(
         "X-02",
@@ -639,7 +639,7 @@ RULES: tuple[Rule, ...] = (
         "relocate_vma_down(), shift_arg_pages(); B-01",
         "after execve_stack",
         "O(pages)",
-        "rules_call",
+        "rules/mremap",
     ),
     Rule(
         "X-03",
@@ -648,7 +648,7 @@ RULES: tuple[Rule, ...] = (
         "as I-01; B-01",
         "after execve_stack",
         "O(1)",
-        "rules_call",
+        "rules/mremap",
     ),
     Rule(
         "X-04",
@@ -657,7 +657,7 @@ RULES: tuple[Rule, ...] = (
         "relocate_vma_down()",
         "after execve_stack",
         "O(1)",
-        "rules_call",
+        "rules/mremap",
     ),
     Rule(
         "X-05",
@@ -666,7 +666,7 @@ RULES: tuple[Rule, ...] = (
         "setup_arg_pages(), acct_stack_growth(); CVE-2010-3858, B-21",
         "execve_stack",
         "O(1)",
-        "stack, rules_limits",
+        "stack, rules/limits",
     ),
     Rule(
         "O-01",

@@ -7,10 +7,7 @@ from engine.base.address import Range, round_up
 from engine.base.entry import ANON, MIGRATION, PFN_SHIFT, PRESENT, SOFT_DIRTY
 from engine.base.geometry import Geometry
 from engine.base.violation import Violation
-from engine.facts import Area, Facts
-from engine.leaves import Leaves, carried, clipped, differing, pages, picture, shifted
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE
-from engine.rules_limits import check_populated
 from engine.state.space import AddressSpace, Errno
 from engine.state.vma import (
     VM_HUGETLB,
@@ -21,6 +18,9 @@ from engine.state.vma import (
     SharedObject,
     Vma,
 )
+from fuzz.rules.facts import Area, Facts
+from fuzz.rules.leaves import Leaves, carried, clipped, differing, pages, picture, shifted
+from fuzz.rules.limits import check_populated
 
 _UNLOCKED = ~(VM_LOCKED | VM_LOCKONFAULT)
 

@@ -22,27 +22,27 @@ from engine.calls.syscalls import (
     mmap,
     munmap,
 )
-from engine.facts import Facts
 from engine.move import Move, move_page_tables
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
 from engine.pages.fault import touch
-from engine.rules import BY_SLUG, RULES, rule_named
-from engine.rules_call import Request, Snapshot, check_execve_stack, check_mremap
-from engine.rules_errors import (
-    check_errors,
-    check_relocate_errors,
-    check_stack_errors,
-)
-from engine.rules_mapping import check_growth, check_mapping, check_stack_mapping
-from engine.rules_move import MoveRules
-from engine.rules_state import StateRules, check_state
 from engine.stack import execve_stack, relocate, relocate_vma_down
 from engine.state.space import AddressSpace, Errno
 from engine.state.table import Table
 from engine.state.vma import VM_EXEC, VM_HUGEPAGE, VM_LOCKED, VM_STACK_INCOMPLETE, VM_WRITE, Vma
-from tests.engine.test_rules_entry import BROKEN as ENTRY_RULES_BROKEN
-from tests.engine.test_rules_layout import BROKEN as LAYOUT_RULES_BROKEN
-from tests.engine.test_rules_shared import BROKEN
+from fuzz.rules.catalogue import BY_SLUG, RULES, rule_named
+from fuzz.rules.errors import (
+    check_errors,
+    check_relocate_errors,
+    check_stack_errors,
+)
+from fuzz.rules.facts import Facts
+from fuzz.rules.mapping import check_growth, check_mapping, check_stack_mapping
+from fuzz.rules.move import MoveRules
+from fuzz.rules.mremap import Request, Snapshot, check_execve_stack, check_mremap
+from fuzz.rules.state import StateRules, check_state
+from tests.fuzz.rules.test_entries import BROKEN as ENTRY_RULES_BROKEN
+from tests.fuzz.rules.test_layout import BROKEN as LAYOUT_RULES_BROKEN
+from tests.fuzz.rules.test_shared import BROKEN
 from tests.scene import PAGE, SLOT, scene, tiny
 
 Scenario = Callable[[bool], list[Violation]]

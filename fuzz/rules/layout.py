@@ -15,7 +15,6 @@ from typing import NamedTuple
 from engine.base.address import Range, round_up
 from engine.base.failures import HOOK, MAPS, VMA
 from engine.base.violation import Violation
-from engine.facts import Area, Facts
 from engine.state.space import AddressSpace, Errno
 from engine.state.vma import (
     VM_HUGETLB,
@@ -26,6 +25,7 @@ from engine.state.vma import (
     SharedObject,
     UffdContext,
 )
+from fuzz.rules.facts import Area, Facts
 
 _START = attrgetter("start")
 _FIXED, _DONTUNMAP = 2, 4  # as programs write them

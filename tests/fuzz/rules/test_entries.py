@@ -27,10 +27,6 @@ from engine.move import Move
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
 from engine.pages.fault import touch
 from engine.pages.uffd import MODE_MISSING, MODE_WP, uffd_register, uffd_wp
-from engine.rules_entry import UffdState, check_uffd
-from engine.rules_move import MoveRules
-from engine.rules_state import check_fresh, check_state
-from engine.rules_walk import Bites
 from engine.stack import execve_stack
 from engine.state.space import AddressSpace, Errno
 from engine.state.vma import (
@@ -39,10 +35,14 @@ from engine.state.vma import (
     VM_UFFD_WP,
     UffdContext,
 )
+from fuzz.rules.entries import UffdState, check_uffd
+from fuzz.rules.move import MoveRules
+from fuzz.rules.state import check_fresh, check_state
+from fuzz.rules.walk import Bites
 from tests.engine.state.test_entries import huge
 from tests.scene import PAGE, SLOT, scene, tiny
 
-# The rules that are broken here; tests/engine/test_rules.py has the others.
+# The rules that are broken here; tests/fuzz/rules/test_rules.py has the others.
 BROKEN = {
     "entry-bits-kept",
     "huge-deposit",

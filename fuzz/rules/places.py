@@ -1,7 +1,7 @@
 """S-13: where memory goes that has no place yet, and what munmap(2) may take away.
 
 On the intervals that were mapped before the call; what memory that runs out may give is left to
-`engine.rules_errors`.
+`fuzz.rules.errors`.
 """
 
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ from typing import NamedTuple
 from engine.base.address import Range, round_down, round_up
 from engine.base.failures import COMMIT, HOOK, MAPS, PAGETABLE, VMA
 from engine.base.violation import Violation
-from engine.facts import Area, Facts
 from engine.state.space import Errno
 from engine.state.vma import STACK_GUARD_PAGES, VM_GROWSDOWN, VM_HUGETLB, VM_SEALED
+from fuzz.rules.facts import Area, Facts
 
 _SHARED, _TYPE, _ANONYMOUS, _HUGETLB = 0x01, 0x0F, 0x20, 0x40000  # as programs write them
 _FIXED, _NOREPLACE = 0x10, 0x100000

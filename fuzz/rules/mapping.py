@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from engine.base.address import Range, round_up
 from engine.base.violation import Violation
-from engine.rules_call import Mapped, Request, Snapshot, clip, mapped_of
 from engine.state.space import AddressSpace, Errno
 from engine.state.vma import (
     VM_ACCOUNT,
@@ -16,6 +15,7 @@ from engine.state.vma import (
     VM_UFFD,
     VM_WRITE,
 )
+from fuzz.rules.mremap import Mapped, Request, Snapshot, clip, mapped_of
 
 _STACK = VM_READ | VM_WRITE | VM_GROWSDOWN | VM_ACCOUNT
 

@@ -24,10 +24,7 @@ from engine.base.entry import (
 )
 from engine.base.geometry import PMD, PTE
 from engine.base.violation import Violation
-from engine.leaves import Picture, picture
 from engine.move import Move
-from engine.rules_view import State
-from engine.rules_walk import not_told_of_moves
 from engine.state.space import AddressSpace, Errno
 from engine.state.table import Entry
 from engine.state.vma import (
@@ -39,6 +36,9 @@ from engine.state.vma import (
     VM_WRITE,
     UffdContext,
 )
+from fuzz.rules.leaves import Picture, picture
+from fuzz.rules.view import State
+from fuzz.rules.walk import not_told_of_moves
 
 # --- one move ------------------------------------------------------------------------------------
 

@@ -19,13 +19,13 @@ from engine.base.points import (
     PUD_MOVED,
 )
 from engine.base.violation import Violation
-from engine.leaves import Leaves, Picture, carried, differing, pages, picture, shifted
 from engine.move import Move
-from engine.rules_entry import check_entries
-from engine.rules_limits import Attempts, check_failed_allocation
-from engine.rules_tlb import stale_in
-from engine.rules_walk import Bites, check_start
 from engine.state.vma import VM_HUGETLB, VM_STACK_INCOMPLETE, Vma
+from fuzz.rules.entries import check_entries
+from fuzz.rules.leaves import Leaves, Picture, carried, differing, pages, picture, shifted
+from fuzz.rules.limits import Attempts, check_failed_allocation
+from fuzz.rules.tlb import stale_in
+from fuzz.rules.walk import Bites, check_start
 
 
 class MoveRules:

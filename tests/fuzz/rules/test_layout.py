@@ -16,12 +16,12 @@ from engine.calls.syscalls import (
     mmap,
     munmap,
 )
-from engine.facts import Facts
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
-from engine.rules_layout import check_layout
-from engine.rules_places import check_mmap, check_munmap
 from engine.state.space import AddressSpace, Errno
 from engine.state.vma import VM_EXEC, VM_SEALED
+from fuzz.rules.facts import Facts
+from fuzz.rules.layout import check_layout
+from fuzz.rules.places import check_mmap, check_munmap
 from tests.scene import PAGE, SLOT, scene, tiny
 
 BROKEN = {"vma-layout", "failure-strikes", "place-chosen"}  # by the tests of this file

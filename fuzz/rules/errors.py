@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from engine.base.address import Range, round_up
 from engine.base.violation import Violation
-from engine.facts import Area, Facts
-from engine.rules_places import Granted, Promise, compared, placed, removed
 from engine.state.space import Errno
 from engine.state.vma import VM_ACCOUNT, VM_HUGETLB, VM_LOCKED, VM_SEALED, VM_SHARED, VM_UFFD
+from fuzz.rules.facts import Area, Facts
+from fuzz.rules.places import Granted, Promise, compared, placed, removed
 
 _MAYMOVE, _FIXED, _DONTUNMAP = 1, 2, 4  # as programs write them
 _SHORT = frozenset((Errno.ENOMEM, Errno.EAGAIN))  # a limit or memory runs out

@@ -13,10 +13,10 @@ from engine.calls.syscalls import (
     MAP_SHARED,
     mmap,
 )
-from engine.facts import Facts
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
-from engine.rules_errors import check_errors
 from engine.state.space import AddressSpace, Errno
+from fuzz.rules.errors import check_errors
+from fuzz.rules.facts import Facts
 from tests.scene import PAGE, SLOT, tiny
 
 MOVE, KEEP = MAYMOVE | FIXED, MAYMOVE | DONTUNMAP
