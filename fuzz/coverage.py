@@ -19,7 +19,7 @@ import marshal
 import os
 import sys
 from bisect import bisect_right
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -41,18 +41,17 @@ class CoverageError(Exception):
 
 
 @contextlib.contextmanager
-def covered(atheris: Any, uncovered: Collection[str]) -> Iterator[list[CodeType]]:
+def covered(atheris: Any) -> Iterator[list[CodeType]]:
     """Cover the modules of the model that are imported inside.
 
-    Arguments: `uncovered` names the modules that are left out.
     Yields: the code of their functions, for `watch`; nothing where Atheris does it all.
     """
     codes: list[CodeType] = []
     if not MONITORED:
-        with atheris.instrument_imports(include=[_PACKAGE], exclude=list(uncovered)):
+        with atheris.instrument_imports(include=[_PACKAGE]):
             yield codes
         return
-    finder = _Finder(uncovered, codes)
+    finder = _Finder(codes)
     sys.meta_path.insert(0, finder)
     try:
         yield codes
@@ -190,14 +189,13 @@ def inside(code: CodeType) -> Iterator[CodeType]:
 class _Finder(importlib.abc.MetaPathFinder):
     """Finds the modules of the model."""
 
-    def __init__(self, uncovered: Collection[str], codes: list[CodeType]) -> None:
-        self._uncovered = frozenset(uncovered)
+    def __init__(self, codes: list[CodeType]) -> None:
         self._codes = codes
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if not fullname.startswith(f"{_PACKAGE}.") or fullname in self._uncovered:
+        if not fullname.startswith(f"{_PACKAGE}."):
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None and isinstance(spec.loader, SourceFileLoader):

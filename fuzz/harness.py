@@ -52,7 +52,7 @@ class Target:
         if "engine" in sys.modules:
             sys.exit("fuzz.harness: engine was imported before it could be covered")
         # The model only: coverage of the codec would reward parsing, coverage of rules nothing.
-        with coverage.covered(atheris, ["engine.base.violation"]) as codes:
+        with coverage.covered(atheris) as codes:
             from engine.base.geometry import geometry_named
             from engine.base.kernel import kernel_named
             from fuzz import arena, execute, feedback, known, mutator, noted

@@ -18,7 +18,7 @@ from fuzz.bench.programs import programs
 from fuzz.calls import MODELLED_CALLS
 from fuzz.case import Case
 from fuzz.execute import RulesAfter, execute
-from fuzz.rules import judge as checks
+from fuzz.rules import judge
 from fuzz.rules.move import MoveRules
 from fuzz.rules.mremap import Snapshot
 from fuzz.rules.state import STATE_RULES
@@ -91,7 +91,7 @@ def left_out_costs(kernel: Kernel, cases: Sequence[Case]) -> Iterator[Cost]:
     for what, names in GROUPS.items():
         with ExitStack() as patches:
             for name in names:
-                caller = checks if hasattr(checks, name) else executing
+                caller = judge if hasattr(judge, name) else executing
                 patches.enter_context(patch.object(caller, name, _nothing))
             yield Cost(what, everything - _each(cases, run))
     oracle = _each(cases, lambda case: execute(case, kernel, stop=False, oracle=False))
