@@ -20,9 +20,9 @@ from engine.base.geometry import Geometry
 from engine.base.kernel import Kernel
 from fuzz.case import SIGNATURES, SYMBOLS, Call, Case, CaseError, Faults, Result
 from fuzz.execute import execute
+from fuzz.lib.status import Fields, StatusLine
 from fuzz.minimize import minimize, simplicity
 from fuzz.observe import FIELDS, compared, differences
-from fuzz.status import Fields, StatusLine
 from fuzz.text import format_call, format_operand, format_result, parse_call
 
 AGREE, DIFFER, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130

@@ -25,7 +25,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
-from fuzz.files import WriteError, write_atomic
+from fuzz.lib.files import WriteError, write_atomic
 
 MONITORED = sys.version_info >= (3, 12)
 HOW = "sys.monitoring" if MONITORED else "Atheris' bytecode"

@@ -59,15 +59,15 @@ from fuzz.child import LIBFUZZER, Child, Setting
 from fuzz.coverage import HOW
 from fuzz.execute import RulesAfter
 from fuzz.feedback import FED
-from fuzz.files import WriteError, write_atomic
 from fuzz.findings import FINDINGS, Ledger, LedgerError
 from fuzz.inputs import Inputs, shared_out
 from fuzz.kernel.against import Against, Divergence
 from fuzz.kernel.machine import MachineError, release
 from fuzz.known import DEFECTS
+from fuzz.lib.files import WriteError, write_atomic
+from fuzz.lib.status import Progress, StatusLine, count, duration, wants_colour
 from fuzz.minimize import minimize
 from fuzz.replay import DEFAULT_KERNEL, describe, expecting, finding
-from fuzz.status import Progress, StatusLine, count, duration, wants_colour
 from fuzz.transpose import transposed
 
 NOTHING_FOUND, NEW_FINDINGS, BAD_INPUT, OUR_DEFECT = 0, 1, 2, 3

@@ -37,9 +37,9 @@ from fuzz.bench.turns import (
     run_slices,
 )
 from fuzz.compare import TruthError, programs
+from fuzz.lib.status import Fields, StatusLine, duration
 from fuzz.museum.catalogue import exhibits_named
 from fuzz.run import RunError, check_environment
-from fuzz.status import Fields, StatusLine, duration
 
 PARTS = ("rate", "compare", "find", "memory")
 REPEAT, RUNS, SEEDS, LIMIT_SECONDS = 3, 2_000, 3, 20
@@ -71,7 +71,7 @@ class _Standing:
     started: float = field(default_factory=time.monotonic)
 
     def fields(self) -> Fields:
-        """See fuzz.status."""
+        """See fuzz.lib.status."""
         passed = time.monotonic() - self.started
         pace = passed / self.spent if self.spent else 1.0
         return [

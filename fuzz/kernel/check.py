@@ -16,10 +16,10 @@ from pathlib import Path
 from fuzz import text, wire
 from fuzz.case import Case, CaseError
 from fuzz.compare import Kind
-from fuzz.files import WriteError, write_atomic
 from fuzz.kernel.against import Against, Divergence
 from fuzz.kernel.machine import CALLS, MachineError, left_out, release, runnable
-from fuzz.status import Fields, StatusLine, count, duration
+from fuzz.lib.files import WriteError, write_atomic
+from fuzz.lib.status import Fields, StatusLine, count, duration
 
 NONE, DIVERGE, BAD_ENVIRONMENT, INTERRUPTED = 0, 1, 2, 130
 
@@ -49,7 +49,7 @@ class CheckOptions:
 
 @dataclass(slots=True)
 class _Standing:
-    """Where a check stands; see fuzz.status."""
+    """Where a check stands; see fuzz.lib.status."""
 
     wanted: int
     done: int = 0

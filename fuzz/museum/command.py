@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fuzz.status import wants_colour
+from fuzz.lib.status import wants_colour
 
 if TYPE_CHECKING:
     from fuzz.museum.exhibit import Exhibit

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from fuzz.files import write_atomic
+from fuzz.lib.files import write_atomic
 
 QUANTILES = (0.5, 0.9)
 _COLUMNS = ("exhibit", "seed", "side", "outcome", "rule", "executions", "seconds", "calls", "other")

@@ -29,8 +29,10 @@ from fuzz.bucket import Bucket
 from fuzz.case import Case
 from fuzz.child import LIBFUZZER, Child, Setting
 from fuzz.execute import RulesAfter
-from fuzz.files import WriteError, write_atomic
 from fuzz.inputs import Inputs, shared_out
+from fuzz.lib.files import WriteError, write_atomic
+from fuzz.lib.processes import forked
+from fuzz.lib.status import Fields, StatusLine, duration
 from fuzz.minimize import minimize
 from fuzz.museum.catalogue import exhibit_named
 from fuzz.museum.exhibit import Exhibit
@@ -47,10 +49,8 @@ from fuzz.museum.results import (
     summary,
     survival,
 )
-from fuzz.pool import forked
 from fuzz.replay import finding
 from fuzz.run import INPUT_SECONDS, MEMORY_MB, RunError, check_environment
-from fuzz.status import Fields, StatusLine, duration
 
 ALL_FOUND, SOME_MISSED, BAD_INPUT, OUR_DEFECT, STOPPED = 0, 1, 2, 3, 128
 SECONDS = 60
@@ -88,7 +88,7 @@ class _Standing:
     started: float = field(default_factory=time.monotonic)
 
     def fields(self) -> Fields:
-        """See `fuzz.status.Standing`."""
+        """See `fuzz.lib.status.Standing`."""
         shown = [
             (duration(time.monotonic() - self.started), "dim"),
             (f"{self.done}/{self.trials} trials", ""),

@@ -20,15 +20,15 @@ from pathlib import Path
 from pprint import pformat
 from typing import TypeVar
 
-from fuzz.files import write_atomic
+from fuzz.lib.files import write_atomic
+from fuzz.lib.processes import Ended, forked
+from fuzz.lib.status import Fields, StatusLine, duration
 from fuzz.mutants import report
 from fuzz.mutants.inputs import Input, Known, Made, chunks, corpus_files, make
 from fuzz.mutants.judge import Verdict, judge, run_tests, shown
 from fuzz.mutants.mutate import Mutant, mutants_of, source_path
 from fuzz.mutants.reasons import ReasonError, load, reason_for, stale
 from fuzz.mutants.store import Store, fingerprint
-from fuzz.pool import Ended, forked
-from fuzz.status import Fields, StatusLine, duration
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = ("engine.move", "engine.mremap", "engine.stack", "engine.state.vma", "engine.state.table")
@@ -54,7 +54,7 @@ class _Standing:
     killed: int = 0
 
     def fields(self) -> Fields:
-        """See fuzz.status."""
+        """See fuzz.lib.status."""
         spent = time.monotonic() - self.started
         fields = [(f"{self.what} {self.done} of {self.total}", "")]
         if self.killed:

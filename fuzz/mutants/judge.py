@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fuzz.lib.processes import CpuLimit, TooLong
 from fuzz.mutants.hook import import_mutant
 from fuzz.mutants.inputs import Input, Known, broken, digest, news, traces
 from fuzz.mutants.mutate import Mutant
-from fuzz.pool import CpuLimit, TooLong
 
 INPUT_SECONDS = 4.0  # CPU time of one program; they take milliseconds
 TEST_SECONDS = 120.0  # CPU time of all tests

@@ -17,7 +17,6 @@ import pytest
 
 from fuzz.bucket import Bucket
 from fuzz.case import Case, call
-from fuzz.files import WriteError
 from fuzz.findings import (
     CaseStore,
     Ledger,
@@ -26,6 +25,7 @@ from fuzz.findings import (
     Sighting,
     load_all,
 )
+from fuzz.lib.files import WriteError
 from fuzz.minimize import simplicity
 from fuzz.text import dump, load
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from fuzz.lib.processes import CpuLimit, Ended, TooLong, forked
 from fuzz.mutants.__main__ import MODULES
 from fuzz.mutants.hook import import_mutant
 from fuzz.mutants.inputs import GROUNDS, chunks, news
@@ -19,7 +20,6 @@ from fuzz.mutants.mutate import Mutant, mutants_of, source_path
 from fuzz.mutants.reasons import Reason, ReasonError, load, reason_for, stale
 from fuzz.mutants.report import Row, table
 from fuzz.mutants.store import Store, fingerprint
-from fuzz.pool import CpuLimit, Ended, TooLong, forked
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from fuzz.status import PLAIN_SECONDS, Progress, StatusLine, count, duration, wants_colour
+from fuzz.lib.status import PLAIN_SECONDS, Progress, StatusLine, count, duration, wants_colour
 
 
 class Terminal(io.StringIO):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fuzz.files import WriteError, write_atomic
+from fuzz.lib.files import WriteError, write_atomic
 
 
 def _full(descriptor: int, data: bytes) -> int:
