@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.lib.constants import ROOT
 
 # A room is a folder, or a module that lies beside the folders.  Imports point down this list;
 # within a room they form no circle.

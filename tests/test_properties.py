@@ -22,7 +22,8 @@ from fuzz.observe import observation
 from fuzz.rules.catalogue import BY_SLUG
 from fuzz.text import dump, parse
 from fuzz.wire import WIDTH, Codec
-from tests.fuzz.rules.test_shared import BROKEN
+from tests.lib import broken
+from tests.lib.constants import PAGE
 
 FIXED_KERNEL = "linux-6.12"
 RANDOM_GEOMETRIES = ("tiny", "x86-64", "i386-pae")
@@ -35,7 +36,6 @@ programs = st.one_of(
     st.binary(min_size=6 * WIDTH, max_size=12 * WIDTH),
 )
 
-PAGE = 0x1000
 FIXED_PRIVATE = MAP_FLAGS["MAP_PRIVATE"] | MAP_FLAGS["MAP_ANONYMOUS"] | MAP_FLAGS["MAP_FIXED"]
 FIXED_SHARED = FIXED_PRIVATE ^ MAP_FLAGS["MAP_PRIVATE"] ^ MAP_FLAGS["MAP_SHARED"]
 
@@ -150,7 +150,7 @@ def test_other_cpus_see_no_more_than_the_tables_say(
 
     case = CODECS[geometry].decode(data)
     outcome = execute(case, kernel_named(kernel, geometry), stop=False, on_step=look)
-    kept_everywhere = BROKEN - {"table-move-locked", "dontunmap-two-vmas"}
+    kept_everywhere = broken.SHARED - {"table-move-locked", "dontunmap-two-vmas"}
     assert not kept_everywhere & {found.violation.rule for found in outcome.violations}
 
 

@@ -1,7 +1,7 @@
 """Page-table moves as pictures: which mover takes which bite, and what is left behind.
 
-One character a page (see tests/scene.py); a slot is 4 pages, a PUD entry 16.  The destination VMA
-is drawn, too: these tests are below mremap, which would make it.
+One character a page (see tests/lib/drawn.py); a slot is 4 pages, a PUD entry 16.  The
+destination VMA is drawn, too: these tests are below mremap, which would make it.
 """
 
 from dataclasses import replace
@@ -29,7 +29,7 @@ from engine.pages.fault import touch
 from engine.state.space import AddressSpace, Errno
 from engine.state.vma import Vma
 from fuzz.tell.draw import strip_tables
-from tests.scene import FLAGS, PAGE, SLOT, scene, shown, tags, tiny
+from tests.lib.drawn import FLAGS, PAGE, SLOT, scene, shown, tags, tiny
 
 STEPS = {
     PTES_MOVED: "PTE",

@@ -1,6 +1,6 @@
 """mremap(2) as pictures: what it returns, in which order it refuses, and what is left behind.
 
-One character a page (see tests/scene.py).  Numbers are pages unless they have a P.
+One character a page (see tests/lib/drawn.py).  Numbers are pages unless they have a P.
 """
 
 from dataclasses import replace
@@ -15,11 +15,10 @@ from engine.pages.fault import touch
 from engine.state.space import AddressSpace, Errno
 from engine.state.vma import VM_LOCKED, VM_LOCKONFAULT, VM_SHARED
 from fuzz.rules.state import check_state
-from tests.scene import PAGE as P
-from tests.scene import scene, shown, tags, tiny
+from tests.lib.constants import KEEP, MOVE
+from tests.lib.drawn import PAGE as P
+from tests.lib.drawn import scene, shown, tags, tiny
 
-MOVE = MAYMOVE | FIXED
-KEEP = MOVE | DONTUNMAP
 FIRST, LAST = "linux-6.1", "linux-6.18"
 ALL = ("linux-6.1", "linux-6.12", "linux-6.18")
 CLASSIC = ("linux-6.1", "linux-6.12")

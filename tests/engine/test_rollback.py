@@ -17,8 +17,8 @@ from fuzz.rules.leaves import leaves_of
 from fuzz.rules.move import MoveRules
 from fuzz.rules.mremap import Request, Snapshot, check_mremap, mapped_of
 from fuzz.rules.state import check_state
+from tests.lib.constants import PAGE
 
-PAGE = 4096
 FLAGS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
 
 # (geometry, source start, length, touched (start, length) parts, target start), bytes from the

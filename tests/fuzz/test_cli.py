@@ -19,8 +19,8 @@ from fuzz.execute import RulesAfter
 from fuzz.findings import CaseStore, Ledger
 from fuzz.rules.catalogue import RULES
 from fuzz.text import load, parse
+from tests.lib.constants import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 STACK = "execve_stack(0xbfb00000, 0xc0000000, 0x400000)\n"
 RULE = "dest-entry-none"
 MAP = "mmap(0x200000, 0x4000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)\n"

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from fuzz import coverage
+from tests.lib.constants import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 monitored = pytest.mark.skipif(
     not coverage.MONITORED, reason="sys.monitoring came with Python 3.12; Atheris covers this one"
 )

@@ -4,7 +4,6 @@ import importlib.util
 import subprocess
 import sys
 from collections.abc import Callable, Hashable
-from pathlib import Path
 
 import pytest
 
@@ -25,8 +24,8 @@ from fuzz.feedback import (
     result_class,
 )
 from fuzz.text import parse
+from tests.lib.constants import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SLOT = GEOMETRIES["x86-64"].slot_bytes
 
 needs_atheris = [

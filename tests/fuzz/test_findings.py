@@ -28,12 +28,12 @@ from fuzz.findings import (
 from fuzz.lib.files import WriteError
 from fuzz.minimize import simplicity
 from fuzz.text import dump, load
+from tests.lib.constants import ROOT
 
 STACK = Bucket("dest-entry-none", "execve_stack")
 MOVE = Bucket("page-count", "mremap")
 LONG = Case((call("touch", 0, 0x5000), call("peek", 0, 0x5000)), kernel="linux-6.1")
 SHORT = Case((call("touch", 0, 0x1000),), kernel="linux-6.12")
-ROOT = Path(__file__).parents[2]
 
 
 class Clock:

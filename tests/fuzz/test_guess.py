@@ -10,8 +10,9 @@ from fuzz import wire
 from fuzz.case import MAP_FLAGS, REMAP_FLAGS
 from fuzz.execute import execute
 from fuzz.guess import Mapped
+from tests.lib.constants import PAGE
 
-PAGE, ARENA = 0x1000, 0x100000
+ARENA = 0x100000
 PRIVATE = MAP_FLAGS["MAP_PRIVATE"] | MAP_FLAGS["MAP_ANONYMOUS"]
 FIXED, NOREPLACE = MAP_FLAGS["MAP_FIXED"], MAP_FLAGS["MAP_FIXED_NOREPLACE"]
 MAYMOVE, MOVE_FIXED, DONTUNMAP = REMAP_FLAGS.values()

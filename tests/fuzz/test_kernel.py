@@ -22,6 +22,7 @@ from fuzz.kernel.against import Against, Divergence
 from fuzz.kernel.check import BAD_ENVIRONMENT, DIVERGE, NONE, CheckOptions, check
 from fuzz.kernel.machine import Machine, MachineError, commit_limit_bytes, host_kernel, obstacles
 from fuzz.text import dump, load, parse
+from tests.lib.constants import ROOT
 
 
 def why_not(*, model: bool) -> str:
@@ -35,7 +36,6 @@ def why_not(*, model: bool) -> str:
     return "; ".join(obstacles())
 
 
-ROOT = Path(__file__).resolve().parents[2]
 NO_MACHINE, NO_MODEL = why_not(model=False), why_not(model=True)
 needs_machine = pytest.mark.skipif(bool(NO_MACHINE), reason=NO_MACHINE)
 needs_model = pytest.mark.skipif(bool(NO_MODEL), reason=NO_MODEL)

@@ -13,10 +13,10 @@ from engine.base.geometry import GEOMETRIES, Geometry
 from fuzz.case import SIGNATURES, SYMBOLS, Call, Case, Expectation, Kind, bounds, call
 from fuzz.minimize import minimize, simplicity
 from fuzz.text import format_call, parse_call
-from tests.programs import limits_first
+from tests.lib.constants import PAGE
+from tests.lib.programs import limits_first
 
 X86 = GEOMETRIES["x86-64"]
-PAGE = 0x1000
 SLOT = 0x200000
 PUD = 0x40000000
 RW, RWX = 3, 7

@@ -37,8 +37,8 @@ from fuzz.replay import finding
 from fuzz.rules.catalogue import BY_SLUG
 from fuzz.text import load
 from fuzz.wire import encode
+from tests.lib.constants import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 CASES = ROOT / "corpus" / "museum"
 each_exhibit = pytest.mark.parametrize("exhibit", EXHIBITS, ids=lambda e: e.name)
 

@@ -20,8 +20,7 @@ from fuzz.mutants.mutate import Mutant, mutants_of, source_path
 from fuzz.mutants.reasons import Reason, ReasonError, load, reason_for, stale
 from fuzz.mutants.report import Row, table
 from fuzz.mutants.store import Store, fingerprint
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.lib.constants import ROOT
 
 TINY = b'''"""Not this."""
 

@@ -25,8 +25,8 @@ from fuzz.case import (
     call,
 )
 from fuzz.oracle import Mismatch, Oracle
+from tests.lib.constants import PAGE
 
-PAGE = 4096
 READ, WRITE, EXEC = (PROT_FLAGS[f"PROT_{name}"] for name in ("READ", "WRITE", "EXEC"))
 RW = READ | WRITE
 SEM = 0x8  # PROT_SEM

@@ -28,8 +28,8 @@ from fuzz.kernel.machine import MachineError
 from fuzz.replay import replay
 from fuzz.run import BAD_INPUT, NEW_FINDINGS, NOTHING_FOUND, OUR_DEFECT, RunOptions, run
 from fuzz.text import load
+from tests.lib.constants import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 # The bug of 2023: a stack that moves down by less than its length meets a table it has emptied.
 WARNING = Bucket("dest-entry-none", "execve_stack", "B-01")
 SEED = """\

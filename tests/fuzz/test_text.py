@@ -33,7 +33,7 @@ from fuzz.text import (
     parse_call,
     signature,
 )
-from tests.programs import limits_first
+from tests.lib.programs import limits_first
 
 STACK_CASE = """\
 # overlapping stack move: the emptied source table is met again as destination

@@ -22,8 +22,8 @@ from fuzz.execute import Outcome, execute
 from fuzz.known import shown
 from fuzz.observe import FIELDS, differences, observation
 from fuzz.text import parse_call
+from tests.lib.constants import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = Path(__file__).parent / "data"
 RECORDED = ("linux-6.1", "linux-6.12", "linux-6.18")
 CATEGORIES = {"mv", "nbr", "chn", "mul", "shr", "thp", "kch", "mrg", "mad", "mlk", "err", "rnd"}

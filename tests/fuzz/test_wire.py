@@ -12,7 +12,7 @@ from engine.base.geometry import GEOMETRIES, Geometry
 from fuzz.case import MAP_FLAGS, SIGNATURES, Call, Case, Kind, bounds, call
 from fuzz.text import dump, parse, parse_call
 from fuzz.wire import MAX_CALLS, POPULATED_PAGES, WIDTH, Codec, codec, decode, encode
-from tests.programs import limits_first
+from tests.lib.programs import limits_first
 
 GEOMETRY = st.sampled_from(sorted(GEOMETRIES.values(), key=lambda geometry: geometry.name))
 X86 = GEOMETRIES["x86-64"]

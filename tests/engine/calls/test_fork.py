@@ -11,8 +11,8 @@ from engine.mremap import FIXED, MAYMOVE, mremap
 from engine.pages.fault import peek, touch
 from engine.state.space import AddressSpace
 from fuzz.rules.state import check_state
-from tests.engine.state.test_entries import bits, entry, huge
-from tests.scene import PAGE, SLOT, scene, tags
+from tests.lib.drawn import PAGE, SLOT, scene, tags
+from tests.lib.entries import bits, entry, huge
 
 
 def frame(space: AddressSpace, page: int) -> int:

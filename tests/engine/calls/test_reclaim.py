@@ -15,7 +15,7 @@ from engine.calls.syscalls import (
     mprotect,
     munmap,
 )
-from engine.mremap import FIXED, MAYMOVE, mremap
+from engine.mremap import mremap
 from engine.pages.fault import peek, touch
 from engine.state.space import AddressSpace, Errno
 from engine.state.vma import VM_STACK_INCOMPLETE
@@ -23,10 +23,9 @@ from fuzz.execute import execute
 from fuzz.observe import observation
 from fuzz.rules.state import check_state
 from fuzz.text import parse
-from tests.engine.state.test_entries import bits, entry, huge
-from tests.scene import PAGE, SLOT, scene, tags
-
-MOVE = MAYMOVE | FIXED
+from tests.lib.constants import MOVE
+from tests.lib.drawn import PAGE, SLOT, scene, tags
+from tests.lib.entries import bits, entry, huge
 
 
 def kinds(space: AddressSpace, first: int, pages: int) -> str:

@@ -35,8 +35,8 @@ from engine.state.vma import (
     VM_WRITE,
 )
 from fuzz.rules.state import check_state
-from tests.scene import PAGE as P
-from tests.scene import scene, shown, tags, tiny
+from tests.lib.drawn import PAGE as P
+from tests.lib.drawn import scene, shown, tags, tiny
 
 PLAIN = MAP_PRIVATE | MAP_ANONYMOUS
 FIXED = PLAIN | MAP_FIXED

@@ -22,8 +22,8 @@ from engine.state.space import AddressSpace
 from engine.state.vma import VM_ACCOUNT, VM_READ, VM_WRITE
 from fuzz.rules.state import check_state
 from fuzz.tell.draw import strip_tables
-from tests.scene import PAGE as P
-from tests.scene import scene, shown, tags, tiny
+from tests.lib.drawn import PAGE as P
+from tests.lib.drawn import scene, shown, tags, tiny
 
 
 def entries(space: AddressSpace) -> dict[int, int]:

@@ -23,17 +23,17 @@ from engine.calls.syscalls import (
     mprotect,
     munmap,
 )
-from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
+from engine.mremap import DONTUNMAP, MAYMOVE, mremap
 from engine.pages.fault import peek, touch
 from engine.state.hugepool import POOL_PAGES
 from engine.state.space import AddressSpace, Errno
 from fuzz.rules.move import MoveRules
 from fuzz.rules.state import check_state
+from tests.lib.constants import MOVE
 
 P, H = 0x1000, 0x200000
 PLAIN = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
 PRIVATE, SHARED = PLAIN | MAP_HUGETLB, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED | MAP_HUGETLB
-MOVE = MAYMOVE | FIXED
 MOVING = [kernel for kernel in KERNELS.values() if kernel.hugetlb_moves]
 A = MOVING[0].geometry.arena.start
 B = A + (1 << 30)

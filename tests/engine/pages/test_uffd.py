@@ -12,7 +12,7 @@ from engine.base.kernel import Kernel, kernel_named
 from engine.calls.madvise import COLLAPSE, DONTNEED, HUGEPAGE, madvise
 from engine.calls.reclaim import swapout
 from engine.calls.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_SHARED, mmap, mprotect, munmap
-from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
+from engine.mremap import DONTUNMAP, mremap
 from engine.pages.fault import peek, touch
 from engine.pages.uffd import MODE_MINOR, MODE_MISSING, MODE_WP, uffd_register, uffd_wp
 from engine.state.space import AddressSpace, Errno
@@ -23,11 +23,11 @@ from engine.state.vma import (
     VM_UFFD_MISSING,
     VM_UFFD_WP,
 )
-from tests.engine.state.test_entries import entry, huge
-from tests.scene import PAGE, SLOT, scene, shown, tags, tiny
+from tests.lib.constants import MOVE
+from tests.lib.drawn import PAGE, SLOT, scene, shown, tags, tiny
+from tests.lib.entries import entry, huge
 
 FOLLOWS = UFFD_FEATURE_EVENT_REMAP
-MOVE = MAYMOVE | FIXED
 
 
 def armed(

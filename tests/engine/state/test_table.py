@@ -19,8 +19,8 @@ from engine.pages.fault import touch
 from engine.state.space import AddressSpace
 from engine.state.table import OutOfTables, Table, TableTree
 from fuzz.rules.state import check_state
+from tests.lib.constants import PAGE
 
-PAGE = 0x1000
 PLAIN = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
 TINY = GEOMETRIES["tiny"]
 

@@ -10,8 +10,8 @@ from engine.base.address import Range
 from engine.base.failures import Failures
 from engine.base.limits import Limits
 from engine.state.vma import VM_READ, VM_SHARED, VM_WRITE, AnonVma, SharedObject, Vma, VmaTree
+from tests.lib.constants import PAGE
 
-PAGE = 0x1000
 RW = VM_READ | VM_WRITE
 
 

@@ -24,7 +24,7 @@ from engine.calls.madvise import HUGEPAGE, madvise
 from engine.calls.reclaim import migrate_begin, migrate_end, soft_dirty_clear, swapout
 from engine.calls.syscalls import mprotect
 from engine.move import Move
-from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
+from engine.mremap import DONTUNMAP, mremap
 from engine.pages.fault import touch
 from engine.pages.uffd import MODE_MISSING, MODE_WP, uffd_register, uffd_wp
 from engine.stack import execve_stack
@@ -39,24 +39,11 @@ from fuzz.rules.entries import UffdState, check_uffd
 from fuzz.rules.move import MoveRules
 from fuzz.rules.state import check_fresh, check_state
 from fuzz.rules.walk import Bites
-from tests.engine.state.test_entries import huge
-from tests.scene import PAGE, SLOT, scene, tiny
+from tests.lib.constants import MOVE
+from tests.lib.drawn import PAGE, SLOT, scene, tiny
+from tests.lib.entries import huge
 
-# The rules that are broken here; tests/fuzz/rules/test_rules.py has the others.
-BROKEN = {
-    "entry-bits-kept",
-    "huge-deposit",
-    "migration-left",
-    "rollback-keeps-wp",
-    "soft-dirty",
-    "table-not-leaf",
-    "uffd-changing",
-    "uffd-kept-elsewhere",
-    "uffd-wp-stray",
-    "writable-fits",
-}
 Plant = Callable[[pytest.MonkeyPatch, AddressSpace], None]
-MOVE = MAYMOVE | FIXED
 
 
 def broken(space: AddressSpace) -> list[str]:

@@ -17,9 +17,10 @@ from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
 from engine.state.space import AddressSpace, Errno
 from fuzz.rules.errors import check_errors
 from fuzz.rules.facts import Facts
-from tests.scene import PAGE, SLOT, tiny
+from tests.lib.constants import MOVE
+from tests.lib.drawn import PAGE, SLOT, tiny
 
-MOVE, KEEP = MAYMOVE | FIXED, MAYMOVE | DONTUNMAP
+KEEP_ANYWHERE = MAYMOVE | DONTUNMAP
 NAMES = ["linux-5.0", "linux-6.12", "linux-6.18"]
 HERE, THERE, IN_USE = 0, 64, 128  # pages
 
@@ -30,8 +31,10 @@ CALLS = [
     pytest.param((HERE, 4, 6, MOVE, THERE), id="growth there"),
     pytest.param((HERE, 4, 6, MOVE, IN_USE + 2), id="growth over others"),
     pytest.param((HERE, 4, 4, MOVE, IN_USE), id="over others"),
-    pytest.param((HERE, 4, 4, KEEP, THERE), id="a source that stays"),
-    pytest.param((HERE, 4, 4, KEEP | FIXED, IN_USE), id="a source that stays, over others"),
+    pytest.param((HERE, 4, 4, KEEP_ANYWHERE, THERE), id="a source that stays"),
+    pytest.param(
+        (HERE, 4, 4, KEEP_ANYWHERE | FIXED, IN_USE), id="a source that stays, over others"
+    ),
     pytest.param((HERE + 1, 2, 2, MOVE, IN_USE + 1), id="parts"),
     pytest.param((HERE, 4, 2, 0, 0), id="less"),
 ]
@@ -86,7 +89,7 @@ def test_the_number_of_vmas_is_known(name: str, call: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("kind", [MAP_PRIVATE, MAP_SHARED])
-@pytest.mark.parametrize("flags", [0, MAYMOVE, MOVE, KEEP, KEEP | FIXED])
+@pytest.mark.parametrize("flags", [0, MAYMOVE, MOVE, KEEP_ANYWHERE, KEEP_ANYWHERE | FIXED])
 @pytest.mark.parametrize("lengths", [(8, 8), (3, 3), (8, 4), (4, 8), (0, 4)])
 @pytest.mark.parametrize("places", [(4, 64), (0, 66)])
 def test_huge_pages_move_whole(

@@ -16,18 +16,15 @@ from engine.calls.syscalls import (
     mmap,
     munmap,
 )
-from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
+from engine.mremap import mremap
 from engine.state.space import AddressSpace, Errno
 from engine.state.vma import VM_EXEC, VM_SEALED
 from fuzz.rules.facts import Facts
 from fuzz.rules.layout import check_layout
 from fuzz.rules.places import check_mmap, check_munmap
-from tests.scene import PAGE, SLOT, scene, tiny
+from tests.lib.constants import KEEP, MOVE
+from tests.lib.drawn import PAGE, SLOT, scene, tiny
 
-BROKEN = {"vma-layout", "failure-strikes", "place-chosen"}  # by the tests of this file
-
-MOVE = MAYMOVE | FIXED
-KEEP = MOVE | DONTUNMAP
 NAMES = list(KERNELS)
 BOTH_WAYS = ["linux-6.1", "linux-6.12", "linux-6.18"]
 

@@ -23,7 +23,7 @@ from engine.calls.syscalls import (
     munmap,
 )
 from engine.move import Move, move_page_tables
-from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
+from engine.mremap import FIXED, MAYMOVE, mremap
 from engine.pages.fault import touch
 from engine.stack import execve_stack, relocate, relocate_vma_down
 from engine.state.space import AddressSpace, Errno
@@ -40,16 +40,13 @@ from fuzz.rules.mapping import check_growth, check_mapping, check_stack_mapping
 from fuzz.rules.move import MoveRules
 from fuzz.rules.mremap import Request, Snapshot, check_execve_stack, check_mremap
 from fuzz.rules.state import StateRules, check_state
-from tests.fuzz.rules.test_entries import BROKEN as ENTRY_RULES_BROKEN
-from tests.fuzz.rules.test_layout import BROKEN as LAYOUT_RULES_BROKEN
-from tests.fuzz.rules.test_shared import BROKEN
-from tests.scene import PAGE, SLOT, scene, tiny
+from tests.lib import broken
+from tests.lib.constants import KEEP, MOVE
+from tests.lib.drawn import PAGE, SLOT, scene, tiny
 
 Scenario = Callable[[bool], list[Violation]]
 Sabotage = Callable[[AddressSpace], object]
 SCENARIOS: list[tuple[str, str, Scenario]] = []  # slug, name, scenario
-MOVE = MAYMOVE | FIXED
-KEEP = MOVE | DONTUNMAP
 
 
 def table_at(space: AddressSpace, page: int, level: int = PTE) -> Table:
@@ -776,8 +773,9 @@ def test_what_is_remembered_of_a_table_is_all_of_it() -> None:
 
 def test_every_rule_has_a_scenario() -> None:
     """The oracle's rule is that of tests/fuzz/test_execute.py."""
-    broken = {slug for slug, _, _ in SCENARIOS} | BROKEN | ENTRY_RULES_BROKEN | LAYOUT_RULES_BROKEN
-    assert broken == set(BY_SLUG) - {"oracle-contents"}
+    here = {slug for slug, _, _ in SCENARIOS}
+    elsewhere = broken.ENTRIES | broken.LAYOUT | broken.SHARED
+    assert here | elsewhere == set(BY_SLUG) - {"oracle-contents"}
 
 
 def test_the_catalogue_is_complete_and_unambiguous() -> None:

@@ -30,7 +30,7 @@ from engine.calls.syscalls import (
     munmap,
 )
 from engine.move import Move, move_page_tables
-from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
+from engine.mremap import mremap
 from engine.pages.access import touch_on, translation
 from engine.pages.fault import touch
 from engine.state.space import AddressSpace
@@ -44,27 +44,10 @@ from fuzz.rules.mremap import Request, Snapshot, check_mremap
 from fuzz.rules.places import check_free
 from fuzz.rules.state import check_emptied, check_state
 from fuzz.rules.tlb import check_tlb
-from tests.scene import PAGE, SLOT, scene, tiny
+from tests.lib.constants import KEEP, MOVE
+from tests.lib.drawn import PAGE, SLOT, scene, tiny
 
-MOVE, KEEP = MAYMOVE | FIXED, MAYMOVE | FIXED | DONTUNMAP
 MAP = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
-# What faults below break.
-BROKEN = {
-    "tlb-unlock",
-    "tlb-after",
-    "table-move-locked",
-    "rmap-order",
-    "notifier-range",
-    "anon-vma-linked",
-    "merge-agrees",
-    "pgoff-wrap",
-    "vma-alive",
-    "dontunmap-two-vmas",
-    "high-water",
-    "place-chosen",
-    "allocation-asked",
-    "emptied-table-freed",
-}
 
 
 def judged(space: AddressSpace) -> set[str]:

@@ -11,8 +11,8 @@ from engine.base.kernel import kernel_named
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_EXEC, VM_LOCKED, VM_READ, VM_SHARED, VM_WRITE, Vma
 from fuzz.tell.draw import draw, draw_change, readable_bytes, strip, strip_tables
+from tests.lib.constants import PAGE
 
-PAGE = 0x1000
 SLOT = 0x4000  # of the tiny geometry
 
 

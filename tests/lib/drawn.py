@@ -15,8 +15,8 @@ from engine.pages.fault import touch
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_ACCOUNT, VM_READ, VM_WRITE, Vma
 from fuzz.tell.draw import strip
+from tests.lib.constants import PAGE
 
-PAGE = 0x1000
 SLOT = 4 * PAGE  # of the tiny geometry
 PUD_ENTRY = 16 * PAGE
 FLAGS = VM_READ | VM_WRITE | VM_ACCOUNT  # as mmap gives them to private writable memory
