@@ -12,7 +12,7 @@ from engine.state.space import AddressSpace
 from fuzz.arena import leaves_arena
 from fuzz.calls import HANDLERS, as_made, as_result, operands
 from fuzz.case import Case, CaseError, Result
-from fuzz.oracle import Mismatch, Oracle
+from fuzz.oracle.oracle import Mismatch, Oracle
 from fuzz.rules.judge import CHECKS, Watch
 from fuzz.rules.limits import Attempts
 from fuzz.rules.state import StateRules, check_fresh

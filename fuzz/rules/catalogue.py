@@ -675,7 +675,7 @@ RULES: tuple[Rule, ...] = (
         "the oracle: a dictionary and a list of intervals",
         "after a call",
         "O(pages)",
-        "fuzz.oracle",
+        "fuzz.oracle.oracle",
     ),
 )
 

@@ -34,7 +34,7 @@ def test_a_profile_shares_out_the_time_of_the_model() -> None:
         shares = {share.module: share.part for share in profile(KERNEL, cases, rules=rules)}
         assert sum(shares.values()) == pytest.approx(1)
         assert {"engine.state.table", "fuzz.execute", there} <= set(shares)
-        assert ("fuzz.oracle" in shares) is rules
+        assert ("fuzz.oracle.oracle" in shares) is rules
 
 
 def test_every_rule_on_a_state_and_every_cadence_has_its_cost() -> None:

@@ -24,7 +24,7 @@ from fuzz.case import (
     Result,
     call,
 )
-from fuzz.oracle import Mismatch, Oracle
+from fuzz.oracle.oracle import Mismatch, Oracle
 from tests.lib.constants import PAGE
 
 READ, WRITE, EXEC = (PROT_FLAGS[f"PROT_{name}"] for name in ("READ", "WRITE", "EXEC"))

@@ -34,7 +34,7 @@ from fuzz.case import (
     Faults,
     Result,
 )
-from fuzz.memory import Area, Memory, Shared, Span, joined, minus, put
+from fuzz.oracle.memory import Area, Memory, Shared, Span, joined, minus, put
 
 _READ, _WRITE = PROT_FLAGS["PROT_READ"], PROT_FLAGS["PROT_WRITE"]
 _EXEC = PROT_FLAGS["PROT_EXEC"]
