@@ -878,7 +878,7 @@ def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _calls(words: str) -> frozenset[str]:
     """The calls of `--ops`.  Errors raised: UsageError, which lists the unknown ones."""
-    from fuzz.calls import MODELLED_CALLS
+    from fuzz.calls.registry import MODELLED_CALLS
 
     names = [word.strip() for word in words.split(",") if word.strip()]
     unknown = [name for name in names if name not in MODELLED_CALLS]

@@ -9,8 +9,8 @@ from engine.base.kernel import Kernel
 from engine.base.points import Observer
 from engine.base.violation import Violation
 from engine.state.space import AddressSpace
-from fuzz.arena import leaves_arena
-from fuzz.calls import HANDLERS, as_made, as_result, operands
+from fuzz.calls.arena import leaves_arena
+from fuzz.calls.registry import HANDLERS, as_made, as_result, operands
 from fuzz.case import Case, CaseError, Result
 from fuzz.oracle.oracle import Mismatch, Oracle
 from fuzz.rules.judge import CHECKS, Watch

@@ -55,7 +55,8 @@ class Target:
         with coverage.covered(atheris) as codes:
             from engine.base.geometry import geometry_named
             from engine.base.kernel import kernel_named
-            from fuzz import arena, execute, feedback, known, mutator, noted
+            from fuzz import execute, feedback, known, mutator, noted
+            from fuzz.calls import arena
             from fuzz.inputs import Inputs
         coverage.watch(atheris, codes)
         self._setting = setting

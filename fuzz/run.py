@@ -53,7 +53,7 @@ from engine.base.geometry import Geometry, UnknownName, geometry_named
 from engine.base.kernel import Kernel, kernel_named
 from fuzz import text, wire
 from fuzz.bucket import Bucket
-from fuzz.calls import MODELLED_CALLS
+from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.case import Case, CaseError, Expectation
 from fuzz.child import LIBFUZZER, Child, Setting
 from fuzz.coverage import HOW

@@ -27,6 +27,7 @@ from typing import NamedTuple, TypeVar
 from engine.base.address import WORD_MASK, round_down, round_up
 from engine.base.geometry import Geometry
 from fuzz import meanings
+from fuzz.calls.guess import Mapped
 from fuzz.case import (
     CPUS,
     LIMITS,
@@ -37,7 +38,6 @@ from fuzz.case import (
     bounds,
     limits_are_in_place,
 )
-from fuzz.guess import Mapped
 
 WIDTH = 16  # bytes of a record
 MAX_CALLS = 24  # default limit of a decoded program

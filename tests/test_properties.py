@@ -14,7 +14,7 @@ from engine.base.kernel import KERNELS, Kernel, kernel_named
 from engine.base.violation import Violation
 from engine.pages.access import touch_on
 from engine.state.space import AddressSpace
-from fuzz.calls import MODELLED_CALLS
+from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.case import MAP_FLAGS, Call, Case, call
 from fuzz.execute import execute
 from fuzz.known import known_defect

@@ -12,7 +12,7 @@ from engine.base.kernel import Kernel, kernel_named
 from fuzz import wire
 from fuzz.bench.events import events_of
 from fuzz.bucket import Bucket
-from fuzz.calls import MODELLED_CALLS
+from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.child import Child, Setting
 from fuzz.feedback import KINDS
 

@@ -16,7 +16,7 @@ from engine.base.kernel import Kernel, kernel_named
 from fuzz import wire
 from fuzz.bench.events import events_of
 from fuzz.bench.programs import programs
-from fuzz.calls import MODELLED_CALLS
+from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.case import Case
 from fuzz.child import Child, Setting
 from fuzz.execute import execute

@@ -15,7 +15,7 @@ from engine.state.space import AddressSpace
 from fuzz import execute as executing
 from fuzz import wire
 from fuzz.bench.programs import programs
-from fuzz.calls import MODELLED_CALLS
+from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.case import Case
 from fuzz.execute import RulesAfter, execute
 from fuzz.rules import judge

@@ -382,7 +382,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         "An error number is returned without its minus sign: the caller takes it for an address.",
         "fixed-address",
         _612,
-        change=Change("fuzz.calls:HANDLERS.mremap", changes.positive_errno),
+        change=Change("fuzz.calls.registry:HANDLERS.mremap", changes.positive_errno),
     ),
     Exhibit(
         "B-57",
@@ -428,7 +428,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         "A new length of 0 makes a VMA that covers nothing.",
         "vma-order",
         _612,
-        change=Change("fuzz.calls:HANDLERS.mremap", changes.zero_length),
+        change=Change("fuzz.calls.registry:HANDLERS.mremap", changes.zero_length),
     ),
     Exhibit(
         "B-70",

@@ -28,8 +28,8 @@ class Change:
     """A replacement of one function of the engine.
 
     `target` names it: `engine.module:function`, `engine.module:Class.method`, or a value of a
-    dictionary, `fuzz.calls:HANDLERS.mremap`, in the module whose name for it the callers use;
-    `make` gets the function and returns the one with the bug.
+    dictionary, `fuzz.calls.registry:HANDLERS.mremap`, in the module whose name for it the callers
+    use; `make` gets the function and returns the one with the bug.
     """
 
     target: str

@@ -12,7 +12,7 @@ import pytest
 from engine.base.kernel import KERNELS, SWITCHES
 from fuzz import cli, run
 from fuzz.bucket import Bucket
-from fuzz.calls import MODELLED_CALLS
+from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.case import MAX_CALLS
 from fuzz.cli import main
 from fuzz.execute import RulesAfter

@@ -6,7 +6,7 @@ from engine.base.kernel import kernel_named
 from engine.base.points import ENTER, LEAVE, PMD_OCCUPIED
 from engine.move import Move
 from engine.state.space import AddressSpace
-from fuzz.calls import MODELLED_CALLS
+from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.case import Case, CaseError, Faults, call
 from fuzz.execute import Outcome, execute
 from fuzz.observe import differences, observation

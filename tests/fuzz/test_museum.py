@@ -116,7 +116,7 @@ def test_an_exhibit_outlives_the_assertions_that_its_bug_breaks() -> None:
         return mremap
 
     exhibit = exhibit_named("B-22-overlap")
-    broken = replace(exhibit, change=Change("fuzz.calls:HANDLERS.mremap", breaks))
+    broken = replace(exhibit, change=Change("fuzz.calls.registry:HANDLERS.mremap", breaks))
     outcome = broken.execute(load(CASES / exhibit.file), stop=False)
     assert outcome.violations == []
     assert all(call.name != "mremap" for call in outcome.case.calls)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from engine.base.kernel import KERNELS, SWITCHES, Kernel, kernel_named
-from fuzz.arena import most_filled
+from fuzz.calls.arena import most_filled
 from fuzz.case import Case
 from fuzz.execute import execute
 from fuzz.feedback import Cells, StateObserver

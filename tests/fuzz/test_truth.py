@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from engine.base.kernel import KERNELS, kernel_named
-from fuzz.calls import MODELLED_CALLS
+from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.case import Case
 from fuzz.execute import Outcome, execute
 from fuzz.known import shown
