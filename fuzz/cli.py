@@ -526,7 +526,7 @@ def _minimize(options: argparse.Namespace) -> int:
 
 def _minimized(case: Case, options: argparse.Namespace) -> tuple[Case, int]:
     """The minimal case, and the exit status: Ctrl-C ends the search, but keeps what it has."""
-    from fuzz.minimize import minimize
+    from fuzz.minimize.search import minimize
     from fuzz.replay import OK, expectations, expecting, finding, kernel_for
 
     expected = expectations(case)

@@ -21,7 +21,7 @@ from engine.base.kernel import Kernel
 from fuzz.case import SIGNATURES, SYMBOLS, Call, Case, CaseError, Faults, Result
 from fuzz.execute import execute
 from fuzz.lib.status import Fields, StatusLine
-from fuzz.minimize import minimize, simplicity
+from fuzz.minimize.search import minimize, simplicity
 from fuzz.observe import FIELDS, compared, differences
 from fuzz.text import format_call, format_operand, format_result, parse_call
 

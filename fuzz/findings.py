@@ -22,7 +22,7 @@ from typing import NamedTuple, Self
 from fuzz.bucket import Bucket
 from fuzz.case import Case, CaseError
 from fuzz.lib.files import WriteError, write_atomic
-from fuzz.minimize import simplicity
+from fuzz.minimize.search import simplicity
 from fuzz.text import dump, load
 
 LEDGER = "ledger.sqlite"

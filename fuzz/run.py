@@ -66,7 +66,7 @@ from fuzz.kernel.machine import MachineError, release
 from fuzz.known import DEFECTS
 from fuzz.lib.files import WriteError, write_atomic
 from fuzz.lib.status import Progress, StatusLine, count, duration, wants_colour
-from fuzz.minimize import minimize
+from fuzz.minimize.search import minimize
 from fuzz.replay import DEFAULT_KERNEL, describe, expecting, finding
 from fuzz.transpose import transposed
 

@@ -23,7 +23,7 @@ from fuzz.kernel.machine import (
     release,
     runnable,
 )
-from fuzz.minimize import minimize
+from fuzz.minimize.search import minimize
 
 MINIMIZE_SECONDS = 120.0
 RULE = "machine-differs"  # of findings; no rule of the model, but the one above all of them

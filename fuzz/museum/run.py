@@ -33,7 +33,7 @@ from fuzz.inputs import Inputs, shared_out
 from fuzz.lib.files import WriteError, write_atomic
 from fuzz.lib.processes import forked
 from fuzz.lib.status import Fields, StatusLine, duration
-from fuzz.minimize import minimize
+from fuzz.minimize.search import minimize
 from fuzz.museum.catalogue import exhibit_named
 from fuzz.museum.exhibit import Exhibit
 from fuzz.museum.results import (

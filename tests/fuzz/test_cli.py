@@ -283,7 +283,7 @@ def test_minimize_into_a_missing_directory(write: Write, capsys: Output) -> None
 def test_interrupted_minimize_keeps_the_best_so_far(
     write: Write, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fuzz import minimize
+    from fuzz.minimize import search as minimize
 
     real = minimize.minimize
 

@@ -26,7 +26,7 @@ from fuzz.findings import (
     load_all,
 )
 from fuzz.lib.files import WriteError
-from fuzz.minimize import simplicity
+from fuzz.minimize.search import simplicity
 from fuzz.text import dump, load
 from tests.lib.constants import ROOT
 
