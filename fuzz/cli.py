@@ -510,7 +510,7 @@ def _tell(case: Case, path: Path, kernel_name: str | None, geometry: str | None 
 
 
 def _minimize(options: argparse.Namespace) -> int:
-    from fuzz.text import dump
+    from fuzz.forms.text import dump
 
     with _naming(options.case):
         case = _load(options.case, options.geometry)
@@ -581,8 +581,8 @@ def _observe(options: argparse.Namespace) -> int:
 def _observe_host(options: argparse.Namespace) -> int:
     import json
 
+    from fuzz.forms.text import format_call
     from fuzz.kernel.machine import Machine, model_only, runnable
-    from fuzz.text import format_call
 
     if options.kernel or options.geometry:
         raise UsageError("--on host: the machine is what it is; leave --kernel and --geometry out")
@@ -713,9 +713,9 @@ def _findings_show(options: argparse.Namespace) -> int:
 
 
 def _findings_promote(options: argparse.Namespace) -> int:
+    from fuzz.forms.text import dump
     from fuzz.kernel.against import RULE
     from fuzz.replay import annotated, expecting
-    from fuzz.text import dump
 
     path = _finding(options)
     case = _load(path)
@@ -783,7 +783,7 @@ def _load(path: Path, geometry: str | None = None) -> Case:
 
     Errors raised: CaseError, OSError, UnknownName.
     """
-    from fuzz.text import load
+    from fuzz.forms.text import load
 
     case = load(path)
     if geometry is not None:

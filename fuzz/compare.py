@@ -20,10 +20,10 @@ from engine.base.geometry import Geometry
 from engine.base.kernel import Kernel
 from fuzz.case import SIGNATURES, SYMBOLS, Call, Case, CaseError, Faults, Result
 from fuzz.execute import execute
+from fuzz.forms.text import format_call, format_operand, format_result, parse_call
 from fuzz.lib.status import Fields, StatusLine
 from fuzz.minimize.search import minimize, simplicity
 from fuzz.observe import FIELDS, compared, differences
-from fuzz.text import format_call, format_operand, format_result, parse_call
 
 AGREE, DIFFER, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 

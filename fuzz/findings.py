@@ -21,9 +21,9 @@ from typing import NamedTuple, Self
 
 from fuzz.bucket import Bucket
 from fuzz.case import Case, CaseError
+from fuzz.forms.text import dump, load
 from fuzz.lib.files import WriteError, write_atomic
 from fuzz.minimize.search import simplicity
-from fuzz.text import dump, load
 
 LEDGER = "ledger.sqlite"
 FINDINGS = "findings"

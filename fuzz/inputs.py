@@ -2,14 +2,14 @@
 
 An input has one of two forms:
 
-    spelled out   the calls, in the byte form of a program (`fuzz.wire`); behind them, unless the
-                  program is for the first geometry of the run, a byte that says for which
+    spelled out   the calls, in the byte form of a program (`fuzz.forms.wire`); behind them, unless
+                  the program is for the first geometry of the run, a byte that says for which
     planned       2 bytes version, 1 byte plan, 1 byte geometry, 8 bytes seed: a program made to a
                   plan (`fuzz.scene`, `fuzz.edges`)
 
 Most new programs are made to a plan, and most of those are run once and forgotten: to write them
 down would take longer than to run them.  One is spelled out when it is mutated, and when the corpus
-is kept.  Any bytes are some program, as in `fuzz.wire`.
+is kept.  Any bytes are some program, as in `fuzz.forms.wire`.
 
 A seed means another program as soon as a plan changes.  So the version is taken from the text of
 the plans; a planned input of another version cannot be read any more (`Inputs.is_outdated`).
@@ -24,9 +24,10 @@ from random import Random
 from typing import NamedTuple
 
 from engine.base.geometry import GEOMETRIES, Geometry
-from fuzz import edges, scene, wire
+from fuzz import edges, scene
 from fuzz.case import Case
-from fuzz.wire import WIDTH
+from fuzz.forms import wire
+from fuzz.forms.wire import WIDTH
 
 Records = list[bytes]  # of WIDTH bytes each
 Plan = Callable[[Random, Geometry], Case]
@@ -69,7 +70,7 @@ class Inputs:
     """The inputs of a run.
 
     Arguments: `geometries` that programs are for, the first one in inputs that do not say; `calls`
-    and `max_calls` see `fuzz.wire.Codec`.
+    and `max_calls` see `fuzz.forms.wire.Codec`.
     Errors raised: ValueError if `calls` is empty or names an unknown call.
     """
 
@@ -97,7 +98,7 @@ class Inputs:
     def encode(self, case: Case, geometry: int) -> bytes:
         """The input, spelled out, that stands for the calls of a case on a geometry of the run.
 
-        Errors raised: ValueError, see `fuzz.wire.Codec.encode`.
+        Errors raised: ValueError, see `fuzz.forms.wire.Codec.encode`.
         """
         return self._codecs[geometry].encode(case) + self._mark(geometry)
 

@@ -3,8 +3,8 @@
 libFuzzer's own mutations insert and erase bytes, which shifts every record behind them and so makes
 another program of it.  These keep the calls that they do not mean to change: they add, drop, copy
 and swap calls, and change single bytes of one, each of which stands for an operand or a choice
-(see `fuzz.wire`).  Often a program begins anew, made to a plan (`fuzz.inputs`): what takes several
-calls that belong together, or a limit that just suffices, is rarely met by chance.
+(see `fuzz.forms.wire`).  Often a program begins anew, made to a plan (`fuzz.inputs`): what takes
+several calls that belong together, or a limit that just suffices, is rarely met by chance.
 Measured by `pmdfuzz museum run`, see corpus/museum/README.md.
 """
 
@@ -12,9 +12,9 @@ import random
 from collections.abc import Callable
 
 from fuzz.edges import edge
+from fuzz.forms.wire import WIDTH
 from fuzz.inputs import Inputs, Records
 from fuzz.scene import scene
-from fuzz.wire import WIDTH
 
 _MOST_AT_ONCE = 4  # changes
 _USUAL_CALLS = 8  # longer programs tend to get shorter: most bugs need few calls, and each costs

@@ -15,7 +15,7 @@ from engine.state.table import Table
 from engine.state.vma import VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
 from fuzz.case import Faults, Result
 from fuzz.execute import Outcome
-from fuzz.text import format_call
+from fuzz.forms.text import format_call
 
 FIELDS = ("ret", "pt", "vmas", "pages", "pgtable_bytes", "rss_pages", "warn")  # what is compared
 

@@ -14,10 +14,10 @@ from engine.state.space import AddressSpace
 from fuzz.bucket import Bucket
 from fuzz.case import DIRECTIVES, Call, Case, CaseError, Expectation, Result
 from fuzz.execute import Outcome, RulesAfter, execute
+from fuzz.forms.text import format_call, format_result
 from fuzz.known import DEFECTS, Shown, shown
 from fuzz.rules.catalogue import BY_SLUG, RULES
 from fuzz.tell.draw import draw, draw_change
-from fuzz.text import format_call, format_result
 
 DEFAULT_KERNEL = "linux-6.18"
 OK = "ok"

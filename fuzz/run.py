@@ -51,7 +51,6 @@ from sortedcontainers import SortedKeyList
 
 from engine.base.geometry import Geometry, UnknownName, geometry_named
 from engine.base.kernel import Kernel, kernel_named
-from fuzz import text, wire
 from fuzz.bucket import Bucket
 from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.case import Case, CaseError, Expectation
@@ -60,6 +59,8 @@ from fuzz.coverage import HOW
 from fuzz.execute import RulesAfter
 from fuzz.feedback import FED
 from fuzz.findings import FINDINGS, Ledger, LedgerError
+from fuzz.forms import text, wire
+from fuzz.forms.transpose import transposed
 from fuzz.inputs import Inputs, shared_out
 from fuzz.kernel.against import Against, Divergence
 from fuzz.kernel.machine import MachineError, release
@@ -68,7 +69,6 @@ from fuzz.lib.files import WriteError, write_atomic
 from fuzz.lib.status import Progress, StatusLine, count, duration, wants_colour
 from fuzz.minimize.search import minimize
 from fuzz.replay import DEFAULT_KERNEL, describe, expecting, finding
-from fuzz.transpose import transposed
 
 NOTHING_FOUND, NEW_FINDINGS, BAD_INPUT, OUR_DEFECT = 0, 1, 2, 3
 STOPPED = 128  # plus the number of the signal

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.base.kernel import Kernel, kernel_named
-from fuzz import wire
 from fuzz.bench.events import events_of
 from fuzz.bucket import Bucket
 from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.child import Child, Setting
 from fuzz.feedback import KINDS
+from fuzz.forms import wire
 
 
 def executions_until(

@@ -13,7 +13,6 @@ from itertools import chain
 from pathlib import Path
 
 from engine.base.kernel import Kernel, kernel_named
-from fuzz import wire
 from fuzz.bench.events import events_of
 from fuzz.bench.programs import programs
 from fuzz.calls.registry import MODELLED_CALLS
@@ -21,6 +20,7 @@ from fuzz.case import Case
 from fuzz.child import Child, Setting
 from fuzz.execute import execute
 from fuzz.feedback import Cells, StateObserver
+from fuzz.forms import wire
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ from pathlib import Path
 from random import Random
 
 from engine.base.kernel import Kernel
-from fuzz import text, wire
 from fuzz.case import Case
 from fuzz.compare import is_json_lines
 from fuzz.compare import programs as recorded
+from fuzz.forms import text, wire
 from fuzz.kernel.check import generated
 from fuzz.kernel.machine import CALLS, GEOMETRY, runnable
 from fuzz.run import CORPUS, SEEDS

@@ -13,11 +13,11 @@ from unittest.mock import patch
 from engine.base.kernel import Kernel, kernel_named
 from engine.state.space import AddressSpace
 from fuzz import execute as executing
-from fuzz import wire
 from fuzz.bench.programs import programs
 from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.case import Case
 from fuzz.execute import RulesAfter, execute
+from fuzz.forms import wire
 from fuzz.rules import judge
 from fuzz.rules.move import MoveRules
 from fuzz.rules.mremap import Snapshot

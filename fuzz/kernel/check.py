@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fuzz import text, wire
 from fuzz.case import Case, CaseError
 from fuzz.compare import Kind
+from fuzz.forms import text, wire
 from fuzz.kernel.against import Against, Divergence
 from fuzz.kernel.machine import CALLS, MachineError, left_out, release, runnable
 from fuzz.lib.files import WriteError, write_atomic

@@ -132,10 +132,10 @@ def _bug(exhibit: "Exhibit") -> str:
 
 
 def _show(options: argparse.Namespace) -> int:
+    from fuzz.forms.text import load
     from fuzz.museum.catalogue import exhibit_named
     from fuzz.replay import story
     from fuzz.run import CORPUS
-    from fuzz.text import load
 
     exhibit = exhibit_named(options.id)
     case = load(CORPUS / "museum" / exhibit.file)

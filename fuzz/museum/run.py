@@ -24,11 +24,11 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from engine.base.kernel import Kernel
-from fuzz import text, wire
 from fuzz.bucket import Bucket
 from fuzz.case import Case
 from fuzz.child import LIBFUZZER, Child, Setting
 from fuzz.execute import RulesAfter
+from fuzz.forms import text, wire
 from fuzz.inputs import Inputs, shared_out
 from fuzz.lib.files import WriteError, write_atomic
 from fuzz.lib.processes import forked

@@ -293,7 +293,7 @@ class _Session:
         return 0
 
     def _show_input(self, mutant: Mutant, one: Input) -> None:
-        from fuzz.text import dump
+        from fuzz.forms.text import dump
 
         print(f"#\n# {one.source}, {one.kernel} on {one.geometry or 'its own geometry'}:")
         for line in dump(one.case).splitlines():

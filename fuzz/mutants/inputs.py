@@ -119,8 +119,8 @@ def make(chunk: Chunk, root: Path, files: Sequence[Path]) -> Made:
 
 def _corpus(root: Path) -> Iterator[Input]:
     """Every case on its own kernel, and on those that it expects something of."""
+    from fuzz.forms.text import load
     from fuzz.replay import expectations
-    from fuzz.text import load
 
     for path in corpus_files(root):
         case = load(path)
@@ -131,10 +131,10 @@ def _corpus(root: Path) -> Iterator[Input]:
 
 def _fuzzed(chunk: Chunk, root: Path, tracer: "_Tracer") -> Iterator[tuple[Input, Known]]:
     from engine.base.kernel import kernel_named
+    from fuzz.forms.text import load
+    from fuzz.forms.wire import MAX_CALLS, WIDTH
     from fuzz.inputs import Inputs
     from fuzz.mutator import Mutator
-    from fuzz.text import load
-    from fuzz.wire import MAX_CALLS, WIDTH
 
     assert chunk.ground is not None
     name, geometry = chunk.ground

@@ -17,8 +17,8 @@ from fuzz.case import MAX_CALLS
 from fuzz.cli import main
 from fuzz.execute import RulesAfter
 from fuzz.findings import CaseStore, Ledger
+from fuzz.forms.text import load, parse
 from fuzz.rules.catalogue import RULES
-from fuzz.text import load, parse
 from tests.lib.constants import ROOT
 
 STACK = "execve_stack(0xbfb00000, 0xc0000000, 0x400000)\n"

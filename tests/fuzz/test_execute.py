@@ -9,8 +9,8 @@ from engine.state.space import AddressSpace
 from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.case import Case, CaseError, Faults, call
 from fuzz.execute import Outcome, execute
+from fuzz.forms.text import parse, parse_call
 from fuzz.observe import differences, observation
-from fuzz.text import parse, parse_call
 
 RW = "PROT_READ|PROT_WRITE"
 PLAIN = "MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED"

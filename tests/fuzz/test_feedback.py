@@ -23,7 +23,7 @@ from fuzz.feedback import (
     relation,
     result_class,
 )
-from fuzz.text import parse
+from fuzz.forms.text import parse
 from tests.lib.constants import ROOT
 
 SLOT = GEOMETRIES["x86-64"].slot_bytes

@@ -25,9 +25,9 @@ from fuzz.findings import (
     Sighting,
     load_all,
 )
+from fuzz.forms.text import dump, load
 from fuzz.lib.files import WriteError
 from fuzz.minimize.search import simplicity
-from fuzz.text import dump, load
 from tests.lib.constants import ROOT
 
 STACK = Bucket("dest-entry-none", "execve_stack")

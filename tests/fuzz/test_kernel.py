@@ -16,12 +16,12 @@ import pytest
 from fuzz.case import Case
 from fuzz.cli import main
 from fuzz.compare import difference, modelled
+from fuzz.forms.text import dump, load, parse
 from fuzz.kernel import against, machine, shortage
 from fuzz.kernel import check as check_module
 from fuzz.kernel.against import Against, Divergence
 from fuzz.kernel.check import BAD_ENVIRONMENT, DIVERGE, NONE, CheckOptions, check
 from fuzz.kernel.machine import Machine, MachineError, commit_limit_bytes, host_kernel, obstacles
-from fuzz.text import dump, load, parse
 from tests.lib.constants import ROOT
 
 

@@ -16,6 +16,8 @@ from fuzz import known
 from fuzz.bucket import Bucket
 from fuzz.cli import main
 from fuzz.execute import execute
+from fuzz.forms.text import load
+from fuzz.forms.wire import encode
 from fuzz.known import known_defect, shown
 from fuzz.museum import run as museum_run
 from fuzz.museum.catalogue import EXHIBITS, exhibit_named
@@ -35,8 +37,6 @@ from fuzz.museum.results import (
 )
 from fuzz.replay import finding
 from fuzz.rules.catalogue import BY_SLUG
-from fuzz.text import load
-from fuzz.wire import encode
 from tests.lib.constants import ROOT
 
 CASES = ROOT / "corpus" / "museum"

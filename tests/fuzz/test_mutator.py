@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 
 from engine.base.geometry import GEOMETRIES
-from fuzz import wire
 from fuzz.case import DIRECTIVES, SIGNATURES
+from fuzz.forms import wire
 from fuzz.inputs import Inputs
 from fuzz.mutator import Mutator
 

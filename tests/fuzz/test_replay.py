@@ -9,6 +9,7 @@ from engine.base.geometry import UnknownName
 from engine.base.kernel import kernel_named
 from fuzz.bucket import Bucket
 from fuzz.case import Case, CaseError, Expectation
+from fuzz.forms.text import dump, parse
 from fuzz.replay import (
     DEFAULT_KERNEL,
     Verdict,
@@ -20,7 +21,6 @@ from fuzz.replay import (
     replay,
     story,
 )
-from fuzz.text import dump, parse
 from tests.lib.constants import ROOT
 
 pytest_plugins = ["pytester"]

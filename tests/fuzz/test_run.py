@@ -21,13 +21,13 @@ from fuzz.case import Case, Faults
 from fuzz.child import Child, Setting
 from fuzz.compare import modelled
 from fuzz.findings import Ledger
+from fuzz.forms.text import load
 from fuzz.inputs import PLANNED_BYTES, PLANS, Inputs
 from fuzz.kernel import against
 from fuzz.kernel.against import Against
 from fuzz.kernel.machine import MachineError
 from fuzz.replay import replay
 from fuzz.run import BAD_INPUT, NEW_FINDINGS, NOTHING_FOUND, OUR_DEFECT, RunOptions, run
-from fuzz.text import load
 from tests.lib.constants import ROOT
 
 # The bug of 2023: a stack that moves down by less than its length meets a table it has emptied.

@@ -8,10 +8,10 @@ import pytest
 
 from engine.base.geometry import GEOMETRIES, Geometry
 from engine.base.kernel import kernel_named
-from fuzz import wire
 from fuzz.case import SIGNATURES, Case
 from fuzz.edges import edge
 from fuzz.execute import execute
+from fuzz.forms import wire
 from fuzz.known import shown
 from fuzz.scene import scene
 

@@ -19,9 +19,9 @@ from engine.base.kernel import KERNELS, kernel_named
 from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.case import Case
 from fuzz.execute import Outcome, execute
+from fuzz.forms.text import parse_call
 from fuzz.known import shown
 from fuzz.observe import FIELDS, differences, observation
-from fuzz.text import parse_call
 from tests.lib.constants import ROOT
 
 SAMPLE = Path(__file__).parent / "data"

@@ -10,8 +10,8 @@ from fuzz.bench.__main__ import main
 from fuzz.bench.profile import profile
 from fuzz.bench.programs import cases_of
 from fuzz.bench.rules import GROUPS, group_costs, left_out_costs, state_costs
+from fuzz.forms.text import dump
 from fuzz.rules.state import STATE_RULES
-from fuzz.text import dump
 
 KERNEL = kernel_named("linux-6.18")
 SAMPLE = Path(__file__).parents[1] / "data" / "truth-linux-6.18.jsonl.gz"

@@ -6,10 +6,10 @@ import pytest
 
 from engine.base.geometry import GEOMETRIES
 from engine.base.kernel import kernel_named
-from fuzz import wire
 from fuzz.calls.guess import Mapped
 from fuzz.case import MAP_FLAGS, REMAP_FLAGS
 from fuzz.execute import execute
+from fuzz.forms import wire
 from tests.lib.constants import PAGE
 
 ARENA = 0x100000

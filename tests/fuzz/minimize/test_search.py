@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from engine.base.address import Range
 from engine.base.geometry import GEOMETRIES, Geometry
 from fuzz.case import SIGNATURES, SYMBOLS, Call, Case, Expectation, Kind, bounds, call
+from fuzz.forms.text import format_call, parse_call
 from fuzz.minimize.search import minimize, simplicity
-from fuzz.text import format_call, parse_call
 from tests.lib.constants import PAGE
 from tests.lib.programs import limits_first
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from engine.base.address import Range
 from engine.base.geometry import GEOMETRIES, Geometry
 from fuzz.case import MAP_FLAGS, SIGNATURES, Call, Case, Kind, bounds, call
-from fuzz.text import dump, parse, parse_call
-from fuzz.wire import MAX_CALLS, POPULATED_PAGES, WIDTH, Codec, codec, decode, encode
+from fuzz.forms.text import dump, parse, parse_call
+from fuzz.forms.wire import MAX_CALLS, POPULATED_PAGES, WIDTH, Codec, codec, decode, encode
 from tests.lib.programs import limits_first
 
 GEOMETRY = st.sampled_from(sorted(GEOMETRIES.values(), key=lambda geometry: geometry.name))

@@ -6,9 +6,9 @@ import pytest
 
 from engine.base.geometry import GEOMETRIES, PTE
 from engine.base.kernel import kernel_named
-from fuzz import text
+from fuzz.forms import text
+from fuzz.forms.transpose import transposed
 from fuzz.replay import finding
-from fuzz.transpose import transposed
 
 SMALL, LARGE = GEOMETRIES["small"], GEOMETRIES["x86-64"]
 SLOT, BIG = SMALL.slot_bytes, LARGE.slot_bytes

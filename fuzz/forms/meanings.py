@@ -1,4 +1,4 @@
-"""What the bytes of the byte form can mean, and how likely each meaning is (see `fuzz.wire`).
+"""What the bytes of the byte form can mean, and how likely each meaning is (see `fuzz.forms.wire`).
 
 A table of weights says how many of the 256 values of a byte choose what, in proportion.
 """

@@ -15,7 +15,7 @@ next call its exact value.  So `decode(encode(case)) == case.program()` for ever
 and encoding walk the same plan of steps; the encoder searches for bytes that the decoder reads
 as the wanted value.
 
-What bytes mean follows from the tables of `fuzz.meanings`.  When those change, a corpus that
+What bytes mean follows from the tables of `fuzz.forms.meanings`.  When those change, a corpus that
 libFuzzer has collected stays a corpus of programs, but of others: what must last is kept as case
 files.
 """
@@ -26,7 +26,6 @@ from typing import NamedTuple, TypeVar
 
 from engine.base.address import WORD_MASK, round_down, round_up
 from engine.base.geometry import Geometry
-from fuzz import meanings
 from fuzz.calls.guess import Mapped
 from fuzz.case import (
     CPUS,
@@ -38,6 +37,7 @@ from fuzz.case import (
     bounds,
     limits_are_in_place,
 )
+from fuzz.forms import meanings
 
 WIDTH = 16  # bytes of a record
 MAX_CALLS = 24  # default limit of a decoded program

@@ -23,7 +23,7 @@ from fuzz.case import (
     bounds,
     call,
 )
-from fuzz.text import (
+from fuzz.forms.text import (
     dump,
     format_call,
     format_result,
