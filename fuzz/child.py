@@ -23,9 +23,9 @@ STOP_SECONDS = 5.0  # it may take to stop before it is killed
 ADDR_NO_RANDOMIZE = 0x0040000  # linux/personality.h
 _ASK_PERSONALITY = 0xFFFFFFFF
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-# Programs are mutated call by call (fuzz.mutator): from the start at full length, and once only.
-# How often a branch was taken says little, and would fill the corpus with long programs.  No other
-# process writes the corpus, and rereading it would depend on the clock.
+# Programs are mutated call by call (fuzz.inputs.mutator): from the start at full length, and once
+# only.  How often a branch was taken says little, and would fill the corpus with long programs.
+# No other process writes the corpus, and rereading it would depend on the clock.
 LIBFUZZER = ("-len_control=0", "-mutate_depth=1", "-use_counters=0", "-reload=0")
 _HOME = Path(__file__).resolve().parent.parent
 

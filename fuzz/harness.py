@@ -55,9 +55,10 @@ class Target:
         with coverage.covered(atheris) as codes:
             from engine.base.geometry import geometry_named
             from engine.base.kernel import kernel_named
-            from fuzz import execute, feedback, known, mutator, noted
+            from fuzz import execute, feedback, known, noted
             from fuzz.calls import arena
-            from fuzz.inputs import Inputs
+            from fuzz.inputs import mutator
+            from fuzz.inputs.inputs import Inputs
         coverage.watch(atheris, codes)
         self._setting = setting
         self._execute, self._noted = execute.execute, noted.Noted

@@ -61,7 +61,7 @@ from fuzz.feedback import FED
 from fuzz.findings import FINDINGS, Ledger, LedgerError
 from fuzz.forms import text, wire
 from fuzz.forms.transpose import transposed
-from fuzz.inputs import Inputs, shared_out
+from fuzz.inputs.inputs import Inputs, shared_out
 from fuzz.kernel.against import Against, Divergence
 from fuzz.kernel.machine import MachineError, release
 from fuzz.known import DEFECTS
@@ -107,8 +107,8 @@ class RunOptions:
     `seconds` and `runs` (executions) end the run, whichever comes first; None: neither does.
     `seed` None: chosen at random, and shown.  `calls` are the only calls of the programs (None:
     all that are modelled).  `seeds` are directories of text cases, or files (None: the project's
-    own).  Programs are shared out among `geometries` (None: as `fuzz.inputs.shared_out` says).
-    `max_calls` is the length of the longest program.  `cells` false counts no cells.
+    own).  Programs are shared out among `geometries` (None: as `fuzz.inputs.inputs.shared_out`
+    says).  `max_calls` is the length of the longest program.  `cells` false counts no cells.
     `minimize_budget` is how many candidates are run to minimize a finding.  `against` true
     runs new inputs on this machine as well, and compares it with the model that `kernels` names
     first.  `rules_after` see `fuzz.execute.execute`.  `count_known` true lets known defects of the

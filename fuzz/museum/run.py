@@ -29,7 +29,7 @@ from fuzz.case import Case
 from fuzz.child import LIBFUZZER, Child, Setting
 from fuzz.execute import RulesAfter
 from fuzz.forms import text, wire
-from fuzz.inputs import Inputs, shared_out
+from fuzz.inputs.inputs import Inputs, shared_out
 from fuzz.lib.files import WriteError, write_atomic
 from fuzz.lib.processes import forked
 from fuzz.lib.status import Fields, StatusLine, duration

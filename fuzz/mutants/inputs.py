@@ -1,11 +1,11 @@
 """The inputs that mutants are judged by, and what the unmutated engine does with them.
 
 An input is a program and what it runs on.  The first are the cases of the corpus; the others come
-from the fuzzer's own mutator (`fuzz.mutator`) with a fixed seed, in place of libFuzzer: it changes
-those cases and what it has made, and begins anew; what goes new ways through the modules under test
-is kept for further changes.  More of them than in a run are programs at an edge (`fuzz.edges`).
-Each ground (kernel and geometry) is fuzzed on its own, so that the result depends on the seed, the
-number and the tree only.
+from the fuzzer's own mutator (`fuzz.inputs.mutator`) with a fixed seed, in place of libFuzzer: it
+changes those cases and what it has made, and begins anew; what goes new ways through the modules
+under test is kept for further changes.  More of them than in a run are programs at an edge
+(`fuzz.inputs.edges`).  Each ground (kernel and geometry) is fuzzed on its own, so that the result
+depends on the seed, the number and the tree only.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fuzz.case import Case
-from fuzz.edges import edge
+from fuzz.inputs.edges import edge
 
 if TYPE_CHECKING:
     from fuzz.execute import Outcome
@@ -133,8 +133,8 @@ def _fuzzed(chunk: Chunk, root: Path, tracer: "_Tracer") -> Iterator[tuple[Input
     from engine.base.kernel import kernel_named
     from fuzz.forms.text import load
     from fuzz.forms.wire import MAX_CALLS, WIDTH
-    from fuzz.inputs import Inputs
-    from fuzz.mutator import Mutator
+    from fuzz.inputs.inputs import Inputs
+    from fuzz.inputs.mutator import Mutator
 
     assert chunk.ground is not None
     name, geometry = chunk.ground

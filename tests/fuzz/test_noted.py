@@ -10,9 +10,9 @@ from fuzz.calls.arena import most_filled
 from fuzz.case import Case
 from fuzz.execute import execute
 from fuzz.feedback import Cells, StateObserver
-from fuzz.inputs import Inputs
+from fuzz.inputs.inputs import Inputs
+from fuzz.inputs.mutator import Mutator
 from fuzz.known import shown
-from fuzz.mutator import Mutator
 from fuzz.noted import Noted
 from fuzz.rules.leaves import picture
 

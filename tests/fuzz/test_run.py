@@ -22,7 +22,7 @@ from fuzz.child import Child, Setting
 from fuzz.compare import modelled
 from fuzz.findings import Ledger
 from fuzz.forms.text import load
-from fuzz.inputs import PLANNED_BYTES, PLANS, Inputs
+from fuzz.inputs.inputs import PLANNED_BYTES, PLANS, Inputs
 from fuzz.kernel import against
 from fuzz.kernel.against import Against
 from fuzz.kernel.machine import MachineError

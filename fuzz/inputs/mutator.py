@@ -11,10 +11,10 @@ Measured by `pmdfuzz museum run`, see corpus/museum/README.md.
 import random
 from collections.abc import Callable
 
-from fuzz.edges import edge
 from fuzz.forms.wire import WIDTH
-from fuzz.inputs import Inputs, Records
-from fuzz.scene import scene
+from fuzz.inputs.edges import edge
+from fuzz.inputs.inputs import Inputs, Records
+from fuzz.inputs.scene import scene
 
 _MOST_AT_ONCE = 4  # changes
 _USUAL_CALLS = 8  # longer programs tend to get shorter: most bugs need few calls, and each costs

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.base.geometry import GEOMETRIES
-from fuzz import inputs
 from fuzz.forms import text, wire
-from fuzz.inputs import PLANNED_BYTES, PLANS, Inputs, plans_version, shared_out
+from fuzz.inputs import inputs
+from fuzz.inputs.inputs import PLANNED_BYTES, PLANS, Inputs, plans_version, shared_out
 
 BOTH = Inputs([GEOMETRIES["x86-64"], GEOMETRIES["small"]])
 

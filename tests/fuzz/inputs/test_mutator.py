@@ -7,8 +7,8 @@ import pytest
 from engine.base.geometry import GEOMETRIES
 from fuzz.case import DIRECTIVES, SIGNATURES
 from fuzz.forms import wire
-from fuzz.inputs import Inputs
-from fuzz.mutator import Mutator
+from fuzz.inputs.inputs import Inputs
+from fuzz.inputs.mutator import Mutator
 
 INPUTS = Inputs([GEOMETRIES["x86-64"]])
 MUTATOR = Mutator(INPUTS)

@@ -1,6 +1,6 @@
 """Programs at the edges of what is allowed: limits that just suffice, seams, holes that just fit.
 
-`fuzz.scene` makes what is usual; here one thing is odd, and all else is plain.
+`fuzz.inputs.scene` makes what is usual; here one thing is odd, and all else is plain.
 """
 
 from collections.abc import Callable

@@ -5,7 +5,7 @@ An input has one of two forms:
     spelled out   the calls, in the byte form of a program (`fuzz.forms.wire`); behind them, unless
                   the program is for the first geometry of the run, a byte that says for which
     planned       2 bytes version, 1 byte plan, 1 byte geometry, 8 bytes seed: a program made to a
-                  plan (`fuzz.scene`, `fuzz.edges`)
+                  plan (`fuzz.inputs.scene`, `fuzz.inputs.edges`)
 
 Most new programs are made to a plan, and most of those are run once and forgotten: to write them
 down would take longer than to run them.  One is spelled out when it is mutated, and when the corpus
@@ -24,10 +24,10 @@ from random import Random
 from typing import NamedTuple
 
 from engine.base.geometry import GEOMETRIES, Geometry
-from fuzz import edges, scene
 from fuzz.case import Case
 from fuzz.forms import wire
 from fuzz.forms.wire import WIDTH
+from fuzz.inputs import edges, scene
 
 Records = list[bytes]  # of WIDTH bytes each
 Plan = Callable[[Random, Geometry], Case]
