@@ -656,7 +656,7 @@ def _kernel_shortage(options: argparse.Namespace) -> int:
 
 
 def _findings_list(options: argparse.Namespace) -> int:
-    from fuzz.findings import LEDGER, CaseStore, Finding, Ledger, LedgerError
+    from fuzz.findings.store import LEDGER, CaseStore, Finding, Ledger, LedgerError
 
     workdir = _existing(options.workdir)
     if workdir is None:
@@ -699,7 +699,7 @@ def _findings_list(options: argparse.Namespace) -> int:
 
 def _defect(name: str) -> str:
     """The known defect in the name of a finding; empty if there is none."""
-    from fuzz.bucket import Bucket
+    from fuzz.findings.bucket import Bucket
 
     with contextlib.suppress(ValueError):  # a case that somebody else has put there
         return Bucket.named(name).defect
@@ -834,8 +834,8 @@ def _naming(path: Path) -> Iterator[None]:
 
 def _finding(options: argparse.Namespace) -> Path:
     """The case of the finding that the user named.  Errors raised: UsageError."""
-    from fuzz.bucket import Bucket
-    from fuzz.findings import CaseStore
+    from fuzz.findings.bucket import Bucket
+    from fuzz.findings.store import CaseStore
 
     store = CaseStore(options.workdir)
     try:

@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING, NoReturn
 import atheris
 
 from fuzz import coverage
-from fuzz.bucket import Bucket
 from fuzz.child import Setting, fixed_addresses
+from fuzz.findings.bucket import Bucket
 
 if TYPE_CHECKING:  # what these import must be covered first
     from collections.abc import Callable

@@ -11,9 +11,9 @@ from typing import NamedTuple
 from engine.base.address import round_up
 from engine.base.kernel import Kernel
 from engine.base.violation import Violation
-from fuzz.bucket import Bucket
 from fuzz.case import REMAP_FLAGS, Call
 from fuzz.execute import Outcome
+from fuzz.findings.bucket import Bucket
 
 _FIXED, _DONTUNMAP = REMAP_FLAGS["MREMAP_FIXED"], REMAP_FLAGS["MREMAP_DONTUNMAP"]
 

@@ -11,9 +11,9 @@ from engine.base.points import ENTER
 from engine.base.violation import Violation
 from engine.move import Move
 from engine.state.space import AddressSpace
-from fuzz.bucket import Bucket
 from fuzz.case import DIRECTIVES, Call, Case, CaseError, Expectation, Result
 from fuzz.execute import Outcome, RulesAfter, execute
+from fuzz.findings.bucket import Bucket
 from fuzz.forms.text import format_call, format_result
 from fuzz.known import DEFECTS, Shown, shown
 from fuzz.rules.catalogue import BY_SLUG, RULES

@@ -51,14 +51,14 @@ from sortedcontainers import SortedKeyList
 
 from engine.base.geometry import Geometry, UnknownName, geometry_named
 from engine.base.kernel import Kernel, kernel_named
-from fuzz.bucket import Bucket
 from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.case import Case, CaseError, Expectation
 from fuzz.child import LIBFUZZER, Child, Setting
 from fuzz.coverage import HOW
 from fuzz.execute import RulesAfter
 from fuzz.feedback import FED
-from fuzz.findings import FINDINGS, Ledger, LedgerError
+from fuzz.findings.bucket import Bucket
+from fuzz.findings.store import FINDINGS, Ledger, LedgerError
 from fuzz.forms import text, wire
 from fuzz.forms.transpose import transposed
 from fuzz.inputs.inputs import Inputs, shared_out

@@ -40,7 +40,6 @@ ROOMS = (
     "fuzz.inputs",
     "fuzz.execute",
     "fuzz.findings",
-    "fuzz.bucket",
     "fuzz.forms",
     "fuzz.minimize",
     "fuzz.rules",
@@ -63,8 +62,7 @@ SEES = {
     "fuzz.forms": ("engine.base", "fuzz.calls", "fuzz.case"),
     "fuzz.minimize": ("engine.base", "fuzz.case"),
     "fuzz.lib": (),
-    "fuzz.bucket": ("fuzz.case", "fuzz.findings", "fuzz.forms", "fuzz.lib", "fuzz.minimize"),
-    "fuzz.findings": ("fuzz.bucket", "fuzz.case", "fuzz.forms", "fuzz.lib", "fuzz.minimize"),
+    "fuzz.findings": ("fuzz.case", "fuzz.forms", "fuzz.lib", "fuzz.minimize"),
 }
 ENGINE_NEEDS = sys.stdlib_module_names | {"engine", "sortedcontainers"}
 HARNESS = "fuzz.harness"  # alone imports Atheris, and so is imported by nobody
@@ -317,7 +315,7 @@ def importing(module: str, *targets: str) -> Imports:
         ("engine.newcomer", "engine.base.address", False),
         ("engine.move", "engine.newcomer", False),
         ("fuzz.minimize.search", "fuzz.execute", False),
-        ("fuzz.findings", "fuzz.run", False),
+        ("fuzz.findings.store", "fuzz.run", False),
         ("fuzz.execute", "fuzz.rules.judge", True),
         ("fuzz.newcomer", "fuzz.case", False),
     ],

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from engine.base.kernel import Kernel, kernel_named
 from fuzz.bench.events import events_of
-from fuzz.bucket import Bucket
 from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.child import Child, Setting
 from fuzz.feedback import KINDS
+from fuzz.findings.bucket import Bucket
 from fuzz.forms import wire
 
 

@@ -7,9 +7,9 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from engine.base.kernel import Kernel
-from fuzz.bucket import Bucket
 from fuzz.case import Case
 from fuzz.compare import Difference, Kind, asserting, difference, modelled, told
+from fuzz.findings.bucket import Bucket
 from fuzz.kernel.machine import (
     GEOMETRY,
     TIME_LIMIT,

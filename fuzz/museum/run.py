@@ -24,10 +24,10 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from engine.base.kernel import Kernel
-from fuzz.bucket import Bucket
 from fuzz.case import Case
 from fuzz.child import LIBFUZZER, Child, Setting
 from fuzz.execute import RulesAfter
+from fuzz.findings.bucket import Bucket
 from fuzz.forms import text, wire
 from fuzz.inputs.inputs import Inputs, shared_out
 from fuzz.lib.files import WriteError, write_atomic

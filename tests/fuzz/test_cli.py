@@ -11,12 +11,12 @@ import pytest
 
 from engine.base.kernel import KERNELS, SWITCHES
 from fuzz import cli, run
-from fuzz.bucket import Bucket
 from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.case import MAX_CALLS
 from fuzz.cli import main
 from fuzz.execute import RulesAfter
-from fuzz.findings import CaseStore, Ledger
+from fuzz.findings.bucket import Bucket
+from fuzz.findings.store import CaseStore, Ledger
 from fuzz.forms.text import load, parse
 from fuzz.rules.catalogue import RULES
 from tests.lib.constants import ROOT

@@ -13,9 +13,9 @@ import pytest
 
 from engine.base.kernel import KERNELS, kernel_named
 from fuzz import known
-from fuzz.bucket import Bucket
 from fuzz.cli import main
 from fuzz.execute import execute
+from fuzz.findings.bucket import Bucket
 from fuzz.forms.text import load
 from fuzz.forms.wire import encode
 from fuzz.known import known_defect, shown

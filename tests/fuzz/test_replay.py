@@ -7,8 +7,8 @@ import pytest
 
 from engine.base.geometry import UnknownName
 from engine.base.kernel import kernel_named
-from fuzz.bucket import Bucket
 from fuzz.case import Case, CaseError, Expectation
+from fuzz.findings.bucket import Bucket
 from fuzz.forms.text import dump, parse
 from fuzz.replay import (
     DEFAULT_KERNEL,

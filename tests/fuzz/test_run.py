@@ -16,11 +16,11 @@ import pytest
 
 from engine.base.geometry import GEOMETRIES
 from fuzz import run as run_module
-from fuzz.bucket import Bucket
 from fuzz.case import Case, Faults
 from fuzz.child import Child, Setting
 from fuzz.compare import modelled
-from fuzz.findings import Ledger
+from fuzz.findings.bucket import Bucket
+from fuzz.findings.store import Ledger
 from fuzz.forms.text import load
 from fuzz.inputs.inputs import PLANNED_BYTES, PLANS, Inputs
 from fuzz.kernel import against

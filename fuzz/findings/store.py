@@ -1,6 +1,6 @@
 """What runs have found: a minimal case for every finding, and a ledger of when it was seen.
 
-    WORKDIR/findings/BUCKET.case    the database: one text file for each finding (fuzz.bucket)
+    WORKDIR/findings/BUCKET.case    the database: one text file for each finding (see `bucket`)
     WORKDIR/ledger.sqlite           statistics only: counts, first and last sightings
 
 Losing the ledger loses no finding, so nothing here ever repairs, replaces or deletes one that it
@@ -19,8 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from fuzz.bucket import Bucket
 from fuzz.case import Case, CaseError
+from fuzz.findings.bucket import Bucket
 from fuzz.forms.text import dump, load
 from fuzz.lib.files import WriteError, write_atomic
 from fuzz.minimize.search import simplicity

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from fuzz.bucket import Bucket
 from fuzz.case import Case, call
-from fuzz.findings import (
+from fuzz.findings.bucket import Bucket
+from fuzz.findings.store import (
     CaseStore,
     Ledger,
     LedgerBusy,
@@ -288,8 +288,8 @@ def test_a_killed_process_loses_only_the_last_batch(tmp_path: Path) -> None:
     program = f"""
 import os, signal
 from pathlib import Path
-from fuzz.bucket import Bucket
-from fuzz.findings import Ledger
+from fuzz.findings.bucket import Bucket
+from fuzz.findings.store import Ledger
 ledger = Ledger.open(Path({str(tmp_path)!r}))
 for kernel in ("linux-6.1", "linux-6.12"):
     ledger.record(Bucket("a", "touch"), kernel, run_id="r", executions=1)
@@ -313,10 +313,10 @@ def test_two_processes_at_a_time(tmp_path: Path) -> None:
     program = f"""
 import sys
 from pathlib import Path
-from fuzz.bucket import Bucket
+from fuzz.findings.bucket import Bucket
 from fuzz.case import Case, call
-from fuzz.bucket import Bucket
-from fuzz.findings import Ledger
+from fuzz.findings.bucket import Bucket
+from fuzz.findings.store import Ledger
 me = int(sys.argv[1])
 with Ledger.open(Path({str(tmp_path)!r})) as ledger:
     for round in range(60):
@@ -340,7 +340,7 @@ with Ledger.open(Path({str(tmp_path)!r})) as ledger:
 def test_a_locked_ledger_is_waited_for_and_nothing_is_lost(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fuzz.findings._BUSY_SECONDS", 0.01)
+    monkeypatch.setattr("fuzz.findings.store._BUSY_SECONDS", 0.01)
     ledger = Ledger.open(tmp_path, clock)
     other = sqlite3.connect(ledger.path, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
