@@ -37,8 +37,8 @@ if TYPE_CHECKING:  # what these import must be covered first
 
     from engine.base.kernel import Kernel
     from fuzz.case import Case
+    from fuzz.defects.known import Shown
     from fuzz.execute import Outcome
-    from fuzz.known import Shown
 
 STATS_SECONDS = 0.5
 MOST_FILLED_PAGES = 8_192  # by a program; others are not executed
@@ -55,8 +55,9 @@ class Target:
         with coverage.covered(atheris) as codes:
             from engine.base.geometry import geometry_named
             from engine.base.kernel import kernel_named
-            from fuzz import execute, feedback, known, noted
+            from fuzz import execute, feedback, noted
             from fuzz.calls import arena
+            from fuzz.defects import known
             from fuzz.inputs import mutator
             from fuzz.inputs.inputs import Inputs
         coverage.watch(atheris, codes)
@@ -65,7 +66,7 @@ class Target:
         self._shown: Callable[[Outcome], Shown | None] = known.shown
         kernels = [kernel_named(name) for name in setting.kernels]
         if setting.exhibit:
-            from fuzz.museum.catalogue import exhibit_named
+            from fuzz.defects.catalogue import exhibit_named
 
             exhibit = exhibit_named(setting.exhibit)
             kernels = [exhibit.kernel if setting.with_bug else exhibit.correct]

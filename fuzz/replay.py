@@ -12,10 +12,10 @@ from engine.base.violation import Violation
 from engine.move import Move
 from engine.state.space import AddressSpace
 from fuzz.case import DIRECTIVES, Call, Case, CaseError, Expectation, Result
+from fuzz.defects.known import DEFECTS, Shown, shown
 from fuzz.execute import Outcome, RulesAfter, execute
 from fuzz.findings.bucket import Bucket
 from fuzz.forms.text import format_call, format_result
-from fuzz.known import DEFECTS, Shown, shown
 from fuzz.rules.catalogue import BY_SLUG, RULES
 from fuzz.tell.draw import draw, draw_change
 

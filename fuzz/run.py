@@ -22,10 +22,10 @@ runs on the kernel of this machine, too.  A program on which the two part is a f
 machine-differs, with the call after which they do.
 
 A finding is a rule, the call that broke it, and the known defect of the kernel that explains it, if
-any (`fuzz.known`); on how many kernels does not matter.  One whose case the working directory
-already holds when the run starts is old: it is counted, but neither minimized again nor replaced,
-even if the new case is shorter.  Known defects are kept as cases like all findings, and told of by
-name; unless asked, they do not count for the exit status.
+any (`fuzz.defects.known`); on how many kernels does not matter.  One whose case the working
+directory already holds when the run starts is old: it is counted, but neither minimized again nor
+replaced, even if the new case is shorter.  Known defects are kept as cases like all findings, and
+told of by name; unless asked, they do not count for the exit status.
 
 Exit status: 0 nothing new found; 1 new findings; 2 bad input or environment; 3 this project itself
 failed (the fuzzing process died); 130 stopped by Ctrl-C and 143 by SIGTERM, after everything was
@@ -55,6 +55,7 @@ from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.case import Case, CaseError, Expectation
 from fuzz.child import LIBFUZZER, Child, Setting
 from fuzz.coverage import HOW
+from fuzz.defects.known import DEFECTS
 from fuzz.execute import RulesAfter
 from fuzz.feedback import FED
 from fuzz.findings.bucket import Bucket
@@ -64,7 +65,6 @@ from fuzz.forms.transpose import transposed
 from fuzz.inputs.inputs import Inputs, shared_out
 from fuzz.kernel.against import Against, Divergence
 from fuzz.kernel.machine import MachineError, release
-from fuzz.known import DEFECTS
 from fuzz.lib.files import WriteError, write_atomic
 from fuzz.lib.status import Progress, StatusLine, count, duration, wants_colour
 from fuzz.minimize.search import minimize

@@ -16,10 +16,10 @@ from engine.pages.access import touch_on
 from engine.state.space import AddressSpace
 from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.case import MAP_FLAGS, Call, Case, call
+from fuzz.defects.known import known_defect
 from fuzz.execute import execute
 from fuzz.forms.text import dump, parse
 from fuzz.forms.wire import WIDTH, Codec
-from fuzz.known import known_defect
 from fuzz.observe import observation
 from fuzz.rules.catalogue import BY_SLUG
 from tests.lib import broken

@@ -37,8 +37,8 @@ from fuzz.bench.turns import (
     run_slices,
 )
 from fuzz.compare import TruthError, programs
+from fuzz.defects.catalogue import exhibits_named
 from fuzz.lib.status import Fields, StatusLine, duration
-from fuzz.museum.catalogue import exhibits_named
 from fuzz.run import RunError, check_environment
 
 PARTS = ("rate", "compare", "find", "memory")

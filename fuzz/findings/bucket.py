@@ -18,7 +18,7 @@ class Bucket(NamedTuple):
 
     rule: str  # slug
     call: str  # name of the call
-    defect: str = ""  # id of the known defect (fuzz.known); empty: unknown
+    defect: str = ""  # id of the known defect (fuzz.defects.known); empty: unknown
 
     @property
     def name(self) -> str:

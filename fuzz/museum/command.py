@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fuzz.lib.status import wants_colour
 
 if TYPE_CHECKING:
-    from fuzz.museum.exhibit import Exhibit
+    from fuzz.defects.exhibit import Exhibit
 
 _ABOUT_RUN = (
     "Neither the exhibit's own case nor any seed is given. What was found is minimized; finished "
@@ -95,7 +95,7 @@ def add(
 
 def _chosen(names: Sequence[str]) -> "list[Exhibit]":
     """Errors raised: UnknownName."""
-    from fuzz.museum.catalogue import EXHIBITS, exhibits_named
+    from fuzz.defects.catalogue import EXHIBITS, exhibits_named
 
     if [name.lower() for name in names] in ([], ["all"]):
         return list(EXHIBITS)
@@ -132,8 +132,8 @@ def _bug(exhibit: "Exhibit") -> str:
 
 
 def _show(options: argparse.Namespace) -> int:
+    from fuzz.defects.catalogue import exhibit_named
     from fuzz.forms.text import load
-    from fuzz.museum.catalogue import exhibit_named
     from fuzz.replay import story
     from fuzz.run import CORPUS
 

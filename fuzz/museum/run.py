@@ -5,7 +5,7 @@ neither the exhibit's case nor the project's seeds, and all calls, and ends when
 is broken by the bug, or after `seconds` of its CPU time.  The program found is minimized and kept.
 
 With `correct` each trial is repeated without the bug, for as many executions: there no rule may
-break, but for open defects of the kernel that `fuzz.known` knows by name.
+break, but for open defects of the kernel that `fuzz.defects.known` knows by name.
 
 Exit status: 0 every trial found its bug (and every correct kernel held); 1 some did not; 2 bad
 input or environment; 3 this project itself failed; 130 stopped by Ctrl-C, 143 by SIGTERM, with
@@ -26,6 +26,8 @@ from typing import Any, NamedTuple
 from engine.base.kernel import Kernel
 from fuzz.case import Case
 from fuzz.child import LIBFUZZER, Child, Setting
+from fuzz.defects.catalogue import exhibit_named
+from fuzz.defects.exhibit import Exhibit
 from fuzz.execute import RulesAfter
 from fuzz.findings.bucket import Bucket
 from fuzz.forms import text, wire
@@ -34,8 +36,6 @@ from fuzz.lib.files import WriteError, write_atomic
 from fuzz.lib.processes import forked
 from fuzz.lib.status import Fields, StatusLine, duration
 from fuzz.minimize.search import minimize
-from fuzz.museum.catalogue import exhibit_named
-from fuzz.museum.exhibit import Exhibit
 from fuzz.museum.results import (
     BROKEN,
     CLEAN,

@@ -163,8 +163,8 @@ def _fuzzed(chunk: Chunk, root: Path, tracer: "_Tracer") -> Iterator[tuple[Input
 
 def _judged(one: Input, tracer: "_Tracer") -> tuple[Input, Known]:
     from engine.base.kernel import kernel_named
+    from fuzz.defects.known import known_defect
     from fuzz.execute import execute
-    from fuzz.known import known_defect
 
     kernel = kernel_named(one.kernel, one.geometry)
     with tracer:

@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 
 from engine.base.kernel import KERNELS, kernel_named
-from fuzz import known
 from fuzz.cli import main
+from fuzz.defects import known
+from fuzz.defects.catalogue import EXHIBITS, exhibit_named
+from fuzz.defects.exhibit import Change, Exhibit
+from fuzz.defects.known import known_defect, shown
 from fuzz.execute import execute
 from fuzz.findings.bucket import Bucket
 from fuzz.forms.text import load
 from fuzz.forms.wire import encode
-from fuzz.known import known_defect, shown
 from fuzz.museum import run as museum_run
-from fuzz.museum.catalogue import EXHIBITS, exhibit_named
-from fuzz.museum.exhibit import Change, Exhibit
 from fuzz.museum.results import (
     BROKEN,
     CORRECT,

@@ -18,9 +18,9 @@ import pytest
 from engine.base.kernel import KERNELS, kernel_named
 from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.case import Case
+from fuzz.defects.known import shown
 from fuzz.execute import Outcome, execute
 from fuzz.forms.text import parse_call
-from fuzz.known import shown
 from fuzz.observe import FIELDS, differences, observation
 from tests.lib.constants import ROOT
 

@@ -9,11 +9,11 @@ import pytest
 from engine.base.geometry import GEOMETRIES, Geometry
 from engine.base.kernel import kernel_named
 from fuzz.case import SIGNATURES, Case
+from fuzz.defects.known import shown
 from fuzz.execute import execute
 from fuzz.forms import wire
 from fuzz.inputs.edges import edge
 from fuzz.inputs.scene import scene
-from fuzz.known import shown
 
 each_plan = pytest.mark.parametrize("plan", [scene, edge])
 

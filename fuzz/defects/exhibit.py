@@ -15,9 +15,9 @@ from unittest.mock import patch
 from engine.base.geometry import Geometry
 from engine.base.kernel import Kernel
 from fuzz.case import Case, CaseError
+from fuzz.defects.known import Shown
 from fuzz.execute import Outcome, execute
 from fuzz.findings.bucket import Bucket
-from fuzz.known import Shown
 from fuzz.rules.catalogue import Rule, rule_named
 
 Function = Any  # a function of any signature, or a property

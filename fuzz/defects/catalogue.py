@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from engine.base.geometry import UnknownName
 from engine.base.kernel import kernel_named
-from fuzz.museum import changes
-from fuzz.museum.exhibit import Change, Exhibit
+from fuzz.defects import changes
+from fuzz.defects.exhibit import Change, Exhibit
 
 _612 = kernel_named("linux-6.12")
 _612_UNCHARGING = replace(_612, uncharge_on_rollback=True)

@@ -9,9 +9,9 @@ from engine.base.kernel import Kernel, kernel_named
 from engine.base.violation import Violation
 from engine.state.space import AddressSpace
 from fuzz.case import REMAP_FLAGS, Call, Case, call
+from fuzz.defects.known import DEFECTS, KNOWN, known_defect, shown
 from fuzz.execute import Found, Outcome
 from fuzz.findings.bucket import Bucket
-from fuzz.known import DEFECTS, KNOWN, known_defect, shown
 from fuzz.rules.catalogue import BY_SLUG
 
 NOW = kernel_named("linux-6.18")
