@@ -444,7 +444,7 @@ def _run(options: argparse.Namespace) -> int:
         libfuzzer=tuple(options.rest),
     )
     if options.against and not options.kernels:
-        from fuzz.kernel.machine import host_kernel
+        from fuzz.subjects.machine import host_kernel
 
         with _machine_errors():
             chosen = replace(chosen, kernels=(host_kernel().name,))
@@ -566,8 +566,8 @@ def _observe(options: argparse.Namespace) -> int:
     import json
 
     from fuzz.execute import execute
-    from fuzz.observe import observation
     from fuzz.replay import kernel_for
+    from fuzz.subjects.observe import observation
 
     if options.on == "host":
         return _observe_host(options)
@@ -582,7 +582,7 @@ def _observe_host(options: argparse.Namespace) -> int:
     import json
 
     from fuzz.forms.text import format_call
-    from fuzz.kernel.machine import Machine, model_only, runnable
+    from fuzz.subjects.machine import Machine, model_only, runnable
 
     if options.kernel or options.geometry:
         raise UsageError("--on host: the machine is what it is; leave --kernel and --geometry out")
@@ -603,9 +603,9 @@ def _observe_host(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from fuzz.compare import OnMachine, compare
-    from fuzz.kernel.against import Against
-    from fuzz.kernel.machine import MachineError, host_kernel
+    from fuzz.subjects.against import Against
+    from fuzz.subjects.compare import OnMachine, compare
+    from fuzz.subjects.machine import MachineError, host_kernel
 
     kernel = kernel_named(options.kernel)
     with contextlib.ExitStack() as stack, _machine_errors():
@@ -620,8 +620,8 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _kernel_check(options: argparse.Namespace) -> int:
-    from fuzz.kernel.check import CheckOptions, check, check_cases
     from fuzz.run import CORPUS
+    from fuzz.subjects.check import CheckOptions, check, check_cases
 
     with _machine_errors():
         if options.files:
@@ -639,8 +639,8 @@ def _kernel_check(options: argparse.Namespace) -> int:
 
 
 def _kernel_shortage(options: argparse.Namespace) -> int:
-    from fuzz.kernel.machine import host_kernel, release
-    from fuzz.kernel.shortage import ask
+    from fuzz.subjects.machine import host_kernel, release
+    from fuzz.subjects.shortage import ask
 
     status = FINE
     with _machine_errors():
@@ -714,8 +714,8 @@ def _findings_show(options: argparse.Namespace) -> int:
 
 def _findings_promote(options: argparse.Namespace) -> int:
     from fuzz.forms.text import dump
-    from fuzz.kernel.against import RULE
     from fuzz.replay import annotated, expecting
+    from fuzz.subjects.against import RULE
 
     path = _finding(options)
     case = _load(path)
@@ -796,7 +796,7 @@ def _programs(files: Sequence[Path], geometry: str | None) -> Iterator[tuple[str
 
     Errors raised: CaseError, UsageError, OSError.
     """
-    from fuzz.compare import TruthError, is_json_lines, programs
+    from fuzz.subjects.compare import TruthError, is_json_lines, programs
 
     for path in files:
         if not is_json_lines(path):
@@ -812,7 +812,7 @@ def _programs(files: Sequence[Path], geometry: str | None) -> Iterator[tuple[str
 @contextlib.contextmanager
 def _machine_errors() -> Iterator[None]:
     """A machine that cannot run cases is told of as other mistakes are."""
-    from fuzz.kernel.machine import MachineError
+    from fuzz.subjects.machine import MachineError
 
     try:
         yield

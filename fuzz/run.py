@@ -63,12 +63,12 @@ from fuzz.findings.store import FINDINGS, Ledger, LedgerError
 from fuzz.forms import text, wire
 from fuzz.forms.transpose import transposed
 from fuzz.inputs.inputs import Inputs, shared_out
-from fuzz.kernel.against import Against, Divergence
-from fuzz.kernel.machine import MachineError, release
 from fuzz.lib.files import WriteError, write_atomic
 from fuzz.lib.status import Progress, StatusLine, count, duration, wants_colour
 from fuzz.minimize.search import minimize
 from fuzz.replay import DEFAULT_KERNEL, describe, expecting, finding
+from fuzz.subjects.against import Against, Divergence
+from fuzz.subjects.machine import MachineError, release
 
 NOTHING_FOUND, NEW_FINDINGS, BAD_INPUT, OUR_DEFECT = 0, 1, 2, 3
 STOPPED = 128  # plus the number of the signal

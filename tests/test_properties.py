@@ -20,8 +20,8 @@ from fuzz.defects.known import known_defect
 from fuzz.execute import execute
 from fuzz.forms.text import dump, parse
 from fuzz.forms.wire import WIDTH, Codec
-from fuzz.observe import observation
 from fuzz.rules.catalogue import BY_SLUG
+from fuzz.subjects.observe import observation
 from tests.lib import broken
 from tests.lib.constants import PAGE
 

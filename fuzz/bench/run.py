@@ -36,10 +36,10 @@ from fuzz.bench.turns import (
     overall,
     run_slices,
 )
-from fuzz.compare import TruthError, programs
 from fuzz.defects.catalogue import exhibits_named
 from fuzz.lib.status import Fields, StatusLine, duration
 from fuzz.run import RunError, check_environment
+from fuzz.subjects.compare import TruthError, programs
 
 PARTS = ("rate", "compare", "find", "memory")
 REPEAT, RUNS, SEEDS, LIMIT_SECONDS = 3, 2_000, 3, 20
@@ -210,7 +210,7 @@ def truths_of(paths: Iterable[Path] | None) -> list[Truth]:
     """
     if paths is None:
         named, beside = os.environ.get("PMDFUZZ_TRUTH"), THIS.parent / "shared" / "truth"
-        sample = THIS / "tests" / "fuzz" / "data"
+        sample = THIS / "tests" / "fuzz" / "subjects" / "data"
         paths = [Path(named)] if named else [beside if beside.is_dir() else sample]
     truths = []
     for path in paths:

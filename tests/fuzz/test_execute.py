@@ -10,7 +10,7 @@ from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.case import Case, CaseError, Faults, call
 from fuzz.execute import Outcome, execute
 from fuzz.forms.text import parse, parse_call
-from fuzz.observe import differences, observation
+from fuzz.subjects.observe import differences, observation
 
 RW = "PROT_READ|PROT_WRITE"
 PLAIN = "MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED"

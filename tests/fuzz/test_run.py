@@ -18,16 +18,16 @@ from engine.base.geometry import GEOMETRIES
 from fuzz import run as run_module
 from fuzz.case import Case, Faults
 from fuzz.child import Child, Setting
-from fuzz.compare import modelled
 from fuzz.findings.bucket import Bucket
 from fuzz.findings.store import Ledger
 from fuzz.forms.text import load
 from fuzz.inputs.inputs import PLANNED_BYTES, PLANS, Inputs
-from fuzz.kernel import against
-from fuzz.kernel.against import Against
-from fuzz.kernel.machine import MachineError
 from fuzz.replay import replay
 from fuzz.run import BAD_INPUT, NEW_FINDINGS, NOTHING_FOUND, OUR_DEFECT, RunOptions, run
+from fuzz.subjects import against
+from fuzz.subjects.against import Against
+from fuzz.subjects.compare import modelled
+from fuzz.subjects.machine import MachineError
 from tests.lib.constants import ROOT
 
 # The bug of 2023: a stack that moves down by less than its length meets a table it has emptied.

@@ -21,8 +21,8 @@ from engine.state.space import AddressSpace, Errno
 from engine.state.vma import VM_STACK_INCOMPLETE
 from fuzz.execute import execute
 from fuzz.forms.text import parse
-from fuzz.observe import observation
 from fuzz.rules.state import check_state
+from fuzz.subjects.observe import observation
 from tests.lib.constants import MOVE
 from tests.lib.drawn import PAGE, SLOT, scene, tags
 from tests.lib.entries import bits, entry, huge

@@ -14,7 +14,9 @@ from fuzz.forms.text import dump
 from fuzz.rules.state import STATE_RULES
 
 KERNEL = kernel_named("linux-6.18")
-SAMPLE = Path(__file__).parents[1] / "data" / "truth-linux-6.18.jsonl.gz"
+from tests.lib.constants import ROOT
+
+SAMPLE = ROOT / "tests" / "fuzz" / "subjects" / "data" / "truth-linux-6.18.jsonl.gz"
 
 
 def test_programs_come_from_files_or_from_a_seed(tmp_path: Path) -> None:
@@ -30,7 +32,7 @@ def test_programs_come_from_files_or_from_a_seed(tmp_path: Path) -> None:
 
 def test_a_profile_shares_out_the_time_of_the_model() -> None:
     cases = cases_of([], KERNEL, 30, 1)
-    for rules, there in ((False, "fuzz.observe"), (True, "fuzz.rules.state")):
+    for rules, there in ((False, "fuzz.subjects.observe"), (True, "fuzz.rules.state")):
         shares = {share.module: share.part for share in profile(KERNEL, cases, rules=rules)}
         assert sum(shares.values()) == pytest.approx(1)
         assert {"engine.state.table", "fuzz.execute", there} <= set(shares)

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fuzz.case import Case, CaseError
-from fuzz.compare import Kind
 from fuzz.forms import text, wire
-from fuzz.kernel.against import Against, Divergence
-from fuzz.kernel.machine import CALLS, MachineError, left_out, release, runnable
 from fuzz.lib.files import WriteError, write_atomic
 from fuzz.lib.status import Fields, StatusLine, count, duration
+from fuzz.subjects.against import Against, Divergence
+from fuzz.subjects.compare import Kind
+from fuzz.subjects.machine import CALLS, MachineError, left_out, release, runnable
 
 NONE, DIVERGE, BAD_ENVIRONMENT, INTERRUPTED = 0, 1, 2, 130
 

@@ -21,7 +21,7 @@ from fuzz.case import Case
 from fuzz.defects.known import shown
 from fuzz.execute import Outcome, execute
 from fuzz.forms.text import parse_call
-from fuzz.observe import FIELDS, differences, observation
+from fuzz.subjects.observe import FIELDS, differences, observation
 from tests.lib.constants import ROOT
 
 SAMPLE = Path(__file__).parent / "data"

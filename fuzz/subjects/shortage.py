@@ -19,7 +19,7 @@ from typing import NamedTuple
 from engine.base.kernel import Kernel
 from fuzz.case import REMAP_FLAGS, call
 from fuzz.defects.known import DEFECTS
-from fuzz.kernel.machine import MachineError, build
+from fuzz.subjects.machine import MachineError, build
 
 NAMES = ("uffd-rollback", "rollback-short", "not-cut-off")  # as in shortage.c
 _SOURCE = Path(__file__).with_name("shortage.c")

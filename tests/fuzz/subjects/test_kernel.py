@@ -15,13 +15,13 @@ import pytest
 
 from fuzz.case import Case
 from fuzz.cli import main
-from fuzz.compare import difference, modelled
 from fuzz.forms.text import dump, load, parse
-from fuzz.kernel import against, machine, shortage
-from fuzz.kernel import check as check_module
-from fuzz.kernel.against import Against, Divergence
-from fuzz.kernel.check import BAD_ENVIRONMENT, DIVERGE, NONE, CheckOptions, check
-from fuzz.kernel.machine import Machine, MachineError, commit_limit_bytes, host_kernel, obstacles
+from fuzz.subjects import against, machine, shortage
+from fuzz.subjects import check as check_module
+from fuzz.subjects.against import Against, Divergence
+from fuzz.subjects.check import BAD_ENVIRONMENT, DIVERGE, NONE, CheckOptions, check
+from fuzz.subjects.compare import difference, modelled
+from fuzz.subjects.machine import Machine, MachineError, commit_limit_bytes, host_kernel, obstacles
 from tests.lib.constants import ROOT
 
 

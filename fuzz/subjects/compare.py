@@ -23,7 +23,7 @@ from fuzz.execute import execute
 from fuzz.forms.text import format_call, format_operand, format_result, parse_call
 from fuzz.lib.status import Fields, StatusLine
 from fuzz.minimize.search import minimize, simplicity
-from fuzz.observe import FIELDS, compared, differences
+from fuzz.subjects.observe import FIELDS, compared, differences
 
 AGREE, DIFFER, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 

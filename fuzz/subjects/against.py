@@ -8,9 +8,10 @@ from typing import NamedTuple, Self
 
 from engine.base.kernel import Kernel
 from fuzz.case import Case
-from fuzz.compare import Difference, Kind, asserting, difference, modelled, told
 from fuzz.findings.bucket import Bucket
-from fuzz.kernel.machine import (
+from fuzz.minimize.search import minimize
+from fuzz.subjects.compare import Difference, Kind, asserting, difference, modelled, told
+from fuzz.subjects.machine import (
     GEOMETRY,
     TIME_LIMIT,
     WITH_KEYS,
@@ -23,7 +24,6 @@ from fuzz.kernel.machine import (
     release,
     runnable,
 )
-from fuzz.minimize.search import minimize
 
 MINIMIZE_SECONDS = 120.0
 RULE = "machine-differs"  # of findings; no rule of the model, but the one above all of them
