@@ -429,7 +429,7 @@ def _seconds(word: str) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from fuzz.run import RunOptions, run
+    from fuzz.campaign.run import RunOptions, run
 
     chosen = RunOptions(
         workdir=options.workdir,
@@ -620,7 +620,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _kernel_check(options: argparse.Namespace) -> int:
-    from fuzz.run import CORPUS
+    from fuzz.campaign.run import CORPUS
     from fuzz.subjects.check import CheckOptions, check, check_cases
 
     with _machine_errors():

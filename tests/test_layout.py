@@ -25,12 +25,7 @@ ROOMS = (
     "fuzz.bench",
     "fuzz.museum",
     "fuzz.mutants",
-    "fuzz.harness",
-    "fuzz.noted",
-    "fuzz.run",
-    "fuzz.child",
-    "fuzz.coverage",
-    "fuzz.feedback",
+    "fuzz.campaign",
     "fuzz.subjects",
     "fuzz.replay",
     "fuzz.tell",
@@ -63,7 +58,7 @@ SEES = {
     "fuzz.findings": ("fuzz.case", "fuzz.forms", "fuzz.lib", "fuzz.minimize"),
 }
 ENGINE_NEEDS = sys.stdlib_module_names | {"engine", "sortedcontainers"}
-HARNESS = "fuzz.harness"  # alone imports Atheris, and so is imported by nobody
+HARNESS = "fuzz.campaign.harness"  # alone imports Atheris, and so is imported by nobody
 
 TOP_LEVEL = {
     ".ci",
@@ -313,7 +308,7 @@ def importing(module: str, *targets: str) -> Imports:
         ("engine.newcomer", "engine.base.address", False),
         ("engine.move", "engine.newcomer", False),
         ("fuzz.minimize.search", "fuzz.execute", False),
-        ("fuzz.findings.store", "fuzz.run", False),
+        ("fuzz.findings.store", "fuzz.campaign.run", False),
         ("fuzz.execute", "fuzz.rules.judge", True),
         ("fuzz.newcomer", "fuzz.case", False),
     ],
@@ -339,9 +334,9 @@ def test_circles_are_found() -> None:
         ("fuzz.minimize.search", "fuzz.execute", False),
         ("engine.move", "sortedcontainers", True),
         ("engine.move", "rich", False),
-        ("fuzz.harness", "atheris", True),
-        ("fuzz.feedback", "atheris", False),
-        ("fuzz.run", "fuzz.harness", False),
+        ("fuzz.campaign.harness", "atheris", True),
+        ("fuzz.campaign.feedback", "atheris", False),
+        ("fuzz.campaign.run", "fuzz.campaign.harness", False),
     ],
 )
 def test_sight_separates(module: str, target: str, allowed: bool) -> None:

@@ -18,7 +18,7 @@ from fuzz.bench.profile import profiled
 from fuzz.bench.rules import rules
 from fuzz.bench.run import add_run
 from fuzz.calls.registry import MODELLED_CALLS
-from fuzz.feedback import KINDS
+from fuzz.campaign.feedback import KINDS
 from fuzz.replay import DEFAULT_KERNEL
 
 

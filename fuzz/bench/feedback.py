@@ -11,8 +11,8 @@ from pathlib import Path
 from engine.base.kernel import Kernel, kernel_named
 from fuzz.bench.events import events_of
 from fuzz.calls.registry import MODELLED_CALLS
-from fuzz.child import Child, Setting
-from fuzz.feedback import KINDS
+from fuzz.campaign.child import Child, Setting
+from fuzz.campaign.feedback import KINDS
 from fuzz.findings.bucket import Bucket
 from fuzz.forms import wire
 

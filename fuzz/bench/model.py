@@ -16,10 +16,10 @@ from engine.base.kernel import Kernel, kernel_named
 from fuzz.bench.events import events_of
 from fuzz.bench.programs import programs
 from fuzz.calls.registry import MODELLED_CALLS
+from fuzz.campaign.child import Child, Setting
+from fuzz.campaign.feedback import Cells, StateObserver
 from fuzz.case import Case
-from fuzz.child import Child, Setting
 from fuzz.execute import execute
-from fuzz.feedback import Cells, StateObserver
 from fuzz.forms import wire
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from random import Random
 
 from engine.base.kernel import Kernel
+from fuzz.campaign.run import CORPUS, SEEDS
 from fuzz.case import Case
 from fuzz.forms import text, wire
-from fuzz.run import CORPUS, SEEDS
 from fuzz.subjects.check import generated
 from fuzz.subjects.compare import is_json_lines
 from fuzz.subjects.compare import programs as recorded

@@ -132,10 +132,10 @@ def _bug(exhibit: "Exhibit") -> str:
 
 
 def _show(options: argparse.Namespace) -> int:
+    from fuzz.campaign.run import CORPUS
     from fuzz.defects.catalogue import exhibit_named
     from fuzz.forms.text import load
     from fuzz.replay import story
-    from fuzz.run import CORPUS
 
     exhibit = exhibit_named(options.id)
     case = load(CORPUS / "museum" / exhibit.file)

@@ -1,8 +1,9 @@
 """`pmdfuzz museum run`: does the fuzzer find the bugs that the code has really had?
 
-A trial is one exhibit with one seed: a fuzzing process (`fuzz.harness`) that begins with nothing,
-neither the exhibit's case nor the project's seeds, and all calls, and ends when the exhibit's rule
-is broken by the bug, or after `seconds` of its CPU time.  The program found is minimized and kept.
+A trial is one exhibit with one seed: a fuzzing process (`fuzz.campaign.harness`) that begins with
+nothing, neither the exhibit's case nor the project's seeds, and all calls, and ends when the
+exhibit's rule is broken by the bug, or after `seconds` of its CPU time.  The program found is
+minimized and kept.
 
 With `correct` each trial is repeated without the bug, for as many executions: there no rule may
 break, but for open defects of the kernel that `fuzz.defects.known` knows by name.
@@ -24,8 +25,9 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from engine.base.kernel import Kernel
+from fuzz.campaign.child import LIBFUZZER, Child, Setting
+from fuzz.campaign.run import INPUT_SECONDS, MEMORY_MB, RunError, check_environment
 from fuzz.case import Case
-from fuzz.child import LIBFUZZER, Child, Setting
 from fuzz.defects.catalogue import exhibit_named
 from fuzz.defects.exhibit import Exhibit
 from fuzz.execute import RulesAfter
@@ -50,7 +52,6 @@ from fuzz.museum.results import (
     survival,
 )
 from fuzz.replay import finding
-from fuzz.run import INPUT_SECONDS, MEMORY_MB, RunError, check_environment
 
 ALL_FOUND, SOME_MISSED, BAD_INPUT, OUR_DEFECT, STOPPED = 0, 1, 2, 3, 128
 SECONDS = 60
@@ -376,7 +377,7 @@ class _Watched:
         return late or self.found is not None or bool(self.failure)
 
     def hear(self, event: dict[str, Any]) -> None:
-        """Take note of an event of `fuzz.harness`."""
+        """Take note of an event of `fuzz.campaign.harness`."""
         if self.over:
             return
         match event["event"]:

@@ -10,8 +10,9 @@ from typing import get_args
 import pytest
 
 from engine.base.kernel import KERNELS, SWITCHES
-from fuzz import cli, run
+from fuzz import cli
 from fuzz.calls.registry import MODELLED_CALLS
+from fuzz.campaign import run
 from fuzz.case import MAX_CALLS
 from fuzz.cli import main
 from fuzz.execute import RulesAfter

@@ -12,10 +12,9 @@ from fuzz.bench.programs import cases_of
 from fuzz.bench.rules import GROUPS, group_costs, left_out_costs, state_costs
 from fuzz.forms.text import dump
 from fuzz.rules.state import STATE_RULES
-
-KERNEL = kernel_named("linux-6.18")
 from tests.lib.constants import ROOT
 
+KERNEL = kernel_named("linux-6.18")
 SAMPLE = ROOT / "tests" / "fuzz" / "subjects" / "data" / "truth-linux-6.18.jsonl.gz"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fuzz import coverage
+from fuzz.campaign import coverage
 from tests.lib.constants import ROOT
 
 monitored = pytest.mark.skipif(
@@ -216,7 +216,7 @@ def test_it_is_said_when_every_tool_id_is_taken() -> None:
 def test_the_model_is_covered_and_its_rules_are_not(tmp_path: Path) -> None:
     program = (
         "import sys\n"
-        "from fuzz import coverage\n"
+        "from fuzz.campaign import coverage\n"
         "with coverage.covered(None) as codes:\n"
         "    from fuzz import execute\n"
         "files = {'/'.join(code.co_filename.split('/')[-2:]) for code in codes}\n"

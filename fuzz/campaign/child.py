@@ -1,6 +1,6 @@
 """The fuzzing process as its parent sees it: what it is told, what it reports, how it is stopped.
 
-The other side is `fuzz.harness`, whose docstring describes the events.
+The other side is `fuzz.campaign.harness`, whose docstring describes the events.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 # only.  How often a branch was taken says little, and would fill the corpus with long programs.
 # No other process writes the corpus, and rereading it would depend on the clock.
 LIBFUZZER = ("-len_control=0", "-mutate_depth=1", "-use_counters=0", "-reload=0")
-_HOME = Path(__file__).resolve().parent.parent
+_HOME = Path(__file__).resolve().parents[2]
 
 
 class Setting(NamedTuple):
@@ -82,7 +82,7 @@ class Child:
         try:
             with log.open("wb") as output:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "fuzz.harness", told, *flags],
+                    [sys.executable, "-m", "fuzz.campaign.harness", told, *flags],
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,

@@ -1,7 +1,8 @@
 """The fuzz target: the process in which Atheris runs.  The only importer of atheris.
 
-Started by `fuzz.run` as `python -m fuzz.harness '{…}' [libFuzzer arguments]`; the first argument
-is a `Setting` as JSON.  It reports through the file descriptor it is given, one JSON object a line:
+Started by `fuzz.campaign.run` as `python -m fuzz.campaign.harness '{…}' [libFuzzer arguments]`;
+the first argument is a `Setting` as JSON.  It reports through the file descriptor it is given, one
+JSON object a line:
 
 - `start`: `fixed_addresses` is true if address-space randomisation is off;
 - `stats`, about twice a second: `execs`, `cpu_seconds` since the start, `cells`, and `hits`:
@@ -28,8 +29,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import atheris
 
-from fuzz import coverage
-from fuzz.child import Setting, fixed_addresses
+from fuzz.campaign import coverage
+from fuzz.campaign.child import Setting, fixed_addresses
 from fuzz.findings.bucket import Bucket
 
 if TYPE_CHECKING:  # what these import must be covered first
@@ -50,13 +51,14 @@ class Target:
 
     def __init__(self, setting: Setting) -> None:
         if "engine" in sys.modules:
-            sys.exit("fuzz.harness: engine was imported before it could be covered")
+            sys.exit("fuzz.campaign.harness: engine was imported before it could be covered")
         # The model only: coverage of the codec would reward parsing, coverage of rules nothing.
         with coverage.covered(atheris) as codes:
             from engine.base.geometry import geometry_named
             from engine.base.kernel import kernel_named
-            from fuzz import execute, feedback, noted
+            from fuzz import execute
             from fuzz.calls import arena
+            from fuzz.campaign import feedback, noted
             from fuzz.defects import known
             from fuzz.inputs import mutator
             from fuzz.inputs.inputs import Inputs
@@ -186,13 +188,13 @@ def send(descriptor: int, event: str, **fields: object) -> None:
 def main() -> NoReturn:
     """Fuzz until libFuzzer ends the process."""
     if not __debug__:
-        sys.exit("fuzz.harness: -O strips the assertions; run without it")
+        sys.exit("fuzz.campaign.harness: -O strips the assertions; run without it")
     text, *flags = sys.argv[1:]
     setting = Setting(**json.loads(text))
     target = Target(setting)
     send(setting.events, "start", fixed_addresses=fixed_addresses())
     # libFuzzer starts copies of itself (-fork, -merge) by passing argv[0] to a shell.
-    command = f"{shlex.quote(sys.executable)} -m fuzz.harness {shlex.quote(text)}"
+    command = f"{shlex.quote(sys.executable)} -m fuzz.campaign.harness {shlex.quote(text)}"
     atheris.Setup(
         [command, *flags],
         target.one_input,

@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 
 from engine.base.geometry import GEOMETRIES
-from fuzz import run as run_module
+from fuzz.campaign import run as run_module
+from fuzz.campaign.child import Child, Setting
+from fuzz.campaign.run import BAD_INPUT, NEW_FINDINGS, NOTHING_FOUND, OUR_DEFECT, RunOptions, run
 from fuzz.case import Case, Faults
-from fuzz.child import Child, Setting
 from fuzz.findings.bucket import Bucket
 from fuzz.findings.store import Ledger
 from fuzz.forms.text import load
 from fuzz.inputs.inputs import PLANNED_BYTES, PLANS, Inputs
 from fuzz.replay import replay
-from fuzz.run import BAD_INPUT, NEW_FINDINGS, NOTHING_FOUND, OUR_DEFECT, RunOptions, run
 from fuzz.subjects import against
 from fuzz.subjects.against import Against
 from fuzz.subjects.compare import modelled
@@ -54,7 +54,7 @@ class Planter(MetaPathFinder):
         if name == "fuzz.oracle.oracle":  # imported once the engine is
             sys.modules["engine.stack"].relocate_vma_down = fail
 
-if "fuzz.harness" in sys.orig_argv:
+if "fuzz.campaign.harness" in sys.orig_argv:
     sys.meta_path.insert(0, Planter())
 """
 HARMLESS = "mmap(0x200000, 0x1000, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)\n"
@@ -389,7 +389,7 @@ def test_the_child_dies_with_its_parent(tmp_path: Path) -> None:
     program = (
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from fuzz.child import Child, Setting\n"
+        "from fuzz.campaign.child import Child, Setting\n"
         "child = Child(Setting(['linux-6.18'], ['x86-64'], ['mmap'], 4), [], Path(sys.argv[1]))\n"
         "while not child.events(0.1): pass\n"
         "print(child._process.pid, flush=True)\n"

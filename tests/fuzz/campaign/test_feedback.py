@@ -10,9 +10,7 @@ import pytest
 from engine.base.address import Range
 from engine.base.geometry import GEOMETRIES
 from engine.base.kernel import kernel_named
-from fuzz.case import Faults, call
-from fuzz.execute import execute
-from fuzz.feedback import (
+from fuzz.campaign.feedback import (
     FED,
     KINDS,
     Cells,
@@ -23,6 +21,8 @@ from fuzz.feedback import (
     relation,
     result_class,
 )
+from fuzz.case import Faults, call
+from fuzz.execute import execute
 from fuzz.forms.text import parse
 from tests.lib.constants import ROOT
 
@@ -268,7 +268,7 @@ def test_refusals_and_results_are_seen() -> None:
 TOY = """
 import sys
 import atheris
-from fuzz.feedback import Cells
+from fuzz.campaign.feedback import Cells
 
 cells = Cells(atheris, size=4096)
 

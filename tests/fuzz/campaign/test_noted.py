@@ -7,13 +7,13 @@ import pytest
 
 from engine.base.kernel import KERNELS, SWITCHES, Kernel, kernel_named
 from fuzz.calls.arena import most_filled
+from fuzz.campaign.feedback import Cells, StateObserver
+from fuzz.campaign.noted import Noted
 from fuzz.case import Case
 from fuzz.defects.known import shown
 from fuzz.execute import execute
-from fuzz.feedback import Cells, StateObserver
 from fuzz.inputs.inputs import Inputs
 from fuzz.inputs.mutator import Mutator
-from fuzz.noted import Noted
 from fuzz.rules.leaves import picture
 
 PROGRAMS = 250

@@ -1,8 +1,8 @@
 """`pmdfuzz run`: the parent of the fuzzing process.
 
-The parent starts `fuzz.harness` as a child, in which Atheris runs, and does all the rest: it
-encodes the seeds, shows where the run stands, and turns each new finding into a minimal case.  It
-never imports atheris and covers nothing, so it minimizes at full speed while the
+The parent starts `fuzz.campaign.harness` as a child, in which Atheris runs, and does all the rest:
+it encodes the seeds, shows where the run stands, and turns each new finding into a minimal case.
+It never imports atheris and covers nothing, so it minimizes at full speed while the
 child keeps fuzzing.
 
 Below the working directory:
@@ -52,12 +52,12 @@ from sortedcontainers import SortedKeyList
 from engine.base.geometry import Geometry, UnknownName, geometry_named
 from engine.base.kernel import Kernel, kernel_named
 from fuzz.calls.registry import MODELLED_CALLS
+from fuzz.campaign.child import LIBFUZZER, Child, Setting
+from fuzz.campaign.coverage import HOW
+from fuzz.campaign.feedback import FED
 from fuzz.case import Case, CaseError, Expectation
-from fuzz.child import LIBFUZZER, Child, Setting
-from fuzz.coverage import HOW
 from fuzz.defects.known import DEFECTS
 from fuzz.execute import RulesAfter
-from fuzz.feedback import FED
 from fuzz.findings.bucket import Bucket
 from fuzz.findings.store import FINDINGS, Ledger, LedgerError
 from fuzz.forms import text, wire
@@ -73,7 +73,7 @@ from fuzz.subjects.machine import MachineError, release
 NOTHING_FOUND, NEW_FINDINGS, BAD_INPUT, OUR_DEFECT = 0, 1, 2, 3
 STOPPED = 128  # plus the number of the signal
 
-_HERE = Path(__file__).resolve().parent
+_HERE = Path(__file__).resolve().parents[1]  # the package, wherever it is installed
 # An installed package brings its cases along; a checkout has them beside the packages.
 CORPUS = _HERE / "_corpus" if (_HERE / "_corpus").is_dir() else _HERE.parent / "corpus"
 SEEDS = (CORPUS / "seeds",)  # no case that breaks a rule: a finding is found, not given
