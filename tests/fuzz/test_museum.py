@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from engine.base.kernel import KERNELS, kernel_named
-from fuzz.cli import main
+from fuzz.cli.main import main
 from fuzz.defects import known
 from fuzz.defects.catalogue import EXHIBITS, exhibit_named
 from fuzz.defects.exhibit import Change, Exhibit

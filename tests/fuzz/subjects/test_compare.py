@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fuzz.cli import main
+from fuzz.cli.main import main
 
 SAMPLE = Path(__file__).parent / "data" / "truth-linux-6.12.jsonl.gz"
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from fuzz.case import Case
-from fuzz.cli import main
+from fuzz.cli.main import main
 from fuzz.forms.text import dump, load, parse
 from fuzz.subjects import against, machine, shortage
 from fuzz.subjects import check as check_module

@@ -35,7 +35,7 @@ def add(
     add_workdir: Callable[[argparse.ArgumentParser], None],
     add_rules_after: Callable[[argparse.ArgumentParser], None],
 ) -> None:
-    """Add the command; the other arguments are what `fuzz.cli` makes commands and options with."""
+    """Add the command; the others are what `fuzz.cli.main` makes commands and options with."""
     sub = add_command(
         commands,
         "museum",

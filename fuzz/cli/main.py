@@ -22,9 +22,9 @@ from pathlib import Path
 from engine.base.geometry import GEOMETRIES, UnknownName, geometry_named
 from engine.base.kernel import KERNELS, SWITCHES, kernel_named
 from fuzz.case import Case, CaseError
+from fuzz.cli import museum as museum
 from fuzz.lib.files import WriteError, write_atomic
 from fuzz.lib.status import wants_colour
-from fuzz.museum import command as museum
 
 FINE, FOUND, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 CLOSED_PIPE = 141  # what a shell reports of a program that SIGPIPE ended

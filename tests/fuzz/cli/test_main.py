@@ -10,11 +10,11 @@ from typing import get_args
 import pytest
 
 from engine.base.kernel import KERNELS, SWITCHES
-from fuzz import cli
 from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.campaign import run
 from fuzz.case import MAX_CALLS
-from fuzz.cli import main
+from fuzz.cli import main as cli
+from fuzz.cli.main import main
 from fuzz.execute import RulesAfter
 from fuzz.findings.bucket import Bucket
 from fuzz.findings.store import CaseStore, Ledger
@@ -525,12 +525,12 @@ def test_terminal_without_unicode(write: Write) -> None:
 
 
 def test_starting_loads_nothing_heavy() -> None:
-    program = "import sys, fuzz.cli; print(*sys.modules)"
+    program = "import sys, fuzz.cli.main; print(*sys.modules)"
     shown = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )
     loaded = set(shown.stdout.split())
-    assert "fuzz.cli" in loaded
+    assert "fuzz.cli.main" in loaded
     assert not loaded & {"atheris", "rich", "sqlite3", "sortedcontainers", "engine.move"}
 
 
