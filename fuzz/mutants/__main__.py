@@ -33,7 +33,12 @@ from fuzz.mutants.store import Store, fingerprint
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = ("engine.move", "engine.mremap", "engine.stack", "engine.state.vma", "engine.state.table")
 REASONS = Path("tests/mutants.toml")
-TESTS = "tests/engine"
+TESTS = ("tests/engine", "tests/fuzz/rules")
+# What decides how a mutant is judged, besides the modules at the root of fuzz.
+JUDGES = (
+    "engine",
+    *(f"fuzz/{room}" for room in ("calls", "defects", "forms", "inputs", "oracle", "rules")),
+)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -96,13 +101,15 @@ class _Session:
         self.sources = {name: source_path(self.root, name).read_bytes() for name in self.modules}
         self.reasons = load(self.root / REASONS)
         judges = [
-            *(self.root / "engine").rglob("*.py"),
+            *(path for room in JUDGES for path in (self.root / room).rglob("*.py")),
             *(self.root / "fuzz").glob("*.py"),
             *corpus_files(self.root),
             Path(__file__).with_name("inputs.py"),
         ]
         self.tree = fingerprint(judges, options.inputs, options.executions, options.seed)
-        tests = [path for path in (self.root / "tests").rglob("*.py") if path.parent.name != "fuzz"]
+        tests = [
+            path for room in (*TESTS, "tests/lib") for path in (self.root / room).rglob("*.py")
+        ]
         tests_tree = fingerprint([*judges, *tests])
         self.workdir.mkdir(parents=True, exist_ok=True)
         self.store = Store(
@@ -203,15 +210,16 @@ class _Session:
         except ImportError:
             self.status.write("the tests need pytest, which is not installed", sys.stderr)
             return
-        for plain in self._forked([TESTS], lambda tests: run_tests(None, self.root, [tests])):
+        for plain in self._forked([TESTS], lambda tests: run_tests(None, self.root, tests)):
             if plain.result != "":
                 by = plain.result or plain.how
                 raise SystemExit(f"the tests fail on the engine as it is: {by}")
         standing = _Standing("tests: mutant", len(todo), time.monotonic())
 
         def work(mutant: Mutant) -> str:
-            own = f"{TESTS}/test_{mutant.module.rpartition('.')[2]}.py"
-            return run_tests(mutant, self.root, [own, TESTS])
+            *folders, name = mutant.module.split(".")
+            own = "/".join(("tests", *folders, f"test_{name}.py"))
+            return run_tests(mutant, self.root, [own, *TESTS])
 
         for ended in self._forked(todo, work):
             by = ended.how if ended.result is None else ended.result
