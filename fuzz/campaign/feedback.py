@@ -48,7 +48,7 @@ exist and act.
 from collections.abc import Collection, Hashable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
-from engine.base import points as points
+from engine.base import points
 from engine.base.address import Range, round_down
 from engine.base.kernel import Kernel
 from fuzz.case import FLAG_KINDS, SIGNATURES, SYMBOLS, Call, Faults, Result

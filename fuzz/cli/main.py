@@ -22,7 +22,7 @@ from pathlib import Path
 from engine.base.geometry import GEOMETRIES, UnknownName, geometry_named
 from engine.base.kernel import KERNELS, SWITCHES, kernel_named
 from fuzz.case import Case, CaseError
-from fuzz.cli import museum as museum
+from fuzz.cli import museum
 from fuzz.lib.files import WriteError, write_atomic
 from fuzz.lib.status import wants_colour
 
