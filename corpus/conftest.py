@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from engine.geometry import UnknownName
+from engine.base.geometry import UnknownName
 from fuzz.case import Case, CaseError
+from fuzz.forms.text import load
 from fuzz.replay import Verdict, expectations, kernel_for, replay, story
-from fuzz.text import load
 
 RUNS = "runs"  # name of the one test of a case that expects nothing
 PARSES = "parses"  # name of the one, failing test of a file that is not a case

@@ -26,8 +26,8 @@ kernel drops them, and `Move.rmap_locked` which it would hold.  Source: mm/mrema
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from engine.address import Range, round_down
-from engine.entry import (
+from engine.base.address import Range, round_down
+from engine.base.entry import (
     ACCESSED,
     DIRTY,
     EXCLUSIVE,
@@ -38,8 +38,8 @@ from engine.entry import (
     WRITE,
     is_wp_marker,
 )
-from engine.geometry import PMD, PTE, PUD
-from engine.observer import (
+from engine.base.geometry import PMD, PTE, PUD
+from engine.base.points import (
     ALLOC_FAILED,
     ALLOCATED,
     ENTER,
@@ -55,10 +55,10 @@ from engine.observer import (
     REALIGNED,
     SKIPPED,
 )
-from engine.space import AddressSpace
-from engine.table import Entry, OutOfTables, Table
-from engine.violation import Violation
-from engine.vma import Vma
+from engine.base.violation import Violation
+from engine.state.space import AddressSpace
+from engine.state.table import Entry, OutOfTables, Table
+from engine.state.vma import Vma
 
 _MOVED = {PMD: PMD_MOVED, PUD: PUD_MOVED}
 _OCCUPIED = {PMD: PMD_OCCUPIED, PUD: PUD_OCCUPIED}

@@ -7,16 +7,15 @@ and moves several VMAs in one call.  Source: mm/mremap.c, Linux 5.0 to 6.18.
 
 from dataclasses import dataclass, field, replace
 
-from engine import uffd
-from engine.address import Range, round_down, round_up
-from engine.failures import HOOK, MAPS, VMA, VmaRefused
-from engine.fault import populate_locked
-from engine.hugetlb import abandon_copy, drop_reservation, move_hugetlb
-from engine.merge import Proposal, merge_new
+from engine.base.address import Range, round_down, round_up
+from engine.base.failures import HOOK, MAPS, VMA, VmaRefused
+from engine.base.violation import Violation
 from engine.move import Move, move_page_tables
-from engine.space import AddressSpace, Errno
-from engine.violation import Violation
-from engine.vma import (
+from engine.pages import uffd
+from engine.pages.fault import populate_locked
+from engine.pages.hugetlb import abandon_copy, drop_reservation, move_hugetlb
+from engine.state.space import AddressSpace, Errno
+from engine.state.vma import (
     VM_ACCOUNT,
     VM_HUGETLB,
     VM_LOCKED,
@@ -25,6 +24,7 @@ from engine.vma import (
     VM_SHARED,
     Vma,
 )
+from engine.vmas.merge import Proposal, merge_new
 
 MAYMOVE = 1
 FIXED = 2

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from engine.address import WORD_MASK
+from engine.base.address import WORD_MASK
 
 MAX_CALLS = 256
 MAX_CASE_BYTES = 64 * 1024

@@ -4,19 +4,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from engine.address import Range
-from engine.kernel import Kernel
-from engine.observer import Observer
-from engine.rules_limits import Attempts
-from engine.rules_state import StateRules, check_fresh
-from engine.rules_tlb import check_tlb
-from engine.space import AddressSpace
-from engine.violation import Violation
-from fuzz.arena import leaves_arena
-from fuzz.calls import HANDLERS, as_made, as_result, operands
+from engine.base.address import Range
+from engine.base.kernel import Kernel
+from engine.base.points import Observer
+from engine.base.violation import Violation
+from engine.state.space import AddressSpace
+from fuzz.calls.arena import leaves_arena
+from fuzz.calls.registry import HANDLERS, as_made, as_result, operands
 from fuzz.case import Case, CaseError, Result
-from fuzz.checks import CHECKS, Watch
-from fuzz.oracle import Mismatch, Oracle
+from fuzz.oracle.oracle import Mismatch, Oracle
+from fuzz.rules.judge import CHECKS, Watch
+from fuzz.rules.limits import Attempts
+from fuzz.rules.state import StateRules, check_fresh
+from fuzz.rules.tlb import check_tlb
 
 # Calls after which the page tables may be wrong in a new way: every rule is checked there.
 # Measured by `python -m fuzz.bench rules`.

@@ -5,19 +5,19 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
 
-from engine.address import Range
-from engine.draw import draw, draw_change
-from engine.kernel import Kernel, kernel_named
+from engine.base.address import Range
+from engine.base.kernel import Kernel, kernel_named
+from engine.base.points import ENTER
+from engine.base.violation import Violation
 from engine.move import Move
-from engine.observer import ENTER
-from engine.rules import BY_SLUG, RULES
-from engine.space import AddressSpace
-from engine.violation import Violation
-from fuzz.bucket import Bucket
+from engine.state.space import AddressSpace
 from fuzz.case import DIRECTIVES, Call, Case, CaseError, Expectation, Result
+from fuzz.defects.known import DEFECTS, Shown, shown
 from fuzz.execute import Outcome, RulesAfter, execute
-from fuzz.known import DEFECTS, Shown, shown
-from fuzz.text import format_call, format_result
+from fuzz.findings.bucket import Bucket
+from fuzz.forms.text import format_call, format_result
+from fuzz.rules.catalogue import BY_SLUG, RULES
+from fuzz.tell.draw import draw, draw_change
 
 DEFAULT_KERNEL = "linux-6.18"
 OK = "ok"
@@ -173,7 +173,7 @@ class Witness:
         self._found = found
 
     def __call__(self, point: str, move: Move, extent: int) -> None:
-        """See engine.observer."""
+        """See engine.base.points."""
         found, now = self._found, len(self.drawings) - 1
         if found is None or now != found.call or self.at_violation is not None:
             return

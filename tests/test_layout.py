@@ -1,56 +1,64 @@
 """The layout of the project: who may import whom, and what lies at the top of the repository.
 
-Imports are read from the syntax tree, so a module is judged without running it.  Imports for
-type checkers alone do not count: they exist to name a type, not to use what is above.
+Imports are read from the syntax tree, so a module is judged without running it.  All of them count:
+those inside functions, and those for type checkers alone, too.
 """
 
 import ast
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.lib.constants import ROOT
 
-# From the ground up: a module of the engine imports only from lines above its own.
-ENGINE_LAYERS = (
-    {"address"},
-    {"geometry", "release", "violation", "failures", "limits"},
-    {"kernel"},
-    {"entry", "frames", "observer"},
-    {"table", "vma"},
-    {"merge", "tlb", "pool"},
-    {"space"},
-    {"move", "rmap", "protect", "facts"},
-    {"cow", "uffd", "hugetlb"},
-    {"huge"},
-    {"fault", "collapse"},
-    {"mremap", "stack", "seal"},
-    {"syscalls", "madvise", "reclaim", "fork", "leaves", "rules_tlb", "rules_walk"},
-    {"rules_places", "rules_layout"},
-    {"rules_limits"},
-    {"rules_entry"},
-    {"rules", "rules_state", "rules_move", "rules_errors", "draw"},
-    {"rules_call"},
-    {"rules_mapping"},
+# A room is a folder, or a module that lies beside the folders.  Imports point down this list;
+# within a room they form no circle.
+ROOMS = (
+    "fuzz.cli",
+    "fuzz.bench",
+    "fuzz.museum",
+    "fuzz.mutants",
+    "fuzz.campaign",
+    "fuzz.subjects",
+    "fuzz.replay",
+    "fuzz.tell",
+    "fuzz.defects",
+    "fuzz.inputs",
+    "fuzz.execute",
+    "fuzz.findings",
+    "fuzz.forms",
+    "fuzz.minimize",
+    "fuzz.rules",
+    "fuzz.oracle",
+    "fuzz.calls",
+    "fuzz.case",
+    "fuzz.lib",
+    "engine.calls",
+    "engine.mremap",
+    "engine.stack",
+    "engine.pages",
+    "engine.move",
+    "engine.vmas",
+    "engine.state",
+    "engine.base",
 )
-ENGINE_RANKS = {name: rank for rank, layer in enumerate(ENGINE_LAYERS) for name in layer}
-
-# What modules of the fuzzer may import of the project where that is limited: they see nothing else.
-FUZZ_SEES = {
-    "fuzz.oracle": {"fuzz.case", "fuzz.memory", "engine.address"},
-    "fuzz.memory": set(),
-    "fuzz.export": {"fuzz.case", "fuzz.export"},
+# What a room sees of the project besides itself, where that is less than all below it.
+SEES = {
+    "fuzz.oracle": ("engine.base.address", "fuzz.case"),
+    "fuzz.forms": ("engine.base", "fuzz.calls", "fuzz.case"),
+    "fuzz.minimize": ("engine.base", "fuzz.case"),
+    "fuzz.lib": (),
+    "fuzz.findings": ("fuzz.case", "fuzz.forms", "fuzz.lib", "fuzz.minimize"),
 }
-# What they get as an argument, and so must not import.
-FUZZ_MUST_NOT_SEE = {
-    "fuzz.minimize": {"fuzz.execute", "fuzz.run"},
-    "fuzz.findings": {"fuzz.execute", "fuzz.run"},
-}
+ENGINE_NEEDS = sys.stdlib_module_names | {"engine", "sortedcontainers"}
+HARNESS = "fuzz.campaign.harness"  # alone imports Atheris, and so is imported by nobody
 
 TOP_LEVEL = {
     ".ci",
@@ -70,28 +78,27 @@ TOP_LEVEL = {
 
 
 class Import(NamedTuple):
-    """One imported module."""
+    """One imported module, and where; it starts with a dot if it was written relative."""
 
-    module: str  # absolute; starts with a dot if it was written relative
+    module: str
     line: int
-    late: bool  # inside a function: happens when it is called
 
 
-def read_imports(tree: ast.AST, *, late: bool = False) -> Iterator[Import]:
-    """Every import below `tree` that happens at run time, `import_module("name")` included."""
+Imports = Mapping[str, Sequence[Import]]  # by module
+
+
+def read_imports(tree: ast.AST) -> Iterator[Import]:
+    """Every import below `tree`, `import_module("name")` included."""
     match tree:
         case ast.Import(names=names, lineno=line):
             for alias in names:
-                yield Import(alias.name, line, late)
+                yield Import(alias.name, line)
         case ast.ImportFrom(module=module, names=names, level=level, lineno=line):
             base = "." * level + (module or "")
             # `from package import module` imports the module, `from module import name` does not.
             is_package = not level and ROOT.joinpath(*base.split(".")).is_dir()
             for alias in names:
-                yield Import(f"{base}.{alias.name}" if is_package else base, line, late)
-        case ast.If(test=ast.Name(id="TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING")):
-            for child in tree.orelse:
-                yield from read_imports(child, late=late)
+                yield Import(f"{base}.{alias.name}" if is_package else base, line)
         case _:
             match tree:
                 case ast.Call(
@@ -100,26 +107,9 @@ def read_imports(tree: ast.AST, *, late: bool = False) -> Iterator[Import]:
                     args=[ast.Constant(value=str(name)), *_],
                     lineno=line,
                 ):
-                    yield Import(name, line, late)
-            late = late or isinstance(tree, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+                    yield Import(name, line)
             for child in ast.iter_child_nodes(tree):
-                yield from read_imports(child, late=late)
-
-
-def imports_of(path: Path) -> list[Import]:
-    """The imports of a file."""
-    return list(read_imports(ast.parse(path.read_text(encoding="utf-8"), str(path))))
-
-
-def module_name(path: Path) -> str:
-    """`fuzz.export.c` for fuzz/export/c.py; a package for its __init__.py."""
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-def inside(module: str, package: str) -> bool:
-    """True if `module` is `package` or lies in it."""
-    return module == package or module.startswith(package + ".")
+                yield from read_imports(child)
 
 
 def python_files(*folders: str) -> list[Path]:
@@ -127,89 +117,112 @@ def python_files(*folders: str) -> list[Path]:
     return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
 
 
-def each_file(*folders: str) -> pytest.MarkDecorator:
-    """Runs a test once for every Python file in the folders."""
-    files = python_files(*folders)
-    return pytest.mark.parametrize("path", files, ids=[str(f.relative_to(ROOT)) for f in files])
+def module_name(path: Path) -> str:
+    """`fuzz.forms.text` for fuzz/forms/text.py; a package for its __init__.py."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def objections_to_engine_module(module: str, imports: list[Import]) -> list[str]:
-    """What breaks the import rule of the engine, one line each."""
-    name = module.split(".")[1]
-    if name not in ENGINE_RANKS:
-        return [f"{module} has no place yet: put it into ENGINE_LAYERS in {Path(__file__).name}"]
-    objections = []
-    for found in imports:
-        target = found.module
-        if inside(target, "engine"):
-            below = target.partition(".")[2].partition(".")[0]
-            if below == name:
-                continue  # within one package
-            if below not in ENGINE_RANKS:
-                why = "is not a module of ENGINE_LAYERS"
-            elif ENGINE_RANKS[below] >= ENGINE_RANKS[name]:
-                why = "is not below it"
-            else:
-                continue
-        elif target.partition(".")[0] in sys.stdlib_module_names | {"sortedcontainers"}:
-            continue
-        else:
-            why = "is neither engine, standard library nor sortedcontainers"
-        objections.append(f"{module} line {found.line}: imports {target}, which {why}")
-    return objections
+@cache
+def survey(*folders: str) -> Imports:
+    """What the Python files in the folders import."""
+    return {
+        module_name(path): list(read_imports(ast.parse(path.read_text(encoding="utf-8"), path)))
+        for path in python_files(*folders)
+    }
 
 
-def objections_to_fuzz_module(module: str, imports: list[Import]) -> list[str]:
-    """What breaks the import rule of the fuzzer, one line each."""
-    objections = []
-    for found in imports:
-        target = found.module
-        ours = inside(target, "fuzz") or inside(target, "engine")
-        for limited, seen in FUZZ_SEES.items():
-            if inside(module, limited) and ours and not any(inside(target, one) for one in seen):
-                objections.append(f"{module} line {found.line}: imports {target}, may see {seen}")
-        for limited, unseen in FUZZ_MUST_NOT_SEE.items():
-            if inside(module, limited) and any(inside(target, one) for one in unseen):
-                objections.append(f"{module} line {found.line}: imports {target}, must be given it")
-        if inside(target, "atheris"):
-            if module == "fuzz.feedback" and found.late:
-                continue  # its counters exist only once the harness has loaded Atheris
-            if module != "fuzz.harness":
-                objections.append(f"{module} line {found.line}: only fuzz.harness imports atheris")
-        if inside(target, "fuzz.harness") and not found.late:
-            objections.append(f"{module} line {found.line}: imports {target}, and so atheris")
-    return objections
+def inside(module: str, package: str) -> bool:
+    """True if `module` is `package` or lies in it."""
+    return module == package or module.startswith(package + ".")
 
 
-@each_file("engine")
-def test_engine_imports_only_what_is_below(path: Path) -> None:
-    if path.name == "__init__.py" and path.parent == ROOT / "engine":
-        return  # empty, as another test sees to
-    objections = objections_to_engine_module(module_name(path), imports_of(path))
-    assert not objections, "\n".join(objections)
+def room_of(module: str) -> str | None:
+    """The room that a module of the project is or lies in."""
+    return next((room for room in ROOMS if inside(module, room)), None)
 
 
-@each_file("fuzz")
-def test_fuzz_modules_see_what_they_may(path: Path) -> None:
-    objections = objections_to_fuzz_module(module_name(path), imports_of(path))
-    assert not objections, "\n".join(objections)
+def each_import(imports: Imports) -> Iterator[tuple[str, str, str]]:
+    """Of each import of the project itself: the module, what it imports, and where."""
+    for module, imported in imports.items():
+        for found in imported:
+            if found.module.startswith(("engine.", "fuzz.")):
+                yield module, found.module, f"{module} line {found.line}: imports {found.module}"
 
 
-@each_file("engine", "fuzz", "corpus", "tests")
-def test_imports_are_absolute(path: Path) -> None:
-    assert [found for found in imports_of(path) if found.module.startswith(".")] == []
+def objections_to_direction(imports: Imports) -> Iterator[str]:
+    """Which modules have no room, and which imports do not point down."""
+    for module in imports:
+        if room_of(module) is None and module not in ("engine", "fuzz", "fuzz.__main__"):
+            yield f"{module} has no room yet: put it into one, or the new one into ROOMS"
+    for module, target, where in each_import(imports):
+        room, below = room_of(module), room_of(target)
+        if below is None:
+            yield f"{where}, which is in no room"
+        elif room is not None and ROOMS.index(below) < ROOMS.index(room):
+            yield f"{where}, which lies above"
 
 
-@each_file("engine", "fuzz")
-def test_imports_are_declared(path: Path) -> None:
+def objections_to_circles(imports: Imports) -> Iterator[str]:
+    """The first circle of imports that there is."""
+    graph: dict[str, set[str]] = {}
+    for module, target, _ in each_import(imports):
+        graph.setdefault(module, set()).add(target)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        yield " <- ".join(error.args[1])
+
+
+def objections_to_sight(imports: Imports) -> Iterator[str]:
+    """Which imports reach what their room does not see, or what nobody may import."""
+    for module, target, where in each_import(imports):
+        room = room_of(module)
+        if room in SEES and not any(inside(target, seen) for seen in (room, *SEES[room])):
+            yield f"{where}, but {room} sees only {', '.join(SEES[room]) or 'itself'}"
+        if target == HARNESS:
+            yield f"{where}, and so atheris"
+    for module, imported in imports.items():
+        for found in imported:
+            package = found.module.partition(".")[0]
+            if inside(module, "engine") and package not in ENGINE_NEEDS:
+                yield f"{module} line {found.line}: the engine does without {found.module}"
+            if package == "atheris" and module != HARNESS:
+                yield f"{module} line {found.line}: only {HARNESS} imports atheris"
+
+
+def test_imports_point_down() -> None:
+    assert list(objections_to_direction(survey("engine", "fuzz"))) == []
+
+
+def test_imports_form_no_circle() -> None:
+    assert list(objections_to_circles(survey("engine", "fuzz"))) == []
+
+
+def test_rooms_see_what_they_may() -> None:
+    assert list(objections_to_sight(survey("engine", "fuzz"))) == []
+
+
+def test_rooms_exist() -> None:
+    for room in ROOMS:
+        place = ROOT.joinpath(*room.split("."))
+        assert place.is_dir() or place.with_suffix(".py").is_file(), room
+
+
+def test_imports_are_absolute() -> None:
+    for name, imported in survey("engine", "fuzz", "corpus", "tests").items():
+        assert [found for found in imported if found.module.startswith(".")] == [], name
+
+
+def test_imports_are_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     declared = [*project["dependencies"], *project["optional-dependencies"]["fuzz"]]
-    names = {requirement.split(">")[0] for requirement in declared}
-    if path.is_relative_to(ROOT / "fuzz" / "mutants"):
-        names.add("pytest")  # which it runs, where it is installed
-    known = sys.stdlib_module_names | names | {"engine", "fuzz"}
-    imported = {found.module.partition(".")[0] for found in imports_of(path)}
-    assert imported - known - {""} == set()
+    known = sys.stdlib_module_names | {requirement.split(">")[0] for requirement in declared}
+    for name, imported in survey("engine", "fuzz").items():
+        packages = {found.module.partition(".")[0] for found in imported} - {"engine", "fuzz"}
+        if inside(name, "fuzz.mutants"):
+            packages -= {"pytest"}  # which it runs, where it is installed
+        assert packages <= known, name
 
 
 def test_packages_have_empty_init_files() -> None:
@@ -219,7 +232,6 @@ def test_packages_have_empty_init_files() -> None:
             assert path.read_bytes() == b"", f"{path} is not empty"
 
 
-@pytest.mark.skipif(not (ROOT / "fuzz" / "cli.py").exists(), reason="no command line")
 @pytest.mark.parametrize(
     ("package", "why"),
     [
@@ -228,7 +240,7 @@ def test_packages_have_empty_init_files() -> None:
     ],
 )
 def test_command_line_starts_without(package: str, why: str) -> None:
-    program = "import sys, fuzz.cli; print(*{name.partition('.')[0] for name in sys.modules})"
+    program = "import sys, fuzz.cli.main; print(*{name.partition('.')[0] for name in sys.modules})"
     run = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -268,58 +280,65 @@ def f():
     importlib.import_module("engine.rules")
 """
     assert list(read_imports(ast.parse(source))) == [
-        Import("engine.move", 2, False),
-        Import("os.path", 2, False),
-        Import("engine.table", 3, False),
-        Import("engine.space", 4, False),
-        Import("typing", 5, False),
-        Import("fuzz.run", 9, False),
-        Import(".", 11, False),
-        Import("atheris", 15, True),
-        Import("engine.rules", 16, True),
+        Import("engine.move", 2),
+        Import("os.path", 2),
+        Import("engine.table", 3),
+        Import("engine.space", 4),
+        Import("typing", 5),
+        Import("engine.draw", 7),
+        Import("fuzz.run", 9),
+        Import(".", 11),
+        Import("atheris", 15),
+        Import("engine.rules", 16),
     ]
+
+
+def importing(module: str, *targets: str) -> Imports:
+    """A project of one module."""
+    return {module: [Import(target, 1) for target in targets]}
 
 
 @pytest.mark.parametrize(
     ("module", "target", "allowed"),
     [
-        ("engine.move", "engine.space", True),
-        ("engine.move", "sortedcontainers", True),
-        ("engine.rules", "engine.syscalls", True),
+        ("engine.move", "engine.state.space", True),
+        ("engine.stack", "engine.move", True),
         ("engine.move", "engine.mremap", False),
-        ("engine.mremap", "engine.stack", False),
-        ("engine.table", "engine.vma", False),
-        ("engine.syscalls", "engine.rules", False),
-        ("engine.move", "engine", False),
-        ("engine.move", "fuzz.case", False),
-        ("engine.move", "rich", False),
-        ("engine.newcomer", "engine.address", False),
+        ("engine.base.address", "engine.move", False),
+        ("engine.state.table", "fuzz.case", False),
+        ("engine.newcomer", "engine.base.address", False),
+        ("engine.move", "engine.newcomer", False),
+        ("fuzz.minimize.search", "fuzz.execute", False),
+        ("fuzz.findings.store", "fuzz.campaign.run", False),
+        ("fuzz.execute", "fuzz.rules.judge", True),
+        ("fuzz.newcomer", "fuzz.case", False),
     ],
 )
-def test_engine_rule_separates(module: str, target: str, allowed: bool) -> None:
-    assert (objections_to_engine_module(module, [Import(target, 1, False)]) == []) is allowed
+def test_direction_separates(module: str, target: str, allowed: bool) -> None:
+    assert (list(objections_to_direction(importing(module, target))) == []) is allowed
+
+
+def test_circles_are_found() -> None:
+    there, back = importing("engine.move", "engine.stack"), importing("engine.stack", "engine.move")
+    assert list(objections_to_circles(there)) == []
+    (circle,) = objections_to_circles({**there, **back})
+    assert "engine.move <- engine.stack" in circle
 
 
 @pytest.mark.parametrize(
-    ("module", "target", "late", "allowed"),
+    ("module", "target", "allowed"),
     [
-        ("fuzz.execute", "engine.draw", False, True),
-        ("fuzz.oracle", "fuzz.case", False, True),
-        ("fuzz.oracle", "engine.address", False, True),
-        ("fuzz.oracle", "engine.space", True, False),
-        ("fuzz.oracle", "fuzz.execute", False, False),
-        ("fuzz.minimize", "fuzz.execute", False, False),
-        ("fuzz.findings", "fuzz.run", True, False),
-        ("fuzz.findings", "fuzz.case", False, True),
-        ("fuzz.export.c", "fuzz.case", False, True),
-        ("fuzz.export.c", "fuzz.export.names", False, True),
-        ("fuzz.export.c", "engine.kernel", False, False),
-        ("fuzz.harness", "atheris", False, True),
-        ("fuzz.feedback", "atheris", True, True),
-        ("fuzz.feedback", "atheris", False, False),
-        ("fuzz.cli", "atheris", True, False),
-        ("fuzz.run", "fuzz.harness", False, False),
+        ("fuzz.oracle.oracle", "fuzz.case", True),
+        ("fuzz.oracle.oracle", "engine.base.address", True),
+        ("fuzz.oracle.oracle", "engine.state.space", False),
+        ("fuzz.forms.text", "fuzz.execute", False),
+        ("fuzz.minimize.search", "fuzz.execute", False),
+        ("engine.move", "sortedcontainers", True),
+        ("engine.move", "rich", False),
+        ("fuzz.campaign.harness", "atheris", True),
+        ("fuzz.campaign.feedback", "atheris", False),
+        ("fuzz.campaign.run", "fuzz.campaign.harness", False),
     ],
 )
-def test_fuzz_rule_separates(module: str, target: str, late: bool, allowed: bool) -> None:
-    assert (objections_to_fuzz_module(module, [Import(target, 1, late)]) == []) is allowed
+def test_sight_separates(module: str, target: str, allowed: bool) -> None:
+    assert (list(objections_to_sight(importing(module, target))) == []) is allowed

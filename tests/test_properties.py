@@ -9,20 +9,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.geometry import GEOMETRIES
-from engine.kernel import KERNELS, Kernel, kernel_named
-from engine.rules import BY_SLUG
-from engine.space import AddressSpace
-from engine.tlb import touch_on
-from engine.violation import Violation
-from fuzz.calls import MODELLED_CALLS
+from engine.base.geometry import GEOMETRIES
+from engine.base.kernel import KERNELS, Kernel, kernel_named
+from engine.base.violation import Violation
+from engine.pages.access import touch_on
+from engine.state.space import AddressSpace
+from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.case import MAP_FLAGS, Call, Case, call
+from fuzz.defects.known import known_defect
 from fuzz.execute import execute
-from fuzz.known import known_defect
-from fuzz.observe import observation
-from fuzz.text import dump, parse
-from fuzz.wire import WIDTH, Codec
-from tests.engine.test_rules_shared import BROKEN
+from fuzz.forms.text import dump, parse
+from fuzz.forms.wire import WIDTH, Codec
+from fuzz.rules.catalogue import BY_SLUG
+from fuzz.subjects.observe import observation
+from tests.lib import broken
+from tests.lib.constants import PAGE
 
 FIXED_KERNEL = "linux-6.12"
 RANDOM_GEOMETRIES = ("tiny", "x86-64", "i386-pae")
@@ -35,7 +36,6 @@ programs = st.one_of(
     st.binary(min_size=6 * WIDTH, max_size=12 * WIDTH),
 )
 
-PAGE = 0x1000
 FIXED_PRIVATE = MAP_FLAGS["MAP_PRIVATE"] | MAP_FLAGS["MAP_ANONYMOUS"] | MAP_FLAGS["MAP_FIXED"]
 FIXED_SHARED = FIXED_PRIVATE ^ MAP_FLAGS["MAP_PRIVATE"] ^ MAP_FLAGS["MAP_SHARED"]
 
@@ -150,7 +150,7 @@ def test_other_cpus_see_no_more_than_the_tables_say(
 
     case = CODECS[geometry].decode(data)
     outcome = execute(case, kernel_named(kernel, geometry), stop=False, on_step=look)
-    kept_everywhere = BROKEN - {"table-move-locked", "dontunmap-two-vmas"}
+    kept_everywhere = broken.SHARED - {"table-move-locked", "dontunmap-two-vmas"}
     assert not kept_everywhere & {found.violation.rule for found in outcome.violations}
 
 

@@ -17,8 +17,8 @@ from fuzz.bench.order import order
 from fuzz.bench.profile import profiled
 from fuzz.bench.rules import rules
 from fuzz.bench.run import add_run
-from fuzz.calls import MODELLED_CALLS
-from fuzz.feedback import KINDS
+from fuzz.calls.registry import MODELLED_CALLS
+from fuzz.campaign.feedback import KINDS
 from fuzz.replay import DEFAULT_KERNEL
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from fuzz.child import Child
+from fuzz.campaign.child import Child
 
 _POLL_SECONDS = 0.05
 

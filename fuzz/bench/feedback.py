@@ -8,13 +8,13 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine.kernel import Kernel, kernel_named
-from fuzz import wire
+from engine.base.kernel import Kernel, kernel_named
 from fuzz.bench.events import events_of
-from fuzz.bucket import Bucket
-from fuzz.calls import MODELLED_CALLS
-from fuzz.child import Child, Setting
-from fuzz.feedback import KINDS
+from fuzz.calls.registry import MODELLED_CALLS
+from fuzz.campaign.child import Child, Setting
+from fuzz.campaign.feedback import KINDS
+from fuzz.findings.bucket import Bucket
+from fuzz.forms import wire
 
 
 def executions_until(

@@ -2,7 +2,7 @@
 
 `fuzz.bench.tree` gives the text of this file to `python -c`, for another checkout as well, and that
 may be an old one.  So it imports nothing but the standard library and uses of the tree what stays:
-`python -m fuzz`, and the events that `fuzz.child.Child` receives.
+`python -m fuzz`, and the events that `Child` receives, wherever that lies.
 
 Arguments: a file for the report, and a `Job` as JSON.  CPU time and executions of the fuzzing
 processes are those they tell of, without their start; the parent's own work, which minimizes
@@ -17,7 +17,10 @@ import time
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+
+_TALKS = ("fuzz.campaign.child", "fuzz.child")  # has `Child`: here, and in older trees
 
 
 def command(words: list[str]) -> int:
@@ -45,7 +48,7 @@ def overhear() -> dict[int, Heard]:
     Returns: what each process has told so far, as it comes in.
     """
     heard: dict[int, Heard] = {}
-    child = import_module("fuzz.child").Child
+    child = _talking().Child
     events = child.events
 
     def overheard(self: object, *arguments: Any, **named: Any) -> list[dict[str, Any]]:
@@ -60,6 +63,15 @@ def overhear() -> dict[int, Heard]:
 
     child.events = overheard
     return heard
+
+
+def _talking() -> ModuleType:
+    """The module of the tree that talks to fuzzing processes."""
+    *newer, oldest = _TALKS
+    for name in newer:
+        with contextlib.suppress(ModuleNotFoundError):
+            return import_module(name)
+    return import_module(oldest)
 
 
 def peak_bytes(pid: int) -> int:

@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from engine.kernel import kernel_named
+from engine.base.kernel import kernel_named
 from fuzz.bench.programs import cases_of
 from fuzz.case import Case
-from fuzz.compare import difference
 from fuzz.execute import execute
-from fuzz.kernel.against import Against
-from fuzz.kernel.machine import Machine, host_kernel, release
+from fuzz.subjects.against import Against
+from fuzz.subjects.compare import difference
+from fuzz.subjects.machine import Machine, host_kernel, release
 
 
 class Beside(NamedTuple):

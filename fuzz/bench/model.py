@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from engine.kernel import Kernel, kernel_named
-from fuzz import wire
+from engine.base.kernel import Kernel, kernel_named
 from fuzz.bench.events import events_of
 from fuzz.bench.programs import programs
-from fuzz.calls import MODELLED_CALLS
+from fuzz.calls.registry import MODELLED_CALLS
+from fuzz.campaign.child import Child, Setting
+from fuzz.campaign.feedback import Cells, StateObserver
 from fuzz.case import Case
-from fuzz.child import Child, Setting
 from fuzz.execute import execute
-from fuzz.feedback import Cells, StateObserver
+from fuzz.forms import wire
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
-from engine.fault import touch
-from engine.kernel import kernel_named
+from engine.base.kernel import kernel_named
+from engine.calls.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, mmap
 from engine.mremap import FIXED, MAYMOVE, mremap
-from engine.space import AddressSpace
-from engine.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, mmap
+from engine.pages.fault import touch
+from engine.state.space import AddressSpace
 
 PAGE, SLOT, GIB = 1 << 12, 1 << 21, 1 << 30
 OLD, NEW = 1 << 40, 1 << 42  # 512 GiB aligned, 3 TiB apart

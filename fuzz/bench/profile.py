@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from engine.kernel import Kernel, kernel_named
+from engine.base.kernel import Kernel, kernel_named
 from fuzz.bench.programs import cases_of
 from fuzz.case import Case
-from fuzz.compare import modelled
 from fuzz.execute import execute
 from fuzz.replay import DEFAULT_KERNEL
+from fuzz.subjects.compare import modelled
 
 _HERE = Path(__file__).resolve().parents[2]
 _TOP = 3  # functions named for each module

@@ -5,14 +5,14 @@ from itertools import islice
 from pathlib import Path
 from random import Random
 
-from engine.kernel import Kernel
-from fuzz import text, wire
+from engine.base.kernel import Kernel
+from fuzz.campaign.run import CORPUS, SEEDS
 from fuzz.case import Case
-from fuzz.compare import is_json_lines
-from fuzz.compare import programs as recorded
-from fuzz.kernel.check import generated
-from fuzz.kernel.machine import CALLS, GEOMETRY, runnable
-from fuzz.run import CORPUS, SEEDS
+from fuzz.forms import text, wire
+from fuzz.subjects.check import generated
+from fuzz.subjects.compare import is_json_lines
+from fuzz.subjects.compare import programs as recorded
+from fuzz.subjects.machine import CALLS, GEOMETRY, runnable
 
 
 def programs(kernel: Kernel, number: int, seed: int) -> list[bytes]:

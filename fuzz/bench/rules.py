@@ -10,17 +10,19 @@ from functools import partial
 from typing import NamedTuple, get_args
 from unittest.mock import patch
 
-from engine.kernel import Kernel, kernel_named
-from engine.rules_call import Snapshot
-from engine.rules_move import MoveRules
-from engine.rules_state import STATE_RULES, State
-from engine.space import AddressSpace
-from fuzz import checks, wire
+from engine.base.kernel import Kernel, kernel_named
+from engine.state.space import AddressSpace
 from fuzz import execute as executing
 from fuzz.bench.programs import programs
-from fuzz.calls import MODELLED_CALLS
+from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.case import Case
 from fuzz.execute import RulesAfter, execute
+from fuzz.forms import wire
+from fuzz.rules import judge
+from fuzz.rules.move import MoveRules
+from fuzz.rules.mremap import Snapshot
+from fuzz.rules.state import STATE_RULES
+from fuzz.rules.view import State
 
 # The checks that are left out together, by the names that their callers have for them.
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -89,7 +91,7 @@ def left_out_costs(kernel: Kernel, cases: Sequence[Case]) -> Iterator[Cost]:
     for what, names in GROUPS.items():
         with ExitStack() as patches:
             for name in names:
-                caller = checks if hasattr(checks, name) else executing
+                caller = judge if hasattr(judge, name) else executing
                 patches.enter_context(patch.object(caller, name, _nothing))
             yield Cost(what, everything - _each(cases, run))
     oracle = _each(cases, lambda case: execute(case, kernel, stop=False, oracle=False))

@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from engine.geometry import UnknownName
-from engine.kernel import KERNELS
+from engine.base.geometry import UnknownName
+from engine.base.kernel import KERNELS
 from fuzz.bench.tree import THIS, BenchError, Job, Tree
 from fuzz.bench.turns import (
     FIND_SECONDS,
@@ -36,10 +36,10 @@ from fuzz.bench.turns import (
     overall,
     run_slices,
 )
-from fuzz.compare import TruthError, programs
-from fuzz.museum.catalogue import exhibits_named
-from fuzz.run import RunError, check_environment
-from fuzz.status import Fields, StatusLine, duration
+from fuzz.campaign.run import RunError, check_environment
+from fuzz.defects.catalogue import exhibits_named
+from fuzz.lib.status import Fields, StatusLine, duration
+from fuzz.subjects.compare import TruthError, programs
 
 PARTS = ("rate", "compare", "find", "memory")
 REPEAT, RUNS, SEEDS, LIMIT_SECONDS = 3, 2_000, 3, 20
@@ -71,7 +71,7 @@ class _Standing:
     started: float = field(default_factory=time.monotonic)
 
     def fields(self) -> Fields:
-        """See fuzz.status."""
+        """See fuzz.lib.status."""
         passed = time.monotonic() - self.started
         pace = passed / self.spent if self.spent else 1.0
         return [
@@ -210,7 +210,7 @@ def truths_of(paths: Iterable[Path] | None) -> list[Truth]:
     """
     if paths is None:
         named, beside = os.environ.get("PMDFUZZ_TRUTH"), THIS.parent / "shared" / "truth"
-        sample = THIS / "tests" / "fuzz" / "data"
+        sample = THIS / "tests" / "fuzz" / "subjects" / "data"
         paths = [Path(named)] if named else [beside if beside.is_dir() else sample]
     truths = []
     for path in paths:

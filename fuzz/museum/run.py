@@ -1,11 +1,12 @@
 """`pmdfuzz museum run`: does the fuzzer find the bugs that the code has really had?
 
-A trial is one exhibit with one seed: a fuzzing process (`fuzz.harness`) that begins with nothing,
-neither the exhibit's case nor the project's seeds, and all calls, and ends when the exhibit's rule
-is broken by the bug, or after `seconds` of its CPU time.  The program found is minimized and kept.
+A trial is one exhibit with one seed: a fuzzing process (`fuzz.campaign.harness`) that begins with
+nothing, neither the exhibit's case nor the project's seeds, and all calls, and ends when the
+exhibit's rule is broken by the bug, or after `seconds` of its CPU time.  The program found is
+minimized and kept.
 
 With `correct` each trial is repeated without the bug, for as many executions: there no rule may
-break, but for open defects of the kernel that `fuzz.known` knows by name.
+break, but for open defects of the kernel that `fuzz.defects.known` knows by name.
 
 Exit status: 0 every trial found its bug (and every correct kernel held); 1 some did not; 2 bad
 input or environment; 3 this project itself failed; 130 stopped by Ctrl-C, 143 by SIGTERM, with
@@ -23,17 +24,20 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
-from engine.kernel import Kernel
-from fuzz import text, wire
-from fuzz.bucket import Bucket
+from engine.base.kernel import Kernel
+from fuzz.campaign.child import LIBFUZZER, Child, Setting
+from fuzz.campaign.run import INPUT_SECONDS, MEMORY_MB, RunError, check_environment
 from fuzz.case import Case
-from fuzz.child import LIBFUZZER, Child, Setting
+from fuzz.defects.catalogue import exhibit_named
+from fuzz.defects.exhibit import Exhibit
 from fuzz.execute import RulesAfter
-from fuzz.files import WriteError, write_atomic
-from fuzz.inputs import Inputs, shared_out
-from fuzz.minimize import minimize
-from fuzz.museum.catalogue import exhibit_named
-from fuzz.museum.exhibit import Exhibit
+from fuzz.findings.bucket import Bucket
+from fuzz.forms import text, wire
+from fuzz.inputs.inputs import Inputs, shared_out
+from fuzz.lib.files import WriteError, write_atomic
+from fuzz.lib.processes import forked
+from fuzz.lib.status import Fields, StatusLine, duration
+from fuzz.minimize.search import minimize
 from fuzz.museum.results import (
     BROKEN,
     CLEAN,
@@ -47,10 +51,7 @@ from fuzz.museum.results import (
     summary,
     survival,
 )
-from fuzz.pool import forked
 from fuzz.replay import finding
-from fuzz.run import INPUT_SECONDS, MEMORY_MB, RunError, check_environment
-from fuzz.status import Fields, StatusLine, duration
 
 ALL_FOUND, SOME_MISSED, BAD_INPUT, OUR_DEFECT, STOPPED = 0, 1, 2, 3, 128
 SECONDS = 60
@@ -88,7 +89,7 @@ class _Standing:
     started: float = field(default_factory=time.monotonic)
 
     def fields(self) -> Fields:
-        """See `fuzz.status.Standing`."""
+        """See `fuzz.lib.status.Standing`."""
         shown = [
             (duration(time.monotonic() - self.started), "dim"),
             (f"{self.done}/{self.trials} trials", ""),
@@ -376,7 +377,7 @@ class _Watched:
         return late or self.found is not None or bool(self.failure)
 
     def hear(self, event: dict[str, Any]) -> None:
-        """Take note of an event of `fuzz.harness`."""
+        """Take note of an event of `fuzz.campaign.harness`."""
         if self.over:
             return
         match event["event"]:

@@ -20,20 +20,25 @@ from pathlib import Path
 from pprint import pformat
 from typing import TypeVar
 
-from fuzz.files import write_atomic
+from fuzz.lib.files import write_atomic
+from fuzz.lib.processes import Ended, forked
+from fuzz.lib.status import Fields, StatusLine, duration
 from fuzz.mutants import report
 from fuzz.mutants.inputs import Input, Known, Made, chunks, corpus_files, make
 from fuzz.mutants.judge import Verdict, judge, run_tests, shown
 from fuzz.mutants.mutate import Mutant, mutants_of, source_path
 from fuzz.mutants.reasons import ReasonError, load, reason_for, stale
 from fuzz.mutants.store import Store, fingerprint
-from fuzz.pool import Ended, forked
-from fuzz.status import Fields, StatusLine, duration
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULES = ("engine.move", "engine.mremap", "engine.stack", "engine.vma", "engine.table")
+MODULES = ("engine.move", "engine.mremap", "engine.stack", "engine.state.vma", "engine.state.table")
 REASONS = Path("tests/mutants.toml")
-TESTS = "tests/engine"
+TESTS = ("tests/engine", "tests/fuzz/rules")
+# What decides how a mutant is judged, besides the modules at the root of fuzz.
+JUDGES = (
+    "engine",
+    *(f"fuzz/{room}" for room in ("calls", "defects", "forms", "inputs", "oracle", "rules")),
+)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -54,7 +59,7 @@ class _Standing:
     killed: int = 0
 
     def fields(self) -> Fields:
-        """See fuzz.status."""
+        """See fuzz.lib.status."""
         spent = time.monotonic() - self.started
         fields = [(f"{self.what} {self.done} of {self.total}", "")]
         if self.killed:
@@ -96,13 +101,15 @@ class _Session:
         self.sources = {name: source_path(self.root, name).read_bytes() for name in self.modules}
         self.reasons = load(self.root / REASONS)
         judges = [
-            *(self.root / "engine").rglob("*.py"),
+            *(path for room in JUDGES for path in (self.root / room).rglob("*.py")),
             *(self.root / "fuzz").glob("*.py"),
             *corpus_files(self.root),
             Path(__file__).with_name("inputs.py"),
         ]
         self.tree = fingerprint(judges, options.inputs, options.executions, options.seed)
-        tests = [path for path in (self.root / "tests").rglob("*.py") if path.parent.name != "fuzz"]
+        tests = [
+            path for room in (*TESTS, "tests/lib") for path in (self.root / room).rglob("*.py")
+        ]
         tests_tree = fingerprint([*judges, *tests])
         self.workdir.mkdir(parents=True, exist_ok=True)
         self.store = Store(
@@ -203,15 +210,16 @@ class _Session:
         except ImportError:
             self.status.write("the tests need pytest, which is not installed", sys.stderr)
             return
-        for plain in self._forked([TESTS], lambda tests: run_tests(None, self.root, [tests])):
+        for plain in self._forked([TESTS], lambda tests: run_tests(None, self.root, tests)):
             if plain.result != "":
                 by = plain.result or plain.how
                 raise SystemExit(f"the tests fail on the engine as it is: {by}")
         standing = _Standing("tests: mutant", len(todo), time.monotonic())
 
         def work(mutant: Mutant) -> str:
-            own = f"{TESTS}/test_{mutant.module.rpartition('.')[2]}.py"
-            return run_tests(mutant, self.root, [own, TESTS])
+            *folders, name = mutant.module.split(".")
+            own = "/".join(("tests", *folders, f"test_{name}.py"))
+            return run_tests(mutant, self.root, [own, *TESTS])
 
         for ended in self._forked(todo, work):
             by = ended.how if ended.result is None else ended.result
@@ -293,7 +301,7 @@ class _Session:
         return 0
 
     def _show_input(self, mutant: Mutant, one: Input) -> None:
-        from fuzz.text import dump
+        from fuzz.forms.text import dump
 
         print(f"#\n# {one.source}, {one.kernel} on {one.geometry or 'its own geometry'}:")
         for line in dump(one.case).splitlines():
@@ -307,12 +315,12 @@ class _Session:
 
 
 def _module(name: str) -> str:
-    """move, move.py, engine/move.py and engine.move all mean engine.move."""
-    module = name.removesuffix(".py").replace("/", ".")
-    module = module if "." in module else f"engine.{module}"
-    if module not in MODULES:
-        raise SystemExit(f"--file {name}: not one of {', '.join(MODULES)}")
-    return module
+    """vma, vma.py, engine/state/vma.py and engine.state.vma all mean engine.state.vma."""
+    wanted = name.removesuffix(".py").replace("/", ".")
+    for module in MODULES:
+        if f".{module}".endswith(f".{wanted}"):
+            return module
+    raise SystemExit(f"--file {name}: not one of {', '.join(MODULES)}")
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -1,11 +1,11 @@
 """The inputs that mutants are judged by, and what the unmutated engine does with them.
 
 An input is a program and what it runs on.  The first are the cases of the corpus; the others come
-from the fuzzer's own mutator (`fuzz.mutator`) with a fixed seed, in place of libFuzzer: it changes
-those cases and what it has made, and begins anew; what goes new ways through the modules under test
-is kept for further changes.  More of them than in a run are programs at an edge (`fuzz.edges`).
-Each ground (kernel and geometry) is fuzzed on its own, so that the result depends on the seed, the
-number and the tree only.
+from the fuzzer's own mutator (`fuzz.inputs.mutator`) with a fixed seed, in place of libFuzzer: it
+changes those cases and what it has made, and begins anew; what goes new ways through the modules
+under test is kept for further changes.  More of them than in a run are programs at an edge
+(`fuzz.inputs.edges`).  Each ground (kernel and geometry) is fuzzed on its own, so that the result
+depends on the seed, the number and the tree only.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fuzz.case import Case
-from fuzz.edges import edge
+from fuzz.inputs.edges import edge
 
 if TYPE_CHECKING:
     from fuzz.execute import Outcome
@@ -119,8 +119,8 @@ def make(chunk: Chunk, root: Path, files: Sequence[Path]) -> Made:
 
 def _corpus(root: Path) -> Iterator[Input]:
     """Every case on its own kernel, and on those that it expects something of."""
+    from fuzz.forms.text import load
     from fuzz.replay import expectations
-    from fuzz.text import load
 
     for path in corpus_files(root):
         case = load(path)
@@ -130,11 +130,11 @@ def _corpus(root: Path) -> Iterator[Input]:
 
 
 def _fuzzed(chunk: Chunk, root: Path, tracer: "_Tracer") -> Iterator[tuple[Input, Known]]:
-    from engine.kernel import kernel_named
-    from fuzz.inputs import Inputs
-    from fuzz.mutator import Mutator
-    from fuzz.text import load
-    from fuzz.wire import MAX_CALLS, WIDTH
+    from engine.base.kernel import kernel_named
+    from fuzz.forms.text import load
+    from fuzz.forms.wire import MAX_CALLS, WIDTH
+    from fuzz.inputs.inputs import Inputs
+    from fuzz.inputs.mutator import Mutator
 
     assert chunk.ground is not None
     name, geometry = chunk.ground
@@ -162,9 +162,9 @@ def _fuzzed(chunk: Chunk, root: Path, tracer: "_Tracer") -> Iterator[tuple[Input
 
 
 def _judged(one: Input, tracer: "_Tracer") -> tuple[Input, Known]:
-    from engine.kernel import kernel_named
+    from engine.base.kernel import kernel_named
+    from fuzz.defects.known import known_defect
     from fuzz.execute import execute
-    from fuzz.known import known_defect
 
     kernel = kernel_named(one.kernel, one.geometry)
     with tracer:

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fuzz.lib.processes import CpuLimit, TooLong
 from fuzz.mutants.hook import import_mutant
 from fuzz.mutants.inputs import Input, Known, broken, digest, news, traces
 from fuzz.mutants.mutate import Mutant
-from fuzz.pool import CpuLimit, TooLong
 
 INPUT_SECONDS = 4.0  # CPU time of one program; they take milliseconds
 TEST_SECONDS = 120.0  # CPU time of all tests
@@ -48,7 +48,7 @@ def judge(
     limit.begin()
     try:
         import_mutant(root, mutant)
-        from engine.kernel import kernel_named
+        from engine.base.kernel import kernel_named
         from fuzz.execute import execute
 
         for at in order:
@@ -81,7 +81,7 @@ def shown(mutant: Mutant | None, root: Path, one: Input) -> dict[str, Any] | str
         limit.begin()
         if mutant is not None:
             import_mutant(root, mutant)
-        from engine.kernel import kernel_named
+        from engine.base.kernel import kernel_named
         from fuzz.execute import execute
 
         found = traces(execute(one.case, kernel_named(one.kernel, one.geometry), stop=False))

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from fuzz.files import write_atomic
+from fuzz.lib.files import write_atomic
 from fuzz.mutants.judge import Verdict
 from fuzz.mutants.mutate import Mutant
 

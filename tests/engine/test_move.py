@@ -1,7 +1,7 @@
 """Page-table moves as pictures: which mover takes which bite, and what is left behind.
 
-One character a page (see tests/scene.py); a slot is 4 pages, a PUD entry 16.  The destination VMA
-is drawn, too: these tests are below mremap, which would make it.
+One character a page (see tests/lib/drawn.py); a slot is 4 pages, a PUD entry 16.  The
+destination VMA is drawn, too: these tests are below mremap, which would make it.
 """
 
 from dataclasses import replace
@@ -9,14 +9,10 @@ from itertools import product
 
 import pytest
 
-from engine.draw import strip_tables
-from engine.entry import ANON, PRESENT, SOFT_DIRTY, leaf
-from engine.fault import touch
-from engine.geometry import PMD, PTE
-from engine.kernel import Kernel, kernel_named
-from engine.move import Move, extent_bytes, move_page_tables, move_ptes
-from engine.mremap import FIXED, MAYMOVE, mremap
-from engine.observer import (
+from engine.base.entry import ANON, PRESENT, SOFT_DIRTY, leaf
+from engine.base.geometry import PMD, PTE
+from engine.base.kernel import Kernel, kernel_named
+from engine.base.points import (
     ALLOC_FAILED,
     PMD_MOVED,
     PMD_OCCUPIED,
@@ -26,10 +22,14 @@ from engine.observer import (
     REALIGNED,
     SKIPPED,
 )
-from engine.space import AddressSpace, Errno
-from engine.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, mmap
-from engine.vma import Vma
-from tests.scene import FLAGS, PAGE, SLOT, scene, shown, tags, tiny
+from engine.calls.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, mmap
+from engine.move import Move, extent_bytes, move_page_tables, move_ptes
+from engine.mremap import FIXED, MAYMOVE, mremap
+from engine.pages.fault import touch
+from engine.state.space import AddressSpace, Errno
+from engine.state.vma import Vma
+from fuzz.tell.draw import strip_tables
+from tests.lib.drawn import FLAGS, PAGE, SLOT, scene, shown, tags, tiny
 
 STEPS = {
     PTES_MOVED: "PTE",

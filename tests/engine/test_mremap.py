@@ -1,6 +1,6 @@
 """mremap(2) as pictures: what it returns, in which order it refuses, and what is left behind.
 
-One character a page (see tests/scene.py).  Numbers are pages unless they have a P.
+One character a page (see tests/lib/drawn.py).  Numbers are pages unless they have a P.
 """
 
 from dataclasses import replace
@@ -8,15 +8,11 @@ from random import Random
 
 import pytest
 
-from engine.entry import pfn_of
-from engine.failures import COMMIT, MAPS
-from engine.fault import touch
-from engine.kernel import Kernel, kernel_named
-from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, Remap, copy_vma, find_address, mremap
-from engine.rules_state import check_state
-from engine.seal import mseal
-from engine.space import AddressSpace, Errno
-from engine.syscalls import (
+from engine.base.entry import pfn_of
+from engine.base.failures import COMMIT, MAPS
+from engine.base.kernel import Kernel, kernel_named
+from engine.calls.mseal import mseal
+from engine.calls.syscalls import (
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_HUGETLB,
@@ -24,13 +20,16 @@ from engine.syscalls import (
     MAP_SHARED,
     mmap,
 )
-from engine.uffd import MODE_MISSING, uffd_register
-from engine.vma import UFFD_FEATURE_EVENT_UNMAP, VM_LOCKED, VM_LOCKONFAULT, VM_SHARED
-from tests.scene import PAGE as P
-from tests.scene import scene, shown, tags, tiny
+from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, Remap, copy_vma, find_address, mremap
+from engine.pages.fault import touch
+from engine.pages.uffd import MODE_MISSING, uffd_register
+from engine.state.space import AddressSpace, Errno
+from engine.state.vma import UFFD_FEATURE_EVENT_UNMAP, VM_LOCKED, VM_LOCKONFAULT, VM_SHARED
+from fuzz.rules.state import check_state
+from tests.lib.constants import KEEP, MOVE
+from tests.lib.drawn import PAGE as P
+from tests.lib.drawn import scene, shown, tags, tiny
 
-MOVE = MAYMOVE | FIXED
-KEEP = MOVE | DONTUNMAP
 FIRST, LAST = "linux-6.1", "linux-6.18"
 ALL = ("linux-6.1", "linux-6.12", "linux-6.18")
 CLASSIC = ("linux-6.1", "linux-6.12")

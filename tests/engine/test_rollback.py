@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from engine.fault import touch
-from engine.kernel import KERNELS, Kernel, kernel_named
-from engine.leaves import leaves_of
+from engine.base.kernel import KERNELS, Kernel, kernel_named
+from engine.calls.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, mmap
 from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
-from engine.rules_call import Request, Snapshot, check_mremap, mapped_of
-from engine.rules_move import MoveRules
-from engine.rules_state import check_state
-from engine.space import AddressSpace, Errno
-from engine.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, mmap
+from engine.pages.fault import touch
+from engine.state.space import AddressSpace, Errno
+from fuzz.rules.leaves import leaves_of
+from fuzz.rules.move import MoveRules
+from fuzz.rules.mremap import Request, Snapshot, check_mremap, mapped_of
+from fuzz.rules.state import check_state
+from tests.lib.constants import PAGE
 
-PAGE = 4096
 FLAGS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
 
 # (geometry, source start, length, touched (start, length) parts, target start), bytes from the

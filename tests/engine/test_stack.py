@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.geometry import GEOMETRIES
-from engine.kernel import Kernel, kernel_named
-from engine.observer import PMD_OCCUPIED, PUD_OCCUPIED
-from engine.rules_call import expected_stack_warnings
-from engine.rules_state import check_state
-from engine.space import AddressSpace, Errno
+from engine.base.geometry import GEOMETRIES
+from engine.base.kernel import Kernel, kernel_named
+from engine.base.points import PMD_OCCUPIED, PUD_OCCUPIED
+from engine.calls.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, mmap
 from engine.stack import execve_stack, relocate
-from engine.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, mmap
+from engine.state.space import AddressSpace, Errno
+from fuzz.rules.mremap import expected_stack_warnings
+from fuzz.rules.state import check_state
 
 
 def warnings(kernel: Kernel, start: int, end: int, shift: int) -> tuple[int, int]:

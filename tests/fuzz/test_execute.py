@@ -2,15 +2,15 @@
 
 import pytest
 
-from engine.kernel import kernel_named
+from engine.base.kernel import kernel_named
+from engine.base.points import ENTER, LEAVE, PMD_OCCUPIED
 from engine.move import Move
-from engine.observer import ENTER, LEAVE, PMD_OCCUPIED
-from engine.space import AddressSpace
-from fuzz.calls import MODELLED_CALLS
+from engine.state.space import AddressSpace
+from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.case import Case, CaseError, Faults, call
 from fuzz.execute import Outcome, execute
-from fuzz.observe import differences, observation
-from fuzz.text import parse, parse_call
+from fuzz.forms.text import parse, parse_call
+from fuzz.subjects.observe import differences, observation
 
 RW = "PROT_READ|PROT_WRITE"
 PLAIN = "MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED"

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from engine.geometry import UnknownName
-from engine.kernel import kernel_named
-from fuzz.bucket import Bucket
+from engine.base.geometry import UnknownName
+from engine.base.kernel import kernel_named
 from fuzz.case import Case, CaseError, Expectation
+from fuzz.findings.bucket import Bucket
+from fuzz.forms.text import dump, parse
 from fuzz.replay import (
     DEFAULT_KERNEL,
     Verdict,
@@ -20,11 +21,10 @@ from fuzz.replay import (
     replay,
     story,
 )
-from fuzz.text import dump, parse
+from tests.lib.constants import ROOT
 
 pytest_plugins = ["pytester"]
 
-ROOT = Path(__file__).resolve().parents[2]
 # Over whole PUD entries: on tiny, the stack move meets an emptied table in spite of realignment.
 TINY_STACK = "execve_stack(0xd8000, 0xf0000, 0x10000)\n"
 STACK = "execve_stack(0xbfb00000, 0xc0000000, 0x400000)\n"

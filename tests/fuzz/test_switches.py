@@ -2,18 +2,16 @@
 
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from engine.kernel import SWITCHES, Kernel
+from engine.base.kernel import SWITCHES, Kernel
+from fuzz.campaign.noted import Noted
 from fuzz.execute import execute
-from fuzz.noted import Noted
-from fuzz.observe import observation
+from fuzz.forms.text import load
 from fuzz.replay import kernel_for
-from fuzz.text import load
-
-ROOT = Path(__file__).resolve().parents[2]
+from fuzz.subjects.observe import observation
+from tests.lib.constants import ROOT
 
 # Where a switch shows: a case, and a kernel on which that does something else when the switch alone
 # is turned over.

@@ -5,16 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from engine.kernel import kernel_named
-from engine.rules_state import STATE_RULES
+from engine.base.kernel import kernel_named
 from fuzz.bench.__main__ import main
 from fuzz.bench.profile import profile
 from fuzz.bench.programs import cases_of
 from fuzz.bench.rules import GROUPS, group_costs, left_out_costs, state_costs
-from fuzz.text import dump
+from fuzz.forms.text import dump
+from fuzz.rules.state import STATE_RULES
+from tests.lib.constants import ROOT
 
 KERNEL = kernel_named("linux-6.18")
-SAMPLE = Path(__file__).parents[1] / "data" / "truth-linux-6.18.jsonl.gz"
+SAMPLE = ROOT / "tests" / "fuzz" / "subjects" / "data" / "truth-linux-6.18.jsonl.gz"
 
 
 def test_programs_come_from_files_or_from_a_seed(tmp_path: Path) -> None:
@@ -30,11 +31,11 @@ def test_programs_come_from_files_or_from_a_seed(tmp_path: Path) -> None:
 
 def test_a_profile_shares_out_the_time_of_the_model() -> None:
     cases = cases_of([], KERNEL, 30, 1)
-    for rules, there in ((False, "fuzz.observe"), (True, "engine.rules_state")):
+    for rules, there in ((False, "fuzz.subjects.observe"), (True, "fuzz.rules.state")):
         shares = {share.module: share.part for share in profile(KERNEL, cases, rules=rules)}
         assert sum(shares.values()) == pytest.approx(1)
-        assert {"engine.table", "fuzz.execute", there} <= set(shares)
-        assert ("fuzz.oracle" in shares) is rules
+        assert {"engine.state.table", "fuzz.execute", there} <= set(shares)
+        assert ("fuzz.oracle.oracle" in shares) is rules
 
 
 def test_every_rule_on_a_state_and_every_cadence_has_its_cost() -> None:

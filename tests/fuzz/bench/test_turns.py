@@ -12,7 +12,7 @@ from fuzz.bench.__main__ import main
 from fuzz.bench.tree import THIS, BenchError, Job, Tree
 from fuzz.bench.turns import Kind, Row, Trial, overall, trial
 
-SAMPLE = THIS / "tests" / "fuzz" / "data" / "truth-linux-6.18.jsonl.gz"
+SAMPLE = THIS / "tests" / "fuzz" / "subjects" / "data" / "truth-linux-6.18.jsonl.gz"
 
 
 @pytest.fixture

@@ -1,0 +1,363 @@
+"""Kernels as sets of feature switches, plus a geometry.
+
+A kernel version is nothing but a set of behaviours.  A field of `Kernel` is one of them, and says
+in which releases it held; the kernel of a release is computed from that.  A kernel bug, fixed or
+open, is a setting too.
+
+Sources: the table of section 10 of the specification, checked against Linux 6.1.192, 6.12.117 and
+6.18.44; recordings of 6.12.43 to 7.3.4.  Stable releases: sources of 6.1.192 and 6.12.117 with
+their changelogs; CVE records (2024-53111, 2025-21696, 2026-23077, 2022-41222); the patches that
+went into review for 5.4.211, 5.13.3, 6.6.58, 6.11.5, 6.16.4 and 6.17.6.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Annotated, Any, get_origin, get_type_hints
+
+from engine.base.geometry import GEOMETRIES, Geometry, UnknownName, geometry_named
+from engine.base.release import (
+    LAST_MINOR,
+    OLDEST,
+    Interval,
+    Release,
+    Series,
+    between,
+    by,
+    never,
+    release,
+    since,
+    until,
+)
+
+_LONG_TERM = ("6.6", "5.15", "5.10")  # kept up in 2025 and 2026, sources not at hand
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """Why the model does not ask for a switch."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A geometry and the behaviours of one kernel.
+
+    Every switch is off unless a kernel is made with it.  It is annotated with the releases that
+    have it and with what it is; with `Unread`, too, if the model does not ask for it.
+    """
+
+    name: str
+    geometry: Geometry = GEOMETRIES["x86-64"]
+    move_pmd: Annotated[bool, since("5.0"), "whole PTE tables move (move_normal_pmd)"] = False
+    move_pud: Annotated[
+        bool, since("5.11"), "whole PMD tables move (move_normal_pud), above two levels"
+    ] = False
+    may_retry: Annotated[
+        bool,
+        since("6.5"),
+        "the movers expect a PTE table to come or go under them (pte_offset_map_lock)",
+    ] = False
+    dontunmap: Annotated[
+        bool,
+        since("5.7"),
+        "MREMAP_DONTUNMAP, on private anonymous memory",
+    ] = False
+    dontunmap_any: Annotated[bool, since("5.13"), "DONTUNMAP on shared mappings as well"] = False
+    realign: Annotated[
+        bool, since("6.7"), "lower both starts to a slot boundary if nothing is mapped below"
+    ] = False
+    realign_stack: Annotated[
+        bool,
+        since("6.7"),
+        "realignment inside the stack VMA (for_stack)",
+    ] = False
+    negative_result_is_zero: Annotated[
+        bool, since("6.7"), "a move that fails below its start moved nothing"
+    ] = False
+    wrap_safe_result: Annotated[
+        bool,
+        since("6.12", stable={"6.11": 10}),
+        "the result check compares old_addr with old_end - len",
+    ] = False
+    pmd_recheck: Annotated[
+        bool,
+        since("6.12", stable={"6.11": 5, "6.6": 58}),
+        "the PMD mover re-reads the entry under its lock",
+        Unread("another CPU would have to change the entry in the middle of a move"),
+    ] = False
+    merge_new_range: Annotated[
+        bool,
+        since("6.12"),
+        "mmap joins left and right neighbour if they fit each other (vma_merge_new_range)",
+    ] = False
+    mprotect_uncharges: Annotated[
+        bool,
+        since("6.5"),
+        "mprotect drops VM_ACCOUNT of never faulted memory that becomes read-only",
+    ] = False
+    dontunmap_no_self_merge: Annotated[
+        bool,
+        since("7.3", stable={"7.2": by(13), "6.12": 114, "6.1": 191}, unknown=_LONG_TERM),
+        "DONTUNMAP does not merge the copy with its source",
+    ] = False
+    dontunmap_resets_pgoff: Annotated[
+        bool,
+        since("7.3", stable={"7.2": by(6), "6.12": 112, "6.1": 191}, unknown=_LONG_TERM),
+        "DONTUNMAP of a whole anonymous VMA resets its vm_pgoff",
+    ] = False
+    dontunmap_splits_locked: Annotated[
+        bool,
+        since("7.3", stable={"7.2": by(13), "6.12": 114, "6.1": 191}, unknown=_LONG_TERM),
+        "DONTUNMAP splits a locked VMA at the ends of the range",
+    ] = False
+    dontunmap_counts_locked: Annotated[
+        bool,
+        between("6.15", "7.2", fixed={"7.2": by(13)}),
+        "DONTUNMAP counts locked pages twice (B-34)",
+    ] = False
+    dontunmap_unlinks_anon_vma: Annotated[
+        bool, since("5.13"), "DONTUNMAP of a whole VMA unlinks it from its anon_vma (B-31)"
+    ] = False
+    dontunmap_keeps_account: Annotated[
+        bool,
+        between("5.7", "6.14") | since("6.18", stable={"6.17": 6}),
+        "DONTUNMAP leaves VM_ACCOUNT to the source (B-33)",
+    ] = False
+    dontunmap_asks_overcommit: Annotated[
+        bool, since("5.11"), "DONTUNMAP asks whether another accountable mapping is granted (B-39)"
+    ] = False
+    uncharge_on_rollback: Annotated[
+        bool,
+        until("5.15") | since("7.3"),
+        "a growing move that fails gives the charge for its growth back (B-37)",
+    ] = False
+    map_count_first: Annotated[
+        bool, since("5.1"), "FIXED looks at vm.max_map_count before it unmaps anything (B-57)"
+    ] = False
+    wrap_safe_overlap: Annotated[
+        bool, never, "the test for overlapping ranges does not wrap (B-69)"
+    ] = False
+    mseal: Annotated[bool, since("6.10"), "mseal(2)"] = False
+    hugetlb_moves: Annotated[bool, since("5.16"), "mremap moves huge pages of hugetlb"] = False
+    hugetlb_copy_keeps_reservation: Annotated[
+        bool,
+        since(
+            "6.16", stable={"6.12": by(117), "6.1": by(192)}, unknown=("6.15", "6.14", *_LONG_TERM)
+        ),
+        "a failed copy of a VMA leaves its reservations to the source (B-46)",
+    ] = False
+    shrink_charges_delta: Annotated[
+        bool,
+        between("6.17", "7.2"),
+        "a FIXED move that shrinks charges the difference and keeps it",
+    ] = False
+    check_before_unmap: Annotated[
+        bool, since("6.17"), "the source is checked before FIXED unmaps anything"
+    ] = False
+    multi_vma_move: Annotated[
+        bool, since("6.17"), "FIXED moves of equal size span several VMAs"
+    ] = False
+    merge_faulted_source: Annotated[
+        bool, since("6.16"), "a faulted range merges into an unfaulted neighbour"
+    ] = False
+    merge_links_source: Annotated[
+        bool,
+        since("6.19", stable={"6.18": 8}),
+        "such a range brings its anon_vma along (B-43, CVE-2026-23077)",
+    ] = False
+    warn_pte_occupied: Annotated[
+        bool,
+        since("6.16"),
+        "the PTE mover warns of an occupied destination",
+        Unread("the log tells it, the call does not: fuzz/subjects/observe.py asks"),
+    ] = False
+    thp_aligned_search: Annotated[
+        bool, since("6.7"), "kernel-chosen addresses are aligned for huge pages"
+    ] = False
+    zero_pages_on_split: Annotated[
+        bool, since("6.12"), "splitting a large folio maps the zero page where nothing was written"
+    ] = False
+    populate_passes_holes: Annotated[
+        bool, between("5.14", "6.8"), "MADV_POPULATE_* goes on behind a hole"
+    ] = False
+    guard_markers: Annotated[
+        bool,
+        since("6.13"),
+        "MADV_GUARD_INSTALL and MADV_GUARD_REMOVE",
+    ] = False
+    huge_zero_write_allocates: Annotated[
+        bool, since("6.14"), "writing to the huge zero page makes a huge page, not one small page"
+    ] = False
+    refuses_shared_huge: Annotated[
+        bool,
+        since("6.12"),
+        "MADV_NOHUGEPAGE also keeps a shared huge page from being mapped as one",
+    ] = False
+    maps_whole_folio: Annotated[
+        bool, since("6.11"), "a fault on a large folio of shared memory maps all of it if it can"
+    ] = False
+    splits_by_halves: Annotated[
+        bool, since("6.16"), "splitting a folio for MADV_REMOVE keeps what is not removed in halves"
+    ] = False
+    faults_around_folio: Annotated[
+        bool, since("6.18"), "faulting around maps all of a large folio of shared memory if it can"
+    ] = False
+    guesses_mapped_shared: Annotated[
+        bool,
+        since("6.10"),
+        "whether a large folio is shared is guessed from the whole of it, not from one page",
+    ] = False
+    collapse_frees_all_tables: Annotated[
+        bool,
+        since("6.6"),
+        "MADV_COLLAPSE frees the object's PTE tables in every mapping (retract_page_tables)",
+    ] = False
+    collapse_makes_pmd_table: Annotated[
+        bool,
+        between("6.13", "6.18"),
+        "MADV_COLLAPSE of shared memory makes the tables above the huge page",
+    ] = False
+    collapses_without_write: Annotated[
+        bool, since("6.18"), "MADV_COLLAPSE needs no writable page in the slot"
+    ] = False
+    collapse_passes_slots: Annotated[
+        bool, since("6.19"), "MADV_COLLAPSE goes on behind a slot that it cannot collapse"
+    ] = False
+    collapse_of_no_slot: Annotated[
+        bool, since("7.2"), "MADV_COLLAPSE of a range inside one slot does nothing and succeeds"
+    ] = False
+    reclaims_tables: Annotated[
+        bool,
+        since("6.14"),
+        "MADV_DONTNEED frees PTE tables it empties",
+    ] = False
+    table_moves_lock_rmap: Annotated[
+        bool,
+        since("5.14", stable={"5.13": 3, "5.4": 211}, unknown=("5.12", "5.10")),
+        "whole-table moves always take the rmap locks (B-05)",
+    ] = False
+    uffd_write_protects: Annotated[bool, since("5.7"), "userfaultfd has write-protect mode"] = False
+    uffd_wp_cleared: Annotated[
+        bool,
+        since("6.13", stable={"6.12": 11, "6.1": 191}, unknown=_LONG_TERM),
+        "mremap clears uffd-wp from what leaves its userfaultfd (B-07)",
+    ] = False
+    uffd_checks_both: Annotated[
+        bool,
+        since("6.17", stable={"6.16": 4, "6.12": 114}, unknown=_LONG_TERM),
+        "whole tables stay if either VMA has such a userfaultfd (B-08)",
+    ] = False
+    uffd_wp_spans_vmas: Annotated[
+        bool,
+        since("6.4"),
+        "UFFDIO_WRITEPROTECT covers several VMAs",
+    ] = False
+    pte_batching: Annotated[
+        bool, since("6.17"), "the PTE mover takes pages of a large folio in batches"
+    ] = False
+    batch_keeps_write: Annotated[
+        bool, since("6.18", stable={"6.17": 9}), "a batch ends where the write bit changes (B-49)"
+    ] = False
+    large_folio_reuse: Annotated[
+        bool, since("6.15"), "a write keeps a page of a large folio that no other process maps"
+    ] = False
+    madv_cold: Annotated[bool, since("5.4"), "MADV_COLD and MADV_PAGEOUT"] = False
+    madv_populate: Annotated[bool, since("5.14"), "MADV_POPULATE_READ, MADV_POPULATE_WRITE"] = False
+    madv_dontneed_locked: Annotated[bool, since("5.18"), "MADV_DONTNEED_LOCKED"] = False
+    madv_collapse: Annotated[bool, since("6.1"), "MADV_COLLAPSE"] = False
+    hugetlb_dontneed: Annotated[bool, since("5.18"), "MADV_DONTNEED drops pages of hugetlb"] = False
+    guards_objects: Annotated[
+        bool, since("6.15"), "MADV_GUARD_INSTALL and MADV_GUARD_REMOVE on shared memory as well"
+    ] = False
+    uffd_wp_objects: Annotated[
+        bool, since("5.19"), "UFFDIO_REGISTER_MODE_WP on shared memory and hugetlb as well"
+    ] = False
+    uffd_minor_hugetlb: Annotated[
+        bool,
+        since("5.13"),
+        "UFFDIO_REGISTER_MODE_MINOR, on hugetlb",
+    ] = False
+    uffd_minor_shared: Annotated[
+        bool, since("5.14"), "UFFDIO_REGISTER_MODE_MINOR on shared memory as well"
+    ] = False
+
+    def on(self, geometry: Geometry) -> "Kernel":
+        """The same behaviours on another geometry."""
+        return self if geometry == self.geometry else replace(self, geometry=geometry)
+
+    def moves_puds(self) -> bool:
+        """True if the PUD mover is compiled in: d6655dff2e25 (5.14) leaves it out on two levels."""
+        return self.move_pud and self.geometry.levels > 2
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """One behaviour by which kernels differ; `unread` as of `Unread`, if it is that."""
+
+    name: str
+    when: Interval
+    text: str
+    unread: Unread | None = None
+
+
+SWITCHES: dict[str, Switch] = {
+    name: Switch(name, *hint.__metadata__)
+    for name, hint in get_type_hints(Kernel, include_extras=True).items()
+    if get_origin(hint) is Annotated
+}
+NEWEST = max(series for switch in SWITCHES.values() for series in switch.when.series())
+KNOWN_NAMES = (
+    f"linux-{OLDEST} to linux-{NEWEST}",
+    "a point release such as linux-6.12.43",
+    "any of them with switches such as linux-6.18+wrap_safe_overlap-realign",
+)
+_NAME = re.compile(r"linux-([\d.]+)((?:[+-]\w+)*)", re.ASCII)
+
+
+def kernel_of(at: Release, name: str | None = None) -> Kernel:
+    """The kernel of a release, under a name of its own if it gets none."""
+    settings: dict[str, Any] = {key: switch.when.holds(at) for key, switch in SWITCHES.items()}
+    return Kernel(name or f"linux-{at}", **settings)
+
+
+def _exists(series: Series) -> bool:
+    return OLDEST <= series <= NEWEST and series.minor <= LAST_MINOR.get(series.major, NEWEST.minor)
+
+
+@lru_cache(maxsize=256)
+def _computed(name: str) -> Kernel:
+    """The kernel of that name on x86-64.  Errors raised: UnknownName."""
+    found = _NAME.fullmatch(name)
+    try:
+        at = release(found[1] if found else "")
+    except ValueError:
+        raise UnknownName("kernel", name, list(KNOWN_NAMES)) from None
+    assert found is not None
+    if not _exists(at.series):
+        raise UnknownName("kernel", name, list(KNOWN_NAMES))
+    changes: dict[str, Any] = {}
+    for sign, switch in re.findall(r"([+-])(\w+)", found[2]):
+        if switch not in SWITCHES:
+            raise UnknownName("switch", switch, list(SWITCHES))
+        changes[switch] = sign == "+"
+    return replace(kernel_of(at, name), **changes)
+
+
+def kernel_named(name: str, geometry: str | None = None) -> Kernel:
+    """The kernel of that name, on another geometry if one is named.
+
+    Arguments: `name` such as linux-6.12.43, or linux-6.12 for its last known point release; behind
+    it switches to turn on or off: linux-6.18+wrap_safe_overlap-realign.
+    Errors raised: UnknownName, which lists what is known.
+    """
+    kernel = _computed(name)
+    return kernel.on(geometry_named(geometry)) if geometry else kernel
+
+
+# Those that commands take if none is named: old and new ones, and the sources that were read.
+KERNELS: dict[str, Kernel] = {
+    name: kernel_named(name)
+    for name in ("linux-5.0", "linux-6.1", "linux-6.7", "linux-6.12", "linux-6.18")
+}

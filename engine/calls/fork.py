@@ -1,0 +1,46 @@
+"""fork(2), as far as the parent sees it: its private pages are shared with the child until written.
+
+Model: children live on and do nothing, so all they are is the frames they hold.  A write by the
+parent to such a page copies it (pages/cow.py); contents as the parent sees them never change.
+Source: kernel/fork.c dup_mmap(), mm/memory.c copy_page_range(), Linux 6.1 to 6.18.
+"""
+
+from collections.abc import Iterable
+
+from engine.base.entry import ANON, EXCLUSIVE, HUGE, PFN_SHIFT, SWAP, WRITE
+from engine.base.geometry import PTE
+from engine.pages.protect import change_entries
+from engine.state.space import AddressSpace
+from engine.state.table import Entry
+from engine.state.vma import VM_DONTCOPY, VM_HUGETLB, VM_WIPEONFORK
+
+_NOT_SHARED = VM_DONTCOPY | VM_WIPEONFORK | VM_HUGETLB
+
+
+def fork(space: AddressSpace) -> None:
+    """Make a child: private pages lose WRITE and EXCLUSIVE, swapped ones and huge ones, too.
+
+    A VMA that the child does not get, or gets empty, keeps its pages to itself.  Model: hugetlb
+    memory does, too.
+    Source: copy_present_pte(), copy_nonpresent_pte(), copy_huge_pmd().
+    """
+    pages = space.geometry.index_mask[PTE] + 1
+
+    def share(entries: dict[int, Entry], indices: Iterable[int]) -> None:
+        for index in indices:
+            entry = entries[index]
+            assert isinstance(entry, int)
+            if entry & (ANON | SWAP):
+                pfn = entry >> PFN_SHIFT
+                space.held.update(range(pfn, pfn + pages) if entry & HUGE else (pfn,))
+                entries[index] = entry & ~(WRITE | EXCLUSIVE)
+
+    for vma in space.vmas:
+        # Without an anon_vma there is no page to share; shared memory just faults in again.
+        if vma.anon_vma is not None and not vma.flags & _NOT_SHARED:
+            change_entries(space, vma.start, vma.end, share)
+
+
+def exit_child(space: AddressSpace) -> None:
+    """All children exit: what they held is the parent's alone; it learns of that when it writes."""
+    space.held.clear()

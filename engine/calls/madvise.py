@@ -1,0 +1,442 @@
+"""madvise(2): what each advice does to VMAs, pages and page tables, and when it is refused.
+
+Order of the checks, the same on all kernels: unknown advice, unaligned address, a length that
+rounds to 0 or wraps, length 0; then VMA by VMA.  A hole lets the call go on and fail with ENOMEM
+at the end; a VMA that refuses ends it at once.  Source: mm/madvise.c, Linux 6.1 to 6.18.
+"""
+
+from collections.abc import Callable
+
+from engine.base.address import round_up
+from engine.base.entry import ANON, MARKER, PFN_SHIFT, PRESENT, is_guard, is_zero_page
+from engine.base.failures import VmaRefused
+from engine.base.geometry import PMD, PTE
+from engine.base.kernel import Kernel
+from engine.calls.mseal import may_discard
+from engine.pages.collapse import collapse
+from engine.pages.fault import populate_range, slots_of
+from engine.pages.huge import (
+    folio_mappings,
+    prepare_anon_vma,
+    slot_pages,
+    split_folio,
+    split_shared_folio,
+    unmap_folio,
+)
+from engine.pages.hugetlb import discard_hugetlb
+from engine.state.space import AddressSpace, Errno
+from engine.state.vma import (
+    VM_DONTCOPY,
+    VM_DONTDUMP,
+    VM_HUGEPAGE,
+    VM_HUGETLB,
+    VM_LOCKED,
+    VM_MERGEABLE,
+    VM_NOHUGEPAGE,
+    VM_RAND_READ,
+    VM_READ,
+    VM_SEALED,
+    VM_SEQ_READ,
+    VM_SHARED,
+    VM_WIPEONFORK,
+    VM_WRITE,
+    SharedObject,
+    Vma,
+)
+from engine.vmas.merge import modify
+
+NORMAL, RANDOM, SEQUENTIAL, WILLNEED, DONTNEED = range(5)
+FREE, REMOVE, DONTFORK, DOFORK, MERGEABLE, UNMERGEABLE, HUGEPAGE, NOHUGEPAGE = range(8, 16)
+DONTDUMP, DODUMP, WIPEONFORK, KEEPONFORK, COLD, PAGEOUT, POPULATE_READ, POPULATE_WRITE = range(
+    16, 24
+)
+DONTNEED_LOCKED, COLLAPSE = 24, 25
+GUARD_INSTALL, GUARD_REMOVE = 102, 103
+
+# (flags set, flags cleared) by advice that only changes the VMA.
+_FLAGS = {
+    NORMAL: (0, VM_RAND_READ | VM_SEQ_READ),
+    RANDOM: (VM_RAND_READ, VM_SEQ_READ),
+    SEQUENTIAL: (VM_SEQ_READ, VM_RAND_READ),
+    DONTFORK: (VM_DONTCOPY, 0),
+    DOFORK: (0, VM_DONTCOPY),
+    DONTDUMP: (VM_DONTDUMP, 0),
+    DODUMP: (0, VM_DONTDUMP),
+    WIPEONFORK: (VM_WIPEONFORK, 0),
+    KEEPONFORK: (0, VM_WIPEONFORK),
+    MERGEABLE: (VM_MERGEABLE, 0),
+    UNMERGEABLE: (0, VM_MERGEABLE),
+    HUGEPAGE: (VM_HUGEPAGE, VM_NOHUGEPAGE),
+    NOHUGEPAGE: (VM_NOHUGEPAGE, VM_HUGEPAGE),
+}
+
+# What throws contents away.  Source: is_madv_discard(), mm/mseal.c.
+_DISCARDS = frozenset(
+    (FREE, DONTNEED, DONTNEED_LOCKED, REMOVE, DONTFORK, WIPEONFORK, GUARD_INSTALL)
+)
+
+Behaviour = Callable[[AddressSpace, Vma, int, int], "Errno | None"]
+
+
+def madvise(space: AddressSpace, addr: int, length: int, advice: int) -> Errno | None:
+    """Give advice on [addr, addr + length), bytes.  Returns: None or the error."""
+    geometry = space.geometry
+    if not _is_known(space.kernel, advice):
+        return Errno.EINVAL
+    rounded = round_up(length, geometry.page_bytes) & geometry.word_mask
+    end = (addr + rounded) & geometry.word_mask
+    if addr & (geometry.page_bytes - 1) or (length and not rounded) or end < addr:
+        return Errno.EINVAL
+    if end == addr:
+        return None
+    if advice in (POPULATE_READ, POPULATE_WRITE):
+        return _populate(space, addr, end, write=advice == POPULATE_WRITE)
+    behaviour = _BEHAVIOURS.get(advice)
+    hole: Errno | None = None
+    cursor = addr
+    while cursor < end:
+        vma = space.vmas.find(cursor)
+        if vma is None:
+            return Errno.ENOMEM
+        if cursor < vma.start:
+            hole, cursor = Errno.ENOMEM, vma.start
+            if cursor >= end:
+                break
+        stop = min(vma.end, end)
+        if vma.flags & (VM_SEALED | VM_HUGETLB):
+            error = _refused(space, vma, cursor, advice)
+            if error:
+                return error
+        error = (
+            behaviour(space, vma, cursor, stop)
+            if behaviour
+            else _change_flags(space, vma, cursor, stop, advice)
+        )
+        if error:
+            return error
+        cursor = stop
+    return hole
+
+
+def _is_known(kernel: Kernel, advice: int) -> bool:
+    """Is there such an advice?  Some came after the oldest kernel, each with its switch."""
+    if advice in (COLD, PAGEOUT):
+        return kernel.madv_cold
+    if advice in (POPULATE_READ, POPULATE_WRITE):
+        return kernel.madv_populate
+    if advice == DONTNEED_LOCKED:
+        return kernel.madv_dontneed_locked
+    if advice == COLLAPSE:
+        return kernel.madv_collapse
+    if advice in (GUARD_INSTALL, GUARD_REMOVE):
+        return kernel.guard_markers
+    return advice in _FLAGS or advice in _BEHAVIOURS
+
+
+def _refused(space: AddressSpace, vma: Vma, start: int, advice: int) -> Errno | None:
+    """What sealed mappings and huge pages of hugetlb refuse.
+
+    Model: holes cannot be punched into files of hugetlbfs.
+    Source: can_modify_vma_madv(), madvise_dontneed_free_valid_vma(), can_madv_lru_vma().
+    """
+    if advice in _DISCARDS and not may_discard(vma):
+        return Errno.EPERM
+    if not vma.flags & VM_HUGETLB:
+        return None
+    if advice in (DONTNEED, DONTNEED_LOCKED):
+        aligned = not start & (space.geometry.slot_bytes - 1)
+        return None if aligned and space.kernel.hugetlb_dontneed else Errno.EINVAL
+    return None if advice in _FLAGS or advice == WILLNEED else Errno.EINVAL
+
+
+def _change_flags(space: AddressSpace, vma: Vma, start: int, end: int, advice: int) -> Errno | None:
+    if vma.flags & VM_SHARED:
+        if advice == WIPEONFORK:
+            return Errno.EINVAL
+        if advice in (MERGEABLE, UNMERGEABLE):
+            return None
+    added, removed = _FLAGS[advice]
+    try:
+        modify(space.kernel, space.vmas, vma, start, end, (vma.flags & ~removed) | added)
+    except VmaRefused as refused:
+        # What is short now may be there at the next attempt: so the kernel says it.
+        return Errno.EAGAIN if refused.error == "ENOMEM" else Errno(refused.error)
+    return None
+
+
+def _nothing(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
+    """MADV_WILLNEED: nothing to read ahead without swap and files."""
+    return None
+
+
+def _dontneed(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
+    return Errno.EINVAL if vma.flags & VM_LOCKED else _drop(space, vma, start, end)
+
+
+def _drop(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
+    """MADV_DONTNEED: the pages go, guard markers stay, and PTE tables it empties may go, too."""
+    if vma.flags & VM_HUGETLB:
+        discard_hugetlb(space, vma, start, end)
+        return None
+    space.zap(start, end, keep=MARKER)
+    # Only tables whose whole slot was in the range.  Source: mm/pt_reclaim.c
+    slot = space.geometry.slot_bytes
+    emptied = [
+        base
+        for base, table in space.tree.tables()
+        if table.level == PTE and not table.entries and start <= base and base + slot <= end
+    ]
+    if emptied and space.kernel.reclaims_tables:
+        for base in emptied:
+            parent = space.tree.find(base, PMD)
+            assert parent is not None
+            space.tree.free(parent, space.tree.index(base, PMD))
+    return None
+
+
+def _free(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
+    """MADV_FREE: without memory pressure only large folios show it, when part of one is named."""
+    if vma.file is not None or vma.flags & VM_LOCKED:
+        return Errno.EINVAL
+    _split_partial_folios(space, start, end)
+    return None
+
+
+def _cold(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
+    if vma.flags & VM_LOCKED:
+        return Errno.EINVAL
+    if vma.file is None:
+        _split_partial_folios(space, start, end)
+    else:
+        _split_partial_shared(space, start, end)
+    return None
+
+
+def _pageout(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
+    """MADV_PAGEOUT without swap: private pages stay; shared ones mapped once are unmapped."""
+    if vma.flags & VM_LOCKED:
+        return Errno.EINVAL
+    if vma.file is None:
+        _split_partial_folios(space, start, end, whole=True)
+        return None
+    _split_partial_shared(space, start, end, pageout=True)
+    mapped: dict[int, int] = {}
+    for _, table in space.tree.leaf_tables():
+        for entry in table.entries.values():
+            if isinstance(entry, int):
+                mapped[entry >> PFN_SHIFT] = mapped.get(entry >> PFN_SHIFT, 0) + 1
+    for _, table, indices in space.tree.lowest(start, end):
+        for index in indices:
+            entry = table.entries[index]
+            if not isinstance(entry, int) or table.level != PTE or not entry & PRESENT:
+                continue
+            if mapped[entry >> PFN_SHIFT] == 1:
+                space.unmap_page(table, index)
+                linear = space.frames.index[entry >> PFN_SHIFT]
+                if linear in vma.file.clean:
+                    vma.file.clean.remove(linear)
+                    del vma.file.pages[linear]  # nothing to write back: it just goes
+    space.flush_tlb(start, end)
+    return None
+
+
+def _split_partial_folios(
+    space: AddressSpace, start: int, end: int, *, whole: bool = False
+) -> None:
+    """Split each large folio of which the range names a part (`whole`: also those it covers).
+
+    A folio is covered if the range maps all of it in a row, inside one PTE table.
+    """
+    pages, shift = slot_pages(space), space.geometry.page_shift
+    for base, table, indices in list(space.tree.lowest(start, end)):
+        if table.level == PMD:
+            entry = table.entries[indices[0]]
+            if isinstance(entry, int) and entry & PRESENT and not is_zero_page(entry):
+                first = base + (indices[0] << space.geometry.entry_shift[PMD])
+                if whole or start > first or end < first + space.geometry.slot_bytes:
+                    split_folio(space, entry >> PFN_SHIFT)
+            continue
+        for index in indices:
+            small = table.entries.get(index)
+            if not isinstance(small, int) or small & (ANON | PRESENT) != ANON | PRESENT:
+                continue
+            pfn = small >> PFN_SHIFT
+            folio = pfn - pfn % pages
+            if folio not in space.frames.large:
+                continue
+            in_range = all(
+                base + (i << shift) < end
+                and isinstance(e := table.entries.get(i), int)
+                and e >> PFN_SHIFT == folio + i - index
+                for i in range(index, index + pages)
+            )
+            if whole or pfn != folio or not in_range:
+                split_folio(space, folio)
+            else:
+                break  # the whole table is this folio
+
+
+def _split_partial_shared(
+    space: AddressSpace, start: int, end: int, *, pageout: bool = False
+) -> None:
+    """Split each large folio of a shared object of which the range names a part.
+
+    `pageout`: those it covers go out of all mappings.
+
+    The kernel leaves it if it looks as if others mapped it.  Small pages of an object come back at
+    the next access only, so every mapping of the folio loses it.
+    Source: madvise_cold_or_pageout_pte_range().
+    """
+    pages, slot = slot_pages(space), space.geometry.slot_bytes
+    for base, table, indices in list(space.tree.lowest(start, end)):
+        for index in indices:
+            entry = table.entries.get(index)
+            if not isinstance(entry, int) or entry & (ANON | MARKER):
+                continue
+            pfn = entry >> PFN_SHIFT
+            folio = pfn - pfn % pages
+            whole = False
+            if table.level == PMD:
+                at = base + (index << space.geometry.entry_shift[PMD])
+                whole = start <= at and at + slot <= end
+            if folio not in space.frames.large or _looks_shared(space, folio, pfn):
+                continue
+            if not whole:
+                split_shared_folio(space, folio)
+            elif pageout:
+                unmap_folio(space, folio, pages)
+
+
+def _looks_shared(space: AddressSpace, folio: int, pfn: int) -> bool:
+    """Does the large folio seem to be mapped by others than the entry for its frame `pfn`?
+
+    Source: page_mapcount() in 6.1, folio_likely_mapped_shared() in 6.12; since 6.15 the kernel
+    knows that the other mappings are of the same process (folio_maybe_mapped_shared).
+    """
+    huge, small = folio_mappings(space, folio)
+    page = huge + small.count(pfn) != 1
+    whole = huge + len(small) > 1 and (huge > 0 or small.count(folio) > 1)
+    if not (page or whole) or space.kernel.large_folio_reuse:
+        return False
+    return page if page == whole or not space.kernel.guesses_mapped_shared else whole
+
+
+def _remove(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
+    """MADV_REMOVE: punch a hole into the object; its pages vanish from every mapping."""
+    if vma.flags & VM_LOCKED or vma.file is None:
+        return Errno.EINVAL
+    shift = space.geometry.page_shift
+    low, high = space.page_index(vma, start), space.page_index(vma, end)
+    for other in list(space.vmas):
+        if other.file is vma.file:
+            first = other.start + ((low - other.pgoff) << shift)
+            last = first + ((high - low) << shift)
+            if max(first, other.start) < min(last, other.end):
+                space.zap(max(first, other.start), min(last, other.end), keep=MARKER)
+    file, pages = vma.file, slot_pages(space)
+    removed = [index for index in file.pages if low <= index < high]
+    if space.frames.large or space.frames.pieces:
+        for first in {index - index % pages for index in removed}:
+            _set_apart(space, file, first, low, high)
+    for index in removed:
+        del file.pages[index]
+        file.clean.discard(index)
+    return None
+
+
+def _set_apart(space: AddressSpace, file: SharedObject, start: int, low: int, high: int) -> None:
+    """Split the folios of the slot from page `start` on of which only a part is in [low, high).
+
+    Source: mm/truncate.c truncate_inode_partial_folio(): at both ends of what goes.
+    """
+    frames, pages = space.frames, slot_pages(space)
+
+    def folio_at(page: int) -> tuple[int, int]:
+        frame = file.pages[page]
+        folio = frame - frame % pages
+        return (folio, pages) if folio in frames.large else frames.piece_of(frame)
+
+    def is_partial(edge: int) -> bool:
+        folio, size = folio_at(edge)
+        first = frames.index[folio]
+        # One that begins behind what goes is none of it; one that lies in it goes as it is.
+        return first < high and (first < low or first + size > high)
+
+    edges = [max(low, start), *([high] if high < start + pages else [])]
+    for edge in [edge for edge in edges if edge in file.pages and is_partial(edge)]:
+        folio, size = folio_at(edge)  # the second end is in a piece of what the first has split
+        frames.large.discard(folio)
+        unmap_folio(space, folio, size)
+        if space.kernel.splits_by_halves:
+            frames.split_at(folio, size, file.pages[edge])
+
+
+def _populate(space: AddressSpace, start: int, end: int, *, write: bool) -> Errno | None:
+    """MADV_POPULATE_READ, MADV_POPULATE_WRITE.  Source: madvise_populate().
+
+    Until 6.8 a hole did not end it: what lies behind was populated, too.
+    """
+    hole: Errno | None = None
+    cursor = start
+    while cursor < end:
+        vma = space.vmas.find(cursor)
+        if vma is None or vma.start >= end:
+            return Errno.ENOMEM
+        if cursor < vma.start:
+            if not space.kernel.populate_passes_holes:
+                return Errno.ENOMEM
+            hole, cursor = Errno.ENOMEM, vma.start
+        if not vma.flags & (VM_WRITE if write else VM_READ):
+            return Errno.EINVAL
+        stop = min(vma.end, end)
+        if not populate_range(space, vma, cursor, stop, write=write):
+            return Errno.EFAULT
+        cursor = stop
+    return hole
+
+
+def _may_have_guards(kernel: Kernel, vma: Vma) -> bool:
+    """is_valid_guard_vma()."""
+    return vma.file is None or kernel.guards_objects
+
+
+def _guard_install(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
+    """MADV_GUARD_INSTALL: every page becomes a marker; access to it is SIGSEGV."""
+    if vma.flags & VM_LOCKED or not _may_have_guards(space.kernel, vma):
+        return Errno.EINVAL
+    if vma.file is None:
+        prepare_anon_vma(space, vma)
+    space.zap(start, end)
+    shift, mask = space.geometry.page_shift, space.geometry.index_mask[PTE]
+    for low, high in slots_of(space, start, end):
+        entries = space.tree.make(low, PTE).entries
+        first = low >> shift & mask
+        entries.update((i, MARKER) for i in range(first, first + ((high - low) >> shift)))
+    return None
+
+
+def _guard_remove(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
+    """MADV_GUARD_REMOVE: markers go, pages and tables stay."""
+    if not _may_have_guards(space.kernel, vma):
+        return Errno.EINVAL
+    for _, table, indices in space.tree.lowest(start, end):
+        for index in indices:
+            if is_guard(table.entries[index]):  # type: ignore[arg-type]
+                del table.entries[index]
+    return None
+
+
+_BEHAVIOURS: dict[int, Behaviour | None] = {
+    WILLNEED: _nothing,
+    DONTNEED: _dontneed,
+    DONTNEED_LOCKED: _drop,
+    FREE: _free,
+    REMOVE: _remove,
+    COLD: _cold,
+    PAGEOUT: _pageout,
+    COLLAPSE: collapse,
+    POPULATE_READ: None,
+    POPULATE_WRITE: None,
+    GUARD_INSTALL: _guard_install,
+    GUARD_REMOVE: _guard_remove,
+}

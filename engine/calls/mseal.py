@@ -1,0 +1,51 @@
+"""mseal(2), since 6.10: mappings that can no longer be unmapped, moved or changed.
+
+The calls that a seal forbids look for it VMA by VMA, as they go (mm/vma.h can_modify_vma(), 6.12):
+munmap and MAP_FIXED before anything is gone, mprotect and madvise with what lies before it changed.
+"""
+
+from engine.base.address import round_up
+from engine.base.failures import VmaRefused
+from engine.state.space import AddressSpace, Errno
+from engine.state.vma import VM_SEALED, VM_SHARED, VM_WRITE, Vma
+from engine.vmas.merge import modify
+
+
+def mseal(space: AddressSpace, addr: int, length: int) -> Errno | None:
+    """Seal [addr, addr + length), bytes.
+
+    Returns: None or the error; ENOMEM at a hole, with nothing sealed.
+    Source: mm/mseal.c do_mseal().
+    """
+    geometry = space.geometry
+    if not space.kernel.mseal:
+        return Errno.ENOSYS
+    rounded = round_up(length, geometry.page_bytes) & geometry.word_mask
+    end = (addr + rounded) & geometry.word_mask
+    if addr & (geometry.page_bytes - 1) or (length and not rounded) or end < addr:
+        return Errno.EINVAL
+    vmas = space.vmas.intersecting(addr, end) if addr < end else []
+    reached = addr
+    for vma in vmas:
+        if vma.start > reached:
+            break
+        reached = vma.end
+    if reached < end:
+        return Errno.ENOMEM
+    try:
+        for vma in vmas:
+            start, stop = max(vma.start, addr), min(vma.end, end)
+            modify(space.kernel, space.vmas, vma, start, stop, vma.flags | VM_SEALED)
+    except VmaRefused as refused:
+        return Errno(refused.error)
+    return None
+
+
+def may_discard(vma: Vma) -> bool:
+    """May the contents of a mapping be thrown away?
+
+    Not if it is sealed and the program could not write to it itself.
+    Source: can_modify_vma_madv() in 6.12, can_madvise_modify() in 6.18.
+    """
+    sealed = vma.flags & VM_SEALED and vma.file is None
+    return not sealed or bool(vma.flags & (VM_SHARED | VM_WRITE))

@@ -1,0 +1,141 @@
+"""What the kernel does to pages on its own account: swapping, migrating, tracking of writes.
+
+Nobody calls these but the kernel and its interfaces; as calls of a case they bring entries into the
+states that a move has to carry along.  Contents never change.
+Source: mm/vmscan.c, mm/rmap.c try_to_unmap(), mm/migrate.c, fs/proc/task_mmu.c, Linux 6.1 to 6.18.
+"""
+
+from collections.abc import Iterable
+
+from engine.base.entry import (
+    ACCESSED,
+    ANON,
+    DIRTY,
+    MIGRATION,
+    PFN_SHIFT,
+    PRESENT,
+    SOFT_DIRTY,
+    SWAP,
+    WRITE,
+    is_zero_page,
+)
+from engine.base.geometry import PMD, PTE
+from engine.pages.huge import split_folio
+from engine.pages.protect import change_entries
+from engine.pages.rmap import begin_migration, end_migration, folio_of
+from engine.state.space import AddressSpace, Errno
+from engine.state.table import Entry, Table
+from engine.state.vma import VM_HUGETLB, VM_LOCKED
+
+_GOES_TO_SWAP = PRESENT | WRITE | DIRTY | ACCESSED | ANON  # what a swap entry does not have
+
+
+def swapout(space: AddressSpace, addr: int, length: int) -> Errno | None:
+    """Swap out the private pages of [addr, addr + length), bytes, that this process alone maps.
+
+    Large folios are split first; locked pages, those of children and of shared objects stay.
+    Returns: None, or EINVAL for a range that is not of whole pages.  Source: try_to_unmap_one().
+    """
+    page, mask = space.geometry.page_bytes, space.geometry.word_mask
+    end = (addr + length) & mask
+    if (addr | length) & (page - 1) or end < addr:
+        return Errno.EINVAL
+    for vma in space.vmas.intersecting(addr, end) if addr < end else []:
+        if vma.file is not None or vma.flags & VM_LOCKED:
+            continue
+        start, stop = max(vma.start, addr), min(vma.end, end)
+        for first in _large_folios(space, start, stop):
+            split_folio(space, first)
+        for _, table, indices in space.tree.lowest(start, stop):
+            if table.level == PTE:
+                _swap_out(space, table, indices)
+    space.tlb.put_off()
+    return None
+
+
+def _large_folios(space: AddressSpace, start: int, end: int) -> list[int]:
+    """The first frames of the large folios that are mapped in a range, and may go to swap."""
+    found: dict[int, None] = {}
+    if space.frames.large:
+        for _, table, indices in space.tree.lowest(start, end):
+            for index in indices:
+                entry = table.entries[index]
+                assert isinstance(entry, int)
+                if _may_go(space, entry):
+                    folio = folio_of(space, entry >> PFN_SHIFT)
+                    if len(folio) > 1:
+                        found[folio.start] = None
+    return list(found)
+
+
+def _may_go(space: AddressSpace, entry: int) -> bool:
+    return entry & (PRESENT | ANON) == PRESENT | ANON and space.held.isdisjoint(
+        folio_of(space, entry >> PFN_SHIFT)
+    )
+
+
+def _swap_out(space: AddressSpace, table: Table, indices: Iterable[int]) -> None:
+    for index in indices:
+        entry = table.entries[index]
+        assert isinstance(entry, int)
+        if _may_go(space, entry):
+            table.entries[index] = entry & ~_GOES_TO_SWAP | SWAP
+            space.rss_anon -= 1
+            space.rss_swap += 1
+
+
+def migrate_begin(space: AddressSpace, addr: int) -> Errno | None:
+    """Begin to move the page at `addr`, bytes, to another frame: its entries are taken away.
+
+    Returns: None; EFAULT if there is no page that could be migrated.  Source: try_to_migrate().
+    """
+    entry = _leaf_at(space, addr)
+    vma = space.vmas.lookup(addr)
+    if entry is None or not entry & PRESENT or is_zero_page(entry):
+        return Errno.EFAULT
+    if vma is None or vma.flags & VM_HUGETLB:
+        return Errno.EFAULT
+    begin_migration(space, entry >> PFN_SHIFT)
+    return None
+
+
+def migrate_end(space: AddressSpace, addr: int) -> Errno | None:
+    """End the migration of the page at `addr`, bytes; of all pages if there is none.
+
+    Returns: None.  Source: remove_migration_ptes().
+    """
+    entry = _leaf_at(space, addr)
+    here = None
+    if entry is not None and entry & MIGRATION:
+        pages, pfn = space.geometry.index_mask[PTE] + 1, entry >> PFN_SHIFT
+        here = next((f for f in (pfn, pfn - pfn % pages) if f in space.migrating), None)
+    for first in list(space.migrating) if here is None else [here]:
+        end_migration(space, first)
+    return None
+
+
+def _leaf_at(space: AddressSpace, addr: int) -> int | None:
+    tree = space.tree
+    table = tree.find(addr, PMD)
+    entry = table.entries.get(tree.index(addr, PMD)) if table is not None else None
+    if isinstance(entry, Table):
+        entry = entry.entries.get(tree.index(addr, PTE))
+    return entry if isinstance(entry, int) else None
+
+
+def soft_dirty_clear(space: AddressSpace) -> None:
+    """Begin to track writes: no page is soft-dirty, and the next write to each is noticed.
+
+    As writing 4 to /proc/PID/clear_refs.  Source: clear_refs_write(), clear_soft_dirty().
+    """
+    for vma in space.vmas:
+        if not vma.flags & VM_HUGETLB:
+            change_entries(space, vma.start, vma.end, _clear)
+        vma.tracked = True
+
+
+def _clear(entries: dict[int, Entry], indices: Iterable[int]) -> None:
+    for index in indices:
+        entry = entries[index]
+        assert isinstance(entry, int)
+        entries[index] = entry & ~(SOFT_DIRTY | WRITE) if entry & PRESENT else entry & ~SOFT_DIRTY

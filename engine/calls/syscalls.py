@@ -1,0 +1,371 @@
+"""mmap, munmap, mprotect, mlock, munlock: the calls that set the scene for a move."""
+
+from engine.base.address import round_down, round_up
+from engine.base.failures import VmaRefused
+from engine.base.geometry import Geometry
+from engine.mremap import find_address, make_removable, unmap
+from engine.pages import uffd
+from engine.pages.fault import populate_locked
+from engine.pages.hugetlb import new_huge_file, reserve
+from engine.pages.protect import protection_changed
+from engine.state.space import AddressSpace, Errno
+from engine.state.vma import (
+    VM_ACCESS,
+    VM_ACCOUNT,
+    VM_EXEC,
+    VM_GROWSDOWN,
+    VM_HUGETLB,
+    VM_LOCKED,
+    VM_LOCKONFAULT,
+    VM_NORESERVE,
+    VM_PKEY_BIT0,
+    VM_SEALED,
+    VM_SHARED,
+    VM_WRITE,
+    Vma,
+)
+from engine.vmas.merge import Proposal, merge_new, modify
+
+PROT_SEM = 0x8  # no effect on x86
+PROT_GROWSDOWN = 0x01000000
+PROT_GROWSUP = 0x02000000
+MAP_SHARED = 0x01
+MAP_PRIVATE = 0x02
+MAP_TYPE = 0x0F
+MAP_FIXED = 0x10
+MAP_ANONYMOUS = 0x20
+MAP_GROWSDOWN = 0x100
+MAP_LOCKED = 0x2000
+MAP_NORESERVE = 0x4000
+MAP_POPULATE = 0x8000
+MAP_HUGETLB = 0x40000
+MAP_FIXED_NOREPLACE = 0x100000
+
+
+def mmap(
+    space: AddressSpace, addr: int, length: int, prot: int, flags: int, offset: int = 0
+) -> int | Errno:
+    """Map anonymous memory.
+
+    Arguments: `addr` in bytes, the place with MAP_FIXED, else a hint (0: none); `length` in bytes;
+    `offset` in bytes, of which only the alignment counts.
+    Returns: the address, or the error; EBADF without MAP_ANONYMOUS: there are no files.
+    Source: ksys_mmap_pgoff(), do_mmap(), mmap_region(), Linux 6.1 to 6.18.
+    """
+    geometry = space.geometry
+    page = geometry.page_bytes
+    if offset & (page - 1):
+        return Errno.EINVAL
+    if not flags & MAP_ANONYMOUS:
+        return Errno.EBADF
+    if not length:
+        return Errno.EINVAL
+    huge = geometry.slot_bytes if flags & MAP_HUGETLB else 0
+    length = round_up(length, huge or page) & geometry.word_mask
+    if not length:
+        return Errno.ENOMEM
+    if flags & MAP_FIXED_NOREPLACE:
+        flags |= MAP_FIXED
+    if len(space.vmas) > space.max_map_count:
+        return Errno.ENOMEM
+    shared = flags & MAP_TYPE == MAP_SHARED
+    if flags & MAP_FIXED:
+        if huge and length <= geometry.user_top and addr & (huge - 1):
+            return Errno.EINVAL
+        if length > geometry.user_top or addr > geometry.user_top - length:
+            return Errno.ENOMEM
+        if addr & (page - 1):
+            return Errno.EINVAL
+        if addr < geometry.min_addr:
+            return Errno.EPERM
+        place: int | Errno = addr
+    else:
+        place = find_address(space, addr, length, VM_SHARED if shared else 0, huge)
+    if isinstance(place, Errno):
+        return place
+    if flags & MAP_FIXED_NOREPLACE and space.vmas.intersection(place, place + length):
+        return Errno.EEXIST
+    if flags & MAP_LOCKED and not space.may_lock(length):
+        return Errno.EAGAIN if space.limits.locked else Errno.EPERM
+    if flags & MAP_TYPE not in (MAP_SHARED, MAP_PRIVATE):
+        return Errno.EINVAL
+    if flags & MAP_GROWSDOWN and (shared or huge):
+        return Errno.EINVAL
+    if huge and offset & (huge - 1):
+        return Errno.EINVAL
+    vm_flags = _vm_flags(_access_flags(geometry, prot), flags)
+    error = _make_place(space, place, length, vm_flags)
+    if error:
+        return error
+    try:
+        vma = _map_region(space, place, place + length, vm_flags)
+    except VmaRefused as refused:
+        return Errno(refused.error)
+    space.account(vm_flags, length)
+    if flags & (MAP_POPULATE | MAP_LOCKED):
+        populate_locked(space, vma, place, place + length)
+    return place
+
+
+def _access_flags(geometry: Geometry, prot: int) -> int:
+    """The VM_ flags that say what a protection permits.
+
+    PROT_EXEC with any other bit, PROT_SEM too, is not for executing alone.
+    Source: calc_vm_prot_bits(); execute_only_pkey() in do_mmap(), arch_override_mprotect_pkey().
+    """
+    key = VM_PKEY_BIT0 if prot == VM_EXEC and geometry.exec_only_keys else 0
+    return prot & VM_ACCESS | key
+
+
+def _vm_flags(access: int, flags: int) -> int:
+    """The VM_ flags of a new mapping, which permits `access`."""
+    vm_flags = access
+    if flags & MAP_GROWSDOWN:
+        vm_flags |= VM_GROWSDOWN
+    if flags & MAP_NORESERVE:
+        vm_flags |= VM_NORESERVE
+    if flags & MAP_TYPE == MAP_SHARED:
+        vm_flags |= VM_SHARED
+    if flags & MAP_HUGETLB:
+        return vm_flags | VM_HUGETLB  # never charged, and not locked: it stays anyway
+    if flags & MAP_LOCKED:
+        vm_flags |= VM_LOCKED
+    if not vm_flags & VM_SHARED and vm_flags & VM_WRITE and not vm_flags & VM_NORESERVE:
+        vm_flags |= VM_ACCOUNT  # accountable_mapping()
+    return vm_flags
+
+
+def _make_place(space: AddressSpace, start: int, length: int, vm_flags: int) -> Errno | None:
+    """Unmap what is in the way of a new mapping, and have it charged.
+
+    Until 6.11 a charge that is refused comes too late for what was mapped there.  Since 6.12 the
+    old mappings are cut off first, then private memory is charged, then they go.
+    Source: mmap_region(); vms_gather_munmap_vmas() in 6.12.
+    """
+    end = start + length
+    lost = space.vmas.intersecting(start, end)
+    replaced = 0
+    for vma in lost:
+        replaced += min(vma.end, end) - max(vma.start, start)
+    shared = vm_flags & VM_SHARED
+    charged = vm_flags | (VM_ACCOUNT if shared and not vm_flags & VM_NORESERVE else 0)
+    if vm_flags & VM_HUGETLB:
+        charged = 0
+    may_fail = lost and (
+        space.failures.armed
+        or not space.limits.unbounded
+        or any(vma.flags & VM_HUGETLB for vma in lost)
+        or make_removable(space, start, end)
+    )
+    if not may_fail or not space.kernel.merge_new_range:
+        if not space.may_expand(length, replaced) or (replaced and _replace(space, start, length)):
+            return Errno.ENOMEM
+        return None if space.may_commit(length, charged) else Errno.ENOMEM
+    if error := _cut_off(space, start, end):
+        return error
+    if not space.may_expand(length, replaced):
+        return Errno.ENOMEM
+    if not shared and not space.may_commit(length, charged):
+        return Errno.ENOMEM
+    if error := _replace(space, start, length):
+        return error
+    return None if not shared or space.may_commit(length, charged) else Errno.ENOMEM
+
+
+def _cut_off(space: AddressSpace, start: int, end: int) -> Errno | None:
+    """Make VMAs of their own of what is to be unmapped, if it may be."""
+    error = make_removable(space, start, end)
+    if error:
+        return error
+    try:
+        space.split_at(start)
+        space.split_at(end)
+    except VmaRefused as refused:
+        return Errno(refused.error)
+    return None
+
+
+def _replace(space: AddressSpace, start: int, length: int) -> Errno | None:
+    """Unmap what is in the way of a new mapping."""
+    error = unmap(space, start, length)
+    if space.uffds:
+        uffd.call_ended(space, failed=False)
+    return error
+
+
+def _map_region(space: AddressSpace, start: int, end: int, flags: int) -> Vma:
+    """Put a VMA over a free range, merged with its neighbours where possible.
+
+    Errors raised: VmaRefused; also if the pool of huge pages cannot reserve as many.
+    """
+    shift = space.geometry.page_shift
+    if flags & (VM_SHARED | VM_HUGETLB):
+        space.vmas.claim(None)
+        huge = flags & VM_HUGETLB
+        pages = (end - start) >> shift
+        file = new_huge_file(space, end - start) if huge else space.new_object(pages)
+        vma = Vma(start, end, flags, 0, None, file)
+        if huge and not reserve(space, vma):
+            raise VmaRefused
+    else:
+        proposal = Proposal(start, end, flags, start >> shift, None, None)
+        merged = merge_new(space.kernel, space.vmas, proposal, mmap=True)
+        if merged is not None:
+            merged.tracked = False  # what was expanded counts as written: VM_SOFTDIRTY
+            return merged
+        space.vmas.claim(None)
+        vma = Vma(start, end, flags, start >> shift)
+    space.vmas.insert(vma)
+    return vma
+
+
+def munmap(space: AddressSpace, addr: int, length: int) -> Errno | None:
+    """Unmap whole pages of [addr, addr + length), bytes.  Source: do_vmi_munmap()."""
+    error = unmap(space, addr, length)
+    if space.uffds:
+        uffd.call_ended(space, failed=False)
+    return error
+
+
+def mprotect(space: AddressSpace, addr: int, length: int, prot: int) -> Errno | None:
+    """Change the protection of [addr, addr + length), bytes.
+
+    Returns: None or the error; ENOMEM at the first hole, with everything before it changed.
+    Source: do_mprotect_pkey(), mprotect_fixup(), Linux 6.1 to 6.18.
+    """
+    geometry = space.geometry
+    if addr & (geometry.page_bytes - 1):
+        return Errno.EINVAL
+    if not length:
+        return None
+    length = round_up(length, geometry.page_bytes) & geometry.word_mask
+    end = (addr + length) & geometry.word_mask
+    if end <= addr:
+        return Errno.ENOMEM
+    if prot & ~(VM_ACCESS | PROT_SEM | PROT_GROWSDOWN | PROT_GROWSUP):
+        return Errno.EINVAL
+    if prot & (PROT_GROWSDOWN | PROT_GROWSUP):
+        first = space.vmas.intersection(addr, end)
+        if first is None:
+            return Errno.ENOMEM
+        if prot & PROT_GROWSUP or not first.flags & VM_GROWSDOWN:
+            return Errno.EINVAL
+        addr = first.start
+    access = _access_flags(geometry, prot & ~(PROT_GROWSDOWN | PROT_GROWSUP))
+    cursor = addr
+    while cursor < end:
+        vma = space.vmas.lookup(cursor)
+        if vma is None:
+            return Errno.ENOMEM
+        stop = min(vma.end, end)
+        if vma.flags & VM_SEALED:
+            return Errno.EPERM
+        flags = (vma.flags & ~(VM_ACCESS | VM_PKEY_BIT0)) | access
+        if flags == vma.flags:
+            cursor = stop
+            continue
+        charge = 0
+        uncharged = VM_SHARED | VM_ACCOUNT | VM_NORESERVE | VM_HUGETLB
+        if not vma.flags & uncharged and prot & VM_WRITE:
+            flags |= VM_ACCOUNT  # becomes writable for the first time: charged now
+            charge = stop - cursor
+            if not space.may_commit(charge, flags):
+                return Errno.ENOMEM
+        elif (
+            vma.flags & VM_ACCOUNT
+            and vma.is_anonymous
+            and vma.anon_vma is None
+            and not prot & VM_WRITE
+            and space.kernel.mprotect_uncharges
+        ):
+            flags &= ~VM_ACCOUNT  # has no page of its own and can get none: given back
+            charge = cursor - stop
+        was_read_only = not vma.flags & VM_WRITE
+        try:
+            vma = modify(space.kernel, space.vmas, vma, cursor, stop, flags)
+        except VmaRefused as refused:
+            return Errno(refused.error)
+        space.committed += charge >> geometry.page_shift
+        space.flush_tlb(cursor, stop)
+        if was_read_only == bool(flags & VM_WRITE):
+            protection_changed(space, vma, cursor, stop)
+        if was_read_only and flags & VM_LOCKED and flags & VM_WRITE and not flags & VM_SHARED:
+            populate_locked(space, vma, cursor, stop)  # private copies at once: mprotect_fixup()
+        cursor = stop
+    return None
+
+
+def mlock(space: AddressSpace, addr: int, length: int) -> Errno | None:
+    """Lock the pages of [addr, addr + length), bytes, and bring them in.
+
+    Returns: None or the error; ENOMEM at a hole (what lies before it is locked, but nothing is
+    brought in), at a page that cannot be had, and where the limit would be passed; EPERM if the
+    limit is 0.  Source: mm/mlock.c do_mlock().
+    """
+    if not _may_lock_range(space, addr, length):
+        return Errno.ENOMEM if space.limits.locked else Errno.EPERM
+    error, start, end = _set_locked(space, addr, length, lock=True)
+    if error or start == end:
+        return error
+    for vma in space.vmas.intersecting(start, end):
+        if not populate_locked(space, vma, max(vma.start, start), min(vma.end, end)):
+            return Errno.ENOMEM
+    return None
+
+
+def _may_lock_range(space: AddressSpace, addr: int, length: int) -> bool:
+    """Is there room under the limit for what is not locked yet?  Holes count as if it were not.
+
+    Source: do_mlock(), count_mm_mlocked_page_nr().
+    """
+    limit = space.limits.locked
+    if limit is None:
+        return True
+    page = space.geometry.page_bytes
+    start, end = round_down(addr, page), round_up(addr + length, page)
+    if limit and space.may_lock(end - start):
+        return True
+    locked = sum(
+        min(vma.end, end) - max(vma.start, start)
+        for vma in space.vmas.intersecting(start, end)
+        if vma.flags & VM_LOCKED
+    )
+    return limit > 0 and space.may_lock(end - start - locked)
+
+
+def munlock(space: AddressSpace, addr: int, length: int) -> Errno | None:
+    """Unlock the pages of [addr, addr + length), bytes.  Source: mm/mlock.c munlock()."""
+    return _set_locked(space, addr, length, lock=False)[0]
+
+
+def _set_locked(
+    space: AddressSpace, addr: int, length: int, *, lock: bool
+) -> tuple[Errno | None, int, int]:
+    """Set or clear VM_LOCKED up to the first hole.  Returns: the error and the range, bytes."""
+    geometry = space.geometry
+    start = round_down(addr, geometry.page_bytes)
+    length = round_up(length + addr - start, geometry.page_bytes) & geometry.word_mask
+    end = (start + length) & geometry.word_mask
+    if end < start:
+        return Errno.EINVAL, start, start
+    cursor = start
+    while cursor < end:
+        vma = space.vmas.lookup(cursor)
+        if vma is None:
+            return Errno.ENOMEM, start, end
+        stop = min(vma.end, end)
+        flags = vma.flags & ~(VM_LOCKED | VM_LOCKONFAULT)
+        if lock:
+            flags |= VM_LOCKED
+        if vma.flags & VM_HUGETLB:
+            cursor = stop
+            continue
+        pages = (stop - cursor) >> geometry.page_shift
+        more = pages * (bool(flags & VM_LOCKED) - bool(vma.flags & VM_LOCKED))
+        try:
+            modify(space.kernel, space.vmas, vma, cursor, stop, flags)
+        except VmaRefused as refused:
+            return Errno(refused.error), start, end
+        space.locked_vm += more
+        cursor = stop
+    return None, start, end

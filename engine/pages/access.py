@@ -1,0 +1,46 @@
+"""Accesses of other CPUs: what the tables say about a page, and what a TLB keeps of that."""
+
+from engine.base.entry import ACCESSED, DIRTY, HUGE, PFN_SHIFT, PRESENT, WRITE
+from engine.base.geometry import PMD, PTE
+from engine.state.space import AddressSpace
+from engine.state.tlb import CPUS, Translation
+from engine.state.vma import VM_WRITE
+
+
+def touch_on(space: AddressSpace, cpu: int, addr: int) -> None:
+    """Another CPU reads the page at `addr`, or writes to it where that is allowed.
+
+    The contents stay as they are, and a page that is not present is not cached: there is no fault.
+    """
+    found = translation(space, addr)
+    if found is None:
+        return
+    table, index, kept = found
+    entry: int = table[index]
+    table[index] = entry | ACCESSED | (DIRTY if kept.writable else 0)
+    page = addr & -space.geometry.page_bytes
+    space.tlb.cached[cpu % CPUS, page] = kept
+
+
+def translation(space: AddressSpace, addr: int) -> tuple[dict[int, int], int, Translation] | None:
+    """What the tables say about the page at `addr`: the entry's place, and the translation.
+
+    Returns: None if there is no access.
+    """
+    vma, tree, geometry = space.vmas.lookup(addr), space.tree, space.geometry
+    level, reach = PTE, geometry.page_bytes
+    table = tree.find(addr, PTE)
+    if table is None:
+        level, reach = PMD, geometry.slot_bytes
+        table = tree.find(addr, PMD)
+    if vma is None or table is None or not vma.readable:
+        return None
+    index = tree.index(addr, level)
+    entry = table.entries.get(index)
+    if not isinstance(entry, int) or not entry & PRESENT:
+        return None
+    pfn = entry >> PFN_SHIFT
+    if entry & HUGE and pfn:
+        pfn += addr >> geometry.page_shift & geometry.index_mask[PTE]
+    writable = bool(entry & WRITE and vma.flags & VM_WRITE)
+    return table.entries, index, Translation(pfn, writable, reach)  # type: ignore[return-value]

@@ -1,0 +1,176 @@
+"""MADV_COLLAPSE: make huge pages out of what is mapped, slot by slot.
+
+Source: mm/khugepaged.c madvise_collapse(), hpage_collapse_scan_pmd(), collapse_file(), 6.1 to 6.18.
+"""
+
+from engine.base.address import round_down, round_up
+from engine.base.entry import (
+    ANON,
+    MARKER,
+    PFN_SHIFT,
+    PRESENT,
+    UFFD_WP,
+    WRITE,
+    is_guard,
+    is_zero_page,
+    leaf,
+)
+from engine.base.geometry import PMD, PTE
+from engine.pages.cow import make_present
+from engine.pages.huge import HUGE_ANON, covers_slot, map_shared_huge, slot_pages
+from engine.pages.rmap import settle_shared
+from engine.state.space import AddressSpace, Errno
+from engine.state.table import Table
+from engine.state.vma import VM_NOHUGEPAGE, VM_UFFD, VM_UFFD_WP, VM_WRITE, Vma
+
+
+def collapse(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
+    """Collapse every whole slot of [start, end), bytes, in one VMA.
+
+    Returns: None if every slot is huge afterwards, else EINVAL.  Until 6.18 a slot without a PMD
+    entry, or one that cannot be collapsed for good, ends the call; others are passed over.
+    """
+    slot = space.geometry.slot_bytes
+    if vma.is_anonymous and vma.anon_vma is None:
+        return Errno.EINVAL
+    if vma.flags & VM_NOHUGEPAGE or round_up(vma.start, slot) >= round_down(vma.end, slot):
+        return Errno.EINVAL
+    if vma.file is not None and (vma.pgoff - (vma.start >> space.geometry.page_shift)) % slot_pages(
+        space
+    ):
+        return Errno.EINVAL
+    first, last = round_up(start, slot), round_down(end, slot)
+    failed = first > last and not space.kernel.collapse_of_no_slot
+    for addr in range(first, last, slot):
+        done = (
+            _collapse_anonymous(space, vma, addr)
+            if vma.file is None
+            else _collapse_shared(space, vma, addr)
+        )
+        if done is None and not space.kernel.collapse_passes_slots:
+            return Errno.EINVAL
+        failed = failed or not done
+    return Errno.EINVAL if failed else None
+
+
+def _collapse_anonymous(space: AddressSpace, vma: Vma, addr: int) -> bool | None:
+    """One slot of private memory.  Returns: done; None if the whole call ends here."""
+    tree = space.tree
+    parent, index = tree.find(addr, PMD), tree.index(addr, PMD)
+    if parent is None:
+        return False
+    table = parent.entries.get(index)
+    if table is None:
+        return None
+    if not isinstance(table, Table):
+        return True
+    entries = table.entries
+    if vma.flags & VM_UFFD:
+        refused = _refused_by_uffd(space, table)
+        if refused is not None:
+            return None if refused else False
+    if any(entry & MARKER for entry in entries.values()):  # type: ignore[operator]
+        return None
+    # Until 6.17 a writable page is needed; read-only memory has none, whatever it has been before.
+    written = vma.flags & VM_WRITE and any(e & WRITE for e in entries.values())  # type: ignore[operator]
+    if not written and not space.kernel.collapses_without_write:
+        return False
+    frames, pages = space.frames, slot_pages(space)
+    pfn = frames.allocate_large(pages, space.page_index(vma, addr), vma.anon_vma)
+    for i, entry in list(entries.items()):
+        assert isinstance(entry, int)
+        if not entry & PRESENT:
+            entry = make_present(space, table, i)
+        if entry & ANON:
+            frames.tag[pfn + i] = frames.tag[entry >> PFN_SHIFT]
+        space.count_entry(entry, -1)
+    space.flush_tlb(addr, addr + space.geometry.slot_bytes)
+    # The PTE table is kept for the day the huge page is split.
+    tree.free(parent, index)
+    allowed = HUGE_ANON if vma.flags & VM_WRITE else HUGE_ANON & ~WRITE
+    tree.set_huge(parent, index, leaf(pfn, allowed))
+    space.rss_anon += pages
+    return True
+
+
+def _refused_by_uffd(space: AddressSpace, table: Table) -> bool | None:
+    """What userfaultfd says against a collapse: it must not fill holes, nor lose protections.
+
+    Returns: None if nothing, else whether the whole call ends here.
+    """
+    for index in range(slot_pages(space)):
+        entry = table.entries.get(index)
+        if entry is None or is_zero_page(entry):  # type: ignore[arg-type]
+            return True
+        if entry & UFFD_WP:  # type: ignore[operator]
+            return False
+    return None
+
+
+def _collapse_shared(space: AddressSpace, vma: Vma, addr: int) -> bool | None:
+    """One slot of a shared object: its pages become one folio, other mappings lose theirs."""
+    assert vma.file is not None
+    settle_shared(space, vma, addr, addr + space.geometry.slot_bytes)
+    kernel, tree, pages = space.kernel, space.tree, slot_pages(space)
+    linear = space.page_index(vma, addr)
+    file = vma.file
+    if not any(linear <= i < linear + pages for i in file.pages):
+        return None  # as if it had been truncated under the call
+    parent = tree.find(addr, PMD)
+    table_here = parent is not None and tree.index(addr, PMD) in parent.entries
+    was_huge = file.pages.get(linear) in space.frames.large
+    guarded = False
+    if not was_huge:
+        first = space.frames.allocate_large(pages, linear, file)
+        for i in range(pages):
+            old = file.pages.get(linear + i)
+            if old is not None:
+                space.frames.tag[first + i] = space.frames.tag[old]
+            file.pages[linear + i] = first + i
+            file.clean.discard(linear + i)
+    for other in list(space.vmas):
+        # If it was huge before, nothing is done to the other mappings: collapse_pte_mapped_thp().
+        is_target = other is vma
+        if other.file is file and (is_target or not was_huge):
+            kept = _retract(space, other, linear, is_target or kernel.collapse_frees_all_tables)
+            guarded |= kept and is_target
+    if parent is None and not kernel.collapse_makes_pmd_table:
+        return False  # SCAN_PMD_NULL
+    if not (was_huge or table_here or kernel.collapse_frees_all_tables):
+        return None  # SCAN_PMD_NONE: retract_page_tables() had to find a table here, too
+    if vma.flags & VM_UFFD_WP:
+        return False
+    if guarded or (
+        parent is not None and isinstance(parent.entries.get(tree.index(addr, PMD)), Table)
+    ):
+        return None
+    return map_shared_huge(space, vma, addr, write=False)
+
+
+def _retract(space: AddressSpace, vma: Vma, linear: int, frees: bool) -> bool:
+    """Unmap the object's pages from `linear` on in one mapping.
+
+    Arguments: `frees` the emptied PTE table goes, too.
+    Returns: True if guard markers keep the table.
+    """
+    shift, slot = space.geometry.page_shift, space.geometry.slot_bytes
+    start = vma.start + ((linear - vma.pgoff) << shift)
+    low, high = max(start, vma.start), min(start + slot, vma.end)
+    if low >= high:
+        return False
+    if space.tree.huge:
+        parent, index = space.tree.find(low, PMD), space.tree.index(low, PMD)
+        if parent is not None and parent.entries.get(index).__class__ is int:
+            return False
+    space.zap(low, high, keep=MARKER)
+    table = space.tree.find(low, PTE)
+    if table is None or vma.flags & VM_UFFD_WP:
+        return False  # the table may hold marks of userfaultfd, now or later
+    if table.entries:
+        return any(is_guard(entry) for entry in table.entries.values())  # type: ignore[arg-type]
+    whole = low == round_down(low, slot) and high == low + slot
+    if frees and whole and covers_slot(space, vma, low):
+        parent = space.tree.find(low, PMD)
+        assert parent is not None
+        space.tree.free(parent, space.tree.index(low, PMD))
+    return False

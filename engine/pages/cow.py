@@ -1,0 +1,78 @@
+"""What an access does about an entry that is there but does not allow it.
+
+The page may be swapped out, under migration, write-protected for userfaultfd or for soft-dirty
+tracking, or shared with a child.  The monitor of a userfaultfd is modelled as prompt: it takes the
+protection away at once, and the access goes on.  Contents as this process sees them never change.
+Source: mm/memory.c do_swap_page(), do_wp_page(), Linux 6.1 to 6.18.
+"""
+
+from engine.base.entry import (
+    ACCESSED,
+    ANON,
+    DIRTY,
+    EXCLUSIVE,
+    MIGRATION,
+    PFN_SHIFT,
+    PRESENT,
+    SOFT_DIRTY,
+    SWAP,
+    UFFD_WP,
+    WRITE,
+    leaf,
+)
+from engine.pages.rmap import folio_of, wait_for_migration
+from engine.state.space import AddressSpace
+from engine.state.table import Table
+from engine.state.vma import Vma
+
+WRITTEN = PRESENT | WRITE | DIRTY | ACCESSED | SOFT_DIRTY
+
+
+def make_present(space: AddressSpace, table: Table, index: int) -> int:
+    """Bring back the page of an entry that is swapped out or under migration.
+
+    Returns: the entry, present now; SOFT_DIRTY and UFFD_WP are what they were.
+    """
+    entry = table.entries[index]
+    assert isinstance(entry, int)
+    if entry & MIGRATION:
+        wait_for_migration(space, entry)
+    elif entry & SWAP:
+        exclusive = 0 if entry >> PFN_SHIFT in space.held else EXCLUSIVE
+        table.entries[index] = entry & ~SWAP | PRESENT | ANON | ACCESSED | exclusive
+        space.rss_swap -= 1
+        space.rss_anon += 1
+    return table.entries[index]  # type: ignore[return-value]
+
+
+def make_writable(space: AddressSpace, vma: Vma, table: Table, index: int) -> int:
+    """Write to the page of an entry of a PTE table that lacks WRITE.
+
+    Precondition: the VMA allows it, and the entry is not a marker.
+    Returns: the entry for the page that the write goes to.
+    """
+    entry = make_present(space, table, index) & ~UFFD_WP
+    if entry & ANON and not entry & EXCLUSIVE:
+        if may_reuse(space, entry):
+            entry |= EXCLUSIVE
+        else:
+            entry = _copied(space, vma, entry)
+    entry |= WRITTEN
+    table.entries[index] = entry
+    return entry
+
+
+def may_reuse(space: AddressSpace, entry: int) -> bool:
+    """Is this process the last to map the page?  Then a write needs no copy.
+
+    Source: wp_can_reuse_anon_folio(); pages of a large folio were always copied until 6.14.
+    """
+    folio = folio_of(space, entry >> PFN_SHIFT)
+    return space.held.isdisjoint(folio) and (len(folio) == 1 or space.kernel.large_folio_reuse)
+
+
+def _copied(space: AddressSpace, vma: Vma, entry: int) -> int:
+    """A small page of our own with the same contents.  Source: wp_page_copy()."""
+    frames, pfn = space.frames, entry >> PFN_SHIFT
+    copy = frames.allocate([frames.tag[pfn]], [frames.index[pfn]], vma.anon_vma)
+    return leaf(copy, WRITTEN | ANON | EXCLUSIVE)

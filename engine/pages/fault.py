@@ -1,0 +1,559 @@
+"""Page faults: what accessing memory brings into the page tables."""
+
+from collections.abc import Iterable, Sequence
+
+from engine.base.address import Range, round_down, round_up
+from engine.base.entry import (
+    ACCESSED,
+    ANON,
+    EXCLUSIVE,
+    MARKER,
+    PFN_SHIFT,
+    PRESENT,
+    UFFD_WP,
+    WRITABLE,
+    ZERO_ENTRY,
+    is_guard,
+    is_zero_page,
+    leaf,
+)
+from engine.base.geometry import PMD, PTE
+from engine.pages.cow import WRITTEN, make_present, make_writable
+from engine.pages.huge import (
+    access_huge,
+    map_shared_huge,
+    prepare_anon_vma,
+    slot_pages,
+)
+from engine.pages.hugetlb import access_hugetlb
+from engine.pages.rmap import settle_shared
+from engine.state.space import STACK_LIMIT_BYTES, AddressSpace
+from engine.state.table import Table
+from engine.state.vma import (
+    STACK_GUARD_PAGES,
+    VM_ACCESS,
+    VM_GROWSDOWN,
+    VM_HUGEPAGE,
+    VM_HUGETLB,
+    VM_SHARED,
+    VM_UFFD_MINOR,
+    VM_UFFD_MISSING,
+    VM_UFFD_WP,
+    VM_WRITE,
+    Vma,
+)
+
+FAULT_AROUND_PAGES = 16  # fault_around_bytes, 64 KiB of 4 KiB pages
+
+_ANON = WRITTEN | ANON | EXCLUSIVE
+_FAULT_AROUND = PRESENT | ACCESSED
+
+
+class Faulted:
+    """Pages that an access could not reach, as runs of (first address in bytes, pages)."""
+
+    __slots__ = ("bus", "segv")
+
+    def __init__(self) -> None:
+        self.segv: list[tuple[int, int]] = []
+        self.bus: list[tuple[int, int]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.segv or self.bus)
+
+
+def _note(runs: list[tuple[int, int]], start: int, pages: int, page_shift: int) -> None:
+    """Append a run, joined to the last one if it follows it."""
+    if runs and runs[-1][0] + (runs[-1][1] << page_shift) == start:
+        runs[-1] = (runs[-1][0], runs[-1][1] + pages)
+    else:
+        runs.append((start, pages))
+
+
+def touch(space: AddressSpace, start: int, end: int) -> Faulted:
+    """Write a fresh tag into every page of [start, end), page aligned.
+
+    Every page attempted takes a tag, also those that fault.
+    Returns: the pages that could not be written.
+    """
+    tags = space.next_tag
+    space.next_tag += (end - start) >> space.geometry.page_shift
+    return _access(space, start, end, tags, write=True)
+
+
+def peek(space: AddressSpace, start: int, end: int) -> Faulted:
+    """Read every page of [start, end), page aligned.  Returns: those that could not be read."""
+    return _access(space, start, end, 0, write=False)
+
+
+def _access(space: AddressSpace, start: int, end: int, first_tag: int, *, write: bool) -> Faulted:
+    faulted = Faulted()
+    shift = space.geometry.page_shift
+    vma = space.vmas.lookup(start)
+    if vma is not None and end <= vma.end:  # mostly there is nothing but this one
+        if start < end:
+            _access_vma(space, vma, start, end, first_tag, faulted, write=write)
+        return faulted
+    cursor = start
+    for vma in [*_reachable(space, start, end), None]:
+        if vma is not None and cursor < min(vma.start, end) and vma.flags & VM_GROWSDOWN:
+            grow_down(space, vma, cursor, end)
+        hole_end = end if vma is None else min(max(vma.start, start), end)
+        if cursor < hole_end:
+            _note(faulted.segv, cursor, (hole_end - cursor) >> shift, shift)
+            cursor = hole_end
+        if vma is None:
+            break
+        low, high = max(vma.start, start), min(vma.end, end)
+        if low < high:
+            cursor = high
+            tag = first_tag + ((low - start) >> shift) if first_tag else 0
+            _access_vma(space, vma, low, high, tag, faulted, write=write)
+    return faulted
+
+
+def _access_vma(
+    space: AddressSpace, vma: Vma, start: int, end: int, tag: int, faulted: Faulted, *, write: bool
+) -> None:
+    """Access [start, end), which one VMA covers, if that allows it."""
+    if not (vma.flags & VM_WRITE if write else vma.readable):
+        shift = space.geometry.page_shift
+        _note(faulted.segv, start, (end - start) >> shift, shift)
+    elif vma.file is None:
+        _access_anonymous(space, vma, start, end, tag, faulted, write=write)
+    else:
+        _access_shared(space, vma, start, end, tag, faulted, write=write)
+
+
+def _reachable(space: AddressSpace, start: int, end: int) -> list[Vma]:
+    """The VMAs of [start, end), and the one above it if that may grow down into it."""
+    if start >= end:
+        return []
+    vmas = space.vmas.intersecting(start, end)
+    above = space.vmas.after(end)
+    if above is not None and above.flags & VM_GROWSDOWN:
+        vmas.append(above)
+    return vmas
+
+
+def grow_down(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
+    """Let a stack grow down to the first page of [start, end) that it may grow to, if there is one.
+
+    Not nearer than the guard gap to an accessible VMA below that is no stack itself, and not beyond
+    RLIMIT_STACK and other limits.  Only the first is looked at before the stack gets an anon_vma.
+    Source: mm/mmap.c expand_downwards(), acct_stack_growth().
+    """
+    shift = space.geometry.page_shift
+    below = space.vmas.before(vma.start)
+    lowest, top = start, min(vma.start, end)
+    if below is not None:
+        guarded = below.flags & VM_ACCESS and not below.flags & VM_GROWSDOWN
+        lowest = max(lowest, below.end + (STACK_GUARD_PAGES << shift if guarded else 0))
+    if lowest < top:
+        prepare_anon_vma(space, vma)
+    lowest = max(lowest, vma.end - STACK_LIMIT_BYTES, vma.start - (vma.pgoff << shift))
+    granted = space.growth_granted(vma.flags)
+    if granted is not None:
+        lowest = max(lowest, vma.start - round_down(granted, space.geometry.page_bytes))
+    if lowest < top:
+        space.account(vma.flags, vma.start - lowest)
+        space.vmas.resize(vma, lowest, vma.end)
+
+
+def populate(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
+    """Make every page of [start, end) of a private VMA present, with fresh tags."""
+    tag = space.next_tag
+    space.next_tag += (end - start) >> space.geometry.page_shift
+    _access_anonymous(space, vma, start, end, tag, Faulted(), write=True)
+
+
+def populate_range(space: AddressSpace, vma: Vma, start: int, end: int, *, write: bool) -> bool:
+    """Fault in [start, end) of one VMA without changing what pages hold.
+
+    Returns: False if a page could not be had; those before it are present.
+    Source: populate_vma_page_range(), faultin_page_range().
+    """
+    stop = _first_refused(space, vma, start, end)
+    faulted = Faulted()
+    if vma.file is None:
+        _access_anonymous(space, vma, start, stop, 0, faulted, write=write)
+    else:
+        _access_shared(space, vma, start, stop, 0, faulted, write=write)
+        if start < stop < end and _first_refused(space, vma, stop, end) > stop:
+            return populate_range(space, vma, stop, end, write=write)  # in a huge page made now
+        if stop < end and space.page_index(vma, stop) >= vma.file.size_pages:
+            _fault_past_object(space, vma, stop, write=write)
+    assert not faulted or vma.flags & VM_HUGETLB, "only the pool of huge pages may be empty"
+    return stop == end and not faulted
+
+
+def populate_locked(space: AddressSpace, vma: Vma, start: int, end: int) -> bool:
+    """Fault in [start, end) of one VMA as mlock and MAP_POPULATE do.
+
+    Private memory is written where that is allowed, to have the copies; shared memory only read.
+    Returns: False if a page could not be had, as with memory that the process may not read.
+    Source: __mm_populate(), populate_vma_page_range(), arch_vma_access_permitted().
+    """
+    if not vma.readable:
+        return False
+    write = vma.flags & (VM_WRITE | VM_SHARED) == VM_WRITE
+    return populate_range(space, vma, start, end, write=write)
+
+
+def _first_refused(space: AddressSpace, vma: Vma, start: int, end: int) -> int:
+    """The first page of [start, end) that is a guard or past the object, or `end`."""
+    shift = space.geometry.page_shift
+    if vma.file is not None:
+        size_end = vma.start + ((vma.file.size_pages - vma.pgoff) << shift)
+        if space.tree.huge and vma.start <= size_end < vma.end:
+            parent = space.tree.find(size_end, PMD)
+            if parent and isinstance(parent.entries.get(space.tree.index(size_end, PMD)), int):
+                size_end = round_up(size_end, space.geometry.slot_bytes)  # a huge page goes on
+        table = space.tree.find(size_end, PTE) if space.frames.large else None
+        while table is not None and space.tree.index(size_end, PTE) in table.entries:
+            size_end += space.geometry.page_bytes  # as do its pages where each has an entry
+            table = space.tree.find(size_end, PTE)
+        end = max(min(end, size_end), start)
+    for base, table, indices in space.tree.lowest(start, end):
+        for index in indices:
+            if is_guard(table.entries[index]):  # type: ignore[arg-type]
+                return base + (index << shift)
+    return end
+
+
+def slots_of(space: AddressSpace, start: int, end: int) -> list[tuple[int, int]]:
+    """[start, end) cut at slot boundaries, bytes."""
+    slot = space.geometry.slot_bytes
+    stop = round_down(start, slot) + slot
+    slots = []
+    while stop < end:
+        slots.append((start, stop))
+        start, stop = stop, stop + slot
+    if start < end:
+        slots.append((start, end))
+    return slots
+
+
+def _enter_new(
+    space: AddressSpace,
+    table: Table,
+    indices: Sequence[int],
+    linear: Iterable[int],
+    tags: Iterable[int],
+    owner: object,
+    flags: int,
+) -> int:
+    """Put fresh frames into entries of a PTE table.
+
+    Arguments: `indices` in the table, and as many `linear` page indices and contents.
+    Returns: the number of the first frame; the others follow.
+    """
+    pfn = space.frames.allocate(tags, linear, owner)
+    low, step = leaf(pfn, flags), 1 << PFN_SHIFT
+    leaves = range(low, low + len(indices) * step, step)
+    table.entries.update(zip(indices, leaves, strict=True))
+    return pfn
+
+
+def _new_pages(
+    space: AddressSpace, vma: Vma, table: Table, start: int, end: int, tag: int
+) -> list[int]:
+    """Anonymous pages for absent and zero-page entries of [start, end), inside one slot.
+
+    Arguments: `tag` what the page at `start` holds, counting up; 0: all hold zeroes.
+    Returns: the indices in the table that had an entry of another kind.
+    Source: mm/memory.c do_anonymous_page(), wp_page_copy().
+    """
+    geometry, entries = space.geometry, table.entries
+    first = start >> geometry.page_shift & geometry.index_mask[PTE]
+    count = (end - start) >> geometry.page_shift
+    linear = space.page_index(vma, start)
+    indices: Sequence[int] = range(first, first + count)
+    pages: Iterable[int] = range(linear, linear + count)
+    tags: Iterable[int] = range(tag, tag + count) if tag else [0] * count
+    others: list[int] = []
+    if entries and not entries.keys().isdisjoint(indices):
+        absent: list[int] = []
+        for i in indices:
+            entry = entries.get(i, ZERO_ENTRY)
+            (absent if is_zero_page(entry) else others).append(i)  # type: ignore[arg-type]
+        if not absent:
+            return others
+        indices, pages = absent, [linear + i - first for i in absent]
+        tags = [tag + i - first for i in absent] if tag else [0] * len(absent)
+    _enter_new(space, table, indices, pages, tags, vma.anon_vma, _ANON)
+    space.rss_anon += len(indices)
+    return others
+
+
+def _access_anonymous(
+    space: AddressSpace, vma: Vma, start: int, end: int, tag: int, faulted: Faulted, *, write: bool
+) -> None:
+    """Access private pages; a write of tag 0 leaves their contents alone."""
+    if write and start < end:
+        prepare_anon_vma(space, vma)
+    for low, high in slots_of(space, start, end):
+        huge = space.tree.huge or vma.flags & VM_HUGEPAGE
+        if not (huge and access_huge(space, vma, low, high, tag, write=write)):
+            table = space.tree.make(low, PTE)
+            if write:
+                _write_slot(space, vma, table, low, high, tag, faulted)
+            else:
+                _read_slot(space, vma, table, low, high, faulted)
+        space.flush_tlb(low, high)  # a page may have been copied, or have replaced the zero page
+        if tag:
+            tag += (high - low) >> space.geometry.page_shift
+
+
+def _write_slot(
+    space: AddressSpace, vma: Vma, table: Table, start: int, end: int, tag: int, faulted: Faulted
+) -> None:
+    """Write tags into the anonymous pages [start, end) of one slot."""
+    shift, entries, tags = space.geometry.page_shift, table.entries, space.frames.tag
+    first = start >> shift & space.geometry.index_mask[PTE]
+    for index in _new_pages(space, vma, table, start, end, tag):
+        entry: int = entries[index]  # type: ignore[assignment]
+        if entry & WRITABLE != WRITABLE:
+            if is_guard(entry):
+                _note(faulted.segv, start + (index - first << shift), 1, shift)
+                continue
+            entry = make_writable(space, vma, table, index)
+        if tag:
+            tags[entry >> PFN_SHIFT] = tag + index - first
+
+
+def _read_slot(
+    space: AddressSpace, vma: Vma, table: Table, start: int, end: int, faulted: Faulted
+) -> None:
+    """Read the anonymous pages [start, end) of one slot: absent ones become the zero page.
+
+    With userfaultfd for missing pages it is the monitor that maps the zero page, and its ioctl
+    prepares the anon_vma first: mm/userfaultfd.c mfill_atomic().
+    """
+    shift = space.geometry.page_shift
+    first = space.geometry.index_mask[PTE] & (start >> shift)
+    entries, pages = table.entries, (end - start) >> shift
+    if vma.flags & VM_UFFD_MISSING and any(first + i not in entries for i in range(pages)):
+        prepare_anon_vma(space, vma)
+    for offset in range(pages):
+        entry = entries.setdefault(first + offset, ZERO_ENTRY)
+        if not entry & PRESENT:  # type: ignore[operator]
+            if is_guard(entry):  # type: ignore[arg-type]
+                _note(faulted.segv, start + (offset << shift), 1, shift)
+            else:
+                make_present(space, table, first + offset)
+
+
+def _access_shared(
+    space: AddressSpace, vma: Vma, start: int, end: int, tag: int, faulted: Faulted, *, write: bool
+) -> None:
+    """Access pages of a shared object, making them as needed; beyond its size is SIGBUS.
+
+    Source: mm/shmem.c shmem_fault(), mm/memory.c do_fault().
+    """
+    if vma.flags & VM_HUGETLB:
+        reached = access_hugetlb(space, vma, start, end, tag)
+        if reached < end:
+            shift = space.geometry.page_shift
+            _note(faulted.bus, reached, (end - reached) >> shift, shift)
+        return
+    if space.migrating:
+        settle_shared(space, vma, start, end)
+    for low, high in slots_of(space, start, end):
+        if space.frames.large and map_shared_huge(space, vma, low, write=write):
+            _tag_shared(space, vma, low, high, tag)
+        else:
+            _access_shared_slot(space, vma, low, high, tag, faulted, write=write)
+        if tag:
+            tag += (high - low) >> space.geometry.page_shift
+
+
+def _tag_shared(space: AddressSpace, vma: Vma, start: int, end: int, tag: int) -> None:
+    """Write tags into pages that a huge leaf maps."""
+    assert vma.file is not None
+    if tag:
+        first = space.page_index(vma, start)
+        for offset in range((end - start) >> space.geometry.page_shift):
+            space.frames.tag[vma.file.pages[first + offset]] = tag + offset
+
+
+def _access_shared_slot(
+    space: AddressSpace, vma: Vma, start: int, end: int, tag: int, faulted: Faulted, *, write: bool
+) -> None:
+    """Access the shared pages [start, end) of one slot, which no huge leaf maps."""
+    assert vma.file is not None
+    if _new_shared_pages(space, vma, start, end, tag, write=write):
+        return
+    shift, size, clean = space.geometry.page_shift, vma.file.size_pages, vma.file.clean
+    pages, tags = vma.file.pages, space.frames.tag
+    needed = WRITABLE if write else PRESENT
+    table = space.tree.find(start, PTE)
+    first = start >> shift & space.geometry.index_mask[PTE]
+    linear = space.page_index(vma, start)
+    for offset in range((end - start) >> shift):
+        index, addr = first + offset, start + (offset << shift)
+        entry: int | None = None if table is None else table.entries.get(index)  # type: ignore[assignment]
+        if entry is None or entry & MARKER:
+            if entry is not None and is_guard(entry):
+                _note(faulted.segv, addr, 1, shift)
+                continue
+            if linear + offset >= size:
+                _fault_past_object(space, vma, addr, write=write)
+                table = space.tree.find(addr, PTE)
+                _note(faulted.bus, addr, 1, shift)
+                continue
+            if table is None:
+                table = space.tree.make(addr, PTE)
+            _fault_shared(space, vma, table, addr, write=write)
+        elif entry & needed != needed:
+            assert table is not None
+            if write:
+                make_writable(space, vma, table, index)
+            else:
+                make_present(space, table, index)
+        if write:
+            clean.discard(linear + offset)
+        if tag:
+            tags[pages[linear + offset]] = tag + offset
+
+
+def _new_shared_pages(
+    space: AddressSpace, vma: Vma, start: int, end: int, tag: int, *, write: bool
+) -> bool:
+    """Access pages of one slot at once, if they are new: none has an entry, the object has none.
+
+    Nor any so near that faulting around would map it.
+    Returns: False if that is not so, and nothing was done.
+    """
+    assert vma.file is not None
+    geometry, file, table = space.geometry, vma.file, space.tree.find(start, PTE)
+    first = start >> geometry.page_shift & geometry.index_mask[PTE]
+    linear = space.page_index(vma, start)
+    count = (end - start) >> geometry.page_shift
+    indices, pages = range(first, first + count), range(linear, linear + count)
+    if pages.stop > file.size_pages:
+        return False
+    if table is not None and not table.entries.keys().isdisjoint(indices):
+        return False
+    near = range(
+        linear - first % FAULT_AROUND_PAGES, pages.stop + -indices.stop % FAULT_AROUND_PAGES
+    )
+    if file.pages and not file.pages.keys().isdisjoint(near):
+        return False
+    table = table or space.tree.make(start, PTE)
+    flags = WRITTEN if write else _FAULT_AROUND
+    tags = range(tag, tag + count) if tag else [0] * count
+    pfn = _enter_new(space, table, indices, pages, tags, file, flags)
+    file.pages.update(zip(pages, range(pfn, pfn + count), strict=True))
+    if not write:
+        file.clean.update(pages)
+    space.rss_shmem += count
+    return True
+
+
+def _fault_shared(space: AddressSpace, vma: Vma, table: Table, addr: int, *, write: bool) -> None:
+    """Map a page of a shared object that has no entry, or only a mark that it is to be protected.
+
+    Source: mm/memory.c do_read_fault(), do_shared_fault(), finish_fault().
+    """
+    assert vma.file is not None
+    pages, entries = vma.file.pages, table.entries
+    index, linear = space.tree.index(addr, PTE), space.page_index(vma, addr)
+    marked = index in entries
+    if not write:
+        _fault_around(space, vma, addr)
+    if linear in pages and index not in entries:
+        _map_whole_folio(space, vma, table, addr, write=write)
+    if marked or index not in entries:
+        if linear not in pages:
+            pages[linear] = space.frames.allocate((0,), (linear,), vma.file)
+            vma.file.clean.add(linear)
+        flags = WRITTEN if write else _FAULT_AROUND
+        if marked and not write and vma.flags & VM_UFFD_WP:
+            flags |= UFFD_WP
+        entries[index] = leaf(pages[linear], flags)
+        space.rss_shmem += 1
+
+
+def _fault_past_object(space: AddressSpace, vma: Vma, addr: int, *, write: bool) -> None:
+    """What a fault past the end of an object leaves behind, though it is refused.
+
+    The levels above are there before the file is asked, the PTE table only afterwards, or if a read
+    maps neighbours: faulting around comes first.
+    """
+    space.tree.make(addr, PMD)
+    if not write:
+        _fault_around(space, vma, addr)
+
+
+def _fault_around(space: AddressSpace, vma: Vma, addr: int) -> None:
+    """Map the neighbours of a page read that the object already has.
+
+    Source: mm/memory.c do_fault_around(): an aligned window, cut to the VMA and the PTE table.
+    """
+    assert vma.file is not None
+    if vma.flags & (VM_UFFD_WP | VM_UFFD_MINOR):
+        return  # userfaultfd wants to be asked page by page
+    geometry = space.geometry
+    index = addr >> geometry.page_shift & geometry.index_mask[PTE]
+    in_vma = (addr - vma.start) >> geometry.page_shift
+    vma_pages = (vma.end - vma.start) >> geometry.page_shift
+    low = max(round_down(index, FAULT_AROUND_PAGES), index - min(index, in_vma))
+    high = min(low + FAULT_AROUND_PAGES, geometry.index_mask[PTE] + 1, index + vma_pages - in_vma)
+    linear, pages = space.page_index(vma, addr), vma.file.pages
+    high = min(high, index + vma.file.size_pages - linear)
+    near = [(i, pages[linear + i - index]) for i in range(low, high) if linear + i - index in pages]
+    if space.migrating:  # such pages are locked, which is not waited for here
+        near = [(i, pfn) for i, pfn in near if pfn not in space.migrating]
+    if near:
+        table = space.tree.make(addr, PTE)
+        entries = table.entries
+        if space.frames.large or space.frames.pieces:
+            for i, _ in near:
+                at = addr + ((i - index) << geometry.page_shift)
+                _map_whole_folio(space, vma, table, at, write=False, fill=True)
+        for i, pfn in near:
+            if i not in entries:
+                entries[i] = leaf(pfn, _FAULT_AROUND)
+                space.rss_shmem += 1
+
+
+def _map_whole_folio(
+    space: AddressSpace, vma: Vma, table: Table, addr: int, *, write: bool, fill: bool = False
+) -> None:
+    """Map all pages of a large folio if one of them was touched.
+
+    Only inside one PTE table and one VMA; `fill`: also where some of its pages are mapped.
+    Source: mm/memory.c finish_fault(), 6.11; mm/filemap.c filemap_map_folio_range(), 6.18.
+    """
+    frames = space.frames
+    if vma.uffd is not None or not (frames.large or frames.pieces):
+        return
+    assert vma.file is not None
+    shift, all_pages = space.geometry.page_shift, slot_pages(space)
+    pfn = vma.file.pages[space.page_index(vma, addr)]
+    if (first := pfn - pfn % all_pages) in frames.large:
+        pages = all_pages
+    else:
+        first, pages = frames.piece_of(pfn)
+    low = addr - (pfn - first << shift)
+    index = space.tree.index(addr, PTE) - (pfn - first)
+    if index < 0 or index + pages > all_pages or pages == 1:
+        return
+    if low < vma.start or low + (pages << shift) > vma.end:
+        return
+    absent = [i for i in range(pages) if index + i not in table.entries]
+    if not absent or not (fill or len(absent) == pages):
+        return
+    if space.kernel.faults_around_folio if fill else space.kernel.maps_whole_folio:
+        flags = WRITTEN if write else _FAULT_AROUND
+        table.entries.update((index + i, leaf(first + i, flags)) for i in absent)
+        space.rss_shmem += len(absent)
+
+
+def access_range(space: AddressSpace, addr: int, length: int) -> Range:
+    """The whole pages that an access of [addr, addr + length) concerns; none if `length` is 0."""
+    page = space.geometry.page_bytes
+    if not length:
+        return Range(round_down(addr, page), round_down(addr, page))
+    return Range(round_down(addr, page), round_down(addr + length + page - 1, page))

@@ -1,0 +1,231 @@
+"""Transparent huge pages: when a fault makes one, and what splitting the page behind it shows.
+
+A huge page is a leaf in a PMD table that maps a whole slot of one large folio.  Splitting the leaf
+(`AddressSpace.split_huge`) keeps the folio; splitting the folio is a second step that reclaim-like
+advice takes.  Model: huge pages are one slot, and only where MADV_HUGEPAGE asks for them
+(transparent_hugepage/enabled is "madvise"); allocating one never fails.
+"""
+
+from engine.base.address import round_down
+from engine.base.entry import (
+    ANON,
+    DIRTY,
+    EXCLUSIVE,
+    HUGE,
+    PFN_SHIFT,
+    PRESENT,
+    SOFT_DIRTY,
+    UFFD_WP,
+    WRITABLE,
+    WRITE,
+    ZERO_ENTRY,
+    is_zero_page,
+    leaf,
+)
+from engine.base.geometry import PMD, PTE
+from engine.pages.cow import WRITTEN, make_present
+from engine.pages.rmap import folio_of
+from engine.state.space import AddressSpace
+from engine.state.table import Table
+from engine.state.vma import (
+    VM_HUGEPAGE,
+    VM_LOCKED,
+    VM_NOHUGEPAGE,
+    VM_UFFD_MINOR,
+    VM_UFFD_MISSING,
+    Vma,
+)
+from engine.vmas.merge import reusable_anon_vma
+
+HUGE_ANON = WRITTEN | ANON | EXCLUSIVE | HUGE
+HUGE_SHARED = WRITTEN | HUGE
+HUGE_ZERO = ZERO_ENTRY | HUGE
+
+
+def slot_pages(space: AddressSpace) -> int:
+    """Pages of a slot."""
+    return space.geometry.index_mask[PTE] + 1
+
+
+def prepare_anon_vma(space: AddressSpace, vma: Vma) -> None:
+    """Give a VMA an anon_vma before its first anonymous page.  Source: __anon_vma_prepare()."""
+    if vma.anon_vma is None:
+        vma.link_to(reusable_anon_vma(space.vmas, vma) or space.new_anon_vma())
+
+
+def covers_slot(space: AddressSpace, vma: Vma, addr: int) -> bool:
+    """Does the whole slot around `addr` lie inside the VMA?"""
+    slot = space.geometry.slot_bytes
+    first = round_down(addr, slot)
+    return vma.start <= first and first + slot <= vma.end
+
+
+def access_huge(
+    space: AddressSpace, vma: Vma, start: int, end: int, tag: int, *, write: bool
+) -> bool:
+    """Access private pages [start, end) of one slot through a huge page, made if it may be.
+
+    Arguments: `tag` what the page at `start` gets, counting up; 0 changes no content.
+    Returns: False if the slot is not (or no longer) mapped by a huge page.
+    Source: mm/huge_memory.c do_huge_pmd_anonymous_page(), do_huge_pmd_wp_page().
+    """
+    tree = space.tree
+    table, index = tree.find(start, PMD), tree.index(start, PMD)
+    entry = table.entries.get(index) if table is not None else None
+    if isinstance(entry, Table):
+        return False
+    if entry is None:
+        # A missing page that userfaultfd asks for comes as a small one.
+        if vma.flags & (VM_HUGEPAGE | VM_UFFD_MISSING) != VM_HUGEPAGE:
+            return False
+        if not covers_slot(space, vma, start):
+            return False
+        table = tree.make(start, PMD)
+        prepare_anon_vma(space, vma)  # also for the huge zero page
+        tree.set_huge(table, index, HUGE_ZERO)
+        if write:
+            _replace_zero(space, vma, table, index, start)
+    elif write and is_zero_page(entry):
+        assert table is not None
+        if not space.kernel.huge_zero_write_allocates:
+            space.split_huge(table, index)
+            return False
+        prepare_anon_vma(space, vma)
+        _replace_zero(space, vma, table, index, start)
+    elif entry & (needed := WRITABLE if write else PRESENT) != needed:
+        assert table is not None
+        if not _regain(space, table, index, write=write):
+            return False
+    if tag:
+        assert table is not None
+        first = table.entries[index] >> PFN_SHIFT  # type: ignore[operator]
+        first += start >> space.geometry.page_shift & space.geometry.index_mask[PTE]
+        count = (end - start) >> space.geometry.page_shift
+        space.frames.tag[first : first + count] = range(tag, tag + count)
+    return True
+
+
+def _regain(space: AddressSpace, table: Table, index: int, *, write: bool) -> bool:
+    """Access a huge page under migration, or write to one that is write-protected.
+
+    Returns: False if a child maps it, too: it was split, and its pages are copied one by one.
+    """
+    entry = make_present(space, table, index)
+    if write:
+        if (
+            entry & ANON
+            and not entry & EXCLUSIVE
+            and not space.held.isdisjoint(folio_of(space, entry >> PFN_SHIFT))
+        ):
+            space.split_huge(table, index)
+            return False
+        entry = entry & ~UFFD_WP | WRITTEN | (EXCLUSIVE if entry & ANON else 0)
+        table.entries[index] = entry
+    return True
+
+
+def _replace_zero(space: AddressSpace, vma: Vma, table: Table, index: int, addr: int) -> None:
+    """Put a fresh large folio where the huge zero page is."""
+    pages = slot_pages(space)
+    first_index = space.page_index(vma, round_down(addr, space.geometry.slot_bytes))
+    pfn = space.frames.allocate_large(pages, first_index, vma.anon_vma)
+    table.entries[index] = leaf(pfn, HUGE_ANON)
+    space.rss_anon += pages
+
+
+def map_shared_huge(space: AddressSpace, vma: Vma, addr: int, *, write: bool) -> bool:
+    """Map the slot of a shared object by a huge leaf if its pages are one large folio.
+
+    Returns: False if they are not, or the slot has a PTE table or does not fit, or userfaultfd
+    wants to be asked page by page.
+    Source: mm/memory.c do_set_pmd().
+    """
+    assert vma.file is not None
+    tree, pages = space.tree, slot_pages(space)
+    table, index = tree.find(addr, PMD), tree.index(addr, PMD)
+    entry = table.entries.get(index) if table is not None else None
+    if entry is not None:
+        if isinstance(entry, Table):
+            return False
+        if entry & (needed := WRITABLE if write else PRESENT) != needed:
+            assert table is not None
+            _regain(space, table, index, write=write)
+        return True
+    if vma.flags & VM_UFFD_MINOR or not covers_slot(space, vma, addr):
+        return False
+    if space.page_index(vma, addr) >= vma.file.size_pages:
+        return False  # the object does not go that far, though its last huge page does
+    linear = space.page_index(vma, round_down(addr, space.geometry.slot_bytes))
+    first = vma.file.pages.get(linear)
+    if first is None or linear % pages or first not in space.frames.large:
+        return False
+    if vma.flags & VM_NOHUGEPAGE and space.kernel.refuses_shared_huge:
+        return False
+    flags = HUGE_SHARED if write else HUGE_SHARED & ~(WRITE | DIRTY | SOFT_DIRTY)
+    tree.set_huge(tree.make(addr, PMD), index, leaf(first, flags))
+    space.rss_shmem += pages
+    return True
+
+
+def folio_mappings(space: AddressSpace, first: int) -> tuple[int, list[int]]:
+    """How often huge leaves map the large folio at frame `first`, and which frames PTEs map."""
+    huge, small, pages = 0, [], slot_pages(space)
+    for _, table in space.tree.leaf_tables():
+        for entry in table.entries.values():
+            if isinstance(entry, int) and first <= entry >> PFN_SHIFT < first + pages:
+                if table.level == PMD:
+                    huge += 1
+                else:
+                    small.append(entry >> PFN_SHIFT)
+    return huge, small
+
+
+def split_shared_folio(space: AddressSpace, first: int) -> None:
+    """Split the large folio of a shared object that begins at frame `first`: nobody maps it then.
+
+    Source: split_huge_page_to_list(), whose unmap_folio() is not undone for files.
+    """
+    space.frames.large.discard(first)
+    unmap_folio(space, first, slot_pages(space))
+
+
+def unmap_folio(space: AddressSpace, first: int, pages: int) -> None:
+    """Take a folio of a shared object, `pages` frames from `first` on, out of all mappings."""
+    space.tlb.flush_frames(first, pages)
+    for _, table in list(space.tree.leaf_tables()):
+        for index, entry in list(table.entries.items()):
+            if isinstance(entry, int) and first <= entry >> PFN_SHIFT < first + pages:
+                if table.level == PMD:
+                    space.split_huge(table, index)
+                else:
+                    space.count_entry(table.entries.pop(index), -1)  # type: ignore[arg-type]
+
+
+def split_folio(space: AddressSpace, first: int) -> None:
+    """Split the large anonymous folio that begins at frame `first`.
+
+    Its pages that were never written are replaced by the zero page wherever they are mapped, except
+    in locked memory (since 6.12; before, splitting shows nothing).
+    Source: split_huge_page_to_list_to_order(), try_to_map_unused_to_zeropage().
+    """
+    space.frames.large.discard(first)
+    pages, tags = slot_pages(space), space.frames.tag
+    shift = space.geometry.page_shift
+    for _, table in space.tree.leaf_tables():
+        if table.level == PMD:
+            for index, entry in list(table.entries.items()):
+                if isinstance(entry, int) and entry & ANON and entry >> PFN_SHIFT == first:
+                    space.split_huge(table, index)
+    for base, table in space.tree.leaf_tables():
+        if table.level != PTE:
+            continue
+        for index, entry in table.entries.items():
+            assert isinstance(entry, int)
+            pfn = entry >> PFN_SHIFT
+            if first <= pfn < first + pages and entry & ANON and not tags[pfn]:
+                vma = space.vmas.lookup(base + (index << shift))
+                locked = vma is None or vma.flags & VM_LOCKED
+                if not locked and space.kernel.zero_pages_on_split:
+                    table.entries[index] = ZERO_ENTRY | entry & (SOFT_DIRTY | UFFD_WP)
+                    space.tlb.flush_frames(pfn, 1)
+                    space.rss_anon -= 1

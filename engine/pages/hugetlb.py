@@ -1,0 +1,179 @@
+"""hugetlb: huge pages from a pool, reserved when they are mapped; never split, never swapped.
+
+A mapping of them is a mapping of a file that lives as long as it is mapped, private ones too.
+Model: one size, that of a slot; a private page is not copied on fork; PMD tables are not shared;
+the pages count as shared memory in the rss.
+
+A mapping that is not NORESERVE is promised its pages when it is made, and each page that is
+faulted in turns a promise into a page:
+
+    pool       free 8  reserved 4     mmap of 4: all of them still free
+    touch one  free 7  reserved 3
+    munmap     free 8  reserved 0     the page, and the reservations of the other three, come back
+
+Who gives reservations back: for shared memory the file, when nothing maps it any more; for private
+memory each VMA that owns them.
+Source: mm/hugetlb.c, fs/hugetlbfs/inode.c, Linux 6.1 to 6.18.
+"""
+
+from engine.base.address import Range, round_down
+from engine.base.entry import ACCESSED, DIRTY, HUGE, PFN_SHIFT, PRESENT, UFFD_WP, WRITE, leaf
+from engine.base.geometry import PMD
+from engine.base.points import ALLOC_FAILED, ENTER, HUGE_MOVED, ITERATION, LEAVE
+from engine.move import Move, destination_table, hole_end, report_occupied, skip
+from engine.state.hugepool import HugeFile, file_of, huge_pages, reservations
+from engine.state.space import AddressSpace
+from engine.state.table import OutOfTables
+from engine.state.vma import VM_NORESERVE, VM_SHARED, VM_WRITE, Vma
+
+
+def new_huge_file(space: AddressSpace, length: int) -> HugeFile:
+    """A file for a mapping of `length` bytes, a multiple of the huge page size."""
+    geometry = space.geometry
+    slot, page = geometry.slot_bytes, geometry.page_bytes
+    return HugeFile(space.new_number(), length // page, slot // page, page)
+
+
+def reserve(space: AddressSpace, vma: Vma) -> bool:
+    """Promise a new mapping its pages.
+
+    Returns: False if the pool has not enough.  Source: hugetlb_reserve_pages().
+    """
+    if vma.flags & VM_NORESERVE:
+        return True
+    if not space.pool.reserve(huge_pages(vma)):
+        return False
+    if vma.flags & VM_SHARED:
+        file_of(vma).reserved = True
+    else:
+        vma.reserves = True
+    return True
+
+
+def drop_reservation(vma: Vma) -> None:
+    """What pages have been moved away from no longer owns reservations: the copy does.
+
+    The kernel does this to a whole VMA, also when only a part of it has moved: the reservations of
+    the rest belong to nobody then, and are never given back.  Measured on 6.18.
+    Source: clear_vma_resv_huge_pages() in move_vma().
+    """
+    vma.reserves = False
+
+
+def abandon_copy(space: AddressSpace, copy: Vma) -> None:
+    """A copy that could not be completed goes; its reservations are the source's.
+
+    Until ee40c9920ac2 closing it gave them back, and the source did so once more (B-46).
+    Source: copy_vma(), fixup_hugetlb_reservations().
+    """
+    if not space.kernel.hugetlb_copy_keeps_reservation:
+        space.pool.reserved -= reservations(copy)
+
+
+def access_hugetlb(space: AddressSpace, vma: Vma, start: int, end: int, tag: int) -> int:
+    """Access [start, end) of a mapping, page aligned, faulting huge pages in.
+
+    Arguments: `tag` what the page at `start` is to hold, counting up; 0: contents stay.
+    Returns: the end of what could be accessed: beyond it the pool is empty, which is SIGBUS.
+    Source: hugetlb_fault(), hugetlb_no_page().
+    """
+    shift, slot = space.geometry.page_shift, space.geometry.slot_bytes
+    while start < end:
+        base = round_down(start, slot)
+        stop = min(base + slot, end)
+        table, index = space.tree.make(start, PMD), space.tree.index(start, PMD)
+        if index not in table.entries:
+            pfn = _page(space, vma, base)
+            if pfn is None:
+                return start
+            write = WRITE if vma.flags & VM_WRITE else 0
+            entry = leaf(pfn, PRESENT | ACCESSED | DIRTY | HUGE | write)
+            space.tree.set_huge(table, index, entry)
+            space.count_entry(entry, 1)
+        if tag:
+            mapped = table.entries[index]
+            assert isinstance(mapped, int)
+            if not mapped & WRITE:  # for userfaultfd, whose monitor gives way
+                table.entries[index] = mapped & ~UFFD_WP | WRITE
+            first, pages = (mapped >> PFN_SHIFT) + (start - base >> shift), stop - start >> shift
+            space.frames.tag[first : first + pages] = range(tag, tag + pages)
+            tag += pages
+        start = stop
+    return end
+
+
+def _page(space: AddressSpace, vma: Vma, addr: int) -> int | None:
+    """First frame of the huge page at `addr`, made if need be; None if there is none left.
+
+    A shared file keeps its pages; those of private memory are known to their mapping only.
+    """
+    file, linear = file_of(vma), space.page_index(vma, addr)
+    shared = bool(vma.flags & VM_SHARED)
+    if shared and linear in file.pages:
+        return file.pages[linear]
+    number = linear // file.huge_page
+    owner = file.reserved if shared else vma.reserves
+    if not space.pool.take(promised=owner and number not in file.faulted):
+        return None
+    if shared or owner:
+        file.faulted.add(number)
+    pfn = space.frames.allocate_large(file.huge_page, linear, file)
+    space.frames.large.discard(pfn)  # it is never split
+    if shared:
+        file.pages.update((linear + i, pfn + i) for i in range(file.huge_page))
+    return pfn
+
+
+def discard_hugetlb(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
+    """MADV_DONTNEED: whole huge pages go; those of private memory are reserved again.
+
+    Source: zap_page_range_single(), __unmap_hugepage_range().
+    """
+    file, shared = file_of(vma), vma.flags & VM_SHARED
+    end = round_down(end, file.huge_bytes)
+    gone = [addr for addr, _, _ in space.tree.leaves(start, end)] if start < end else []
+    if not shared:
+        space.pool.free += len(gone)
+        if vma.reserves:
+            file.faulted -= {space.page_index(vma, addr) // file.huge_page for addr in gone}
+            space.pool.reserved += len(gone)
+    if gone:
+        space.zap(start, end)
+
+
+def move_hugetlb(move: Move) -> int:
+    """Move the huge pages of a range, one leaf at a time; no table moves, nothing is realigned.
+
+    Returns: bytes done, as `move_page_tables`.
+    Source: move_hugetlb_page_tables(), move_huge_pte().
+    """
+    space, slot = move.space, move.space.geometry.slot_bytes
+    move.notified = Range(move.old, move.old_end)
+    move.announce(ENTER)
+    while move.old < move.old_end:
+        move.announce(ITERATION)
+        if end := hole_end(move, PMD):
+            # Both cursors go on by the same distance, whatever their place in a table (B-45).
+            skip(move, end - move.old)
+            continue
+        try:
+            target = destination_table(move, PMD)
+        except OutOfTables:
+            move.announce(ALLOC_FAILED)
+            break
+        source = space.tree.find(move.old, PMD)
+        assert source is not None
+        new_index = space.tree.index(move.new, PMD)
+        occupant = target.entries.pop(new_index, None)
+        if occupant is not None:
+            report_occupied(move, PMD, occupant, slot)
+        space.tree.move_huge(source, space.tree.index(move.old, PMD), target, new_index)
+        if move.old_vma.uffd_stays_behind and space.kernel.uffd_wp_cleared:
+            target.entries[new_index] &= ~UFFD_WP  # type: ignore[operator]
+        move.announce(HUGE_MOVED, slot)
+        move.advance(slot)
+    space.flush_tlb(move.notified.start, move.old_end)
+    move.notified = None
+    move.done = move.length + move.old - move.old_end
+    move.announce(LEAVE, move.done)
+    return move.done

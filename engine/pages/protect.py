@@ -1,0 +1,66 @@
+"""Changing what the entries of a range permit: what mprotect and its relatives have in common.
+
+Source: mm/mprotect.c change_protection(), which all of them call.
+"""
+
+from collections.abc import Callable, Iterable
+
+from engine.base.entry import DIRTY, EXCLUSIVE, PRESENT, SOFT_DIRTY, UFFD_WP, WRITE
+from engine.base.geometry import PTE
+from engine.state.space import AddressSpace
+from engine.state.table import Entry
+from engine.state.vma import VM_WRITE, Vma
+
+# Changes the leaves at some indices of a table in place.
+Change = Callable[[dict[int, Entry], Iterable[int]], None]
+
+
+def change_entries(space: AddressSpace, start: int, end: int, change: Change) -> None:
+    """Apply a change to every leaf of [start, end), bytes; tables stay.
+
+    A huge page that lies only partly in the range is split first.
+    """
+    slot = space.geometry.slot_bytes
+    for base, table, indices in space.tree.lowest(start, end):
+        if table.level == PTE:
+            change(table.entries, indices)
+            continue
+        index = indices[0]
+        first = base + index * slot
+        if start <= first and first + slot <= end:
+            change(table.entries, indices)
+        else:
+            space.split_huge(table, index)
+            change_entries(space, max(start, first), min(end, first + slot), change)
+    space.flush_tlb(start, end)
+
+
+def write_protect(entries: dict[int, Entry], indices: Iterable[int]) -> None:
+    """Writes fault from now on."""
+    for index in indices:
+        entries[index] &= ~WRITE  # type: ignore[operator]
+
+
+def allow_writes(vma: Vma) -> Change:
+    """The change that saves a page the fault at its next write, where nobody needs to notice it.
+
+    Private pages must be exclusive: others are copied when written.
+    Source: can_change_pte_writable(), 6.1.
+    """
+    needed = PRESENT | DIRTY
+    if vma.file is None:
+        needed |= EXCLUSIVE
+    if vma.tracked:
+        needed |= SOFT_DIRTY
+
+    def change(entries: dict[int, Entry], indices: Iterable[int]) -> None:
+        for index in indices:
+            if entries[index] & (needed | UFFD_WP) == needed:  # type: ignore[operator]
+                entries[index] |= WRITE  # type: ignore[operator]
+
+    return change
+
+
+def protection_changed(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
+    """Adapt the entries of [start, end) in `vma`, whose VM_WRITE has changed."""
+    change_entries(space, start, end, allow_writes(vma) if vma.flags & VM_WRITE else write_protect)

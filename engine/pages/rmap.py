@@ -1,0 +1,146 @@
+"""The reverse map: where a page is mapped; and migration, which depends on finding all its places.
+
+A private page is looked for by its anon_vma and index, one of a shared object by the object and
+index, in every VMA that has these.  What is not found there is missed, whatever the tables hold.
+Source: mm/rmap.c rmap_walk(), vma_address(); mm/migrate.c, Linux 6.1 to 6.18.
+"""
+
+from collections.abc import Iterator
+
+from engine.base.address import Range, round_down
+from engine.base.entry import MIGRATION, PFN_SHIFT, PRESENT
+from engine.base.geometry import PMD, PTE
+from engine.base.violation import Violation
+from engine.state.space import AddressSpace
+from engine.state.table import Table
+from engine.state.vma import VM_STACK_INCOMPLETE, AnonVma, Vma
+
+
+def walk(space: AddressSpace, pfn: int) -> Iterator[tuple[Vma, int]]:
+    """The VMAs that may map frame `pfn`, and the address at which each would."""
+    owner, index = space.frames.owner[pfn], space.frames.index[pfn]
+    shift = space.geometry.page_shift
+    for vma in space.vmas:
+        if owner is not None and owner is (vma.link if isinstance(owner, AnonVma) else vma.file):
+            addr = vma.start + ((index - vma.pgoff) << shift)
+            if vma.start <= addr < vma.end:
+                yield vma, addr
+
+
+def entry_of(space: AddressSpace, addr: int, pfn: int) -> tuple[Table, int] | None:
+    """The table and index of the entry at `addr`, if it is for frame `pfn`."""
+    tree = space.tree
+    table, index = tree.find(addr, PMD), tree.index(addr, PMD)
+    if table is None:
+        return None
+    entry = table.entries.get(index)
+    if isinstance(entry, Table):
+        table, index = entry, tree.index(addr, PTE)
+        entry = table.entries.get(index)
+    elif isinstance(entry, int):
+        pfn = round_down(pfn, space.geometry.index_mask[PTE] + 1)
+    if not isinstance(entry, int) or entry >> PFN_SHIFT != pfn:
+        return None
+    return table, index
+
+
+def folio_of(space: AddressSpace, pfn: int) -> range:
+    """The frames of the folio that frame `pfn` is part of."""
+    pages = space.geometry.index_mask[PTE] + 1
+    first = pfn - pfn % pages
+    return range(first, first + pages) if first in space.frames.large else range(pfn, pfn + 1)
+
+
+def may_migrate(vma: Vma) -> bool:
+    """False for a stack that exec is moving: its pages would not be found again (B-20).
+
+    Source: invalid_migration_vma().
+    """
+    return vma.flags & VM_STACK_INCOMPLETE != VM_STACK_INCOMPLETE
+
+
+def begin_migration(space: AddressSpace, pfn: int) -> None:
+    """Put migration entries where the folio of frame `pfn` is mapped.  Source: try_to_migrate()."""
+    folio = folio_of(space, pfn)
+    for page in folio:
+        for vma, addr in walk(space, page):
+            found = entry_of(space, addr, page)
+            if found is not None and may_migrate(vma):
+                table, index = found
+                if table.entries[index] & PRESENT:  # type: ignore[operator]
+                    table.entries[index] ^= PRESENT | MIGRATION  # type: ignore[operator]
+                    space.flush_tlb(addr, addr + space.geometry.page_bytes)
+                    space.migrating[folio.start] = len(folio)
+
+
+def end_migration(space: AddressSpace, first: int) -> None:
+    """Let new frames take the place of the folio that begins at frame `first`.
+
+    An entry that the reverse map does not find stays a migration entry for ever: I-15.
+    Source: remove_migration_ptes().
+    """
+    frames, pages = space.frames, space.migrating.pop(first)
+    if pages > 1:
+        frames.large.discard(first)
+        new = frames.allocate_large(pages, frames.index[first], frames.owner[first])
+        frames.tag[new : new + pages] = frames.tag[first : first + pages]
+    else:
+        new = frames.allocate([frames.tag[first]], [frames.index[first]], frames.owner[first])
+    delta = (new - first) << PFN_SHIFT
+    for page in range(first, first + pages):
+        if page in space.held:
+            space.held.remove(page)
+            space.held.add(page + new - first)
+        for vma, addr in walk(space, page):
+            found = entry_of(space, addr, page)
+            if found is not None:
+                table, index = found
+                if table.entries[index] & MIGRATION:  # type: ignore[operator]
+                    table.entries[index] ^= PRESENT | MIGRATION  # type: ignore[operator]
+                    table.entries[index] += delta  # type: ignore[operator]
+            if vma.file is not None and vma.file.pages.get(frames.index[page]) == page:
+                vma.file.pages[frames.index[page]] = page + new - first
+    _check_none_left(space, range(first, first + pages))
+
+
+def _check_none_left(space: AddressSpace, folio: range) -> None:
+    """I-15, as far as one thread can see it: the walk saw each place the page was at."""
+    shifts, page = space.geometry.entry_shift, space.geometry.page_bytes
+    for base, table in space.tree.leaf_tables():
+        for index, entry in table.entries.items():
+            if isinstance(entry, int) and entry & MIGRATION and entry >> PFN_SHIFT in folio:
+                addr = base + (index << shifts[table.level])
+                table.entries[index] = entry ^ (PRESENT | MIGRATION)  # the old frame: go on
+                space.report(
+                    Violation(
+                        "migration-left",
+                        Range(addr, addr + page),
+                        f"migration entry {entry:#x} after the migration",
+                        "every entry of a page found by the reverse map",
+                    )
+                )
+
+
+def settle_shared(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
+    """End the migrations of the object's pages that [start, end) of `vma` would map.
+
+    Such a page is locked: who wants to map it waits.  Source: filemap_fault(), __folio_lock().
+    """
+    low, high = space.page_index(vma, start), space.page_index(vma, end)
+    frames = space.frames
+    for first, pages in list(space.migrating.items()):
+        index = frames.index[first]
+        if frames.owner[first] is vma.file and index < high and low < index + pages:
+            end_migration(space, first)
+
+
+def wait_for_migration(space: AddressSpace, entry: int) -> None:
+    """End the migration that keeps the page of `entry` away.
+
+    Source: migration_entry_wait().
+    """
+    pfn = entry >> PFN_SHIFT
+    pages = space.geometry.index_mask[PTE] + 1
+    first = pfn if pfn in space.migrating else pfn - pfn % pages
+    if first in space.migrating:
+        end_migration(space, first)

@@ -1,0 +1,221 @@
+"""userfaultfd(2): registering memory, write-protecting it, and what a move does to both.
+
+A context is told by events what happens to the memory it is registered with, as far as its features
+ask for that.  Between a change and its event the count `changing` is raised, and the monitor's own
+requests are refused.  Model: there is one context for each set of features; its monitor is prompt:
+events are taken when the call that caused them ends, a fault on a write-protected page takes the
+protection away, one on a missing page maps the zero page (pages/cow.py, pages/fault.py).
+Source: fs/userfaultfd.c, mm/userfaultfd.c, Linux 6.1 to 6.18.
+"""
+
+from collections.abc import Iterable
+
+from engine.base.address import Range, round_down
+from engine.base.entry import MARKER, UFFD_WP, WRITE, is_guard, is_wp_marker
+from engine.base.failures import VmaRefused
+from engine.base.geometry import PTE
+from engine.base.kernel import Kernel
+from engine.pages.protect import allow_writes, change_entries
+from engine.state.space import AddressSpace, Errno
+from engine.state.table import Entry, OutOfTables
+from engine.state.vma import (
+    UFFD_FEATURE_EVENT_FORK,
+    UFFD_FEATURE_EVENT_REMAP,
+    UFFD_FEATURE_EVENT_REMOVE,
+    UFFD_FEATURE_EVENT_UNMAP,
+    VM_HUGETLB,
+    VM_UFFD,
+    VM_UFFD_MINOR,
+    VM_UFFD_MISSING,
+    VM_UFFD_WP,
+    VM_WRITE,
+    UffdContext,
+    Vma,
+)
+from engine.vmas.merge import modify
+
+MODE_MISSING, MODE_WP, MODE_MINOR = 1, 2, 4  # UFFDIO_REGISTER_MODE_*
+_FLAG_OF = {MODE_MISSING: VM_UFFD_MISSING, MODE_WP: VM_UFFD_WP, MODE_MINOR: VM_UFFD_MINOR}
+_FEATURES = (
+    UFFD_FEATURE_EVENT_FORK
+    | UFFD_FEATURE_EVENT_REMAP
+    | UFFD_FEATURE_EVENT_REMOVE
+    | UFFD_FEATURE_EVENT_UNMAP
+)
+
+
+def _is_valid(space: AddressSpace, addr: int, length: int) -> bool:
+    """validate_range()."""
+    geometry = space.geometry
+    return (
+        not (addr | length) & (geometry.page_bytes - 1)
+        and length > 0
+        and geometry.min_addr <= addr < geometry.user_top
+        and length <= geometry.user_top - addr
+    )
+
+
+def _modes(space: AddressSpace) -> int:
+    """The modes that there are: those that came later need words of 64 bits."""
+    modes, kernel = MODE_MISSING, space.kernel
+    if space.geometry.word_bits == 64:
+        modes |= MODE_WP if kernel.uffd_write_protects else 0
+        modes |= MODE_MINOR if kernel.uffd_minor_hugetlb else 0
+    return modes
+
+
+def _can_register(kernel: Kernel, vma: Vma, mode: int) -> bool:
+    """vma_can_userfault(): private anonymous memory has no minor faults."""
+    hugetlb = bool(vma.flags & VM_HUGETLB)
+    if mode & MODE_WP and (hugetlb or vma.file is not None) and not kernel.uffd_wp_objects:
+        return False
+    if not mode & MODE_MINOR:
+        return True
+    return vma.file is not None and (hugetlb or kernel.uffd_minor_shared)
+
+
+def uffd_register(
+    space: AddressSpace, addr: int, length: int, mode: int, features: int
+) -> Errno | None:
+    """Register [addr, addr + length), bytes, with the context of these features.
+
+    Arguments: `mode` of MODE_*; it replaces what the memory was registered for.
+    Returns: None or the error; EBUSY if part of it is registered with another context.
+    Source: userfaultfd_register().
+    """
+    if features & ~_FEATURES or not mode or mode & ~_modes(space):
+        return Errno.EINVAL
+    if not _is_valid(space, addr, length):
+        return Errno.EINVAL
+    end, slot = addr + length, space.geometry.slot_bytes
+    vmas = space.vmas.intersecting(addr, end)
+    if not vmas:
+        return Errno.EINVAL
+    context = space.uffds.get(features) or UffdContext(features)
+    for vma in vmas:
+        if not _can_register(space.kernel, vma, mode):
+            return Errno.EINVAL
+        if vma.flags & VM_HUGETLB and (max(vma.start, addr) | min(vma.end, end)) & (slot - 1):
+            return Errno.EINVAL
+        if vma.uffd is not None and vma.uffd is not context:
+            return Errno.EBUSY
+    space.uffds[features] = context
+    added = sum(flag for bit, flag in _FLAG_OF.items() if mode & bit)
+    cursor = addr
+    while cursor < end and (here := space.vmas.intersection(cursor, end)) is not None:
+        start, stop = max(here.start, cursor), min(here.end, end)
+        if here.uffd is not context or here.flags & added != added:
+            flags = here.flags & ~VM_UFFD | added
+            try:
+                modify(space.kernel, space.vmas, here, start, stop, flags, context)
+            except VmaRefused:
+                return Errno.ENOMEM
+        cursor = stop
+    return None
+
+
+def uffd_wp(space: AddressSpace, addr: int, length: int, on: int) -> Errno | None:
+    """Write-protect [addr, addr + length), bytes, for the monitor, or take that away (`on` 0).
+
+    Returns: None or the error: EAGAIN while mappings change, ENOENT for memory that is not
+    registered for it; what lies before that is done.  Source: mwriteprotect_range().
+    """
+    if not _is_valid(space, addr, length):
+        return Errno.EINVAL
+    end = addr + length
+    vmas = space.vmas.intersecting(addr, end)
+    if vmas and vmas[0].uffd is not None and vmas[0].uffd.changing:
+        return Errno.EAGAIN
+    if not vmas:
+        return Errno.ENOENT
+    if not vmas[0].range.contains(Range(addr, end)) and not space.kernel.uffd_wp_spans_vmas:
+        return Errno.ENOENT
+    for vma in vmas:
+        if not vma.flags & VM_UFFD_WP:
+            return Errno.ENOENT
+        start, stop = max(vma.start, addr), min(vma.end, end)
+        if vma.flags & VM_HUGETLB and (addr | length) & (space.geometry.slot_bytes - 1):
+            return Errno.EINVAL
+        try:
+            _protect(space, vma, start, stop) if on else _unprotect(space, vma, start, stop)
+        except OutOfTables:
+            return Errno.ENOMEM
+    return None
+
+
+def _protect(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
+    """Mark what is mapped; in shared memory also what is not: the object may have the page.
+
+    Model: hugetlb memory that is not there is not marked.
+    Errors raised: OutOfTables.  Source: change_pte_range(), userfaultfd_wp_use_markers().
+    """
+    if vma.file is None or vma.flags & VM_HUGETLB:
+        change_entries(space, start, end, _mark)
+        return
+    shift, slot = space.geometry.page_shift, space.geometry.slot_bytes
+    mask = space.geometry.index_mask[PTE]
+    for base in range(round_down(start, slot), end, slot):
+        low, high = max(start, base), min(end, base + slot)
+        space.split_huge_leaf(low)
+        entries = space.tree.make(low, PTE).entries
+        indices = range(low >> shift & mask, (high - 1 >> shift & mask) + 1)
+        _mark(entries, [i for i in indices if i in entries])
+        entries.update((i, MARKER | UFFD_WP) for i in indices if i not in entries)
+    space.flush_tlb(start, end)
+
+
+def _mark(entries: dict[int, Entry], indices: Iterable[int]) -> None:
+    for index in indices:
+        if not is_guard(entries[index]):  # type: ignore[arg-type]
+            entries[index] = entries[index] & ~WRITE | UFFD_WP  # type: ignore[operator]
+
+
+def _unprotect(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
+    allow = allow_writes(vma)
+
+    def unmark(entries: dict[int, Entry], indices: Iterable[int]) -> None:
+        kept = []
+        for index in indices:
+            if is_wp_marker(entries[index]):  # type: ignore[arg-type]
+                del entries[index]
+            else:
+                entries[index] &= ~UFFD_WP  # type: ignore[operator]
+                kept.append(index)
+        if vma.flags & VM_WRITE:
+            allow(entries, kept)
+
+    change_entries(space, start, end, unmark)
+
+
+# --- moves ---------------------------------------------------------------------------------------
+
+
+def is_armed(vma: Vma) -> bool:
+    """Does userfaultfd wait for faults in it?  (userfaultfd_armed)"""
+    return bool(vma.flags & VM_UFFD)
+
+
+def moved(new_vma: Vma, target: Range) -> None:
+    """Pages have moved to `target`, in `new_vma`: announce that, or let the copy go.
+
+    Model, as the kernel: if the copy was merged, all of the merged VMA loses its context.
+    Source: mremap_userfaultfd_prep().
+    """
+    context = new_vma.uffd
+    if context is None:
+        return
+    if context.features & UFFD_FEATURE_EVENT_REMAP:
+        context.prepare("remap", target)
+    else:
+        new_vma.uffd = None
+        new_vma.flags &= ~VM_UFFD
+
+
+def call_ended(space: AddressSpace, *, failed: bool) -> None:
+    """Let the monitors have the events of the call that ends.
+
+    A move that failed is not told, but the count it holds is given back all the same.
+    Source: mremap_userfaultfd_complete(), mremap_userfaultfd_fail(), userfaultfd_unmap_complete().
+    """
+    for context in space.uffds.values():
+        context.complete(but="remap" if failed else "")

@@ -1,0 +1,404 @@
+"""An address space: the VMAs, the page tables under them, and the counters that describe both."""
+
+import enum
+from collections.abc import Iterator
+
+from engine.base.address import Range
+from engine.base.entry import (
+    ANON,
+    HUGE,
+    MARKER,
+    MIGRATION,
+    PFN_SHIFT,
+    PRESENT,
+    SWAP,
+    UFFD_WP,
+    is_zero_page,
+)
+from engine.base.failures import COMMIT, MAPS, Failures
+from engine.base.geometry import PMD, PTE
+from engine.base.kernel import Kernel
+from engine.base.limits import Limits
+from engine.base.points import Observer
+from engine.base.violation import Violation
+from engine.state.frames import Frames
+from engine.state.hugepool import HugePool
+from engine.state.table import Table, TableTree
+from engine.state.tlb import Tlb
+from engine.state.vma import (
+    UFFD_FEATURE_EVENT_UNMAP,
+    VM_ACCOUNT,
+    VM_HUGETLB,
+    VM_LOCKED,
+    VM_SHARED,
+    AnonVma,
+    SharedObject,
+    UffdContext,
+    Vma,
+    VmaTree,
+)
+
+STACK_LIMIT_BYTES = 8 << 20  # RLIMIT_STACK
+
+
+class Errno(enum.Enum):
+    """What a call returns when the kernel refuses it."""
+
+    E2BIG = "E2BIG"
+    EAGAIN = "EAGAIN"
+    EBUSY = "EBUSY"
+    ENOENT = "ENOENT"
+    EBADF = "EBADF"
+    EEXIST = "EEXIST"
+    EFAULT = "EFAULT"
+    EINVAL = "EINVAL"
+    ENOMEM = "ENOMEM"
+    ENOSYS = "ENOSYS"
+    EPERM = "EPERM"
+
+    def __str__(self) -> str:
+        return f"-{self._value_}"
+
+
+class AddressSpace:
+    """One process's memory on one kernel.
+
+    `rss_anon`, `rss_shmem`, `rss_swap` count pages as the kernel's counters do, `total_vm`,
+    `locked_vm` and `committed` the pages of VMAs: all, locked, charged (Committed_AS), `hiwater_vm`
+    the most that `total_vm` was before it went down (VmPeak is the larger of the two).  `next_tag`
+    is the content the next touched page gets.  `held` are the frames that children map, too,
+    `migrating` the folios under migration (first frame -> pages), `uffds` the userfaultfds by their
+    features.  `limits` and `failures` may refuse what a call asks for.  Rules that find something
+    wrong report it here.
+    """
+
+    def __init__(self, kernel: Kernel, observer: Observer | None = None) -> None:
+        self.kernel = kernel
+        self.geometry = kernel.geometry
+        self.arena = kernel.geometry.arena
+        self.observer = observer
+        self.frames = Frames()
+        self.violations: list[Violation] = []
+        self.next_tag = 1
+        self.limits = Limits()
+        self.failures = Failures()
+        self._anon_vmas = 0
+        self._objects = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """Start over with nothing mapped, as execve does; frames and tags go on counting."""
+        self.vmas = VmaTree(self.geometry.page_shift, self.failures, self.limits)
+        self.tlb = Tlb()
+        self.vmas.on_boundary = self.split_huge_at
+        self.vmas.report = self.report
+        self.tree = TableTree(self.geometry, self.failures)
+        self.pool = HugePool()
+        self.rss_anon = 0
+        self.rss_shmem = 0
+        self.rss_swap = 0
+        self.held: set[int] = set()
+        self.migrating: dict[int, int] = {}
+        self.uffds: dict[int, UffdContext] = {}
+        self.total_vm = 0
+        self.hiwater_vm = 0
+        self.locked_vm = 0
+        self.committed = 0
+
+    @property
+    def max_map_count(self) -> int:
+        """How many VMAs there may be (vm.max_map_count)."""
+        return self.limits.map_count
+
+    @max_map_count.setter
+    def max_map_count(self, count: int) -> None:
+        self.limits.map_count = count
+
+    def flush_tlb(self, start: int, end: int) -> None:
+        """Make every CPU forget its translations of [start, end), bytes."""
+        if self.tlb.cached:
+            self.tlb.flush_pending()
+            self.tlb.flush(start, end)
+
+    def report(self, violation: Violation) -> None:
+        """Note a rule that did not hold, and go on: the kernel's WARN_ON goes on, too."""
+        self.violations.append(violation)
+
+    def may_commit(self, length: int, flags: int) -> bool:
+        """Is a request of `length` bytes for a mapping with these VM_ flags granted?
+
+        Source: __vm_enough_memory(); overcommit_memory 0 looks at one request only, 2 at them all.
+        """
+        if not flags & VM_ACCOUNT or not length:
+            return True
+        if self.failures.armed and self.failures.fails(COMMIT):
+            return False
+        request, commit = self.limits.request, self.limits.commit
+        return (request is None or length <= request) and (
+            commit is None or (self.committed << self.geometry.page_shift) + length <= commit
+        )
+
+    def may_expand(self, length: int, replaced: int = 0) -> bool:
+        """May `length` bytes be mapped, where `replaced` bytes go?  Source: may_expand_vm()."""
+        limit = self.limits.address_space
+        in_use = self.total_vm << self.geometry.page_shift
+        return limit is None or in_use + length - replaced <= limit
+
+    def growth_granted(self, flags: int) -> int | None:
+        """How many bytes a mapping with these VM_ flags may grow by; None: any number.
+
+        Source: acct_stack_growth().
+        """
+        limits, shift = self.limits, self.geometry.page_shift
+        left = [
+            limit - (in_use << shift)
+            for limit, in_use, counts in (
+                (limits.address_space, self.total_vm, True),
+                (limits.locked, self.locked_vm, flags & VM_LOCKED),
+                (limits.commit, self.committed, flags & VM_ACCOUNT),
+            )
+            if limit is not None and counts
+        ]
+        return max(min(left), 0) if left else None
+
+    def may_lock(self, length: int) -> bool:
+        """May `length` more bytes be locked?  Source: mlock_future_ok()."""
+        limit = self.limits.locked
+        return limit is None or (self.locked_vm << self.geometry.page_shift) + length <= limit
+
+    def new_anon_vma(self) -> AnonVma:
+        """A fresh anon_vma."""
+        self._anon_vmas += 1
+        return AnonVma(self._anon_vmas)
+
+    def new_object(self, size_pages: int) -> SharedObject:
+        """A fresh, empty shared object."""
+        return SharedObject(self.new_number(), size_pages)
+
+    def new_number(self) -> int:
+        """The number of a fresh object."""
+        self._objects += 1
+        return self._objects
+
+    def page_index(self, vma: Vma, addr: int) -> int:
+        """Linear page index of `addr` in `vma`, pages (linear_page_index)."""
+        return vma.pgoff + ((addr - vma.start) >> self.geometry.page_shift)
+
+    def count_entry(self, entry: int, sign: int) -> None:
+        """Account one leaf that appears (+1) or goes (-1)."""
+        if entry & HUGE:
+            sign *= self.geometry.index_mask[PTE] + 1
+        if entry & ANON:
+            self.rss_anon += sign
+        elif entry & (PRESENT | MIGRATION) and entry >> PFN_SHIFT:
+            self.rss_shmem += sign
+        elif entry & SWAP:
+            self.rss_swap += sign
+
+    def _count_gone(self, entries: list[int]) -> None:
+        """Account leaves of a PTE table that go, mostly all of them private pages."""
+        for entry in entries:
+            if not entry & ANON:
+                self.count_entry(entry, -1)
+            else:
+                self.rss_anon -= 1
+
+    def zap(self, start: int, end: int, keep: int = 0) -> None:
+        """Remove every leaf in [start, end), except entries with one of the flags `keep`.
+
+        Tables stay.  A huge page that lies only partly in the range is split.
+        Source: mm/memory.c unmap_page_range().
+        """
+        for base, table, indices in self.tree.lowest(start, end):
+            if table.level != PTE:
+                self._zap_huge(base, table, indices[0], start, end)
+                continue
+            entries = table.entries
+            if not keep:
+                self._count_gone([entries.pop(index) for index in indices])  # type: ignore[misc]
+                continue
+            for index in indices:
+                if not entries[index] & keep:  # type: ignore[operator]
+                    self.unmap_page(table, index)
+        self.flush_tlb(start, end)
+
+    def unmap_page(self, table: Table, index: int) -> None:
+        """Take one page out of a PTE table, not its mapping: it may come back there.
+
+        A page of a shared object that userfaultfd write-protects leaves a mark in its place.
+        Source: pte_install_uffd_wp_if_needed().
+        """
+        entry = table.entries.pop(index)
+        assert isinstance(entry, int)
+        self.count_entry(entry, -1)
+        if entry & UFFD_WP and not entry & (ANON | SWAP) and entry >> PFN_SHIFT:
+            table.entries[index] = MARKER | UFFD_WP
+
+    def _zap_huge(self, base: int, table: Table, index: int, start: int, end: int) -> None:
+        slot = self.geometry.slot_bytes
+        first = base + index * slot
+        if start <= first and first + slot <= end:
+            self.count_entry(self.tree.clear_huge(table, index), -1)
+        else:
+            self.split_huge(table, index)
+            self.zap(max(start, first), min(end, first + slot))
+
+    def split_huge(self, table: Table, index: int) -> None:
+        """Split the huge page at `index` of a PMD table into its pages.
+
+        One of a shared object just disappears: its pages come back at the next access.
+        """
+        entry = table.entries[index]
+        if self.tree.split_huge(table, index) is None:
+            assert isinstance(entry, int)
+            self.count_entry(entry, -1)
+            self.tlb.flush_frames(entry >> PFN_SHIFT, self.geometry.index_mask[PTE] + 1)
+
+    def split_huge_at(self, addr: int) -> None:
+        """Split the huge page around `addr`, if there is one and it does not begin there."""
+        if self.tree.huge and addr & (self.geometry.slot_bytes - 1):
+            self.split_huge_leaf(addr)
+
+    def split_huge_leaf(self, addr: int) -> None:
+        """Split the huge page that covers `addr`, if there is one."""
+        if self.tree.huge:
+            table = self.tree.find(addr, PMD)
+            index = self.tree.index(addr, PMD)
+            if table is not None and table.entries.get(index).__class__ is int:
+                self.split_huge(table, index)
+
+    def account(self, flags: int, length: int) -> None:
+        """Count `length` bytes (negative: less) of memory mapped with these VM_ flags."""
+        pages = length >> self.geometry.page_shift
+        self.total_vm += pages
+        if flags & VM_LOCKED:
+            self.locked_vm += pages
+        if flags & VM_ACCOUNT:
+            self.committed += pages
+
+    def unmap(self, start: int, end: int, *, keep_commit: bool = False) -> None:
+        """Take [start, end) out of the address space: VMAs, pages, and tables nobody needs.
+
+        Splits at both ends.  `keep_commit`: the charge stays, it belongs to a copy now.
+        Precondition: the split limit was checked.  Errors raised: VmaRefused.
+        Source: do_vmi_munmap(), unmap_region(), free_pgtables().
+        """
+        removed = self.detach(start, end)
+        if not removed:
+            return
+        self.hiwater_vm = max(self.hiwater_vm, self.total_vm)
+        if self.uffds:
+            # userfaultfd_unmap_prep()
+            for context in dict.fromkeys(vma.uffd for vma in removed):
+                if context is not None and context.features & UFFD_FEATURE_EVENT_UNMAP:
+                    context.prepare("unmap", Range(start, end))
+        for vma in removed:
+            self.account(vma.flags & ~(VM_ACCOUNT if keep_commit else 0), vma.start - vma.end)
+            if vma.flags & VM_HUGETLB:
+                mapped = sum(1 for _ in self.tree.leaves(vma.start, vma.end))
+                others = (*self.vmas, *(other for other in removed if other.start > vma.start))
+                last = all(other.file is not vma.file for other in others)
+                self.pool.close(vma, mapped, last=last)
+            self.zap(vma.start, vma.end)
+        below = self.vmas.before(start)
+        above = self.vmas.after(start)
+        self.free_tables(removed, below.end if below else 0, above.start if above else 0)
+
+    def split_at(self, addr: int) -> None:
+        """Make `addr` a VMA boundary if a VMA lies around it."""
+        vma = self.vmas.lookup(addr)
+        if vma is not None and vma.start < addr:
+            self.vmas.split(vma, addr)
+
+    def detach(self, start: int, end: int) -> list[Vma]:
+        """Split at both ends and take the VMAs of [start, end) out of the tree.
+
+        Errors raised: VmaRefused; boundaries may have come about, but nothing is gone.
+        """
+        removed = self.vmas.intersecting(start, end)
+        if not removed:
+            return removed
+        if removed[0].start < start:
+            removed[0] = self.vmas.split(removed[0], start)
+        if end < removed[-1].end:
+            self.vmas.split(removed[-1], end)
+        for vma in removed:
+            self.vmas.remove(vma)
+        return removed
+
+    def free_tables(self, removed: list[Vma], floor: int, ceiling: int) -> None:
+        """Free the tables under removed VMAs.
+
+        Arguments: `removed` in address order; `floor`, `ceiling` the surviving neighbours, bytes.
+        Source: mm/memory.c free_pgtables(): VMAs at most one slot apart are freed as one group.
+        """
+        slot = self.geometry.slot_bytes
+        first = 0
+        while first < len(removed):
+            last = first
+            while last + 1 < len(removed) and removed[last + 1].start <= removed[last].end + slot:
+                last += 1
+            limit = removed[last + 1].start if last + 1 < len(removed) else ceiling
+            self.free_table_range(removed[first].start, removed[last].end, floor, limit)
+            first = last + 1
+
+    def free_table_range(self, start: int, end: int, floor: int, ceiling: int) -> None:
+        """Free tables over [start, end); one that still maps pages is a violation."""
+        for base, table in self.tree.free_range(start, end, floor, ceiling):
+            self.report(
+                Violation(
+                    "pages-kept",
+                    Range(base, base + self.geometry.span_bytes[table.level]),
+                    f"a table freed with {len(table.entries)} entries",
+                    "an empty table",
+                )
+            )
+
+    def map_count_exceeded(self, more: int) -> bool:
+        """True if `more` further VMAs would pass vm.max_map_count."""
+        if self.failures.armed and self.failures.fails(MAPS):
+            return True
+        return len(self.vmas) + more > self.limits.map_count
+
+    def contents(self) -> dict[int, int]:
+        """Tag of every page that holds one: page number in the arena -> tag.
+
+        Private pages where they are mapped; pages of a shared object at every mapping of it.
+        """
+        shift, base = self.geometry.page_shift, self.arena.start
+        tags = self.frames.tag
+        found: dict[int, int] = {}
+        for table_base, table in self.tree.leaf_tables():
+            first = (table_base - base) >> shift
+            if table.level != PTE:
+                self._huge_contents(found, first, table)
+                continue
+            for index, entry in table.entries.items():
+                tag = tags[entry >> PFN_SHIFT]  # type: ignore[operator]
+                if tag:
+                    found[first + index] = tag
+        for vma in self.vmas:
+            if vma.file is not None and vma.flags & VM_SHARED:
+                first = (vma.start - base) >> shift
+                pages = (vma.end - vma.start) >> shift
+                low, high, ahead = vma.pgoff, vma.pgoff + pages, first - vma.pgoff
+                found |= {
+                    ahead + index: tag
+                    for index, pfn in vma.file.pages.items()
+                    if low <= index < high and (tag := tags[pfn])
+                }
+        return found
+
+    def _huge_contents(self, found: dict[int, int], first: int, table: Table) -> None:
+        """Add the tags under the huge leaves of a PMD table that begins at page `first`."""
+        pages = self.geometry.index_mask[PTE] + 1
+        for index, entry in table.entries.items():
+            if isinstance(entry, int) and not is_zero_page(entry):
+                pfn, page = entry >> PFN_SHIFT, first + index * pages
+                tags = self.frames.tag[pfn : pfn + pages]
+                found |= {page + i: tag for i, tag in enumerate(tags) if tag}
+
+    def mapped(self) -> Iterator[Range]:
+        """The mapped ranges as arena offsets, bytes, in address order."""
+        base = self.arena.start
+        return (Range(vma.start - base, vma.end - base) for vma in self.vmas)

@@ -1,0 +1,379 @@
+"""The page-table tree: walk, allocate, free, count.  Knows no VMA.
+
+Tables are sparse: the cost of every operation follows the entries that exist, never the length of
+the range it is given.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator
+
+from engine.base.address import round_down
+from engine.base.entry import ANON, HUGE, PFN_SHIFT, is_zero_page
+from engine.base.failures import PAGETABLE, Failures
+from engine.base.geometry import PMD, PTE, Geometry
+
+
+class OutOfTables(Exception):
+    """A page-table page could not be allocated."""
+
+
+class Table:
+    """One page-table page.  `level` 1 is a PTE table; its entries are leaves only.
+
+    `deposited` counts the PTE tables that huge leaves of this PMD table keep in store for the day
+    they are split (pgtable_trans_huge_deposit).
+    """
+
+    __slots__ = ("deposited", "entries", "level")
+
+    def __init__(self, level: int) -> None:
+        self.level = level
+        self.entries: dict[int, Entry] = {}
+        self.deposited = 0
+
+    def indices(self, low: int, high: int) -> list[int]:
+        """Indices of the entries from `low` to `high`, both included, ascending."""
+        entries = self.entries
+        if high - low + 1 < len(entries):
+            return [i for i in range(low, high + 1) if i in entries]
+        found = sorted(entries)
+        return found[bisect_left(found, low) : bisect_right(found, high)]
+
+    def __repr__(self) -> str:
+        return f"<Table level {self.level}, {len(self.entries)} entries>"
+
+
+Entry = int | Table
+
+
+def has_deposit(entry: int) -> bool:
+    """Huge leaves of private memory keep a PTE table in store; those of shared objects do not."""
+    return bool(entry & ANON) or is_zero_page(entry)
+
+
+def carry_deposit(source: Table, target: Table) -> None:
+    """Hand the PTE table in store for a huge leaf over to the PMD table the leaf moves to."""
+    source.deposited -= 1
+    target.deposited += 1
+
+
+class TableTree:
+    """The tables of one address space.
+
+    `counts[level]` are the tables that exist (mm->pgtables_bytes, by level); the root is not
+    counted.  `huge` is the number of huge leaves.  `refuse`, if set, is asked before each
+    allocation with its number from 0 and makes it fail by returning True.  `failures` are those of
+    the address space.
+    """
+
+    __slots__ = (
+        "_path",
+        "allocations",
+        "counts",
+        "failures",
+        "geometry",
+        "huge",
+        "refuse",
+        "root",
+    )
+
+    def __init__(self, geometry: Geometry, failures: Failures) -> None:
+        self.geometry = geometry
+        self._path = geometry.path
+        self.failures = failures
+        self.root = Table(geometry.levels)
+        self.counts = [0] * geometry.levels
+        self.allocations = 0
+        self.huge = 0
+        self.refuse: Callable[[int], bool] | None = None
+        if geometry.prealloc_pmd_tables:
+            # i386 PAE, pgd_alloc(): changing a top-level entry later would need a CR3 reload.
+            for index in range(geometry.user_top >> geometry.entry_shift[geometry.levels]):
+                self.root.entries[index] = self.new_table(PMD)
+
+    def new_table(self, level: int, *, may_fail: bool = False) -> Table:
+        """An empty table, counted but not linked.
+
+        Arguments: `may_fail` for a caller that gives up where a page fault tries again.
+        Errors raised: OutOfTables.
+        """
+        number = self.allocations
+        self.allocations += 1
+        if self.refuse is not None and self.refuse(number):
+            raise OutOfTables
+        if may_fail and self.failures.armed and self.failures.fails(PAGETABLE):
+            raise OutOfTables
+        self.counts[level] += 1
+        return Table(level)
+
+    def index(self, addr: int, level: int) -> int:
+        """Index of the entry for `addr` in a table of `level`."""
+        geometry = self.geometry
+        return addr >> geometry.entry_shift[level] & geometry.index_mask[level]
+
+    def find(self, addr: int, level: int) -> Table | None:
+        """The table of `level` whose span holds `addr`, or None if an entry above it is none."""
+        table = self.root
+        for shift, mask in self._path[level]:
+            child = table.entries.get(addr >> shift & mask)
+            if child.__class__ is not Table:
+                return None
+            table = child
+        return table
+
+    def make(self, addr: int, level: int, *, may_fail: bool = False) -> Table:
+        """The table of `level` whose span holds `addr`, allocating it and those above it.
+
+        Errors raised: OutOfTables; what was allocated until then stays linked, as in the kernel.
+        Precondition: no huge leaf covers `addr`.
+        """
+        table = self.root
+        for shift, mask in self._path[level]:
+            index = addr >> shift & mask
+            child = table.entries.get(index)
+            if child is None:
+                child = table.entries[index] = self.new_table(table.level - 1, may_fail=may_fail)
+            assert child.__class__ is Table, f"a huge leaf covers {addr:#x}"
+            table = child
+        return table
+
+    def hole_end(self, addr: int, level: int) -> int:
+        """Where entries go on if that of `level` for `addr`, or one above it, is none; else 0."""
+        table = self.root
+        for shift, mask in self._path[level - 1]:
+            entry = table.entries.get(addr >> shift & mask)
+            if entry is None:
+                return self.next_entry(table, addr)
+            if table.level > level:
+                assert entry.__class__ is Table
+                table = entry
+        return 0
+
+    def next_entry(self, table: Table, addr: int) -> int:
+        """First address above `addr`'s own entry that an existing entry of `table` covers.
+
+        If there is none: the end of the table's span, bytes.
+        """
+        level = table.level
+        index = self.index(addr, level)
+        later = min(
+            (i for i in table.entries if i > index), default=self.geometry.index_mask[level] + 1
+        )
+        base = round_down(addr, self.geometry.span_bytes[level])
+        return base + (later << self.geometry.entry_shift[level])
+
+    def children(
+        self, table: Table, base: int, start: int, end: int
+    ) -> list[tuple[int, int, Entry]]:
+        """Entries of `table` (which begins at `base`) that touch [start, end), in address order.
+
+        Returns: (index, first address the entry covers, entry).
+        """
+        shift = self.geometry.entry_shift[table.level]
+        low = max(start - base, 0) >> shift
+        high = min(end - 1 - base >> shift, self.geometry.index_mask[table.level])
+        entries = table.entries
+        if low == high:
+            return [(low, base + (low << shift), entries[low])] if low in entries else []
+        return [(i, base + (i << shift), entries[i]) for i in table.indices(low, high)]
+
+    def lowest(self, start: int, end: int) -> Iterator[tuple[int, Table, list[int]]]:
+        """Tables that hold leaves for [start, end), in address order.
+
+        Returns: (base address, table, indices of the leaves in the range, ascending).  Tables of
+        upper levels come only if they have huge leaves there.  The caller may remove these leaves
+        while iterating.
+        """
+        if start >= end:
+            return
+        table, base = self.root, 0
+        # Mostly the range is short: as long as all of it lies under one entry there is one way.
+        for shift, mask in self._path[PTE]:
+            if start >> shift != (end - 1) >> shift:
+                yield from self._lowest(table, base, start, end)
+                return
+            index = start >> shift & mask
+            entry = table.entries.get(index)
+            if entry is None:
+                return
+            if entry.__class__ is not Table:
+                yield base, table, [index]
+                return
+            table, base = entry, start >> shift << shift
+        yield base, table, self._hits(table, base, start, end)
+
+    def _lowest(
+        self, table: Table, base: int, start: int, end: int
+    ) -> Iterator[tuple[int, Table, list[int]]]:
+        if table.level == PTE:
+            yield base, table, self._hits(table, base, start, end)
+            return
+        for index, first, entry in self.children(table, base, start, end):
+            if isinstance(entry, Table):
+                yield from self._lowest(entry, first, start, end)
+            else:
+                yield base, table, [index]
+
+    def _hits(self, table: Table, base: int, start: int, end: int) -> list[int]:
+        """The indices of the entries that a PTE table has for [start, end), ascending."""
+        shift, last = self.geometry.page_shift, self.geometry.index_mask[PTE]
+        return table.indices(max(start - base, 0) >> shift, min((end - 1 - base) >> shift, last))
+
+    def tables(self) -> Iterator[tuple[int, Table]]:
+        """Every linked table with its base address, depth first, root first."""
+        yield from self._tables(self.root, 0)
+
+    def _tables(self, table: Table, base: int) -> Iterator[tuple[int, Table]]:
+        yield base, table
+        if table.level > PTE:
+            shift = self.geometry.entry_shift[table.level]
+            for index in sorted(table.entries):
+                entry = table.entries[index]
+                if isinstance(entry, Table):
+                    yield from self._tables(entry, base + (index << shift))
+
+    def leaves(self, start: int = 0, end: int | None = None) -> Iterator[tuple[int, int, int]]:
+        """Leaves in [start, end) in address order: (address, level of the table, entry)."""
+        shift = self.geometry.entry_shift
+        for base, table, indices in self.lowest(
+            start, self.geometry.user_top if end is None else end
+        ):
+            for index in indices:
+                entry = table.entries[index]
+                assert entry.__class__ is int
+                yield base + (index << shift[table.level]), table.level, entry
+
+    def leaf_tables(self) -> list[tuple[int, Table]]:
+        """Every table that holds leaves, with its base address, in no particular order.
+
+        The fast way to look at all leaves: no sorting, no generator frames.
+        """
+        shifts = self.geometry.entry_shift
+        found: list[tuple[int, Table]] = []
+        pending = [(0, self.root)]
+        while pending:
+            base, table = pending.pop()
+            if table.level == PTE:
+                if table.entries:
+                    found.append((base, table))
+                continue
+            shift = shifts[table.level]
+            below = [
+                (base + (i << shift), e) for i, e in table.entries.items() if e.__class__ is Table
+            ]
+            if len(below) < len(table.entries):
+                found.append((base, table))
+            pending += below
+        return found
+
+    def bytes_used(self) -> int:
+        """Bytes of PTE, PMD and PUD tables, as VmPTE shows them (without the root and P4D)."""
+        geometry = self.geometry
+        return sum(self.counts[PTE : geometry.top_counted + 1]) << geometry.page_shift
+
+    def set_huge(self, table: Table, index: int, entry: int) -> None:
+        """Put a huge leaf into a PMD table; private memory deposits a PTE table with it.
+
+        Errors raised: OutOfTables.  Source: __do_huge_pmd_anonymous_page().
+        """
+        assert table.level == PMD and entry & HUGE and index not in table.entries
+        if has_deposit(entry):
+            self.new_table(PTE)
+            table.deposited += 1
+        table.entries[index] = entry
+        self.huge += 1
+
+    def clear_huge(self, table: Table, index: int) -> int:
+        """Take a huge leaf out, and free the PTE table deposited with it.  Returns: the leaf."""
+        entry = table.entries.pop(index)
+        assert isinstance(entry, int) and entry & HUGE
+        if has_deposit(entry):
+            table.deposited -= 1
+            self.counts[PTE] -= 1
+        self.huge -= 1
+        return entry
+
+    def move_huge(self, source: Table, old_index: int, target: Table, new_index: int) -> None:
+        """Carry a huge leaf and its deposited table to another entry, which must be none."""
+        assert new_index not in target.entries
+        entry = source.entries.pop(old_index)
+        assert isinstance(entry, int) and entry & HUGE
+        if has_deposit(entry):
+            carry_deposit(source, target)
+        target.entries[new_index] = entry
+
+    def split_huge(self, table: Table, index: int) -> Table | None:
+        """Replace a huge leaf by what maps its pages one by one.
+
+        Returns: for private memory the deposited table, now full; None for a page of a shared
+        object, whose entry becomes none: the object still has the pages.
+        Source: mm/huge_memory.c __split_huge_pmd_locked().
+        """
+        entry = table.entries.pop(index)
+        assert isinstance(entry, int) and entry & HUGE
+        self.huge -= 1
+        if not has_deposit(entry):
+            return None
+        table.deposited -= 1
+        ptes = Table(PTE)
+        first, pages = entry & ~HUGE, self.geometry.index_mask[PTE] + 1
+        step = 0 if is_zero_page(entry) else 1 << PFN_SHIFT
+        ptes.entries = {i: first + i * step for i in range(pages)}
+        table.entries[index] = ptes
+        return ptes
+
+    def free_range(self, start: int, end: int, floor: int, ceiling: int) -> list[tuple[int, Table]]:
+        """Free the tables under [start, end) that no neighbour needs.
+
+        Arguments: bytes; `floor` the end of the nearest mapping below, `ceiling` the start of the
+        nearest one above (0: none up to the top).
+        Returns: the freed tables that still had leaves, with their addresses; the kernel does not
+        look, so the caller must have emptied them.
+        Source: mm/memory.c free_pgd_range(), Linux 6.1 to 6.18.
+        """
+        slot = self.geometry.slot_bytes
+        start = round_down(start, slot)
+        if start < floor:
+            start += slot
+        if ceiling:
+            ceiling = round_down(ceiling, slot)
+            if not ceiling:
+                return []
+        else:
+            ceiling = self.geometry.span_bytes[-1]
+        if end > ceiling:
+            end -= slot
+        if start >= end:
+            return []
+        in_use: list[tuple[int, Table]] = []
+        self._free_below(self.root, 0, start, end, floor, ceiling, in_use)
+        return in_use
+
+    def _free_below(
+        self,
+        table: Table,
+        base: int,
+        start: int,
+        end: int,
+        floor: int,
+        ceiling: int,
+        in_use: list[tuple[int, Table]],
+    ) -> None:
+        span = self.geometry.span_bytes[table.level - 1]
+        for index, first, child in self.children(table, base, start, end):
+            if not isinstance(child, Table):
+                continue
+            if child.level > PTE:
+                part_end = min(end, first + span)
+                self._free_below(child, first, max(start, first), part_end, floor, ceiling, in_use)
+                if first < floor or part_end > round_down(ceiling, span):
+                    continue
+            self.free(table, index)
+            if child.entries:
+                in_use.append((first, child))
+
+    def free(self, parent: Table, index: int) -> None:
+        """Unlink and free the table at `parent`'s entry `index`."""
+        child = parent.entries.pop(index)
+        assert isinstance(child, Table)
+        self.counts[child.level] -= 1

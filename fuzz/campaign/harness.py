@@ -1,0 +1,209 @@
+"""The fuzz target: the process in which Atheris runs.  The only importer of atheris.
+
+Started by `fuzz.campaign.run` as `python -m fuzz.campaign.harness '{…}' [libFuzzer arguments]`;
+the first argument is a `Setting` as JSON.  It reports through the file descriptor it is given, one
+JSON object a line:
+
+- `start`: `fixed_addresses` is true if address-space randomisation is off;
+- `stats`, about twice a second: `execs`, `cpu_seconds` since the start, `cells`, and `hits`:
+  [bucket, kernel, count] of each (a bucket is [rule, call, defect]);
+- `finding`, once for each bucket and kernel: `bucket`, `kernel`, `geometry`, `input` (hex),
+  `execs`, `cpu_seconds`;
+- `new`, if asked for, for each input that reaches a cell that none before it did: `input` (hex);
+- `crash`, before an exception that is a defect of this project ends the process: `input` (hex),
+  `kernel`, `error`, `traceback`.
+
+A violation is never raised: it is reported, and the run goes on; so does the program, or whatever
+comes behind a known defect would stay unseen.  libFuzzer ends the process
+without running Python's clean-up, so every event is written at once.
+"""
+
+import json
+import os
+import shlex
+import sys
+import time
+import traceback
+from collections import Counter
+from typing import TYPE_CHECKING, NoReturn
+
+import atheris
+
+from fuzz.campaign import coverage
+from fuzz.campaign.child import Setting, fixed_addresses
+from fuzz.findings.bucket import Bucket
+
+if TYPE_CHECKING:  # what these import must be covered first
+    from collections.abc import Callable
+
+    from engine.base.kernel import Kernel
+    from fuzz.case import Case
+    from fuzz.defects.known import Shown
+    from fuzz.execute import Outcome
+
+STATS_SECONDS = 0.5
+MOST_FILLED_PAGES = 8_192  # by a program; others are not executed
+_OUR_DEFECT = 77  # what libFuzzer, too, exits with after an exception
+
+
+class Target:
+    """Decodes an input, runs it on every kernel that may do something else, reports what breaks."""
+
+    def __init__(self, setting: Setting) -> None:
+        if "engine" in sys.modules:
+            sys.exit("fuzz.campaign.harness: engine was imported before it could be covered")
+        # The model only: coverage of the codec would reward parsing, coverage of rules nothing.
+        with coverage.covered(atheris) as codes:
+            from engine.base.geometry import geometry_named
+            from engine.base.kernel import kernel_named
+            from fuzz import execute
+            from fuzz.calls import arena
+            from fuzz.campaign import feedback, noted
+            from fuzz.defects import known
+            from fuzz.inputs import mutator
+            from fuzz.inputs.inputs import Inputs
+        coverage.watch(atheris, codes)
+        self._setting = setting
+        self._execute, self._noted = execute.execute, noted.Noted
+        self._shown: Callable[[Outcome], Shown | None] = known.shown
+        kernels = [kernel_named(name) for name in setting.kernels]
+        if setting.exhibit:
+            from fuzz.defects.catalogue import exhibit_named
+
+            exhibit = exhibit_named(setting.exhibit)
+            kernels = [exhibit.kernel if setting.with_bug else exhibit.correct]
+            if setting.with_bug:
+                self._execute, self._shown = exhibit.execute, exhibit.shown
+        calls = None if setting.calls is None else frozenset(setting.calls)
+        geometries = [geometry_named(name) for name in setting.geometries]
+        inputs = Inputs(geometries, calls, setting.max_calls)
+        self._decode = inputs.decode
+        self._filled: Callable[[Case, int], int] = arena.most_filled
+        self.mutator = mutator.Mutator(inputs)
+        fed = setting.fed
+        self._cells = cells = feedback.Cells(atheris if fed else None) if setting.cells else None
+        self._kernels = [  # by number of the geometry
+            [
+                (kernel, feedback.StateObserver(cells, kernel, fed) if cells else None)
+                for kernel in (kernel.on(geometry) for kernel in kernels)
+            ]
+            for geometry in inputs.geometries
+        ]
+        self._hits: Counter[tuple[Bucket, str]] = Counter()
+        self._execs = 0
+        self._cells_told = 0
+        self._started = time.process_time()
+        self._next_stats = time.monotonic() + STATS_SECONDS
+
+    def one_input(self, data: bytes) -> None:
+        """Run one input.  Errors raised: whatever is a defect of this project; never Violation."""
+        if not self._execs and self._cells is not None:
+            self._cells.check_live()
+        self._execs += 1
+        kernel_name = ""
+        try:
+            number, case = self._decode(data)
+            kernels = self._kernels[number]
+            if self._filled(case, kernels[0][0].geometry.page_bytes) > MOST_FILLED_PAGES:
+                return  # slow, and no more than what a smaller program shows
+            left = kernels
+            while left:
+                (kernel, observer), *left = left
+                kernel_name = kernel.name
+                noted = self._noted(kernel) if left else None  # nobody is left to compare with
+                outcome = self._execute(
+                    case,
+                    noted or kernel,
+                    observer=observer,
+                    stop=False,
+                    on_step=observer.step if observer else None,
+                    rules_after=self._setting.rules_after,
+                )
+                found = self._shown(outcome) if outcome.violations else None
+                # Now all is read that will be: kernels that have it alike need not be run.
+                same = [other for other, _ in left if noted and noted.same_on(other)]
+                left = [one for one in left if one[0] not in same]
+                if observer is not None:
+                    observer.finish(outcome, same)
+                if found is not None:
+                    for one in (kernel, *same):
+                        self._found(data, found.bucket, one)
+        except Exception as error:
+            self._send(
+                "crash",
+                input=data.hex(),
+                kernel=kernel_name,
+                error=f"{type(error).__name__}: {error}",
+                traceback=traceback.format_exc(),
+            )
+            raise
+        if self._cells is not None:
+            if self._setting.tell_new and self._cells.seen > self._cells_told:
+                self._cells_told = self._cells.seen
+                self._send("new", input=data.hex())
+            self._cells.flush()
+        if time.monotonic() >= self._next_stats or self._execs == self._setting.runs:
+            self.send_stats()
+
+    def send_stats(self) -> None:
+        """Report the counts so far."""
+        self._next_stats = time.monotonic() + STATS_SECONDS
+        self._send(
+            "stats",
+            execs=self._execs,
+            cpu_seconds=time.process_time() - self._started,
+            cells=self._cells.seen if self._cells else 0,
+            hits=[[*key, count] for key, count in self._hits.items()],
+        )
+
+    def _found(self, data: bytes, bucket: Bucket, kernel: "Kernel") -> None:
+        key = (bucket, kernel.name)
+        self._hits[key] += 1
+        if self._hits[key] == 1:
+            self._send(
+                "finding",
+                bucket=bucket,
+                kernel=kernel.name,
+                geometry=kernel.geometry.name,
+                input=data.hex(),
+                execs=self._execs,
+                cpu_seconds=time.process_time() - self._started,
+            )
+
+    def _send(self, event: str, **fields: object) -> None:
+        send(self._setting.events, event, **fields)
+
+
+def send(descriptor: int, event: str, **fields: object) -> None:
+    """Write one event.  Ends the process if nobody listens any more."""
+    line = json.dumps({"event": event, "pid": os.getpid(), **fields}) + "\n"
+    data = line.encode()
+    try:
+        while data:
+            data = data[os.write(descriptor, data) :]
+    except BrokenPipeError:
+        os._exit(_OUR_DEFECT)
+
+
+def main() -> NoReturn:
+    """Fuzz until libFuzzer ends the process."""
+    if not __debug__:
+        sys.exit("fuzz.campaign.harness: -O strips the assertions; run without it")
+    text, *flags = sys.argv[1:]
+    setting = Setting(**json.loads(text))
+    target = Target(setting)
+    send(setting.events, "start", fixed_addresses=fixed_addresses())
+    # libFuzzer starts copies of itself (-fork, -merge) by passing argv[0] to a shell.
+    command = f"{shlex.quote(sys.executable)} -m fuzz.campaign.harness {shlex.quote(text)}"
+    atheris.Setup(
+        [command, *flags],
+        target.one_input,
+        custom_mutator=target.mutator.mutate,
+        custom_crossover=target.mutator.cross_over,
+    )
+    atheris.Fuzz()
+    raise AssertionError("atheris.Fuzz() returned")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""What an exhibit is: a bug that the real code has had, put back into a model that is correct.
+
+Bugs of released kernels are settings of `engine.base.kernel`.  Others, of development or of kernels
+before 5.0, replace one function of the engine while a program runs.
+"""
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+from unittest.mock import patch
+
+from engine.base.geometry import Geometry
+from engine.base.kernel import Kernel
+from fuzz.case import Case, CaseError
+from fuzz.defects.known import Shown
+from fuzz.execute import Outcome, execute
+from fuzz.findings.bucket import Bucket
+from fuzz.rules.catalogue import Rule, rule_named
+
+Function = Any  # a function of any signature, or a property
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A replacement of one function of the engine.
+
+    `target` names it: `engine.module:function`, `engine.module:Class.method`, or a value of a
+    dictionary, `fuzz.calls.registry:HANDLERS.mremap`, in the module whose name for it the callers
+    use; `make` gets the function and returns the one with the bug.
+    """
+
+    target: str
+    make: Callable[[Function], Function]
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """The engine has the bug; afterwards, whatever happens, it is what it was."""
+        module, _, path = self.target.partition(":")
+        holder: Any = importlib.import_module(module)
+        *classes, name = path.split(".")
+        for one in classes:
+            holder = getattr(holder, one)
+        if isinstance(holder, dict):
+            with patch.dict(holder, {name: self.make(holder[name])}):
+                yield
+        else:
+            with patch.object(holder, name, self.make(vars(holder)[name])):
+                yield
+
+
+@dataclass(frozen=True, eq=False)
+class Exhibit:
+    """One bug.
+
+    `id` is its number in the literature of this project, or the name of a known defect; `slug`
+    tells variants apart; `title` names it, with its CVE number if it has one; `text` says what it
+    was; `rule` is the slug of the rule that must catch it.  `correct` is a kernel without the bug,
+    `bug` the switches that put it back, `change` the function that does.
+    """
+
+    id: str
+    slug: str
+    title: str
+    text: str
+    rule: str
+    correct: Kernel
+    bug: Mapping[str, bool] = field(default_factory=dict)
+    change: Change | None = None
+
+    @cached_property
+    def name(self) -> str:
+        """What commands call it: B-12-old-only."""
+        return f"{self.id}-{self.slug}" if self.slug else self.id
+
+    @cached_property
+    def file(self) -> str:
+        """The name of its case in corpus/museum."""
+        return f"{self.name.lower()}.case"
+
+    @cached_property
+    def kernel(self) -> Kernel:
+        """The kernel with the bug, as far as switches make it."""
+        return replace(self.correct, **self.bug)  # type: ignore[arg-type]
+
+    def on(self, geometry: Geometry) -> "Exhibit":
+        """The same bug on another geometry."""
+        return replace(self, correct=self.correct.on(geometry))
+
+    @property
+    def broken(self) -> Rule:
+        """The rule that must catch it."""
+        return rule_named(self.rule)
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """While this lasts, programs run on `kernel` meet the bug."""
+        with self.change.applied() if self.change else nullcontext():
+            yield
+
+    def execute(self, case: Case, kernel: Kernel | None = None, **how: Any) -> Outcome:
+        """Run a case with the bug.  Arguments: as of `fuzz.execute.execute`.
+
+        A bug may leave a state in which an assertion of the model fails.  Then only what comes
+        before it counts: up to the first violation, or nothing.
+        """
+        kernel = kernel or self.kernel
+        with self.installed():
+            try:
+                return execute(case, kernel, **how)
+            except CaseError:  # the fault of whoever made the case
+                raise
+            except Exception:
+                for count in range(len(case.calls), -1, -1):
+                    try:
+                        return execute(case.with_calls(case.calls[:count]), kernel, stop=True)
+                    except Exception:
+                        continue
+        raise AssertionError("a program without calls cannot fail")
+
+    def shown(self, outcome: Outcome) -> Shown | None:
+        """The first violation of a run that is due to the bug.
+
+        What the same call of the same program shows without the bug is not.  One call may break
+        several rules: the exhibit's own comes first then.
+        """
+        if not outcome.violations:
+            return None
+        correct = self.correct.on(outcome.kernel.geometry)
+        without = execute(outcome.case, correct, stop=False)
+        open_defects = {(index, violation.rule) for index, violation in without.violations}
+        due = [f for f in outcome.violations if (f.call, f.violation.rule) not in open_defects]
+        if not due:
+            return None
+        same_call = (f for f in due if f.call == due[0].call and f.violation.rule == self.rule)
+        index, violation = next(same_call, due[0])
+        return Shown(Bucket(violation.rule, outcome.case.calls[index].name), index, violation)
+
+    def caught(self, case: Case) -> bool:
+        """Does the case show the bug: does the first call that breaks a rule break this one?"""
+        found = self.shown(self.execute(case, stop=False))
+        return found is not None and found.bucket.rule == self.rule

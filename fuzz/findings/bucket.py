@@ -1,0 +1,34 @@
+"""Which violations are the same finding: those that share a `Bucket`."""
+
+import re
+from typing import NamedTuple, Self
+
+_NAME = re.compile(
+    r"(?P<rule>[a-z0-9]+(-[a-z0-9]+)*)--(?P<call>[a-z][a-z0-9_]*)"
+    r"(--(?P<defect>[A-Za-z0-9]+(-[A-Za-z0-9]+)*))?"
+)
+
+
+class Bucket(NamedTuple):
+    """What makes two violations the same finding.
+
+    The known defect that explains a violation is a part of it, so that an unknown one which breaks
+    the same rule in the same call does not hide behind it.
+    """
+
+    rule: str  # slug
+    call: str  # name of the call
+    defect: str = ""  # id of the known defect (fuzz.defects.known); empty: unknown
+
+    @property
+    def name(self) -> str:
+        """What commands and files call it."""
+        return "--".join(filter(None, self))
+
+    @classmethod
+    def named(cls, name: str) -> Self:
+        """The bucket of that name.  Errors raised: ValueError if it is none."""
+        match = _NAME.fullmatch(name)
+        if match is None:
+            raise ValueError(f"{name!r} is not the name of a finding: RULE--CALL[--DEFECT]")
+        return cls(match["rule"], match["call"], match["defect"] or "")

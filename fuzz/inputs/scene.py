@@ -1,0 +1,473 @@
+"""Programs made to a plan: a few mappings, pages in some state, a move or two.
+
+Random calls seldom bring a page into a rare state and then move that very page.  A scene does: it
+has a place where it happens (`Range`), and one or two themes (userfaultfd, huge pages, a failing
+allocation, ...), each of which does to that place what its part of the kernel is about.  A theme
+knows which calls belong together, not which bugs there are.
+
+Places and lengths in this module are in pages of the arena.
+"""
+
+from collections.abc import Callable
+from random import Random
+from typing import NamedTuple
+
+from engine.base.geometry import Geometry
+from fuzz.case import (
+    ADVICE,
+    CPUS,
+    FAILURES,
+    LIMITS,
+    MAP_FLAGS,
+    REMAP_FLAGS,
+    UFFD_FEATURES,
+    UFFD_MODES,
+    Call,
+    Case,
+    call,
+)
+
+_ANONYMOUS, _FIXED = MAP_FLAGS["MAP_ANONYMOUS"], MAP_FLAGS["MAP_FIXED"]
+_PRIVATE = MAP_FLAGS["MAP_PRIVATE"] | _ANONYMOUS | _FIXED
+_SHARED = MAP_FLAGS["MAP_SHARED"] | _ANONYMOUS | _FIXED
+_HUGETLB = MAP_FLAGS["MAP_HUGETLB"]
+_RARE_FLAGS = tuple(
+    MAP_FLAGS[f"MAP_{name}"] for name in ("LOCKED", "GROWSDOWN", "NORESERVE", "POPULATE")
+)
+_MAYMOVE, _MOVE_FIXED, _DONTUNMAP = REMAP_FLAGS.values()
+_MOVES = (  # flags
+    *(_MAYMOVE | _MOVE_FIXED,) * 26,
+    *(_MAYMOVE | _MOVE_FIXED | _DONTUNMAP,) * 6,
+    *(_MAYMOVE | _DONTUNMAP,) * 2,
+    *(_MAYMOVE,) * 4,
+    *(0,) * 3,
+    _MOVE_FIXED,
+)
+_CHARGED = (_MAYMOVE | _MOVE_FIXED | _DONTUNMAP, _MAYMOVE | _DONTUNMAP, _MAYMOVE, 0)
+_RW, _READ = 3, 1
+_PROTECTIONS = (_RW, _READ, _READ, _READ, 0)
+_FILLED_SLOTS = 2  # that one call may fill with pages
+_FEW = (1, 1, 1, 2, 2, 3, 5)
+_CORNERS = (0, 0, 0, 0, 1, -1, 2)  # pages beside a boundary
+_WP, _MISSING = UFFD_MODES["UFFDIO_REGISTER_MODE_WP"], UFFD_MODES["UFFDIO_REGISTER_MODE_MISSING"]
+_EVENTS = (0, 0, *UFFD_FEATURES.values())
+_FAILING = (*("",) * 13, "pagetable", "pagetable", "vma", *FAILURES)  # mostly nothing
+_LIMITED = (*("",) * 28, *LIMITS)
+
+
+class Range(NamedTuple):
+    """Where something is."""
+
+    start: int
+    size: int
+
+    @property
+    def end(self) -> int:
+        """Behind its last page."""
+        return self.start + self.size
+
+
+class _Scene:
+    """One program while it is made."""
+
+    def __init__(self, random: Random, geometry: Geometry) -> None:
+        self.random, self.one_of = random, random.choice
+        self.page = geometry.page_bytes
+        self.word = geometry.word_mask + 1
+        self.slot = geometry.slot_bytes // self.page
+        end = geometry.arena.length // self.page
+        pud = geometry.pud_bytes // self.page
+        self.pud = pud if pud * 3 <= end else self.slot
+        self.end = min(end, max(self.pud * 6, self.slot * 16))
+        if not random.randrange(8):  # over the whole arena, with ranges to match
+            self.pud, self.end = end // 8 // self.slot * self.slot, end
+        self.low = max(geometry.min_addr - geometry.arena.start, 0) // self.page
+        self.calls: list[Call] = []
+        self.mappings: list[Range] = []
+        self.left: list[Range] = []  # where something was before it moved
+        self.filled: list[Range] = []  # where pages are
+        self.home = -1  # where the next move is likely to go
+        self.huge = self.hugetlb = False
+        self.failing = self.limited = ""  # what fails, or runs out
+        self.themes: dict[Callable[[Range], None], int] = {
+            self.userfaultfd: 4,
+            self.look: 2,
+            self.share: 3,
+            self.put_away: 3,
+            self.other_cpu: 3,
+            self.protect: 1,
+            self.seal: 1,
+            self.lock: 1,
+            self.advise: 1,
+            self.cut: 2,
+        }
+
+    def make(self) -> Case:
+        """A program."""
+        random, one_of = self.random, self.one_of
+        self.huge = not random.randrange(4)
+        self.hugetlb = not self.huge and not random.randrange(6)
+        self.failing, self.limited = one_of(_FAILING), one_of(_LIMITED)
+        if self.hugetlb and self.failing == "pagetable" and random.randrange(2):
+            self.failing = "vma"  # it needs few page tables
+        if not random.randrange(8):
+            self.stack()
+        else:
+            for _ in range(one_of((1, 1, 2, 2, 3))):
+                self.map()
+        main = one_of(self.mappings)
+        count = one_of((0, 1, 1, 1, 2, 2, 3))
+        if self.huge:
+            self.themes[self.share] *= 2  # that is what makes the pages of a huge one differ
+        themes = random.choices(list(self.themes), list(self.themes.values()), k=count)
+        for theme in themes:
+            theme(self.piece(main if random.randrange(4) else one_of(self.mappings)))
+        for number in range(one_of((1, 1, 1, 2, 2, 3))):
+            if number and not random.randrange(2):
+                self.between(main)
+            main = self.move(main)
+        if not random.randrange(4):
+            self.touch(main)
+        if self.limited:
+            self.limit()
+        return Case(tuple(self.calls))
+
+    @property
+    def without_tables(self) -> bool:
+        """Do page tables fail?  Then it takes a long move that needs new ones."""
+        return self.failing == "pagetable"
+
+    def add(self, name: str, place: Range, *operands: int) -> None:
+        """One more call on a range."""
+        self.calls.append(call(name, place.start * self.page, place.size * self.page, *operands))
+
+    # What a program begins with.
+
+    def map(self) -> None:
+        """A mapping, mostly with a page or a few in it."""
+        random, one_of = self.random, self.one_of
+        shares = 1 if self.failing == "hook" else 4  # only shared memory has one
+        flags = _PRIVATE if random.randrange(shares) else _SHARED
+        if self.hugetlb:
+            flags |= _HUGETLB
+        place = self.aligned() if self.huge or self.hugetlb else self.place()
+        if not self.hugetlb and not random.randrange(8) and place == self.piece(place):
+            flags |= one_of(_RARE_FLAGS)
+        self.add_mapping(place, flags)
+
+    def add_mapping(self, place: Range, flags: int) -> None:
+        """Map that range, with what a program of this kind does next."""
+        prot = _RW if self.random.randrange(8) else self.one_of(_PROTECTIONS)
+        self.add("mmap", place, prot, flags)
+        self.mappings.append(place)
+        if self.huge:
+            self.add("madvise", place, ADVICE["MADV_HUGEPAGE"])
+        match self.random.randrange(8):
+            case 0 | 1:
+                pass
+            case 2 | 3 | 4:  # at both ends, which may be under different tables
+                self.touch_at(place, 0, 1)
+                self.touch_at(place, place.size - 1, 1)
+            case _:
+                self.touch(place)
+
+    def place(self) -> Range:
+        """Where something is mapped: beside what is there, or at a boundary."""
+        one_of = self.one_of
+        count = self.length()
+        if self.mappings and self.random.randrange(3):
+            near = one_of(self.mappings)
+            gap = one_of((0, 0, 0, 1, self.slot))
+            start = one_of((near.end + gap, near.start - gap - count))
+        else:
+            start = self.boundary(one_of((self.slot, self.slot, self.pud)))
+        return self.inside(start, count)
+
+    def aligned(self) -> Range:
+        """Whole slots, now and then up to a part of the next one."""
+        start = self.boundary(self.one_of((self.slot, self.pud)), corner=False)
+        slots = self.one_of((1, 1, 1, 2, 2, 3)) * self.slot
+        if self.hugetlb:  # around the boundary
+            start, slots = start - self.slot, max(slots, 2 * self.slot)
+        elif not self.random.randrange(3):
+            start -= self.slot
+        return self.inside(start, slots + self.one_of((0, 0, 0, 0, self.slot // 2)))
+
+    def boundary(self, unit: int, *, corner: bool = True) -> int:
+        """A place at a multiple of `unit`, or beside it."""
+        number = self.random.randint(1, max(min(self.end // unit - 1, 4), 1))
+        return number * unit + (self.one_of(_CORNERS) if corner else 0)
+
+    def length(self) -> int:
+        """Pages of a mapping."""
+        slot, pud = self.slot, self.pud
+        few = (1, 1, 2, 2, 3, 3, 4, 6)
+        about = (slot - 1, slot, slot, slot + 1, slot + slot // 2, 2 * slot, 2 * slot + 3, 3 * slot)
+        if self.without_tables and self.random.randrange(4):
+            return self.one_of(about)  # something has moved already when the rest cannot
+        return self.one_of((*few, *about, pud, pud, pud + 1))
+
+    def inside(self, start: int, count: int) -> Range:
+        """As much of it as the arena holds; at least a page."""
+        start = min(max(start, self.low), self.end - 1)
+        return Range(start, min(count, self.end - start))
+
+    def piece(self, whole: Range) -> Range:
+        """As much of it as may be filled with pages: one end of what is long."""
+        size = min(whole.size, _FILLED_SLOTS * self.slot)
+        return Range(self.one_of((whole.start, whole.end - size)), size)
+
+    def part(self, whole: Range) -> Range:
+        """All of it, or less."""
+        unit = self.slot if self.hugetlb or (self.huge and not self.random.randrange(3)) else 1
+        if whole.size <= unit or not self.random.randrange(3):
+            return whole
+        if unit == 1 and self.random.randrange(2) and (around := self.around(whole)):
+            return around
+        some = (*_FEW, self.slot // unit, whole.size // unit // 2 + 1)
+        count = min(self.one_of(some) * unit, whole.size)
+        room = whole.size - count
+        return Range(whole.start + self.one_of((0, 0, room, room // 2, min(unit, room))), count)
+
+    def filled_in(self, place: Range) -> list[Range]:
+        """Pages of it that were filled, the latest last."""
+        return [f for f in self.filled if place.start <= f.start and f.end <= place.end]
+
+    def around(self, whole: Range) -> Range | None:
+        """Pages of it that are there, with a neighbour or two; None if none are known to be."""
+        inside = self.filled_in(whole)
+        if not inside:
+            return None
+        start = max(self.one_of(inside[-2:]).start + self.one_of((-1, 0, 0, 1)), whole.start)
+        return Range(start, max(min(self.one_of((1, 2, 2, 3, 5)), whole.end - start), 1))
+
+    def touch(self, place: Range, name: str = "touch") -> Range:
+        """Fill a few pages: the first ones, the last ones, those at a slot boundary."""
+        few = min(self.one_of(_FEW), place.size)
+        room = place.size - few
+        slots = self.random.randrange(place.size // self.slot + 1) * self.slot
+        boundary = -place.start % self.slot + slots
+        first = self.one_of((0, 0, room, room // 2, boundary, boundary, boundary - (few > 1)))
+        return self.touch_at(place, min(max(first, 0), room), few, name)
+
+    def touch_at(self, place: Range, first: int, count: int, name: str = "touch") -> Range:
+        """Fill `count` pages of it, from its page `first` on."""
+        touched = Range(place.start + first, count)
+        self.add(name, touched)
+        self.filled.append(touched)
+        return touched
+
+    def pages(self, place: Range) -> Range:
+        """Some pages of it that are there, if any are known to be."""
+        if self.random.randrange(4) and (inside := self.filled_in(place)):
+            return inside[-1]
+        return self.touch(place, self.one_of(("touch", "touch", "peek")))
+
+    def stack(self) -> None:
+        """The stack of a new program; or of an old one, with `relocate`."""
+        one_of, slot, page = self.one_of, self.slot, self.page
+        end = self.boundary(slot) + slot * one_of((2, 3))
+        count = min(one_of((1, 3, slot, slot + 1, 2 * slot, 2 * slot + 1)), end - 1)
+        count = min(count, 4 * slot)
+        least = max(end - self.low - one_of((0, count, 2 * count)), 0)  # to the bottom, and beyond
+        shift = one_of((0, 1, slot, slot, 2 * slot, slot + 1, slot - 1, 3 * slot, least, least + 1))
+        if self.failing and not self.random.randrange(3):
+            self.fail()
+        operands = ((end - count) * page, end * page, shift * page)
+        if self.random.randrange(3):
+            self.calls.append(call("execve_stack", *operands))
+        else:
+            stack = Range(end - count, count)
+            self.add("mmap", stack, _RW, _PRIVATE)
+            self.touch(stack)
+            self.calls.append(call("relocate", *operands))
+        self.mappings.append(self.inside(end - count - shift, count))
+
+    # Themes.
+
+    def userfaultfd(self, place: Range) -> None:
+        """Register it, and write-protect pages of it."""
+        features = self.one_of(_EVENTS)
+        mode = self.one_of((_WP, _WP, _WP, _WP | _MISSING, _MISSING))
+        part = place if self.random.randrange(4) else self.part(place)
+        self.add("uffd_register", part, mode, features)
+        if mode & _WP and self.random.randrange(4):
+            chosen = self.one_of((part, self.part(part), self.pages(part)))
+            self.add("uffd_wp", chosen, int(self.random.randrange(6) > 0))
+
+    def look(self, place: Range) -> None:
+        """Read pages of it, also those that were never written."""
+        self.touch(place, self.one_of(("peek", "peek", "touch")))
+
+    def share(self, place: Range) -> None:
+        """A child shares its pages; some are written to, also when it is gone."""
+        pages = self.pages(place)
+        self.calls.append(call("fork"))
+        for _ in range(self.one_of((0, 1, 1, 2))):
+            self.add("touch", self.one_of((pages, self.part(pages))))
+            if not self.random.randrange(2):
+                self.calls.append(call("exit_child"))
+            if not self.random.randrange(3):
+                self.touch(place)
+            elif pages.end < place.end:
+                self.touch_at(place, pages.end - place.start, 1)
+
+    def put_away(self, place: Range) -> None:
+        """Pages of it go to swap, are under migration, or are to be seen as clean."""
+        touched = self.pages(place)
+        match self.random.randrange(5):
+            case 0 | 1:
+                self.add("swapout", self.one_of((touched, place)))
+            case 2:
+                self.calls.append(call("migrate_begin", touched.start * self.page))
+                if not self.random.randrange(3):
+                    self.calls.append(call("migrate_end", touched.start * self.page))
+            case 3:
+                self.calls.append(call("soft_dirty_clear"))
+            case _:
+                self.add("madvise", touched, ADVICE[self.one_of(("MADV_FREE", "MADV_PAGEOUT"))])
+
+    def other_cpu(self, place: Range) -> None:
+        """Other CPUs use pages of it; then they may change."""
+        touched = self.pages(place)
+        for _ in range(self.one_of((1, 1, 2))):
+            cpu = self.random.randrange(CPUS)
+            self.calls.append(call("touch_on", cpu, touched.start * self.page))
+        if not self.random.randrange(2):
+            self.one_of((self.put_away_same, self.share, self.protect))(touched)
+
+    def put_away_same(self, place: Range) -> None:
+        """Just these pages go to swap."""
+        self.add("swapout", place)
+
+    def protect(self, place: Range) -> None:
+        """Change the protection of a part, and mostly change it back."""
+        part = self.part(place)
+        self.add("mprotect", part, self.one_of(_PROTECTIONS))
+        if self.random.randrange(4):
+            self.add("mprotect", part, _RW)
+
+    def seal(self, place: Range) -> None:
+        """Seal it."""
+        self.add("mseal", self.part(place))
+
+    def lock(self, place: Range) -> None:
+        """Lock it, as far as that is quick; now and then not for long."""
+        place = Range(place.start, min(place.size, 2 * self.slot))
+        self.add("mlock", place)
+        if not self.random.randrange(3):
+            self.add("munlock", self.part(place))
+
+    def advise(self, place: Range) -> None:
+        """Give some advice."""
+        self.add("madvise", self.part(place), self.one_of(list(ADVICE.values())))
+
+    def cut(self, place: Range) -> None:
+        """Take a part of it away."""
+        self.add("munmap", self.part(self.part(place)))
+
+    # Moves.
+
+    def between(self, main: Range) -> None:
+        """Something happens before the next move."""
+        if self.left and self.random.randrange(2):
+            # Beside where it came from, or there.
+            left = self.left[-1]
+            few = self.one_of((1, 1, 2, left.size, self.slot))
+            start = self.one_of((left.end, left.end, left.start - few, left.start))
+            self.add_mapping(self.inside(start, few), _PRIVATE)
+            self.home = left.start
+        elif self.random.randrange(2):
+            self.map()
+        else:
+            theme = self.random.choices(list(self.themes), list(self.themes.values()))[0]
+            theme(self.piece(main))
+
+    def move(self, main: Range) -> Range:
+        """An mremap.  Returns: where it went, if all went well."""
+        random, one_of, page = self.random, self.one_of, self.page
+        flags = one_of(_MOVES)
+        if "commit" in (self.failing, self.limited) and random.randrange(3):
+            flags = one_of(_CHARGED)
+        parts = (1, 4) if self.without_tables else (2, 3) if self.huge else (1, 2)
+        source = self.part(main) if random.randrange(parts[1]) < parts[0] else main
+        old = source.size
+        others = (old + 1, old + self.slot, old * 2, max(old - 1, 1), old // 2)
+        alike = 1 if not flags & (_MOVE_FIXED | _DONTUNMAP) else 60 if flags & _DONTUNMAP else 16
+        new = one_of((*(old,) * alike, *others))
+        if self.hugetlb and random.randrange(8):
+            new = old  # it cannot grow
+        target = self.target(source, new)
+        if source.start < target + new and target < source.end and self.random.randrange(6):
+            target = self.target(source, new)  # ranges that overlap are refused: seldom twice
+        if self.hugetlb and random.randrange(8):
+            target -= target % self.slot
+        operands = [source.start * page, old * page, new * page, flags, target * page]
+        match self.random.randrange(32):
+            case 0:  # a second mapping of shared memory, an error else
+                operands[1] = 0
+            case 1:
+                odd = one_of((0, self.word - page, -operands[0] % self.word))
+                operands[one_of((1, 2))] = odd
+            case 2 | 3:
+                operands[1] = self.word // 16 * self.random.randrange(1, 16)
+            case 4:
+                operands[one_of((0, 1, 2, 4))] += page // 2
+        move = call("mremap", *operands)
+        if self.failing and self.random.randrange(3):
+            self.fail_first(move)
+        self.calls.append(move)
+        if not flags & _MOVE_FIXED:
+            return source  # if it moves, nobody knows where to
+        self.left.append(source)
+        self.mappings.append(self.inside(target, max(new, 1)))
+        return self.mappings[-1]
+
+    def target(self, source: Range, new: int) -> int:
+        """Where it is to go: mostly a free place that tables could move to."""
+        one_of = self.one_of
+        if self.home >= 0 and self.random.randrange(3):
+            home, self.home = self.home, -1
+            return home
+        unit = one_of((self.slot, self.slot, self.pud))
+        alike = self.boundary(unit, corner=False) + source.start % unit
+        other = one_of(self.mappings)
+        if self.without_tables and self.random.randrange(4):
+            return min(max(alike, self.low), self.end)
+        places = (
+            *(alike,) * 4,
+            *(alike + self.slot * one_of((1, 2, 4, 8)),) * 3,
+            self.boundary(unit),
+            source.start + one_of((-2, -1, 1, 2)) * unit,
+            one_of((source.end, source.start - new)),
+            one_of((other.end, other.start - new)),
+            *(one_of((other.start, other.start, other.start + 1, other.end - new)),) * 2,
+            *(place.start + one_of((0, 0, 0, 1, -1)) for place in self.left[-2:]),
+        )
+        return min(max(one_of(places), self.low), self.end)
+
+    def fail(self) -> None:
+        """What the next call asks for, it does not get."""
+        nth = self.one_of((1, 1, 2, 2, 3, 4))
+        self.calls.append(call("@fail", FAILURES[self.failing], nth))
+
+    def fail_first(self, move: Call) -> None:
+        """The move fails at one place after another: each time all is to be as it was."""
+        first = self.one_of((1, 1, 1, 2, 3))
+        for nth in range(first, first + self.one_of((1, 1, 2, 3))):
+            self.calls += (call("@fail", FAILURES[self.failing], nth), move)
+
+    def limit(self) -> None:
+        """Something runs out: what the program has mapped is just about allowed."""
+        pages = [c.args[1] // self.page for c in self.calls if c.name == "mmap"]
+        if self.limited == "map_count":
+            value = len(pages) + self.random.randrange(7)
+        else:
+            allowed = sum(pages) if self.random.randrange(4) else sum(pages[:2])
+            value = (allowed + self.one_of((0, 0, 0, 1, self.slot))) * self.page
+        self.calls.insert(0, call("@limit", LIMITS[self.limited], value))
+
+
+def scene(random: Random, geometry: Geometry) -> Case:
+    """A program to the plan, on this geometry."""
+    return _Scene(random, geometry).make()

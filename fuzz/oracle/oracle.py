@@ -1,0 +1,697 @@
+"""What memory must hold: an independent reference, page number -> tag.
+
+The oracle knows no tables, no entries and no kernel versions, and shares nothing with the engine.
+It is told each call and its result, keeps a flat dictionary of contents, and says where the
+implementation under test holds something else:
+
+      page   2   3   4   5   6   7   8   9
+  before  [  1   2   3 ]   .   .   .   .   .      three pages, tags 1 2 3
+  mremap(page 2, 3 pages, 3 pages, MREMAP_MAYMOVE|MREMAP_FIXED, page 6) = page 6
+  after      .   .   .     . [ 1   2   3 ]   .
+
+Whether a call succeeds is the business of the implementation; what follows from the result is
+the business of the oracle.  Where a kernel may or may not have done something before it failed,
+the oracle lists every state it may have left and accepts the one it is shown, and no other; those
+that look alike it follows all, until what is shown later tells them apart.
+
+All positions here are page numbers in the arena unless a name says bytes.  The cost of a call
+follows the pages with a tag and the mappings, never the length of a range.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import copy, deepcopy
+from dataclasses import dataclass
+from itertools import chain
+
+from engine.base.address import round_up
+from fuzz.case import (
+    ADVICE,
+    FAILURES,
+    MAP_FLAGS,
+    PROT_FLAGS,
+    REMAP_FLAGS,
+    Call,
+    Faults,
+    Result,
+)
+from fuzz.oracle.memory import Area, Memory, Shared, Span, joined, minus, put
+
+_READ, _WRITE = PROT_FLAGS["PROT_READ"], PROT_FLAGS["PROT_WRITE"]
+_EXEC = PROT_FLAGS["PROT_EXEC"]
+_ANY = _READ | _WRITE | _EXEC
+_FIXED, _NOREPLACE = MAP_FLAGS["MAP_FIXED"], MAP_FLAGS["MAP_FIXED_NOREPLACE"]
+_SHARED, _GROWSDOWN = MAP_FLAGS["MAP_SHARED"], MAP_FLAGS["MAP_GROWSDOWN"]
+_MOVE_FIXED = REMAP_FLAGS["MREMAP_MAYMOVE"] | REMAP_FLAGS["MREMAP_FIXED"]
+_MAYMOVE, _DONTUNMAP = REMAP_FLAGS["MREMAP_MAYMOVE"], REMAP_FLAGS["MREMAP_DONTUNMAP"]
+_REMAP_MASK = _MOVE_FIXED | _DONTUNMAP
+_DONTNEED, _REMOVE = ADVICE["MADV_DONTNEED"], ADVICE["MADV_REMOVE"]
+_GUARD, _COLLAPSE = ADVICE["MADV_GUARD_INSTALL"], ADVICE["MADV_COLLAPSE"]
+_HUGETLB = MAP_FLAGS["MAP_HUGETLB"]
+_VMA_FAILS = FAILURES["vma"]
+
+_CHANGES_MAPPINGS = frozenset(("mmap", "munmap", "mremap", "execve_stack", "relocate"))
+_NEEDS_MAPPINGS = frozenset(("mprotect", "madvise", "mlock", "munlock", "mseal"))
+_CUTS_MAPPINGS = _NEEDS_MAPPINGS | {"uffd_register"}
+_MOST_WORLDS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """A run of pages where the implementation and the oracle disagree.
+
+    `kind`: "contents" (tags; consecutive inside a run), "mapped" (is there a mapping), "access"
+    (may the page be touched), "address" (the result of a call), "refusal" (a call that no kernel
+    grants).  `start_page` is a page number in the arena.
+    """
+
+    kind: str
+    start_page: int
+    count: int
+    expected: int | str | None
+    found: int | str | None
+
+    def __str__(self) -> str:
+        def shown(value: int | str | None) -> str:
+            if not isinstance(value, int):
+                return value or "nothing"
+            return f"tag {value}" if self.count == 1 else f"tags {value}..{value + self.count - 1}"
+
+        pages = f"page {self.start_page:#x}"
+        if self.count > 1:
+            pages = f"pages {self.start_page:#x}..{self.start_page + self.count - 1:#x}"
+        return f"{self.kind}: {pages}: expected {shown(self.expected)}, found {shown(self.found)}"
+
+
+class Oracle:
+    """The contents of one case, call by call.
+
+    `page_bytes`, `word_bits` and `huge_bytes` are those of the machine: operands are rounded up to
+    pages modulo 2^word_bits, and to huge pages where those are mapped.  `exec_only` says that
+    PROT_EXEC alone does not permit to read; else any right does.
+    """
+
+    def __init__(
+        self,
+        page_bytes: int = 4096,
+        word_bits: int = 64,
+        huge_bytes: int = 1 << 21,
+        *,
+        exec_only: bool = False,
+    ) -> None:
+        # States that have looked alike so far; the likeliest first.
+        self._worlds = [_World(page_bytes, word_bits, huge_bytes, exec_only)]
+        self._page_bytes = page_bytes
+
+    @property
+    def contents(self) -> Mapping[int, int]:
+        """The contents as predicted: page -> tag, for every tag but 0."""
+        return self._worlds[0].memory.pages
+
+    @property
+    def mapped(self) -> list[Span]:
+        """What is mapped as predicted: page ranges, disjoint and apart."""
+        return self._worlds[0].memory.mapped()
+
+    def apply(
+        self,
+        call: Call,
+        result: Result,
+        contents: Mapping[int, int] | None = None,
+        mapped: Callable[[], Iterable[tuple[int, int]]] | None = None,
+    ) -> list[Mismatch]:
+        """Follow a call and compare; empty if the implementation agrees.
+
+        `result` is what the implementation returned: an arena offset in bytes, 0, "-EINVAL" and
+        the like, Faults, or "SKIP" for a call that was not executed.  `contents` is what it holds
+        now: page number -> tag for every page with a tag other than 0 that some mapping shows,
+        whatever its protection.  `mapped` gives the byte ranges of the arena that are mapped
+        now, in address order; it is called after calls that can change mappings.
+
+        Without `contents` the oracle trusts its prediction: a failed call did nothing.  Without
+        `mapped` it cannot follow failures that may have unmapped something: from the first one
+        on it checks contents only.  After a mismatch it goes on from what it was shown.
+
+        A touch takes one tag for every page it attempts; execve_stack takes one for every page
+        of the stack if the address space was replaced, in success and in failure; nothing else
+        takes any.
+        """
+        now = None
+        if mapped is not None and self._may_change_mappings(call):
+            page = self._page_bytes
+            now = joined([(start // page, end // page) for start, end in mapped()])
+        if len(self._worlds) == 1:
+            (world,) = self._worlds
+            mismatches = world.follow(call, result, contents, now)
+            if world.twins:
+                self._worlds += world.twins[: _MOST_WORLDS - 1]
+            return mismatches
+        told = [(world, world.follow(call, result, contents, now)) for world in self._worlds]
+        likeliest, mismatches = told[0]
+        agreeing = [world for world, wrong in told if not wrong]
+        self._worlds = agreeing or [likeliest]
+        twins = [twin for world in self._worlds for twin in world.twins]
+        self._worlds += twins[: _MOST_WORLDS - len(self._worlds)]
+        return [] if agreeing else mismatches
+
+    def _may_change_mappings(self, call: Call) -> bool:
+        """May there be others after the call?  An access may let a stack grow."""
+        return call.name in _CHANGES_MAPPINGS or (
+            call.name in ("touch", "peek")
+            and any(area.grows for world in self._worlds for area in world.memory.areas)
+        )
+
+
+class _World:
+    """One state that memory may be in.
+
+    `twins` are the others that it may be in as well after the last call: they look like it.
+    """
+
+    def __init__(self, page_bytes: int, word_bits: int, huge_bytes: int, exec_only: bool) -> None:
+        self._page_bytes = page_bytes
+        self._huge_bytes = huge_bytes
+        self._exec_only = exec_only
+        self._word_mask = (1 << word_bits) - 1
+        self.memory = Memory()
+        self.twins: list[_World] = []
+        self._certain = True  # the areas are known exactly
+        self._scarce = False  # VMAs may be refused: what cannot be cut off stays mapped
+        self._mismatches: list[Mismatch] = []
+
+    def follow(
+        self,
+        call: Call,
+        result: Result,
+        contents: Mapping[int, int] | None,
+        mapped: list[Span] | None,
+    ) -> list[Mismatch]:
+        """Follow a call and compare; arguments as of Oracle.apply, `mapped` in pages."""
+        self.twins, self._mismatches = [], []
+        if call.name in _CUTS_MAPPINGS and result != "SKIP":
+            # What it names may be a mapping of its own from now on, which can move by itself.
+            for page in self._range(call.args[0], call.args[1]):
+                self.memory.cut(page)
+        leftovers = self._leftovers(call) if self._scarce and call.name == "mremap" else []
+        if call.name in ("touch", "peek"):
+            if not isinstance(result, str):
+                self._access(call, result if isinstance(result, Faults) else Faults(), mapped)
+        elif isinstance(result, int):
+            self._check_success(call, result)
+            if call.name in _EFFECTS:  # the other calls leave contents and mappings alone
+                _EFFECTS[call.name](self, call.args, result)
+        elif result != "SKIP":
+            self._follow_failure(call, str(result), contents, mapped)
+        if leftovers:
+            self._accept(leftovers, mapped)
+        self._compare(contents, mapped)
+        return self._mismatches
+
+    def _leftovers(self, call: Call) -> list[Area]:
+        """What an mremap leaves mapped, without private pages, if it cannot be cut off.
+
+        That is the source of a move, or the destination of one that failed: it shows what it would
+        have shown, had the move gone well, if that is an object.
+        """
+        address, old_bytes, new_bytes, _, target = call.args
+        old, new = self._page(address), self._page(target)
+        huge = self._is_huge(old)
+        old_count, new_count = self._pages(old_bytes, huge=huge), self._pages(new_bytes, huge=huge)
+        source = self.memory.inside(old, old + old_count)
+        copies = [
+            area._replace(start=area.start - old + new, end=area.end - old + new) for area in source
+        ]
+        if new_count > old_count:
+            copies += [
+                area.placed(old + old_count, new + old_count, new_count - old_count)
+                for area in self.memory.inside(old, old + 1)
+            ]
+        return [*source, *copies, Area(new, new + new_count, None)]
+
+    def _accept(self, leftovers: list[Area], mapped: list[Span] | None) -> None:
+        """Take over what the implementation has left mapped where it may have done so."""
+        for area in leftovers:
+            for span in self.memory.holes(area.start, area.end):
+                for start, end in mapped or ():
+                    if area.overlaps(start, end) and max(start, span[0]) < min(end, span[1]):
+                        self.memory.map(area.clip(max(start, span[0]), min(end, span[1])))
+
+    # Successful calls.
+
+    def _check_success(self, call: Call, result: int) -> None:
+        """Report what holds for no successful call."""
+        if result % self._page_bytes:
+            self._report("address", self._page(result), 1, "a page boundary", f"{result:#x}")
+        if call.name in _NEEDS_MAPPINGS:
+            self._expect_mapped(*self._range(call.args[0], call.args[1]))
+
+    def _mmap(self, args: tuple[int, ...], result: int) -> None:
+        address, length, prot, flags = args[:4]
+        start = self._page(result)
+        end = start + self._pages(length, huge=bool(flags & _HUGETLB))
+        if flags & (_FIXED | _NOREPLACE):
+            self._expect_address(address, result)
+        if flags & _NOREPLACE or not flags & _FIXED:
+            self._expect_free(start, end)
+        shared = Shared(end - start) if flags & _SHARED else None
+        self.memory.unmap(start, end)
+        grows, huge = bool(flags & _GROWSDOWN), bool(flags & _HUGETLB)
+        self.memory.map(Area(start, end, prot, shared, grows=grows, huge=huge))
+
+    def _munmap(self, args: tuple[int, ...], result: int) -> None:
+        self.memory.unmap(*self._range(args[0], args[1]))
+
+    def _mprotect(self, args: tuple[int, ...], result: int) -> None:
+        address, length, prot = args
+        self._protect(*self._range(address, length), prot)
+
+    def _madvise(self, args: tuple[int, ...], result: int) -> None:
+        address, length, advice = args
+        self._advise(*self._range(address, length), advice)
+
+    def _mremap(self, args: tuple[int, ...], result: int) -> None:
+        address, old_bytes, new_bytes, flags, target = args
+        memory = self.memory
+        old, new = self._page(address), self._page(result)
+        old_count, new_count = self._pages(old_bytes), self._pages(new_bytes)
+        placed = flags & _MOVE_FIXED == _MOVE_FIXED
+        keep = bool(flags & _DONTUNMAP)
+        if placed and old_count == new_count:
+            old_count = new_count = self._whole_huge(old + old_count) - old
+        elif self._is_huge(old):
+            old_count, new_count = (self._pages(n, huge=True) for n in (old_bytes, new_bytes))
+        self._expect_mapped(old, old + 1)
+        if placed:
+            self._expect_address(target, result)
+        elif not flags & _MAYMOVE or (new_count <= old_count and not keep):
+            self._expect_address(address, result)
+        if not memory.inside(old, old + 1):
+            return  # reported; there is nothing to move
+        if new_count <= old_count and not placed and not keep:
+            memory.unmap(old + new_count, old + old_count)  # in place: equal, or a shrink
+            return
+        if new_count != old_count or not placed:  # only a FIXED move of equal size spans holes
+            self._expect_mapped(old, old + min(old_count, new_count))
+        if new == old:
+            self._expect_free(old + old_count, old + new_count)
+        elif not placed:
+            self._expect_free(new, new + new_count)
+
+        # The growth shows what follows the last old page in the same object.
+        last = memory.inside(old + max(old_count, 1) - 1, old + max(old_count, 1))
+        growth = [
+            area.placed(old + old_count, new + old_count, new_count - old_count)
+            for area in last
+            if new_count > old_count
+        ]
+        if old_count == 0 and growth and growth[0].object is None:
+            self._report("refusal", old, 1, "no second mapping of private memory", "success")
+        if new_count != old_count and new != old:
+            memory.unmap(new, new + new_count)
+        memory.unmap(old + new_count, old + old_count)  # the tail that a shrink cuts off
+        if new != old:
+            memory.move(old, old + min(old_count, new_count), new, keep)
+        for area in growth:
+            memory.unmap(area.start, area.end)
+            memory.map(area)
+
+    def _fail(self, args: tuple[int, ...], result: int) -> None:
+        self._scarce |= args[0] == _VMA_FAILS
+
+    def _execve_stack(self, args: tuple[int, ...], result: int) -> None:
+        start, end, shift = (self._page(operand) for operand in args)
+        tag = self.memory.next_tag
+        self.memory = Memory(next_tag=tag + end - start)
+        if start < end:
+            lo, hi = start - shift, end - shift
+            self.memory.map(Area(lo, hi, _READ | _WRITE, grows=True))
+            self.memory.pages = dict(zip(range(lo, hi), range(tag, tag + end - start), strict=True))
+
+    def _relocate(self, args: tuple[int, ...], result: int) -> None:
+        start, end, shift = (self._page(operand) for operand in args)
+        self._expect_mapped(start, end)
+        self._expect_free(start - shift, min(end - shift, start))
+        self.memory.move(start, end, start - shift)
+
+    def _protect(self, lo: int, hi: int, prot: int | None) -> None:
+        self.memory.change(lo, hi, lambda area: area._replace(prot=prot))
+
+    def _advise(self, lo: int, hi: int, advice: int) -> None:
+        """Do to [lo, hi) what an advice does to contents; most do nothing."""
+        if advice not in (_DONTNEED, _REMOVE, _GUARD, _COLLAPSE):
+            return
+        for area in self.memory.inside(lo, hi):
+            if advice == _COLLAPSE:
+                if area.object is not None:
+                    area.object.collapsed = True
+            elif area.object is None:
+                if advice != _REMOVE:
+                    self.memory.take(area.start, self._discardable(area))
+            elif advice == _REMOVE and not area.huge:  # no holes in files of huge pages
+                seen = self.memory.tagged(area.start, area.end)
+                self.memory.store(area.object, {area.at(page): 0 for page in seen})
+        if advice == _GUARD:
+            self.memory.change(lo, hi, lambda area: area._replace(guarded=True))
+
+    def _discardable(self, area: Area) -> int:
+        """Where that part of a mapping ends which can be thrown away: huge pages go whole."""
+        pages = self._huge_bytes // self._page_bytes
+        return max(area.end // pages * pages, area.start) if area.huge else area.end
+
+    # Accesses.
+
+    def _access(self, call: Call, faults: Faults, mapped: list[Span] | None) -> None:
+        """Check who may access what; write the tags of a touch."""
+        memory = self.memory
+        address, length = call.args
+        lo, hi = self._range(address, length) if length else (0, 0)
+        refused = sorted([(p, p + n) for p, n in (*faults.segv, *faults.bus)])
+        granted = minus((lo, hi), refused)
+        if memory.holes(lo, hi):
+            for start, end in granted:
+                self._grow_stack(start, end)
+            self._follow_growth(lo, hi, mapped or [])
+        outcomes = [("access", span) for span in granted]
+        outcomes += [("SIGSEGV", (page, page + count)) for page, count in faults.segv]
+        outcomes += [
+            ("SIGBUS", part)
+            for page, count in faults.bus
+            for part in minus((page, page + count), self._huge_spans())
+        ]
+        for found, span in outcomes if self._certain else ():
+            for first, last, expected in self._expected_access(call.name, *span):
+                if first < last and expected not in ("", found):
+                    self._report("access", first, last - first, expected, found)
+        if call.name != "touch":
+            return
+        for start, end in granted:
+            for area in memory.inside(start, end):
+                pages = range(area.start, area.end)
+                first_tag = memory.next_tag + area.start - lo
+                tags = range(first_tag, first_tag + len(pages))
+                if area.object is None:
+                    memory.pages.update(zip(pages, tags, strict=True))
+                else:
+                    offsets = range(area.offset, area.at(area.end))
+                    memory.store(area.object, dict(zip(offsets, tags, strict=True)))
+        memory.next_tag += hi - lo
+
+    def _expected_access(self, name: str, lo: int, hi: int) -> Iterator[tuple[int, int, str]]:
+        """(first, end, what an access ends in; empty if either may be) for all of [lo, hi)."""
+        for start, end in self.memory.holes(lo, hi):
+            # What is below a stack may be let grow into or not; the growth is followed above.
+            yield start, end, "SIGSEGV" if self._stack_above(end) is None else ""
+        for area in self.memory.inside(lo, hi):
+            if area.prot is None or area.guarded:
+                continue
+            hidden = self._exec_only and area.prot == _EXEC
+            if hidden or not area.prot & (_WRITE if name == "touch" else _ANY):
+                yield area.start, area.end, "SIGSEGV"
+            elif area.object is None:
+                yield area.start, area.end, "access"
+            else:
+                limit = min(max(area.start + area.object.size - area.offset, area.start), area.end)
+                yield area.start, limit, "access"
+                yield limit, area.end, "" if area.object.collapsed else "SIGBUS"
+
+    def _stack_above(self, page: int) -> Area | None:
+        """The growing area that is the next mapping from `page` upwards."""
+        above = next((area for area in self.memory.areas if area.start >= page), None)
+        return above if above is not None and above.grows else None
+
+    def _grow_stack(self, lo: int, hi: int) -> None:
+        """An access to a page below a stack that went well made the stack grow down to it."""
+        for start, end in self.memory.holes(lo, hi):
+            if (stack := self._stack_above(end)) is not None:
+                self.memory.map(stack._replace(start=start, end=stack.start))
+
+    def _follow_growth(self, lo: int, hi: int, mapped: list[Span]) -> None:
+        """A stack may have grown for an access that its protection then refused."""
+        for start, end in self.memory.holes(lo, hi):
+            stack = self._stack_above(end)
+            for first, last in mapped if stack is not None else []:
+                assert stack is not None
+                if first < stack.start <= last and max(first, start) < end:
+                    grown = stack._replace(start=max(first, start), end=stack.start)
+                    self.memory.map(grown)
+
+    # Failed calls.
+
+    def _follow_failure(
+        self, call: Call, error: str, contents: Mapping[int, int] | None, mapped: list[Span] | None
+    ) -> None:
+        """Take over the one of the states a failure may leave that the implementation is in."""
+        if call.name == "madvise":
+            self._madvise_failed(call.args, error, contents)
+            return
+        if call.name == "mprotect":
+            self._mprotect_failed(call.args, error)
+            return
+        outcomes = self._outcomes(call, error, mapped or [])
+        usual = next(outcomes)
+        alike = (memory for memory in chain((usual,), outcomes) if memory.agrees(contents, mapped))
+        chosen = next(alike, usual)
+        twins = []
+        if mapped is None:
+            self._certain &= next(outcomes, None) is None
+        elif call.name == "mremap" and call.args[3] & _DONTUNMAP:
+            # A source that stays mapped does not show that it has moved.
+            twins = [memory for memory in alike if memory.areas != chosen.areas]
+        self.memory = chosen  # after all that is made from what was there before
+        self.twins = [self._twin(memory) for memory in twins]
+
+    def _twin(self, memory: Memory) -> "_World":
+        """This world with another memory, which shares nothing with it."""
+        twin = copy(self)
+        twin.memory = deepcopy(memory)
+        return twin
+
+    def _madvise_failed(
+        self, args: tuple[int, ...], error: str, contents: Mapping[int, int] | None
+    ) -> None:
+        """Mappings are advised in address order, holes are noticed last (-ENOMEM)."""
+        address, length, advice = args
+        lo, hi = self._range(address, length)
+        if contents is None:
+            done = hi if error == "-ENOMEM" else lo
+        else:
+            concerned = (
+                page
+                for area in self.memory.inside(lo, hi)
+                if (area.object is not None) == (advice == _REMOVE)
+                for page in self.memory.tagged(area.start, self._discardable(area))
+            )
+            done = next((page for page in concerned if page in contents), hi)
+        self._advise(lo, hi if advice == _COLLAPSE else done, advice)
+        if advice == _GUARD:
+            self.memory.change(lo, hi, lambda area: area._replace(guarded=True))
+
+    def _mprotect_failed(self, args: tuple[int, ...], error: str) -> None:
+        """What lies before the first hole has changed; other shortages of memory stop anywhere.
+
+        A length that makes the end wrap around changes nothing.  Where that begins depends on the
+        address of the arena, so that nothing is said about lengths beyond half the address space.
+        """
+        address, length, prot = args
+        if error == "-ENOMEM":
+            lo, hi = self._range(address, length)
+            holes = self.memory.holes(lo, hi)
+            known = holes and not self._scarce and length <= self._word_mask // 2
+            self._protect(lo, holes[0][0] if holes else hi, prot if known else None)
+        elif error == "-EPERM":  # sealed; what lies before that may have changed
+            self._protect(*self._range(address, length), None)
+
+    def _outcomes(self, call: Call, error: str, mapped: list[Span]) -> Iterator[Memory]:
+        """Every state a kernel may leave when the call fails, the usual one first.
+
+        `mapped` gives hints where mappings begin and end.
+        """
+        memory = self.memory
+        if call.name == "execve_stack":
+            start, end, _ = (self._page(operand) for operand in call.args)
+            replaced = Memory(next_tag=memory.next_tag + max(end - start, 0))
+            # -EINVAL and -E2BIG come before the point of no return, -ENOMEM and -EFAULT after it.
+            late = error in ("-ENOMEM", "-EFAULT")
+            yield from (replaced, memory) if late else (memory, replaced)
+            return
+        yield memory
+        if call.name == "mmap":
+            address, length, _, flags = call.args[:4]
+            # Before 6.12 a MAP_FIXED mapping evicts before it is charged.
+            if flags & _FIXED and not flags & _NOREPLACE and error == "-ENOMEM":
+                start = self._page(address)
+                pages = self._pages(length, huge=bool(flags & _HUGETLB))
+                yield from _without(memory, (start, start + pages))
+        elif call.name == "relocate":
+            start, end, _ = (self._page(operand) for operand in call.args)
+            yield from _without(memory, (start, end))
+            yield Memory(next_tag=memory.next_tag)  # half moved: the program is given up
+        elif call.name == "mremap" and self._may_leave_traces(call.args):
+            yield from self._half_done(call.args, mapped)
+
+    def _may_leave_traces(self, args: tuple[int, ...]) -> bool:
+        """True if no check that every kernel makes before it unmaps anything refuses the call."""
+        address, old_bytes, new_bytes, flags, target = args
+        old, new = self._page(address), self._page(target)
+        huge = self._is_huge(old)
+        old_count, new_count = self._pages(old_bytes, huge=huge), self._pages(new_bytes, huge=huge)
+        # The test for overlap adds without care.  The address of the arena counts, too: lengths
+        # beyond half the address space may or may not wrap around.
+        old_end = (old + old_count) * self._page_bytes
+        wraps = old_end > self._word_mask or old_bytes > self._word_mask // 2
+        return (
+            flags & ~_REMAP_MASK == 0
+            and flags & _MOVE_FIXED == _MOVE_FIXED
+            and not (flags & _DONTUNMAP and old_count != new_count)
+            and address % self._page_bytes == 0
+            and target % self._page_bytes == 0
+            and new_count > 0
+            and (wraps or not (old < new + new_count and new < old + old_count))
+            and (bool(self.memory.inside(old, old + 1)) or not self._certain)
+        )
+
+    def _half_done(self, args: tuple[int, ...], mapped: list[Span]) -> Iterator[Memory]:
+        """What a FIXED mremap may have done before it failed.
+
+        A move of equal size goes mapping by mapping (6.17+): those below `cut` have moved, and
+        the target of the next, which ends at `end`, may have been evicted.  Before 6.17 nothing
+        moves, and all of the target is evicted: `cut` is the start, `end` the end.
+        """
+        address, old_bytes, new_bytes, flags, target = args
+        old, new = self._page(address), self._page(target)
+        huge = self._is_huge(old)
+        old_count, new_count = self._pages(old_bytes, huge=huge), self._pages(new_bytes, huge=huge)
+        if new_count != old_count:
+            evicted = (new, new + new_count)
+            yield from _without(self.memory, evicted)
+            if new_count < old_count:
+                yield from _without(self.memory, evicted, (old + new_count, old + old_count))
+            return
+        old_end = old + old_count
+        spans = [*((area.start, area.end) for area in self.memory.areas), *mapped]
+        spans += [(start - new + old, end - new + old) for start, end in mapped]
+        cuts = sorted({old, *(edge for span in spans for edge in span if old < edge < old_end)})
+        for cut in cuts:
+            moved = self.memory
+            if cut > old:
+                moved = self.memory.copy()
+                moved.move(old, cut, new, bool(flags & _DONTUNMAP))
+                yield moved
+            for end in (*(edge for edge in cuts if edge > cut), old_end):
+                yield from _without(moved, (cut + new - old, end + new - old))
+
+    # Comparing and reporting.
+
+    def _compare(self, contents: Mapping[int, int] | None, mapped: list[Span] | None) -> None:
+        """Report where the implementation differs, and go on from what it holds."""
+        memory = self.memory
+        if mapped is not None and memory.mapped() != mapped:
+            ours = memory.mapped()
+            for start, end in (hole for span in ours for hole in minus(span, mapped)):
+                self._report("mapped", start, end - start, "a mapping", None)
+                memory.unmap(start, end)
+            for start, end in (hole for span in mapped for hole in minus(span, ours)):
+                self._report("mapped", start, end - start, None, "a mapping")
+                memory.map(Area(start, end, None))
+        if contents is not None and memory.pages != contents:
+            self._mismatches += _differences(memory.pages, contents)
+            for area in memory.areas:
+                if area.object is not None:
+                    for page in {*memory.pages, *contents}:
+                        if area.start <= page < area.end:
+                            put(area.object.tags, area.at(page), contents.get(page, 0))
+            memory.pages = dict(contents)
+
+    def _report(
+        self, kind: str, start: int, count: int, expected: str | None, found: str | None
+    ) -> None:
+        self._mismatches.append(Mismatch(kind, start, count, expected, found))
+
+    def _expect_address(self, expected: int, result: int) -> None:
+        if result != expected & self._word_mask:
+            self._report("address", self._page(result), 1, f"{expected:#x}", f"{result:#x}")
+
+    def _expect_free(self, lo: int, hi: int) -> None:
+        """Report mappings in [lo, hi), where a call placed something that may evict nothing."""
+        if self._certain:
+            for area in self.memory.inside(lo, hi):
+                self._report(
+                    "refusal", area.start, area.end - area.start, "a free place", "a mapping"
+                )
+
+    def _expect_mapped(self, lo: int, hi: int) -> None:
+        """Report holes in [lo, hi), where a call succeeded that needs mappings."""
+        if self._certain:
+            for start, end in self.memory.holes(lo, hi):
+                self._report("refusal", start, end - start, "an error: not mapped", "success")
+
+    # Operands.
+
+    def _page(self, address: int) -> int:
+        return (address & self._word_mask) // self._page_bytes
+
+    def _pages(self, length: int, *, huge: bool = False) -> int:
+        """Pages of a length in bytes, rounded up as the machine does: it may wrap to 0."""
+        unit = self._huge_bytes if huge else self._page_bytes
+        return (round_up(length, unit) & self._word_mask) // self._page_bytes
+
+    def _whole_huge(self, end: int) -> int:
+        """Where a move of several mappings ends: the last one's huge pages go whole."""
+        pages = self._huge_bytes // self._page_bytes
+        return -(-end // pages) * pages if self._is_huge(end - 1) else end
+
+    def _huge_spans(self) -> list[Span]:
+        """Where huge pages lie: the pool may run out of them."""
+        return [(area.start, area.end) for area in self.memory.areas if area.huge]
+
+    def _is_huge(self, page: int) -> bool:
+        """Do huge pages lie at `page`?"""
+        return any(area.huge and area.start <= page < area.end for area in self.memory.areas)
+
+    def _range(self, address: int, length: int) -> Span:
+        """The pages that hold [address, address + length)."""
+        start = self._page(address)
+        return start, start + self._pages(address % self._page_bytes + length)
+
+
+_EFFECTS: dict[str, Callable[[_World, tuple[int, ...], int], None]] = {
+    "mmap": _World._mmap,
+    "munmap": _World._munmap,
+    "mprotect": _World._mprotect,
+    "mremap": _World._mremap,
+    "madvise": _World._madvise,
+    "execve_stack": _World._execve_stack,
+    "relocate": _World._relocate,
+    "@fail": _World._fail,
+}
+
+
+def _without(memory: Memory, *spans: Span) -> Iterator[Memory]:
+    """The same memory with ranges unmapped; nothing if they were not mapped anyway."""
+    if any(memory.inside(*span) for span in spans):
+        less = memory.copy()
+        for span in spans:
+            less.unmap(*span)
+        yield less
+
+
+def _differences(expected: Mapping[int, int], found: Mapping[int, int]) -> Iterator[Mismatch]:
+    """Where two contents differ, in runs of pages whose tags go up by one on both sides."""
+    run: tuple[int, int | None, int | None] | None = None  # first page, its expected and found tag
+    end = 0
+    for page in sorted({*expected, *found}):
+        ours, theirs = expected.get(page), found.get(page)
+        if ours == theirs:
+            continue
+        if run is not None:
+            count = page - run[0]
+            if end == page and (ours, theirs) == (_plus(run[1], count), _plus(run[2], count)):
+                end = page + 1
+                continue
+            yield Mismatch("contents", run[0], end - run[0], *run[1:])
+        run, end = (page, ours, theirs), page + 1
+    if run is not None:
+        yield Mismatch("contents", run[0], end - run[0], *run[1:])
+
+
+def _plus(tag: int | None, count: int) -> int | None:
+    return None if tag is None else tag + count

@@ -1,0 +1,316 @@
+"""S-01: which calls the kernel refuses, and with which error.
+
+The order of the checks of mremap, as the manual and the specification's tables 6.2 and 6.3 have it,
+on plain intervals and integers that nothing wraps in.  Where an error may or may not come (failures
+on demand, sums that wrap, a guard gap in the way) nothing is said.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from engine.base.address import Range, round_up
+from engine.base.violation import Violation
+from engine.state.space import Errno
+from engine.state.vma import VM_ACCOUNT, VM_HUGETLB, VM_LOCKED, VM_SEALED, VM_SHARED, VM_UFFD
+from fuzz.rules.facts import Area, Facts
+from fuzz.rules.places import Granted, Promise, compared, placed, removed
+
+_MAYMOVE, _FIXED, _DONTUNMAP = 1, 2, 4  # as programs write them
+_SHORT = frozenset((Errno.ENOMEM, Errno.EAGAIN))  # a limit or memory runs out
+
+
+class _Remap(NamedTuple):
+    """An mremap: lengths as the caller gave them, and as multiples of what is mapped in."""
+
+    addr: int
+    old_raw: int
+    new_raw: int
+    flags: int
+    new_addr: int
+    old: int
+    new: int
+
+    @property
+    def places(self) -> bool:
+        """FIXED or DONTUNMAP."""
+        return bool(self.flags & (_FIXED | _DONTUNMAP))
+
+    @property
+    def keeps(self) -> bool:
+        """DONTUNMAP."""
+        return bool(self.flags & _DONTUNMAP)
+
+    @property
+    def growth(self) -> int:
+        """Bytes that it asks for in addition."""
+        return max(self.new - self.old, 0)
+
+    @property
+    def evicts(self) -> list[Range]:
+        """What is unmapped before the move: the destination with FIXED, the tail of a shrink."""
+        target = Range(self.new_addr, self.new_addr + self.new)
+        tail = Range(self.addr + self.new, self.addr + self.old)
+        wanted = (bool(self.flags & _FIXED), target), (self.old > self.new, tail)
+        return [where for is_due, where in wanted if is_due]
+
+
+def check_errors(
+    before: Facts,
+    addr: int,
+    old_len: int,
+    new_len: int,
+    flags: int,
+    new_addr: int,
+    result: int | Errno,
+) -> Iterator[Violation]:
+    """Is the result of an mremap the one that its operands deserve?"""
+    page, mask = before.kernel.geometry.page_bytes, before.kernel.geometry.word_mask
+    old, new = round_up(old_len, page) & mask, round_up(new_len, page) & mask
+    remap = _Remap(addr, old_len, new_len, flags, new_addr, old, new)
+    if max(addr + old_len, new_addr + new_len) > mask:
+        return
+    where = Range(addr, addr + max(old, page))
+    late, first = (
+        list(compared(before, where, _promise(before, remap, checks_first=order), result))
+        for order in (False, True)
+    )
+    yield from first if first != late and before.kernel.check_before_unmap else late
+
+
+def _promise(before: Facts, remap: _Remap, *, checks_first: bool) -> Promise:
+    """The first check that fails if the source is looked at first, or after what goes.
+
+    Until 6.16 destination and tail went first.
+    """
+    kernel = before.kernel
+    known = _MAYMOVE | _FIXED | (_DONTUNMAP if kernel.dontunmap else 0)
+    if remap.flags & ~known or remap.addr % kernel.geometry.page_bytes or not remap.new:
+        return Errno.EINVAL
+    area = before.at(remap.addr)
+    if checks_first:
+        if remap.new > kernel.geometry.user_top or _wrong_target(before, remap):
+            return Errno.EINVAL
+        if remap.places and before.full(6):
+            return Errno.ENOMEM
+        if remap.flags & _FIXED and remap.old == remap.new:
+            return _several(before, remap)
+    elif remap.places and (
+        not remap.flags & _MAYMOVE or (remap.keeps and remap.old_raw != remap.new_raw)
+    ):
+        return Errno.EINVAL
+    if area is None:
+        if not before.others_at(remap.addr):
+            return Errno.EFAULT
+        return Errno.EINVAL if _wrong_target(before, remap) else None
+    if area.flags & VM_SEALED:
+        return Errno.EPERM
+    if area.flags & VM_HUGETLB:
+        huge = kernel.geometry.slot_bytes
+        remap = remap._replace(old=round_up(remap.old, huge), new=round_up(remap.new, huge))
+        if remap.addr % huge or remap.new_addr % huge or remap.growth or not kernel.hugetlb_moves:
+            return Errno.EINVAL
+    if not checks_first:
+        if _wrong_target(before, remap):
+            return Errno.EINVAL
+        if remap.places and kernel.map_count_first and before.full(6):
+            return Errno.ENOMEM
+    if remap.old >= remap.new and not remap.places:
+        return _lost(before, remap) or Granted(remap.addr)
+    gone = [] if checks_first else remap.evicts
+    checks = [_lost(before, remap), _wrong_source(before, remap, area, gone)]
+    for error in reversed(checks) if checks_first else checks:
+        if error is not None:
+            return error
+    if remap.places:
+        return _placed(before, remap, area)
+    return _grown(before, remap, area)
+
+
+def _wrong_target(before: Facts, remap: _Remap) -> bool:
+    """Is the destination of FIXED or DONTUNMAP impossible?"""
+    geometry = before.kernel.geometry
+    return remap.places and (
+        not remap.flags & _MAYMOVE
+        or (remap.keeps and remap.old != remap.new)
+        or bool(remap.new_addr % geometry.page_bytes)
+        or remap.new_addr + remap.new > geometry.user_top
+        or (remap.addr < remap.new_addr + remap.new and remap.new_addr < remap.addr + remap.old)
+    )
+
+
+def _lost(before: Facts, remap: _Remap) -> Errno | None:
+    """Is something wrong with what goes first?"""
+    for where in remap.evicts:
+        beyond = where.end > before.kernel.geometry.user_top
+        error = Errno.EINVAL if beyond else removed(before, where.start, where.end)
+        if error is not None:
+            return error
+    covered = remap.new_addr <= remap.addr < remap.new_addr + remap.new
+    return Errno.EFAULT if remap.flags & _FIXED and covered else None
+
+
+def _wrong_source(before: Facts, remap: _Remap, area: Area, gone: list[Range]) -> Errno | None:
+    """May this be resized or moved at all, when the ranges that are `gone` count no more?"""
+    kernel = before.kernel
+    shared = bool(area.flags & VM_SHARED)
+    if not remap.old and not shared:
+        return Errno.EINVAL
+    if remap.keeps and (area.flags & VM_HUGETLB or (shared and not kernel.dontunmap_any)):
+        return Errno.EINVAL
+    if remap.addr + min(remap.old, remap.new) > area.end:
+        return Errno.EFAULT
+    if remap.growth:
+        shift = kernel.geometry.page_shift
+        first = area.pgoff + (remap.addr - area.start >> shift)
+        if first + (remap.new >> shift) > kernel.geometry.word_mask:
+            return Errno.EINVAL
+        if area.flags & VM_LOCKED and _passes(before, "locked", remap.growth, gone):
+            return Errno.EAGAIN
+        if _passes(before, "address_space", remap.growth, gone):
+            return Errno.ENOMEM
+    return None
+
+
+_COUNTERS = {"address_space": (0, 0), "locked": (1, VM_LOCKED), "commit": (2, VM_ACCOUNT)}
+
+
+def _passes(before: Facts, limit: str, more: int, gone: list[Range]) -> bool:
+    """Would `more` bytes pass a limit, when the ranges that are `gone` count no more?"""
+    bound = None if before.limits is None else getattr(before.limits, limit)
+    number, flag = _COUNTERS[limit]
+    return bound is not None and (
+        before.in_use[number] - sum(before.held(where, flag) for where in gone) + more > bound
+    )
+
+
+def _placed(before: Facts, remap: _Remap, area: Area) -> Promise:
+    """A move of one VMA with FIXED or DONTUNMAP that nothing speaks against."""
+    kernel = before.kernel
+    if remap.keeps and _passes(before, "address_space", remap.old, remap.evicts):
+        return Errno.ENOMEM
+    if not remap.flags & _FIXED:
+        place = placed(before, remap.new, remap.new_addr, shared=bool(area.flags & VM_SHARED))
+    elif remap.new_addr < kernel.geometry.min_addr:
+        return Errno.EPERM
+    else:
+        place = Granted(remap.new_addr)
+    if before.full(4 + _split_or_gone(before, remap)):
+        return Errno.ENOMEM
+    if remap.old > remap.new and before.limits is not None and kernel.shrink_charges_delta:
+        return None  # a charge for nothing that may be refused, too
+    return _charged(before, remap, area) or place
+
+
+def _split_or_gone(before: Facts, remap: _Remap) -> int:
+    """How many VMAs there are more when what goes first is gone: -1 for each of which all goes."""
+    more = 0
+    for where in remap.evicts:
+        for one in before.inside(where.start, where.end):
+            more += (one.start < where.start) + (where.end < one.end) - 1
+    return more
+
+
+def _charged(before: Facts, remap: _Remap, area: Area) -> Errno | None:
+    """Is the charge for what a move adds refused?"""
+    charge = remap.new if remap.keeps else remap.growth
+    if before.limits is None or not area.flags & VM_ACCOUNT or not charge:
+        return None
+    request = before.limits.request
+    refused = _passes(before, "commit", charge, remap.evicts)
+    return Errno.ENOMEM if refused or (request is not None and charge > request) else None
+
+
+def _several(before: Facts, remap: _Remap) -> Promise:
+    """A move of every VMA in a range; the first must begin where the range does.
+
+    What a userfaultfd watches moves alone (d5f416c7c364).  Each part evicts, and is charged for, by
+    itself.
+    """
+    end = remap.addr + remap.old
+    parts = before.inside(remap.addr, end)
+    if not parts or parts[0].start > remap.addr:
+        return None if before.others_at(remap.addr) else Errno.EFAULT
+    if len(parts) > 1 and before.full(8 + 3 * len(parts)):
+        return None
+    for number, area in enumerate(parts):
+        start = max(area.start, remap.addr)
+        length = min(area.end, end) - start
+        if area.flags & VM_UFFD and (number or area.end < end):
+            return Errno.EFAULT
+        if area.flags & VM_SEALED:
+            return Errno.EPERM
+        to = start - remap.addr + remap.new_addr
+        part = remap._replace(addr=start, new_addr=to, old=length, new=length)
+        if area.flags & VM_HUGETLB:
+            return None
+        error = removed(before, to, to + length)
+        if error is not None:
+            return error
+        if number and remap.keeps and before.limits is not None:
+            return None  # the parts before it count, too
+        promise = _placed(before, part, area)
+        if isinstance(promise, Errno):
+            return promise
+    return Granted(remap.new_addr)
+
+
+def _grown(before: Facts, remap: _Remap, area: Area) -> Promise:
+    """Growth without a given place: where it is if there is room, else anywhere."""
+    end = remap.addr + remap.new
+    place: Promise
+    if remap.addr + remap.old == area.end and (
+        end <= before.arena.end and not before.inside(area.end, end)
+    ):
+        place = Granted(remap.addr)
+    elif not remap.flags & _MAYMOVE:
+        return Errno.ENOMEM
+    else:
+        place = placed(before, remap.new, 0, shared=bool(area.flags & VM_SHARED))
+        if before.full(4):
+            return Errno.ENOMEM
+    return _charged(before, remap, area) or place
+
+
+def check_stack_errors(
+    before: Facts, start: int, end: int, shift: int, result: Errno | None
+) -> Iterator[Violation]:
+    """Is the result of a stack move the one that its operands deserve?"""
+    if result is Errno.E2BIG and before.scarce:
+        return
+    geometry = before.kernel.geometry
+    lowest, top = before.arena.start + geometry.min_addr, end - shift
+    if any(operand % geometry.page_bytes for operand in (start, end, shift)):
+        deserved: Errno | None = Errno.EINVAL
+    elif not start < end <= geometry.user_top:
+        deserved = Errno.EINVAL
+    elif top - (end - start) <= lowest:
+        deserved = Errno.ENOMEM
+    else:
+        deserved = None
+    yield from _stack_compared(before, start, end, deserved, result)
+
+
+def check_relocate_errors(
+    before: Facts, start: int, end: int, shift: int, result: Errno | None
+) -> Iterator[Violation]:
+    """The same for a stack move among neighbours: the way must be free, the VMA in use."""
+    geometry = before.kernel.geometry
+    area = before.at(start)
+    way = [(one.start, one.end) for one in before.inside(start - shift, end)]
+    if any(operand % geometry.page_bytes for operand in (start, end, shift)) or start >= end:
+        deserved: Errno | None = Errno.EINVAL
+    elif start - shift < before.arena.start:
+        deserved = Errno.EINVAL
+    elif area is None or area.anon_vma is None or way != [(start, end)]:
+        deserved = Errno.EFAULT
+    else:
+        deserved = None
+    yield from _stack_compared(before, start, end, deserved, result)
+
+
+def _stack_compared(
+    before: Facts, start: int, end: int, deserved: Errno | None, result: Errno | None
+) -> Iterator[Violation]:
+    if result is not deserved and not (before.scarce and result in _SHORT):
+        where = Range(min(start, end), max(start, end))
+        yield Violation("error-order", where, str(result or "success"), str(deserved or "success"))

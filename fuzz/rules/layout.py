@@ -1,0 +1,285 @@
+"""V-12 and S-14: which VMAs there are after an mremap, and how many attempts it has made.
+
+The kernel's own words for it are split, copy and merge.  Here a mapping is a piece of tape: what
+goes is cut out, the copy is stuck in, and a seam is closed where both sides of it are alike:
+
+    before    [ a a a a ]  .  .  [ b b ]        mremap of the last two pages of a, to b's left
+    cut       [ a a ]      .  .  [ b b ]
+    stuck in  [ a a ]      [ a a | b b ]        the seam stays if the two differ in anything
+"""
+
+from collections.abc import Iterator, Sequence
+from operator import attrgetter
+from typing import NamedTuple
+
+from engine.base.address import Range, round_up
+from engine.base.failures import HOOK, MAPS, VMA
+from engine.base.violation import Violation
+from engine.state.space import AddressSpace, Errno
+from engine.state.vma import (
+    VM_HUGETLB,
+    VM_LOCKED,
+    VM_LOCKONFAULT,
+    VM_UFFD,
+    AnonVma,
+    SharedObject,
+    UffdContext,
+)
+from fuzz.rules.facts import Area, Facts
+
+_START = attrgetter("start")
+_FIXED, _DONTUNMAP = 2, 4  # as programs write them
+
+
+class Piece(NamedTuple):
+    """A VMA; `shift` is what its page offset is ahead of its page number: alike, if linear."""
+
+    start: int
+    end: int
+    flags: int
+    file: SharedObject | None
+    shift: int
+    anon: AnonVma | None
+    uffd: UffdContext | None
+
+    @property
+    def fresh(self) -> bool:
+        """Private memory that never had a page."""
+        return self.file is None and self.anon is None
+
+
+def _touch(one: Piece, other: Piece) -> bool:
+    """Does one begin where the other ends?"""
+    return one.end == other.start or other.end == one.start
+
+
+class Tape:
+    """The VMAs as they should be, and the attempts to get something that it takes to get there."""
+
+    __slots__ = ("attempts", "before", "page_shift", "pieces")
+
+    def __init__(self, before: Facts) -> None:
+        self.before = before
+        self.page_shift = before.kernel.geometry.page_shift
+        self.pieces = [self._piece(area) for area in before.areas]
+        self.attempts = {VMA: 0, MAPS: 0, HOOK: 0}
+
+    def _piece(self, area: Area) -> Piece:
+        shift = area.pgoff - (area.start >> self.page_shift)
+        return Piece(area.start, area.end, area.flags, area.file, shift, area.anon_vma, area.uffd)
+
+    def at(self, addr: int) -> Piece | None:
+        """The piece that covers an address."""
+        for piece in self.pieces:
+            if piece.start <= addr < piece.end:
+                return piece
+        return None
+
+    def sever(self, addr: int) -> bool:
+        """Let a piece end at an address.  Returns: True if one had to be cut for it."""
+        piece = self.at(addr)
+        if piece is None or piece.start == addr:
+            return False
+        self._replace([piece], [piece._replace(end=addr), piece._replace(start=addr)])
+        self.attempts[VMA] += 1 if piece.anon is None else 2
+        return True
+
+    def cut(self, where: Range, *, asked: bool) -> None:
+        """Take a range out; `asked`: as munmap does, which may find that there are too many."""
+        if asked and any(p.start < where.start and where.end < p.end for p in self.pieces):
+            self.attempts[MAPS] += 1
+        self.sever(where.start)
+        self.sever(where.end)
+        low, high = where
+        self._replace([p for p in self.pieces if low <= p.start and p.end <= high], [])
+
+    def stick(self, new: Piece, *, apart: Piece | None = None) -> None:
+        """Put a piece where nothing is; its seams close, but never one to the piece `apart`."""
+        kernel = self.before.kernel
+        beside = [p for p in self.pieces if p is not apart and _touch(p, new)]
+        fitting = [p for p in beside if self._fits(p, new)]
+        low = next((piece for piece in fitting if piece.end == new.start), None)
+        high = next((piece for piece in fitting if piece.start == new.end), None)
+        if low and high and low.anon and high.anon and low.anon is not high.anon:
+            high = None  # all three together do not fit
+        joined_beside = apart and (low or high) and _touch(apart, new)
+        if joined_beside and not kernel.merge_new_range:
+            low = high = None  # until 6.11 what touches it is not joined to anything
+        taken = [piece for piece in (low, high) if piece]
+        whole = [*taken, new]
+        one = new._replace(
+            start=min(p.start for p in whole),
+            end=max(p.end for p in whole),
+            anon=next((p.anon for p in whole if p.anon), None),
+        )
+        if not taken:
+            self.attempts[VMA] += 2 if new.anon is None else 3
+        self._replace(taken, [one])
+
+    def _fits(self, old: Piece, new: Piece) -> bool:
+        """Are two neighbours alike in all that a VMA says?  Huge pages are never joined.
+
+        Memory without pages joins one with; the other way round since 6.16.
+        """
+        alike = (old.flags, old.shift) == (new.flags, new.shift) and not old.flags & VM_HUGETLB
+        return (
+            alike
+            and old.file is new.file
+            and old.uffd is new.uffd
+            and (
+                new.anon is None
+                or old.anon is new.anon
+                or (old.anon is None and self.before.kernel.merge_faulted_source)
+            )
+        )
+
+    def move(self, source: Range, target: Range, flags: int) -> bool:
+        """One mremap that moves, to a place that is known.  Returns: False if nothing is said."""
+        kernel, keep = self.before.kernel, bool(flags & _DONTUNMAP)
+        if flags & _FIXED:
+            self.cut(target, asked=True)
+        if target.length < source.length:
+            self.cut(Range(source.start + target.length, source.end), asked=True)
+            source = Range(source.start, source.start + target.length)
+        piece = self.at(source.start)
+        if piece is None:
+            return False
+        self.attempts[MAPS] += 1
+        self.attempts[HOOK] += piece.file is not None
+        if keep and piece.flags & VM_LOCKED and kernel.dontunmap_splits_locked:
+            self.attempts[MAPS] += self.sever(source.start)
+            self.attempts[MAPS] += self.sever(source.end)
+            piece = self.at(source.start)
+            assert piece is not None
+        away = (target.start - source.start) >> self.page_shift
+        copy = piece._replace(
+            start=target.start, end=target.end, shift=0 if piece.fresh else piece.shift - away
+        )
+        may_join_itself = keep and piece.fresh  # unless it is kept from it (B-35)
+        if may_join_itself and _touch(piece, copy) and not kernel.dontunmap_no_self_merge:
+            return False
+        self.stick(copy, apart=piece if may_join_itself else None)
+        if keep:
+            self._unlock(source)
+        elif source.length > 0:
+            self.cut(source, asked=False)
+        return True
+
+    def _unlock(self, source: Range) -> None:
+        """What stays behind is not locked; all of a VMA without its pages was never used."""
+        piece = self.at(source.start)
+        assert piece is not None
+        left = piece._replace(flags=piece.flags & ~(VM_LOCKED | VM_LOCKONFAULT))
+        if (piece.start, piece.end) == (source.start, source.end):
+            left = left._replace(anon=None)
+        self._replace([piece], [left])
+
+    def _replace(self, old: list[Piece], new: list[Piece]) -> None:
+        gone = {id(piece) for piece in old}
+        self.pieces = [piece for piece in self.pieces if id(piece) not in gone] + new
+        self.pieces.sort(key=_START)
+
+
+def expected(before: Facts, request: tuple[int, ...], result: int) -> Tape | None:
+    """The VMAs after an mremap(addr, old_len, new_len, flags, new_addr) that returned `result`.
+
+    None if nothing is said: of huge pages, whose lengths mean something else, and of sums that
+    wrap.
+    """
+    addr, old_len, new_len, flags, _ = request
+    page, kernel = before.kernel.geometry.page_bytes, before.kernel
+    source = Range(addr, addr + round_up(old_len, page))
+    target = Range(result, result + round_up(new_len, page))
+    if max(source.end, target.end) > kernel.geometry.word_mask:
+        return None
+    if any(area.flags & VM_HUGETLB for area in before.inside(addr, max(source.end, addr + 1))):
+        return None
+    tape = Tape(before)
+    places = flags & (_FIXED | _DONTUNMAP)
+    if places and kernel.map_count_first:
+        tape.attempts[MAPS] += 1
+    if not places and result == addr:
+        piece = tape.at(addr)
+        if target.length < source.length:
+            tape.cut(Range(target.end, source.end), asked=True)
+        elif piece and target.length > source.length:
+            tape.stick(piece._replace(start=source.end, end=target.end))
+        return tape
+    one = tape.at(source.start)
+    several = source.length == target.length and not (one and one.end >= source.end)
+    if several and flags & _FIXED and kernel.multi_vma_move:
+        for area in before.inside(source.start, source.end):
+            part = Range(max(area.start, source.start), min(area.end, source.end))
+            to = part.start - source.start + target.start
+            if not tape.move(part, Range(to, to + part.length), flags):
+                return None
+        return tape
+    return tape if tape.move(source, target, flags) else None
+
+
+def check_layout(
+    space: AddressSpace,
+    before: Facts,
+    request: tuple[int, ...],
+    result: int | Errno,
+    after: Facts | None = None,
+) -> Iterator[Violation]:
+    """Are the VMAs those that should be there, and was every attempt counted?
+
+    Where a failure on demand has struck, memory may stay mapped that was to go.
+    Arguments: `after` the state now, if it was looked at already.
+    """
+    if isinstance(result, Errno):
+        return
+    if any(violation.rule == "dontunmap-two-vmas" for violation in space.violations):
+        return  # one VMA cannot be as source and copy should be
+    tape = expected(before, request, result)
+    if tape is None:
+        return
+    left = space.failures.left() if before.failing else {}
+    for kind, made in tape.attempts.items():
+        due = before.failing.get(kind, ())
+        if any(nth <= made for nth in due):
+            if kind != VMA:
+                yield Violation(
+                    "failure-strikes",
+                    Range(result, result + 1),
+                    f"success, with attempt {min(due)} of kind {kind} to fail",
+                    f"an error: {made} are made",
+                )
+            return
+        if due and left.get(kind, ()) != tuple(nth - made for nth in due):
+            yield Violation(
+                "failure-strikes",
+                Range(result, result + 1),
+                f"attempts of kind {kind} to go: {left.get(kind, ())}",
+                f"{made} less than {due}",
+            )
+            return
+    yield from _compare(after or Facts.of(space), tape)
+
+
+def _compare(after: Facts, tape: Tape) -> Iterator[Violation]:
+    """Registrations with userfaultfd, anon_vmas and page offsets of memory that never had a page
+    have rules of their own."""
+    now = after.areas
+    for area, wanted in zip(now, tape.pieces, strict=False):
+        found = Tape._piece(tape, area)
+        if _seen(found, wanted) != _seen(wanted, wanted):
+            yield Violation("vma-layout", Range(found.start, found.end), f"{found}", f"{wanted}")
+            return
+    if len(now) != len(tape.pieces):
+        longer: Sequence[Area | Piece] = max(now, tape.pieces, key=len)
+        some = longer[min(len(now), len(tape.pieces))]
+        yield Violation(
+            "vma-layout",
+            Range(some.start, some.end),
+            f"{len(now)} VMAs",
+            f"{len(tape.pieces)} VMAs",
+        )
+
+
+def _seen(piece: Piece, wanted: Piece) -> tuple[object, ...]:
+    """What is compared."""
+    flags = piece.flags & ~VM_UFFD
+    return piece.start, piece.end, flags, piece.file, 0 if wanted.fresh else piece.shift

@@ -1,0 +1,178 @@
+"""S-13: where memory goes that has no place yet, and what munmap(2) may take away.
+
+On the intervals that were mapped before the call; what memory that runs out may give is left to
+`fuzz.rules.errors`.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from engine.base.address import Range, round_down, round_up
+from engine.base.failures import COMMIT, HOOK, MAPS, PAGETABLE, VMA
+from engine.base.violation import Violation
+from engine.state.space import Errno
+from engine.state.vma import STACK_GUARD_PAGES, VM_GROWSDOWN, VM_HUGETLB, VM_SEALED
+from fuzz.rules.facts import Area, Facts
+
+_SHARED, _TYPE, _ANONYMOUS, _HUGETLB = 0x01, 0x0F, 0x20, 0x40000  # as programs write them
+_FIXED, _NOREPLACE = 0x10, 0x100000
+
+# What a call returns that a failure on demand has struck.
+_STRUCK = {PAGETABLE: Errno.ENOMEM, VMA: Errno.ENOMEM, COMMIT: Errno.ENOMEM, MAPS: Errno.ENOMEM}
+_STRUCK[HOOK] = Errno.EPERM
+
+
+class Granted(NamedTuple):
+    """The call succeeds; `address` is what it returns, None if that is not known."""
+
+    address: int | None = None
+
+
+Promise = Errno | Granted | None  # None: nothing is said
+
+
+def compared(
+    before: Facts,
+    where: Range,
+    promise: Promise,
+    result: int | Errno | None,
+    rule: str = "error-order",
+) -> Iterator[Violation]:
+    """Is the result the promised one, or that of a failure on demand?  None: success."""
+    if any(result is _STRUCK[kind] for kind in before.failing):
+        return
+    if isinstance(promise, Errno) and result is not promise:
+        yield Violation(rule, where, _told(result), str(promise))
+    elif isinstance(promise, Granted):
+        if isinstance(result, Errno):
+            yield Violation(rule, where, _told(result), "success")
+        elif promise.address not in (None, result):
+            yield Violation(rule, where, _told(result), _told(promise.address))
+
+
+def _told(result: int | Errno | None) -> str:
+    return f"{result:#x}" if isinstance(result, int) else str(result or "success")
+
+
+def placed(before: Facts, length: int, hint: int, *, shared: bool, huge: int = 0) -> Promise:
+    """Where the kernel puts what has no place yet: at the hint if nothing is in the way there.
+
+    Else at the end of the highest hole that is large enough: for huge pages (of `huge` bytes)
+    wherever their boundaries may lie in it, and for memory that may get huge pages of its own
+    accord with a slot to spare, as long as there is such a hole.
+    """
+    geometry = before.kernel.geometry
+    hint = round_up(hint, huge) if huge else round_down(hint, geometry.page_bytes)
+    if hint and _is_free(before, hint, hint + length):
+        return Granted(hint)
+    if any(area.flags & VM_GROWSDOWN for area in before.areas):
+        return None  # the gap it keeps below itself may cut a hole, or bound the search
+    if huge:
+        end = _hole(before, length + huge - geometry.page_bytes)
+        return Errno.ENOMEM if end is None else Granted(round_down(end - length, huge))
+    slot, end = geometry.slot_bytes, _hole(before, length)
+    place = None if end is None else end - length
+    if not (hint or shared or length % slot):
+        end = _hole(before, length + slot)
+        aligned = place if end is None else round_down(end - length, slot)
+        if aligned != place and before.kernel.thp_aligned_search:
+            place = aligned
+    return Errno.ENOMEM if place is None else Granted(place)
+
+
+def _is_free(before: Facts, start: int, end: int) -> bool:
+    """May a hint at `start` be taken?"""
+    above = next((area for area in before.areas if area.end > start), None)
+    inside = before.arena.start <= start and end <= before.arena.end
+    return inside and (above is None or end <= _gap_start(before, above))
+
+
+def _gap_start(before: Facts, area: Area) -> int:
+    """Where the place that an area keeps to itself begins."""
+    gap = STACK_GUARD_PAGES * before.kernel.geometry.page_bytes
+    return max(area.start - gap, 0) if area.flags & VM_GROWSDOWN else area.start
+
+
+def _hole(before: Facts, length: int) -> int | None:
+    """The end of the highest free part of the arena that is large enough."""
+    top = before.arena.end
+    for area in reversed(before.areas):
+        if top - area.end >= length:
+            return top
+        top = area.start
+    return top if top - before.arena.start >= length else None
+
+
+def check_mmap(
+    before: Facts, addr: int, length: int, flags: int, result: int | Errno
+) -> Iterator[Violation]:
+    """Does an mmap(2) go where it should?  Errors other than ENOMEM may be due.
+
+    So may ENOMEM be, where there is a limit, and if there are too few huge pages.
+    """
+    geometry = before.kernel.geometry
+    huge = geometry.slot_bytes if flags & _HUGETLB else 0
+    length = round_up(length, huge or geometry.page_bytes) & geometry.word_mask
+    if not flags & _ANONYMOUS or not length or flags & _NOREPLACE:
+        return
+    promise: Promise
+    if flags & _FIXED:
+        beyond = addr + length > geometry.user_top
+        promise = Errno.ENOMEM if beyond else removed(before, addr, addr + length)
+        if isinstance(promise, Errno) and isinstance(result, Errno):
+            return  # which one differs: until 6.11 that something is sealed is ENOMEM, too
+        promise = promise or Granted(addr)
+    else:
+        promise = placed(before, length, addr, shared=flags & _TYPE == _SHARED, huge=huge)
+        if promise is None and isinstance(result, int):
+            yield from check_free(before, result, length)
+    due = before.limits is not None or before.full(0) or (huge and length > before.pool * huge)
+    if isinstance(result, Errno) and (due or result is not Errno.ENOMEM):
+        return
+    yield from compared(before, Range(addr, addr + length), promise, result, "place-chosen")
+
+
+def check_free(before: Facts, start: int, length: int) -> Iterator[Violation]:
+    """Is a place that the kernel has chosen free, and clear of the gaps below stacks?
+
+    A gap ends at the next area below: who looks for a place there sees only that.
+    """
+    place, below = Range(start, start + length), 0
+    for area in before.areas:
+        if place.start < area.end and place.end > max(_gap_start(before, area), below):
+            yield Violation("place-chosen", place, "a place that is taken", "a free one")
+            return
+        below = area.end
+
+
+def check_munmap(
+    before: Facts, start: int, length: int, result: Errno | None
+) -> Iterator[Violation]:
+    """Does a munmap(2) do what it should?"""
+    geometry = before.kernel.geometry
+    end = start + round_up(length, geometry.page_bytes)
+    where = Range(start, max(start, end))
+    if start % geometry.page_bytes or not length or start + length > geometry.user_top:
+        promise: Promise = Errno.EINVAL
+    else:
+        promise = removed(before, start, end) or Granted()
+    yield from compared(before, where, promise, result, "place-chosen")
+
+
+def removed(before: Facts, start: int, end: int) -> Errno | None:
+    """What speaks against unmapping [start, end), which lies in user space.
+
+    A VMA that is left on both sides becomes two; what is sealed stays; huge pages go whole.
+    """
+    lost = before.inside(start, end)
+    if any(one.start < start and end < one.end for one in lost) and before.full(1):
+        return Errno.ENOMEM
+    if any(one.flags & VM_SEALED for one in lost):
+        return Errno.EPERM
+    huge = before.kernel.geometry.slot_bytes
+    parted = any(
+        one.flags & VM_HUGETLB
+        and ((one.start < start and start % huge) or (end < one.end and end % huge))
+        for one in lost
+    )
+    return Errno.EINVAL if parted else None

@@ -1,0 +1,299 @@
+"""`pmdfuzz kernel check`: random programs on the kernel below us and on its model, side by side.
+
+Half of the programs come from random bytes, half from mutations of the project's own cases; the
+byte form turns either into programs that make boundaries likely.  Every class of divergence is
+minimized on the machine itself and kept as a case that asserts what the machine did.
+"""
+
+import random
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fuzz.case import Case, CaseError
+from fuzz.forms import text, wire
+from fuzz.lib.files import WriteError, write_atomic
+from fuzz.lib.status import Fields, StatusLine, count, duration
+from fuzz.subjects.against import Against, Divergence
+from fuzz.subjects.compare import Kind
+from fuzz.subjects.machine import CALLS, MachineError, left_out, release, runnable
+
+NONE, DIVERGE, BAD_ENVIRONMENT, INTERRUPTED = 0, 1, 2, 130
+
+DIVERGENCES = "divergences"  # directory in the working directory
+DEFAULT_CASES = 10_000
+_RECORDS = (2, 12)  # of a random program
+_MINIMIZE_BUDGET = 2_000  # runs
+
+
+@dataclass(frozen=True, slots=True)
+class CheckOptions:
+    """What to check: `cases` programs made from `seed` (None: chosen at random, and shown).
+
+    `kernel` names the model (None: of the version of the kernel below us), `geometry` that of the
+    machine (see Against.open); `sources` are cases to mutate; `time_limit` seconds a program may
+    take.
+    """
+
+    workdir: Path
+    cases: int = DEFAULT_CASES
+    seed: int | None = None
+    kernel: str | None = None
+    geometry: str | None = None
+    sources: Sequence[Path] = ()
+    time_limit: float = 10.0
+
+
+@dataclass(slots=True)
+class _Standing:
+    """Where a check stands; see fuzz.lib.status."""
+
+    wanted: int
+    done: int = 0
+    diverged: int = 0
+    machine_seconds: float = 0.0
+    model_seconds: float = 0.0
+    kinds: Counter[Kind] = field(default_factory=Counter)
+    started: float = field(default_factory=time.monotonic)
+    doing: str = ""
+
+    def fields(self) -> Fields:
+        """For the status line."""
+        seconds = time.monotonic() - self.started
+        shown = [
+            (duration(seconds), "dim"),
+            (f"{self.done} of {self.wanted} programs", ""),
+            (f"machine {_rate(self.done, self.machine_seconds)}", ""),
+            (f"model {_rate(self.done, self.model_seconds)}", ""),
+            (f"{self.diverged} diverge", "alarm" if self.diverged else ""),
+        ]
+        return [*shown, (self.doing, "")] if self.doing else shown
+
+
+def check(options: CheckOptions) -> int:
+    """Run the check and print what it shows.
+
+    Returns: 0 no divergence; 1 divergences; 2 the machine was lost on the way; 130 after Ctrl-C.
+    Errors raised: MachineError before the first program, UnknownName, WriteError.
+    """
+    with (
+        _against(options) as pair,
+        # Its own worker, so that minimizing does not get between programs under way.
+        _against(options) as minimizer,
+    ):
+        return _Check(options, pair, minimizer).run()
+
+
+def _against(options: CheckOptions) -> Against:
+    return Against.open(options.kernel, options.geometry, time_limit=options.time_limit)
+
+
+def check_cases(
+    cases: Iterable[tuple[str, Case]], kernel: str | None, geometry: str | None = None
+) -> int:
+    """Run cases on the kernel below us and on its model, and print how they compare.
+
+    Returns: 0 no divergence; 1 divergences.
+    Errors raised: MachineError, UnknownName, and what `cases` raises.
+    """
+    total = agreeing = 0
+    with Against.open(kernel, geometry) as pair:
+        for name, case in cases:
+            if missing := left_out(case):
+                without = "run without" if runnable(case).calls else "not run, the machine has no"
+                print(f"{name}: {without} {', '.join(missing)}")
+            if not runnable(case).calls:
+                continue
+            try:
+                found = pair.divergence(case)
+            except MachineError as error:
+                raise MachineError(f"{name}: {error}\n{total} programs ran before it") from None
+            total += 1
+            if found is None:
+                agreeing += 1
+                continue
+            found = pair.earliest(found)
+            print(f"{name}: {found.kind}\n{_indented(found.told())}")
+        does = f"Linux {release()} does what {pair.kernel.name} does"
+        print(f"{agreeing} of {total} programs: {does}")
+    return NONE if agreeing == total else DIVERGE
+
+
+def generated(sources: Sequence[bytes], codec: wire.Codec, seed: int) -> Iterator[Case]:
+    """Programs without end, the same for equal arguments; none is empty."""
+    rng = random.Random(seed)
+    while True:
+        if sources and rng.random() < 0.5:
+            data = _mutated(rng, sources)
+        else:
+            data = rng.randbytes(wire.WIDTH * rng.randint(*_RECORDS))
+        case = runnable(codec.decode(data))
+        if case.calls:
+            yield case
+
+
+def _mutated(rng: random.Random, sources: Sequence[bytes]) -> bytes:
+    """One of the sources with a few bytes, or records, changed, added, taken out or joined."""
+    width = wire.WIDTH
+    data = bytearray(rng.choice(sources))
+    for _ in range(rng.randint(1, 4)):
+        at = rng.randrange(len(data) // width + 1) * width  # a record, or the end
+        match rng.randrange(5):
+            case 0 | 1 if data:
+                data[rng.randrange(len(data))] = rng.randrange(256)
+            case 2:
+                data[at:at] = rng.randbytes(width)
+            case 3 if len(data) > width:
+                del data[at : at + width]
+            case _:
+                other = rng.choice(sources)
+                data[at:] = other[rng.randrange(len(other) // width + 1) * width :]
+    return bytes(data[: width * wire.MAX_CALLS])
+
+
+class _Check:
+    """One check."""
+
+    def __init__(self, options: CheckOptions, pair: Against, minimizer: Against) -> None:
+        self.options = options
+        self.pair = pair
+        self.minimizer = minimizer
+        self.seed = options.seed if options.seed is not None else random.randrange(1, 1 << 31)
+        self.directory = options.workdir / DIVERGENCES
+        self.line = StatusLine(sys.stderr)
+        self.standing = _Standing(options.cases)
+        self.kept: dict[Kind, Path] = {}
+
+    def run(self) -> int:
+        """The whole check.  Returns: the exit status."""
+        geometry = self.pair.kernel.geometry
+        codec = wire.codec(geometry, frozenset(CALLS))
+        sources = [wire.encode(case, geometry) for case in self._sources()]
+        programs = generated([data for data in sources if data], codec, self.seed)
+        keys = "with protection keys" if geometry.exec_only_keys else "without protection keys"
+        self._say(
+            f"Linux {release()} {keys} beside {self.pair.kernel.name}, "
+            f"{self.options.cases} programs, seed {self.seed}, {len(sources)} cases to mutate"
+        )
+        status = NONE
+        try:
+            self._compare(programs)
+        except KeyboardInterrupt:
+            status = INTERRUPTED
+        except MachineError as error:
+            status = BAD_ENVIRONMENT
+            self.line.write(f"pmdfuzz kernel check: the machine is lost: {error}", sys.stderr)
+        self.line.clear()
+        self._say(self._summary(status == INTERRUPTED))
+        return status or (DIVERGE if self.standing.diverged else NONE)
+
+    def _sources(self) -> Iterator[Case]:
+        """The cases to mutate; files that are none, or of another geometry, are left out."""
+        for path in self.options.sources:
+            try:
+                case = text.load(path)
+            except CaseError as error:
+                self._say(f"skipped: {error}")
+                continue
+            if case.geometry in (None, self.pair.kernel.geometry.name):
+                yield case
+
+    def _compare(self, programs: Iterator[Case]) -> None:
+        """Let machine and model run programs; the machine is some programs ahead."""
+        ahead: deque[Case] = deque()
+
+        def noted() -> Iterator[Case]:
+            for _, case in zip(range(self.options.cases), programs, strict=False):
+                ahead.append(case)
+                yield case
+
+        standing, machine = self.standing, self.pair.machine
+        for observed in machine.run(noted()):
+            case = ahead.popleft()
+            started = time.perf_counter()
+            found = self.pair.judge(case, observed)
+            standing.model_seconds += time.perf_counter() - started
+            standing.machine_seconds = machine.seconds
+            standing.done += 1
+            if found is not None:
+                standing.diverged += 1
+                self._investigate(found)
+            self.line.update(standing)
+
+    def _investigate(self, found: Divergence) -> None:
+        """Find the class of a divergence; minimize and keep the first of each."""
+        found = self.minimizer.earliest(found)
+        kinds = self.standing.kinds
+        kinds[found.kind] += 1
+        if kinds[found.kind] > 1:
+            return
+        self.standing.doing = "minimizing"
+
+        def tick() -> None:
+            self.line.update(self.standing)
+
+        try:
+            small = self.minimizer.minimized(found, _MINIMIZE_BUDGET, tick)
+        except (KeyboardInterrupt, MachineError):
+            self._keep(found, " (not minimized)")
+            raise
+        finally:
+            self.standing.doing = ""
+        if small is None:
+            self._keep(found, " (it did not happen again)")
+        else:
+            self._keep(small)
+
+    def _keep(self, found: Divergence, how: str = "") -> None:
+        """Write a divergence as a case, and show it."""
+        name = "-".join(filter(None, (found.kind.field, found.kind.call, _slug(found.kind.detail))))
+        path = self.directory / f"{name}.case"
+        note = f"kernel check seed={self.seed} programs={self.standing.done}"
+        case = self.pair.as_case(found, note)
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, text.dump(case))
+            where = f"kept in {path}"
+        except (OSError, WriteError) as error:
+            where = f"not kept: {error}"
+        self.kept[found.kind] = path
+        self._say(f"\nDIVERGENCE {found.kind}{how}\n{_indented(found.told())}\n  {where}")
+
+    def _summary(self, interrupted: bool) -> str:
+        standing = self.standing
+        seconds = time.monotonic() - standing.started
+        done = f"{standing.done} of {standing.wanted} programs"
+        lines = [
+            "",
+            f"{'interrupted: ' if interrupted else ''}{done} in "
+            f"{duration(seconds)}, machine {_rate(standing.done, standing.machine_seconds)}, "
+            f"model {_rate(standing.done, standing.model_seconds)}: "
+            f"{standing.diverged or 'none'} diverge{'' if standing.diverged > 1 else 's'}",
+        ]
+        for kind, times in standing.kinds.most_common():
+            lines.append(f"{times:>7}  {kind}  {self.kept.get(kind, '')}".rstrip())
+        if self.kept:
+            again = f" --geometry {self.options.geometry}" if self.options.geometry else ""
+            again += f" {next(iter(self.kept.values()))}"
+            lines.append(f"Look again with: pmdfuzz kernel check{again}")
+        return "\n".join(lines)
+
+    def _say(self, message: str) -> None:
+        self.line.write(message, sys.stdout)
+
+
+def _rate(cases: int, seconds: float) -> str:
+    return f"{count(cases / seconds if seconds else 0)}/s"
+
+
+def _slug(detail: str) -> str:
+    """A class's flags, or how a program ended, as a part of a file name."""
+    words = "".join(letter if letter.isalnum() else " " for letter in detail.lower()).split()
+    return "-".join(words)[:80]
+
+
+def _indented(lines: str) -> str:
+    return "\n".join(f"  {line}".rstrip() for line in lines.splitlines())

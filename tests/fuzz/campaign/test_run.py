@@ -1,0 +1,414 @@
+"""`pmdfuzz run` from end to end: short runs on model kernels with known bugs."""
+
+import importlib.util
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from engine.base.geometry import GEOMETRIES
+from fuzz.campaign import run as run_module
+from fuzz.campaign.child import Child, Setting
+from fuzz.campaign.run import BAD_INPUT, NEW_FINDINGS, NOTHING_FOUND, OUR_DEFECT, RunOptions, run
+from fuzz.case import Case, Faults
+from fuzz.findings.bucket import Bucket
+from fuzz.findings.store import Ledger
+from fuzz.forms.text import load
+from fuzz.inputs.inputs import PLANNED_BYTES, PLANS, Inputs
+from fuzz.replay import replay
+from fuzz.subjects import against
+from fuzz.subjects.against import Against
+from fuzz.subjects.compare import modelled
+from fuzz.subjects.machine import MachineError
+from tests.lib.constants import ROOT
+
+# The bug of 2023: a stack that moves down by less than its length meets a table it has emptied.
+WARNING = Bucket("dest-entry-none", "execve_stack", "B-01")
+SEED = """\
+@kernel linux-6.1
+execve_stack(0xbfb00000, 0xc0000000, 0x400000)
+"""
+# The same over whole PUD entries, which only fit into tiny: no realignment helps, nobody knows it.
+UNKNOWN = WARNING._replace(defect="")
+TINY_SEED = """\
+@geometry tiny
+execve_stack(0xd8000, 0xf0000, 0x10000)
+"""
+PLANTED_DEFECT = """\
+import sys
+from importlib.abc import MetaPathFinder
+
+def fail(*_, **__):
+    raise AssertionError("planted")
+
+class Planter(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "fuzz.oracle.oracle":  # imported once the engine is
+            sys.modules["engine.stack"].relocate_vma_down = fail
+
+if "fuzz.campaign.harness" in sys.orig_argv:
+    sys.meta_path.insert(0, Planter())
+"""
+HARMLESS = "mmap(0x200000, 0x1000, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)\n"
+
+fuzzing = [
+    pytest.mark.atheris,
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        importlib.util.find_spec("atheris") is None, reason="atheris is not installed"
+    ),
+]
+
+
+def fuzzing_test(function: Callable[..., None]) -> Callable[..., None]:
+    """A test that needs Atheris and takes seconds."""
+    for mark in fuzzing:
+        function = mark(function)
+    return function
+
+
+@pytest.fixture
+def seeds(tmp_path: Path) -> Path:
+    """A directory with one seed, which shows the bug on linux-6.1."""
+    directory = tmp_path / "seeds"
+    directory.mkdir()
+    (directory / "stack.case").write_text(SEED)
+    return directory
+
+
+def options(tmp_path: Path, *places: Path, **more: object) -> RunOptions:
+    """A run of a few dozen executions on the kernel with the bug and on one without."""
+    fixed: dict[str, object] = {"kernels": ("linux-6.1", "linux-6.18"), "runs": 30, "seed": 1}
+    return RunOptions(tmp_path / "work", seeds=places, **fixed | more)  # type: ignore[arg-type]
+
+
+@fuzzing_test
+def test_a_finding_is_minimized_kept_and_shown(
+    tmp_path: Path, seeds: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (seeds / "stack.case").write_text(TINY_SEED)
+    only = {"geometries": ("tiny",), "calls": frozenset(("execve_stack",))}
+    assert run(options(tmp_path, seeds, **only)) == NEW_FINDINGS
+    shown = capfd.readouterr().out
+    path = tmp_path / "work" / "findings" / f"{UNKNOWN.name}.case"
+    case = load(path)
+    assert [call.name for call in case.calls] == ["execve_stack"]
+    assert case.calls[0].args[0] < 0xD8000  # the seed's place is not minimal
+    assert case.found[0].startswith("run seed=1 executions=")
+    verdicts = replay(case)
+    assert {v.kernel: v.defect for v in verdicts} == {"linux-6.1": "B-01", "linux-6.18": ""}
+    assert all(verdict.ok and verdict.found == UNKNOWN.rule for verdict in verdicts)
+    assert f"NEW FINDING {UNKNOWN.name} on linux-6.18" in shown
+    assert f"when {UNKNOWN.rule} is broken:" in shown
+    assert f"pmdfuzz replay {path}" in shown
+    assert f"pmdfuzz findings promote {UNKNOWN.name}" in shown
+    with Ledger.open(tmp_path / "work") as ledger:
+        found = {entry.bucket: entry for entry in ledger.list()}
+    # The rule and the call alone would be one finding, which B-01 explains on one of the kernels.
+    assert list(found) == [UNKNOWN, WARNING]
+    assert list(found[UNKNOWN].kernels) == ["linux-6.18"]
+    assert list(found[WARNING].kernels) == ["linux-6.1"]
+    assert found[UNKNOWN].count >= 1
+
+
+@fuzzing_test
+@pytest.mark.parametrize(("count_known", "status"), [(False, NOTHING_FOUND), (True, NEW_FINDINGS)])
+def test_a_known_defect_is_kept_and_named_and_counts_if_asked(
+    count_known: bool,
+    status: int,
+    tmp_path: Path,
+    seeds: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    only = frozenset(("execve_stack",))
+    assert run(options(tmp_path, seeds, calls=only, count_known=count_known)) == status
+    shown = capfd.readouterr().out
+    case = load(tmp_path / "work" / "findings" / f"{WARNING.name}.case")
+    assert case.calls[0].args[2] < 0x400000  # the seed's shift is not minimal
+    assert "known: B-01 on linux-6.1, the stack move meets" in shown
+    assert "NEW FINDING" not in shown
+    (row,) = [line for line in shown.splitlines() if line.startswith(WARNING.name)]
+    assert row.split()[1:4] == ["new", "known:", "B-01"]
+
+
+@fuzzing_test
+def test_an_old_finding_is_counted_and_left_alone(
+    tmp_path: Path, seeds: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "work" / "findings" / f"{WARNING.name}.case"
+    path.parent.mkdir(parents=True)
+    path.write_text(SEED)
+    only = frozenset(("execve_stack",))
+    assert run(options(tmp_path, seeds, runs=5, calls=only, count_known=True)) == NOTHING_FOUND
+    shown = capfd.readouterr().out
+    assert path.read_text() == SEED
+    assert "known: B-01 on" not in shown
+    (row,) = [line for line in shown.splitlines() if line.startswith(WARNING.name)]
+    assert row.split()[1:4] == ["old", "known:", "B-01"]
+    with Ledger.open(tmp_path / "work") as ledger:
+        assert ledger.list()[0].count == int(row.split()[4])
+
+
+@fuzzing_test
+def test_files_that_are_no_cases_are_told_and_skipped(
+    tmp_path: Path, seeds: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (seeds / "broken.case").write_text("mremap(1, 2\n")
+    (seeds / "binary.case").write_bytes(b"\xff\xfe\x00")
+    (seeds / "long.case").write_text(HARMLESS * 30)
+    assert run(options(tmp_path, seeds)) == NOTHING_FOUND
+    shown = capfd.readouterr().out
+    for name in ("broken", "binary", "long"):
+        assert f"skipped: {seeds / name}.case" in shown
+    encoded = tmp_path / "work" / "seeds" / "x86-64"
+    assert [path.name for path in encoded.iterdir()] == ["seeds-stack"]
+    assert (seeds / "broken.case").read_text() == "mremap(1, 2\n"
+
+
+@fuzzing_test
+def test_the_same_seed_gives_the_same_run(tmp_path: Path, seeds: Path) -> None:
+    corpora = []
+    for attempt in ("first", "second"):
+        quick = options(tmp_path / attempt, seeds, runs=300, minimize_budget=1)
+        run(quick)
+        corpus = quick.workdir / "corpus" / "x86-64"
+        corpora.append({path.name: path.read_bytes() for path in corpus.iterdir()})
+    assert corpora[0] == corpora[1]
+    assert len(corpora[0]) > 1
+
+
+@fuzzing_test
+def test_a_geometry_has_its_own_corpus(tmp_path: Path, seeds: Path) -> None:
+    (seeds / "stack.case").write_text(HARMLESS)
+    run(options(tmp_path, seeds, geometries=("tiny",), runs=50))
+    corpus = tmp_path / "work" / "corpus"
+    assert [path.name for path in corpus.iterdir()] == ["tiny"]
+    assert list((corpus / "tiny").iterdir())
+
+
+@fuzzing_test
+def test_the_corpus_outlives_its_plans(
+    tmp_path: Path, seeds: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Programs are kept as calls; a plan and a seed that a killed run left are put aside."""
+    chosen = options(tmp_path, seeds, runs=300)
+    corpus, outdated = tmp_path / "work" / "corpus" / "x86-64", tmp_path / "work" / "outdated"
+    corpus.mkdir(parents=True)
+    inputs = Inputs([GEOMETRIES["x86-64"], GEOMETRIES["small"]])
+    left = inputs.planned(PLANS[0], 1, Random(2))
+    old = bytes((left[0] ^ 1,)) + left[1:]
+    (corpus / "left").write_bytes(left)
+    (corpus / "old").write_bytes(old)
+    run(chosen)
+    assert "1 inputs of a run that was killed" in capsys.readouterr().out
+    assert (outdated / "old").read_bytes() == old
+    kept = [path.read_bytes() for path in corpus.iterdir()]
+    assert inputs.spelled_out(left) in kept
+    assert len(kept) > 5
+    assert all(len(data) != PLANNED_BYTES for data in kept)
+    run(chosen)
+    assert "killed" not in capsys.readouterr().out
+
+
+@fuzzing_test
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_and_loses_nothing(
+    tmp_path: Path, seeds: Path, number: signal.Signals
+) -> None:
+    work = tmp_path / "work"
+    program = [
+        *(sys.executable, "-m", "fuzz", "run", "--kernel", "linux-6.1", "--seed", "1"),
+        *("--workdir", str(work), "--ops", "execve_stack", "--no-seeds"),
+    ]
+    (corpus := work / "corpus" / "x86-64").mkdir(parents=True)
+    process = subprocess.Popen(
+        program, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not any(corpus.iterdir()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(number)
+        shown, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 128 + number, errors
+    assert " executions in " in shown
+    assert "Traceback" not in shown + errors
+    for path in (work / "findings").glob("*.case"):
+        assert load(path).calls
+
+
+@fuzzing_test
+def test_a_fuzzing_process_that_dies_is_told(
+    tmp_path: Path, seeds: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    starved = options(tmp_path, seeds, runs=None, libfuzzer=("-rss_limit_mb=1",))
+    assert run(starved) == OUR_DEFECT
+    shown = capfd.readouterr().out
+    assert "which is a defect of pmdfuzz: it ran out of memory" in shown
+    assert "libfuzzer.log" in shown
+
+
+@fuzzing_test
+def test_an_exception_in_the_target_keeps_its_input(
+    tmp_path: Path, seeds: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Breaks the engine as soon as it is imported, in the fuzzing process only.
+    (tmp_path / "sitecustomize.py").write_text(PLANTED_DEFECT)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert run(options(tmp_path, seeds, kernels=("linux-6.18",))) == OUR_DEFECT
+    shown = capfd.readouterr().out
+    assert "which is a defect of pmdfuzz: AssertionError: planted" in shown
+    (kept,) = (tmp_path / "work" / "crashes").glob("crash-*.case")
+    assert f"pmdfuzz replay {kept}" in shown
+    case = load(kept)
+    assert case.kernel == "linux-6.18"
+    assert case.comments == ("AssertionError: planted",)
+    assert any(call.name == "execve_stack" for call in case.calls)
+
+
+def the_machine() -> tuple[str, ...]:
+    """The model of this machine's kernel; skips the test where cases cannot run."""
+    try:
+        with Against.open() as pair:
+            return (pair.kernel.name,)
+    except MachineError as error:
+        pytest.skip(str(error))
+
+
+@fuzzing_test
+def test_new_inputs_run_on_the_machine(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    both = options(tmp_path, ROOT / "corpus/seeds", kernels=the_machine(), against=True, runs=100)
+    assert run(both) == NOTHING_FOUND
+    found = re.search(
+        r"^(\d+) inputs were run on Linux \S+ and compared", capfd.readouterr().out, re.M
+    )
+    assert found is not None and int(found[1]) >= 10
+
+
+@fuzzing_test
+def test_a_divergence_from_the_machine_is_minimized_and_kept(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(case: Case, *args: Any, **more: Any) -> dict[str, Any]:
+        """A model in which peek tells nothing of faults."""
+        seen = modelled(case, *args, **more)
+        for index, call in enumerate(case.calls):
+            if call.name == "peek":
+                seen["ret"][index] = 0
+        return seen
+
+    kernels = the_machine()
+    monkeypatch.setattr(against, "modelled", wrong)
+    only = frozenset(("peek",))
+    status = run(options(tmp_path, kernels=kernels, against=True, runs=20, calls=only))
+    assert status == NEW_FINDINGS
+    assert "NEW FINDING machine-differs--peek: Linux" in capfd.readouterr().out
+    case = load(tmp_path / "work" / "findings" / "machine-differs--peek.case")
+    (call,) = case.calls
+    assert isinstance(call.result, Faults)  # what the machine did
+
+
+@fuzzing_test
+def test_a_run_goes_on_without_a_machine_that_is_lost(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(self: Against, case: Case) -> None:
+        raise MachineError("the agent gave up")
+
+    kernels = the_machine()
+    monkeypatch.setattr(Against, "divergence", lost)
+    assert run(options(tmp_path, kernels=kernels, against=True, runs=100)) == NOTHING_FOUND
+    shown = capfd.readouterr().out
+    assert shown.count("The run goes on without the machine: the agent gave up") == 1
+    assert re.search(r"^100 executions in ", shown, re.M)
+    assert "; lost: the agent gave up" in shown
+
+
+def test_fuzzing_without_atheris_says_how_to_install_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module.importlib.util, "find_spec", lambda _: None)
+    assert run(options(tmp_path)) == BAD_INPUT
+    assert "pip install 'pmdfuzz[fuzz]'" in capsys.readouterr().err
+    assert not (tmp_path / "work").exists()
+
+
+def test_fuzzing_without_assertions_is_refused(tmp_path: Path) -> None:
+    command = [sys.executable, "-O", "-m", "fuzz", "run", "--workdir", str(tmp_path / "work")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == BAD_INPUT
+    assert "-O" in done.stderr
+
+
+@fuzzing_test
+def test_bad_input_is_refused_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    occupied = tmp_path / "file"
+    occupied.write_text("")
+    for wrong, message in (
+        (options(occupied), "cannot write here"),
+        (options(tmp_path, tmp_path / "nowhere"), "nowhere"),
+        (options(tmp_path, kernels=()), "no kernel"),
+        (options(tmp_path, kernels=("linux-0.1",)), "linux-6.18"),
+        (options(tmp_path, calls=frozenset(("reboot",))), "unknown calls: reboot"),
+    ):
+        assert run(wrong) == BAD_INPUT
+        assert message in capsys.readouterr().err
+
+
+@fuzzing_test
+def test_the_child_reports_what_it_did(tmp_path: Path) -> None:
+    setting = Setting(["linux-6.18"], ["x86-64"], ["mmap", "mremap"], 4, runs=200)
+    child = Child(setting, ["-runs=200", "-seed=1"], tmp_path / "log")
+    last = {}
+    while child.talking:
+        for event in child.events(0.1):
+            last[event["event"]] = event
+    assert child.close() == 0
+    assert last["stats"]["execs"] == 200
+    assert last["stats"]["cells"] > 20
+    assert last["start"]["fixed_addresses"] == (sys.platform == "linux")
+
+
+@fuzzing_test
+def test_the_child_dies_with_its_parent(tmp_path: Path) -> None:
+    if sys.platform != "linux":
+        pytest.skip("PR_SET_PDEATHSIG is Linux's")
+    program = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from fuzz.campaign.child import Child, Setting\n"
+        "child = Child(Setting(['linux-6.18'], ['x86-64'], ['mmap'], 4), [], Path(sys.argv[1]))\n"
+        "while not child.events(0.1): pass\n"
+        "print(child._process.pid, flush=True)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    parent = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "log")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    pid = int(parent.stdout)
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        if state == "Z":
+            break
+        time.sleep(0.05)
+    else:
+        assert not Path(f"/proc/{pid}").exists()
+    assert os.path.exists(tmp_path / "log")

@@ -1,0 +1,791 @@
+"""Every rule fires where its promise is broken, and is silent where it is kept.
+
+A scenario runs twice: as it is, which must be sound, and sabotaged, which the rule must tell.
+"""
+
+from collections.abc import Callable
+
+import pytest
+
+from engine.base.entry import ANON, MARKER, PRESENT, SWAP, leaf
+from engine.base.failures import HOOK, PAGETABLE, VMA
+from engine.base.geometry import PMD, PTE, UnknownName
+from engine.base.kernel import kernel_named
+from engine.base.points import ALLOC_FAILED, ENTER, ITERATION, LEAVE, PMD_MOVED, PTES_MOVED
+from engine.base.violation import Violation
+from engine.calls.syscalls import (
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_HUGETLB,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    mmap,
+    munmap,
+)
+from engine.move import Move, move_page_tables
+from engine.mremap import FIXED, MAYMOVE, mremap
+from engine.pages.fault import touch
+from engine.stack import execve_stack, relocate, relocate_vma_down
+from engine.state.space import AddressSpace, Errno
+from engine.state.table import Table
+from engine.state.vma import VM_EXEC, VM_HUGEPAGE, VM_LOCKED, VM_STACK_INCOMPLETE, VM_WRITE, Vma
+from fuzz.rules.catalogue import BY_SLUG, RULES, rule_named
+from fuzz.rules.errors import (
+    check_errors,
+    check_relocate_errors,
+    check_stack_errors,
+)
+from fuzz.rules.facts import Facts
+from fuzz.rules.mapping import check_growth, check_mapping, check_stack_mapping
+from fuzz.rules.move import MoveRules
+from fuzz.rules.mremap import Request, Snapshot, check_execve_stack, check_mremap
+from fuzz.rules.state import StateRules, check_state
+from tests.lib import broken
+from tests.lib.constants import KEEP, MOVE
+from tests.lib.drawn import PAGE, SLOT, scene, tiny
+
+Scenario = Callable[[bool], list[Violation]]
+Sabotage = Callable[[AddressSpace], object]
+SCENARIOS: list[tuple[str, str, Scenario]] = []  # slug, name, scenario
+
+
+def table_at(space: AddressSpace, page: int, level: int = PTE) -> Table:
+    table = space.tree.find(page * PAGE, level)
+    assert table is not None
+    return table
+
+
+def vma_at(space: AddressSpace, page: int) -> Vma:
+    vma = space.vmas.lookup(page * PAGE)
+    assert vma is not None
+    return vma
+
+
+def put(space: AddressSpace, page: int, entry: int) -> None:
+    """Store a leaf, whatever is there."""
+    space.tree.make(page * PAGE, PTE).entries[page & 3] = entry
+
+
+def take(space: AddressSpace, page: int) -> int:
+    """Drop a leaf."""
+    entry = table_at(space, page).entries.pop(page & 3)
+    assert isinstance(entry, int)
+    return entry
+
+
+def swap(space: AddressSpace, one: int, other: int) -> None:
+    """Exchange two leaves."""
+    first, second = take(space, one), take(space, other)
+    put(space, one, second)
+    put(space, other, first)
+
+
+# --- whole states --------------------------------------------------------------------------------
+
+
+def breaks_state(slug: str) -> Callable[[Sabotage], Sabotage]:
+    """Registers a way to corrupt a space that is sound."""
+
+    def register(sabotage: Sabotage) -> Sabotage:
+        def scenario(sabotaged: bool) -> list[Violation]:
+            space = scene("AAaa .bbB ..CC")
+            mmap(space, 16 * PAGE, 4 * PAGE, 3, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED)
+            touch(space, 16 * PAGE, 18 * PAGE)
+            if sabotaged:
+                sabotage(space)
+            return check_state(space)
+
+        SCENARIOS.append((slug, sabotage.__name__, scenario))
+        return sabotage
+
+    return register
+
+
+@breaks_state("vma-order")
+def overlapping(space: AddressSpace) -> None:
+    vma_at(space, 0).end = 6 * PAGE
+
+
+@breaks_state("vma-order")
+def empty(space: AddressSpace) -> None:
+    vma_at(space, 5).end = 5 * PAGE
+
+
+@breaks_state("vma-order")
+def unaligned(space: AddressSpace) -> None:
+    vma_at(space, 5).end -= 1
+
+
+@breaks_state("vma-order")
+def beyond_user_space(space: AddressSpace) -> None:
+    vma_at(space, 16).end = space.geometry.user_top + PAGE
+
+
+@breaks_state("map-count")
+def two_too_many(space: AddressSpace) -> None:
+    space.max_map_count = len(space.vmas) - 2
+
+
+@breaks_state("total-vm")
+def mapping_not_counted(space: AddressSpace) -> None:
+    space.total_vm -= 4
+
+
+@breaks_state("locked-vm")
+def lock_not_counted(space: AddressSpace) -> None:
+    vma_at(space, 0).flags |= VM_LOCKED
+
+
+@breaks_state("committed")
+def charge_leaked(space: AddressSpace) -> None:
+    space.committed += 1
+
+
+@breaks_state("limits-hold")
+def limit_forgotten(space: AddressSpace) -> None:
+    space.limits.address_space = 12 * PAGE
+
+
+@breaks_state("lock-limit-holds")
+def lock_limit_forgotten(space: AddressSpace) -> None:
+    space.locked_vm = 3
+    space.limits.locked = 2 * PAGE
+
+
+@breaks_state("unfaulted-pgoff")
+def forgotten_anon_vma(space: AddressSpace) -> None:
+    vma = vma_at(space, 0)
+    vma.link_to(None)
+    vma.pgoff += 1
+
+
+@breaks_state("table-linked-once")
+def linked_twice(space: AddressSpace) -> None:
+    table_at(space, 0, PMD).entries[3] = table_at(space, 0)
+
+
+@breaks_state("table-has-vma")
+def left_behind(space: AddressSpace) -> None:
+    space.tree.make(100 * PAGE, PTE)
+
+
+@breaks_state("leaf-has-vma")
+def outside_every_vma(space: AddressSpace) -> None:
+    put(space, 4, leaf(1, PRESENT))
+
+
+@breaks_state("leaf-has-vma")
+def shared_page_in_private_memory(space: AddressSpace) -> None:
+    put(space, 6, leaf(1, PRESENT))
+
+
+@breaks_state("leaf-has-vma")
+def page_of_another_offset(space: AddressSpace) -> None:
+    swap(space, 16, 17)
+
+
+@breaks_state("page-index")
+def pages_exchanged(space: AddressSpace) -> None:
+    swap(space, 0, 1)
+
+
+@breaks_state("page-index")
+def offset_of_a_faulted_vma(space: AddressSpace) -> None:
+    vma_at(space, 10).pgoff += 1
+
+
+@breaks_state("table-count")
+def counter_too_high(space: AddressSpace) -> None:
+    space.tree.counts[PTE] += 1
+
+
+@breaks_state("table-count")
+def unlinked_but_counted(space: AddressSpace) -> None:
+    del table_at(space, 16, PMD).entries[0]
+
+
+@breaks_state("rss-count")
+def anonymous_page_not_counted(space: AddressSpace) -> None:
+    space.rss_anon -= 1
+
+
+@breaks_state("rss-count")
+def shared_page_counted_twice(space: AddressSpace) -> None:
+    space.rss_shmem += 1
+
+
+def test_a_marker_may_be_in_any_vma_and_counts_as_no_page() -> None:
+    space = scene("Aaaa")
+    put(space, 2, leaf(0, MARKER))
+    assert check_state(space) == []
+
+
+@pytest.mark.parametrize("geometry", ["x86-64", "i386-pae", "i386"])
+def test_a_huge_page_is_a_sound_state(geometry: str) -> None:
+    """On two levels it lies in the root, which is no table that could be freed, but has leaves."""
+    space = AddressSpace(kernel_named("linux-6.12", geometry))
+    slot = space.geometry.slot_bytes
+    start = space.arena.start + slot
+    mmap(space, start, slot, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED)
+    space.vmas.lookup(start).flags |= VM_HUGEPAGE  # type: ignore[union-attr]
+    touch(space, start, start + PAGE)
+    assert [level for _, level, _ in space.tree.leaves()] == [PMD]
+    assert check_state(space) == []
+
+
+def test_preallocated_tables_need_no_vma() -> None:
+    assert check_state(AddressSpace(kernel_named("linux-6.12", "i386-pae"))) == []
+
+
+# --- page-table moves ----------------------------------------------------------------------------
+
+
+class Saboteur:
+    """Interferes at one checkpoint, then lets the rules look."""
+
+    def __init__(self, point: str, interfere: Callable[[Move], object] | None) -> None:
+        self.point, self.interfere, self.rules = point, interfere, MoveRules()
+
+    def __call__(self, point: str, move: Move, extent: int) -> None:
+        if point == self.point and self.interfere is not None:
+            interfere, self.interfere = self.interfere, None
+            interfere(move)
+        self.rules(point, move, extent)
+
+
+def breaks_move(slug: str, point: str) -> Callable[[Callable[[Move], object]], object]:
+    """Registers what goes wrong at a checkpoint of a move that is sound."""
+
+    def register(interfere: Callable[[Move], object]) -> object:
+        def scenario(sabotaged: bool) -> list[Violation]:
+            space = scene(".AAA AAAA .... .bbb bbbb ..CC", "linux-6.1")
+            space.observer = Saboteur(point, interfere if sabotaged else None)
+            move_page_tables(
+                Move(space, vma_at(space, 1), vma_at(space, 13), PAGE, 13 * PAGE, 7 * PAGE)
+            )
+            return space.violations
+
+        SCENARIOS.append((slug, interfere.__name__, scenario))
+        return interfere
+
+    return register
+
+
+@breaks_move("pages-kept", PMD_MOVED)
+def page_lost(move: Move) -> None:
+    take(move.space, 17)
+
+
+@breaks_move("pages-kept", PTES_MOVED)
+def page_mapped_twice(move: Move) -> None:
+    put(move.space, 1, table_at(move.space, 13).entries[1])  # type: ignore[arg-type]
+
+
+@breaks_move("entry-bits-kept", LEAVE)
+def page_made_writable_or_not(move: Move) -> None:
+    put(move.space, 17, take(move.space, 17) ^ 2)
+
+
+@breaks_move("entries-at-new", PMD_MOVED)
+def pages_in_the_wrong_order(move: Move) -> None:
+    swap(move.space, 17, 18)
+
+
+@breaks_move("entries-at-new", LEAVE)
+def page_left_behind(move: Move) -> None:
+    put(move.space, 1, take(move.space, 13))
+
+
+@breaks_move("others-untouched", LEAVE)
+def neighbour_moved_along(move: Move) -> None:
+    put(move.space, 21, take(move.space, 22))
+
+
+@breaks_move("extent-bounds", PTES_MOVED)
+def bite_over_a_boundary(move: Move) -> None:
+    move.announce(PTES_MOVED, SLOT)
+
+
+@breaks_move("extent-bounds", PTES_MOVED)
+def empty_bite(move: Move) -> None:
+    move.announce(PTES_MOVED, 0)
+
+
+@breaks_move("extent-bounds", PMD_MOVED)
+def half_a_table(move: Move) -> None:
+    move.announce(PMD_MOVED, 2 * PAGE)
+
+
+@breaks_move("cursor-lockstep", ITERATION)
+def cursors_apart(move: Move) -> None:
+    move.new += PAGE
+
+
+@breaks_move("cursor-lockstep", ITERATION)
+def cursor_stands_still(move: Move) -> None:
+    move.announce(ITERATION)
+
+
+@breaks_move("move-result", LEAVE)
+def success_told_as_failure(move: Move) -> None:
+    move.done -= PAGE
+
+
+@breaks_move("largest-bite", ENTER)
+def start_lowered_without_need(move: Move) -> None:
+    move.old -= PAGE
+    move.new -= PAGE
+
+
+@breaks_move("largest-bite", PMD_MOVED)
+def whole_slot_entry_by_entry(move: Move) -> None:
+    move.announce(PTES_MOVED, SLOT)
+
+
+def occupied(rollback: bool) -> Scenario:
+    """An emptied table that nobody freed lies where a table is due."""
+
+    def scenario(sabotaged: bool) -> list[Violation]:
+        space = scene("AAAA .... bbbb")
+        if sabotaged:
+            space.tree.make(8 * PAGE, PTE)
+        source, target = vma_at(space, 0), vma_at(space, 8)
+        move_page_tables(Move(space, source, target, 0, 8 * PAGE, SLOT, rollback=rollback))
+        return space.violations
+
+    return scenario
+
+
+SCENARIOS.append(("dest-entry-none", "an emptied table is in the way", occupied(rollback=False)))
+SCENARIOS.append(("rollback-dest-none", "the same on the way back", occupied(rollback=True)))
+
+
+def stack_with_company(sabotaged: bool) -> list[Violation]:
+    space = scene("...b aaAA" if sabotaged else ".... aaAA")
+    space.observer = MoveRules()
+    vma = vma_at(space, 6)
+    vma.flags |= VM_STACK_INCOMPLETE
+    move_page_tables(Move(space, vma, vma, 6 * PAGE, 4 * PAGE, 2 * PAGE, for_stack=True))
+    return space.violations
+
+
+SCENARIOS.append(("exec-alone", stack_with_company.__name__, stack_with_company))
+
+
+# --- calls ---------------------------------------------------------------------------------------
+
+
+def breaks_call(
+    slug: str, *args: int, result: int | Errno | None = None, picture: str = "AA.B bb.. CCCC"
+) -> Callable[[Sabotage], Sabotage]:
+    """Registers what goes wrong in an mremap (arguments in pages, flags apart) that is sound.
+
+    With `result` the call is not made: the kernel claims to have returned that.
+    """
+    addr, old_pages, new_pages, flags, new_page = args
+    request = Request(addr * PAGE, old_pages * PAGE, new_pages * PAGE, flags, new_page * PAGE)
+
+    def register(sabotage: Sabotage) -> Sabotage:
+        def scenario(sabotaged: bool) -> list[Violation]:
+            space = scene(picture, "linux-6.18")
+            before = Snapshot(space)
+            returned = result if result is not None else mremap(space, *request)
+            replaced = sabotage(space) if sabotaged else None
+            if isinstance(replaced, int):
+                returned = replaced
+            return [*check_mremap(space, before, request, returned), *space.violations]
+
+        SCENARIOS.append((slug, sabotage.__name__, scenario))
+        return sabotage
+
+    return register
+
+
+@breaks_call("error-traceless", 0, 4, 5, MOVE, 8)
+def destination_gone(space: AddressSpace) -> None:
+    space.unmap(8 * PAGE, 12 * PAGE)
+
+
+@breaks_call("error-traceless", 0, 2, 3, 0, 8, result=Errno.EINVAL)
+def page_gone(space: AddressSpace) -> None:
+    take(space, 0)
+
+
+@breaks_call("error-traceless", 30, 2, 2, MOVE, 8)
+def something_new(space: AddressSpace) -> None:
+    mmap(space, 40 * PAGE, PAGE, 3, 0x32)
+
+
+@breaks_call("rollback-restores", 0, 2, 2, MOVE, 40, result=Errno.ENOMEM)
+def source_not_restored(space: AddressSpace) -> None:
+    take(space, 1)
+
+
+@breaks_call("rollback-restores", 0, 2, 5, MAYMOVE, 0, result=Errno.ENOMEM)
+def destination_still_there(space: AddressSpace) -> None:
+    mmap(space, 40 * PAGE, PAGE, 3, 0x32)
+
+
+@breaks_call("fixed-address", 0, 2, 2, MOVE, 20)
+def another_address(space: AddressSpace) -> int:
+    return 24 * PAGE
+
+
+@breaks_call("fixed-exact", 0, 2, 2, MOVE, 20)
+def page_missing(space: AddressSpace) -> None:
+    take(space, 21)
+
+
+@breaks_call("fixed-exact", 0, 2, 2, MOVE, 20)
+def page_too_many(space: AddressSpace) -> None:
+    swap(space, 20, 21)
+
+
+@breaks_call("fixed-exact", 0, 4, 4, MOVE, 8)
+def page_at_a_gap_lost(space: AddressSpace) -> None:
+    take(space, 10)
+
+
+@breaks_call("multi-gaps", 0, 4, 4, MOVE, 8)
+def mapping_at_a_gap_lost(space: AddressSpace) -> None:
+    space.unmap(10 * PAGE, 11 * PAGE)
+
+
+@breaks_call("multi-gaps", 0, 4, 4, MOVE, 20)
+def gap_closed(space: AddressSpace) -> None:
+    mmap(space, 22 * PAGE, PAGE, 3, 0x32)
+
+
+@breaks_call("dontunmap-source", 8, 4, 4, KEEP, 20)
+def hole_in_the_source(space: AddressSpace) -> None:
+    space.unmap(9 * PAGE, 10 * PAGE)
+
+
+@breaks_call("dontunmap-source", 8, 4, 4, KEEP, 20)
+def page_left_in_the_source(space: AddressSpace) -> None:
+    put(space, 9, leaf(1, PRESENT))
+
+
+@breaks_call("dontunmap-source", 8, 4, 4, KEEP, 20)
+def source_with_other_flags(space: AddressSpace) -> None:
+    vma_at(space, 8).flags |= VM_EXEC
+
+
+@breaks_call("dontunmap-source", 8, 4, 4, KEEP, 20)
+def source_still_locked(space: AddressSpace) -> None:
+    vma_at(space, 8).flags |= VM_LOCKED
+
+
+@breaks_call("resize-exact", 8, 4, 4, 0, 0)
+def no_op_with_a_trace(space: AddressSpace) -> None:
+    take(space, 0)
+
+
+@breaks_call("resize-exact", 8, 4, 2, 0, 0)
+def tail_still_mapped(space: AddressSpace) -> None:
+    mmap(space, 11 * PAGE, PAGE, 3, 0x32)
+
+
+@breaks_call("resize-exact", 8, 4, 2, 0, 0)
+def more_than_the_tail(space: AddressSpace) -> None:
+    space.unmap(9 * PAGE, 10 * PAGE)
+
+
+def duplicated(sabotaged: bool) -> list[Violation]:
+    space = AddressSpace(tiny())
+    mmap(space, 0, 4 * PAGE, 3, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED)
+    touch(space, 0, 4 * PAGE)
+    before, request = Snapshot(space), Request(0, 0, 4 * PAGE, MOVE, 8 * PAGE)
+    returned = mremap(space, *request)
+    if sabotaged:
+        space.zap(0, PAGE)
+    return [*check_mremap(space, before, request, returned), *space.violations]
+
+
+SCENARIOS.append(("duplicate-keeps-source", duplicated.__name__, duplicated))
+
+
+def refused(sabotaged: bool) -> list[Violation]:
+    space = scene("AA.B bb.. CCCC", "linux-6.18")
+    facts, request = Facts.of(space), (9 * PAGE, 2 * PAGE, 2 * PAGE, FIXED, 0)
+    returned = mremap(space, *request)
+    assert returned is Errno.EINVAL
+    return list(check_errors(facts, *request, Errno.EFAULT if sabotaged else returned))
+
+
+def granted(sabotaged: bool) -> list[Violation]:
+    space = scene("AA.B bb.. CCCC", "linux-6.18")
+    facts, request = Facts.of(space), (0, 2 * PAGE, 2 * PAGE, MOVE, 20 * PAGE)
+    returned = mremap(space, *request)
+    return list(check_errors(facts, *request, Errno.ENOMEM if sabotaged else returned))
+
+
+def stack_refused(sabotaged: bool) -> list[Violation]:
+    space = AddressSpace(tiny())
+    operands = (PAGE, 3 * PAGE, 3 * PAGE)
+    facts = Facts.of(space)
+    error = execve_stack(space, *operands)
+    return list(check_stack_errors(facts, *operands, None if sabotaged else error))
+
+
+def way_blocked(sabotaged: bool) -> list[Violation]:
+    space = scene(".b.. .AAA")
+    operands = (5 * PAGE, 8 * PAGE, 5 * PAGE)
+    facts = Facts.of(space)
+    error = relocate(space, *operands)
+    return list(check_relocate_errors(facts, *operands, None if sabotaged else error))
+
+
+SCENARIOS += [
+    ("error-order", scenario.__name__, scenario)
+    for scenario in (refused, granted, stack_refused, way_blocked)
+]
+
+
+def copied(pages: int) -> Scenario:
+    def scenario(sabotaged: bool) -> list[Violation]:
+        space = scene("AA.B bb.. CCCC")
+        before, request = Snapshot(space), Request(0, 2 * PAGE, pages * PAGE, MOVE, 20 * PAGE)
+        returned = mremap(space, *request)
+        if sabotaged:
+            vma_at(space, 19 + pages).flags |= VM_EXEC
+        return list(check_mapping(space, before, request, returned))
+
+    return scenario
+
+
+def stack_for_reading(sabotaged: bool) -> list[Violation]:
+    space = AddressSpace(tiny())
+    error = execve_stack(space, 200 * PAGE, 208 * PAGE, 5 * PAGE)
+    if sabotaged:
+        vma_at(space, 199).flags &= ~VM_WRITE
+    return list(check_stack_mapping(space, vma_at(space, 199).range, error))
+
+
+def locked_growth(sabotaged: bool) -> list[Violation]:
+    space = scene("AA.B bb.. CCCC")
+    vma_at(space, 0).flags |= VM_LOCKED
+    request = Request(0, 2 * PAGE, 3 * PAGE, MOVE, 20 * PAGE)
+    returned = mremap(space, *request)
+    if sabotaged:
+        take(space, 22)
+    return list(check_growth(space, request, returned))
+
+
+SCENARIOS += [
+    ("populate-on-success", locked_growth.__name__, locked_growth),
+    ("mapping-kept", "copy_with_other_flags", copied(2)),
+    ("mapping-kept", "growth_with_other_flags", copied(3)),
+    ("mapping-kept", stack_for_reading.__name__, stack_for_reading),
+]
+
+
+# --- the stack -----------------------------------------------------------------------------------
+
+
+def breaks_stack(slug: str) -> Callable[[Sabotage], Sabotage]:
+    """Registers what goes wrong in an execve_stack that is sound."""
+
+    def register(sabotage: Sabotage) -> Sabotage:
+        def scenario(sabotaged: bool) -> list[Violation]:
+            space = AddressSpace(tiny())
+            start, end, shift = 200 * PAGE, 208 * PAGE, 5 * PAGE
+            assert execve_stack(space, start, end, shift) is None
+            replaced = sabotage(space) if sabotaged else None
+            warnings = replaced if isinstance(replaced, int) else 0
+            return list(check_execve_stack(space, start, end, shift, 1, warnings))
+
+        SCENARIOS.append((slug, sabotage.__name__, scenario))
+        return sabotage
+
+    return register
+
+
+@breaks_stack("stack-placed")
+def stack_too_short(space: AddressSpace) -> None:
+    space.unmap(195 * PAGE, 196 * PAGE)
+
+
+@breaks_stack("stack-placed")
+def stack_page_lost(space: AddressSpace) -> None:
+    take(space, 199)
+
+
+@breaks_stack("stack-placed")
+def stack_pages_exchanged(space: AddressSpace) -> None:
+    swap(space, 196, 197)
+
+
+@breaks_stack("stack-pgoff")
+def stack_offset_of_its_new_place(space: AddressSpace) -> None:
+    vma_at(space, 199).pgoff = 195
+
+
+@breaks_stack("stack-warn-count")
+def warning_where_none_is_due(space: AddressSpace) -> int:
+    return 1
+
+
+def stack_shifted_below_zero(sabotaged: bool) -> list[Violation]:
+    space = scene(".... .AAA")
+    relocate_vma_down(space, vma_at(space, 5), (6 if sabotaged else 3) * PAGE)
+    return space.violations
+
+
+SCENARIOS.append(("stack-fits", stack_shifted_below_zero.__name__, stack_shifted_below_zero))
+
+
+# --- all of them ---------------------------------------------------------------------------------
+
+
+def table_of_others_gone(broken: bool) -> list[Violation]:
+    """A move that gets no table takes one away that its neighbour uses (B-24)."""
+    rules = MoveRules()
+
+    def observe(point: str, move: Move, extent: int) -> None:
+        if broken and point == ALLOC_FAILED:
+            take(move.space, 20)
+        rules(point, move, extent)
+
+    space = scene("AAAA .... .... .... .... BBBB", observer=observe)
+    space.failures.arm(PAGETABLE, 1)
+    assert mremap(space, 0, SLOT, SLOT, MAYMOVE | FIXED, 9 * PAGE) is Errno.ENOMEM
+    return space.violations
+
+
+def reservation_lost(broken: bool) -> list[Violation]:
+    """A huge page is promised that nobody asked for."""
+    space = scene("aaaa")
+    flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_HUGETLB
+    assert mmap(space, 4 * SLOT, 2 * SLOT, 3, flags) == 4 * SLOT
+    space.pool.reserved += broken
+    return check_state(space)
+
+
+def populated_after_an_error(broken: bool) -> list[Violation]:
+    """A locked mapping that could not grow is filled at the place it did not get (B-58)."""
+    space = scene("AAAA .... bbbb")
+    before = Snapshot(space)
+    if broken:
+        assert not touch(space, 2 * SLOT, 3 * SLOT)
+    request = Request(0, SLOT, 2 * SLOT, MAYMOVE, 0)
+    return list(check_mremap(space, before, request, Errno.ENOMEM))
+
+
+def way_back_without_a_table(broken: bool) -> list[Violation]:
+    """The first slot of the source never had a table: the way there skipped it."""
+    space = scene("....")
+    shared = MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED
+    assert mmap(space, 2 * PAGE, 4 * PAGE, 3, shared) == 2 * PAGE
+    assert not touch(space, 4 * PAGE, 5 * PAGE)
+    space.failures.arm(HOOK, 1)
+    if broken:
+        space.failures.arm(PAGETABLE, 2)
+    assert mremap(space, 3 * PAGE, 2 * PAGE, 2 * PAGE, MOVE, 8 * PAGE) is Errno.EPERM
+    return space.violations
+
+
+def source_not_cut_off(broken: bool) -> list[Violation]:
+    """There is no memory to split the VMA that a page has moved out of."""
+    space = scene("AAAA")
+    if broken:
+        space.failures.arm(VMA, 4)
+    assert mremap(space, PAGE, PAGE, PAGE, MOVE, 8 * PAGE) == 8 * PAGE
+    return space.violations
+
+
+def unlocked_by_a_failure(broken: bool) -> list[Violation]:
+    """An mremap that fails takes the lock from a mapping."""
+    space = scene("AAAA .... BBBB")
+    before = Snapshot(space) if not broken else locked_before(space)
+    return list(check_mremap(space, before, Request(0, SLOT, 2 * SLOT, 0, 0), Errno.ENOMEM))
+
+
+def locked_before(space: AddressSpace) -> Snapshot:
+    """The state before a call, which had a mapping locked."""
+    vma_at(space, 0).flags |= VM_LOCKED
+    before = Snapshot(space)
+    vma_at(space, 0).flags &= ~VM_LOCKED
+    return before
+
+
+def kept_beside_its_copy(broken: bool) -> list[Violation]:
+    """What DONTUNMAP has emptied stays linked to its anon_vma, right below the copy."""
+    space = scene("AAAA")
+    before, link = Snapshot(space), vma_at(space, 0).link
+    assert mremap(space, 0, SLOT, SLOT, KEEP, SLOT) == SLOT
+    if broken:
+        vma_at(space, 0).link_to(link)
+    return list(check_mremap(space, before, Request(0, SLOT, SLOT, KEEP, SLOT), SLOT))
+
+
+SCENARIOS += [
+    ("anon-vma-linked", "an emptied VMA beside its copy", kept_beside_its_copy),
+    ("rollback-complete", "no table for the way back", way_back_without_a_table),
+    ("moved-unmapped", "a source that cannot be cut off", source_not_cut_off),
+    ("lock-kept", "unlocked by a call that fails", unlocked_by_a_failure),
+    ("failed-alloc-harmless", "a table of others is gone", table_of_others_gone),
+    ("hugetlb-reserve", "a reservation without an owner", reservation_lost),
+    ("populate-on-success", "pages after an error", populated_after_an_error),
+]
+
+
+@pytest.mark.parametrize(
+    ("slug", "scenario"),
+    [pytest.param(slug, scenario, id=f"{slug}-{name}") for slug, name, scenario in SCENARIOS],
+)
+def test_a_rule_fires_where_it_is_broken_and_only_there(slug: str, scenario: Scenario) -> None:
+    assert scenario(False) == []
+    found = scenario(True)
+    assert slug in {violation.rule for violation in found}
+    for violation in found:
+        assert violation.rule in BY_SLUG
+        assert violation.where.start <= violation.where.end
+        assert violation.found != violation.expected
+        assert str(violation).startswith(violation.rule)
+        assert "\n" not in str(violation)
+
+
+def test_what_is_remembered_of_a_table_is_all_of_it() -> None:
+    """A sound table is looked at again once it changes, and if VMAs share it, in any case."""
+    kernel = kernel_named("linux-6.12")
+    space, rules = AddressSpace(kernel), StateRules()
+    base, slot = space.arena.start, kernel.geometry.slot_bytes
+    assert mmap(space, base, slot, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED) == base
+    assert not touch(space, base, base + slot)
+    assert rules.check(space) == rules.check(space) == []
+    table = space.tree.find(base, PTE)
+    assert table is not None
+    space.frames.index.append(5)
+    space.frames.owner.append(None)
+    sound = table.entries[511]
+    table.entries[511] = leaf(len(space.frames.index) - 1, sound & 0xFFF)  # type: ignore[operator]
+    assert [v.rule for v in rules.check(space)] == ["page-index"]
+    table.entries[511] = sound
+    assert rules.check(space) == []
+    munmap(space, base + 100 * PAGE, PAGE)
+    assert rules.check(space) == []
+    for index in range(101, 512):
+        table.entries[index] = table.entries[index] & ~(PRESENT | ANON) | SWAP  # type: ignore[operator]
+    for _ in range(2):
+        assert [v.rule for v in rules.check(space)] == ["rss-count"]
+
+
+def test_every_rule_has_a_scenario() -> None:
+    """The oracle's rule is that of tests/fuzz/test_execute.py."""
+    here = {slug for slug, _, _ in SCENARIOS}
+    elsewhere = broken.ENTRIES | broken.LAYOUT | broken.SHARED
+    assert here | elsewhere == set(BY_SLUG) - {"oracle-contents"}
+
+
+def test_the_catalogue_is_complete_and_unambiguous() -> None:
+    assert len(BY_SLUG) == len(RULES)
+    assert len({rule.id for rule in RULES}) == len(RULES)
+    for rule in RULES:
+        assert rule_named(rule.slug) is rule_named(rule.id) is rule
+        assert all((rule.statement, rule.checkpoint, rule.cost, rule.where))
+
+
+def test_an_unknown_rule_lists_the_known_ones() -> None:
+    with pytest.raises(UnknownName, match=r"unknown rule 'no-such-rule'; known: dest-entry-none, "):
+        rule_named("no-such-rule")

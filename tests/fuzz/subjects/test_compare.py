@@ -1,0 +1,123 @@
+"""`pmdfuzz compare` and `observe`: the model beside recordings, good, wrong and broken ones."""
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engine.base.kernel import kernel_named
+from fuzz.cli.main import main
+from fuzz.forms.text import load
+from fuzz.subjects.compare import modelled
+from tests.lib.constants import ROOT
+
+SAMPLE = Path(__file__).parent / "data" / "truth-linux-6.12.jsonl.gz"
+
+
+def sample(number: int) -> list[str]:
+    """The first recordings of the sample."""
+    return gzip.decompress(SAMPLE.read_bytes()).decode().splitlines()[:number]
+
+
+def written(path: Path, lines: list[str]) -> str:
+    path.write_text("\n".join(lines) + "\n")
+    return str(path)
+
+
+def test_recordings_of_the_kernel_agree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    truth = written(tmp_path / "t.jsonl", sample(40))
+    assert main(["compare", truth, "--kernel", "linux-6.12"]) == 0
+    assert "40" in capsys.readouterr().out
+
+
+def test_a_wrong_page_table_count_is_a_disagreement(tmp_path: Path) -> None:
+    lines = sample(5)
+    recording = json.loads(lines[2])
+    recording["pt"][-1] += 4096
+    lines[2] = json.dumps(recording)
+    assert main(["compare", written(tmp_path / "t.jsonl", lines), "--kernel", "linux-6.12"]) == 1
+
+
+@pytest.mark.parametrize("broken", ['{"id": "x", "ops": ["mm', "[1, 2]", '{"id": "x"}'])
+def test_a_line_that_is_no_recording_is_named(
+    broken: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth = tmp_path / "t.jsonl"
+    truth.write_text("\n".join([*sample(2), broken]))
+    assert main(["compare", str(truth), "--kernel", "linux-6.12"]) == 2
+    out, err = capsys.readouterr()
+    assert f"{truth}:3" in err
+    assert "2 programs before that were compared" in err
+    assert "2 of 2 programs agree" in out
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda data: data[: len(data) // 2], "the file is cut off here"),
+        (lambda data: data[:-8] + bytes(4) + data[-4:], "the file is damaged: CRC check failed"),
+        (lambda data: data[:10] + b"\xff" + data[11:], "the file is damaged: Error -3 while"),
+        (lambda data: b"no gzip" + data, "the file is damaged"),
+    ],
+)
+def test_a_spoilt_file_keeps_what_was_read_before(
+    spoil: Callable[[bytes], bytes],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    truth = tmp_path / "t.jsonl.gz"
+    truth.write_bytes(spoil(gzip.compress("\n".join(sample(60)).encode())))
+    assert main(["compare", str(truth), "--kernel", "linux-6.12"]) == 2
+    out, err = capsys.readouterr()
+    assert message in err
+    agree, _, compared = out.split(": ", 1)[1].split()[:3]
+    assert agree == compared
+    assert f"{compared} programs before that were compared" in err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pages": None}, "another format: no pages"),
+        ({"pt": [4096]}, "'pt' must have an entry for each of the calls"),
+        ({"ops": ["clone(0x0)"]}, "unknown call 'clone'"),
+        ({"ops": "mmap"}, "'ops' a list of calls"),
+    ],
+)
+def test_a_recording_of_another_format_says_what_is_wrong(
+    change: dict[str, object], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = sample(2)
+    recording = json.loads(lines[1]) | change
+    lines[1] = json.dumps({name: value for name, value in recording.items() if value is not None})
+    assert main(["compare", written(tmp_path / "t.jsonl", lines), "--kernel", "linux-6.12"]) == 2
+    out, err = capsys.readouterr()
+    assert message in err
+    assert "1 of 1 programs agree" in out
+
+
+def test_what_observe_prints_compares_as_equal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth = written(tmp_path / "t.jsonl", sample(5))
+    assert main(["observe", truth, "--kernel", "linux-6.1"]) == 0
+    observed = tmp_path / "o.jsonl"
+    observed.write_text(capsys.readouterr().out)
+    assert len(observed.read_text().splitlines()) == 5
+    assert main(["compare", str(observed), "--kernel", "linux-6.1"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "pages"),
+    [
+        ("remove-leaves-what-follows", [[1, 511, "S", 0], [512, 512, "T", 0]]),
+        ("remove-splits-at-both-ends", [[514, 1, "S", 2]]),
+    ],
+)
+def test_a_hole_punched_into_an_object_takes_what_it_should(name: str, pages: object) -> None:
+    """As seen on 6.18.44; no result shows it."""
+    case = load(ROOT / "corpus" / "regressions" / f"{name}.case")
+    assert modelled(case, kernel_named("linux-6.18"))["pages"] == pages

@@ -1,0 +1,167 @@
+"""The model against real kernels: results, page-table bytes, VMAs and pages of recorded programs.
+
+The repository holds a sample of the recordings.  All of them, KERNEL.jsonl files, are compared as
+well (marker `truth`) if they are in the directory that PMDFUZZ_TRUTH names, or in shared/truth
+beside the repository; and so are those of other releases in its folder `kernels`, KERNEL.jsonl.xz.
+"""
+
+import gzip
+import json
+import lzma
+import os
+from collections.abc import Iterator
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+
+import pytest
+
+from engine.base.kernel import KERNELS, kernel_named
+from fuzz.calls.registry import MODELLED_CALLS
+from fuzz.case import Case
+from fuzz.defects.known import shown
+from fuzz.execute import Outcome, execute
+from fuzz.forms.text import parse_call
+from fuzz.subjects.observe import FIELDS, differences, observation
+from tests.lib.constants import ROOT
+
+SAMPLE = Path(__file__).parent / "data"
+RECORDED = ("linux-6.1", "linux-6.12", "linux-6.18")
+CATEGORIES = {"mv", "nbr", "chn", "mul", "shr", "thp", "kch", "mrg", "mad", "mlk", "err", "rnd"}
+OBJECTS = {"obj"}  # shared objects and huge pages: recorded for the sample only
+
+
+def full_directory() -> Path | None:
+    """Where all recordings are; None: not on this machine."""
+    named = os.environ.get("PMDFUZZ_TRUTH")
+    if named:
+        return Path(named)
+    beside = ROOT.parent / "shared" / "truth"
+    return beside if beside.is_dir() else None
+
+
+def recordings(kernel: str, directory: Path | None) -> Iterator[dict[str, object]]:
+    """The recorded observations of one kernel: all in `directory`, or the sample."""
+    if directory is not None:
+        lines = (directory / f"{kernel}.jsonl").read_text(encoding="utf-8")
+    else:
+        lines = gzip.decompress((SAMPLE / f"truth-{kernel}.jsonl.gz").read_bytes()).decode()
+    return map(json.loads, lines.splitlines())
+
+
+def category(recording: dict[str, object]) -> str:
+    """`mv` of `mv000049`."""
+    return str(recording["id"]).rstrip("0123456789")
+
+
+def calls_of(recording: dict[str, object]) -> list[str]:
+    ops = recording["ops"]
+    assert isinstance(ops, list)
+    return ops
+
+
+def is_modelled(recording: dict[str, object]) -> bool:
+    return {call.partition("(")[0] for call in calls_of(recording)} <= MODELLED_CALLS
+
+
+@cache
+def by_category(kernel: str, directory: Path | None = None) -> dict[str, list[dict[str, object]]]:
+    found = recordings(kernel, directory)
+    modelled = sorted(filter(is_modelled, found), key=lambda r: str(r["id"]))
+    return {name: list(group) for name, group in groupby(modelled, category)}
+
+
+def unknown_defects(outcome: Outcome) -> list[str]:
+    """A broken rule, but for the defects that the recorded kernel has and does not warn of."""
+    found = shown(outcome)
+    if found is None or found.bucket.defect:
+        return []
+    return [f"call {found.call}: {found.violation}"]
+
+
+each_category = pytest.mark.parametrize("name", sorted(CATEGORIES))
+each_sampled = pytest.mark.parametrize("name", sorted(CATEGORIES | OBJECTS))
+each_kernel = pytest.mark.parametrize("kernel", RECORDED)
+
+
+@each_kernel
+@each_sampled
+def test_the_model_does_what_the_kernel_did(kernel: str, name: str) -> None:
+    compare(kernel, by_category(kernel)[name])
+
+
+@pytest.mark.truth
+@pytest.mark.slow
+@pytest.mark.skipif(
+    full_directory() is None, reason="no full recordings here: PMDFUZZ_TRUTH names their directory"
+)
+@each_kernel
+@each_category
+def test_the_model_does_what_the_kernel_did_in_full(kernel: str, name: str) -> None:
+    compare(kernel, by_category(kernel, full_directory())[name])
+
+
+# More releases, whose kernels are computed: the folder `kernels` of the full recordings.
+POINT_RELEASES = (
+    "linux-6.12.43",
+    "linux-6.16.12",
+    "linux-6.17.13",
+    "linux-6.18.15",
+    "linux-6.19.14",
+    "linux-7.0.13",
+    "linux-7.1.13",
+    "linux-7.2.6",
+    "linux-7.2.13",
+    "linux-7.3",
+)
+
+
+@pytest.mark.truth
+@pytest.mark.slow
+@pytest.mark.parametrize("kernel", POINT_RELEASES)
+def test_the_computed_kernel_does_what_the_release_did(kernel: str) -> None:
+    directory = full_directory() or ROOT
+    packed = directory / "kernels" / f"{kernel}.jsonl.xz"
+    if packed.exists():
+        lines = lzma.decompress(packed.read_bytes()).decode().splitlines()
+        compare(kernel, list(filter(is_modelled, map(json.loads, lines))))
+    elif (directory / f"{kernel}.jsonl").exists():
+        compare(kernel, list(filter(is_modelled, recordings(kernel, directory))))
+    else:
+        pytest.skip("no recordings of this release here")
+
+
+def compare(kernel: str, group: list[dict[str, object]]) -> None:
+    wrong = []
+    for recording in group:
+        case = Case(tuple(map(parse_call, calls_of(recording))))
+        outcome = execute(case, kernel_named(kernel), stop=False)
+        found = differences(recording, observation(outcome, str(recording["id"])))
+        found += unknown_defects(outcome)
+        wrong += [f"{recording['id']} {line}" for line in found]
+    assert not wrong, f"{len(wrong)} differences\n" + "\n".join(wrong[:20])
+
+
+def test_the_recordings_are_what_the_comparison_needs() -> None:
+    truth = {kernel: by_category(kernel) for kernel in RECORDED}
+    programs = {
+        kernel: {r["id"]: r["ops"] for group in truth[kernel].values() for r in group}
+        for kernel in truth
+    }
+    assert programs["linux-6.1"] == programs["linux-6.12"] == programs["linux-6.18"]
+    assert len(programs["linux-6.1"]) > 300
+    assert set(truth["linux-6.1"]) == CATEGORIES | OBJECTS
+    assert all(set(FIELDS) <= set(r) for kernel in truth for g in truth[kernel].values() for r in g)
+
+
+@pytest.mark.parametrize("recorded", RECORDED)
+@pytest.mark.parametrize("kernel", [name for name in KERNELS if name in RECORDED])
+def test_the_recordings_tell_kernels_apart(recorded: str, kernel: str) -> None:
+    """The comparison can fail: a model of another kernel does not pass."""
+    differing = 0
+    for group in by_category(recorded).values():
+        for recording in group[:: max(1, len(group) // 30)]:
+            case = Case(tuple(map(parse_call, calls_of(recording))))
+            outcome = execute(case, kernel_named(kernel), check=False)
+            differing += bool(differences(recording, observation(outcome, "")))
+    assert (differing > 10) is (recorded != kernel), differing

@@ -1,0 +1,11 @@
+"""What many tests name."""
+
+from pathlib import Path
+
+from engine.mremap import DONTUNMAP, FIXED, MAYMOVE
+
+ROOT = Path(__file__).resolve().parents[2]  # of the repository
+PAGE = 0x1000
+# Flags of mremap: to where the caller says, with or without what was at the source.
+MOVE = MAYMOVE | FIXED
+KEEP = MOVE | DONTUNMAP

@@ -1,0 +1,54 @@
+"""Leaves of address spaces on the tiny geometry, and spaces with leaves of a kind."""
+
+from engine.base.entry import (
+    DIRTY,
+    EXCLUSIVE,
+    PRESENT,
+    SOFT_DIRTY,
+    WRITE,
+)
+from engine.base.geometry import PMD, PTE
+from engine.calls.madvise import HUGEPAGE, madvise
+from engine.calls.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, mmap
+from engine.pages.fault import touch
+from engine.state.space import AddressSpace
+from tests.lib.drawn import PAGE, SLOT, tiny
+
+READ, RW = 1, 3
+LETTERS = ((PRESENT, "P"), (WRITE, "W"), (DIRTY, "D"), (SOFT_DIRTY, "S"), (EXCLUSIVE, "X"))
+
+
+def entry(space: AddressSpace, page: int) -> int | None:
+    """The leaf of a page of the tiny geometry; for a huge one, that of its slot."""
+    table = space.tree.find(page * PAGE, PMD)
+    found = None if table is None else table.entries.get(space.tree.index(page * PAGE, PMD))
+    if not isinstance(found, int):
+        table = space.tree.find(page * PAGE, PTE)
+        found = None if table is None else table.entries.get(page & 3)
+    assert found is None or isinstance(found, int)
+    return found
+
+
+def bits(space: AddressSpace, *pages: int) -> str:
+    """The flags of some pages as letters, one word a page."""
+    words = []
+    for page in pages:
+        found = entry(space, page)
+        words.append("-" if found is None else "".join(c for bit, c in LETTERS if found & bit))
+    return " ".join(words)
+
+
+def mapped(kind: int, prot: int = RW, kernel: str = "linux-6.12", pages: int = 4) -> AddressSpace:
+    """`pages` pages at page 16."""
+    space = AddressSpace(tiny(kernel))
+    size = pages * PAGE
+    assert mmap(space, 4 * SLOT, size, prot, kind | MAP_ANONYMOUS | MAP_FIXED) == 4 * SLOT
+    return space
+
+
+def huge(kernel: str = "linux-6.12", slots: int = 1) -> AddressSpace:
+    """Huge pages at page 16, written."""
+    space = mapped(MAP_PRIVATE, RW, kernel, 4 * slots)
+    assert madvise(space, 4 * SLOT, slots * SLOT, HUGEPAGE) is None
+    assert not touch(space, 4 * SLOT, (4 + slots) * SLOT)
+    return space
