@@ -21,7 +21,7 @@ follows the pages with a tag and the mappings, never the length of a range.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy, deepcopy
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 
 from engine.base.address import round_up
 from fuzz.case import (
@@ -571,13 +571,27 @@ class _World:
         spans += [(start - new + old, end - new + old) for start, end in mapped]
         cuts = sorted({old, *(edge for span in spans for edge in span if old < edge < old_end)})
         for cut in cuts:
-            moved = self.memory
-            if cut > old:
-                moved = self.memory.copy()
-                moved.move(old, cut, new, bool(flags & _DONTUNMAP))
-                yield moved
-            for end in (*(edge for edge in cuts if edge > cut), old_end):
-                yield from _without(moved, (cut + new - old, end + new - old))
+            for moved in self._moved(old, cut, new, bool(flags & _DONTUNMAP), cuts):
+                if cut > old:
+                    yield moved
+                for end in (*(edge for edge in cuts if edge > cut), old_end):
+                    yield from _without(moved, (cut + new - old, end + new - old))
+
+    def _moved(
+        self, start: int, end: int, new: int, keep: bool, cuts: list[int]
+    ) -> Iterator[Memory]:
+        """What there is when [start, end) has moved, mapping by mapping: the usual first.
+
+        If there is no memory to cut one of the parts off, what it leaves stays mapped.
+        """
+        edges = [cut for cut in (*cuts, end) if start <= cut <= end]
+        parts = list(pairwise(dict.fromkeys(edges)))
+        kept = [None, *(parts if self._scarce and not keep else ())]
+        for alone in kept:
+            memory = self.memory if start == end else self.memory.copy()
+            for low, high in parts if alone else [(start, end)]:
+                memory.move(low, high, low - start + new, keep or (low, high) == alone)
+            yield memory
 
     # Comparing and reporting.
 
