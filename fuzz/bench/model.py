@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -45,18 +46,19 @@ def seconds_per_call(work: Callable[[], object], times: int, repeat: int = 3) ->
 def replay_rows(kernel: Kernel, inputs: Sequence[bytes]) -> Iterator[Row]:
     """What decoding, the engine, the checks and the state cells cost without Atheris."""
     cases = [wire.decode(data, kernel.geometry, MODELLED_CALLS) for data in inputs]
+    run = partial(execute, kernel=kernel, stop=False)  # to the end, as in `pmdfuzz run`
     cells = Cells(None)
     observer = StateObserver(cells, kernel)
 
     def observe(cases: Sequence[Case]) -> None:
         for case in cases:
-            observer.finish(execute(case, kernel, observer=observer, on_step=observer.step))
+            observer.finish(run(case, observer=observer, on_step=observer.step))
 
     steps: list[tuple[str, Callable[[], object]]] = [
         ("decode", lambda: [wire.decode(data, kernel.geometry, MODELLED_CALLS) for data in inputs]),
-        ("engine", lambda: [execute(case, kernel, check=False) for case in cases]),
-        ("+ rules", lambda: [execute(case, kernel, oracle=False) for case in cases]),
-        ("+ oracle", lambda: [execute(case, kernel) for case in cases]),
+        ("engine", lambda: [run(case, check=False) for case in cases]),
+        ("+ rules", lambda: [run(case, oracle=False) for case in cases]),
+        ("+ oracle", lambda: [run(case) for case in cases]),
         ("+ state cells", lambda: observe(cases)),
     ]
     before = 0.0

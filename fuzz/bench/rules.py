@@ -68,14 +68,16 @@ def _each(cases: Sequence[Case], run: Callable[[Case], object]) -> float:
 
 def group_costs(kernel: Kernel, cases: Sequence[Case]) -> Iterator[Cost]:
     """The engine alone, then what the groups add to it."""
-    alone = _each(cases, lambda case: execute(case, kernel, check=False))
+    alone = _each(cases, lambda case: execute(case, kernel, stop=False, check=False))
     yield Cost("engine alone", alone)
-    moves = _each(cases, lambda case: execute(case, kernel, check=False, observer=MoveRules()))
+    moves = _each(
+        cases, lambda case: execute(case, kernel, stop=False, check=False, observer=MoveRules())
+    )
     yield Cost("rules around moves", moves - alone)
     for after in get_args(RulesAfter):
 
         def run(case: Case, after: RulesAfter = after) -> object:
-            return execute(case, kernel, oracle=False, rules_after=after)
+            return execute(case, kernel, stop=False, oracle=False, rules_after=after)
 
         yield Cost(f"all rules, whole state after: {after}", _each(cases, run) - alone)
 
@@ -119,7 +121,7 @@ def state_costs(kernel: Kernel, cases: Sequence[Case]) -> Iterator[Cost]:
             clock(rule.__name__, partial(list, rule(state)))
 
     for case in cases:
-        execute(case, kernel, check=False, on_step=look)
+        execute(case, kernel, stop=False, check=False, on_step=look)
     for what, seconds in sorted(spent.items(), key=lambda item: -item[1]):
         yield Cost(what, seconds / len(cases) * 1e6)
 

@@ -134,7 +134,7 @@ def test_a_program_stops_at_its_first_violation_or_runs_to_its_end(stop: bool, c
 
 
 def test_without_checks_only_the_movers_own_rules_speak() -> None:
-    outcome = execute(parse(WARNING), kernel_named("linux-6.1"), check=False)
+    outcome = execute(parse(WARNING), kernel_named("linux-6.1"), stop=False, check=False)
     assert [found.violation.rule for found in outcome.violations] == ["dest-entry-none"]
 
 
@@ -145,7 +145,7 @@ def test_the_state_is_checked_after_the_last_call() -> None:
         if index == 0:
             space.rss_anon += 1
 
-    outcome = execute(case, kernel_named("linux-6.12"), on_step=corrupt)
+    outcome = execute(case, kernel_named("linux-6.12"), stop=False, on_step=corrupt)
     assert [(found.call, found.violation.rule) for found in outcome.violations] == [
         (1, "rss-count")
     ]
@@ -164,15 +164,16 @@ def test_the_oracle_notices_what_no_rule_knows() -> None:
         if point == LEAVE:
             move.space.frames.tag[-1] = 99
 
-    outcome = execute(parse(MOVING), kernel_named("linux-6.12"), observer=scribble)
+    kernel = kernel_named("linux-6.12")
+    outcome = execute(parse(MOVING), kernel, stop=False, observer=scribble)
     (found,) = outcome.violations
     assert (found.call, found.violation.rule) == (2, "oracle-contents")
     base = outcome.space.arena.start
     assert found.violation.where == (base + 0x40201000, base + 0x40202000)
     for options in ({"oracle": False}, {"check": False}):
-        quiet = execute(parse(MOVING), kernel_named("linux-6.12"), observer=scribble, **options)
+        quiet = execute(parse(MOVING), kernel, stop=False, observer=scribble, **options)
         assert not quiet.violations
-    assert not execute(parse(MOVING), kernel_named("linux-6.12")).violations
+    assert not execute(parse(MOVING), kernel, stop=False).violations
 
 
 def test_the_observer_sees_the_move_with_and_without_checks() -> None:
@@ -181,6 +182,7 @@ def test_the_observer_sees_the_move_with_and_without_checks() -> None:
         execute(
             parse(WARNING),
             kernel_named("linux-6.1"),
+            stop=False,
             check=check,
             observer=lambda point, move, extent, points=points: points.append(point),
         )
@@ -194,13 +196,14 @@ def test_steps_are_told_before_the_first_and_after_each_call() -> None:
     execute(
         parse(MOVING),
         kernel_named("linux-6.12"),
+        stop=False,
         on_step=lambda index, space: steps.append((index, len(space.contents()))),
     )
     assert steps == [(-1, 0), (0, 0), (1, 2), (2, 2)]
 
 
 def test_an_empty_case_runs() -> None:
-    outcome = execute(Case(), kernel_named("linux-6.12"))
+    outcome = execute(Case(), kernel_named("linux-6.12"), stop=False)
     assert outcome.results == []
     assert observation(outcome, "empty")["pgtable_bytes"] == 0
 
@@ -243,13 +246,13 @@ def test_what_a_failed_move_cannot_unmap_shows_what_it_would_have_shown() -> Non
 def test_a_call_without_a_model_is_an_error_that_names_those_with_one() -> None:
     unknown = call("munmap", 0, 0x1000)._replace(name="clone")
     with pytest.raises(CaseError, match=r"clone is not modelled; known calls: mmap, "):
-        execute(Case((unknown,)), kernel_named("linux-6.12"))
+        execute(Case((unknown,)), kernel_named("linux-6.12"), stop=False)
     assert {"mmap", "munmap", "mprotect", "mremap", "touch", "peek"} <= MODELLED_CALLS
 
 
 def test_two_runs_are_the_same() -> None:
-    case = parse(MOVING + WARNING)
-    runs = [observation(execute(case, kernel_named("linux-6.1")), "x") for _ in range(2)]
+    case, kernel = parse(MOVING + WARNING), kernel_named("linux-6.1")
+    runs = [observation(execute(case, kernel, stop=False), "x") for _ in range(2)]
     assert runs[0] == runs[1]
 
 

@@ -110,6 +110,7 @@ def test_swapped_pages_are_seen_as_such() -> None:
     outcome = execute(
         parse("mmap(0x10000, 0x3000, 3, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)\n"),
         scene("").kernel,
+        stop=False,
     )
     touch(outcome.space, 0x10000, 0x13000)
     assert swapout(outcome.space, 0x11000, PAGE) is None
