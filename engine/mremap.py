@@ -9,12 +9,13 @@ from dataclasses import dataclass, field, replace
 
 from engine.base.address import Range, round_down, round_up
 from engine.base.failures import HOOK, MAPS, VMA, VmaRefused
+from engine.base.uapi import MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE, Errno
 from engine.base.violation import Violation
 from engine.move import Move, move_page_tables
 from engine.pages import uffd
 from engine.pages.fault import populate_locked
 from engine.pages.hugetlb import abandon_copy, drop_reservation, move_hugetlb
-from engine.state.space import AddressSpace, Errno
+from engine.state.space import AddressSpace
 from engine.state.vma import (
     VM_ACCOUNT,
     VM_HUGETLB,
@@ -25,10 +26,6 @@ from engine.state.vma import (
     Vma,
 )
 from engine.vmas.merge import Proposal, merge_new
-
-MAYMOVE = 1
-FIXED = 2
-DONTUNMAP = 4
 
 
 @dataclass(slots=True)
@@ -49,7 +46,7 @@ class Remap:
     @property
     def implies_new_addr(self) -> bool:
         """FIXED or DONTUNMAP: the call moves, whatever the lengths."""
-        return bool(self.flags & (FIXED | DONTUNMAP))
+        return bool(self.flags & (MREMAP_FIXED | MREMAP_DONTUNMAP))
 
     @property
     def overlaps(self) -> bool:
@@ -74,13 +71,13 @@ def mremap(
     remap = Remap(
         space, addr, round_up(old_len, page) & mask, round_up(new_len, page) & mask, flags, new_addr
     )
-    known = MAYMOVE | FIXED | (DONTUNMAP if space.kernel.dontunmap else 0)
+    known = MREMAP_MAYMOVE | MREMAP_FIXED | (MREMAP_DONTUNMAP if space.kernel.dontunmap else 0)
     if flags & ~known or addr & (page - 1):
         return Errno.EINVAL
-    unequal = flags & DONTUNMAP and old_len != new_len
+    unequal = flags & MREMAP_DONTUNMAP and old_len != new_len
     if (
         not remap.new_len
-        or (remap.implies_new_addr and not flags & MAYMOVE)
+        or (remap.implies_new_addr and not flags & MREMAP_MAYMOVE)
         or (unequal and remap.delta)
     ):
         result: int | Errno = Errno.EINVAL
@@ -118,7 +115,7 @@ def _order_matters(remap: Remap) -> bool:
         return True
     if _check_target(remap):
         return False
-    fixed = remap.flags & FIXED
+    fixed = remap.flags & MREMAP_FIXED
     if fixed and remap.old_len == remap.new_len > vma.end - remap.addr:
         return True  # may move several
     evicts = fixed and space.vmas.intersection(target.start, target.stop) is not None
@@ -217,7 +214,7 @@ def _move_checking_first(remap: Remap) -> int | Errno:
     """Source: do_mremap(), check_mremap_params(), 6.17."""
     if error := _check_target(remap):
         return error
-    if remap.flags & FIXED and remap.old_len == remap.new_len:
+    if remap.flags & MREMAP_FIXED and remap.old_len == remap.new_len:
         return _move_several(remap)
     return _check_prepared(remap, remap.space.vmas.lookup(remap.addr)) or _move_to(remap)
 
@@ -285,7 +282,7 @@ def _may_be_part(vma: Vma) -> bool:
 
 def _make_room(remap: Remap) -> Errno | None:
     """FIXED: unmap what is at the destination.  An error ends the call (B-70)."""
-    if not remap.flags & FIXED:
+    if not remap.flags & MREMAP_FIXED:
         return None
     return unmap(remap.space, remap.new_addr, remap.new_len)
 
@@ -332,7 +329,7 @@ def _source(remap: Remap) -> Vma | Errno:
         return Errno.EFAULT
     if not remap.old_len and not vma.flags & VM_SHARED:
         return Errno.EINVAL  # a second view exists of shared memory only
-    if remap.flags & DONTUNMAP and (
+    if remap.flags & MREMAP_DONTUNMAP and (
         vma.flags & VM_HUGETLB or (not space.kernel.dontunmap_any and vma.file is not None)
     ):
         return Errno.EINVAL  # hugetlb: VM_DONTEXPAND
@@ -373,7 +370,7 @@ def _grow(remap: Remap, vma: Vma) -> int | Errno:
         merged = merge_new(space.kernel, space.vmas, proposal)
         assert merged is not None
         return remap.addr
-    if not remap.flags & MAYMOVE:
+    if not remap.flags & MREMAP_MAYMOVE:
         return Errno.ENOMEM
     return _place_and_move(remap, vma)
 
@@ -387,10 +384,10 @@ def _expandable(space: AddressSpace, vma: Vma, delta: int) -> bool:
 def _place_and_move(remap: Remap, vma: Vma) -> int | Errno:
     """Fix the new address, then move.  Source: vrm_set_new_addr(), get_unmapped_area()."""
     space = remap.space
-    if remap.flags & DONTUNMAP and not space.may_expand(remap.old_len):
+    if remap.flags & MREMAP_DONTUNMAP and not space.may_expand(remap.old_len):
         return Errno.ENOMEM
-    if not remap.flags & FIXED:
-        hint = remap.new_addr if remap.flags & DONTUNMAP else 0
+    if not remap.flags & MREMAP_FIXED:
+        hint = remap.new_addr if remap.flags & MREMAP_DONTUNMAP else 0
         found = find_address(space, hint, remap.new_len, vma.flags & VM_SHARED)
         if isinstance(found, Errno):
             return found
@@ -491,7 +488,7 @@ def move_vma(remap: Remap, vma: Vma) -> int | Errno:
     space, kernel = remap.space, remap.space.kernel
     if _too_many_maps(space, 0):
         return Errno.ENOMEM
-    keep = bool(remap.flags & DONTUNMAP)
+    keep = bool(remap.flags & MREMAP_DONTUNMAP)
     charge = _charge(remap, vma, keep)
     asks = not keep or kernel.dontunmap_asks_overcommit
     try:

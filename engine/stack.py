@@ -9,11 +9,12 @@ Source: fs/exec.c setup_arg_pages(), shift_arg_pages() in 6.1; mm/mmap.c relocat
 from engine.base.address import Range
 from engine.base.entry import PFN_SHIFT
 from engine.base.geometry import PTE
+from engine.base.uapi import Errno
 from engine.base.violation import Violation
 from engine.move import Move, move_page_tables
 from engine.pages.fault import populate
 from engine.pages.rmap import begin_migration, end_migration
-from engine.state.space import AddressSpace, Errno
+from engine.state.space import AddressSpace
 from engine.state.vma import VM_ACCOUNT, VM_GROWSDOWN, VM_READ, VM_STACK_INCOMPLETE, VM_WRITE, Vma
 
 STACK_FLAGS = VM_READ | VM_WRITE | VM_GROWSDOWN | VM_ACCOUNT

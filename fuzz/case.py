@@ -12,7 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from engine.base import failures, limits
 from engine.base.address import WORD_MASK
+from engine.base.uapi import values
 
 MAX_CALLS = 256
 MAX_CASE_BYTES = 64 * 1024
@@ -95,60 +97,57 @@ SIGNATURES: dict[str, tuple[Param, ...]] = {
 }
 DIRECTIVES = frozenset(name for name in SIGNATURES if name.startswith("@"))
 
-# Values of uapi/asm-generic/mman-common.h, mman.h and linux/mman.h, as x86 and arm64 have them.
-PROT_FLAGS = {"PROT_READ": 1, "PROT_WRITE": 2, "PROT_EXEC": 4}
-MAP_FLAGS = {
-    "MAP_SHARED": 0x01,
-    "MAP_PRIVATE": 0x02,
-    "MAP_FIXED": 0x10,
-    "MAP_ANONYMOUS": 0x20,
-    "MAP_GROWSDOWN": 0x100,
-    "MAP_LOCKED": 0x2000,
-    "MAP_NORESERVE": 0x4000,
-    "MAP_POPULATE": 0x8000,
-    "MAP_HUGETLB": 0x40000,
-    "MAP_FIXED_NOREPLACE": 0x100000,
-}
-REMAP_FLAGS = {"MREMAP_MAYMOVE": 1, "MREMAP_FIXED": 2, "MREMAP_DONTUNMAP": 4}
-ADVICE = {
-    "MADV_NORMAL": 0,
-    "MADV_RANDOM": 1,
-    "MADV_SEQUENTIAL": 2,
-    "MADV_WILLNEED": 3,
-    "MADV_DONTNEED": 4,
-    "MADV_FREE": 8,
-    "MADV_REMOVE": 9,
-    "MADV_DONTFORK": 10,
-    "MADV_DOFORK": 11,
-    "MADV_MERGEABLE": 12,
-    "MADV_UNMERGEABLE": 13,
-    "MADV_HUGEPAGE": 14,
-    "MADV_NOHUGEPAGE": 15,
-    "MADV_DONTDUMP": 16,
-    "MADV_DODUMP": 17,
-    "MADV_COLD": 20,
-    "MADV_PAGEOUT": 21,
-    "MADV_POPULATE_READ": 22,
-    "MADV_POPULATE_WRITE": 23,
-    "MADV_COLLAPSE": 25,
-    "MADV_GUARD_INSTALL": 102,
-    "MADV_GUARD_REMOVE": 103,
-}
-# Values of uapi/linux/userfaultfd.h.
-UFFD_MODES = {
-    "UFFDIO_REGISTER_MODE_MISSING": 1,
-    "UFFDIO_REGISTER_MODE_WP": 2,
-    "UFFDIO_REGISTER_MODE_MINOR": 4,
-}
-UFFD_FEATURES = {
-    "UFFD_FEATURE_EVENT_FORK": 2,
-    "UFFD_FEATURE_EVENT_REMAP": 4,
-    "UFFD_FEATURE_EVENT_REMOVE": 8,
-    "UFFD_FEATURE_EVENT_UNMAP": 64,
-}
+# The flags and the advice that cases know by name.
+PROT_FLAGS = values("PROT_READ", "PROT_WRITE", "PROT_EXEC")
+MAP_FLAGS = values(
+    "MAP_SHARED",
+    "MAP_PRIVATE",
+    "MAP_FIXED",
+    "MAP_ANONYMOUS",
+    "MAP_GROWSDOWN",
+    "MAP_LOCKED",
+    "MAP_NORESERVE",
+    "MAP_POPULATE",
+    "MAP_HUGETLB",
+    "MAP_FIXED_NOREPLACE",
+)
+REMAP_FLAGS = values("MREMAP_MAYMOVE", "MREMAP_FIXED", "MREMAP_DONTUNMAP")
+ADVICE = values(
+    "MADV_NORMAL",
+    "MADV_RANDOM",
+    "MADV_SEQUENTIAL",
+    "MADV_WILLNEED",
+    "MADV_DONTNEED",
+    "MADV_FREE",
+    "MADV_REMOVE",
+    "MADV_DONTFORK",
+    "MADV_DOFORK",
+    "MADV_MERGEABLE",
+    "MADV_UNMERGEABLE",
+    "MADV_HUGEPAGE",
+    "MADV_NOHUGEPAGE",
+    "MADV_DONTDUMP",
+    "MADV_DODUMP",
+    "MADV_COLD",
+    "MADV_PAGEOUT",
+    "MADV_POPULATE_READ",
+    "MADV_POPULATE_WRITE",
+    "MADV_COLLAPSE",
+    "MADV_GUARD_INSTALL",
+    "MADV_GUARD_REMOVE",
+)
+UFFD_MODES = values(
+    "UFFDIO_REGISTER_MODE_MISSING", "UFFDIO_REGISTER_MODE_WP", "UFFDIO_REGISTER_MODE_MINOR"
+)
+UFFD_FEATURES = values(
+    "UFFD_FEATURE_EVENT_FORK",
+    "UFFD_FEATURE_EVENT_REMAP",
+    "UFFD_FEATURE_EVENT_REMOVE",
+    "UFFD_FEATURE_EVENT_UNMAP",
+)
 # What can be made to fail, and what can be limited: names in place of numbers, by their position.
-FAILURES = {name: i for i, name in enumerate(("pagetable", "vma", "commit", "maps", "hook"))}
-LIMITS = {name: i for i, name in enumerate(("map_count", "as", "memlock", "commit"))}
+FAILURES = {name: i for i, name in enumerate(failures.KINDS)}
+LIMITS = {name: i for i, name in enumerate(limits.KINDS)}
 SYMBOLS: dict[Kind, dict[str, int]] = {
     Kind.PROT: PROT_FLAGS,
     Kind.MAP: MAP_FLAGS,
@@ -160,12 +159,11 @@ SYMBOLS: dict[Kind, dict[str, int]] = {
     Kind.LIMIT: LIMITS,
 }
 FLAG_KINDS = frozenset((Kind.PROT, Kind.MAP, Kind.REMAP, Kind.MODE, Kind.FEATURES))
-CPUS = 4
 
 _BOUNDS: dict[Kind, tuple[int, int]] = {
     Kind.FD: (-(1 << 31), (1 << 31) - 1),  # a C int
     Kind.SWITCH: (0, 1),
-    Kind.CPU: (0, CPUS - 1),
+    Kind.CPU: (0, limits.CPUS - 1),
     Kind.FAILURE: (0, len(FAILURES) - 1),
     Kind.NTH: (1, 1 << 20),
     Kind.LIMIT: (0, len(LIMITS) - 1),
@@ -215,9 +213,9 @@ def call(name: str, *args: int) -> Call:
 
 def limits_are_in_place(calls: Sequence[Call]) -> bool:
     """Do the limits of a program stand before everything else, each of them once?"""
-    limits = [c.args[0] for c in calls if c.name == "@limit"]
-    return not limits or (
-        len(set(limits)) == len(limits) and all(c.name == "@limit" for c in calls[: len(limits)])
+    limited = [c.args[0] for c in calls if c.name == "@limit"]
+    return not limited or (
+        len(set(limited)) == len(limited) and all(c.name == "@limit" for c in calls[: len(limited)])
     )
 
 

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+CPUS = 4  # beside the one that the program runs on
 MAX_MAP_COUNT = 65530  # vm.max_map_count
+KINDS = ("map_count", "as", "memlock", "commit")
 
 
 @dataclass(slots=True)
@@ -21,6 +23,20 @@ class Limits:
     locked: int | None = None
     commit: int | None = None
     request: int | None = None
+
+    def set(self, kind: str, value: int) -> None:
+        """Limit what `kind` counts (one of KINDS)."""
+        match kind:
+            case "map_count":
+                self.map_count = value
+            case "as":
+                self.address_space = value
+            case "memlock":
+                self.locked = value
+            case "commit":
+                self.commit = value
+            case _:
+                raise AssertionError(kind)
 
     @property
     def unbounded(self) -> bool:

@@ -12,6 +12,34 @@ from engine.base.entry import ANON, MARKER, PFN_SHIFT, PRESENT, is_guard, is_zer
 from engine.base.failures import VmaRefused
 from engine.base.geometry import PMD, PTE
 from engine.base.kernel import Kernel
+from engine.base.uapi import (
+    MADV_COLD,
+    MADV_COLLAPSE,
+    MADV_DODUMP,
+    MADV_DOFORK,
+    MADV_DONTDUMP,
+    MADV_DONTFORK,
+    MADV_DONTNEED,
+    MADV_DONTNEED_LOCKED,
+    MADV_FREE,
+    MADV_GUARD_INSTALL,
+    MADV_GUARD_REMOVE,
+    MADV_HUGEPAGE,
+    MADV_KEEPONFORK,
+    MADV_MERGEABLE,
+    MADV_NOHUGEPAGE,
+    MADV_NORMAL,
+    MADV_PAGEOUT,
+    MADV_POPULATE_READ,
+    MADV_POPULATE_WRITE,
+    MADV_RANDOM,
+    MADV_REMOVE,
+    MADV_SEQUENTIAL,
+    MADV_UNMERGEABLE,
+    MADV_WILLNEED,
+    MADV_WIPEONFORK,
+    Errno,
+)
 from engine.calls.mseal import may_discard
 from engine.pages.collapse import collapse
 from engine.pages.fault import populate_range, slots_of
@@ -24,7 +52,7 @@ from engine.pages.huge import (
     unmap_folio,
 )
 from engine.pages.hugetlb import discard_hugetlb
-from engine.state.space import AddressSpace, Errno
+from engine.state.space import AddressSpace
 from engine.state.vma import (
     VM_DONTCOPY,
     VM_DONTDUMP,
@@ -45,34 +73,34 @@ from engine.state.vma import (
 )
 from engine.vmas.merge import modify
 
-NORMAL, RANDOM, SEQUENTIAL, WILLNEED, DONTNEED = range(5)
-FREE, REMOVE, DONTFORK, DOFORK, MERGEABLE, UNMERGEABLE, HUGEPAGE, NOHUGEPAGE = range(8, 16)
-DONTDUMP, DODUMP, WIPEONFORK, KEEPONFORK, COLD, PAGEOUT, POPULATE_READ, POPULATE_WRITE = range(
-    16, 24
-)
-DONTNEED_LOCKED, COLLAPSE = 24, 25
-GUARD_INSTALL, GUARD_REMOVE = 102, 103
-
 # (flags set, flags cleared) by advice that only changes the VMA.
 _FLAGS = {
-    NORMAL: (0, VM_RAND_READ | VM_SEQ_READ),
-    RANDOM: (VM_RAND_READ, VM_SEQ_READ),
-    SEQUENTIAL: (VM_SEQ_READ, VM_RAND_READ),
-    DONTFORK: (VM_DONTCOPY, 0),
-    DOFORK: (0, VM_DONTCOPY),
-    DONTDUMP: (VM_DONTDUMP, 0),
-    DODUMP: (0, VM_DONTDUMP),
-    WIPEONFORK: (VM_WIPEONFORK, 0),
-    KEEPONFORK: (0, VM_WIPEONFORK),
-    MERGEABLE: (VM_MERGEABLE, 0),
-    UNMERGEABLE: (0, VM_MERGEABLE),
-    HUGEPAGE: (VM_HUGEPAGE, VM_NOHUGEPAGE),
-    NOHUGEPAGE: (VM_NOHUGEPAGE, VM_HUGEPAGE),
+    MADV_NORMAL: (0, VM_RAND_READ | VM_SEQ_READ),
+    MADV_RANDOM: (VM_RAND_READ, VM_SEQ_READ),
+    MADV_SEQUENTIAL: (VM_SEQ_READ, VM_RAND_READ),
+    MADV_DONTFORK: (VM_DONTCOPY, 0),
+    MADV_DOFORK: (0, VM_DONTCOPY),
+    MADV_DONTDUMP: (VM_DONTDUMP, 0),
+    MADV_DODUMP: (0, VM_DONTDUMP),
+    MADV_WIPEONFORK: (VM_WIPEONFORK, 0),
+    MADV_KEEPONFORK: (0, VM_WIPEONFORK),
+    MADV_MERGEABLE: (VM_MERGEABLE, 0),
+    MADV_UNMERGEABLE: (0, VM_MERGEABLE),
+    MADV_HUGEPAGE: (VM_HUGEPAGE, VM_NOHUGEPAGE),
+    MADV_NOHUGEPAGE: (VM_NOHUGEPAGE, VM_HUGEPAGE),
 }
 
 # What throws contents away.  Source: is_madv_discard(), mm/mseal.c.
 _DISCARDS = frozenset(
-    (FREE, DONTNEED, DONTNEED_LOCKED, REMOVE, DONTFORK, WIPEONFORK, GUARD_INSTALL)
+    (
+        MADV_FREE,
+        MADV_DONTNEED,
+        MADV_DONTNEED_LOCKED,
+        MADV_REMOVE,
+        MADV_DONTFORK,
+        MADV_WIPEONFORK,
+        MADV_GUARD_INSTALL,
+    )
 )
 
 Behaviour = Callable[[AddressSpace, Vma, int, int], "Errno | None"]
@@ -89,8 +117,8 @@ def madvise(space: AddressSpace, addr: int, length: int, advice: int) -> Errno |
         return Errno.EINVAL
     if end == addr:
         return None
-    if advice in (POPULATE_READ, POPULATE_WRITE):
-        return _populate(space, addr, end, write=advice == POPULATE_WRITE)
+    if advice in (MADV_POPULATE_READ, MADV_POPULATE_WRITE):
+        return _populate(space, addr, end, write=advice == MADV_POPULATE_WRITE)
     behaviour = _BEHAVIOURS.get(advice)
     hole: Errno | None = None
     cursor = addr
@@ -120,15 +148,15 @@ def madvise(space: AddressSpace, addr: int, length: int, advice: int) -> Errno |
 
 def _is_known(kernel: Kernel, advice: int) -> bool:
     """Is there such an advice?  Some came after the oldest kernel, each with its switch."""
-    if advice in (COLD, PAGEOUT):
+    if advice in (MADV_COLD, MADV_PAGEOUT):
         return kernel.madv_cold
-    if advice in (POPULATE_READ, POPULATE_WRITE):
+    if advice in (MADV_POPULATE_READ, MADV_POPULATE_WRITE):
         return kernel.madv_populate
-    if advice == DONTNEED_LOCKED:
+    if advice == MADV_DONTNEED_LOCKED:
         return kernel.madv_dontneed_locked
-    if advice == COLLAPSE:
+    if advice == MADV_COLLAPSE:
         return kernel.madv_collapse
-    if advice in (GUARD_INSTALL, GUARD_REMOVE):
+    if advice in (MADV_GUARD_INSTALL, MADV_GUARD_REMOVE):
         return kernel.guard_markers
     return advice in _FLAGS or advice in _BEHAVIOURS
 
@@ -143,17 +171,17 @@ def _refused(space: AddressSpace, vma: Vma, start: int, advice: int) -> Errno | 
         return Errno.EPERM
     if not vma.flags & VM_HUGETLB:
         return None
-    if advice in (DONTNEED, DONTNEED_LOCKED):
+    if advice in (MADV_DONTNEED, MADV_DONTNEED_LOCKED):
         aligned = not start & (space.geometry.slot_bytes - 1)
         return None if aligned and space.kernel.hugetlb_dontneed else Errno.EINVAL
-    return None if advice in _FLAGS or advice == WILLNEED else Errno.EINVAL
+    return None if advice in _FLAGS or advice == MADV_WILLNEED else Errno.EINVAL
 
 
 def _change_flags(space: AddressSpace, vma: Vma, start: int, end: int, advice: int) -> Errno | None:
     if vma.flags & VM_SHARED:
-        if advice == WIPEONFORK:
+        if advice == MADV_WIPEONFORK:
             return Errno.EINVAL
-        if advice in (MERGEABLE, UNMERGEABLE):
+        if advice in (MADV_MERGEABLE, MADV_UNMERGEABLE):
             return None
     added, removed = _FLAGS[advice]
     try:
@@ -427,16 +455,16 @@ def _guard_remove(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno 
 
 
 _BEHAVIOURS: dict[int, Behaviour | None] = {
-    WILLNEED: _nothing,
-    DONTNEED: _dontneed,
-    DONTNEED_LOCKED: _drop,
-    FREE: _free,
-    REMOVE: _remove,
-    COLD: _cold,
-    PAGEOUT: _pageout,
-    COLLAPSE: collapse,
-    POPULATE_READ: None,
-    POPULATE_WRITE: None,
-    GUARD_INSTALL: _guard_install,
-    GUARD_REMOVE: _guard_remove,
+    MADV_WILLNEED: _nothing,
+    MADV_DONTNEED: _dontneed,
+    MADV_DONTNEED_LOCKED: _drop,
+    MADV_FREE: _free,
+    MADV_REMOVE: _remove,
+    MADV_COLD: _cold,
+    MADV_PAGEOUT: _pageout,
+    MADV_COLLAPSE: collapse,
+    MADV_POPULATE_READ: None,
+    MADV_POPULATE_WRITE: None,
+    MADV_GUARD_INSTALL: _guard_install,
+    MADV_GUARD_REMOVE: _guard_remove,
 }

@@ -6,7 +6,8 @@ munmap and MAP_FIXED before anything is gone, mprotect and madvise with what lie
 
 from engine.base.address import round_up
 from engine.base.failures import VmaRefused
-from engine.state.space import AddressSpace, Errno
+from engine.base.uapi import Errno
+from engine.state.space import AddressSpace
 from engine.state.vma import VM_SEALED, VM_SHARED, VM_WRITE, Vma
 from engine.vmas.merge import modify
 

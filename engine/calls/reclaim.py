@@ -20,10 +20,11 @@ from engine.base.entry import (
     is_zero_page,
 )
 from engine.base.geometry import PMD, PTE
+from engine.base.uapi import Errno
 from engine.pages.huge import split_folio
 from engine.pages.protect import change_entries
 from engine.pages.rmap import begin_migration, end_migration, folio_of
-from engine.state.space import AddressSpace, Errno
+from engine.state.space import AddressSpace
 from engine.state.table import Entry, Table
 from engine.state.vma import VM_HUGETLB, VM_LOCKED
 

@@ -3,12 +3,29 @@
 from engine.base.address import round_down, round_up
 from engine.base.failures import VmaRefused
 from engine.base.geometry import Geometry
+from engine.base.uapi import (
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_FIXED_NOREPLACE,
+    MAP_GROWSDOWN,
+    MAP_HUGETLB,
+    MAP_LOCKED,
+    MAP_NORESERVE,
+    MAP_POPULATE,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    MAP_TYPE,
+    PROT_GROWSDOWN,
+    PROT_GROWSUP,
+    PROT_SEM,
+    Errno,
+)
 from engine.mremap import find_address, make_removable, unmap
 from engine.pages import uffd
 from engine.pages.fault import populate_locked
 from engine.pages.hugetlb import new_huge_file, reserve
 from engine.pages.protect import protection_changed
-from engine.state.space import AddressSpace, Errno
+from engine.state.space import AddressSpace
 from engine.state.vma import (
     VM_ACCESS,
     VM_ACCOUNT,
@@ -25,21 +42,6 @@ from engine.state.vma import (
     Vma,
 )
 from engine.vmas.merge import Proposal, merge_new, modify
-
-PROT_SEM = 0x8  # no effect on x86
-PROT_GROWSDOWN = 0x01000000
-PROT_GROWSUP = 0x02000000
-MAP_SHARED = 0x01
-MAP_PRIVATE = 0x02
-MAP_TYPE = 0x0F
-MAP_FIXED = 0x10
-MAP_ANONYMOUS = 0x20
-MAP_GROWSDOWN = 0x100
-MAP_LOCKED = 0x2000
-MAP_NORESERVE = 0x4000
-MAP_POPULATE = 0x8000
-MAP_HUGETLB = 0x40000
-MAP_FIXED_NOREPLACE = 0x100000
 
 
 def mmap(

@@ -2,8 +2,9 @@
 
 from engine.base.entry import ACCESSED, DIRTY, HUGE, PFN_SHIFT, PRESENT, WRITE
 from engine.base.geometry import PMD, PTE
+from engine.base.limits import CPUS
 from engine.state.space import AddressSpace
-from engine.state.tlb import CPUS, Translation
+from engine.state.tlb import Translation
 from engine.state.vma import VM_WRITE
 
 

@@ -16,10 +16,11 @@ from engine.base.entry import (
     leaf,
 )
 from engine.base.geometry import PMD, PTE
+from engine.base.uapi import Errno
 from engine.pages.cow import make_present
 from engine.pages.huge import HUGE_ANON, covers_slot, map_shared_huge, slot_pages
 from engine.pages.rmap import settle_shared
-from engine.state.space import AddressSpace, Errno
+from engine.state.space import AddressSpace
 from engine.state.table import Table
 from engine.state.vma import VM_NOHUGEPAGE, VM_UFFD, VM_UFFD_WP, VM_WRITE, Vma
 

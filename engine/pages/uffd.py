@@ -15,14 +15,20 @@ from engine.base.entry import MARKER, UFFD_WP, WRITE, is_guard, is_wp_marker
 from engine.base.failures import VmaRefused
 from engine.base.geometry import PTE
 from engine.base.kernel import Kernel
-from engine.pages.protect import allow_writes, change_entries
-from engine.state.space import AddressSpace, Errno
-from engine.state.table import Entry, OutOfTables
-from engine.state.vma import (
+from engine.base.uapi import (
     UFFD_FEATURE_EVENT_FORK,
     UFFD_FEATURE_EVENT_REMAP,
     UFFD_FEATURE_EVENT_REMOVE,
     UFFD_FEATURE_EVENT_UNMAP,
+    UFFDIO_REGISTER_MODE_MINOR,
+    UFFDIO_REGISTER_MODE_MISSING,
+    UFFDIO_REGISTER_MODE_WP,
+    Errno,
+)
+from engine.pages.protect import allow_writes, change_entries
+from engine.state.space import AddressSpace
+from engine.state.table import Entry, OutOfTables
+from engine.state.vma import (
     VM_HUGETLB,
     VM_UFFD,
     VM_UFFD_MINOR,
@@ -34,8 +40,11 @@ from engine.state.vma import (
 )
 from engine.vmas.merge import modify
 
-MODE_MISSING, MODE_WP, MODE_MINOR = 1, 2, 4  # UFFDIO_REGISTER_MODE_*
-_FLAG_OF = {MODE_MISSING: VM_UFFD_MISSING, MODE_WP: VM_UFFD_WP, MODE_MINOR: VM_UFFD_MINOR}
+_FLAG_OF = {
+    UFFDIO_REGISTER_MODE_MISSING: VM_UFFD_MISSING,
+    UFFDIO_REGISTER_MODE_WP: VM_UFFD_WP,
+    UFFDIO_REGISTER_MODE_MINOR: VM_UFFD_MINOR,
+}
 _FEATURES = (
     UFFD_FEATURE_EVENT_FORK
     | UFFD_FEATURE_EVENT_REMAP
@@ -57,19 +66,23 @@ def _is_valid(space: AddressSpace, addr: int, length: int) -> bool:
 
 def _modes(space: AddressSpace) -> int:
     """The modes that there are: those that came later need words of 64 bits."""
-    modes, kernel = MODE_MISSING, space.kernel
+    modes, kernel = UFFDIO_REGISTER_MODE_MISSING, space.kernel
     if space.geometry.word_bits == 64:
-        modes |= MODE_WP if kernel.uffd_write_protects else 0
-        modes |= MODE_MINOR if kernel.uffd_minor_hugetlb else 0
+        modes |= UFFDIO_REGISTER_MODE_WP if kernel.uffd_write_protects else 0
+        modes |= UFFDIO_REGISTER_MODE_MINOR if kernel.uffd_minor_hugetlb else 0
     return modes
 
 
 def _can_register(kernel: Kernel, vma: Vma, mode: int) -> bool:
     """vma_can_userfault(): private anonymous memory has no minor faults."""
     hugetlb = bool(vma.flags & VM_HUGETLB)
-    if mode & MODE_WP and (hugetlb or vma.file is not None) and not kernel.uffd_wp_objects:
+    if (
+        mode & UFFDIO_REGISTER_MODE_WP
+        and (hugetlb or vma.file is not None)
+        and not kernel.uffd_wp_objects
+    ):
         return False
-    if not mode & MODE_MINOR:
+    if not mode & UFFDIO_REGISTER_MODE_MINOR:
         return True
     return vma.file is not None and (hugetlb or kernel.uffd_minor_shared)
 
@@ -79,7 +92,7 @@ def uffd_register(
 ) -> Errno | None:
     """Register [addr, addr + length), bytes, with the context of these features.
 
-    Arguments: `mode` of MODE_*; it replaces what the memory was registered for.
+    Arguments: `mode` of UFFDIO_REGISTER_MODE_*; it replaces what the memory was registered for.
     Returns: None or the error; EBUSY if part of it is registered with another context.
     Source: userfaultfd_register().
     """

@@ -1,6 +1,5 @@
 """An address space: the VMAs, the page tables under them, and the counters that describe both."""
 
-import enum
 from collections.abc import Iterator
 
 from engine.base.address import Range
@@ -20,13 +19,13 @@ from engine.base.geometry import PMD, PTE
 from engine.base.kernel import Kernel
 from engine.base.limits import Limits
 from engine.base.points import Observer
+from engine.base.uapi import UFFD_FEATURE_EVENT_UNMAP
 from engine.base.violation import Violation
 from engine.state.frames import Frames
 from engine.state.hugepool import HugePool
 from engine.state.table import Table, TableTree
 from engine.state.tlb import Tlb
 from engine.state.vma import (
-    UFFD_FEATURE_EVENT_UNMAP,
     VM_ACCOUNT,
     VM_HUGETLB,
     VM_LOCKED,
@@ -39,25 +38,6 @@ from engine.state.vma import (
 )
 
 STACK_LIMIT_BYTES = 8 << 20  # RLIMIT_STACK
-
-
-class Errno(enum.Enum):
-    """What a call returns when the kernel refuses it."""
-
-    E2BIG = "E2BIG"
-    EAGAIN = "EAGAIN"
-    EBUSY = "EBUSY"
-    ENOENT = "ENOENT"
-    EBADF = "EBADF"
-    EEXIST = "EEXIST"
-    EFAULT = "EFAULT"
-    EINVAL = "EINVAL"
-    ENOMEM = "ENOMEM"
-    ENOSYS = "ENOSYS"
-    EPERM = "EPERM"
-
-    def __str__(self) -> str:
-        return f"-{self._value_}"
 
 
 class AddressSpace:

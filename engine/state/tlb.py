@@ -8,8 +8,6 @@ Source: arch/x86/mm/tlb.c; mm/rmap.c set_tlb_ubc_flush_pending(), flush_tlb_batc
 
 from typing import NamedTuple
 
-CPUS = 4
-
 
 class Translation(NamedTuple):
     """What a TLB says about a page: the frame, whether it may be written, the bytes it covers."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from engine.base.address import Range, round_down
 from engine.base.failures import MAPS, VMA, Failures, VmaRefused
 from engine.base.limits import Limits
+from engine.base.uapi import UFFD_FEATURE_EVENT_REMAP
 from engine.base.violation import Violation
 
 VM_READ = 0x1
@@ -41,10 +42,6 @@ STACK_GUARD_PAGES = 256  # stack_guard_gap
 VM_ACCESS = VM_READ | VM_WRITE | VM_EXEC
 VM_UFFD = VM_UFFD_MISSING | VM_UFFD_WP | VM_UFFD_MINOR  # __VM_UFFD_FLAGS
 
-UFFD_FEATURE_EVENT_FORK = 0x2
-UFFD_FEATURE_EVENT_REMAP = 0x4
-UFFD_FEATURE_EVENT_REMOVE = 0x8
-UFFD_FEATURE_EVENT_UNMAP = 0x40
 # A stack that exec is still moving carries both readahead hints, which no madvise can set together.
 VM_STACK_INCOMPLETE = VM_RAND_READ | VM_SEQ_READ
 
@@ -74,15 +71,8 @@ _FLAGS = (
     VM_UFFD_MINOR,
     VM_SEALED,
 )
-_FEATURES = (
-    UFFD_FEATURE_EVENT_FORK,
-    UFFD_FEATURE_EVENT_REMAP,
-    UFFD_FEATURE_EVENT_REMOVE,
-    UFFD_FEATURE_EVENT_UNMAP,
-)
-for _bits in (_FLAGS, _FEATURES):
-    assert all(bit.bit_count() == 1 for bit in _bits), "a flag is one bit"
-    assert sum(_bits).bit_count() == len(_bits), "a bit is one flag"
+assert all(bit.bit_count() == 1 for bit in _FLAGS), "a flag is one bit"
+assert sum(_FLAGS).bit_count() == len(_FLAGS), "a bit is one flag"
 
 
 class AnonVma:

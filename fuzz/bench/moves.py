@@ -11,8 +11,9 @@ import time
 from collections.abc import Iterator, Sequence
 
 from engine.base.kernel import kernel_named
-from engine.calls.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, mmap
-from engine.mremap import FIXED, MAYMOVE, mremap
+from engine.base.uapi import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MREMAP_FIXED, MREMAP_MAYMOVE
+from engine.calls.syscalls import mmap
+from engine.mremap import mremap
 from engine.pages.fault import touch
 from engine.state.space import AddressSpace
 
@@ -36,7 +37,7 @@ def microseconds(length: int, pages: Sequence[int], offset: int = 0) -> float:
         for page in pages:
             touch(space, OLD + page, OLD + page + PAGE)
         start = time.perf_counter()
-        moved = mremap(space, OLD, length, length, MAYMOVE | FIXED, new)
+        moved = mremap(space, OLD, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, new)
         samples.append(time.perf_counter() - start)
         assert moved == new
     return statistics.median(samples) * 1e6

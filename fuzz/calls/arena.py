@@ -7,16 +7,21 @@ change inside the arena, and must not fill more pages than `MAX_POPULATED_PAGES`
 
 from engine.base.address import round_down, round_up
 from engine.base.geometry import Geometry
-from engine.calls.madvise import COLLAPSE, GUARD_INSTALL, POPULATE_READ, POPULATE_WRITE
-from engine.calls.syscalls import (
+from engine.base.uapi import (
+    MADV_COLLAPSE,
+    MADV_GUARD_INSTALL,
+    MADV_POPULATE_READ,
+    MADV_POPULATE_WRITE,
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
     MAP_LOCKED,
     MAP_POPULATE,
     MAP_TYPE,
+    MREMAP_DONTUNMAP,
+    MREMAP_FIXED,
+    MREMAP_MAYMOVE,
 )
-from engine.mremap import DONTUNMAP, FIXED, MAYMOVE
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_LOCKED
 from fuzz.case import MAP_FLAGS, MAX_POPULATED_PAGES, SIGNATURES, Call, Case, Kind
@@ -31,7 +36,9 @@ _POINTS = {
     if Kind.ADDR in kinds and Kind.LEN not in kinds
 }
 _FILLING = frozenset(("touch", "peek", "mlock", "uffd_wp"))
-_FILLING_ADVICE = frozenset((COLLAPSE, GUARD_INSTALL, POPULATE_READ, POPULATE_WRITE))
+_FILLING_ADVICE = frozenset(
+    (MADV_COLLAPSE, MADV_GUARD_INSTALL, MADV_POPULATE_READ, MADV_POPULATE_WRITE)
+)
 _SMALL_BYTES = MAX_POPULATED_PAGES * 4096  # never too much to fill, whatever the page size
 
 
@@ -97,10 +104,10 @@ class _Judge:
                 return self._unmap(start, call.args[1])
             case _:
                 fills = call.name == "madvise" and call.args[2] in (
-                    COLLAPSE,
-                    GUARD_INSTALL,
-                    POPULATE_READ,
-                    POPULATE_WRITE,
+                    MADV_COLLAPSE,
+                    MADV_GUARD_INSTALL,
+                    MADV_POPULATE_READ,
+                    MADV_POPULATE_WRITE,
                 )
                 length = self._rounded(call.args[1])
                 if self._unaligned(start) or self._empty_or_wraps(start, length):
@@ -152,20 +159,24 @@ class _Judge:
         mask = self._geometry.word_mask
         new_addr = (self._space.arena.start + new_addr) & mask
         old, new = self._rounded(old_len), self._rounded(new_len)
-        if flags & ~(MAYMOVE | FIXED | DONTUNMAP) or self._unaligned(addr) or not new:
+        if (
+            flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP)
+            or self._unaligned(addr)
+            or not new
+        ):
             return True
         if new > self._geometry.user_top:
             return True
         overlaps = (addr + old) & mask > new_addr and (new_addr + new) & mask > addr
-        if flags & (FIXED | DONTUNMAP) and (
-            not flags & MAYMOVE
+        if flags & (MREMAP_FIXED | MREMAP_DONTUNMAP) and (
+            not flags & MREMAP_MAYMOVE
             or self._unaligned(new_addr)
             or self._beyond(new_addr, new)
-            or (flags & DONTUNMAP and old != new)
+            or (flags & MREMAP_DONTUNMAP and old != new)
             or overlaps
         ):
             return True
-        if flags & FIXED and not self._inside(new_addr, new):
+        if flags & MREMAP_FIXED and not self._inside(new_addr, new):
             return False
         if not self._inside(addr, self._geometry.page_bytes):
             return False

@@ -6,11 +6,14 @@ Offsets into the arena and lengths are in bytes.
 """
 
 from engine.base.address import WORD_MASK, round_up
-from fuzz.case import MAP_FLAGS, REMAP_FLAGS
-
-MAYMOVE, FIXED, DONTUNMAP = REMAP_FLAGS.values()
-_MAP_FIXED, _NOREPLACE = MAP_FLAGS["MAP_FIXED"], MAP_FLAGS["MAP_FIXED_NOREPLACE"]
-_ANONYMOUS = MAP_FLAGS["MAP_ANONYMOUS"]
+from engine.base.uapi import (
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_FIXED_NOREPLACE,
+    MREMAP_DONTUNMAP,
+    MREMAP_FIXED,
+    MREMAP_MAYMOVE,
+)
 
 Span = tuple[int, int]  # start and length
 
@@ -63,9 +66,9 @@ class Mapped:
     def mmap(self, start: int, length: int, flags: int) -> None:
         """mmap(2); without an address of its own it is taken to get the one it asks for."""
         length = round_up(length, self._page)
-        refused = flags & _NOREPLACE and not self._is_free(start, length)
-        if flags & _ANONYMOUS and not refused:
-            if flags & _MAP_FIXED or self._is_free(start, length):
+        refused = flags & MAP_FIXED_NOREPLACE and not self._is_free(start, length)
+        if flags & MAP_ANONYMOUS and not refused:
+            if flags & MAP_FIXED or self._is_free(start, length):
                 self.add(start, length)
             else:
                 self._add_anywhere(length)
@@ -74,21 +77,21 @@ class Mapped:
         """mremap(2), if it is not refused."""
         old_len, new_len = (round_up(n, self._page) & WORD_MASK for n in (old_len, new_len))
         source = self.holding(start)
-        placed = flags & (FIXED | DONTUNMAP)
-        if source is None or not new_len or (placed and not flags & MAYMOVE):
+        placed = flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)
+        if source is None or not new_len or (placed and not flags & MREMAP_MAYMOVE):
             return
         end = source[0] + source[1]
         moves = placed or new_len > old_len
         if (moves and min(old_len, new_len) > end - start) or (
-            flags & DONTUNMAP and old_len != new_len
+            flags & MREMAP_DONTUNMAP and old_len != new_len
         ):
             return
-        if flags & FIXED and (
+        if flags & MREMAP_FIXED and (
             target + new_len > self._arena
             or (start < target + new_len and target < start + old_len)
         ):
             return
-        if not flags & DONTUNMAP and old_len > new_len:
+        if not flags & MREMAP_DONTUNMAP and old_len > new_len:
             self.cut(start + new_len, old_len - new_len)
         if not moves:
             return
@@ -99,11 +102,13 @@ class Mapped:
         if grows_in_place:
             self.spans[self.spans.index(source)] = (source[0], source[1] + new_len - old_len)
             return
-        if not flags & MAYMOVE:
+        if not flags & MREMAP_MAYMOVE:
             return
-        if not flags & DONTUNMAP:
+        if not flags & MREMAP_DONTUNMAP:
             self.cut(start, kept)
-        if flags & FIXED or (flags & DONTUNMAP and target and self._is_free(target, new_len)):
+        if flags & MREMAP_FIXED or (
+            flags & MREMAP_DONTUNMAP and target and self._is_free(target, new_len)
+        ):
             self.add(target, new_len)
         else:
             self._add_anywhere(new_len)

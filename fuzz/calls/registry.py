@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from engine.base.geometry import Geometry
+from engine.base.uapi import Errno
 from engine.calls.fork import exit_child, fork
 from engine.calls.madvise import madvise
 from engine.calls.mseal import mseal
@@ -13,7 +14,7 @@ from engine.pages.access import touch_on
 from engine.pages.fault import Faulted, access_range, peek, touch
 from engine.pages.uffd import uffd_register, uffd_wp
 from engine.stack import execve_stack, relocate
-from engine.state.space import AddressSpace, Errno
+from engine.state.space import AddressSpace
 from fuzz.case import FAILURES, LIMITS, SIGNATURES, Call, Faults, Kind, Result
 
 Returned = int | Errno | Faulted | None  # by the engine: an address; an error; what faulted; done
@@ -86,15 +87,7 @@ def _fail(space: AddressSpace, kind: int, nth: int) -> None:
 
 
 def _limit(space: AddressSpace, name: int, value: int) -> None:
-    match _LIMITS[name]:
-        case "map_count":
-            space.max_map_count = value
-        case "as":
-            space.limits.address_space = value
-        case "memlock":
-            space.limits.locked = value
-        case "commit":
-            space.limits.commit = value
+    space.limits.set(_LIMITS[name], value)
 
 
 HANDLERS: dict[str, Callable[..., Returned]] = {

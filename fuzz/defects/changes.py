@@ -11,10 +11,11 @@ from engine import move as moving
 from engine import mremap as mremapping
 from engine.base.entry import DIRTY, PFN_SHIFT, SWAP, UFFD_WP, is_wp_marker
 from engine.base.geometry import PMD, PUD
+from engine.base.uapi import MREMAP_FIXED, Errno
 from engine.move import Move
-from engine.mremap import FIXED, Remap
+from engine.mremap import Remap
 from engine.pages import uffd
-from engine.state.space import AddressSpace, Errno
+from engine.state.space import AddressSpace
 from engine.state.table import Entry, OutOfTables, Table, TableTree
 from engine.state.vma import VM_ACCOUNT, Vma
 
@@ -306,7 +307,7 @@ def zero_length(original: Function) -> Function:
         vma = space.vmas.lookup(addr)
         free = space.vmas.lookup(new_addr) is None and new_addr < space.geometry.user_top
         page = space.geometry.page_bytes
-        if not new_len and flags & FIXED and vma and free and not (addr | new_addr) % page:
+        if not new_len and flags & MREMAP_FIXED and vma and free and not (addr | new_addr) % page:
             space.vmas._put(Vma(new_addr, new_addr, vma.flags, 0))
             return new_addr
         result: int | Errno = original(space, addr, old_len, new_len, flags, new_addr)

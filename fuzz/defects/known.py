@@ -10,12 +10,11 @@ from typing import NamedTuple
 
 from engine.base.address import round_up
 from engine.base.kernel import Kernel
+from engine.base.uapi import MREMAP_DONTUNMAP, MREMAP_FIXED
 from engine.base.violation import Violation
-from fuzz.case import REMAP_FLAGS, Call
+from fuzz.case import Call
 from fuzz.execute import Outcome
 from fuzz.findings.bucket import Bucket
-
-_FIXED, _DONTUNMAP = REMAP_FLAGS["MREMAP_FIXED"], REMAP_FLAGS["MREMAP_DONTUNMAP"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +63,15 @@ def _result_wraps(kernel: Kernel, call: Call) -> bool:
 
 
 def _keeps_pgoff(kernel: Kernel, call: Call) -> bool:
-    return bool(call.args[3] & _DONTUNMAP) and not kernel.dontunmap_resets_pgoff
+    return bool(call.args[3] & MREMAP_DONTUNMAP) and not kernel.dontunmap_resets_pgoff
 
 
 def _keeps_anon_vma(kernel: Kernel, call: Call) -> bool:
-    return bool(call.args[3] & _DONTUNMAP) and not kernel.dontunmap_unlinks_anon_vma
+    return bool(call.args[3] & MREMAP_DONTUNMAP) and not kernel.dontunmap_unlinks_anon_vma
 
 
 def _asks_nobody(kernel: Kernel, call: Call) -> bool:
-    return bool(call.args[3] & _DONTUNMAP) and not kernel.dontunmap_asks_overcommit
+    return bool(call.args[3] & MREMAP_DONTUNMAP) and not kernel.dontunmap_asks_overcommit
 
 
 def _spreads_write(kernel: Kernel, call: Call) -> bool:
@@ -80,22 +79,24 @@ def _spreads_write(kernel: Kernel, call: Call) -> bool:
 
 
 def _clears_account(kernel: Kernel, call: Call) -> bool:
-    return bool(call.args[3] & _DONTUNMAP) and not kernel.dontunmap_keeps_account
+    return bool(call.args[3] & MREMAP_DONTUNMAP) and not kernel.dontunmap_keeps_account
 
 
 def _counts_locked(kernel: Kernel, call: Call) -> bool:
-    return bool(call.args[3] & _DONTUNMAP) and (
+    return bool(call.args[3] & MREMAP_DONTUNMAP) and (
         kernel.dontunmap_counts_locked or not kernel.dontunmap_splits_locked
     )
 
 
 def _unlocks_all(kernel: Kernel, call: Call) -> bool:
-    return bool(call.args[3] & _DONTUNMAP) and not kernel.dontunmap_splits_locked
+    return bool(call.args[3] & MREMAP_DONTUNMAP) and not kernel.dontunmap_splits_locked
 
 
 def _shrink_leak(kernel: Kernel, call: Call) -> bool:
     return (
-        bool(call.args[3] & _FIXED) and call.args[1] > call.args[2] and kernel.shrink_charges_delta
+        bool(call.args[3] & MREMAP_FIXED)
+        and call.args[1] > call.args[2]
+        and kernel.shrink_charges_delta
     )
 
 
@@ -112,7 +113,7 @@ def _unlocked_tables(kernel: Kernel, call: Call) -> bool:
 
 
 def _merges_with_itself(kernel: Kernel, call: Call) -> bool:
-    return bool(call.args[3] & _DONTUNMAP) and not kernel.dontunmap_no_self_merge
+    return bool(call.args[3] & MREMAP_DONTUNMAP) and not kernel.dontunmap_no_self_merge
 
 
 def _forgets_anon_vma(kernel: Kernel, call: Call) -> bool:
@@ -120,7 +121,7 @@ def _forgets_anon_vma(kernel: Kernel, call: Call) -> bool:
 
 
 def _full_too_late(kernel: Kernel, call: Call) -> bool:
-    return bool(call.args[3] & _FIXED) and not kernel.map_count_first
+    return bool(call.args[3] & MREMAP_FIXED) and not kernel.map_count_first
 
 
 def _keeps_wp(kernel: Kernel, call: Call) -> bool:

@@ -8,9 +8,9 @@ range that fills a table fills one.
 from dataclasses import replace
 
 from engine.base.geometry import PTE, Geometry
-from fuzz.case import LIMITS, REMAP_FLAGS, SIGNATURES, Call, Case, Kind
+from engine.base.uapi import MREMAP_FIXED
+from fuzz.case import LIMITS, SIGNATURES, Call, Case, Kind
 
-_FIXED = REMAP_FLAGS["MREMAP_FIXED"]
 _COUNTED = LIMITS["map_count"]  # the limit that is no number of bytes
 
 
@@ -50,7 +50,7 @@ class _Transposition:
                 base = value
                 args[number] = self.place(value)
             elif param.kind is Kind.LEN:
-                if call.name == "mremap" and number == 2 and call.args[3] & _FIXED:
+                if call.name == "mremap" and number == 2 and call.args[3] & MREMAP_FIXED:
                     base = call.args[4]  # the new size is that of the new place
                 args[number] = self.length(base, value, down=param.name == "shift")
             elif param.kind is Kind.AMOUNT and call.args[0] != _COUNTED:

@@ -26,9 +26,9 @@ from typing import NamedTuple, TypeVar
 
 from engine.base.address import WORD_MASK, round_down, round_up
 from engine.base.geometry import Geometry
+from engine.base.limits import CPUS
 from fuzz.calls.guess import Mapped
 from fuzz.case import (
-    CPUS,
     LIMITS,
     SIGNATURES,
     Call,

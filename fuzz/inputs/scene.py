@@ -13,9 +13,9 @@ from random import Random
 from typing import NamedTuple
 
 from engine.base.geometry import Geometry
+from engine.base.limits import CPUS
 from fuzz.case import (
     ADVICE,
-    CPUS,
     FAILURES,
     LIMITS,
     MAP_FLAGS,

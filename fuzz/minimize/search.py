@@ -28,15 +28,21 @@ from typing import NamedTuple
 
 from engine.base.address import WORD_MASK, Range, round_down, round_up
 from engine.base.geometry import Geometry
+from engine.base.uapi import (
+    MADV_NORMAL,
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_PRIVATE,
+    MREMAP_DONTUNMAP,
+    MREMAP_FIXED,
+    PROT_READ,
+    PROT_WRITE,
+    UFFDIO_REGISTER_MODE_WP,
+)
 from fuzz.case import (
-    ADVICE,
     FLAG_KINDS,
-    MAP_FLAGS,
-    PROT_FLAGS,
-    REMAP_FLAGS,
     SIGNATURES,
     SYMBOLS,
-    UFFD_MODES,
     Call,
     Case,
     Kind,
@@ -49,11 +55,11 @@ SMALLEST_PAGE = 4096
 # The flags a case has unless they matter.  MAP_FIXED is among them, and so no extra: a case whose
 # addresses are all written down is easier to read than one where the kernel chooses.
 ORDINARY: dict[Kind, int] = {
-    Kind.PROT: PROT_FLAGS["PROT_READ"] | PROT_FLAGS["PROT_WRITE"],
-    Kind.MAP: MAP_FLAGS["MAP_PRIVATE"] | MAP_FLAGS["MAP_FIXED"] | MAP_FLAGS["MAP_ANONYMOUS"],
+    Kind.PROT: PROT_READ | PROT_WRITE,
+    Kind.MAP: MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS,
     Kind.REMAP: 0,
-    Kind.ADVICE: ADVICE["MADV_NORMAL"],
-    Kind.MODE: UFFD_MODES["UFFDIO_REGISTER_MODE_WP"],
+    Kind.ADVICE: MADV_NORMAL,
+    Kind.MODE: UFFDIO_REGISTER_MODE_WP,
     Kind.FEATURES: 0,
     Kind.SWITCH: 1,
     Kind.CPU: 0,
@@ -560,7 +566,7 @@ def _address_position(call: Call) -> int | None:
 
 def _has_destination(call: Call) -> bool:
     """True for an mremap that names the place to move to."""
-    places = REMAP_FLAGS["MREMAP_FIXED"] | REMAP_FLAGS["MREMAP_DONTUNMAP"]
+    places = MREMAP_FIXED | MREMAP_DONTUNMAP
     return call.name == "mremap" and bool(call.args[3] & places or call.args[4])
 
 

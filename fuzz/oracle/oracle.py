@@ -24,29 +24,34 @@ from dataclasses import dataclass
 from itertools import chain, pairwise
 
 from engine.base.address import round_up
+from engine.base.uapi import (
+    MADV_COLLAPSE,
+    MADV_DONTNEED,
+    MADV_GUARD_INSTALL,
+    MADV_REMOVE,
+    MAP_FIXED,
+    MAP_FIXED_NOREPLACE,
+    MAP_GROWSDOWN,
+    MAP_HUGETLB,
+    MAP_SHARED,
+    MREMAP_DONTUNMAP,
+    MREMAP_FIXED,
+    MREMAP_MAYMOVE,
+    PROT_EXEC,
+    PROT_READ,
+    PROT_WRITE,
+)
 from fuzz.case import (
-    ADVICE,
     FAILURES,
-    MAP_FLAGS,
-    PROT_FLAGS,
-    REMAP_FLAGS,
     Call,
     Faults,
     Result,
 )
 from fuzz.oracle.memory import Area, Memory, Shared, Span, joined, minus, put
 
-_READ, _WRITE = PROT_FLAGS["PROT_READ"], PROT_FLAGS["PROT_WRITE"]
-_EXEC = PROT_FLAGS["PROT_EXEC"]
-_ANY = _READ | _WRITE | _EXEC
-_FIXED, _NOREPLACE = MAP_FLAGS["MAP_FIXED"], MAP_FLAGS["MAP_FIXED_NOREPLACE"]
-_SHARED, _GROWSDOWN = MAP_FLAGS["MAP_SHARED"], MAP_FLAGS["MAP_GROWSDOWN"]
-_MOVE_FIXED = REMAP_FLAGS["MREMAP_MAYMOVE"] | REMAP_FLAGS["MREMAP_FIXED"]
-_MAYMOVE, _DONTUNMAP = REMAP_FLAGS["MREMAP_MAYMOVE"], REMAP_FLAGS["MREMAP_DONTUNMAP"]
-_REMAP_MASK = _MOVE_FIXED | _DONTUNMAP
-_DONTNEED, _REMOVE = ADVICE["MADV_DONTNEED"], ADVICE["MADV_REMOVE"]
-_GUARD, _COLLAPSE = ADVICE["MADV_GUARD_INSTALL"], ADVICE["MADV_COLLAPSE"]
-_HUGETLB = MAP_FLAGS["MAP_HUGETLB"]
+_ANY = PROT_READ | PROT_WRITE | PROT_EXEC
+_MOVE_FIXED = MREMAP_MAYMOVE | MREMAP_FIXED
+_REMAP_MASK = _MOVE_FIXED | MREMAP_DONTUNMAP
 _VMA_FAILS = FAILURES["vma"]
 
 _CHANGES_MAPPINGS = frozenset(("mmap", "munmap", "mremap", "execve_stack", "relocate"))
@@ -247,14 +252,14 @@ class _World:
     def _mmap(self, args: tuple[int, ...], result: int) -> None:
         address, length, prot, flags = args[:4]
         start = self._page(result)
-        end = start + self._pages(length, huge=bool(flags & _HUGETLB))
-        if flags & (_FIXED | _NOREPLACE):
+        end = start + self._pages(length, huge=bool(flags & MAP_HUGETLB))
+        if flags & (MAP_FIXED | MAP_FIXED_NOREPLACE):
             self._expect_address(address, result)
-        if flags & _NOREPLACE or not flags & _FIXED:
+        if flags & MAP_FIXED_NOREPLACE or not flags & MAP_FIXED:
             self._expect_free(start, end)
-        shared = Shared(end - start) if flags & _SHARED else None
+        shared = Shared(end - start) if flags & MAP_SHARED else None
         self.memory.unmap(start, end)
-        grows, huge = bool(flags & _GROWSDOWN), bool(flags & _HUGETLB)
+        grows, huge = bool(flags & MAP_GROWSDOWN), bool(flags & MAP_HUGETLB)
         self.memory.map(Area(start, end, prot, shared, grows=grows, huge=huge))
 
     def _munmap(self, args: tuple[int, ...], result: int) -> None:
@@ -274,7 +279,7 @@ class _World:
         old, new = self._page(address), self._page(result)
         old_count, new_count = self._pages(old_bytes), self._pages(new_bytes)
         placed = flags & _MOVE_FIXED == _MOVE_FIXED
-        keep = bool(flags & _DONTUNMAP)
+        keep = bool(flags & MREMAP_DONTUNMAP)
         if placed and old_count == new_count:
             old_count = new_count = self._whole_huge(old + old_count) - old
         elif self._is_huge(old):
@@ -282,7 +287,7 @@ class _World:
         self._expect_mapped(old, old + 1)
         if placed:
             self._expect_address(target, result)
-        elif not flags & _MAYMOVE or (new_count <= old_count and not keep):
+        elif not flags & MREMAP_MAYMOVE or (new_count <= old_count and not keep):
             self._expect_address(address, result)
         if not memory.inside(old, old + 1):
             return  # reported; there is nothing to move
@@ -323,7 +328,7 @@ class _World:
         self.memory = Memory(next_tag=tag + end - start)
         if start < end:
             lo, hi = start - shift, end - shift
-            self.memory.map(Area(lo, hi, _READ | _WRITE, grows=True))
+            self.memory.map(Area(lo, hi, PROT_READ | PROT_WRITE, grows=True))
             self.memory.pages = dict(zip(range(lo, hi), range(tag, tag + end - start), strict=True))
 
     def _relocate(self, args: tuple[int, ...], result: int) -> None:
@@ -337,19 +342,19 @@ class _World:
 
     def _advise(self, lo: int, hi: int, advice: int) -> None:
         """Do to [lo, hi) what an advice does to contents; most do nothing."""
-        if advice not in (_DONTNEED, _REMOVE, _GUARD, _COLLAPSE):
+        if advice not in (MADV_DONTNEED, MADV_REMOVE, MADV_GUARD_INSTALL, MADV_COLLAPSE):
             return
         for area in self.memory.inside(lo, hi):
-            if advice == _COLLAPSE:
+            if advice == MADV_COLLAPSE:
                 if area.object is not None:
                     area.object.collapsed = True
             elif area.object is None:
-                if advice != _REMOVE:
+                if advice != MADV_REMOVE:
                     self.memory.take(area.start, self._discardable(area))
-            elif advice == _REMOVE and not area.huge:  # no holes in files of huge pages
+            elif advice == MADV_REMOVE and not area.huge:  # no holes in files of huge pages
                 seen = self.memory.tagged(area.start, area.end)
                 self.memory.store(area.object, {area.at(page): 0 for page in seen})
-        if advice == _GUARD:
+        if advice == MADV_GUARD_INSTALL:
             self.memory.change(lo, hi, lambda area: area._replace(guarded=True))
 
     def _discardable(self, area: Area) -> int:
@@ -403,8 +408,8 @@ class _World:
         for area in self.memory.inside(lo, hi):
             if area.prot is None or area.guarded:
                 continue
-            hidden = self._exec_only and area.prot == _EXEC
-            if hidden or not area.prot & (_WRITE if name == "touch" else _ANY):
+            hidden = self._exec_only and area.prot == PROT_EXEC
+            if hidden or not area.prot & (PROT_WRITE if name == "touch" else _ANY):
                 yield area.start, area.end, "SIGSEGV"
             elif area.object is None:
                 yield area.start, area.end, "access"
@@ -453,7 +458,7 @@ class _World:
         twins = []
         if mapped is None:
             self._certain &= next(outcomes, None) is None
-        elif call.name == "mremap" and call.args[3] & _DONTUNMAP:
+        elif call.name == "mremap" and call.args[3] & MREMAP_DONTUNMAP:
             # A source that stays mapped does not show that it has moved.
             twins = [memory for memory in alike if memory.areas != chosen.areas]
         self.memory = chosen  # after all that is made from what was there before
@@ -477,12 +482,12 @@ class _World:
             concerned = (
                 page
                 for area in self.memory.inside(lo, hi)
-                if (area.object is not None) == (advice == _REMOVE)
+                if (area.object is not None) == (advice == MADV_REMOVE)
                 for page in self.memory.tagged(area.start, self._discardable(area))
             )
             done = next((page for page in concerned if page in contents), hi)
-        self._advise(lo, hi if advice == _COLLAPSE else done, advice)
-        if advice == _GUARD:
+        self._advise(lo, hi if advice == MADV_COLLAPSE else done, advice)
+        if advice == MADV_GUARD_INSTALL:
             self.memory.change(lo, hi, lambda area: area._replace(guarded=True))
 
     def _mprotect_failed(self, args: tuple[int, ...], error: str) -> None:
@@ -517,9 +522,9 @@ class _World:
         if call.name == "mmap":
             address, length, _, flags = call.args[:4]
             # Before 6.12 a MAP_FIXED mapping evicts before it is charged.
-            if flags & _FIXED and not flags & _NOREPLACE and error == "-ENOMEM":
+            if flags & MAP_FIXED and not flags & MAP_FIXED_NOREPLACE and error == "-ENOMEM":
                 start = self._page(address)
-                pages = self._pages(length, huge=bool(flags & _HUGETLB))
+                pages = self._pages(length, huge=bool(flags & MAP_HUGETLB))
                 yield from _without(memory, (start, start + pages))
         elif call.name == "relocate":
             start, end, _ = (self._page(operand) for operand in call.args)
@@ -541,7 +546,7 @@ class _World:
         return (
             flags & ~_REMAP_MASK == 0
             and flags & _MOVE_FIXED == _MOVE_FIXED
-            and not (flags & _DONTUNMAP and old_count != new_count)
+            and not (flags & MREMAP_DONTUNMAP and old_count != new_count)
             and address % self._page_bytes == 0
             and target % self._page_bytes == 0
             and new_count > 0
@@ -571,7 +576,7 @@ class _World:
         spans += [(start - new + old, end - new + old) for start, end in mapped]
         cuts = sorted({old, *(edge for span in spans for edge in span if old < edge < old_end)})
         for cut in cuts:
-            for moved in self._moved(old, cut, new, bool(flags & _DONTUNMAP), cuts):
+            for moved in self._moved(old, cut, new, bool(flags & MREMAP_DONTUNMAP), cuts):
                 if cut > old:
                     yield moved
                 for end in (*(edge for edge in cuts if edge > cut), old_end):

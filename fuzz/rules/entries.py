@@ -23,19 +23,12 @@ from engine.base.entry import (
     is_zero_page,
 )
 from engine.base.geometry import PMD, PTE
+from engine.base.uapi import UFFD_FEATURE_EVENT_REMAP, UFFD_FEATURE_EVENT_UNMAP, Errno
 from engine.base.violation import Violation
 from engine.move import Move
-from engine.state.space import AddressSpace, Errno
+from engine.state.space import AddressSpace
 from engine.state.table import Entry
-from engine.state.vma import (
-    UFFD_FEATURE_EVENT_REMAP,
-    UFFD_FEATURE_EVENT_UNMAP,
-    VM_HUGETLB,
-    VM_UFFD,
-    VM_UFFD_WP,
-    VM_WRITE,
-    UffdContext,
-)
+from engine.state.vma import VM_HUGETLB, VM_UFFD, VM_UFFD_WP, VM_WRITE, UffdContext
 from fuzz.rules.leaves import Picture, picture
 from fuzz.rules.view import State
 from fuzz.rules.walk import not_told_of_moves

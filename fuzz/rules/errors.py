@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from engine.base.address import Range, round_up
+from engine.base.uapi import MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE, Errno
 from engine.base.violation import Violation
-from engine.state.space import Errno
 from engine.state.vma import VM_ACCOUNT, VM_HUGETLB, VM_LOCKED, VM_SEALED, VM_SHARED, VM_UFFD
 from fuzz.rules.facts import Area, Facts
 from fuzz.rules.places import Granted, Promise, compared, placed, removed
 
-_MAYMOVE, _FIXED, _DONTUNMAP = 1, 2, 4  # as programs write them
 _SHORT = frozenset((Errno.ENOMEM, Errno.EAGAIN))  # a limit or memory runs out
 
 
@@ -33,12 +32,12 @@ class _Remap(NamedTuple):
     @property
     def places(self) -> bool:
         """FIXED or DONTUNMAP."""
-        return bool(self.flags & (_FIXED | _DONTUNMAP))
+        return bool(self.flags & (MREMAP_FIXED | MREMAP_DONTUNMAP))
 
     @property
     def keeps(self) -> bool:
         """DONTUNMAP."""
-        return bool(self.flags & _DONTUNMAP)
+        return bool(self.flags & MREMAP_DONTUNMAP)
 
     @property
     def growth(self) -> int:
@@ -50,7 +49,7 @@ class _Remap(NamedTuple):
         """What is unmapped before the move: the destination with FIXED, the tail of a shrink."""
         target = Range(self.new_addr, self.new_addr + self.new)
         tail = Range(self.addr + self.new, self.addr + self.old)
-        wanted = (bool(self.flags & _FIXED), target), (self.old > self.new, tail)
+        wanted = (bool(self.flags & MREMAP_FIXED), target), (self.old > self.new, tail)
         return [where for is_due, where in wanted if is_due]
 
 
@@ -83,7 +82,7 @@ def _promise(before: Facts, remap: _Remap, *, checks_first: bool) -> Promise:
     Until 6.16 destination and tail went first.
     """
     kernel = before.kernel
-    known = _MAYMOVE | _FIXED | (_DONTUNMAP if kernel.dontunmap else 0)
+    known = MREMAP_MAYMOVE | MREMAP_FIXED | (MREMAP_DONTUNMAP if kernel.dontunmap else 0)
     if remap.flags & ~known or remap.addr % kernel.geometry.page_bytes or not remap.new:
         return Errno.EINVAL
     area = before.at(remap.addr)
@@ -92,10 +91,10 @@ def _promise(before: Facts, remap: _Remap, *, checks_first: bool) -> Promise:
             return Errno.EINVAL
         if remap.places and before.full(6):
             return Errno.ENOMEM
-        if remap.flags & _FIXED and remap.old == remap.new:
+        if remap.flags & MREMAP_FIXED and remap.old == remap.new:
             return _several(before, remap)
     elif remap.places and (
-        not remap.flags & _MAYMOVE or (remap.keeps and remap.old_raw != remap.new_raw)
+        not remap.flags & MREMAP_MAYMOVE or (remap.keeps and remap.old_raw != remap.new_raw)
     ):
         return Errno.EINVAL
     if area is None:
@@ -130,7 +129,7 @@ def _wrong_target(before: Facts, remap: _Remap) -> bool:
     """Is the destination of FIXED or DONTUNMAP impossible?"""
     geometry = before.kernel.geometry
     return remap.places and (
-        not remap.flags & _MAYMOVE
+        not remap.flags & MREMAP_MAYMOVE
         or (remap.keeps and remap.old != remap.new)
         or bool(remap.new_addr % geometry.page_bytes)
         or remap.new_addr + remap.new > geometry.user_top
@@ -146,7 +145,7 @@ def _lost(before: Facts, remap: _Remap) -> Errno | None:
         if error is not None:
             return error
     covered = remap.new_addr <= remap.addr < remap.new_addr + remap.new
-    return Errno.EFAULT if remap.flags & _FIXED and covered else None
+    return Errno.EFAULT if remap.flags & MREMAP_FIXED and covered else None
 
 
 def _wrong_source(before: Facts, remap: _Remap, area: Area, gone: list[Range]) -> Errno | None:
@@ -188,7 +187,7 @@ def _placed(before: Facts, remap: _Remap, area: Area) -> Promise:
     kernel = before.kernel
     if remap.keeps and _passes(before, "address_space", remap.old, remap.evicts):
         return Errno.ENOMEM
-    if not remap.flags & _FIXED:
+    if not remap.flags & MREMAP_FIXED:
         place = placed(before, remap.new, remap.new_addr, shared=bool(area.flags & VM_SHARED))
     elif remap.new_addr < kernel.geometry.min_addr:
         return Errno.EPERM
@@ -262,7 +261,7 @@ def _grown(before: Facts, remap: _Remap, area: Area) -> Promise:
         end <= before.arena.end and not before.inside(area.end, end)
     ):
         place = Granted(remap.addr)
-    elif not remap.flags & _MAYMOVE:
+    elif not remap.flags & MREMAP_MAYMOVE:
         return Errno.ENOMEM
     else:
         place = placed(before, remap.new, 0, shared=bool(area.flags & VM_SHARED))

@@ -12,10 +12,10 @@ from typing import Any
 
 from engine.base.address import Range
 from engine.base.points import PMD_OCCUPIED, PUD_OCCUPIED, Observer
+from engine.base.uapi import MADV_DONTNEED, MREMAP_FIXED, Errno
 from engine.base.violation import Violation
 from engine.move import Move
-from engine.state.space import AddressSpace, Errno
-from fuzz.case import ADVICE, REMAP_FLAGS
+from engine.state.space import AddressSpace
 from fuzz.rules.entries import UffdState, check_uffd
 from fuzz.rules.errors import check_errors, check_relocate_errors, check_stack_errors
 from fuzz.rules.facts import Facts
@@ -26,8 +26,6 @@ from fuzz.rules.move import MoveRules
 from fuzz.rules.mremap import Request, Snapshot, check_execve_stack, check_mremap
 from fuzz.rules.places import check_free, check_mmap, check_munmap
 from fuzz.rules.state import check_emptied
-
-_DONTNEED, _FIXED = ADVICE["MADV_DONTNEED"], REMAP_FLAGS["MREMAP_FIXED"]
 
 Judge = Callable[[Any], Iterator[Violation]]
 
@@ -73,7 +71,7 @@ def _munmap(space: AddressSpace, watch: Watch, addr: int, length: int) -> Judge:
 
 def _madvise(space: AddressSpace, watch: Watch, addr: int, length: int, advice: int) -> Judge:
     def judge(error: Errno | None) -> Iterator[Violation]:
-        if error is None and advice == _DONTNEED:
+        if error is None and advice == MADV_DONTNEED:
             left = list(check_emptied(space, addr, addr + length))
             if left and space.kernel.reclaims_tables:
                 yield from left
@@ -97,7 +95,7 @@ def _mremap(space: AddressSpace, watch: Watch, *args: int) -> Judge:
             yield from check_uffd(space, registered, request, returned)
         if isinstance(returned, int):
             yield from check_layout(space, facts, request, returned, after.facts)
-            if returned != request.addr and not request.flags & _FIXED:
+            if returned != request.addr and not request.flags & MREMAP_FIXED:
                 yield from check_free(facts, returned, request.new_len)
 
     return judge

@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 from engine.base.address import Range, round_up
 from engine.base.failures import HOOK, MAPS, VMA
+from engine.base.uapi import MREMAP_DONTUNMAP, MREMAP_FIXED, Errno
 from engine.base.violation import Violation
-from engine.state.space import AddressSpace, Errno
+from engine.state.space import AddressSpace
 from engine.state.vma import (
     VM_HUGETLB,
     VM_LOCKED,
@@ -28,7 +29,6 @@ from engine.state.vma import (
 from fuzz.rules.facts import Area, Facts
 
 _START = attrgetter("start")
-_FIXED, _DONTUNMAP = 2, 4  # as programs write them
 
 
 class Piece(NamedTuple):
@@ -135,8 +135,8 @@ class Tape:
 
     def move(self, source: Range, target: Range, flags: int) -> bool:
         """One mremap that moves, to a place that is known.  Returns: False if nothing is said."""
-        kernel, keep = self.before.kernel, bool(flags & _DONTUNMAP)
-        if flags & _FIXED:
+        kernel, keep = self.before.kernel, bool(flags & MREMAP_DONTUNMAP)
+        if flags & MREMAP_FIXED:
             self.cut(target, asked=True)
         if target.length < source.length:
             self.cut(Range(source.start + target.length, source.end), asked=True)
@@ -195,7 +195,7 @@ def expected(before: Facts, request: tuple[int, ...], result: int) -> Tape | Non
     if any(area.flags & VM_HUGETLB for area in before.inside(addr, max(source.end, addr + 1))):
         return None
     tape = Tape(before)
-    places = flags & (_FIXED | _DONTUNMAP)
+    places = flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)
     if places and kernel.map_count_first:
         tape.attempts[MAPS] += 1
     if not places and result == addr:
@@ -207,7 +207,7 @@ def expected(before: Facts, request: tuple[int, ...], result: int) -> Tape | Non
         return tape
     one = tape.at(source.start)
     several = source.length == target.length and not (one and one.end >= source.end)
-    if several and flags & _FIXED and kernel.multi_vma_move:
+    if several and flags & MREMAP_FIXED and kernel.multi_vma_move:
         for area in before.inside(source.start, source.end):
             part = Range(max(area.start, source.start), min(area.end, source.end))
             to = part.start - source.start + target.start

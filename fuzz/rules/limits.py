@@ -9,9 +9,10 @@ from engine.base.address import Range
 from engine.base.entry import ANON
 from engine.base.failures import MAPS, PAGETABLE, VMA
 from engine.base.geometry import PTE
+from engine.base.uapi import Errno
 from engine.base.violation import Violation
 from engine.state.hugepool import POOL_PAGES, HugeFile, file_of, file_reservations, reservations
-from engine.state.space import AddressSpace, Errno
+from engine.state.space import AddressSpace
 from engine.state.vma import VM_HUGETLB, VM_SHARED
 from fuzz.rules.leaves import Picture, count, picture
 

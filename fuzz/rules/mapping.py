@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 from engine.base.address import Range, round_up
+from engine.base.uapi import Errno
 from engine.base.violation import Violation
-from engine.state.space import AddressSpace, Errno
+from engine.state.space import AddressSpace
 from engine.state.vma import (
     VM_ACCOUNT,
     VM_GROWSDOWN,

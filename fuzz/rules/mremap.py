@@ -6,9 +6,9 @@ from typing import NamedTuple
 from engine.base.address import Range, round_up
 from engine.base.entry import ANON, MIGRATION, PFN_SHIFT, PRESENT, SOFT_DIRTY
 from engine.base.geometry import Geometry
+from engine.base.uapi import MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE, Errno
 from engine.base.violation import Violation
-from engine.mremap import DONTUNMAP, FIXED, MAYMOVE
-from engine.state.space import AddressSpace, Errno
+from engine.state.space import AddressSpace
 from engine.state.vma import (
     VM_HUGETLB,
     VM_LOCKED,
@@ -142,7 +142,7 @@ def check_mremap(
     page, mask = space.geometry.page_bytes, space.geometry.word_mask
     old_len, new_len = (round_up(n, page) & mask for n in (request.old_len, request.new_len))
     # Huge pages go whole: those at the start, or, when several VMAs may move, those at the end.
-    may_be_several = request.flags & FIXED and old_len == new_len
+    may_be_several = request.flags & MREMAP_FIXED and old_len == new_len
     is_huge = _in_huge_page(before, request.addr)
     at_end = _in_huge_page(before, request.addr + max(old_len, page) - 1)
     if may_be_several and at_end != is_huge and space.kernel.multi_vma_move:
@@ -156,7 +156,7 @@ def check_mremap(
     high_water = max(before.high_water, space.total_vm)
     # With DONTUNMAP each of several VMAs counts before the next one's destination is unmapped.
     if after.high_water > high_water and not (
-        may_be_several and request.flags & DONTUNMAP and space.kernel.multi_vma_move
+        may_be_several and request.flags & MREMAP_DONTUNMAP and space.kernel.multi_vma_move
     ):
         yield Violation(
             "high-water", space.arena, f"a peak of {after.high_water} pages", f"{high_water}"
@@ -167,21 +167,25 @@ def check_mremap(
         yield from check_populated(space, before.slots, after.slots)
         yield from _check_error(space, before, after, request, source, target, result)
         return
-    if request.flags & FIXED and result != request.new_addr:
+    if request.flags & MREMAP_FIXED and result != request.new_addr:
         yield Violation("fixed-address", target, f"{result:#x}", f"{request.new_addr:#x}")
     moved = Range(result, result + new_len)
-    if not request.flags & (FIXED | DONTUNMAP) and result == request.addr and old_len >= new_len:
+    if (
+        not request.flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)
+        and result == request.addr
+        and old_len >= new_len
+    ):
         tail = Range(request.addr + new_len, request.addr + old_len)
         yield from _unchanged_outside(before, after, [tail], page, "resize-exact")
         if clip(after.mapped, tail):
             yield Violation("resize-exact", tail, "something mapped", "nothing after a shrink")
     if not old_len:
         yield from _unchanged_outside(before, after, [moved], page, "duplicate-keeps-source")
-    if request.flags & FIXED and old_len:
+    if request.flags & MREMAP_FIXED and old_len:
         yield from _check_moved(before, after, source, target, min(old_len, new_len))
     # A source that is its own copy cannot be as it should (V-11).
     own_copy = any(violation.rule == "dontunmap-two-vmas" for violation in space.violations)
-    if request.flags & DONTUNMAP and old_len and not own_copy:
+    if request.flags & MREMAP_DONTUNMAP and old_len and not own_copy:
         yield from _check_dontunmap(before, after, source)
         yield from _check_emptied(space, before, source, moved)
 
@@ -203,7 +207,7 @@ def _check_error(
     page = space.geometry.page_bytes
     if not any(_unchanged_outside(before, after, [], page, rule)):
         return
-    if request.flags & FIXED and not _refused_early(space, before, source, target, request):
+    if request.flags & MREMAP_FIXED and not _refused_early(space, before, source, target, request):
         traces.append(target)
         if source.length > target.length:
             traces.append(Range(request.addr + target.length, source.end))
@@ -239,14 +243,14 @@ def _refused_early(
         # Only the range of one VMA counts unless the call may move several.
         return source.length != target.length or not _is_mapped(before, source, page)
     return (
-        bool(request.flags & ~(MAYMOVE | FIXED | DONTUNMAP))
-        or not request.flags & MAYMOVE
+        bool(request.flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP))
+        or not request.flags & MREMAP_MAYMOVE
         or bool((request.addr | request.new_addr) & (page - 1))
         or not target.length
         or target.end > top
         or source.overlaps(target)
         or not _is_mapped(before, source, page)
-        or (bool(request.flags & DONTUNMAP) and source.length != target.length)
+        or (bool(request.flags & MREMAP_DONTUNMAP) and source.length != target.length)
     )
 
 
@@ -257,7 +261,7 @@ def _in_huge_page(before: Snapshot, addr: int) -> bool:
 
 def _full(space: AddressSpace, before: Snapshot, request: Request) -> bool:
     """Are there too many VMAs for a call that has to make room first?"""
-    makes_room = request.flags & (FIXED | DONTUNMAP)
+    makes_room = request.flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)
     return bool(makes_room) and before.count + 2 >= space.max_map_count - 3
 
 

@@ -9,13 +9,18 @@ from typing import NamedTuple
 
 from engine.base.address import Range, round_down, round_up
 from engine.base.failures import COMMIT, HOOK, MAPS, PAGETABLE, VMA
+from engine.base.uapi import (
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_FIXED_NOREPLACE,
+    MAP_HUGETLB,
+    MAP_SHARED,
+    MAP_TYPE,
+    Errno,
+)
 from engine.base.violation import Violation
-from engine.state.space import Errno
 from engine.state.vma import STACK_GUARD_PAGES, VM_GROWSDOWN, VM_HUGETLB, VM_SEALED
 from fuzz.rules.facts import Area, Facts
-
-_SHARED, _TYPE, _ANONYMOUS, _HUGETLB = 0x01, 0x0F, 0x20, 0x40000  # as programs write them
-_FIXED, _NOREPLACE = 0x10, 0x100000
 
 # What a call returns that a failure on demand has struck.
 _STRUCK = {PAGETABLE: Errno.ENOMEM, VMA: Errno.ENOMEM, COMMIT: Errno.ENOMEM, MAPS: Errno.ENOMEM}
@@ -111,19 +116,19 @@ def check_mmap(
     So may ENOMEM be, where there is a limit, and if there are too few huge pages.
     """
     geometry = before.kernel.geometry
-    huge = geometry.slot_bytes if flags & _HUGETLB else 0
+    huge = geometry.slot_bytes if flags & MAP_HUGETLB else 0
     length = round_up(length, huge or geometry.page_bytes) & geometry.word_mask
-    if not flags & _ANONYMOUS or not length or flags & _NOREPLACE:
+    if not flags & MAP_ANONYMOUS or not length or flags & MAP_FIXED_NOREPLACE:
         return
     promise: Promise
-    if flags & _FIXED:
+    if flags & MAP_FIXED:
         beyond = addr + length > geometry.user_top
         promise = Errno.ENOMEM if beyond else removed(before, addr, addr + length)
         if isinstance(promise, Errno) and isinstance(result, Errno):
             return  # which one differs: until 6.11 that something is sealed is ENOMEM, too
         promise = promise or Granted(addr)
     else:
-        promise = placed(before, length, addr, shared=flags & _TYPE == _SHARED, huge=huge)
+        promise = placed(before, length, addr, shared=flags & MAP_TYPE == MAP_SHARED, huge=huge)
         if promise is None and isinstance(result, int):
             yield from check_free(before, result, length)
     due = before.limits is not None or before.full(0) or (huge and length > before.pool * huge)

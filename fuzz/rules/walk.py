@@ -19,9 +19,10 @@ from engine.base.points import (
     PUD_OCCUPIED,
     SKIPPED,
 )
+from engine.base.uapi import UFFD_FEATURE_EVENT_REMAP
 from engine.base.violation import Violation
 from engine.move import Move
-from engine.state.vma import UFFD_FEATURE_EVENT_REMAP, VM_HUGETLB, Vma
+from engine.state.vma import VM_HUGETLB, Vma
 
 _BELOW_PUD = frozenset((PMD_MOVED, PTES_MOVED, HUGE_MOVED, SKIPPED))
 _REFUSED = frozenset((PMD_OCCUPIED, PUD_OCCUPIED, HUGE_SPLIT))

@@ -22,11 +22,19 @@ from engine.base.points import (
     REALIGNED,
     SKIPPED,
 )
-from engine.calls.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, mmap
+from engine.base.uapi import (
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_PRIVATE,
+    MREMAP_FIXED,
+    MREMAP_MAYMOVE,
+    Errno,
+)
+from engine.calls.syscalls import mmap
 from engine.move import Move, extent_bytes, move_page_tables, move_ptes
-from engine.mremap import FIXED, MAYMOVE, mremap
+from engine.mremap import mremap
 from engine.pages.fault import touch
-from engine.state.space import AddressSpace, Errno
+from engine.state.space import AddressSpace
 from engine.state.vma import Vma
 from fuzz.tell.draw import strip_tables
 from tests.lib.drawn import FLAGS, PAGE, SLOT, scene, shown, tags, tiny
@@ -441,7 +449,7 @@ def test_then_mremap_fails_and_takes_the_moved_pages_along(kernel: str, is_right
     space = AddressSpace(kernel_named(kernel, "i386"))
     mmap(space, start, length, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED)
     touch(space, start, start + PAGE)
-    result = mremap(space, start, length, length, MAYMOVE | FIXED, start - length)
+    result = mremap(space, start, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, start - length)
     assert result == (start - length if is_right else Errno.ENOMEM)
     assert (1 in tags(space).values()) is is_right
 

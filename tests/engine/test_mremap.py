@@ -11,20 +11,26 @@ import pytest
 from engine.base.entry import pfn_of
 from engine.base.failures import COMMIT, MAPS
 from engine.base.kernel import Kernel, kernel_named
-from engine.calls.mseal import mseal
-from engine.calls.syscalls import (
+from engine.base.uapi import (
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_HUGETLB,
     MAP_PRIVATE,
     MAP_SHARED,
-    mmap,
+    MREMAP_DONTUNMAP,
+    MREMAP_FIXED,
+    MREMAP_MAYMOVE,
+    UFFD_FEATURE_EVENT_UNMAP,
+    UFFDIO_REGISTER_MODE_MISSING,
+    Errno,
 )
-from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, Remap, copy_vma, find_address, mremap
+from engine.calls.mseal import mseal
+from engine.calls.syscalls import mmap
+from engine.mremap import Remap, copy_vma, find_address, mremap
 from engine.pages.fault import touch
-from engine.pages.uffd import MODE_MISSING, uffd_register
-from engine.state.space import AddressSpace, Errno
-from engine.state.vma import UFFD_FEATURE_EVENT_UNMAP, VM_LOCKED, VM_LOCKONFAULT, VM_SHARED
+from engine.pages.uffd import uffd_register
+from engine.state.space import AddressSpace
+from engine.state.vma import VM_LOCKED, VM_LOCKONFAULT, VM_SHARED
 from fuzz.rules.state import check_state
 from tests.lib.constants import KEEP, MOVE
 from tests.lib.drawn import PAGE as P
@@ -44,7 +50,7 @@ def run(space: AddressSpace, *request: int) -> int | Errno:
     A FIXED move that shrinks leaks commit charge since 6.17: that alone is let pass.
     """
     _, old_len, new_len, flags, _ = request
-    leaks = space.kernel.shrink_charges_delta and flags & FIXED and old_len > new_len
+    leaks = space.kernel.shrink_charges_delta and flags & MREMAP_FIXED and old_len > new_len
     result = mremap(space, *request)
     assert not space.violations
     assert {v.rule for v in check_state(space)} <= ({"committed"} if leaks else set())
@@ -71,12 +77,18 @@ WORD = 1 << 64
 ERRORS: list[tuple[str, str, Request, tuple[int | Errno, str], tuple[int | Errno, str]]] = [
     # Before anything is looked up.
     ("1 flags", HERE, (64 * P, P, P, 8, 0), (EINVAL, HERE), (EINVAL, HERE)),
-    ("2 FIXED alone", HERE, (64 * P, P, P, FIXED, 12 * P), (EINVAL, HERE), (EINVAL, HERE)),
-    ("3 DONTUNMAP alone", HERE, (64 * P, P, P, DONTUNMAP, 0), (EINVAL, HERE), (EINVAL, HERE)),
+    ("2 FIXED alone", HERE, (64 * P, P, P, MREMAP_FIXED, 12 * P), (EINVAL, HERE), (EINVAL, HERE)),
+    (
+        "3 DONTUNMAP alone",
+        HERE,
+        (64 * P, P, P, MREMAP_DONTUNMAP, 0),
+        (EINVAL, HERE),
+        (EINVAL, HERE),
+    ),
     (
         "3 FIXED DONTUNMAP",
         HERE,
-        (0, P, P, FIXED | DONTUNMAP, 12 * P),
+        (0, P, P, MREMAP_FIXED | MREMAP_DONTUNMAP, 12 * P),
         (EINVAL, HERE),
         (EINVAL, HERE),
     ),
@@ -92,7 +104,13 @@ ERRORS: list[tuple[str, str, Request, tuple[int | Errno, str], tuple[int | Errno
     ("7 and 12", HERE, (64 * P, P, P, MOVE, 64 * P), (EFAULT, HERE), (EINVAL, HERE)),
     # The destination; nothing is unmapped yet.
     ("10 new_addr", HERE, (0, 2 * P, 2 * P, MOVE, 12 * P + 1), (EINVAL, HERE), (EINVAL, HERE)),
-    ("10 with DONTUNMAP", HERE, (0, P, P, MAYMOVE | DONTUNMAP, 1), (EINVAL, HERE), (EINVAL, HERE)),
+    (
+        "10 with DONTUNMAP",
+        HERE,
+        (0, P, P, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, 1),
+        (EINVAL, HERE),
+        (EINVAL, HERE),
+    ),
     ("11 end", HERE, (0, P, 2 * P, MOVE, TOP - P), (EINVAL, HERE), (EINVAL, HERE)),
     ("11 wraps", HERE, (0, P, P, MOVE, WORD - P), (EINVAL, HERE), (EINVAL, HERE)),
     ("11 new_len", HERE, (0, P, TOP + P, MOVE, 0), (EINVAL, HERE), (EINVAL, HERE)),
@@ -113,17 +131,23 @@ ERRORS: list[tuple[str, str, Request, tuple[int | Errno, str], tuple[int | Errno
     (
         "19 DONTUNMAP",
         HERE,
-        (0, 6 * P, 6 * P, MAYMOVE | DONTUNMAP, 8 * P),
+        (0, 6 * P, 6 * P, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, 8 * P),
         (EFAULT, HERE),
         (EFAULT, HERE),
     ),
     # Neither FIXED nor DONTUNMAP.
-    ("17 plain", HERE, (0, 0, P, MAYMOVE, 0), (EINVAL, HERE), (EINVAL, HERE)),
-    ("19 plain", HERE, (0, 5 * P, 6 * P, MAYMOVE, 0), (EFAULT, HERE), (EFAULT, HERE)),
+    ("17 plain", HERE, (0, 0, P, MREMAP_MAYMOVE, 0), (EINVAL, HERE), (EINVAL, HERE)),
+    ("19 plain", HERE, (0, 5 * P, 6 * P, MREMAP_MAYMOVE, 0), (EFAULT, HERE), (EFAULT, HERE)),
     ("14' no MAYMOVE", HERE, (0, 2 * P, 3 * P, 0, 0), (ENOMEM, HERE), (ENOMEM, HERE)),
     ("14' in the way", HERE, (0, 4 * P, 13 * P, 0, 0), (ENOMEM, HERE), (ENOMEM, HERE)),
-    ("15' no room", HERE, (0, 4 * P, TOP - 8 * P, MAYMOVE, 0), (ENOMEM, HERE), (ENOMEM, HERE)),
-    ("15' too long", HERE, (0, 4 * P, TOP + P, MAYMOVE, 0), (ENOMEM, HERE), (EINVAL, HERE)),
+    (
+        "15' no room",
+        HERE,
+        (0, 4 * P, TOP - 8 * P, MREMAP_MAYMOVE, 0),
+        (ENOMEM, HERE),
+        (ENOMEM, HERE),
+    ),
+    ("15' too long", HERE, (0, 4 * P, TOP + P, MREMAP_MAYMOVE, 0), (ENOMEM, HERE), (EINVAL, HERE)),
     ("10' too long", HERE, (0, TOP + P, TOP + P, 0, 0), (0, HERE), (EINVAL, HERE)),
     (
         "3 rounding",
@@ -151,7 +175,7 @@ def test_errors_come_in_order_and_leave_what_they_leave(
     ("request_", "classic", "checking"),
     [
         ((0, P, P, MOVE, 12 * P), ENOMEM, ENOMEM),  # 13, before anything is unmapped
-        ((0, P, P, MAYMOVE | DONTUNMAP, 12 * P), ENOMEM, ENOMEM),
+        ((0, P, P, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, 12 * P), ENOMEM, ENOMEM),
         ((0, P, P, MOVE, 0), EINVAL, EINVAL),  # 12 comes first
         ((0, 5 * P, 6 * P, MOVE, 10 * P), ENOMEM, ENOMEM),  # 19 later
         ((64 * P, P, P, MOVE, 12 * P), EFAULT, ENOMEM),  # 7 earlier, or later
@@ -214,7 +238,10 @@ def _random_move(random: Random) -> Trace:
     armed, sealed = random.choice((0, 0, 1, 2, 4, 7)), random.choice((0, 0, 0, 1, 2, 4, 7))
     if armed:
         at = arena.start + armed * slot
-        assert uffd_register(space, at, slot, MODE_MISSING, UFFD_FEATURE_EVENT_UNMAP) is None
+        assert (
+            uffd_register(space, at, slot, UFFDIO_REGISTER_MODE_MISSING, UFFD_FEATURE_EVENT_UNMAP)
+            is None
+        )
     if sealed:
         assert mseal(space, arena.start + sealed * slot, slot) is None
     if fails := random.choice((0, 0, 1, 2)):
@@ -229,7 +256,7 @@ def _random_move(random: Random) -> Trace:
     new_len = old_len if random.random() < 0.6 else random.choice(lengths)
     target = arena.start + random.choice((0, 1, 2, 4, 7, 7, 10, 10, 12)) * slot
     target = random.choice((*[target] * 6, target + P, target + 1, geometry.user_top - P))
-    what = random.choice((MOVE, MOVE, MOVE, KEEP, MAYMOVE | DONTUNMAP))
+    what = random.choice((MOVE, MOVE, MOVE, KEEP, MREMAP_MAYMOVE | MREMAP_DONTUNMAP))
     result = mremap(space, addr, old_len, new_len, what, target)
     vmas = [(vma.range, vma.flags, vma.pgoff, repr(vma.uffd)) for vma in space.vmas]
     events = [context.events for context in space.uffds.values()]
@@ -253,7 +280,7 @@ def test_a_resize_of_what_is_not_ours_is_refused_since_6_17(new_len: int) -> Non
         space = AddressSpace(kernel_named(kernel))
         addr = space.arena.start - 4 * P
         shrinks = new_len <= 2 * P and kernel != LAST
-        assert mremap(space, addr, 2 * P, new_len, MAYMOVE) == (addr if shrinks else EFAULT)
+        assert mremap(space, addr, 2 * P, new_len, MREMAP_MAYMOVE) == (addr if shrinks else EFAULT)
 
 
 # --- flags ---------------------------------------------------------------------------------------
@@ -262,13 +289,13 @@ def test_a_resize_of_what_is_not_ours_is_refused_since_6_17(new_len: int) -> Non
 # more, one page less.
 MIXES: dict[int, tuple[int | Errno, int | Errno, int | Errno]] = {
     0: (0, 0, 0),
-    MAYMOVE: (0, 0, 0),
-    FIXED: (EINVAL, EINVAL, EINVAL),
-    MAYMOVE | FIXED: (12 * P, 12 * P, 12 * P),
-    DONTUNMAP: (EINVAL, EINVAL, EINVAL),
-    MAYMOVE | DONTUNMAP: (TOP - 4 * P, EINVAL, EINVAL),  # the hint is taken
-    FIXED | DONTUNMAP: (EINVAL, EINVAL, EINVAL),
-    MAYMOVE | FIXED | DONTUNMAP: (12 * P, EINVAL, EINVAL),
+    MREMAP_MAYMOVE: (0, 0, 0),
+    MREMAP_FIXED: (EINVAL, EINVAL, EINVAL),
+    MREMAP_MAYMOVE | MREMAP_FIXED: (12 * P, 12 * P, 12 * P),
+    MREMAP_DONTUNMAP: (EINVAL, EINVAL, EINVAL),
+    MREMAP_MAYMOVE | MREMAP_DONTUNMAP: (TOP - 4 * P, EINVAL, EINVAL),  # the hint is taken
+    MREMAP_FIXED | MREMAP_DONTUNMAP: (EINVAL, EINVAL, EINVAL),
+    MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP: (12 * P, EINVAL, EINVAL),
 }
 
 
@@ -303,7 +330,7 @@ def test_what_is_where_afterwards(flags: int, new_pages: int, after: str, kernel
 def test_a_no_op_looks_at_the_first_page_only(kernel: str) -> None:
     for picture in ("A... bBbb", "AB.. ...."):
         space = scene(picture, kernel)
-        assert run(space, 0, 8 * P, 8 * P, MAYMOVE, 0) == 0
+        assert run(space, 0, 8 * P, 8 * P, MREMAP_MAYMOVE, 0) == 0
         assert shown(space, 2) == picture
 
 
@@ -372,7 +399,7 @@ def test_growth_moves_where_it_cannot_stay(
     old, new = pages
     assert run(scene(picture, kernel), addr * P, old * P, new * P, 0, 0) is ENOMEM
     space = scene(picture, kernel)
-    place = run(space, addr * P, old * P, new * P, MAYMOVE, 0)
+    place = run(space, addr * P, old * P, new * P, MREMAP_MAYMOVE, 0)
     assert isinstance(place, int)
     assert place == TOP - new * P
     assert all(tags(space)[place // P + i] == 1 + i for i in range(old))
@@ -381,7 +408,7 @@ def test_growth_moves_where_it_cannot_stay(
 def test_growth_at_the_top_of_user_space_cannot_stay() -> None:
     space = scene("." * 252 + "AAAA")
     assert run(space, 252 * P, 4 * P, 5 * P, 0, 0) is ENOMEM
-    assert run(space, 252 * P, 4 * P, 5 * P, MAYMOVE, 0) == 247 * P
+    assert run(space, 252 * P, 4 * P, 5 * P, MREMAP_MAYMOVE, 0) == 247 * P
     assert tags(space) == {247: 1, 248: 2, 249: 3, 250: 4}
 
 
@@ -426,8 +453,8 @@ def test_old_len_0_makes_a_second_view_of_shared_memory(kernel: str) -> None:
     ("flags", "result"),
     [
         (0, ENOMEM),  # growth that would have to move
-        (MAYMOVE, TOP - 2 * P),
-        (MAYMOVE | DONTUNMAP, EINVAL),  # sizes differ
+        (MREMAP_MAYMOVE, TOP - 2 * P),
+        (MREMAP_MAYMOVE | MREMAP_DONTUNMAP, EINVAL),  # sizes differ
     ],
 )
 def test_old_len_0_is_a_growth(flags: int, result: int | Errno, kernel: str) -> None:
@@ -570,7 +597,9 @@ def test_before_6_17_it_fails_and_has_unmapped_the_destination(kernel: str) -> N
     [
         pytest.param((4 * P, 5 * P, 5 * P, MOVE, 16 * P), id="a leading hole"),
         pytest.param((0, 4 * P, 5 * P, MOVE, 16 * P), id="growing"),
-        pytest.param((0, 4 * P, 4 * P, MAYMOVE | DONTUNMAP, 16 * P), id="without FIXED"),
+        pytest.param(
+            (0, 4 * P, 4 * P, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, 16 * P), id="without FIXED"
+        ),
         pytest.param((4 * P, P, P, MOVE, 16 * P), id="nothing but a hole"),
         pytest.param((0, 4 * P, 3 * P, MOVE, 16 * P), id="shrinking beyond its first VMA"),
     ],
@@ -618,7 +647,7 @@ def busy_top(kernel: str | Kernel, pages: int = 1) -> AddressSpace:
 )
 def test_growth_goes_to_the_highest_hole(kernel: str, pages: int, place: int) -> None:
     space = busy_top(kernel)
-    assert run(space, 0, 4 * P, pages * P, MAYMOVE, 0) == place * P
+    assert run(space, 0, 4 * P, pages * P, MREMAP_MAYMOVE, 0) == place * P
     assert tags(space) == {place + i: 1 + i for i in range(4)}
 
 
@@ -646,13 +675,13 @@ def test_shared_memory_is_never_aligned(kernel: str) -> None:
 )
 def test_the_hint_of_dontunmap(hint: int, place: int, kernel: str) -> None:
     space = busy_top(kernel)
-    assert run(space, 0, 4 * P, 4 * P, MAYMOVE | DONTUNMAP, hint) == place
+    assert run(space, 0, 4 * P, 4 * P, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, hint) == place
 
 
 def test_a_full_address_space_has_no_place() -> None:
     space = scene("AAAA" + "b" * 252)
-    assert run(space, 0, 4 * P, 5 * P, MAYMOVE, 0) is ENOMEM
-    assert run(space, 0, 4 * P, 4 * P, MAYMOVE | DONTUNMAP, 8 * P) is ENOMEM
+    assert run(space, 0, 4 * P, 5 * P, MREMAP_MAYMOVE, 0) is ENOMEM
+    assert run(space, 0, 4 * P, 4 * P, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, 8 * P) is ENOMEM
     assert tags(space) == {0: 1, 1: 2, 2: 3, 3: 4}
 
 
@@ -662,7 +691,13 @@ def test_a_full_address_space_has_no_place() -> None:
 @pytest.mark.parametrize("kernel", ALL)
 @pytest.mark.parametrize(
     ("flags", "new_pages", "spare"),
-    [(MOVE, 4, 6), (MOVE, 5, 6), (KEEP, 4, 6), (MAYMOVE | DONTUNMAP, 4, 6), (MAYMOVE, 6, 4)],
+    [
+        (MOVE, 4, 6),
+        (MOVE, 5, 6),
+        (KEEP, 4, 6),
+        (MREMAP_MAYMOVE | MREMAP_DONTUNMAP, 4, 6),
+        (MREMAP_MAYMOVE, 6, 4),
+    ],
 )
 def test_moves_need_room_below_the_map_count(
     flags: int, new_pages: int, spare: int, kernel: str

@@ -9,10 +9,19 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from engine.base.kernel import KERNELS, Kernel, kernel_named
-from engine.calls.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, mmap
-from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
+from engine.base.uapi import (
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_PRIVATE,
+    MREMAP_DONTUNMAP,
+    MREMAP_FIXED,
+    MREMAP_MAYMOVE,
+    Errno,
+)
+from engine.calls.syscalls import mmap
+from engine.mremap import mremap
 from engine.pages.fault import touch
-from engine.state.space import AddressSpace, Errno
+from engine.state.space import AddressSpace
 from fuzz.rules.leaves import leaves_of
 from fuzz.rules.move import MoveRules
 from fuzz.rules.mremap import Request, Snapshot, check_mremap, mapped_of
@@ -92,13 +101,15 @@ def refusals(count: int) -> Iterator[tuple[str, Callable[[int], bool]]]:
 
 
 @pytest.mark.parametrize(
-    "flags", [MAYMOVE | FIXED, MAYMOVE | FIXED | DONTUNMAP], ids=["move", "dontunmap"]
+    "flags",
+    [MREMAP_MAYMOVE | MREMAP_FIXED, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP],
+    ids=["move", "dontunmap"],
 )
 @pytest.mark.parametrize("name", MOVES)
 @pytest.mark.parametrize("kernel_name", KERNELS)
 def test_every_failing_allocation_is_rolled_back(kernel_name: str, name: str, flags: int) -> None:
     kernel = kernel_named(kernel_name, MOVES[name][0])
-    if flags & DONTUNMAP and not kernel.dontunmap:
+    if flags & MREMAP_DONTUNMAP and not kernel.dontunmap:
         space, old, length, new = prepare(kernel, name, None)
         assert mremap(space, old, length, length, flags, new) is Errno.EINVAL
         return
@@ -130,13 +141,13 @@ def test_the_set_reaches_every_level_and_both_alignments() -> None:
     """The moves above do fail at PTE, PMD and PUD tables, realigned and not."""
     kernel = kernel_named("linux-6.12", "tiny")
     counts = {
-        name: allocations(kernel, name, MAYMOVE | FIXED)
+        name: allocations(kernel, name, MREMAP_MAYMOVE | MREMAP_FIXED)
         for name in MOVES
         if MOVES[name][0] == "tiny"
     }
     assert counts["aligned slots"] == 2  # a PUD table and a PMD table, no PTE table
     assert counts["unaligned, three slots"] == 5
     assert counts["realigned"] < allocations(
-        kernel_named("linux-6.1", "tiny"), "realigned", MAYMOVE | FIXED
+        kernel_named("linux-6.1", "tiny"), "realigned", MREMAP_MAYMOVE | MREMAP_FIXED
     )
     assert all(counts.values())

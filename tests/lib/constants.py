@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from engine.mremap import DONTUNMAP, FIXED, MAYMOVE
+from engine.base.uapi import MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE
 
 ROOT = Path(__file__).resolve().parents[2]  # of the repository
 PAGE = 0x1000
 # Flags of mremap: to where the caller says, with or without what was at the source.
-MOVE = MAYMOVE | FIXED
-KEEP = MOVE | DONTUNMAP
+MOVE = MREMAP_MAYMOVE | MREMAP_FIXED
+KEEP = MOVE | MREMAP_DONTUNMAP

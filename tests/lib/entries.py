@@ -8,8 +8,9 @@ from engine.base.entry import (
     WRITE,
 )
 from engine.base.geometry import PMD, PTE
-from engine.calls.madvise import HUGEPAGE, madvise
-from engine.calls.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, mmap
+from engine.base.uapi import MADV_HUGEPAGE, MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE
+from engine.calls.madvise import madvise
+from engine.calls.syscalls import mmap
 from engine.pages.fault import touch
 from engine.state.space import AddressSpace
 from tests.lib.drawn import PAGE, SLOT, tiny
@@ -49,6 +50,6 @@ def mapped(kind: int, prot: int = RW, kernel: str = "linux-6.12", pages: int = 4
 def huge(kernel: str = "linux-6.12", slots: int = 1) -> AddressSpace:
     """Huge pages at page 16, written."""
     space = mapped(MAP_PRIVATE, RW, kernel, 4 * slots)
-    assert madvise(space, 4 * SLOT, slots * SLOT, HUGEPAGE) is None
+    assert madvise(space, 4 * SLOT, slots * SLOT, MADV_HUGEPAGE) is None
     assert not touch(space, 4 * SLOT, (4 + slots) * SLOT)
     return space

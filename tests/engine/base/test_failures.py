@@ -4,20 +4,22 @@ import pytest
 
 from engine.base.failures import COMMIT, HOOK, MAPS, PAGETABLE, VMA, Failures
 from engine.base.kernel import KERNELS, Kernel, kernel_named
-from engine.calls.madvise import NORMAL, RANDOM, madvise
-from engine.calls.syscalls import (
+from engine.base.uapi import (
+    MADV_NORMAL,
+    MADV_RANDOM,
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_PRIVATE,
     MAP_SHARED,
-    mlock,
-    mmap,
-    mprotect,
-    munmap,
+    MREMAP_FIXED,
+    MREMAP_MAYMOVE,
+    Errno,
 )
-from engine.mremap import FIXED, MAYMOVE, mremap
+from engine.calls.madvise import madvise
+from engine.calls.syscalls import mlock, mmap, mprotect, munmap
+from engine.mremap import mremap
 from engine.pages.fault import touch
-from engine.state.space import AddressSpace, Errno
+from engine.state.space import AddressSpace
 from fuzz.rules.state import check_state
 
 P = 0x1000
@@ -72,14 +74,14 @@ def test_calls_that_split_say_so_in_their_own_way(kernel: Kernel) -> None:
     for call, error in (
         (lambda: mprotect(space, A + P, P, 0), Errno.ENOMEM),
         (lambda: mlock(space, A + P, P), Errno.ENOMEM),
-        (lambda: madvise(space, A + P, P, RANDOM), Errno.EAGAIN),
+        (lambda: madvise(space, A + P, P, MADV_RANDOM), Errno.EAGAIN),
     ):
         for kind in (VMA, MAPS):
             space.failures.arm(kind, 1)
             assert call() is error
             assert (space.committed, space.locked_vm) == (committed, 0)
             assert not check_state(space)
-    assert madvise(space, A, 8 * P, NORMAL) is None
+    assert madvise(space, A, 8 * P, MADV_NORMAL) is None
 
 
 @pytest.mark.parametrize("kernel", CURRENT, ids=lambda kernel: kernel.name)
@@ -88,19 +90,19 @@ def test_a_copy_that_fails_leaves_the_source(kernel: Kernel) -> None:
     for nth in (1, 2, 3):  # the VMA, its links, its place in the tree
         space = mapped(kernel)
         space.failures.arm(VMA, nth)
-        assert mremap(space, A, 8 * P, 8 * P, MAYMOVE | FIXED, B) is Errno.ENOMEM
+        assert mremap(space, A, 8 * P, 8 * P, MREMAP_MAYMOVE | MREMAP_FIXED, B) is Errno.ENOMEM
         assert ranges(space) == ranges(before)
         assert space.contents() == before.contents()
         assert not check_state(space)
     space.failures.arm(VMA, 4)
-    assert mremap(space, A, 8 * P, 8 * P, MAYMOVE | FIXED, B) == B
+    assert mremap(space, A, 8 * P, 8 * P, MREMAP_MAYMOVE | MREMAP_FIXED, B) == B
 
 
 @pytest.mark.parametrize("kernel", KERNELS.values(), ids=lambda kernel: kernel.name)
 def test_a_source_that_cannot_be_cut_off_stays_empty_and_charged(kernel: Kernel) -> None:
     space = mapped(kernel)
     space.failures.arm(VMA, 4)  # after those of the copy
-    assert mremap(space, A + P, 2 * P, 2 * P, MAYMOVE | FIXED, B) == B
+    assert mremap(space, A + P, 2 * P, 2 * P, MREMAP_MAYMOVE | MREMAP_FIXED, B) == B
     assert ranges(space)[0] == (0, 8)
     assert space.contents() == {0: 1, 3: 4, (B - A) // P: 2, (B - A) // P + 1: 3}
     assert space.committed == 10
@@ -120,13 +122,13 @@ def test_a_driver_that_refuses_has_a_complete_move_put_back() -> None:
     space = mapped(CURRENT[1], flags=SHARED)
     before = space.contents()
     space.failures.arm(HOOK, 1)
-    assert mremap(space, A, 8 * P, 8 * P, MAYMOVE | FIXED, B) is Errno.EPERM
+    assert mremap(space, A, 8 * P, 8 * P, MREMAP_MAYMOVE | MREMAP_FIXED, B) is Errno.EPERM
     assert ranges(space) == [(0, 8)]
     assert space.contents() == before
     assert not check_state(space)
     private = mapped(CURRENT[1])
     private.failures.arm(HOOK, 1)  # nobody to ask
-    assert mremap(private, A, 8 * P, 8 * P, MAYMOVE | FIXED, B) == B
+    assert mremap(private, A, 8 * P, 8 * P, MREMAP_MAYMOVE | MREMAP_FIXED, B) == B
 
 
 def test_faults_try_again_until_they_have_a_table() -> None:
@@ -134,14 +136,14 @@ def test_faults_try_again_until_they_have_a_table() -> None:
     assert mmap(space, A, 4 * SLOT, 3, PRIVATE) == A
     space.failures.arm(PAGETABLE, 1)
     assert not touch(space, A, A + 4 * SLOT)
-    assert mremap(space, A + P, SLOT, SLOT, MAYMOVE | FIXED, B) is Errno.ENOMEM
+    assert mremap(space, A + P, SLOT, SLOT, MREMAP_MAYMOVE | MREMAP_FIXED, B) is Errno.ENOMEM
 
 
 @pytest.mark.parametrize("kernel", KERNELS.values(), ids=lambda kernel: kernel.name)
 def test_growth_that_is_put_back_keeps_its_charge_since_5_16(kernel: Kernel) -> None:
     space = mapped(kernel)
     space.failures.arm(PAGETABLE, 1)
-    assert mremap(space, A, 8 * P, 16 * P, MAYMOVE | FIXED, B) is Errno.ENOMEM
+    assert mremap(space, A, 8 * P, 16 * P, MREMAP_MAYMOVE | MREMAP_FIXED, B) is Errno.ENOMEM
     leaked = 0 if kernel.uncharge_on_rollback else 8
     assert space.committed == 8 + leaked
     assert [v.rule for v in check_state(space)] == ["committed"] * bool(leaked)
@@ -152,5 +154,5 @@ def test_fixed_looks_at_the_number_of_maps_first_since_5_1(kernel: str, gone: bo
     space = mapped(kernel_named(kernel))
     assert mmap(space, B, 8 * P, 3, PRIVATE) == B
     space.failures.arm(MAPS, 1)
-    assert mremap(space, A, 8 * P, 8 * P, MAYMOVE | FIXED, B) is Errno.ENOMEM
+    assert mremap(space, A, 8 * P, 8 * P, MREMAP_MAYMOVE | MREMAP_FIXED, B) is Errno.ENOMEM
     assert (space.vmas.lookup(B) is None) == gone

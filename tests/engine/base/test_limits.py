@@ -6,20 +6,22 @@ import pytest
 
 from engine.base.kernel import Kernel, kernel_named
 from engine.base.limits import Limits
-from engine.calls.syscalls import (
+from engine.base.uapi import (
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_GROWSDOWN,
     MAP_LOCKED,
     MAP_PRIVATE,
-    mlock,
-    mmap,
-    munlock,
+    MREMAP_DONTUNMAP,
+    MREMAP_FIXED,
+    MREMAP_MAYMOVE,
+    Errno,
 )
-from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
+from engine.calls.syscalls import mlock, mmap, munlock
+from engine.mremap import mremap
 from engine.pages.fault import touch
 from engine.stack import execve_stack
-from engine.state.space import AddressSpace, Errno
+from engine.state.space import AddressSpace
 from fuzz.rules.limits import check_refused_stack
 from fuzz.rules.state import check_state
 
@@ -44,9 +46,11 @@ def test_address_space(kernel: Kernel) -> None:
     space.limits.address_space = 12 * P
     assert mmap(space, B, 5 * P, 3, FLAGS) is Errno.ENOMEM
     assert mmap(space, A + 4 * P, 8 * P, 3, FLAGS) == A + 4 * P  # replaces four
-    assert mremap(space, A, 12 * P, 13 * P, MAYMOVE) is Errno.ENOMEM
-    assert mremap(space, A, 12 * P, 12 * P, MAYMOVE | FIXED, B) == B
-    assert mremap(space, B, P, P, MAYMOVE | FIXED | DONTUNMAP, A) is Errno.ENOMEM
+    assert mremap(space, A, 12 * P, 13 * P, MREMAP_MAYMOVE) is Errno.ENOMEM
+    assert mremap(space, A, 12 * P, 12 * P, MREMAP_MAYMOVE | MREMAP_FIXED, B) == B
+    assert (
+        mremap(space, B, P, P, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, A) is Errno.ENOMEM
+    )
     assert not check_state(space)
     space.limits.address_space = 11 * P
     assert {v.rule for v in check_state(space)} == {"limits-hold"}
@@ -57,7 +61,7 @@ def test_growth_beyond_a_limit_unmaps_the_destination_until_6_16(kernel: Kernel)
     space = mapped(kernel)
     assert mmap(space, B, 2 * P, 3, FLAGS) == B
     space.limits.address_space = 10 * P
-    assert mremap(space, A, 8 * P, 16 * P, MAYMOVE | FIXED, B) is Errno.ENOMEM
+    assert mremap(space, A, 8 * P, 16 * P, MREMAP_MAYMOVE | MREMAP_FIXED, B) is Errno.ENOMEM
     assert (space.vmas.lookup(B) is not None) == kernel.check_before_unmap
 
 
@@ -68,7 +72,7 @@ def test_locked_memory(kernel: Kernel) -> None:
     assert mlock(space, A, 7 * P) is Errno.ENOMEM
     assert mlock(space, A, 4 * P) is None
     assert mlock(space, A + 2 * P, 4 * P) is None  # two of them are locked already
-    assert mremap(space, A, 6 * P, 7 * P, MAYMOVE | FIXED, B) is Errno.EAGAIN
+    assert mremap(space, A, 6 * P, 7 * P, MREMAP_MAYMOVE | MREMAP_FIXED, B) is Errno.EAGAIN
     assert mmap(space, B, P, 3, FLAGS | MAP_LOCKED) is Errno.EAGAIN
     assert not check_state(space)
     assert munlock(space, A, 8 * P) is None
@@ -84,9 +88,12 @@ def test_commit(kernel: Kernel) -> None:
     space.limits.commit = 10 * P
     assert mmap(space, B, 3 * P, 3, FLAGS) is Errno.ENOMEM
     assert mmap(space, B, 64 * P, 1, FLAGS) == B  # read-only: not accountable
-    assert mremap(space, A, 8 * P, 11 * P, MAYMOVE) is Errno.ENOMEM
-    assert mremap(space, A, 8 * P, 8 * P, MAYMOVE | FIXED | DONTUNMAP, B) is Errno.ENOMEM
-    assert mremap(space, A, 8 * P, 10 * P, MAYMOVE) == A
+    assert mremap(space, A, 8 * P, 11 * P, MREMAP_MAYMOVE) is Errno.ENOMEM
+    assert (
+        mremap(space, A, 8 * P, 8 * P, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, B)
+        is Errno.ENOMEM
+    )
+    assert mremap(space, A, 8 * P, 10 * P, MREMAP_MAYMOVE) == A
     assert not check_state(space)
 
 
@@ -94,7 +101,7 @@ def test_dontunmap_passes_the_commit_limit_where_it_does_not_ask() -> None:
     """B-39, 5.7 to 5.10."""
     space = mapped(replace(CURRENT[0], dontunmap_asks_overcommit=False))
     space.limits.commit = 10 * P
-    assert mremap(space, A, 8 * P, 8 * P, MAYMOVE | FIXED | DONTUNMAP, B) == B
+    assert mremap(space, A, 8 * P, 8 * P, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, B) == B
     assert {v.rule for v in check_state(space)} == {"limits-hold"}
 
 

@@ -3,11 +3,21 @@
 import pytest
 
 from engine.base.entry import PFN_SHIFT
+from engine.base.uapi import (
+    MADV_COLLAPSE,
+    MADV_DONTFORK,
+    MADV_WIPEONFORK,
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_SHARED,
+    MREMAP_FIXED,
+    MREMAP_MAYMOVE,
+)
 from engine.calls.fork import exit_child, fork
-from engine.calls.madvise import COLLAPSE, DONTFORK, WIPEONFORK, madvise
+from engine.calls.madvise import madvise
 from engine.calls.reclaim import migrate_begin, migrate_end
-from engine.calls.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_SHARED, mmap, mprotect
-from engine.mremap import FIXED, MAYMOVE, mremap
+from engine.calls.syscalls import mmap, mprotect
+from engine.mremap import mremap
 from engine.pages.fault import peek, touch
 from engine.state.space import AddressSpace
 from fuzz.rules.state import check_state
@@ -49,8 +59,8 @@ def test_the_last_to_map_a_page_keeps_it() -> None:
 
 def test_what_a_child_does_not_share() -> None:
     space = scene("AAAA BBBB")
-    assert madvise(space, 0, SLOT, DONTFORK) is None
-    assert madvise(space, SLOT, SLOT, WIPEONFORK) is None
+    assert madvise(space, 0, SLOT, MADV_DONTFORK) is None
+    assert madvise(space, SLOT, SLOT, MADV_WIPEONFORK) is None
     assert mmap(space, 32 * PAGE, PAGE, 3, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED) == 32 * PAGE
     touch(space, 32 * PAGE, 33 * PAGE)
     fork(space)
@@ -115,7 +125,7 @@ def test_shared_pages_move_and_migrate() -> None:
     assert migrate_begin(space, 0) is None
     assert migrate_end(space, 0) is None
     assert frame(space, 0) in space.held
-    assert mremap(space, 0, SLOT, SLOT, MAYMOVE | FIXED, 33 * PAGE) == 33 * PAGE
+    assert mremap(space, 0, SLOT, SLOT, MREMAP_MAYMOVE | MREMAP_FIXED, 33 * PAGE) == 33 * PAGE
     assert bits(space, 33, 36) == "PDS PDS"
     touch(space, 33 * PAGE, 34 * PAGE)
     assert bits(space, 33) == "PWDSX"
@@ -125,6 +135,6 @@ def test_shared_pages_move_and_migrate() -> None:
 def test_collapse_makes_shared_pages_our_own() -> None:
     space = scene(".... .... .... .... AAAA", "linux-6.18")
     fork(space)
-    assert madvise(space, 16 * PAGE, SLOT, COLLAPSE) is None
+    assert madvise(space, 16 * PAGE, SLOT, MADV_COLLAPSE) is None
     assert bits(space, 16) == "PWDSX"
     assert frame(space, 16) not in space.held

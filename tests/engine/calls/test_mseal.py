@@ -3,21 +3,26 @@
 import pytest
 
 from engine.base.kernel import Kernel, kernel_named
-from engine.calls.madvise import COLD, DONTFORK, DONTNEED, FREE, madvise
-from engine.calls.mseal import mseal
-from engine.calls.syscalls import (
+from engine.base.uapi import (
+    MADV_COLD,
+    MADV_DONTFORK,
+    MADV_DONTNEED,
+    MADV_FREE,
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_PRIVATE,
     MAP_SHARED,
-    mlock,
-    mmap,
-    mprotect,
-    munmap,
+    MREMAP_DONTUNMAP,
+    MREMAP_FIXED,
+    MREMAP_MAYMOVE,
+    Errno,
 )
-from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
+from engine.calls.madvise import madvise
+from engine.calls.mseal import mseal
+from engine.calls.syscalls import mlock, mmap, mprotect, munmap
+from engine.mremap import mremap
 from engine.pages.fault import touch
-from engine.state.space import AddressSpace, Errno
+from engine.state.space import AddressSpace
 from fuzz.rules.state import check_state
 
 P = 0x1000
@@ -61,7 +66,7 @@ def test_what_a_seal_refuses(kernel: Kernel) -> None:
     contents = space.contents()
     assert munmap(space, A, 8 * P) is Errno.EPERM
     assert mmap(space, A, 8 * P, 3, FLAGS) is Errno.EPERM
-    assert mremap(space, A + 2 * P, P, 2 * P, MAYMOVE) is Errno.EPERM
+    assert mremap(space, A + 2 * P, P, 2 * P, MREMAP_MAYMOVE) is Errno.EPERM
     assert mremap(space, A + 3 * P, P, P, 0) is Errno.EPERM
     assert mremap(space, A, 8 * P, P, 0) is Errno.EPERM
     assert mlock(space, A, 8 * P) is None
@@ -76,29 +81,32 @@ def test_a_sealed_destination_stays_whole(kernel: Kernel) -> None:
     """B-62."""
     space = sealed(kernel)
     contents = space.contents()
-    assert mremap(space, B, 8 * P, 8 * P, MAYMOVE | FIXED, A) is Errno.EPERM
-    assert mremap(space, B, 4 * P, 4 * P, MAYMOVE | FIXED | DONTUNMAP, A) is Errno.EPERM
+    assert mremap(space, B, 8 * P, 8 * P, MREMAP_MAYMOVE | MREMAP_FIXED, A) is Errno.EPERM
+    assert (
+        mremap(space, B, 4 * P, 4 * P, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, A)
+        is Errno.EPERM
+    )
     assert space.contents() == contents
 
 
 def test_a_sealed_later_part_stays_behind() -> None:
     space = sealed(kernel_named("linux-6.18"))
     target = B + (1 << 30)
-    assert mremap(space, A, 8 * P, 8 * P, MAYMOVE | FIXED, target) is Errno.EPERM
+    assert mremap(space, A, 8 * P, 8 * P, MREMAP_MAYMOVE | MREMAP_FIXED, target) is Errno.EPERM
     assert [vma.start for vma in space.vmas] == [A + 2 * P, A + 4 * P, B, target]
 
 
 @kernels
 def test_what_cannot_be_written_cannot_be_thrown_away(kernel: Kernel) -> None:
     for prot, refused in ((1, True), (3, False)):
-        for advice in (DONTNEED, FREE, DONTFORK):
+        for advice in (MADV_DONTNEED, MADV_FREE, MADV_DONTFORK):
             result = madvise(sealed(kernel, prot), A, 8 * P, advice)
             assert result is (Errno.EPERM if refused else None)
-        assert madvise(sealed(kernel, prot), A, 8 * P, COLD) is None
+        assert madvise(sealed(kernel, prot), A, 8 * P, MADV_COLD) is None
     space = AddressSpace(kernel)
     assert mmap(space, A, P, 1, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED) == A
     assert mseal(space, A, P) is None
-    assert madvise(space, A, P, DONTNEED) is None  # the object keeps it
+    assert madvise(space, A, P, MADV_DONTNEED) is None  # the object keeps it
 
 
 @kernels

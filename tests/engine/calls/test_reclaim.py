@@ -3,21 +3,21 @@
 import pytest
 
 from engine.base.entry import MIGRATION, PFN_SHIFT, SWAP
-from engine.calls.fork import fork
-from engine.calls.madvise import COLLAPSE, DONTNEED, madvise
-from engine.calls.reclaim import migrate_begin, migrate_end, soft_dirty_clear, swapout
-from engine.calls.syscalls import (
+from engine.base.uapi import (
+    MADV_COLLAPSE,
+    MADV_DONTNEED,
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_SHARED,
-    mlock,
-    mmap,
-    mprotect,
-    munmap,
+    Errno,
 )
+from engine.calls.fork import fork
+from engine.calls.madvise import madvise
+from engine.calls.reclaim import migrate_begin, migrate_end, soft_dirty_clear, swapout
+from engine.calls.syscalls import mlock, mmap, mprotect, munmap
 from engine.mremap import mremap
 from engine.pages.fault import peek, touch
-from engine.state.space import AddressSpace, Errno
+from engine.state.space import AddressSpace
 from engine.state.vma import VM_STACK_INCOMPLETE
 from fuzz.execute import execute
 from fuzz.forms.text import parse
@@ -89,7 +89,7 @@ def test_swapped_pages_move_and_are_collapsed() -> None:
     assert mremap(space, 16 * PAGE, SLOT, SLOT, MOVE, 33 * PAGE) == 33 * PAGE
     assert [entry(space, 33 + i) for i in range(4)] == before
     assert mremap(space, 33 * PAGE, SLOT, SLOT, MOVE, 16 * PAGE) == 16 * PAGE
-    assert madvise(space, 16 * PAGE, SLOT, COLLAPSE) is None
+    assert madvise(space, 16 * PAGE, SLOT, MADV_COLLAPSE) is None
     assert tags(space) == {16 + i: 1 + i for i in range(4)}
     assert (space.rss_anon, space.rss_swap) == (4, 0)
     assert sound(space)
@@ -185,7 +185,7 @@ def test_a_page_moves_under_migration(new: int) -> None:
 def test_a_page_may_go_before_its_migration_ends() -> None:
     space = scene("AAAA")
     assert migrate_begin(space, 0) is None
-    assert madvise(space, 0, SLOT, DONTNEED) is None
+    assert madvise(space, 0, SLOT, MADV_DONTNEED) is None
     assert migrate_end(space, 0) is None
     assert kinds(space, 0, 4) == "...."
     assert sound(space)

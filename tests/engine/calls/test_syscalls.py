@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from engine.base.kernel import kernel_named
-from engine.calls.syscalls import (
+from engine.base.uapi import (
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
@@ -17,13 +17,11 @@ from engine.calls.syscalls import (
     MAP_SHARED,
     PROT_GROWSDOWN,
     PROT_SEM,
-    mlock,
-    mmap,
-    mprotect,
-    munmap,
+    Errno,
 )
+from engine.calls.syscalls import mlock, mmap, mprotect, munmap
 from engine.pages.fault import peek, touch
-from engine.state.space import AddressSpace, Errno
+from engine.state.space import AddressSpace
 from engine.state.vma import (
     VM_ACCOUNT,
     VM_EXEC,

@@ -15,10 +15,18 @@ from engine.base.entry import (
     is_wp_marker,
 )
 from engine.base.geometry import PTE
+from engine.base.uapi import (
+    MADV_COLLAPSE,
+    MADV_GUARD_INSTALL,
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_PRIVATE,
+    MAP_SHARED,
+)
 from engine.calls.fork import exit_child, fork
-from engine.calls.madvise import COLLAPSE, GUARD_INSTALL, madvise
+from engine.calls.madvise import madvise
 from engine.calls.reclaim import soft_dirty_clear
-from engine.calls.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, mmap, mprotect
+from engine.calls.syscalls import mmap, mprotect
 from engine.move import Move, move_page_tables
 from engine.mremap import mremap
 from engine.pages.fault import peek, touch
@@ -77,13 +85,13 @@ def test_mprotect_leaves_the_fault_where_somebody_wants_to_notice_the_write() ->
 def test_collapse_in_read_only_memory_is_read_only() -> None:
     space = scene(".... .... .... .... AAAA", "linux-6.18")
     assert mprotect(space, 16 * PAGE, 4 * PAGE, READ) is None
-    assert madvise(space, 16 * PAGE, 4 * PAGE, COLLAPSE) is None
+    assert madvise(space, 16 * PAGE, 4 * PAGE, MADV_COLLAPSE) is None
     assert bits(space, 16) == "PDSX"
 
 
 def test_markers() -> None:
     space = mapped(MAP_PRIVATE, RW, "linux-6.18")
-    assert madvise(space, 16 * PAGE, PAGE, GUARD_INSTALL) is None
+    assert madvise(space, 16 * PAGE, PAGE, MADV_GUARD_INSTALL) is None
     guard = entry(space, 16)
     assert guard is not None
     assert is_guard(guard)

@@ -9,8 +9,13 @@ import pytest
 
 from engine.base.failures import PAGETABLE, VMA
 from engine.base.kernel import KERNELS, Kernel, kernel_named
-from engine.calls.madvise import COLD, COLLAPSE, DONTNEED, FREE, HUGEPAGE, POPULATE_WRITE, madvise
-from engine.calls.syscalls import (
+from engine.base.uapi import (
+    MADV_COLD,
+    MADV_COLLAPSE,
+    MADV_DONTNEED,
+    MADV_FREE,
+    MADV_HUGEPAGE,
+    MADV_POPULATE_WRITE,
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_GROWSDOWN,
@@ -18,15 +23,16 @@ from engine.calls.syscalls import (
     MAP_NORESERVE,
     MAP_PRIVATE,
     MAP_SHARED,
-    mlock,
-    mmap,
-    mprotect,
-    munmap,
+    MREMAP_DONTUNMAP,
+    MREMAP_MAYMOVE,
+    Errno,
 )
-from engine.mremap import DONTUNMAP, MAYMOVE, mremap
+from engine.calls.madvise import madvise
+from engine.calls.syscalls import mlock, mmap, mprotect, munmap
+from engine.mremap import mremap
 from engine.pages.fault import peek, touch
 from engine.state.hugepool import POOL_PAGES
-from engine.state.space import AddressSpace, Errno
+from engine.state.space import AddressSpace
 from fuzz.rules.move import MoveRules
 from fuzz.rules.state import check_state
 from tests.lib.constants import MOVE
@@ -112,16 +118,16 @@ def test_alignment(kernel: Kernel) -> None:
 @kernels
 def test_what_is_refused(kernel: Kernel) -> None:
     space = mapped(kernel)
-    assert mremap(space, A, H, 2 * H, MAYMOVE) is Errno.EINVAL
+    assert mremap(space, A, H, 2 * H, MREMAP_MAYMOVE) is Errno.EINVAL
     assert mremap(space, A, 0, H, MOVE, B) is Errno.EINVAL
-    assert mremap(space, A, 4 * H, 4 * H, MOVE | DONTUNMAP, B) is Errno.EINVAL
-    for advice in (FREE, COLD, COLLAPSE):
+    assert mremap(space, A, 4 * H, 4 * H, MOVE | MREMAP_DONTUNMAP, B) is Errno.EINVAL
+    for advice in (MADV_FREE, MADV_COLD, MADV_COLLAPSE):
         assert madvise(space, A, H, advice) is Errno.EINVAL
-    assert madvise(space, A, H, HUGEPAGE) is None
-    assert madvise(space, A + P, H, DONTNEED) is Errno.EINVAL
+    assert madvise(space, A, H, MADV_HUGEPAGE) is None
+    assert madvise(space, A + P, H, MADV_DONTNEED) is Errno.EINVAL
     assert mlock(space, A, H) is None
     assert (space.locked_vm, space.committed, used(space)) == (0, 0, (1, 3))
-    assert madvise(space, A, H + P, DONTNEED) is None
+    assert madvise(space, A, H + P, MADV_DONTNEED) is None
     assert used(space) == (0, 4)
     assert not check_state(space)
 
@@ -131,7 +137,7 @@ def test_the_pool_runs_out() -> None:
     assert mmap(space, B, 2 * H, 3, PRIVATE) is Errno.ENOMEM
     assert mmap(space, B, 2 * H, 3, PRIVATE | MAP_NORESERVE) == B
     assert touch(space, B, B + 2 * H).bus == [(B + H, H // P)]
-    assert madvise(space, B, 2 * H, POPULATE_WRITE) is Errno.EFAULT
+    assert madvise(space, B, 2 * H, MADV_POPULATE_WRITE) is Errno.EFAULT
     assert used(space) == (1, POOL_PAGES - 1)
 
 

@@ -9,20 +9,29 @@ from engine.base.entry import MARKER, PRESENT, SWAP, UFFD_WP, WRITE, is_wp_marke
 from engine.base.failures import PAGETABLE
 from engine.base.geometry import PTE
 from engine.base.kernel import Kernel, kernel_named
-from engine.calls.madvise import COLLAPSE, DONTNEED, HUGEPAGE, madvise
-from engine.calls.reclaim import swapout
-from engine.calls.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_SHARED, mmap, mprotect, munmap
-from engine.mremap import DONTUNMAP, mremap
-from engine.pages.fault import peek, touch
-from engine.pages.uffd import MODE_MINOR, MODE_MISSING, MODE_WP, uffd_register, uffd_wp
-from engine.state.space import AddressSpace, Errno
-from engine.state.vma import (
+from engine.base.uapi import (
+    MADV_COLLAPSE,
+    MADV_DONTNEED,
+    MADV_HUGEPAGE,
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_SHARED,
+    MREMAP_DONTUNMAP,
     UFFD_FEATURE_EVENT_REMAP,
     UFFD_FEATURE_EVENT_UNMAP,
-    VM_UFFD,
-    VM_UFFD_MISSING,
-    VM_UFFD_WP,
+    UFFDIO_REGISTER_MODE_MINOR,
+    UFFDIO_REGISTER_MODE_MISSING,
+    UFFDIO_REGISTER_MODE_WP,
+    Errno,
 )
+from engine.calls.madvise import madvise
+from engine.calls.reclaim import swapout
+from engine.calls.syscalls import mmap, mprotect, munmap
+from engine.mremap import mremap
+from engine.pages.fault import peek, touch
+from engine.pages.uffd import uffd_register, uffd_wp
+from engine.state.space import AddressSpace
+from engine.state.vma import VM_UFFD, VM_UFFD_MISSING, VM_UFFD_WP
 from tests.lib.constants import MOVE
 from tests.lib.drawn import PAGE, SLOT, scene, shown, tags, tiny
 from tests.lib.entries import entry, huge
@@ -35,7 +44,7 @@ def armed(
 ) -> AddressSpace:
     """The space that is drawn, its first pages registered for write protection, and protected."""
     space = scene(picture, kernel)
-    assert uffd_register(space, 0, pages * PAGE, MODE_WP, features) is None
+    assert uffd_register(space, 0, pages * PAGE, UFFDIO_REGISTER_MODE_WP, features) is None
     assert uffd_wp(space, 0, pages * PAGE, 1) is None
     return space
 
@@ -77,19 +86,22 @@ def shared(kernel: str = "linux-6.12") -> AddressSpace:
 
 def test_registering_splits_and_merges() -> None:
     space = scene("aaaa aaaa bb..")
-    assert uffd_register(space, PAGE, 2 * PAGE, MODE_MISSING, 0) is None
+    assert uffd_register(space, PAGE, 2 * PAGE, UFFDIO_REGISTER_MODE_MISSING, 0) is None
     assert registered(space) == [(1, 3)]
-    assert uffd_register(space, 3 * PAGE, PAGE, MODE_MISSING, 0) is None
+    assert uffd_register(space, 3 * PAGE, PAGE, UFFDIO_REGISTER_MODE_MISSING, 0) is None
     assert registered(space) == [(1, 4)]
-    assert uffd_register(space, 0, 8 * PAGE, MODE_MISSING | MODE_WP, 0) is None
+    assert (
+        uffd_register(space, 0, 8 * PAGE, UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP, 0)
+        is None
+    )
     assert registered(space) == [(0, 8)]
     assert space.vmas.lookup(0).flags & VM_UFFD == VM_UFFD_MISSING | VM_UFFD_WP  # type: ignore[union-attr]
 
 
 def test_another_context_is_no_neighbour_to_merge_with() -> None:
     space = scene("aaaa aaaa")
-    assert uffd_register(space, 0, SLOT, MODE_WP, 0) is None
-    assert uffd_register(space, SLOT, SLOT, MODE_WP, FOLLOWS) is None
+    assert uffd_register(space, 0, SLOT, UFFDIO_REGISTER_MODE_WP, 0) is None
+    assert uffd_register(space, SLOT, SLOT, UFFDIO_REGISTER_MODE_WP, FOLLOWS) is None
     assert registered(space) == [(0, 4), (4, 8)]
 
 
@@ -98,21 +110,21 @@ def test_another_context_is_no_neighbour_to_merge_with() -> None:
     [
         (0, SLOT, 0, 0, Errno.EINVAL),
         (0, SLOT, 8, 0, Errno.EINVAL),
-        (0, SLOT, MODE_MISSING, 1 << 40, Errno.EINVAL),
-        (1, SLOT, MODE_MISSING, 0, Errno.EINVAL),
-        (0, SLOT + 1, MODE_MISSING, 0, Errno.EINVAL),
-        (0, 0, MODE_MISSING, 0, Errno.EINVAL),
-        (8 * SLOT, SLOT, MODE_MISSING, 0, Errno.EINVAL),
-        (0, 1 << 60, MODE_MISSING, 0, Errno.EINVAL),
-        (0, SLOT, MODE_MINOR, 0, Errno.EINVAL),
-        (0, 2 * SLOT, MODE_WP, 0, Errno.EBUSY),
+        (0, SLOT, UFFDIO_REGISTER_MODE_MISSING, 1 << 40, Errno.EINVAL),
+        (1, SLOT, UFFDIO_REGISTER_MODE_MISSING, 0, Errno.EINVAL),
+        (0, SLOT + 1, UFFDIO_REGISTER_MODE_MISSING, 0, Errno.EINVAL),
+        (0, 0, UFFDIO_REGISTER_MODE_MISSING, 0, Errno.EINVAL),
+        (8 * SLOT, SLOT, UFFDIO_REGISTER_MODE_MISSING, 0, Errno.EINVAL),
+        (0, 1 << 60, UFFDIO_REGISTER_MODE_MISSING, 0, Errno.EINVAL),
+        (0, SLOT, UFFDIO_REGISTER_MODE_MINOR, 0, Errno.EINVAL),
+        (0, 2 * SLOT, UFFDIO_REGISTER_MODE_WP, 0, Errno.EBUSY),
     ],
 )
 def test_what_cannot_be_registered(
     addr: int, length: int, mode: int, features: int, error: Errno
 ) -> None:
     space = scene("aaaa aaaa ....")
-    assert uffd_register(space, SLOT, SLOT, MODE_MISSING, FOLLOWS) is None
+    assert uffd_register(space, SLOT, SLOT, UFFDIO_REGISTER_MODE_MISSING, FOLLOWS) is None
     assert uffd_register(space, addr, length, mode, features) is error
     assert registered(space) == [(4, 8)]
 
@@ -120,9 +132,9 @@ def test_what_cannot_be_registered(
 def test_write_protection_and_minor_faults_need_64_bits() -> None:
     space = AddressSpace(kernel_named("linux-6.12", "i386"))
     assert mmap(space, SLOT * 8, SLOT, 3, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED) == SLOT * 8
-    for mode in (MODE_WP, MODE_MINOR):
+    for mode in (UFFDIO_REGISTER_MODE_WP, UFFDIO_REGISTER_MODE_MINOR):
         assert uffd_register(space, SLOT * 8, SLOT, mode, 0) is Errno.EINVAL
-    assert uffd_register(space, SLOT * 8, SLOT, MODE_MISSING, 0) is None
+    assert uffd_register(space, SLOT * 8, SLOT, UFFDIO_REGISTER_MODE_MISSING, 0) is None
 
 
 # --- write protection ----------------------------------------------------------------------------
@@ -141,13 +153,13 @@ def test_private_pages_are_protected_holes_are_not() -> None:
 
 def test_shared_memory_is_marked_where_nothing_is() -> None:
     space = shared()
-    assert uffd_register(space, 0, SLOT, MODE_WP, 0) is None
+    assert uffd_register(space, 0, SLOT, UFFDIO_REGISTER_MODE_WP, 0) is None
     assert uffd_wp(space, 0, SLOT, 1) is None
     assert marks(space, 0, 4) == "wwmm"
     peek(space, 2 * PAGE, 3 * PAGE)
     touch(space, 3 * PAGE, 4 * PAGE)
     assert marks(space, 0, 4) == "wwwW"
-    assert madvise(space, 0, SLOT, DONTNEED) is None
+    assert madvise(space, 0, SLOT, MADV_DONTNEED) is None
     assert marks(space, 0, 4) == "mmm."
     assert uffd_wp(space, 0, SLOT, 0) is None
     assert marks(space, 0, 4) == "...."
@@ -156,7 +168,7 @@ def test_shared_memory_is_marked_where_nothing_is() -> None:
 def test_a_huge_page_is_protected_whole_or_split() -> None:
     for length, after in ((SLOT, "wwww"), (PAGE, "wWWW")):
         space = huge()
-        assert uffd_register(space, 4 * SLOT, SLOT, MODE_WP, 0) is None
+        assert uffd_register(space, 4 * SLOT, SLOT, UFFDIO_REGISTER_MODE_WP, 0) is None
         assert uffd_wp(space, 4 * SLOT, length, 1) is None
         assert marks(space, 16, 4) == after
         touch(space, 4 * SLOT, 4 * SLOT + PAGE)
@@ -183,7 +195,7 @@ def test_mprotect_gives_no_right_to_write_past_the_monitor() -> None:
 @pytest.mark.parametrize(("kernel", "result"), [("linux-6.1", Errno.ENOENT), ("linux-6.12", None)])
 def test_protection_over_several_vmas(kernel: str, result: Errno | None) -> None:
     space = scene("AAAA BBBB CCCC", kernel)
-    assert uffd_register(space, 0, 2 * SLOT, MODE_WP, 0) is None
+    assert uffd_register(space, 0, 2 * SLOT, UFFDIO_REGISTER_MODE_WP, 0) is None
     assert uffd_wp(space, 0, 2 * SLOT, 1) is result
     assert uffd_wp(space, 2 * SLOT, SLOT, 1) is Errno.ENOENT
     assert uffd_wp(space, SLOT, 1, 1) is Errno.EINVAL
@@ -199,8 +211,8 @@ def test_requests_have_to_wait_while_mappings_change() -> None:
 
 def test_missing_pages_come_small_and_with_an_anon_vma() -> None:
     space = scene("aaaa")
-    assert madvise(space, 0, SLOT, HUGEPAGE) is None
-    assert uffd_register(space, 0, SLOT, MODE_MISSING, 0) is None
+    assert madvise(space, 0, SLOT, MADV_HUGEPAGE) is None
+    assert uffd_register(space, 0, SLOT, UFFDIO_REGISTER_MODE_MISSING, 0) is None
     peek(space, 0, PAGE)
     assert space.vmas.lookup(0).anon_vma is not None  # type: ignore[union-attr]
     touch(space, 0, 2 * PAGE)
@@ -210,10 +222,10 @@ def test_missing_pages_come_small_and_with_an_anon_vma() -> None:
 
 def test_collapse_neither_fills_holes_nor_drops_protections() -> None:
     space = armed("AAAA", "linux-6.18")
-    assert madvise(space, 0, SLOT, COLLAPSE) is Errno.EINVAL
+    assert madvise(space, 0, SLOT, MADV_COLLAPSE) is Errno.EINVAL
     assert marks(space, 0, 4) == "wwww"
     assert uffd_wp(space, 0, SLOT, 0) is None
-    assert madvise(space, 0, SLOT, COLLAPSE) is None
+    assert madvise(space, 0, SLOT, MADV_COLLAPSE) is None
 
 
 # --- moves ---------------------------------------------------------------------------------------
@@ -241,7 +253,7 @@ def test_a_move_with_its_event_takes_protection_along(new: int) -> None:
 def test_marks_for_later_are_dropped_with_the_protection() -> None:
     for features, after in ((0, "rr.."), (FOLLOWS, "wwmm")):
         space = shared()
-        assert uffd_register(space, 0, SLOT, MODE_WP, features) is None
+        assert uffd_register(space, 0, SLOT, UFFDIO_REGISTER_MODE_WP, features) is None
         assert uffd_wp(space, 0, SLOT, 1) is None
         assert to(space, 0, 33, 4) == 33 * PAGE
         assert marks(space, 33, 4) == after
@@ -249,7 +261,7 @@ def test_marks_for_later_are_dropped_with_the_protection() -> None:
 
 def test_a_huge_page_and_a_swapped_one_lose_their_protection() -> None:
     space = huge()
-    assert uffd_register(space, 4 * SLOT, SLOT, MODE_WP, 0) is None
+    assert uffd_register(space, 4 * SLOT, SLOT, UFFDIO_REGISTER_MODE_WP, 0) is None
     assert uffd_wp(space, 4 * SLOT, SLOT, 1) is None
     assert to(space, 16, 32, 4) == 32 * PAGE
     assert entry(space, 32) & (UFFD_WP | PRESENT) == PRESENT  # type: ignore[operator]
@@ -263,7 +275,7 @@ def test_no_whole_table_moves_where_protection_is_to_be_cleared() -> None:
     """An emptied table of its own stays behind with DONTUNMAP."""
     for features, tables in ((0, 4), (FOLLOWS, 2)):
         space = armed("AAAA AAAA", pages=8, features=features)
-        assert to(space, 0, 32, 8, MOVE | DONTUNMAP) == 32 * PAGE
+        assert to(space, 0, 32, 8, MOVE | MREMAP_DONTUNMAP) == 32 * PAGE
         assert space.tree.counts[PTE] == tables
         assert registered(space)[0] == (0, 8)
 
@@ -287,13 +299,16 @@ def test_a_rollback_decides_as_the_move_did() -> None:
 
 def test_what_a_move_unmaps_is_announced() -> None:
     space = scene("AAAA BBBB")
-    assert uffd_register(space, SLOT, SLOT, MODE_MISSING, UFFD_FEATURE_EVENT_UNMAP) is None
+    assert (
+        uffd_register(space, SLOT, SLOT, UFFDIO_REGISTER_MODE_MISSING, UFFD_FEATURE_EVENT_UNMAP)
+        is None
+    )
     assert to(space, 0, 4, 4) == SLOT
     context = space.uffds[UFFD_FEATURE_EVENT_UNMAP]
     assert context.events == [("unmap", Range(SLOT, 2 * SLOT))]
     assert context.changing == 0
     both = FOLLOWS | UFFD_FEATURE_EVENT_UNMAP
-    assert uffd_register(space, SLOT, SLOT, MODE_MISSING, both) is None
+    assert uffd_register(space, SLOT, SLOT, UFFDIO_REGISTER_MODE_MISSING, both) is None
     assert to(space, 4, 32, 4) == 32 * PAGE
     assert [kind for kind, _ in space.uffds[both].events] == ["remap", "unmap"]
     assert munmap(space, 32 * PAGE, PAGE) is None
@@ -302,7 +317,7 @@ def test_what_a_move_unmaps_is_announced() -> None:
 
 def test_armed_memory_moves_alone() -> None:
     space = scene("AAAA BBBB", "linux-6.18")
-    assert uffd_register(space, SLOT, SLOT, MODE_WP, 0) is None
+    assert uffd_register(space, SLOT, SLOT, UFFDIO_REGISTER_MODE_WP, 0) is None
     assert to(space, 0, 32, 8) is Errno.EFAULT
     assert shown(space, 10) == ".... AAAA .... .... .... .... .... .... BBBB ...."
     assert to(space, 4, 16, 5) is Errno.EFAULT

@@ -13,8 +13,9 @@ from engine.base.entry import ANON, HUGE, PRESENT, leaf
 from engine.base.failures import Failures
 from engine.base.geometry import GEOMETRIES, GIB, PMD, PTE, PUD, geometry_named
 from engine.base.kernel import kernel_named
-from engine.calls.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, mmap, munmap
-from engine.mremap import FIXED, MAYMOVE, mremap
+from engine.base.uapi import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MREMAP_FIXED, MREMAP_MAYMOVE
+from engine.calls.syscalls import mmap, munmap
+from engine.mremap import mremap
 from engine.pages.fault import touch
 from engine.state.space import AddressSpace
 from engine.state.table import OutOfTables, Table, TableTree
@@ -304,7 +305,7 @@ def test_a_sparse_move_costs_what_is_there_not_what_is_covered(
     for address in (old, old + length // 2, old + length - PAGE):
         touch(space, address, address + PAGE)
     with counted_lines(4000):
-        assert mremap(space, old, length, length, MAYMOVE | FIXED, new) == new
+        assert mremap(space, old, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, new) == new
     assert [(a - new) // PAGE for a, _, _ in space.tree.leaves()] == [
         0,
         length // 2 // PAGE,

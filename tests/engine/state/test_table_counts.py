@@ -7,16 +7,24 @@ before and after the call, on Linux 6.1 and on 6.12.
 import pytest
 
 from engine.base.kernel import kernel_named
-from engine.calls.syscalls import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, mmap, munmap
-from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
+from engine.base.uapi import (
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_PRIVATE,
+    MREMAP_DONTUNMAP,
+    MREMAP_FIXED,
+    MREMAP_MAYMOVE,
+)
+from engine.calls.syscalls import mmap, munmap
+from engine.mremap import mremap
 from engine.pages.fault import touch
 from engine.state.space import AddressSpace
 
 A = 1 << 44
 B = A + (1 << 30)
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
-PLAIN = MAYMOVE | FIXED
-DU = PLAIN | DONTUNMAP
+PLAIN = MREMAP_MAYMOVE | MREMAP_FIXED
+DU = PLAIN | MREMAP_DONTUNMAP
 
 
 class Bench:

@@ -19,22 +19,26 @@ from engine.base.failures import PAGETABLE
 from engine.base.geometry import PMD, PTE
 from engine.base.kernel import kernel_named
 from engine.base.points import PMD_MOVED, PUD_MOVED
+from engine.base.uapi import (
+    MADV_HUGEPAGE,
+    MREMAP_DONTUNMAP,
+    UFFD_FEATURE_EVENT_REMAP,
+    UFFD_FEATURE_EVENT_UNMAP,
+    UFFDIO_REGISTER_MODE_MISSING,
+    UFFDIO_REGISTER_MODE_WP,
+    Errno,
+)
 from engine.calls.fork import fork
-from engine.calls.madvise import HUGEPAGE, madvise
+from engine.calls.madvise import madvise
 from engine.calls.reclaim import migrate_begin, migrate_end, soft_dirty_clear, swapout
 from engine.calls.syscalls import mprotect
 from engine.move import Move
-from engine.mremap import DONTUNMAP, mremap
+from engine.mremap import mremap
 from engine.pages.fault import touch
-from engine.pages.uffd import MODE_MISSING, MODE_WP, uffd_register, uffd_wp
+from engine.pages.uffd import uffd_register, uffd_wp
 from engine.stack import execve_stack
-from engine.state.space import AddressSpace, Errno
-from engine.state.vma import (
-    UFFD_FEATURE_EVENT_REMAP,
-    UFFD_FEATURE_EVENT_UNMAP,
-    VM_UFFD_WP,
-    UffdContext,
-)
+from engine.state.space import AddressSpace
+from engine.state.vma import VM_UFFD_WP, UffdContext
 from fuzz.rules.entries import UffdState, check_uffd
 from fuzz.rules.move import MoveRules
 from fuzz.rules.state import check_fresh, check_state
@@ -92,7 +96,7 @@ def tracked_huge() -> AddressSpace:
 def protected(features: int = 0) -> AddressSpace:
     space = scene("AAAA AAAA")
     assert swapout(space, 0, PAGE) is None
-    assert uffd_register(space, 0, 2 * SLOT, MODE_WP, features) is None
+    assert uffd_register(space, 0, 2 * SLOT, UFFDIO_REGISTER_MODE_WP, features) is None
     assert uffd_wp(space, 0, 2 * SLOT, 1) is None
     return space
 
@@ -129,7 +133,7 @@ def losing(bits: int) -> Callable[..., object]:
 def two_huge() -> AddressSpace:
     space = scene(".... .... .... .... aaaa bbbb")
     for page in (16, 20):
-        assert madvise(space, page * PAGE, SLOT, HUGEPAGE) is None
+        assert madvise(space, page * PAGE, SLOT, MADV_HUGEPAGE) is None
     touch(space, 4 * SLOT, 5 * SLOT)
     return space
 
@@ -273,7 +277,10 @@ def test_what_the_destination_loses_is_announced(monkeypatch: pytest.MonkeyPatch
     """B-55: a monitor could not tell old pages from moved ones."""
     for keeps_quiet in (False, True):
         space = scene("AAAA BBBB")
-        assert uffd_register(space, SLOT, SLOT, MODE_MISSING, UFFD_FEATURE_EVENT_UNMAP) is None
+        assert (
+            uffd_register(space, SLOT, SLOT, UFFDIO_REGISTER_MODE_MISSING, UFFD_FEATURE_EVENT_UNMAP)
+            is None
+        )
         if keeps_quiet:
             monkeypatch.setattr(UffdContext, "prepare", lambda self, what, where: None)
         assert after_move(space, 0, 4, 4) == (["uffd-changing"] if keeps_quiet else [])
@@ -282,10 +289,13 @@ def test_what_the_destination_loses_is_announced(monkeypatch: pytest.MonkeyPatch
 def test_a_copy_that_merges_takes_its_neighbour_out_of_userfaultfd() -> None:
     """As all kernels do: the context goes from the whole merged VMA."""
     space = scene("aaaa aaaa ....")
-    assert uffd_register(space, 0, 2 * SLOT, MODE_MISSING, 0) is None
+    assert uffd_register(space, 0, 2 * SLOT, UFFDIO_REGISTER_MODE_MISSING, 0) is None
     assert after_move(space, 0, 8, 4) == ["uffd-kept-elsewhere"]
     space = scene("aaaa aaaa ....")
-    assert uffd_register(space, 0, 2 * SLOT, MODE_MISSING, UFFD_FEATURE_EVENT_REMAP) is None
+    assert (
+        uffd_register(space, 0, 2 * SLOT, UFFDIO_REGISTER_MODE_MISSING, UFFD_FEATURE_EVENT_REMAP)
+        is None
+    )
     assert after_move(space, 0, 8, 4) == []
 
 
@@ -322,7 +332,10 @@ def test_a_marker_follows_its_page_number(monkeypatch: pytest.MonkeyPatch) -> No
 
     def marked() -> AddressSpace:
         space = scene("AAAA aaaa")
-        assert uffd_register(space, 0, 2 * SLOT, MODE_WP, UFFD_FEATURE_EVENT_REMAP) is None
+        assert (
+            uffd_register(space, 0, 2 * SLOT, UFFDIO_REGISTER_MODE_WP, UFFD_FEATURE_EVENT_REMAP)
+            is None
+        )
         space.tree.make(SLOT, PTE).entries[1] = MARKER | UFFD_WP
         return space
 
@@ -421,4 +434,4 @@ def test_compaction_leaves_a_temporary_stack_alone(monkeypatch: pytest.MonkeyPat
 
 def test_no_rule_minds_a_duplicate_or_an_emptied_source() -> None:
     space = protected()
-    assert after_move(space, 0, 32, 8, MOVE | DONTUNMAP) == []
+    assert after_move(space, 0, 32, 8, MOVE | MREMAP_DONTUNMAP) == []

@@ -4,36 +4,40 @@ import pytest
 
 from engine.base.failures import HOOK
 from engine.base.kernel import KERNELS
-from engine.calls.syscalls import (
+from engine.base.uapi import (
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_HUGETLB,
     MAP_LOCKED,
     MAP_PRIVATE,
     MAP_SHARED,
-    mmap,
+    MREMAP_DONTUNMAP,
+    MREMAP_FIXED,
+    MREMAP_MAYMOVE,
+    Errno,
 )
-from engine.mremap import DONTUNMAP, FIXED, MAYMOVE, mremap
-from engine.state.space import AddressSpace, Errno
+from engine.calls.syscalls import mmap
+from engine.mremap import mremap
+from engine.state.space import AddressSpace
 from fuzz.rules.errors import check_errors
 from fuzz.rules.facts import Facts
 from tests.lib.constants import MOVE
 from tests.lib.drawn import PAGE, SLOT, tiny
 
-KEEP_ANYWHERE = MAYMOVE | DONTUNMAP
+KEEP_ANYWHERE = MREMAP_MAYMOVE | MREMAP_DONTUNMAP
 NAMES = ["linux-5.0", "linux-6.12", "linux-6.18"]
 HERE, THERE, IN_USE = 0, 64, 128  # pages
 
 CALLS = [
     pytest.param((HERE, 4, 6, 0, 0), id="growth in place"),
-    pytest.param((HERE, 4, 6, MAYMOVE, 0), id="growth"),
-    pytest.param((IN_USE, 4, 6, MAYMOVE, 0), id="growth elsewhere"),
+    pytest.param((HERE, 4, 6, MREMAP_MAYMOVE, 0), id="growth"),
+    pytest.param((IN_USE, 4, 6, MREMAP_MAYMOVE, 0), id="growth elsewhere"),
     pytest.param((HERE, 4, 6, MOVE, THERE), id="growth there"),
     pytest.param((HERE, 4, 6, MOVE, IN_USE + 2), id="growth over others"),
     pytest.param((HERE, 4, 4, MOVE, IN_USE), id="over others"),
     pytest.param((HERE, 4, 4, KEEP_ANYWHERE, THERE), id="a source that stays"),
     pytest.param(
-        (HERE, 4, 4, KEEP_ANYWHERE | FIXED, IN_USE), id="a source that stays, over others"
+        (HERE, 4, 4, KEEP_ANYWHERE | MREMAP_FIXED, IN_USE), id="a source that stays, over others"
     ),
     pytest.param((HERE + 1, 2, 2, MOVE, IN_USE + 1), id="parts"),
     pytest.param((HERE, 4, 2, 0, 0), id="less"),
@@ -66,7 +70,7 @@ def mapped(name: str, kind: int) -> AddressSpace:
 @pytest.mark.parametrize("limit", ["address_space", "locked", "commit", "request"])
 @pytest.mark.parametrize("call", CALLS)
 def test_limits_are_known_to_the_page(name: str, limit: str, call: tuple[int, ...]) -> None:
-    if call[3] & DONTUNMAP and not KERNELS[name].dontunmap:
+    if call[3] & MREMAP_DONTUNMAP and not KERNELS[name].dontunmap:
         return
     refused = set()
     for pages in range(16):
@@ -79,7 +83,7 @@ def test_limits_are_known_to_the_page(name: str, limit: str, call: tuple[int, ..
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("call", CALLS)
 def test_the_number_of_vmas_is_known(name: str, call: tuple[int, ...]) -> None:
-    if call[3] & DONTUNMAP and not KERNELS[name].dontunmap:
+    if call[3] & MREMAP_DONTUNMAP and not KERNELS[name].dontunmap:
         return
     for limit in range(2, 12):
         space = mapped(name, MAP_PRIVATE)
@@ -89,7 +93,9 @@ def test_the_number_of_vmas_is_known(name: str, call: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("kind", [MAP_PRIVATE, MAP_SHARED])
-@pytest.mark.parametrize("flags", [0, MAYMOVE, MOVE, KEEP_ANYWHERE, KEEP_ANYWHERE | FIXED])
+@pytest.mark.parametrize(
+    "flags", [0, MREMAP_MAYMOVE, MOVE, KEEP_ANYWHERE, KEEP_ANYWHERE | MREMAP_FIXED]
+)
 @pytest.mark.parametrize("lengths", [(8, 8), (3, 3), (8, 4), (4, 8), (0, 4)])
 @pytest.mark.parametrize("places", [(4, 64), (0, 66)])
 def test_huge_pages_move_whole(

@@ -6,18 +6,10 @@ import pytest
 
 from engine.base.failures import HOOK, MAPS, VMA
 from engine.base.kernel import KERNELS, kernel_named
-from engine.calls.syscalls import (
-    MAP_ANONYMOUS,
-    MAP_FIXED,
-    MAP_HUGETLB,
-    MAP_PRIVATE,
-    MAP_SHARED,
-    mlock,
-    mmap,
-    munmap,
-)
+from engine.base.uapi import MAP_ANONYMOUS, MAP_FIXED, MAP_HUGETLB, MAP_PRIVATE, MAP_SHARED, Errno
+from engine.calls.syscalls import mlock, mmap, munmap
 from engine.mremap import mremap
-from engine.state.space import AddressSpace, Errno
+from engine.state.space import AddressSpace
 from engine.state.vma import VM_EXEC, VM_SEALED
 from fuzz.rules.facts import Facts
 from fuzz.rules.layout import check_layout

@@ -12,21 +12,23 @@ from engine.base.failures import HOOK, PAGETABLE, VMA
 from engine.base.geometry import PMD, PTE, UnknownName
 from engine.base.kernel import kernel_named
 from engine.base.points import ALLOC_FAILED, ENTER, ITERATION, LEAVE, PMD_MOVED, PTES_MOVED
-from engine.base.violation import Violation
-from engine.calls.syscalls import (
+from engine.base.uapi import (
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_HUGETLB,
     MAP_PRIVATE,
     MAP_SHARED,
-    mmap,
-    munmap,
+    MREMAP_FIXED,
+    MREMAP_MAYMOVE,
+    Errno,
 )
+from engine.base.violation import Violation
+from engine.calls.syscalls import mmap, munmap
 from engine.move import Move, move_page_tables
-from engine.mremap import FIXED, MAYMOVE, mremap
+from engine.mremap import mremap
 from engine.pages.fault import touch
 from engine.stack import execve_stack, relocate, relocate_vma_down
-from engine.state.space import AddressSpace, Errno
+from engine.state.space import AddressSpace
 from engine.state.table import Table
 from engine.state.vma import VM_EXEC, VM_HUGEPAGE, VM_LOCKED, VM_STACK_INCOMPLETE, VM_WRITE, Vma
 from fuzz.rules.catalogue import BY_SLUG, RULES, rule_named
@@ -421,7 +423,7 @@ def source_not_restored(space: AddressSpace) -> None:
     take(space, 1)
 
 
-@breaks_call("rollback-restores", 0, 2, 5, MAYMOVE, 0, result=Errno.ENOMEM)
+@breaks_call("rollback-restores", 0, 2, 5, MREMAP_MAYMOVE, 0, result=Errno.ENOMEM)
 def destination_still_there(space: AddressSpace) -> None:
     mmap(space, 40 * PAGE, PAGE, 3, 0x32)
 
@@ -507,7 +509,7 @@ SCENARIOS.append(("duplicate-keeps-source", duplicated.__name__, duplicated))
 
 def refused(sabotaged: bool) -> list[Violation]:
     space = scene("AA.B bb.. CCCC", "linux-6.18")
-    facts, request = Facts.of(space), (9 * PAGE, 2 * PAGE, 2 * PAGE, FIXED, 0)
+    facts, request = Facts.of(space), (9 * PAGE, 2 * PAGE, 2 * PAGE, MREMAP_FIXED, 0)
     returned = mremap(space, *request)
     assert returned is Errno.EINVAL
     return list(check_errors(facts, *request, Errno.EFAULT if sabotaged else returned))
@@ -649,7 +651,7 @@ def table_of_others_gone(broken: bool) -> list[Violation]:
 
     space = scene("AAAA .... .... .... .... BBBB", observer=observe)
     space.failures.arm(PAGETABLE, 1)
-    assert mremap(space, 0, SLOT, SLOT, MAYMOVE | FIXED, 9 * PAGE) is Errno.ENOMEM
+    assert mremap(space, 0, SLOT, SLOT, MREMAP_MAYMOVE | MREMAP_FIXED, 9 * PAGE) is Errno.ENOMEM
     return space.violations
 
 
@@ -668,7 +670,7 @@ def populated_after_an_error(broken: bool) -> list[Violation]:
     before = Snapshot(space)
     if broken:
         assert not touch(space, 2 * SLOT, 3 * SLOT)
-    request = Request(0, SLOT, 2 * SLOT, MAYMOVE, 0)
+    request = Request(0, SLOT, 2 * SLOT, MREMAP_MAYMOVE, 0)
     return list(check_mremap(space, before, request, Errno.ENOMEM))
 
 

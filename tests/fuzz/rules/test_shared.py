@@ -17,18 +17,19 @@ from engine.base.entry import WRITE
 from engine.base.failures import MAPS, PAGETABLE, VMA, Failures
 from engine.base.geometry import PTE
 from engine.base.kernel import KERNELS, Kernel, kernel_named
-from engine.calls.fork import fork
-from engine.calls.madvise import COLLAPSE, DONTNEED, GUARD_INSTALL, madvise
-from engine.calls.reclaim import migrate_begin, soft_dirty_clear, swapout
-from engine.calls.syscalls import (
+from engine.base.uapi import (
+    MADV_COLLAPSE,
+    MADV_DONTNEED,
+    MADV_GUARD_INSTALL,
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_PRIVATE,
     MAP_SHARED,
-    mmap,
-    mprotect,
-    munmap,
 )
+from engine.calls.fork import fork
+from engine.calls.madvise import madvise
+from engine.calls.reclaim import migrate_begin, soft_dirty_clear, swapout
+from engine.calls.syscalls import mmap, mprotect, munmap
 from engine.move import Move, move_page_tables
 from engine.mremap import mremap
 from engine.pages.access import touch_on, translation
@@ -147,9 +148,9 @@ CHANGES: dict[str, Callable[[AddressSpace], object]] = {
     "munmap": lambda space: munmap(space, 0, SLOT),
     "read-only": lambda space: mprotect(space, 0, SLOT, 1),
     "inaccessible": lambda space: mprotect(space, 0, SLOT, 0),
-    "dropped": lambda space: madvise(space, 0, SLOT, DONTNEED),
-    "guarded": lambda space: madvise(space, 0, SLOT, GUARD_INSTALL),
-    "collapsed": lambda space: madvise(space, 0, SLOT, COLLAPSE),
+    "dropped": lambda space: madvise(space, 0, SLOT, MADV_DONTNEED),
+    "guarded": lambda space: madvise(space, 0, SLOT, MADV_GUARD_INSTALL),
+    "collapsed": lambda space: madvise(space, 0, SLOT, MADV_COLLAPSE),
     "shared by fork": fork,
     "tracked": soft_dirty_clear,
     "migrating": lambda space: migrate_begin(space, PAGE),
@@ -409,7 +410,7 @@ def test_dropping_a_whole_slot_drops_its_table(monkeypatch: pytest.MonkeyPatch) 
         if not frees:
             monkeypatch.setattr(TableTree, "free", nothing)
         space = scene("AAAA AAaa", "linux-6.18")
-        assert madvise(space, 0, 2 * SLOT - PAGE, DONTNEED) is None
+        assert madvise(space, 0, 2 * SLOT - PAGE, MADV_DONTNEED) is None
         space.violations += check_emptied(space, 0, 2 * SLOT - PAGE)
         assert judged(space) == (set() if frees else {"emptied-table-freed"})
 

@@ -1,0 +1,150 @@
+"""What programs and kernel agree on: flags, advice and errors, with the kernel's names and values.
+
+Complete as far as memory is concerned, whether or not a call uses it yet.  The values are those of
+x86 and arm64.  What the kernel has for itself, such as VM_* flags, is not here.
+Source: include/uapi of Linux 6.18: asm-generic/mman-common.h, asm-generic/mman.h, linux/mman.h,
+linux/userfaultfd.h, asm-generic/hugetlb_encode.h; arch/x86/include/uapi/asm/mman.h.
+"""
+
+import enum
+
+PROT_NONE = 0x0
+PROT_READ = 0x1
+PROT_WRITE = 0x2
+PROT_EXEC = 0x4
+PROT_SEM = 0x8  # no effect on x86
+PROT_GROWSDOWN = 0x01000000
+PROT_GROWSUP = 0x02000000
+
+PKEY_DISABLE_ACCESS = 0x1
+PKEY_DISABLE_WRITE = 0x2
+
+MAP_SHARED = 0x01
+MAP_PRIVATE = 0x02
+MAP_SHARED_VALIDATE = 0x03
+MAP_DROPPABLE = 0x08  # a type, too
+MAP_TYPE = 0x0F  # mask
+MAP_FIXED = 0x10
+MAP_ANONYMOUS = 0x20
+MAP_32BIT = 0x40  # x86 only
+MAP_ABOVE4G = 0x80  # x86 only
+MAP_GROWSDOWN = 0x100
+MAP_DENYWRITE = 0x800
+MAP_EXECUTABLE = 0x1000
+MAP_LOCKED = 0x2000
+MAP_NORESERVE = 0x4000
+MAP_POPULATE = 0x8000
+MAP_NONBLOCK = 0x10000
+MAP_STACK = 0x20000
+MAP_HUGETLB = 0x40000
+MAP_SYNC = 0x80000
+MAP_FIXED_NOREPLACE = 0x100000
+
+# Beside MAP_HUGETLB: the size of the huge pages, as its binary logarithm.
+MAP_HUGE_SHIFT = 26
+MAP_HUGE_MASK = 0x3F  # of what is shifted
+MAP_HUGE_16KB = 14 << MAP_HUGE_SHIFT
+MAP_HUGE_64KB = 16 << MAP_HUGE_SHIFT
+MAP_HUGE_512KB = 19 << MAP_HUGE_SHIFT
+MAP_HUGE_1MB = 20 << MAP_HUGE_SHIFT
+MAP_HUGE_2MB = 21 << MAP_HUGE_SHIFT
+MAP_HUGE_8MB = 23 << MAP_HUGE_SHIFT
+MAP_HUGE_16MB = 24 << MAP_HUGE_SHIFT
+MAP_HUGE_32MB = 25 << MAP_HUGE_SHIFT
+MAP_HUGE_256MB = 28 << MAP_HUGE_SHIFT
+MAP_HUGE_512MB = 29 << MAP_HUGE_SHIFT
+MAP_HUGE_1GB = 30 << MAP_HUGE_SHIFT
+MAP_HUGE_2GB = 31 << MAP_HUGE_SHIFT
+MAP_HUGE_16GB = 34 << MAP_HUGE_SHIFT
+
+MREMAP_MAYMOVE = 1
+MREMAP_FIXED = 2
+MREMAP_DONTUNMAP = 4
+
+MLOCK_ONFAULT = 0x1  # mlock2
+MCL_CURRENT = 1  # mlockall
+MCL_FUTURE = 2
+MCL_ONFAULT = 4
+
+MADV_NORMAL = 0
+MADV_RANDOM = 1
+MADV_SEQUENTIAL = 2
+MADV_WILLNEED = 3
+MADV_DONTNEED = 4
+MADV_FREE = 8
+MADV_REMOVE = 9
+MADV_DONTFORK = 10
+MADV_DOFORK = 11
+MADV_MERGEABLE = 12
+MADV_UNMERGEABLE = 13
+MADV_HUGEPAGE = 14
+MADV_NOHUGEPAGE = 15
+MADV_DONTDUMP = 16
+MADV_DODUMP = 17
+MADV_WIPEONFORK = 18
+MADV_KEEPONFORK = 19
+MADV_COLD = 20
+MADV_PAGEOUT = 21
+MADV_POPULATE_READ = 22
+MADV_POPULATE_WRITE = 23
+MADV_DONTNEED_LOCKED = 24
+MADV_COLLAPSE = 25
+MADV_HWPOISON = 100
+MADV_SOFT_OFFLINE = 101
+MADV_GUARD_INSTALL = 102
+MADV_GUARD_REMOVE = 103
+
+UFFDIO_REGISTER_MODE_MISSING = 1 << 0
+UFFDIO_REGISTER_MODE_WP = 1 << 1
+UFFDIO_REGISTER_MODE_MINOR = 1 << 2
+
+UFFDIO_WRITEPROTECT_MODE_WP = 1 << 0
+UFFDIO_WRITEPROTECT_MODE_DONTWAKE = 1 << 1
+
+UFFD_FEATURE_PAGEFAULT_FLAG_WP = 1 << 0
+UFFD_FEATURE_EVENT_FORK = 1 << 1
+UFFD_FEATURE_EVENT_REMAP = 1 << 2
+UFFD_FEATURE_EVENT_REMOVE = 1 << 3
+UFFD_FEATURE_MISSING_HUGETLBFS = 1 << 4
+UFFD_FEATURE_MISSING_SHMEM = 1 << 5
+UFFD_FEATURE_EVENT_UNMAP = 1 << 6
+UFFD_FEATURE_SIGBUS = 1 << 7
+UFFD_FEATURE_THREAD_ID = 1 << 8
+UFFD_FEATURE_MINOR_HUGETLBFS = 1 << 9
+UFFD_FEATURE_MINOR_SHMEM = 1 << 10
+UFFD_FEATURE_EXACT_ADDRESS = 1 << 11
+UFFD_FEATURE_WP_HUGETLBFS_SHMEM = 1 << 12
+UFFD_FEATURE_WP_UNPOPULATED = 1 << 13
+UFFD_FEATURE_POISON = 1 << 14
+UFFD_FEATURE_WP_ASYNC = 1 << 15
+UFFD_FEATURE_MOVE = 1 << 16
+
+
+class Errno(enum.Enum):
+    """What a call returns when the kernel refuses it."""
+
+    EPERM = "EPERM"
+    ENOENT = "ENOENT"
+    E2BIG = "E2BIG"
+    EBADF = "EBADF"
+    EAGAIN = "EAGAIN"
+    ENOMEM = "ENOMEM"
+    EACCES = "EACCES"
+    EFAULT = "EFAULT"
+    EBUSY = "EBUSY"
+    EEXIST = "EEXIST"
+    ENODEV = "ENODEV"
+    EINVAL = "EINVAL"
+    ETXTBSY = "ETXTBSY"
+    ENOSPC = "ENOSPC"
+    ENOSYS = "ENOSYS"
+    EOVERFLOW = "EOVERFLOW"
+    EOPNOTSUPP = "EOPNOTSUPP"
+
+    def __str__(self) -> str:
+        return f"-{self._value_}"
+
+
+def values(*names: str) -> dict[str, int]:
+    """Constants by name, in the order given.  Errors raised: KeyError for an unknown name."""
+    return {name: globals()[name] for name in names}
