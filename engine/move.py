@@ -506,7 +506,7 @@ def _as_batches(move: Move, hits: list[int], taken: list[int]) -> list[int]:
     Model: the architecture's hint, which keeps x86 from ever taking more than one, is not asked.
     Source: move_ptes(), mremap_folio_pte_batch(), get_and_clear_full_ptes(), set_ptes(), 6.17.
     """
-    large, pages = move.space.frames.large, move.space.geometry.index_mask[PTE] + 1
+    large, pages = move.space.frames.large, move.space.geometry.slot_pages
     made: list[int] = []
     while len(made) < len(taken):
         at = len(made)

@@ -7,14 +7,15 @@ and moves several VMAs in one call.  Source: mm/mremap.c, Linux 5.0 to 6.18.
 
 from dataclasses import dataclass, field, replace
 
-from engine.base.address import Range, round_down, round_up
+from engine.base.address import Range, round_up
 from engine.base.failures import HOOK, MAPS, VMA, VmaRefused
 from engine.base.uapi import MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE, Errno
 from engine.base.violation import Violation
 from engine.move import Move, move_page_tables
+from engine.move_hugetlb import move_hugetlb
 from engine.pages import uffd
 from engine.pages.fault import populate_locked
-from engine.pages.hugetlb import abandon_copy, drop_reservation, move_hugetlb
+from engine.pages.hugetlb import abandon_copy, drop_reservation
 from engine.state.space import AddressSpace
 from engine.state.vma import (
     VM_ACCOUNT,
@@ -26,6 +27,8 @@ from engine.state.vma import (
     Vma,
 )
 from engine.vmas.merge import Proposal, merge_new
+from engine.vmas.place import find_address
+from engine.vmas.unmap import unmap
 
 
 @dataclass(slots=True)
@@ -403,81 +406,6 @@ def _place_and_move(remap: Remap, vma: Vma) -> int | Errno:
 def _restore_high_water(space: AddressSpace, pages: int) -> None:
     """Forget that a move counts its pages twice for a while: no more memory was mapped."""
     space.hiwater_vm = pages
-
-
-def find_address(
-    space: AddressSpace, hint: int, length: int, shared: int, huge: int = 0
-) -> int | Errno:
-    """An address the kernel chooses: the hint if that is free, else the highest hole.
-
-    Arguments: bytes; `shared` not 0 for shared memory; `huge` the size of huge pages of hugetlb, or
-    0.
-    Returns: the address, or ENOMEM.  Model: only the arena is free space.
-    Source: mm/mmap.c __get_unmapped_area(), arch_get_unmapped_area_topdown(), 6.1 to 6.18.
-    """
-    geometry, vmas = space.geometry, space.vmas
-    hint = round_up(hint, huge) if huge else round_down(hint, geometry.page_bytes)
-    if hint:
-        above = vmas.find(hint)
-        free = above is None or hint + length <= vmas.start_gap(above)
-        if free and space.arena.start <= hint and hint + length <= space.arena.end:
-            return hint
-    if huge:
-        slack = huge - geometry.page_bytes
-        padded = vmas.free_space(space.arena, length + slack)
-        return Errno.ENOMEM if padded is None else round_down(padded + slack, huge)
-    slot = geometry.slot_bytes
-    found = vmas.free_space(space.arena, length)
-    if not hint and not shared and length % slot == 0:
-        # Room for a huge page's alignment: thp_get_unmapped_area().
-        padded = vmas.free_space(space.arena, length + slot)
-        aligned = found if padded is None else round_down(padded, slot) + slot
-        if aligned != found and space.kernel.thp_aligned_search:
-            found = aligned
-    return Errno.ENOMEM if found is None else found
-
-
-def unmap(space: AddressSpace, start: int, length: int) -> Errno | None:
-    """Unmap as munmap(2) does.  A sealed VMA in the range keeps all of it mapped.
-
-    Source: do_vmi_munmap(), do_vmi_align_munmap(); vms_gather_munmap_vmas() in 6.12.
-    """
-    geometry = space.geometry
-    if start & (geometry.page_bytes - 1) or length > geometry.user_top - start:
-        return Errno.EINVAL
-    length = round_up(length, geometry.page_bytes)
-    if not length:
-        return Errno.EINVAL
-    end = start + length
-    if space.vmas.intersection(start, end) is None:
-        return None
-    return make_removable(space, start, end) or _unmap(space, start, end)
-
-
-def make_removable(space: AddressSpace, start: int, end: int) -> Errno | None:
-    """May [start, end) be unmapped?  Cuts it off from what lies around it only where it has to.
-
-    Precondition: something is mapped there.
-    Returns: EPERM if something in it is sealed; ENOMEM if cutting one VMA in three would pass the
-    limit.
-    """
-    vmas = space.vmas.intersecting(start, end)
-    first = vmas[0]
-    if first.start < start and end < first.end and space.map_count_exceeded(1):
-        return Errno.ENOMEM
-    for vma in vmas:
-        if vma.flags & VM_SEALED:
-            return Errno.EPERM
-    return None
-
-
-def _unmap(space: AddressSpace, start: int, end: int) -> Errno | None:
-    """Unmap [start, end), which may be.  Returns: the error of a split that failed."""
-    try:
-        space.unmap(start, end)
-    except VmaRefused as refused:
-        return Errno(refused.error)
-    return None
 
 
 def move_vma(remap: Remap, vma: Vma) -> int | Errno:

@@ -98,6 +98,11 @@ class Geometry:
         return self.span_bytes[1]
 
     @cached_property
+    def slot_pages(self) -> int:
+        """Pages of a slot: HPAGE_PMD_NR."""
+        return 1 << self.index_bits[0]
+
+    @cached_property
     def pud_bytes(self) -> int:
         """Bytes one PUD entry covers: PUD_SIZE.  Equal to `slot_bytes` on two levels (folded)."""
         return self.span_bytes[min(2, self.levels - 1)]

@@ -8,7 +8,6 @@ Source: kernel/fork.c dup_mmap(), mm/memory.c copy_page_range(), Linux 6.1 to 6.
 from collections.abc import Iterable
 
 from engine.base.entry import ANON, EXCLUSIVE, HUGE, PFN_SHIFT, SWAP, WRITE
-from engine.base.geometry import PTE
 from engine.pages.protect import change_entries
 from engine.state.space import AddressSpace
 from engine.state.table import Entry
@@ -24,7 +23,7 @@ def fork(space: AddressSpace) -> None:
     memory does, too.
     Source: copy_present_pte(), copy_nonpresent_pte(), copy_huge_pmd().
     """
-    pages = space.geometry.index_mask[PTE] + 1
+    pages = space.geometry.slot_pages
 
     def share(entries: dict[int, Entry], indices: Iterable[int]) -> None:
         for index in indices:

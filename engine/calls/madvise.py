@@ -45,13 +45,12 @@ from engine.pages.collapse import collapse
 from engine.pages.fault import populate_range, slots_of
 from engine.pages.huge import (
     folio_mappings,
-    prepare_anon_vma,
-    slot_pages,
     split_folio,
     split_shared_folio,
     unmap_folio,
 )
 from engine.pages.hugetlb import discard_hugetlb
+from engine.pages.rmap import prepare_anon_vma
 from engine.state.space import AddressSpace
 from engine.state.vma import (
     VM_DONTCOPY,
@@ -275,7 +274,7 @@ def _split_partial_folios(
 
     A folio is covered if the range maps all of it in a row, inside one PTE table.
     """
-    pages, shift = slot_pages(space), space.geometry.page_shift
+    pages, shift = space.geometry.slot_pages, space.geometry.page_shift
     for base, table, indices in list(space.tree.lowest(start, end)):
         if table.level == PMD:
             entry = table.entries[indices[0]]
@@ -315,7 +314,7 @@ def _split_partial_shared(
     the next access only, so every mapping of the folio loses it.
     Source: madvise_cold_or_pageout_pte_range().
     """
-    pages, slot = slot_pages(space), space.geometry.slot_bytes
+    pages, slot = space.geometry.slot_pages, space.geometry.slot_bytes
     for base, table, indices in list(space.tree.lowest(start, end)):
         for index in indices:
             entry = table.entries.get(index)
@@ -361,7 +360,7 @@ def _remove(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None
             last = first + ((high - low) << shift)
             if max(first, other.start) < min(last, other.end):
                 space.zap(max(first, other.start), min(last, other.end), keep=MARKER)
-    file, pages = vma.file, slot_pages(space)
+    file, pages = vma.file, space.geometry.slot_pages
     removed = [index for index in file.pages if low <= index < high]
     if space.frames.large or space.frames.pieces:
         for first in {index - index % pages for index in removed}:
@@ -377,7 +376,7 @@ def _set_apart(space: AddressSpace, file: SharedObject, start: int, low: int, hi
 
     Source: mm/truncate.c truncate_inode_partial_folio(): at both ends of what goes.
     """
-    frames, pages = space.frames, slot_pages(space)
+    frames, pages = space.frames, space.geometry.slot_pages
 
     def folio_at(page: int) -> tuple[int, int]:
         frame = file.pages[page]

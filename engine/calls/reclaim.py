@@ -108,7 +108,7 @@ def migrate_end(space: AddressSpace, addr: int) -> Errno | None:
     entry = _leaf_at(space, addr)
     here = None
     if entry is not None and entry & MIGRATION:
-        pages, pfn = space.geometry.index_mask[PTE] + 1, entry >> PFN_SHIFT
+        pages, pfn = space.geometry.slot_pages, entry >> PFN_SHIFT
         here = next((f for f in (pfn, pfn - pfn % pages) if f in space.migrating), None)
     for first in list(space.migrating) if here is None else [here]:
         end_migration(space, first)

@@ -18,7 +18,7 @@ from engine.base.entry import (
 from engine.base.geometry import PMD, PTE
 from engine.base.uapi import Errno
 from engine.pages.cow import make_present
-from engine.pages.huge import HUGE_ANON, covers_slot, map_shared_huge, slot_pages
+from engine.pages.huge import HUGE_ANON, covers_slot, map_shared_huge
 from engine.pages.rmap import settle_shared
 from engine.state.space import AddressSpace
 from engine.state.table import Table
@@ -36,9 +36,8 @@ def collapse(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | Non
         return Errno.EINVAL
     if vma.flags & VM_NOHUGEPAGE or round_up(vma.start, slot) >= round_down(vma.end, slot):
         return Errno.EINVAL
-    if vma.file is not None and (vma.pgoff - (vma.start >> space.geometry.page_shift)) % slot_pages(
-        space
-    ):
+    shift, pages = space.geometry.page_shift, space.geometry.slot_pages
+    if vma.file is not None and (vma.pgoff - (vma.start >> shift)) % pages:
         return Errno.EINVAL
     first, last = round_up(start, slot), round_down(end, slot)
     failed = first > last and not space.kernel.collapse_of_no_slot
@@ -76,7 +75,7 @@ def _collapse_anonymous(space: AddressSpace, vma: Vma, addr: int) -> bool | None
     written = vma.flags & VM_WRITE and any(e & WRITE for e in entries.values())  # type: ignore[operator]
     if not written and not space.kernel.collapses_without_write:
         return False
-    frames, pages = space.frames, slot_pages(space)
+    frames, pages = space.frames, space.geometry.slot_pages
     pfn = frames.allocate_large(pages, space.page_index(vma, addr), vma.anon_vma)
     for i, entry in list(entries.items()):
         assert isinstance(entry, int)
@@ -99,7 +98,7 @@ def _refused_by_uffd(space: AddressSpace, table: Table) -> bool | None:
 
     Returns: None if nothing, else whether the whole call ends here.
     """
-    for index in range(slot_pages(space)):
+    for index in range(space.geometry.slot_pages):
         entry = table.entries.get(index)
         if entry is None or is_zero_page(entry):  # type: ignore[arg-type]
             return True
@@ -112,7 +111,7 @@ def _collapse_shared(space: AddressSpace, vma: Vma, addr: int) -> bool | None:
     """One slot of a shared object: its pages become one folio, other mappings lose theirs."""
     assert vma.file is not None
     settle_shared(space, vma, addr, addr + space.geometry.slot_bytes)
-    kernel, tree, pages = space.kernel, space.tree, slot_pages(space)
+    kernel, tree, pages = space.kernel, space.tree, space.geometry.slot_pages
     linear = space.page_index(vma, addr)
     file = vma.file
     if not any(linear <= i < linear + pages for i in file.pages):

@@ -22,11 +22,9 @@ from engine.pages.cow import WRITTEN, make_present, make_writable
 from engine.pages.huge import (
     access_huge,
     map_shared_huge,
-    prepare_anon_vma,
-    slot_pages,
 )
 from engine.pages.hugetlb import access_hugetlb
-from engine.pages.rmap import settle_shared
+from engine.pages.rmap import prepare_anon_vma, settle_shared
 from engine.state.space import STACK_LIMIT_BYTES, AddressSpace
 from engine.state.table import Table
 from engine.state.vma import (
@@ -499,7 +497,7 @@ def _fault_around(space: AddressSpace, vma: Vma, addr: int) -> None:
     in_vma = (addr - vma.start) >> geometry.page_shift
     vma_pages = (vma.end - vma.start) >> geometry.page_shift
     low = max(round_down(index, FAULT_AROUND_PAGES), index - min(index, in_vma))
-    high = min(low + FAULT_AROUND_PAGES, geometry.index_mask[PTE] + 1, index + vma_pages - in_vma)
+    high = min(low + FAULT_AROUND_PAGES, geometry.slot_pages, index + vma_pages - in_vma)
     linear, pages = space.page_index(vma, addr), vma.file.pages
     high = min(high, index + vma.file.size_pages - linear)
     near = [(i, pages[linear + i - index]) for i in range(low, high) if linear + i - index in pages]
@@ -530,7 +528,7 @@ def _map_whole_folio(
     if vma.uffd is not None or not (frames.large or frames.pieces):
         return
     assert vma.file is not None
-    shift, all_pages = space.geometry.page_shift, slot_pages(space)
+    shift, all_pages = space.geometry.page_shift, space.geometry.slot_pages
     pfn = vma.file.pages[space.page_index(vma, addr)]
     if (first := pfn - pfn % all_pages) in frames.large:
         pages = all_pages

@@ -24,7 +24,7 @@ from engine.base.entry import (
 )
 from engine.base.geometry import PMD, PTE
 from engine.pages.cow import WRITTEN, make_present
-from engine.pages.rmap import folio_of
+from engine.pages.rmap import folio_of, prepare_anon_vma
 from engine.state.space import AddressSpace
 from engine.state.table import Table
 from engine.state.vma import (
@@ -35,22 +35,10 @@ from engine.state.vma import (
     VM_UFFD_MISSING,
     Vma,
 )
-from engine.vmas.merge import reusable_anon_vma
 
 HUGE_ANON = WRITTEN | ANON | EXCLUSIVE | HUGE
 HUGE_SHARED = WRITTEN | HUGE
 HUGE_ZERO = ZERO_ENTRY | HUGE
-
-
-def slot_pages(space: AddressSpace) -> int:
-    """Pages of a slot."""
-    return space.geometry.index_mask[PTE] + 1
-
-
-def prepare_anon_vma(space: AddressSpace, vma: Vma) -> None:
-    """Give a VMA an anon_vma before its first anonymous page.  Source: __anon_vma_prepare()."""
-    if vma.anon_vma is None:
-        vma.link_to(reusable_anon_vma(space.vmas, vma) or space.new_anon_vma())
 
 
 def covers_slot(space: AddressSpace, vma: Vma, addr: int) -> bool:
@@ -126,7 +114,7 @@ def _regain(space: AddressSpace, table: Table, index: int, *, write: bool) -> bo
 
 def _replace_zero(space: AddressSpace, vma: Vma, table: Table, index: int, addr: int) -> None:
     """Put a fresh large folio where the huge zero page is."""
-    pages = slot_pages(space)
+    pages = space.geometry.slot_pages
     first_index = space.page_index(vma, round_down(addr, space.geometry.slot_bytes))
     pfn = space.frames.allocate_large(pages, first_index, vma.anon_vma)
     table.entries[index] = leaf(pfn, HUGE_ANON)
@@ -141,7 +129,7 @@ def map_shared_huge(space: AddressSpace, vma: Vma, addr: int, *, write: bool) ->
     Source: mm/memory.c do_set_pmd().
     """
     assert vma.file is not None
-    tree, pages = space.tree, slot_pages(space)
+    tree, pages = space.tree, space.geometry.slot_pages
     table, index = tree.find(addr, PMD), tree.index(addr, PMD)
     entry = table.entries.get(index) if table is not None else None
     if entry is not None:
@@ -169,7 +157,7 @@ def map_shared_huge(space: AddressSpace, vma: Vma, addr: int, *, write: bool) ->
 
 def folio_mappings(space: AddressSpace, first: int) -> tuple[int, list[int]]:
     """How often huge leaves map the large folio at frame `first`, and which frames PTEs map."""
-    huge, small, pages = 0, [], slot_pages(space)
+    huge, small, pages = 0, [], space.geometry.slot_pages
     for _, table in space.tree.leaf_tables():
         for entry in table.entries.values():
             if isinstance(entry, int) and first <= entry >> PFN_SHIFT < first + pages:
@@ -186,7 +174,7 @@ def split_shared_folio(space: AddressSpace, first: int) -> None:
     Source: split_huge_page_to_list(), whose unmap_folio() is not undone for files.
     """
     space.frames.large.discard(first)
-    unmap_folio(space, first, slot_pages(space))
+    unmap_folio(space, first, space.geometry.slot_pages)
 
 
 def unmap_folio(space: AddressSpace, first: int, pages: int) -> None:
@@ -209,7 +197,7 @@ def split_folio(space: AddressSpace, first: int) -> None:
     Source: split_huge_page_to_list_to_order(), try_to_map_unused_to_zeropage().
     """
     space.frames.large.discard(first)
-    pages, tags = slot_pages(space), space.frames.tag
+    pages, tags = space.geometry.slot_pages, space.frames.tag
     shift = space.geometry.page_shift
     for _, table in space.tree.leaf_tables():
         if table.level == PMD:

@@ -1,18 +1,28 @@
-"""Changing what the entries of a range permit: what mprotect and its relatives have in common.
+"""What a protection permits, and changing what the entries of a range do.
 
-Source: mm/mprotect.c change_protection(), which all of them call.
+Source: mm/mprotect.c change_protection(), which mprotect and its relatives all call.
 """
 
 from collections.abc import Callable, Iterable
 
 from engine.base.entry import DIRTY, EXCLUSIVE, PRESENT, SOFT_DIRTY, UFFD_WP, WRITE
-from engine.base.geometry import PTE
+from engine.base.geometry import PTE, Geometry
 from engine.state.space import AddressSpace
 from engine.state.table import Entry
-from engine.state.vma import VM_WRITE, Vma
+from engine.state.vma import VM_ACCESS, VM_EXEC, VM_PKEY_BIT0, VM_WRITE, Vma
 
 # Changes the leaves at some indices of a table in place.
 Change = Callable[[dict[int, Entry], Iterable[int]], None]
+
+
+def access_flags(geometry: Geometry, prot: int) -> int:
+    """The VM_ flags that say what a protection permits.
+
+    PROT_EXEC with any other bit, PROT_SEM too, is not for executing alone.
+    Source: calc_vm_prot_bits(); execute_only_pkey() in do_mmap(), arch_override_mprotect_pkey().
+    """
+    key = VM_PKEY_BIT0 if prot == VM_EXEC and geometry.exec_only_keys else 0
+    return prot & VM_ACCESS | key
 
 
 def change_entries(space: AddressSpace, start: int, end: int, change: Change) -> None:

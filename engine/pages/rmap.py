@@ -14,6 +14,13 @@ from engine.base.violation import Violation
 from engine.state.space import AddressSpace
 from engine.state.table import Table
 from engine.state.vma import VM_STACK_INCOMPLETE, AnonVma, Vma
+from engine.vmas.merge import reusable_anon_vma
+
+
+def prepare_anon_vma(space: AddressSpace, vma: Vma) -> None:
+    """Give a VMA an anon_vma before its first anonymous page.  Source: __anon_vma_prepare()."""
+    if vma.anon_vma is None:
+        vma.link_to(reusable_anon_vma(space.vmas, vma) or space.new_anon_vma())
 
 
 def walk(space: AddressSpace, pfn: int) -> Iterator[tuple[Vma, int]]:
@@ -38,7 +45,7 @@ def entry_of(space: AddressSpace, addr: int, pfn: int) -> tuple[Table, int] | No
         table, index = entry, tree.index(addr, PTE)
         entry = table.entries.get(index)
     elif isinstance(entry, int):
-        pfn = round_down(pfn, space.geometry.index_mask[PTE] + 1)
+        pfn = round_down(pfn, space.geometry.slot_pages)
     if not isinstance(entry, int) or entry >> PFN_SHIFT != pfn:
         return None
     return table, index
@@ -46,7 +53,7 @@ def entry_of(space: AddressSpace, addr: int, pfn: int) -> tuple[Table, int] | No
 
 def folio_of(space: AddressSpace, pfn: int) -> range:
     """The frames of the folio that frame `pfn` is part of."""
-    pages = space.geometry.index_mask[PTE] + 1
+    pages = space.geometry.slot_pages
     first = pfn - pfn % pages
     return range(first, first + pages) if first in space.frames.large else range(pfn, pfn + 1)
 
@@ -140,7 +147,7 @@ def wait_for_migration(space: AddressSpace, entry: int) -> None:
     Source: migration_entry_wait().
     """
     pfn = entry >> PFN_SHIFT
-    pages = space.geometry.index_mask[PTE] + 1
+    pages = space.geometry.slot_pages
     first = pfn if pfn in space.migrating else pfn - pfn % pages
     if first in space.migrating:
         end_migration(space, first)

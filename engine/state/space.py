@@ -167,7 +167,7 @@ class AddressSpace:
     def count_entry(self, entry: int, sign: int) -> None:
         """Account one leaf that appears (+1) or goes (-1)."""
         if entry & HUGE:
-            sign *= self.geometry.index_mask[PTE] + 1
+            sign *= self.geometry.slot_pages
         if entry & ANON:
             self.rss_anon += sign
         elif entry & (PRESENT | MIGRATION) and entry >> PFN_SHIFT:
@@ -232,7 +232,7 @@ class AddressSpace:
         if self.tree.split_huge(table, index) is None:
             assert isinstance(entry, int)
             self.count_entry(entry, -1)
-            self.tlb.flush_frames(entry >> PFN_SHIFT, self.geometry.index_mask[PTE] + 1)
+            self.tlb.flush_frames(entry >> PFN_SHIFT, self.geometry.slot_pages)
 
     def split_huge_at(self, addr: int) -> None:
         """Split the huge page around `addr`, if there is one and it does not begin there."""
@@ -371,7 +371,7 @@ class AddressSpace:
 
     def _huge_contents(self, found: dict[int, int], first: int, table: Table) -> None:
         """Add the tags under the huge leaves of a PMD table that begins at page `first`."""
-        pages = self.geometry.index_mask[PTE] + 1
+        pages = self.geometry.slot_pages
         for index, entry in table.entries.items():
             if isinstance(entry, int) and not is_zero_page(entry):
                 pfn, page = entry >> PFN_SHIFT, first + index * pages

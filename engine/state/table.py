@@ -316,7 +316,7 @@ class TableTree:
             return None
         table.deposited -= 1
         ptes = Table(PTE)
-        first, pages = entry & ~HUGE, self.geometry.index_mask[PTE] + 1
+        first, pages = entry & ~HUGE, self.geometry.slot_pages
         step = 0 if is_zero_page(entry) else 1 << PFN_SHIFT
         ptes.entries = {i: first + i * step for i in range(pages)}
         table.entries[index] = ptes

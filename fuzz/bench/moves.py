@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from engine.base.kernel import kernel_named
 from engine.base.uapi import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MREMAP_FIXED, MREMAP_MAYMOVE
-from engine.calls.syscalls import mmap
+from engine.calls.mmap import mmap
 from engine.mremap import mremap
 from engine.pages.fault import touch
 from engine.state.space import AddressSpace

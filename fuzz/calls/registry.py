@@ -6,9 +6,11 @@ from engine.base.geometry import Geometry
 from engine.base.uapi import Errno
 from engine.calls.fork import exit_child, fork
 from engine.calls.madvise import madvise
+from engine.calls.mlock import mlock, munlock
+from engine.calls.mmap import mmap, munmap
+from engine.calls.mprotect import mprotect
 from engine.calls.mseal import mseal
 from engine.calls.reclaim import migrate_begin, migrate_end, soft_dirty_clear, swapout
-from engine.calls.syscalls import mlock, mmap, mprotect, munlock, munmap
 from engine.mremap import mremap
 from engine.pages.access import touch_on
 from engine.pages.fault import Faulted, access_range, peek, touch

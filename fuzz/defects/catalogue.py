@@ -149,7 +149,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         "Over a missing table each address is rounded up by itself; the distance changes.",
         "cursor-lockstep",
         _612,
-        change=Change("engine.pages.hugetlb:skip", changes.skips_apart),
+        change=Change("engine.move_hugetlb:skip", changes.skips_apart),
     ),
     # TLB flushes
     Exhibit(

@@ -31,7 +31,15 @@ from fuzz.mutants.reasons import ReasonError, load, reason_for, stale
 from fuzz.mutants.store import Store, fingerprint
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULES = ("engine.move", "engine.mremap", "engine.stack", "engine.state.vma", "engine.state.table")
+MODULES = (
+    "engine.move",
+    "engine.mremap",
+    "engine.vmas.place",
+    "engine.vmas.unmap",
+    "engine.stack",
+    "engine.state.vma",
+    "engine.state.table",
+)
 REASONS = Path("tests/mutants.toml")
 TESTS = ("tests/engine", "tests/fuzz/rules")
 # What decides how a mutant is judged, besides the modules at the root of fuzz.

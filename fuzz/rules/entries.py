@@ -22,7 +22,7 @@ from engine.base.entry import (
     is_wp_marker,
     is_zero_page,
 )
-from engine.base.geometry import PMD, PTE
+from engine.base.geometry import PMD
 from engine.base.uapi import UFFD_FEATURE_EVENT_REMAP, UFFD_FEATURE_EVENT_UNMAP, Errno
 from engine.base.violation import Violation
 from engine.move import Move
@@ -46,7 +46,7 @@ def check_entries(
     to the rules on places.
     """
     judge = _Judge(move)
-    geometry, pages = move.space.geometry, move.space.geometry.index_mask[PTE] + 1
+    geometry, pages = move.space.geometry, move.space.geometry.slot_pages
     slot, shift = geometry.slot_bytes, geometry.page_shift
     for base, held in before.items():
         if base in whole:
@@ -128,7 +128,7 @@ class _Judge:
         spread = {}
         if self.large and moved is not None and isinstance(held, dict):
             spread = self._spread(base, held, moved, delta)
-        for addr, old in _by_page(base, held, page, self.geometry.index_mask[PTE] + 1):
+        for addr, old in _by_page(base, held, page, self.geometry.slot_pages):
             is_moved = moved is None or moved.start <= addr < moved.end
             place = addr + delta if is_moved else addr
             new = self._found(after, place)
@@ -152,7 +152,7 @@ class _Judge:
         sides in one table, and agree in all else.
         """
         slot, shift = self.geometry.slot_bytes, self.geometry.page_shift
-        pages = self.geometry.index_mask[PTE] + 1
+        pages = self.geometry.slot_pages
         got: dict[int, int] = {}
         batch: list[int] = []
         due = 0  # what an entry that continues the batch looks like

@@ -68,9 +68,7 @@ def pages(
         if isinstance(held, int):
             step = 0 if is_zero_page(held) else 1 << PFN_SHIFT
             entry = held & _IDENTITY & ~HUGE
-            found = {
-                first + (i << shift): entry + i * step for i in range(geometry.index_mask[PTE] + 1)
-            }
+            found = {first + (i << shift): entry + i * step for i in range(geometry.slot_pages)}
         else:
             found = {
                 first + (i << shift): e & _IDENTITY  # type: ignore[operator]
@@ -92,7 +90,7 @@ def count(geometry: Geometry, slots: Picture, carrying: int = 0) -> int:
     total = 0
     for held in slots.values():
         if isinstance(held, int):
-            total += geometry.index_mask[PTE] + 1 if not carrying or held & carrying else 0
+            total += geometry.slot_pages if not carrying or held & carrying else 0
         else:
             there = [e for e in held.values() if e & WP_MARKER != WP_MARKER]  # type: ignore[operator]
             total += len([e for e in there if e & carrying]) if carrying else len(there)  # type: ignore[operator]

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from engine.base.address import Range
 from engine.base.entry import ANON
 from engine.base.failures import MAPS, PAGETABLE, VMA
-from engine.base.geometry import PTE
 from engine.base.uapi import Errno
 from engine.base.violation import Violation
 from engine.state.hugepool import POOL_PAGES, HugeFile, file_of, file_reservations, reservations
@@ -162,5 +161,5 @@ def check_refused_stack(
 def _pages(space: AddressSpace, leaves: Picture, *, anonymous: bool = False) -> int:
     if space.uffds or anonymous:  # marks are no pages, and may go
         return count(space.geometry, leaves, ANON if anonymous else 0)
-    in_slot = space.geometry.index_mask[PTE] + 1
+    in_slot = space.geometry.slot_pages
     return sum(in_slot if isinstance(held, int) else len(held) for held in leaves.values())

@@ -171,7 +171,7 @@ class MoveRules:
         large = move.space.frames.large
         if not large or not move.space.kernel.pte_batching:
             return False
-        slot, pages = move.space.geometry.slot_bytes, move.space.geometry.index_mask[PTE] + 1
+        slot, pages = move.space.geometry.slot_bytes, move.space.geometry.slot_pages
         return any(
             not large.isdisjoint([(e >> PFN_SHIFT) & -pages for e in held.values()])  # type: ignore[operator]
             for base, held in self._before.items()

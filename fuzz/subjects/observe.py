@@ -147,7 +147,7 @@ def _page_runs(space: AddressSpace) -> list[_Run]:
 
 def _add_huge(pieces: list[_Run], space: AddressSpace, first_page: int, table: Table) -> None:
     """Add the huge leaves of a PMD table that begins at page `first_page`."""
-    pages_each = space.geometry.index_mask[PTE] + 1
+    pages_each = space.geometry.slot_pages
     for index, entry in table.entries.items():
         if not isinstance(entry, int):
             continue

@@ -30,7 +30,7 @@ from engine.base.uapi import (
     MREMAP_MAYMOVE,
     Errno,
 )
-from engine.calls.syscalls import mmap
+from engine.calls.mmap import mmap
 from engine.move import Move, extent_bytes, move_page_tables, move_ptes
 from engine.mremap import mremap
 from engine.pages.fault import touch

@@ -24,13 +24,13 @@ from engine.base.uapi import (
     UFFDIO_REGISTER_MODE_MISSING,
     Errno,
 )
+from engine.calls.mmap import mmap
 from engine.calls.mseal import mseal
-from engine.calls.syscalls import mmap
-from engine.mremap import Remap, copy_vma, find_address, mremap
+from engine.mremap import Remap, copy_vma, mremap
 from engine.pages.fault import touch
 from engine.pages.uffd import uffd_register
 from engine.state.space import AddressSpace
-from engine.state.vma import VM_LOCKED, VM_LOCKONFAULT, VM_SHARED
+from engine.state.vma import VM_LOCKED, VM_LOCKONFAULT
 from fuzz.rules.state import check_state
 from tests.lib.constants import KEEP, MOVE
 from tests.lib.drawn import PAGE as P
@@ -649,19 +649,6 @@ def test_growth_goes_to_the_highest_hole(kernel: str, pages: int, place: int) ->
     space = busy_top(kernel)
     assert run(space, 0, 4 * P, pages * P, MREMAP_MAYMOVE, 0) == place * P
     assert tags(space) == {place + i: 1 + i for i in range(4)}
-
-
-def test_without_room_for_the_alignment_the_plain_rule_holds() -> None:
-    space = scene("aaaa b......cc", "linux-6.12")
-    mmap(space, 13 * P, TOP - 13 * P, 1, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED)
-    assert find_address(space, 0, 4 * P, 0) == 7 * P
-    assert find_address(space, 0, 8 * P, 0) is ENOMEM
-
-
-@pytest.mark.parametrize("kernel", ALL)
-def test_shared_memory_is_never_aligned(kernel: str) -> None:
-    space = busy_top(kernel)
-    assert find_address(space, 0, 8 * P, VM_SHARED) == (255 - 8) * P
 
 
 @pytest.mark.parametrize("kernel", ALL)

@@ -18,7 +18,7 @@ from engine.base.uapi import (
     MREMAP_MAYMOVE,
     Errno,
 )
-from engine.calls.syscalls import mmap
+from engine.calls.mmap import mmap
 from engine.mremap import mremap
 from engine.pages.fault import touch
 from engine.state.space import AddressSpace

@@ -12,7 +12,7 @@ from engine.base.geometry import GEOMETRIES
 from engine.base.kernel import Kernel, kernel_named
 from engine.base.points import PMD_OCCUPIED, PUD_OCCUPIED
 from engine.base.uapi import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, Errno
-from engine.calls.syscalls import mmap
+from engine.calls.mmap import mmap
 from engine.stack import execve_stack, relocate
 from engine.state.space import AddressSpace
 from fuzz.rules.mremap import expected_stack_warnings

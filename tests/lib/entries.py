@@ -10,7 +10,7 @@ from engine.base.entry import (
 from engine.base.geometry import PMD, PTE
 from engine.base.uapi import MADV_HUGEPAGE, MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE
 from engine.calls.madvise import madvise
-from engine.calls.syscalls import mmap
+from engine.calls.mmap import mmap
 from engine.pages.fault import touch
 from engine.state.space import AddressSpace
 from tests.lib.drawn import PAGE, SLOT, tiny

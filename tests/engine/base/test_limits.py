@@ -17,7 +17,8 @@ from engine.base.uapi import (
     MREMAP_MAYMOVE,
     Errno,
 )
-from engine.calls.syscalls import mlock, mmap, munlock
+from engine.calls.mlock import mlock, munlock
+from engine.calls.mmap import mmap
 from engine.mremap import mremap
 from engine.pages.fault import touch
 from engine.stack import execve_stack

@@ -15,8 +15,9 @@ from engine.base.uapi import (
 )
 from engine.calls.fork import exit_child, fork
 from engine.calls.madvise import madvise
+from engine.calls.mmap import mmap
+from engine.calls.mprotect import mprotect
 from engine.calls.reclaim import migrate_begin, migrate_end
-from engine.calls.syscalls import mmap, mprotect
 from engine.mremap import mremap
 from engine.pages.fault import peek, touch
 from engine.state.space import AddressSpace

@@ -18,8 +18,10 @@ from engine.base.uapi import (
     Errno,
 )
 from engine.calls.madvise import madvise
+from engine.calls.mlock import mlock
+from engine.calls.mmap import mmap, munmap
+from engine.calls.mprotect import mprotect
 from engine.calls.mseal import mseal
-from engine.calls.syscalls import mlock, mmap, mprotect, munmap
 from engine.mremap import mremap
 from engine.pages.fault import touch
 from engine.state.space import AddressSpace

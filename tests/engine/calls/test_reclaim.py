@@ -13,8 +13,10 @@ from engine.base.uapi import (
 )
 from engine.calls.fork import fork
 from engine.calls.madvise import madvise
+from engine.calls.mlock import mlock
+from engine.calls.mmap import mmap, munmap
+from engine.calls.mprotect import mprotect
 from engine.calls.reclaim import migrate_begin, migrate_end, soft_dirty_clear, swapout
-from engine.calls.syscalls import mlock, mmap, mprotect, munmap
 from engine.mremap import mremap
 from engine.pages.fault import peek, touch
 from engine.state.space import AddressSpace

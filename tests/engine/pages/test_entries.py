@@ -25,8 +25,9 @@ from engine.base.uapi import (
 )
 from engine.calls.fork import exit_child, fork
 from engine.calls.madvise import madvise
+from engine.calls.mmap import mmap
+from engine.calls.mprotect import mprotect
 from engine.calls.reclaim import soft_dirty_clear
-from engine.calls.syscalls import mmap, mprotect
 from engine.move import Move, move_page_tables
 from engine.mremap import mremap
 from engine.pages.fault import peek, touch

@@ -17,7 +17,7 @@ from engine.base.entry import (
 from engine.base.geometry import PMD, PTE
 from engine.base.kernel import kernel_named
 from engine.base.uapi import MAP_ANONYMOUS, MAP_FIXED, MAP_SHARED
-from engine.calls.syscalls import mmap, munmap
+from engine.calls.mmap import mmap, munmap
 from engine.pages.fault import access_range, peek, populate_locked, touch
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_ACCOUNT, VM_READ, VM_WRITE

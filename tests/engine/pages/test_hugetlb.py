@@ -28,7 +28,9 @@ from engine.base.uapi import (
     Errno,
 )
 from engine.calls.madvise import madvise
-from engine.calls.syscalls import mlock, mmap, mprotect, munmap
+from engine.calls.mlock import mlock
+from engine.calls.mmap import mmap, munmap
+from engine.calls.mprotect import mprotect
 from engine.mremap import mremap
 from engine.pages.fault import peek, touch
 from engine.state.hugepool import POOL_PAGES

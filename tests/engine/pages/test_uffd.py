@@ -25,8 +25,9 @@ from engine.base.uapi import (
     Errno,
 )
 from engine.calls.madvise import madvise
+from engine.calls.mmap import mmap, munmap
+from engine.calls.mprotect import mprotect
 from engine.calls.reclaim import swapout
-from engine.calls.syscalls import mmap, mprotect, munmap
 from engine.mremap import mremap
 from engine.pages.fault import peek, touch
 from engine.pages.uffd import uffd_register, uffd_wp

@@ -14,7 +14,7 @@ from engine.base.failures import Failures
 from engine.base.geometry import GEOMETRIES, GIB, PMD, PTE, PUD, geometry_named
 from engine.base.kernel import kernel_named
 from engine.base.uapi import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MREMAP_FIXED, MREMAP_MAYMOVE
-from engine.calls.syscalls import mmap, munmap
+from engine.calls.mmap import mmap, munmap
 from engine.mremap import mremap
 from engine.pages.fault import touch
 from engine.state.space import AddressSpace

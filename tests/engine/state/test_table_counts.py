@@ -15,7 +15,7 @@ from engine.base.uapi import (
     MREMAP_FIXED,
     MREMAP_MAYMOVE,
 )
-from engine.calls.syscalls import mmap, munmap
+from engine.calls.mmap import mmap, munmap
 from engine.mremap import mremap
 from engine.pages.fault import touch
 from engine.state.space import AddressSpace

@@ -127,7 +127,7 @@ def test_the_engine_can_be_mutated() -> None:
     for name in MODULES:
         source = source_path(ROOT, name).read_bytes()
         mutants = mutants_of(source, name)
-        assert len(mutants) > 50
+        assert len(mutants) > 40
         for mutant in mutants[::7]:
             compile(mutant.apply(source), name, "exec")
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-import engine.calls.syscalls
+import engine.calls.mprotect
 import engine.move
 import engine.pages.rmap
 import engine.pages.uffd
@@ -30,8 +30,8 @@ from engine.base.uapi import (
 )
 from engine.calls.fork import fork
 from engine.calls.madvise import madvise
+from engine.calls.mprotect import mprotect
 from engine.calls.reclaim import migrate_begin, migrate_end, soft_dirty_clear, swapout
-from engine.calls.syscalls import mprotect
 from engine.move import Move
 from engine.mremap import mremap
 from engine.pages.fault import touch
@@ -304,7 +304,7 @@ def test_nothing_is_writable_that_must_not_be(monkeypatch: pytest.MonkeyPatch) -
     assert mprotect(space, 0, SLOT, 1) is None
     assert not broken(space)
     assert mprotect(space, 0, SLOT, 3) is None
-    monkeypatch.setattr(engine.calls.syscalls, "protection_changed", lambda *args: None)
+    monkeypatch.setattr(engine.calls.mprotect, "protection_changed", lambda *args: None)
     assert mprotect(space, 0, SLOT, 1) is None
     assert broken(space) == ["writable-fits"]
 

@@ -16,7 +16,7 @@ from engine.base.uapi import (
     MREMAP_MAYMOVE,
     Errno,
 )
-from engine.calls.syscalls import mmap
+from engine.calls.mmap import mmap
 from engine.mremap import mremap
 from engine.state.space import AddressSpace
 from fuzz.rules.errors import check_errors

@@ -7,7 +7,8 @@ import pytest
 from engine.base.failures import HOOK, MAPS, VMA
 from engine.base.kernel import KERNELS, kernel_named
 from engine.base.uapi import MAP_ANONYMOUS, MAP_FIXED, MAP_HUGETLB, MAP_PRIVATE, MAP_SHARED, Errno
-from engine.calls.syscalls import mlock, mmap, munmap
+from engine.calls.mlock import mlock
+from engine.calls.mmap import mmap, munmap
 from engine.mremap import mremap
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_EXEC, VM_SEALED

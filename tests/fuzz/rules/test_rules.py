@@ -23,7 +23,7 @@ from engine.base.uapi import (
     Errno,
 )
 from engine.base.violation import Violation
-from engine.calls.syscalls import mmap, munmap
+from engine.calls.mmap import mmap, munmap
 from engine.move import Move, move_page_tables
 from engine.mremap import mremap
 from engine.pages.fault import touch

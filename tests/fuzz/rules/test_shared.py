@@ -28,8 +28,9 @@ from engine.base.uapi import (
 )
 from engine.calls.fork import fork
 from engine.calls.madvise import madvise
+from engine.calls.mmap import mmap, munmap
+from engine.calls.mprotect import mprotect
 from engine.calls.reclaim import migrate_begin, soft_dirty_clear, swapout
-from engine.calls.syscalls import mmap, mprotect, munmap
 from engine.move import Move, move_page_tables
 from engine.mremap import mremap
 from engine.pages.access import touch_on, translation

@@ -1,8 +1,7 @@
-"""mmap, munmap, mprotect, mlock, munlock: the calls that set the scene for a move."""
+"""mmap and munmap: mapping memory, and unmapping it."""
 
-from engine.base.address import round_down, round_up
+from engine.base.address import round_up
 from engine.base.failures import VmaRefused
-from engine.base.geometry import Geometry
 from engine.base.uapi import (
     MAP_ANONYMOUS,
     MAP_FIXED,
@@ -15,33 +14,26 @@ from engine.base.uapi import (
     MAP_PRIVATE,
     MAP_SHARED,
     MAP_TYPE,
-    PROT_GROWSDOWN,
-    PROT_GROWSUP,
-    PROT_SEM,
     Errno,
 )
-from engine.mremap import find_address, make_removable, unmap
 from engine.pages import uffd
 from engine.pages.fault import populate_locked
 from engine.pages.hugetlb import new_huge_file, reserve
-from engine.pages.protect import protection_changed
+from engine.pages.protect import access_flags
 from engine.state.space import AddressSpace
 from engine.state.vma import (
-    VM_ACCESS,
     VM_ACCOUNT,
-    VM_EXEC,
     VM_GROWSDOWN,
     VM_HUGETLB,
     VM_LOCKED,
-    VM_LOCKONFAULT,
     VM_NORESERVE,
-    VM_PKEY_BIT0,
-    VM_SEALED,
     VM_SHARED,
     VM_WRITE,
     Vma,
 )
-from engine.vmas.merge import Proposal, merge_new, modify
+from engine.vmas.merge import Proposal, merge_new
+from engine.vmas.place import find_address
+from engine.vmas.unmap import make_removable, unmap
 
 
 def mmap(
@@ -95,7 +87,7 @@ def mmap(
         return Errno.EINVAL
     if huge and offset & (huge - 1):
         return Errno.EINVAL
-    vm_flags = _vm_flags(_access_flags(geometry, prot), flags)
+    vm_flags = _vm_flags(access_flags(geometry, prot), flags)
     error = _make_place(space, place, length, vm_flags)
     if error:
         return error
@@ -107,16 +99,6 @@ def mmap(
     if flags & (MAP_POPULATE | MAP_LOCKED):
         populate_locked(space, vma, place, place + length)
     return place
-
-
-def _access_flags(geometry: Geometry, prot: int) -> int:
-    """The VM_ flags that say what a protection permits.
-
-    PROT_EXEC with any other bit, PROT_SEM too, is not for executing alone.
-    Source: calc_vm_prot_bits(); execute_only_pkey() in do_mmap(), arch_override_mprotect_pkey().
-    """
-    key = VM_PKEY_BIT0 if prot == VM_EXEC and geometry.exec_only_keys else 0
-    return prot & VM_ACCESS | key
 
 
 def _vm_flags(access: int, flags: int) -> int:
@@ -227,147 +209,3 @@ def munmap(space: AddressSpace, addr: int, length: int) -> Errno | None:
     if space.uffds:
         uffd.call_ended(space, failed=False)
     return error
-
-
-def mprotect(space: AddressSpace, addr: int, length: int, prot: int) -> Errno | None:
-    """Change the protection of [addr, addr + length), bytes.
-
-    Returns: None or the error; ENOMEM at the first hole, with everything before it changed.
-    Source: do_mprotect_pkey(), mprotect_fixup(), Linux 6.1 to 6.18.
-    """
-    geometry = space.geometry
-    if addr & (geometry.page_bytes - 1):
-        return Errno.EINVAL
-    if not length:
-        return None
-    length = round_up(length, geometry.page_bytes) & geometry.word_mask
-    end = (addr + length) & geometry.word_mask
-    if end <= addr:
-        return Errno.ENOMEM
-    if prot & ~(VM_ACCESS | PROT_SEM | PROT_GROWSDOWN | PROT_GROWSUP):
-        return Errno.EINVAL
-    if prot & (PROT_GROWSDOWN | PROT_GROWSUP):
-        first = space.vmas.intersection(addr, end)
-        if first is None:
-            return Errno.ENOMEM
-        if prot & PROT_GROWSUP or not first.flags & VM_GROWSDOWN:
-            return Errno.EINVAL
-        addr = first.start
-    access = _access_flags(geometry, prot & ~(PROT_GROWSDOWN | PROT_GROWSUP))
-    cursor = addr
-    while cursor < end:
-        vma = space.vmas.lookup(cursor)
-        if vma is None:
-            return Errno.ENOMEM
-        stop = min(vma.end, end)
-        if vma.flags & VM_SEALED:
-            return Errno.EPERM
-        flags = (vma.flags & ~(VM_ACCESS | VM_PKEY_BIT0)) | access
-        if flags == vma.flags:
-            cursor = stop
-            continue
-        charge = 0
-        uncharged = VM_SHARED | VM_ACCOUNT | VM_NORESERVE | VM_HUGETLB
-        if not vma.flags & uncharged and prot & VM_WRITE:
-            flags |= VM_ACCOUNT  # becomes writable for the first time: charged now
-            charge = stop - cursor
-            if not space.may_commit(charge, flags):
-                return Errno.ENOMEM
-        elif (
-            vma.flags & VM_ACCOUNT
-            and vma.is_anonymous
-            and vma.anon_vma is None
-            and not prot & VM_WRITE
-            and space.kernel.mprotect_uncharges
-        ):
-            flags &= ~VM_ACCOUNT  # has no page of its own and can get none: given back
-            charge = cursor - stop
-        was_read_only = not vma.flags & VM_WRITE
-        try:
-            vma = modify(space.kernel, space.vmas, vma, cursor, stop, flags)
-        except VmaRefused as refused:
-            return Errno(refused.error)
-        space.committed += charge >> geometry.page_shift
-        space.flush_tlb(cursor, stop)
-        if was_read_only == bool(flags & VM_WRITE):
-            protection_changed(space, vma, cursor, stop)
-        if was_read_only and flags & VM_LOCKED and flags & VM_WRITE and not flags & VM_SHARED:
-            populate_locked(space, vma, cursor, stop)  # private copies at once: mprotect_fixup()
-        cursor = stop
-    return None
-
-
-def mlock(space: AddressSpace, addr: int, length: int) -> Errno | None:
-    """Lock the pages of [addr, addr + length), bytes, and bring them in.
-
-    Returns: None or the error; ENOMEM at a hole (what lies before it is locked, but nothing is
-    brought in), at a page that cannot be had, and where the limit would be passed; EPERM if the
-    limit is 0.  Source: mm/mlock.c do_mlock().
-    """
-    if not _may_lock_range(space, addr, length):
-        return Errno.ENOMEM if space.limits.locked else Errno.EPERM
-    error, start, end = _set_locked(space, addr, length, lock=True)
-    if error or start == end:
-        return error
-    for vma in space.vmas.intersecting(start, end):
-        if not populate_locked(space, vma, max(vma.start, start), min(vma.end, end)):
-            return Errno.ENOMEM
-    return None
-
-
-def _may_lock_range(space: AddressSpace, addr: int, length: int) -> bool:
-    """Is there room under the limit for what is not locked yet?  Holes count as if it were not.
-
-    Source: do_mlock(), count_mm_mlocked_page_nr().
-    """
-    limit = space.limits.locked
-    if limit is None:
-        return True
-    page = space.geometry.page_bytes
-    start, end = round_down(addr, page), round_up(addr + length, page)
-    if limit and space.may_lock(end - start):
-        return True
-    locked = sum(
-        min(vma.end, end) - max(vma.start, start)
-        for vma in space.vmas.intersecting(start, end)
-        if vma.flags & VM_LOCKED
-    )
-    return limit > 0 and space.may_lock(end - start - locked)
-
-
-def munlock(space: AddressSpace, addr: int, length: int) -> Errno | None:
-    """Unlock the pages of [addr, addr + length), bytes.  Source: mm/mlock.c munlock()."""
-    return _set_locked(space, addr, length, lock=False)[0]
-
-
-def _set_locked(
-    space: AddressSpace, addr: int, length: int, *, lock: bool
-) -> tuple[Errno | None, int, int]:
-    """Set or clear VM_LOCKED up to the first hole.  Returns: the error and the range, bytes."""
-    geometry = space.geometry
-    start = round_down(addr, geometry.page_bytes)
-    length = round_up(length + addr - start, geometry.page_bytes) & geometry.word_mask
-    end = (start + length) & geometry.word_mask
-    if end < start:
-        return Errno.EINVAL, start, start
-    cursor = start
-    while cursor < end:
-        vma = space.vmas.lookup(cursor)
-        if vma is None:
-            return Errno.ENOMEM, start, end
-        stop = min(vma.end, end)
-        flags = vma.flags & ~(VM_LOCKED | VM_LOCKONFAULT)
-        if lock:
-            flags |= VM_LOCKED
-        if vma.flags & VM_HUGETLB:
-            cursor = stop
-            continue
-        pages = (stop - cursor) >> geometry.page_shift
-        more = pages * (bool(flags & VM_LOCKED) - bool(vma.flags & VM_LOCKED))
-        try:
-            modify(space.kernel, space.vmas, vma, cursor, stop, flags)
-        except VmaRefused as refused:
-            return Errno(refused.error), start, end
-        space.locked_vm += more
-        cursor = stop
-    return None, start, end

@@ -1,0 +1,49 @@
+"""The mover of hugetlb, which moves leaves only: its huge pages are never split, no table moves.
+
+Source: mm/hugetlb.c, Linux 5.16 to 6.18.
+"""
+
+from engine.base.address import Range
+from engine.base.entry import UFFD_WP
+from engine.base.geometry import PMD
+from engine.base.points import ALLOC_FAILED, ENTER, HUGE_MOVED, ITERATION, LEAVE
+from engine.move import Move, destination_table, hole_end, report_occupied, skip
+from engine.state.table import OutOfTables
+
+
+def move_hugetlb(move: Move) -> int:
+    """Move the huge pages of a range, one leaf at a time; no table moves, nothing is realigned.
+
+    Returns: bytes done, as `move_page_tables`.
+    Source: move_hugetlb_page_tables(), move_huge_pte().
+    """
+    space, slot = move.space, move.space.geometry.slot_bytes
+    move.notified = Range(move.old, move.old_end)
+    move.announce(ENTER)
+    while move.old < move.old_end:
+        move.announce(ITERATION)
+        if end := hole_end(move, PMD):
+            # Both cursors go on by the same distance, whatever their place in a table (B-45).
+            skip(move, end - move.old)
+            continue
+        try:
+            target = destination_table(move, PMD)
+        except OutOfTables:
+            move.announce(ALLOC_FAILED)
+            break
+        source = space.tree.find(move.old, PMD)
+        assert source is not None
+        new_index = space.tree.index(move.new, PMD)
+        occupant = target.entries.pop(new_index, None)
+        if occupant is not None:
+            report_occupied(move, PMD, occupant, slot)
+        space.tree.move_huge(source, space.tree.index(move.old, PMD), target, new_index)
+        if move.old_vma.uffd_stays_behind and space.kernel.uffd_wp_cleared:
+            target.entries[new_index] &= ~UFFD_WP  # type: ignore[operator]
+        move.announce(HUGE_MOVED, slot)
+        move.advance(slot)
+    space.flush_tlb(move.notified.start, move.old_end)
+    move.notified = None
+    move.done = move.length + move.old - move.old_end
+    move.announce(LEAVE, move.done)
+    return move.done

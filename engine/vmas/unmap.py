@@ -1,0 +1,53 @@
+"""Unmapping as munmap(2) does; mmap and mremap do the same to what is in their way.
+
+Source: mm/mmap.c, mm/vma.c, Linux 6.1 to 6.18.
+"""
+
+from engine.base.address import round_up
+from engine.base.failures import VmaRefused
+from engine.base.uapi import Errno
+from engine.state.space import AddressSpace
+from engine.state.vma import VM_SEALED
+
+
+def unmap(space: AddressSpace, start: int, length: int) -> Errno | None:
+    """Unmap as munmap(2) does.  A sealed VMA in the range keeps all of it mapped.
+
+    Source: do_vmi_munmap(), do_vmi_align_munmap(); vms_gather_munmap_vmas() in 6.12.
+    """
+    geometry = space.geometry
+    if start & (geometry.page_bytes - 1) or length > geometry.user_top - start:
+        return Errno.EINVAL
+    length = round_up(length, geometry.page_bytes)
+    if not length:
+        return Errno.EINVAL
+    end = start + length
+    if space.vmas.intersection(start, end) is None:
+        return None
+    return make_removable(space, start, end) or _unmap(space, start, end)
+
+
+def make_removable(space: AddressSpace, start: int, end: int) -> Errno | None:
+    """May [start, end) be unmapped?  Cuts it off from what lies around it only where it has to.
+
+    Precondition: something is mapped there.
+    Returns: EPERM if something in it is sealed; ENOMEM if cutting one VMA in three would pass the
+    limit.
+    """
+    vmas = space.vmas.intersecting(start, end)
+    first = vmas[0]
+    if first.start < start and end < first.end and space.map_count_exceeded(1):
+        return Errno.ENOMEM
+    for vma in vmas:
+        if vma.flags & VM_SEALED:
+            return Errno.EPERM
+    return None
+
+
+def _unmap(space: AddressSpace, start: int, end: int) -> Errno | None:
+    """Unmap [start, end), which may be.  Returns: the error of a split that failed."""
+    try:
+        space.unmap(start, end)
+    except VmaRefused as refused:
+        return Errno(refused.error)
+    return None
