@@ -33,9 +33,10 @@ fuzz: $(VENV)/.atheris ## fuzz two kernels for a minute; findings go to .pmdfuzz
 	@$(BIN)/pmdfuzz run --kernel linux-6.1 --kernel linux-6.18 --time 60 --workdir .pmdfuzz $(ARGS) \
 		|| { status=$$?; [ $$status -eq 1 ] || exit $$status; } # 1: there are findings
 
+# On all cores; ARGS=-n0 is one process, as --pdb needs it.
 test: $(VENV)/.ready ## run the tests and replay the corpus
-	@if [ -e $(VENV)/.atheris ]; then $(BIN)/python -m pytest $(ARGS); \
-		else $(BIN)/python -m pytest -m 'not atheris' $(ARGS); fi
+	@[ -e $(VENV)/.atheris ] || set -- -m 'not atheris'; \
+		$(BIN)/python -m pytest -n auto --dist worksteal "$$@" $(ARGS)
 
 lint: $(VENV)/.ready ## check style, format and types
 	@$(BIN)/ruff check .
