@@ -57,7 +57,7 @@ from engine.base.points import (
 )
 from engine.base.violation import Violation
 from engine.state.space import AddressSpace
-from engine.state.table import Entry, OutOfTables, Table
+from engine.state.table import OutOfTables, Table
 from engine.state.vma import Vma
 
 _MOVED = {PMD: PMD_MOVED, PUD: PUD_MOVED}
@@ -190,9 +190,9 @@ def _flush_pending(move: Move) -> None:
     move.space.tlb.flush_pending()
 
 
-def _flush_ptes(move: Move, moved: Iterable[Entry], extent: int) -> None:
+def _flush_ptes(move: Move, moved: Iterable[int], extent: int) -> None:
     """Flush what the PTE mover has taken away if anything was present, inside both locks."""
-    if move.space.tlb.cached and any(entry & PRESENT for entry in moved):  # type: ignore[operator]
+    if move.space.tlb.cached and any(entry & PRESENT for entry in moved):
         move.space.tlb.flush(move.old, move.old + extent)
 
 
@@ -201,9 +201,9 @@ def _flush_table(move: Move, extent: int) -> None:
     move.space.flush_tlb(move.old, move.old + extent)
 
 
-def _flush_huge(move: Move, entry: Entry, extent: int) -> None:
+def _flush_huge(move: Move, entry: int, extent: int) -> None:
     """Flush what a huge leaf mapped at its old place, inside both locks."""
-    if entry & PRESENT:  # type: ignore[operator]
+    if entry & PRESENT:
         move.space.flush_tlb(move.old, move.old + extent)
 
 
@@ -330,17 +330,18 @@ def _move_table(move: Move, level: int) -> bool:
     assert source is not None and target is not None
     old_index, new_index = tree.index(move.old, level), tree.index(move.new, level)
 
-    occupant = target.entries.get(new_index)
+    occupant = target.entry(new_index)
     if occupant is not None:
         report_occupied(move, level, occupant, extent)
         move.announce(_OCCUPIED[level], extent)
         return False
     if _must_look_at_entries_old(move):
         return False
-    entry = source.entries.pop(old_index)
-    if not isinstance(entry, Table):
-        _report_leaf(move, f"{_describe(entry)} moved as a table", extent)
-    target.entries[new_index] = entry
+    if old_index in source.leaves:
+        _report_leaf(move, f"{_describe(source.leaves[old_index])} moved as a table", extent)
+        target.leaves[new_index] = source.leaves.pop(old_index)
+    else:
+        target.tables[new_index] = source.tables.pop(old_index)
     move.rmap_locked = _takes_rmap_locks(move, _MOVED[level])
     _flush_table(move, extent)
     move.announce(_MOVED[level], extent)
@@ -352,7 +353,7 @@ def _is_huge(move: Move) -> bool:
     tree = move.space.tree
     table = tree.find(move.old, PMD)
     assert table is not None, "the walk has found an entry"
-    return table.entries.get(tree.index(move.old, PMD)).__class__ is int
+    return tree.index(move.old, PMD) in table.leaves
 
 
 def _move_huge(move: Move) -> bool:
@@ -366,15 +367,15 @@ def _move_huge(move: Move) -> bool:
     assert source is not None and target is not None
     new_index = tree.index(move.new, PMD)
     extent = space.geometry.slot_bytes
-    occupant = target.entries.get(new_index)
+    occupant = target.entry(new_index)
     if occupant is not None:
         if not space.kernel.may_retry:
             report_occupied(move, PMD, occupant, extent)
         move.announce(PMD_OCCUPIED, extent)
         return False
     tree.move_huge(source, tree.index(move.old, PMD), target, new_index)
-    kept = target.entries[new_index] & ~_bits_to_clear(move)  # type: ignore[operator]
-    target.entries[new_index] = kept | _bits_to_set(move)
+    kept = target.leaves[new_index] & ~_bits_to_clear(move)
+    target.leaves[new_index] = kept | _bits_to_set(move)
     move.rmap_locked = _takes_rmap_locks(move, HUGE_MOVED)
     _flush_huge(move, kept, extent)
     move.announce(HUGE_MOVED, extent)
@@ -389,10 +390,10 @@ def _split_huge(move: Move) -> bool:
     index = tree.index(move.old, PMD)
     space.split_huge(table, index)
     move.announce(HUGE_SPLIT)
-    return index in table.entries
+    return index in table.tables
 
 
-def report_occupied(move: Move, level: int, occupant: Entry, extent: int) -> None:
+def report_occupied(move: Move, level: int, occupant: int | Table, extent: int) -> None:
     """WARN_ON(!pmd_none(*new_pmd)): freeing page tables should have released it."""
     move.space.report(
         Violation(
@@ -416,14 +417,12 @@ def _report_leaf(move: Move, found: str, extent: int) -> None:
     )
 
 
-def _describe(entry: Entry) -> str:
-    if not isinstance(entry, Table):
+def _describe(entry: int | Table) -> str:
+    if isinstance(entry, int):
         return f"leaf {entry:#x}"
     kind = {PTE: "PTE", PMD: "PMD"}.get(entry.level, f"level-{entry.level}")
     return (
-        f"a {kind} table with {len(entry.entries)} entries"
-        if entry.entries
-        else f"an emptied {kind} table"
+        f"a {kind} table with {entry.count} entries" if entry.count else f"an emptied {kind} table"
     )
 
 
@@ -442,7 +441,7 @@ def move_ptes(move: Move, source: Table | None, target: Table, extent: int) -> N
     shift, mask = geometry.page_shift, geometry.index_mask[PTE]
     first = move.old >> shift & mask
     delta = (move.new >> shift & mask) - first
-    old_entries, new_entries = source.entries, target.entries
+    old_entries, new_entries = source.leaves, target.leaves
     hits = source.indices(first, first + (extent >> shift) - 1)
     moved = _taken(move, old_entries, hits, delta)
     if new_entries and not new_entries.keys().isdisjoint(moved):
@@ -462,9 +461,7 @@ def move_ptes(move: Move, source: Table | None, target: Table, extent: int) -> N
     move.announce(PTES_MOVED, extent)
 
 
-def _taken(
-    move: Move, old_entries: dict[int, Entry], hits: list[int], delta: int
-) -> dict[int, Entry]:
+def _taken(move: Move, old_entries: dict[int, int], hits: list[int], delta: int) -> dict[int, int]:
     """Take the entries at `hits` out.
 
     Returns: what is stored at the destination, by index, `delta` further.
@@ -472,8 +469,8 @@ def _taken(
     gained, lost = _bits_to_set(move), _bits_to_clear(move)
     large = move.space.frames.large
     if not lost and not large:
-        return {i + delta: old_entries.pop(i) | gained for i in hits}  # type: ignore[operator]
-    taken: list[int] = [old_entries.pop(i) for i in hits]  # type: ignore[misc]
+        return {i + delta: old_entries.pop(i) | gained for i in hits}
+    taken = [old_entries.pop(i) for i in hits]
     if large:
         batches = _as_batches(move, hits, taken)
         if batches != taken and move.space.kernel.pte_batching:

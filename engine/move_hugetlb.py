@@ -34,12 +34,13 @@ def move_hugetlb(move: Move) -> int:
         source = space.tree.find(move.old, PMD)
         assert source is not None
         new_index = space.tree.index(move.new, PMD)
-        occupant = target.entries.pop(new_index, None)
-        if occupant is not None:
+        if (occupant := target.entry(new_index)) is not None:
+            target.leaves.pop(new_index, None)
+            target.tables.pop(new_index, None)
             report_occupied(move, PMD, occupant, slot)
         space.tree.move_huge(source, space.tree.index(move.old, PMD), target, new_index)
         if move.old_vma.uffd_stays_behind and space.kernel.uffd_wp_cleared:
-            target.entries[new_index] &= ~UFFD_WP  # type: ignore[operator]
+            target.leaves[new_index] &= ~UFFD_WP
         move.announce(HUGE_MOVED, slot)
         move.advance(slot)
     space.flush_tlb(move.notified.start, move.old_end)

@@ -129,6 +129,5 @@ def _compaction_begins(space: AddressSpace, addr: int) -> None:
     """
     table = space.tree.find(addr, PTE)
     assert table is not None, "the arguments have been written"
-    entry = table.entries[space.tree.index(addr, PTE)]
-    assert isinstance(entry, int)
+    entry = table.leaves[space.tree.index(addr, PTE)]
     begin_migration(space, entry >> PFN_SHIFT)

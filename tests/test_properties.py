@@ -145,7 +145,7 @@ def test_other_cpus_see_no_more_than_the_tables_say(
 
     def look(_: int, space: AddressSpace) -> None:
         for base, table in space.tree.leaf_tables():
-            for index in random.sample(sorted(table.entries), min(len(table.entries), 3)):
+            for index in random.sample(sorted(table.leaves), min(len(table.leaves), 3)):
                 touch_on(space, index, base + (index << shifts[table.level]))
 
     case = CODECS[geometry].decode(data)

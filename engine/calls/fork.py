@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from engine.base.entry import ANON, EXCLUSIVE, HUGE, PFN_SHIFT, SWAP, WRITE
 from engine.pages.protect import change_entries
 from engine.state.space import AddressSpace
-from engine.state.table import Entry
 from engine.state.vma import VM_DONTCOPY, VM_HUGETLB, VM_WIPEONFORK
 
 _NOT_SHARED = VM_DONTCOPY | VM_WIPEONFORK | VM_HUGETLB
@@ -25,14 +24,13 @@ def fork(space: AddressSpace) -> None:
     """
     pages = space.geometry.slot_pages
 
-    def share(entries: dict[int, Entry], indices: Iterable[int]) -> None:
+    def share(leaves: dict[int, int], indices: Iterable[int]) -> None:
         for index in indices:
-            entry = entries[index]
-            assert isinstance(entry, int)
+            entry = leaves[index]
             if entry & (ANON | SWAP):
                 pfn = entry >> PFN_SHIFT
                 space.held.update(range(pfn, pfn + pages) if entry & HUGE else (pfn,))
-                entries[index] = entry & ~(WRITE | EXCLUSIVE)
+                leaves[index] = entry & ~(WRITE | EXCLUSIVE)
 
     for vma in space.vmas:
         # Without an anon_vma there is no page to share; shared memory just faults in again.

@@ -211,7 +211,7 @@ def _drop(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
     emptied = [
         base
         for base, table in space.tree.tables()
-        if table.level == PTE and not table.entries and start <= base and base + slot <= end
+        if table.level == PTE and not table.leaves and start <= base and base + slot <= end
     ]
     if emptied and space.kernel.reclaims_tables:
         for base in emptied:
@@ -249,13 +249,12 @@ def _pageout(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | Non
     _split_partial_shared(space, start, end, pageout=True)
     mapped: dict[int, int] = {}
     for _, table in space.tree.leaf_tables():
-        for entry in table.entries.values():
-            if isinstance(entry, int):
-                mapped[entry >> PFN_SHIFT] = mapped.get(entry >> PFN_SHIFT, 0) + 1
+        for entry in table.leaves.values():
+            mapped[entry >> PFN_SHIFT] = mapped.get(entry >> PFN_SHIFT, 0) + 1
     for _, table, indices in space.tree.lowest(start, end):
         for index in indices:
-            entry = table.entries[index]
-            if not isinstance(entry, int) or table.level != PTE or not entry & PRESENT:
+            entry = table.leaves[index]
+            if table.level != PTE or not entry & PRESENT:
                 continue
             if mapped[entry >> PFN_SHIFT] == 1:
                 space.unmap_page(table, index)
@@ -277,15 +276,15 @@ def _split_partial_folios(
     pages, shift = space.geometry.slot_pages, space.geometry.page_shift
     for base, table, indices in list(space.tree.lowest(start, end)):
         if table.level == PMD:
-            entry = table.entries[indices[0]]
-            if isinstance(entry, int) and entry & PRESENT and not is_zero_page(entry):
+            entry = table.leaves[indices[0]]
+            if entry & PRESENT and not is_zero_page(entry):
                 first = base + (indices[0] << space.geometry.entry_shift[PMD])
                 if whole or start > first or end < first + space.geometry.slot_bytes:
                     split_folio(space, entry >> PFN_SHIFT)
             continue
         for index in indices:
-            small = table.entries.get(index)
-            if not isinstance(small, int) or small & (ANON | PRESENT) != ANON | PRESENT:
+            small = table.leaves.get(index)
+            if small is None or small & (ANON | PRESENT) != ANON | PRESENT:
                 continue
             pfn = small >> PFN_SHIFT
             folio = pfn - pfn % pages
@@ -293,7 +292,7 @@ def _split_partial_folios(
                 continue
             in_range = all(
                 base + (i << shift) < end
-                and isinstance(e := table.entries.get(i), int)
+                and (e := table.leaves.get(i)) is not None
                 and e >> PFN_SHIFT == folio + i - index
                 for i in range(index, index + pages)
             )
@@ -317,8 +316,8 @@ def _split_partial_shared(
     pages, slot = space.geometry.slot_pages, space.geometry.slot_bytes
     for base, table, indices in list(space.tree.lowest(start, end)):
         for index in indices:
-            entry = table.entries.get(index)
-            if not isinstance(entry, int) or entry & (ANON | MARKER):
+            entry = table.leaves.get(index)
+            if entry is None or entry & (ANON | MARKER):
                 continue
             pfn = entry >> PFN_SHIFT
             folio = pfn - pfn % pages
@@ -436,9 +435,9 @@ def _guard_install(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno
     space.zap(start, end)
     shift, mask = space.geometry.page_shift, space.geometry.index_mask[PTE]
     for low, high in slots_of(space, start, end):
-        entries = space.tree.make(low, PTE).entries
+        leaves = space.tree.make(low, PTE).leaves
         first = low >> shift & mask
-        entries.update((i, MARKER) for i in range(first, first + ((high - low) >> shift)))
+        leaves.update((i, MARKER) for i in range(first, first + ((high - low) >> shift)))
     return None
 
 
@@ -448,8 +447,8 @@ def _guard_remove(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno 
         return Errno.EINVAL
     for _, table, indices in space.tree.lowest(start, end):
         for index in indices:
-            if is_guard(table.entries[index]):  # type: ignore[arg-type]
-                del table.entries[index]
+            if is_guard(table.leaves[index]):
+                del table.leaves[index]
     return None
 
 

@@ -19,13 +19,13 @@ from engine.base.entry import (
     WRITE,
     is_zero_page,
 )
-from engine.base.geometry import PMD, PTE
+from engine.base.geometry import PTE
 from engine.base.uapi import Errno
 from engine.pages.huge import split_folio
 from engine.pages.protect import change_entries
 from engine.pages.rmap import begin_migration, end_migration, folio_of
 from engine.state.space import AddressSpace
-from engine.state.table import Entry, Table
+from engine.state.table import Table
 from engine.state.vma import VM_HUGETLB, VM_LOCKED
 
 _GOES_TO_SWAP = PRESENT | WRITE | DIRTY | ACCESSED | ANON  # what a swap entry does not have
@@ -60,8 +60,7 @@ def _large_folios(space: AddressSpace, start: int, end: int) -> list[int]:
     if space.frames.large:
         for _, table, indices in space.tree.lowest(start, end):
             for index in indices:
-                entry = table.entries[index]
-                assert isinstance(entry, int)
+                entry = table.leaves[index]
                 if _may_go(space, entry):
                     folio = folio_of(space, entry >> PFN_SHIFT)
                     if len(folio) > 1:
@@ -77,10 +76,9 @@ def _may_go(space: AddressSpace, entry: int) -> bool:
 
 def _swap_out(space: AddressSpace, table: Table, indices: Iterable[int]) -> None:
     for index in indices:
-        entry = table.entries[index]
-        assert isinstance(entry, int)
+        entry = table.leaves[index]
         if _may_go(space, entry):
-            table.entries[index] = entry & ~_GOES_TO_SWAP | SWAP
+            table.leaves[index] = entry & ~_GOES_TO_SWAP | SWAP
             space.rss_anon -= 1
             space.rss_swap += 1
 
@@ -116,12 +114,8 @@ def migrate_end(space: AddressSpace, addr: int) -> Errno | None:
 
 
 def _leaf_at(space: AddressSpace, addr: int) -> int | None:
-    tree = space.tree
-    table = tree.find(addr, PMD)
-    entry = table.entries.get(tree.index(addr, PMD)) if table is not None else None
-    if isinstance(entry, Table):
-        entry = entry.entries.get(tree.index(addr, PTE))
-    return entry if isinstance(entry, int) else None
+    place = space.tree.leaf_place(addr)
+    return None if place is None else place[0].leaves[place[1]]
 
 
 def soft_dirty_clear(space: AddressSpace) -> None:
@@ -135,8 +129,7 @@ def soft_dirty_clear(space: AddressSpace) -> None:
         vma.tracked = True
 
 
-def _clear(entries: dict[int, Entry], indices: Iterable[int]) -> None:
+def _clear(leaves: dict[int, int], indices: Iterable[int]) -> None:
     for index in indices:
-        entry = entries[index]
-        assert isinstance(entry, int)
-        entries[index] = entry & ~(SOFT_DIRTY | WRITE) if entry & PRESENT else entry & ~SOFT_DIRTY
+        entry = leaves[index]
+        leaves[index] = entry & ~(SOFT_DIRTY | WRITE) if entry & PRESENT else entry & ~SOFT_DIRTY

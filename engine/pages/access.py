@@ -1,7 +1,7 @@
 """Accesses of other CPUs: what the tables say about a page, and what a TLB keeps of that."""
 
 from engine.base.entry import ACCESSED, DIRTY, HUGE, PFN_SHIFT, PRESENT, WRITE
-from engine.base.geometry import PMD, PTE
+from engine.base.geometry import PTE
 from engine.base.limits import CPUS
 from engine.state.space import AddressSpace
 from engine.state.tlb import Translation
@@ -17,8 +17,7 @@ def touch_on(space: AddressSpace, cpu: int, addr: int) -> None:
     if found is None:
         return
     table, index, kept = found
-    entry: int = table[index]
-    table[index] = entry | ACCESSED | (DIRTY if kept.writable else 0)
+    table[index] |= ACCESSED | (DIRTY if kept.writable else 0)
     page = addr & -space.geometry.page_bytes
     space.tlb.cached[cpu % CPUS, page] = kept
 
@@ -28,20 +27,17 @@ def translation(space: AddressSpace, addr: int) -> tuple[dict[int, int], int, Tr
 
     Returns: None if there is no access.
     """
-    vma, tree, geometry = space.vmas.lookup(addr), space.tree, space.geometry
-    level, reach = PTE, geometry.page_bytes
-    table = tree.find(addr, PTE)
-    if table is None:
-        level, reach = PMD, geometry.slot_bytes
-        table = tree.find(addr, PMD)
-    if vma is None or table is None or not vma.readable:
+    vma, geometry = space.vmas.lookup(addr), space.geometry
+    place = space.tree.leaf_place(addr)
+    if vma is None or place is None or not vma.readable:
         return None
-    index = tree.index(addr, level)
-    entry = table.entries.get(index)
-    if not isinstance(entry, int) or not entry & PRESENT:
+    table, index = place
+    entry = table.leaves[index]
+    if not entry & PRESENT:
         return None
     pfn = entry >> PFN_SHIFT
     if entry & HUGE and pfn:
         pfn += addr >> geometry.page_shift & geometry.index_mask[PTE]
     writable = bool(entry & WRITE and vma.flags & VM_WRITE)
-    return table.entries, index, Translation(pfn, writable, reach)  # type: ignore[return-value]
+    reach = geometry.span_bytes[table.level - 1]
+    return table.leaves, index, Translation(pfn, writable, reach)

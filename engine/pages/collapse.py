@@ -59,26 +59,25 @@ def _collapse_anonymous(space: AddressSpace, vma: Vma, addr: int) -> bool | None
     parent, index = tree.find(addr, PMD), tree.index(addr, PMD)
     if parent is None:
         return False
-    table = parent.entries.get(index)
+    if index in parent.leaves:
+        return True
+    table = parent.tables.get(index)
     if table is None:
         return None
-    if not isinstance(table, Table):
-        return True
-    entries = table.entries
+    leaves = table.leaves
     if vma.flags & VM_UFFD:
         refused = _refused_by_uffd(space, table)
         if refused is not None:
             return None if refused else False
-    if any(entry & MARKER for entry in entries.values()):  # type: ignore[operator]
+    if any(entry & MARKER for entry in leaves.values()):
         return None
     # Until 6.17 a writable page is needed; read-only memory has none, whatever it has been before.
-    written = vma.flags & VM_WRITE and any(e & WRITE for e in entries.values())  # type: ignore[operator]
+    written = vma.flags & VM_WRITE and any(e & WRITE for e in leaves.values())
     if not written and not space.kernel.collapses_without_write:
         return False
     frames, pages = space.frames, space.geometry.slot_pages
     pfn = frames.allocate_large(pages, space.page_index(vma, addr), vma.anon_vma)
-    for i, entry in list(entries.items()):
-        assert isinstance(entry, int)
+    for i, entry in list(leaves.items()):
         if not entry & PRESENT:
             entry = make_present(space, table, i)
         if entry & ANON:
@@ -99,10 +98,10 @@ def _refused_by_uffd(space: AddressSpace, table: Table) -> bool | None:
     Returns: None if nothing, else whether the whole call ends here.
     """
     for index in range(space.geometry.slot_pages):
-        entry = table.entries.get(index)
-        if entry is None or is_zero_page(entry):  # type: ignore[arg-type]
+        entry = table.leaves.get(index)
+        if entry is None or is_zero_page(entry):
             return True
-        if entry & UFFD_WP:  # type: ignore[operator]
+        if entry & UFFD_WP:
             return False
     return None
 
@@ -117,7 +116,7 @@ def _collapse_shared(space: AddressSpace, vma: Vma, addr: int) -> bool | None:
     if not any(linear <= i < linear + pages for i in file.pages):
         return None  # as if it had been truncated under the call
     parent = tree.find(addr, PMD)
-    table_here = parent is not None and tree.index(addr, PMD) in parent.entries
+    table_here = parent is not None and parent.entry(tree.index(addr, PMD)) is not None
     was_huge = file.pages.get(linear) in space.frames.large
     guarded = False
     if not was_huge:
@@ -140,9 +139,7 @@ def _collapse_shared(space: AddressSpace, vma: Vma, addr: int) -> bool | None:
         return None  # SCAN_PMD_NONE: retract_page_tables() had to find a table here, too
     if vma.flags & VM_UFFD_WP:
         return False
-    if guarded or (
-        parent is not None and isinstance(parent.entries.get(tree.index(addr, PMD)), Table)
-    ):
+    if guarded or tree.find(addr, PTE) is not None:
         return None
     return map_shared_huge(space, vma, addr, write=False)
 
@@ -160,14 +157,14 @@ def _retract(space: AddressSpace, vma: Vma, linear: int, frees: bool) -> bool:
         return False
     if space.tree.huge:
         parent, index = space.tree.find(low, PMD), space.tree.index(low, PMD)
-        if parent is not None and parent.entries.get(index).__class__ is int:
+        if parent is not None and index in parent.leaves:
             return False
     space.zap(low, high, keep=MARKER)
     table = space.tree.find(low, PTE)
     if table is None or vma.flags & VM_UFFD_WP:
         return False  # the table may hold marks of userfaultfd, now or later
-    if table.entries:
-        return any(is_guard(entry) for entry in table.entries.values())  # type: ignore[arg-type]
+    if table.leaves:
+        return any(is_guard(entry) for entry in table.leaves.values())
     whole = low == round_down(low, slot) and high == low + slot
     if frees and whole and covers_slot(space, vma, low):
         parent = space.tree.find(low, PMD)

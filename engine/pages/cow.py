@@ -33,16 +33,15 @@ def make_present(space: AddressSpace, table: Table, index: int) -> int:
 
     Returns: the entry, present now; SOFT_DIRTY and UFFD_WP are what they were.
     """
-    entry = table.entries[index]
-    assert isinstance(entry, int)
+    entry = table.leaves[index]
     if entry & MIGRATION:
         wait_for_migration(space, entry)
     elif entry & SWAP:
         exclusive = 0 if entry >> PFN_SHIFT in space.held else EXCLUSIVE
-        table.entries[index] = entry & ~SWAP | PRESENT | ANON | ACCESSED | exclusive
+        table.leaves[index] = entry & ~SWAP | PRESENT | ANON | ACCESSED | exclusive
         space.rss_swap -= 1
         space.rss_anon += 1
-    return table.entries[index]  # type: ignore[return-value]
+    return table.leaves[index]
 
 
 def make_writable(space: AddressSpace, vma: Vma, table: Table, index: int) -> int:
@@ -58,7 +57,7 @@ def make_writable(space: AddressSpace, vma: Vma, table: Table, index: int) -> in
         else:
             entry = _copied(space, vma, entry)
     entry |= WRITTEN
-    table.entries[index] = entry
+    table.leaves[index] = entry
     return entry
 
 

@@ -205,16 +205,16 @@ def _first_refused(space: AddressSpace, vma: Vma, start: int, end: int) -> int:
         size_end = vma.start + ((vma.file.size_pages - vma.pgoff) << shift)
         if space.tree.huge and vma.start <= size_end < vma.end:
             parent = space.tree.find(size_end, PMD)
-            if parent and isinstance(parent.entries.get(space.tree.index(size_end, PMD)), int):
+            if parent and space.tree.index(size_end, PMD) in parent.leaves:
                 size_end = round_up(size_end, space.geometry.slot_bytes)  # a huge page goes on
         table = space.tree.find(size_end, PTE) if space.frames.large else None
-        while table is not None and space.tree.index(size_end, PTE) in table.entries:
+        while table is not None and space.tree.index(size_end, PTE) in table.leaves:
             size_end += space.geometry.page_bytes  # as do its pages where each has an entry
             table = space.tree.find(size_end, PTE)
         end = max(min(end, size_end), start)
     for base, table, indices in space.tree.lowest(start, end):
         for index in indices:
-            if is_guard(table.entries[index]):  # type: ignore[arg-type]
+            if is_guard(table.leaves[index]):
                 return base + (index << shift)
     return end
 
@@ -249,7 +249,7 @@ def _enter_new(
     pfn = space.frames.allocate(tags, linear, owner)
     low, step = leaf(pfn, flags), 1 << PFN_SHIFT
     leaves = range(low, low + len(indices) * step, step)
-    table.entries.update(zip(indices, leaves, strict=True))
+    table.leaves.update(zip(indices, leaves, strict=True))
     return pfn
 
 
@@ -262,7 +262,7 @@ def _new_pages(
     Returns: the indices in the table that had an entry of another kind.
     Source: mm/memory.c do_anonymous_page(), wp_page_copy().
     """
-    geometry, entries = space.geometry, table.entries
+    geometry, leaves = space.geometry, table.leaves
     first = start >> geometry.page_shift & geometry.index_mask[PTE]
     count = (end - start) >> geometry.page_shift
     linear = space.page_index(vma, start)
@@ -270,11 +270,11 @@ def _new_pages(
     pages: Iterable[int] = range(linear, linear + count)
     tags: Iterable[int] = range(tag, tag + count) if tag else [0] * count
     others: list[int] = []
-    if entries and not entries.keys().isdisjoint(indices):
+    if leaves and not leaves.keys().isdisjoint(indices):
         absent: list[int] = []
         for i in indices:
-            entry = entries.get(i, ZERO_ENTRY)
-            (absent if is_zero_page(entry) else others).append(i)  # type: ignore[arg-type]
+            entry = leaves.get(i, ZERO_ENTRY)
+            (absent if is_zero_page(entry) else others).append(i)
         if not absent:
             return others
         indices, pages = absent, [linear + i - first for i in absent]
@@ -307,10 +307,10 @@ def _write_slot(
     space: AddressSpace, vma: Vma, table: Table, start: int, end: int, tag: int, faulted: Faulted
 ) -> None:
     """Write tags into the anonymous pages [start, end) of one slot."""
-    shift, entries, tags = space.geometry.page_shift, table.entries, space.frames.tag
+    shift, leaves, tags = space.geometry.page_shift, table.leaves, space.frames.tag
     first = start >> shift & space.geometry.index_mask[PTE]
     for index in _new_pages(space, vma, table, start, end, tag):
-        entry: int = entries[index]  # type: ignore[assignment]
+        entry = leaves[index]
         if entry & WRITABLE != WRITABLE:
             if is_guard(entry):
                 _note(faulted.segv, start + (index - first << shift), 1, shift)
@@ -330,13 +330,13 @@ def _read_slot(
     """
     shift = space.geometry.page_shift
     first = space.geometry.index_mask[PTE] & (start >> shift)
-    entries, pages = table.entries, (end - start) >> shift
-    if vma.flags & VM_UFFD_MISSING and any(first + i not in entries for i in range(pages)):
+    leaves, pages = table.leaves, (end - start) >> shift
+    if vma.flags & VM_UFFD_MISSING and any(first + i not in leaves for i in range(pages)):
         prepare_anon_vma(space, vma)
     for offset in range(pages):
-        entry = entries.setdefault(first + offset, ZERO_ENTRY)
-        if not entry & PRESENT:  # type: ignore[operator]
-            if is_guard(entry):  # type: ignore[arg-type]
+        entry = leaves.setdefault(first + offset, ZERO_ENTRY)
+        if not entry & PRESENT:
+            if is_guard(entry):
                 _note(faulted.segv, start + (offset << shift), 1, shift)
             else:
                 make_present(space, table, first + offset)
@@ -390,7 +390,7 @@ def _access_shared_slot(
     linear = space.page_index(vma, start)
     for offset in range((end - start) >> shift):
         index, addr = first + offset, start + (offset << shift)
-        entry: int | None = None if table is None else table.entries.get(index)  # type: ignore[assignment]
+        entry = None if table is None else table.leaves.get(index)
         if entry is None or entry & MARKER:
             if entry is not None and is_guard(entry):
                 _note(faulted.segv, addr, 1, shift)
@@ -431,7 +431,7 @@ def _new_shared_pages(
     indices, pages = range(first, first + count), range(linear, linear + count)
     if pages.stop > file.size_pages:
         return False
-    if table is not None and not table.entries.keys().isdisjoint(indices):
+    if table is not None and not table.leaves.keys().isdisjoint(indices):
         return False
     near = range(
         linear - first % FAULT_AROUND_PAGES, pages.stop + -indices.stop % FAULT_AROUND_PAGES
@@ -455,21 +455,21 @@ def _fault_shared(space: AddressSpace, vma: Vma, table: Table, addr: int, *, wri
     Source: mm/memory.c do_read_fault(), do_shared_fault(), finish_fault().
     """
     assert vma.file is not None
-    pages, entries = vma.file.pages, table.entries
+    pages, leaves = vma.file.pages, table.leaves
     index, linear = space.tree.index(addr, PTE), space.page_index(vma, addr)
-    marked = index in entries
+    marked = index in leaves
     if not write:
         _fault_around(space, vma, addr)
-    if linear in pages and index not in entries:
+    if linear in pages and index not in leaves:
         _map_whole_folio(space, vma, table, addr, write=write)
-    if marked or index not in entries:
+    if marked or index not in leaves:
         if linear not in pages:
             pages[linear] = space.frames.allocate((0,), (linear,), vma.file)
             vma.file.clean.add(linear)
         flags = WRITTEN if write else _FAULT_AROUND
         if marked and not write and vma.flags & VM_UFFD_WP:
             flags |= UFFD_WP
-        entries[index] = leaf(pages[linear], flags)
+        leaves[index] = leaf(pages[linear], flags)
         space.rss_shmem += 1
 
 
@@ -505,14 +505,14 @@ def _fault_around(space: AddressSpace, vma: Vma, addr: int) -> None:
         near = [(i, pfn) for i, pfn in near if pfn not in space.migrating]
     if near:
         table = space.tree.make(addr, PTE)
-        entries = table.entries
+        leaves = table.leaves
         if space.frames.large or space.frames.pieces:
             for i, _ in near:
                 at = addr + ((i - index) << geometry.page_shift)
                 _map_whole_folio(space, vma, table, at, write=False, fill=True)
         for i, pfn in near:
-            if i not in entries:
-                entries[i] = leaf(pfn, _FAULT_AROUND)
+            if i not in leaves:
+                leaves[i] = leaf(pfn, _FAULT_AROUND)
                 space.rss_shmem += 1
 
 
@@ -540,12 +540,12 @@ def _map_whole_folio(
         return
     if low < vma.start or low + (pages << shift) > vma.end:
         return
-    absent = [i for i in range(pages) if index + i not in table.entries]
+    absent = [i for i in range(pages) if index + i not in table.leaves]
     if not absent or not (fill or len(absent) == pages):
         return
     if space.kernel.faults_around_folio if fill else space.kernel.maps_whole_folio:
         flags = WRITTEN if write else _FAULT_AROUND
-        table.entries.update((index + i, leaf(first + i, flags)) for i in absent)
+        table.leaves.update((index + i, leaf(first + i, flags)) for i in absent)
         space.rss_shmem += len(absent)
 
 

@@ -59,9 +59,9 @@ def access_huge(
     """
     tree = space.tree
     table, index = tree.find(start, PMD), tree.index(start, PMD)
-    entry = table.entries.get(index) if table is not None else None
-    if isinstance(entry, Table):
+    if table is not None and index in table.tables:
         return False
+    entry = table.leaves.get(index) if table is not None else None
     if entry is None:
         # A missing page that userfaultfd asks for comes as a small one.
         if vma.flags & (VM_HUGEPAGE | VM_UFFD_MISSING) != VM_HUGEPAGE:
@@ -86,7 +86,7 @@ def access_huge(
             return False
     if tag:
         assert table is not None
-        first = table.entries[index] >> PFN_SHIFT  # type: ignore[operator]
+        first = table.leaves[index] >> PFN_SHIFT
         first += start >> space.geometry.page_shift & space.geometry.index_mask[PTE]
         count = (end - start) >> space.geometry.page_shift
         space.frames.tag[first : first + count] = range(tag, tag + count)
@@ -108,7 +108,7 @@ def _regain(space: AddressSpace, table: Table, index: int, *, write: bool) -> bo
             space.split_huge(table, index)
             return False
         entry = entry & ~UFFD_WP | WRITTEN | (EXCLUSIVE if entry & ANON else 0)
-        table.entries[index] = entry
+        table.leaves[index] = entry
     return True
 
 
@@ -117,7 +117,7 @@ def _replace_zero(space: AddressSpace, vma: Vma, table: Table, index: int, addr:
     pages = space.geometry.slot_pages
     first_index = space.page_index(vma, round_down(addr, space.geometry.slot_bytes))
     pfn = space.frames.allocate_large(pages, first_index, vma.anon_vma)
-    table.entries[index] = leaf(pfn, HUGE_ANON)
+    table.leaves[index] = leaf(pfn, HUGE_ANON)
     space.rss_anon += pages
 
 
@@ -131,10 +131,10 @@ def map_shared_huge(space: AddressSpace, vma: Vma, addr: int, *, write: bool) ->
     assert vma.file is not None
     tree, pages = space.tree, space.geometry.slot_pages
     table, index = tree.find(addr, PMD), tree.index(addr, PMD)
-    entry = table.entries.get(index) if table is not None else None
+    if table is not None and index in table.tables:
+        return False
+    entry = table.leaves.get(index) if table is not None else None
     if entry is not None:
-        if isinstance(entry, Table):
-            return False
         if entry & (needed := WRITABLE if write else PRESENT) != needed:
             assert table is not None
             _regain(space, table, index, write=write)
@@ -159,8 +159,8 @@ def folio_mappings(space: AddressSpace, first: int) -> tuple[int, list[int]]:
     """How often huge leaves map the large folio at frame `first`, and which frames PTEs map."""
     huge, small, pages = 0, [], space.geometry.slot_pages
     for _, table in space.tree.leaf_tables():
-        for entry in table.entries.values():
-            if isinstance(entry, int) and first <= entry >> PFN_SHIFT < first + pages:
+        for entry in table.leaves.values():
+            if first <= entry >> PFN_SHIFT < first + pages:
                 if table.level == PMD:
                     huge += 1
                 else:
@@ -181,12 +181,12 @@ def unmap_folio(space: AddressSpace, first: int, pages: int) -> None:
     """Take a folio of a shared object, `pages` frames from `first` on, out of all mappings."""
     space.tlb.flush_frames(first, pages)
     for _, table in list(space.tree.leaf_tables()):
-        for index, entry in list(table.entries.items()):
-            if isinstance(entry, int) and first <= entry >> PFN_SHIFT < first + pages:
+        for index, entry in list(table.leaves.items()):
+            if first <= entry >> PFN_SHIFT < first + pages:
                 if table.level == PMD:
                     space.split_huge(table, index)
                 else:
-                    space.count_entry(table.entries.pop(index), -1)  # type: ignore[arg-type]
+                    space.count_entry(table.leaves.pop(index), -1)
 
 
 def split_folio(space: AddressSpace, first: int) -> None:
@@ -201,19 +201,18 @@ def split_folio(space: AddressSpace, first: int) -> None:
     shift = space.geometry.page_shift
     for _, table in space.tree.leaf_tables():
         if table.level == PMD:
-            for index, entry in list(table.entries.items()):
-                if isinstance(entry, int) and entry & ANON and entry >> PFN_SHIFT == first:
+            for index, entry in list(table.leaves.items()):
+                if entry & ANON and entry >> PFN_SHIFT == first:
                     space.split_huge(table, index)
     for base, table in space.tree.leaf_tables():
         if table.level != PTE:
             continue
-        for index, entry in table.entries.items():
-            assert isinstance(entry, int)
+        for index, entry in table.leaves.items():
             pfn = entry >> PFN_SHIFT
             if first <= pfn < first + pages and entry & ANON and not tags[pfn]:
                 vma = space.vmas.lookup(base + (index << shift))
                 locked = vma is None or vma.flags & VM_LOCKED
                 if not locked and space.kernel.zero_pages_on_split:
-                    table.entries[index] = ZERO_ENTRY | entry & (SOFT_DIRTY | UFFD_WP)
+                    table.leaves[index] = ZERO_ENTRY | entry & (SOFT_DIRTY | UFFD_WP)
                     space.tlb.flush_frames(pfn, 1)
                     space.rss_anon -= 1

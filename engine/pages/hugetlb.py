@@ -79,7 +79,7 @@ def access_hugetlb(space: AddressSpace, vma: Vma, start: int, end: int, tag: int
         base = round_down(start, slot)
         stop = min(base + slot, end)
         table, index = space.tree.make(start, PMD), space.tree.index(start, PMD)
-        if index not in table.entries:
+        if index not in table.leaves:
             pfn = _page(space, vma, base)
             if pfn is None:
                 return start
@@ -88,10 +88,9 @@ def access_hugetlb(space: AddressSpace, vma: Vma, start: int, end: int, tag: int
             space.tree.set_huge(table, index, entry)
             space.count_entry(entry, 1)
         if tag:
-            mapped = table.entries[index]
-            assert isinstance(mapped, int)
+            mapped = table.leaves[index]
             if not mapped & WRITE:  # for userfaultfd, whose monitor gives way
-                table.entries[index] = mapped & ~UFFD_WP | WRITE
+                table.leaves[index] = mapped & ~UFFD_WP | WRITE
             first, pages = (mapped >> PFN_SHIFT) + (start - base >> shift), stop - start >> shift
             space.frames.tag[first : first + pages] = range(tag, tag + pages)
             tag += pages

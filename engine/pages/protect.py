@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterable
 from engine.base.entry import DIRTY, EXCLUSIVE, PRESENT, SOFT_DIRTY, UFFD_WP, WRITE
 from engine.base.geometry import PTE, Geometry
 from engine.state.space import AddressSpace
-from engine.state.table import Entry
 from engine.state.vma import VM_ACCESS, VM_EXEC, VM_PKEY_BIT0, VM_WRITE, Vma
 
 # Changes the leaves at some indices of a table in place.
-Change = Callable[[dict[int, Entry], Iterable[int]], None]
+Change = Callable[[dict[int, int], Iterable[int]], None]
 
 
 def access_flags(geometry: Geometry, prot: int) -> int:
@@ -33,22 +32,22 @@ def change_entries(space: AddressSpace, start: int, end: int, change: Change) ->
     slot = space.geometry.slot_bytes
     for base, table, indices in space.tree.lowest(start, end):
         if table.level == PTE:
-            change(table.entries, indices)
+            change(table.leaves, indices)
             continue
         index = indices[0]
         first = base + index * slot
         if start <= first and first + slot <= end:
-            change(table.entries, indices)
+            change(table.leaves, indices)
         else:
             space.split_huge(table, index)
             change_entries(space, max(start, first), min(end, first + slot), change)
     space.flush_tlb(start, end)
 
 
-def write_protect(entries: dict[int, Entry], indices: Iterable[int]) -> None:
+def write_protect(leaves: dict[int, int], indices: Iterable[int]) -> None:
     """Writes fault from now on."""
     for index in indices:
-        entries[index] &= ~WRITE  # type: ignore[operator]
+        leaves[index] &= ~WRITE
 
 
 def allow_writes(vma: Vma) -> Change:
@@ -63,10 +62,10 @@ def allow_writes(vma: Vma) -> Change:
     if vma.tracked:
         needed |= SOFT_DIRTY
 
-    def change(entries: dict[int, Entry], indices: Iterable[int]) -> None:
+    def change(leaves: dict[int, int], indices: Iterable[int]) -> None:
         for index in indices:
-            if entries[index] & (needed | UFFD_WP) == needed:  # type: ignore[operator]
-                entries[index] |= WRITE  # type: ignore[operator]
+            if leaves[index] & (needed | UFFD_WP) == needed:
+                leaves[index] |= WRITE
 
     return change
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from engine.base.address import Range, round_down
 from engine.base.entry import MIGRATION, PFN_SHIFT, PRESENT
-from engine.base.geometry import PMD, PTE
+from engine.base.geometry import PTE
 from engine.base.violation import Violation
 from engine.state.space import AddressSpace
 from engine.state.table import Table
@@ -36,19 +36,13 @@ def walk(space: AddressSpace, pfn: int) -> Iterator[tuple[Vma, int]]:
 
 def entry_of(space: AddressSpace, addr: int, pfn: int) -> tuple[Table, int] | None:
     """The table and index of the entry at `addr`, if it is for frame `pfn`."""
-    tree = space.tree
-    table, index = tree.find(addr, PMD), tree.index(addr, PMD)
-    if table is None:
+    place = space.tree.leaf_place(addr)
+    if place is None:
         return None
-    entry = table.entries.get(index)
-    if isinstance(entry, Table):
-        table, index = entry, tree.index(addr, PTE)
-        entry = table.entries.get(index)
-    elif isinstance(entry, int):
+    table, index = place
+    if table.level > PTE:
         pfn = round_down(pfn, space.geometry.slot_pages)
-    if not isinstance(entry, int) or entry >> PFN_SHIFT != pfn:
-        return None
-    return table, index
+    return place if table.leaves[index] >> PFN_SHIFT == pfn else None
 
 
 def folio_of(space: AddressSpace, pfn: int) -> range:
@@ -74,8 +68,8 @@ def begin_migration(space: AddressSpace, pfn: int) -> None:
             found = entry_of(space, addr, page)
             if found is not None and may_migrate(vma):
                 table, index = found
-                if table.entries[index] & PRESENT:  # type: ignore[operator]
-                    table.entries[index] ^= PRESENT | MIGRATION  # type: ignore[operator]
+                if table.leaves[index] & PRESENT:
+                    table.leaves[index] ^= PRESENT | MIGRATION
                     space.flush_tlb(addr, addr + space.geometry.page_bytes)
                     space.migrating[folio.start] = len(folio)
 
@@ -102,9 +96,9 @@ def end_migration(space: AddressSpace, first: int) -> None:
             found = entry_of(space, addr, page)
             if found is not None:
                 table, index = found
-                if table.entries[index] & MIGRATION:  # type: ignore[operator]
-                    table.entries[index] ^= PRESENT | MIGRATION  # type: ignore[operator]
-                    table.entries[index] += delta  # type: ignore[operator]
+                if table.leaves[index] & MIGRATION:
+                    table.leaves[index] ^= PRESENT | MIGRATION
+                    table.leaves[index] += delta
             if vma.file is not None and vma.file.pages.get(frames.index[page]) == page:
                 vma.file.pages[frames.index[page]] = page + new - first
     _check_none_left(space, range(first, first + pages))
@@ -114,10 +108,10 @@ def _check_none_left(space: AddressSpace, folio: range) -> None:
     """I-15, as far as one thread can see it: the walk saw each place the page was at."""
     shifts, page = space.geometry.entry_shift, space.geometry.page_bytes
     for base, table in space.tree.leaf_tables():
-        for index, entry in table.entries.items():
-            if isinstance(entry, int) and entry & MIGRATION and entry >> PFN_SHIFT in folio:
+        for index, entry in table.leaves.items():
+            if entry & MIGRATION and entry >> PFN_SHIFT in folio:
                 addr = base + (index << shifts[table.level])
-                table.entries[index] = entry ^ (PRESENT | MIGRATION)  # the old frame: go on
+                table.leaves[index] = entry ^ (PRESENT | MIGRATION)  # the old frame: go on
                 space.report(
                     Violation(
                         "migration-left",

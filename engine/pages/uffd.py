@@ -27,7 +27,7 @@ from engine.base.uapi import (
 )
 from engine.pages.protect import allow_writes, change_entries
 from engine.state.space import AddressSpace
-from engine.state.table import Entry, OutOfTables
+from engine.state.table import OutOfTables
 from engine.state.vma import (
     VM_HUGETLB,
     VM_UFFD,
@@ -170,32 +170,32 @@ def _protect(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     for base in range(round_down(start, slot), end, slot):
         low, high = max(start, base), min(end, base + slot)
         space.split_huge_leaf(low)
-        entries = space.tree.make(low, PTE).entries
+        leaves = space.tree.make(low, PTE).leaves
         indices = range(low >> shift & mask, (high - 1 >> shift & mask) + 1)
-        _mark(entries, [i for i in indices if i in entries])
-        entries.update((i, MARKER | UFFD_WP) for i in indices if i not in entries)
+        _mark(leaves, [i for i in indices if i in leaves])
+        leaves.update((i, MARKER | UFFD_WP) for i in indices if i not in leaves)
     space.flush_tlb(start, end)
 
 
-def _mark(entries: dict[int, Entry], indices: Iterable[int]) -> None:
+def _mark(leaves: dict[int, int], indices: Iterable[int]) -> None:
     for index in indices:
-        if not is_guard(entries[index]):  # type: ignore[arg-type]
-            entries[index] = entries[index] & ~WRITE | UFFD_WP  # type: ignore[operator]
+        if not is_guard(leaves[index]):
+            leaves[index] = leaves[index] & ~WRITE | UFFD_WP
 
 
 def _unprotect(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     allow = allow_writes(vma)
 
-    def unmark(entries: dict[int, Entry], indices: Iterable[int]) -> None:
+    def unmark(leaves: dict[int, int], indices: Iterable[int]) -> None:
         kept = []
         for index in indices:
-            if is_wp_marker(entries[index]):  # type: ignore[arg-type]
-                del entries[index]
+            if is_wp_marker(leaves[index]):
+                del leaves[index]
             else:
-                entries[index] &= ~UFFD_WP  # type: ignore[operator]
+                leaves[index] &= ~UFFD_WP
                 kept.append(index)
         if vma.flags & VM_WRITE:
-            allow(entries, kept)
+            allow(leaves, kept)
 
     change_entries(space, start, end, unmark)
 

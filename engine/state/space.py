@@ -193,12 +193,12 @@ class AddressSpace:
             if table.level != PTE:
                 self._zap_huge(base, table, indices[0], start, end)
                 continue
-            entries = table.entries
+            leaves = table.leaves
             if not keep:
-                self._count_gone([entries.pop(index) for index in indices])  # type: ignore[misc]
+                self._count_gone([leaves.pop(index) for index in indices])
                 continue
             for index in indices:
-                if not entries[index] & keep:  # type: ignore[operator]
+                if not leaves[index] & keep:
                     self.unmap_page(table, index)
         self.flush_tlb(start, end)
 
@@ -208,11 +208,10 @@ class AddressSpace:
         A page of a shared object that userfaultfd write-protects leaves a mark in its place.
         Source: pte_install_uffd_wp_if_needed().
         """
-        entry = table.entries.pop(index)
-        assert isinstance(entry, int)
+        entry = table.leaves.pop(index)
         self.count_entry(entry, -1)
         if entry & UFFD_WP and not entry & (ANON | SWAP) and entry >> PFN_SHIFT:
-            table.entries[index] = MARKER | UFFD_WP
+            table.leaves[index] = MARKER | UFFD_WP
 
     def _zap_huge(self, base: int, table: Table, index: int, start: int, end: int) -> None:
         slot = self.geometry.slot_bytes
@@ -228,9 +227,8 @@ class AddressSpace:
 
         One of a shared object just disappears: its pages come back at the next access.
         """
-        entry = table.entries[index]
+        entry = table.leaves[index]
         if self.tree.split_huge(table, index) is None:
-            assert isinstance(entry, int)
             self.count_entry(entry, -1)
             self.tlb.flush_frames(entry >> PFN_SHIFT, self.geometry.slot_pages)
 
@@ -244,7 +242,7 @@ class AddressSpace:
         if self.tree.huge:
             table = self.tree.find(addr, PMD)
             index = self.tree.index(addr, PMD)
-            if table is not None and table.entries.get(index).__class__ is int:
+            if table is not None and index in table.leaves:
                 self.split_huge(table, index)
 
     def account(self, flags: int, length: int) -> None:
@@ -329,7 +327,7 @@ class AddressSpace:
                 Violation(
                     "pages-kept",
                     Range(base, base + self.geometry.span_bytes[table.level]),
-                    f"a table freed with {len(table.entries)} entries",
+                    f"a table freed with {table.count} entries",
                     "an empty table",
                 )
             )
@@ -353,8 +351,8 @@ class AddressSpace:
             if table.level != PTE:
                 self._huge_contents(found, first, table)
                 continue
-            for index, entry in table.entries.items():
-                tag = tags[entry >> PFN_SHIFT]  # type: ignore[operator]
+            for index, entry in table.leaves.items():
+                tag = tags[entry >> PFN_SHIFT]
                 if tag:
                     found[first + index] = tag
         for vma in self.vmas:
@@ -372,8 +370,8 @@ class AddressSpace:
     def _huge_contents(self, found: dict[int, int], first: int, table: Table) -> None:
         """Add the tags under the huge leaves of a PMD table that begins at page `first`."""
         pages = self.geometry.slot_pages
-        for index, entry in table.entries.items():
-            if isinstance(entry, int) and not is_zero_page(entry):
+        for index, entry in table.leaves.items():
+            if not is_zero_page(entry):
                 pfn, page = entry >> PFN_SHIFT, first + index * pages
                 tags = self.frames.tag[pfn : pfn + pages]
                 found |= {page + i: tag for i, tag in enumerate(tags) if tag}

@@ -5,7 +5,7 @@ the range it is given.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 
 from engine.base.address import round_down
 from engine.base.entry import ANON, HUGE, PFN_SHIFT, is_zero_page
@@ -18,32 +18,46 @@ class OutOfTables(Exception):
 
 
 class Table:
-    """One page-table page.  `level` 1 is a PTE table; its entries are leaves only.
+    """One page-table page.  `level` 1 is a PTE table.
 
+    `leaves` are the entries that map pages or hold markers, `tables` those that lead to a lower
+    table, both by index: a PTE table has the first, the root the second, a PMD table both.
     `deposited` counts the PTE tables that huge leaves of this PMD table keep in store for the day
     they are split (pgtable_trans_huge_deposit).
     """
 
-    __slots__ = ("deposited", "entries", "level")
+    __slots__ = ("deposited", "leaves", "level", "tables")
 
     def __init__(self, level: int) -> None:
         self.level = level
-        self.entries: dict[int, Entry] = {}
+        self.leaves: dict[int, int] = {}
+        self.tables: dict[int, Table] = {}
         self.deposited = 0
+
+    @property
+    def count(self) -> int:
+        """How many entries there are, of both kinds."""
+        return len(self.leaves) + len(self.tables)
+
+    def entry(self, index: int) -> "int | Table | None":
+        """The entry at `index`, of either kind; None if there is none."""
+        leaf = self.leaves.get(index)
+        return self.tables.get(index) if leaf is None else leaf
+
+    def occupied(self) -> Set[int]:
+        """The indices of all entries, of both kinds."""
+        return self.leaves.keys() | self.tables.keys() if self.leaves else self.tables.keys()
 
     def indices(self, low: int, high: int) -> list[int]:
         """Indices of the entries from `low` to `high`, both included, ascending."""
-        entries = self.entries
+        entries = self.occupied() if self.tables else self.leaves
         if high - low + 1 < len(entries):
             return [i for i in range(low, high + 1) if i in entries]
         found = sorted(entries)
         return found[bisect_left(found, low) : bisect_right(found, high)]
 
     def __repr__(self) -> str:
-        return f"<Table level {self.level}, {len(self.entries)} entries>"
-
-
-Entry = int | Table
+        return f"<Table level {self.level}, {self.count} entries>"
 
 
 def has_deposit(entry: int) -> bool:
@@ -89,7 +103,7 @@ class TableTree:
         if geometry.prealloc_pmd_tables:
             # i386 PAE, pgd_alloc(): changing a top-level entry later would need a CR3 reload.
             for index in range(geometry.user_top >> geometry.entry_shift[geometry.levels]):
-                self.root.entries[index] = self.new_table(PMD)
+                self.root.tables[index] = self.new_table(PMD)
 
     def new_table(self, level: int, *, may_fail: bool = False) -> Table:
         """An empty table, counted but not linked.
@@ -115,11 +129,21 @@ class TableTree:
         """The table of `level` whose span holds `addr`, or None if an entry above it is none."""
         table = self.root
         for shift, mask in self._path[level]:
-            child = table.entries.get(addr >> shift & mask)
-            if child.__class__ is not Table:
+            child = table.tables.get(addr >> shift & mask)
+            if child is None:
                 return None
             table = child
         return table
+
+    def leaf_place(self, addr: int) -> tuple[Table, int] | None:
+        """The table and index of the leaf that maps `addr`, small or huge, or None."""
+        level = PTE
+        table = self.find(addr, PTE)
+        if table is None:
+            level = PMD
+            table = self.find(addr, PMD)
+        index = self.index(addr, level)
+        return None if table is None or index not in table.leaves else (table, index)
 
     def make(self, addr: int, level: int, *, may_fail: bool = False) -> Table:
         """The table of `level` whose span holds `addr`, allocating it and those above it.
@@ -130,10 +154,10 @@ class TableTree:
         table = self.root
         for shift, mask in self._path[level]:
             index = addr >> shift & mask
-            child = table.entries.get(index)
+            child = table.tables.get(index)
             if child is None:
-                child = table.entries[index] = self.new_table(table.level - 1, may_fail=may_fail)
-            assert child.__class__ is Table, f"a huge leaf covers {addr:#x}"
+                assert index not in table.leaves, f"a huge leaf covers {addr:#x}"
+                child = table.tables[index] = self.new_table(table.level - 1, may_fail=may_fail)
             table = child
         return table
 
@@ -141,12 +165,11 @@ class TableTree:
         """Where entries go on if that of `level` for `addr`, or one above it, is none; else 0."""
         table = self.root
         for shift, mask in self._path[level - 1]:
-            entry = table.entries.get(addr >> shift & mask)
-            if entry is None:
-                return self.next_entry(table, addr)
-            if table.level > level:
-                assert entry.__class__ is Table
-                table = entry
+            index = addr >> shift & mask
+            child = table.tables.get(index)
+            if child is None:
+                return 0 if index in table.leaves else self.next_entry(table, addr)
+            table = child
         return 0
 
     def next_entry(self, table: Table, addr: int) -> int:
@@ -157,25 +180,20 @@ class TableTree:
         level = table.level
         index = self.index(addr, level)
         later = min(
-            (i for i in table.entries if i > index), default=self.geometry.index_mask[level] + 1
+            (i for i in table.occupied() if i > index), default=self.geometry.index_mask[level] + 1
         )
         base = round_down(addr, self.geometry.span_bytes[level])
         return base + (later << self.geometry.entry_shift[level])
 
-    def children(
-        self, table: Table, base: int, start: int, end: int
-    ) -> list[tuple[int, int, Entry]]:
+    def children(self, table: Table, base: int, start: int, end: int) -> list[tuple[int, int]]:
         """Entries of `table` (which begins at `base`) that touch [start, end), in address order.
 
-        Returns: (index, first address the entry covers, entry).
+        Returns: (index, first address the entry covers).
         """
         shift = self.geometry.entry_shift[table.level]
         low = max(start - base, 0) >> shift
         high = min(end - 1 - base >> shift, self.geometry.index_mask[table.level])
-        entries = table.entries
-        if low == high:
-            return [(low, base + (low << shift), entries[low])] if low in entries else []
-        return [(i, base + (i << shift), entries[i]) for i in table.indices(low, high)]
+        return [(i, base + (i << shift)) for i in table.indices(low, high)]
 
     def lowest(self, start: int, end: int) -> Iterator[tuple[int, Table, list[int]]]:
         """Tables that hold leaves for [start, end), in address order.
@@ -193,13 +211,12 @@ class TableTree:
                 yield from self._lowest(table, base, start, end)
                 return
             index = start >> shift & mask
-            entry = table.entries.get(index)
-            if entry is None:
+            child = table.tables.get(index)
+            if child is None:
+                if index in table.leaves:
+                    yield base, table, [index]
                 return
-            if entry.__class__ is not Table:
-                yield base, table, [index]
-                return
-            table, base = entry, start >> shift << shift
+            table, base = child, start >> shift << shift
         yield base, table, self._hits(table, base, start, end)
 
     def _lowest(
@@ -208,9 +225,10 @@ class TableTree:
         if table.level == PTE:
             yield base, table, self._hits(table, base, start, end)
             return
-        for index, first, entry in self.children(table, base, start, end):
-            if isinstance(entry, Table):
-                yield from self._lowest(entry, first, start, end)
+        for index, first in self.children(table, base, start, end):
+            child = table.tables.get(index)
+            if child is not None:
+                yield from self._lowest(child, first, start, end)
             else:
                 yield base, table, [index]
 
@@ -225,12 +243,9 @@ class TableTree:
 
     def _tables(self, table: Table, base: int) -> Iterator[tuple[int, Table]]:
         yield base, table
-        if table.level > PTE:
-            shift = self.geometry.entry_shift[table.level]
-            for index in sorted(table.entries):
-                entry = table.entries[index]
-                if isinstance(entry, Table):
-                    yield from self._tables(entry, base + (index << shift))
+        shift = self.geometry.entry_shift[table.level]
+        for index, child in sorted(table.tables.items()):
+            yield from self._tables(child, base + (index << shift))
 
     def leaves(self, start: int = 0, end: int | None = None) -> Iterator[tuple[int, int, int]]:
         """Leaves in [start, end) in address order: (address, level of the table, entry)."""
@@ -239,9 +254,7 @@ class TableTree:
             start, self.geometry.user_top if end is None else end
         ):
             for index in indices:
-                entry = table.entries[index]
-                assert entry.__class__ is int
-                yield base + (index << shift[table.level]), table.level, entry
+                yield base + (index << shift[table.level]), table.level, table.leaves[index]
 
     def leaf_tables(self) -> list[tuple[int, Table]]:
         """Every table that holds leaves, with its base address, in no particular order.
@@ -253,17 +266,11 @@ class TableTree:
         pending = [(0, self.root)]
         while pending:
             base, table = pending.pop()
-            if table.level == PTE:
-                if table.entries:
-                    found.append((base, table))
-                continue
-            shift = shifts[table.level]
-            below = [
-                (base + (i << shift), e) for i, e in table.entries.items() if e.__class__ is Table
-            ]
-            if len(below) < len(table.entries):
+            if table.leaves:
                 found.append((base, table))
-            pending += below
+            if table.tables:
+                shift = shifts[table.level]
+                pending += [(base + (i << shift), child) for i, child in table.tables.items()]
         return found
 
     def bytes_used(self) -> int:
@@ -276,17 +283,17 @@ class TableTree:
 
         Errors raised: OutOfTables.  Source: __do_huge_pmd_anonymous_page().
         """
-        assert table.level == PMD and entry & HUGE and index not in table.entries
+        assert table.level == PMD and entry & HUGE and index not in table.leaves
         if has_deposit(entry):
             self.new_table(PTE)
             table.deposited += 1
-        table.entries[index] = entry
+        table.leaves[index] = entry
         self.huge += 1
 
     def clear_huge(self, table: Table, index: int) -> int:
         """Take a huge leaf out, and free the PTE table deposited with it.  Returns: the leaf."""
-        entry = table.entries.pop(index)
-        assert isinstance(entry, int) and entry & HUGE
+        entry = table.leaves.pop(index)
+        assert entry & HUGE
         if has_deposit(entry):
             table.deposited -= 1
             self.counts[PTE] -= 1
@@ -295,12 +302,12 @@ class TableTree:
 
     def move_huge(self, source: Table, old_index: int, target: Table, new_index: int) -> None:
         """Carry a huge leaf and its deposited table to another entry, which must be none."""
-        assert new_index not in target.entries
-        entry = source.entries.pop(old_index)
-        assert isinstance(entry, int) and entry & HUGE
+        assert new_index not in target.leaves and new_index not in target.tables
+        entry = source.leaves.pop(old_index)
+        assert entry & HUGE
         if has_deposit(entry):
             carry_deposit(source, target)
-        target.entries[new_index] = entry
+        target.leaves[new_index] = entry
 
     def split_huge(self, table: Table, index: int) -> Table | None:
         """Replace a huge leaf by what maps its pages one by one.
@@ -309,8 +316,8 @@ class TableTree:
         object, whose entry becomes none: the object still has the pages.
         Source: mm/huge_memory.c __split_huge_pmd_locked().
         """
-        entry = table.entries.pop(index)
-        assert isinstance(entry, int) and entry & HUGE
+        entry = table.leaves.pop(index)
+        assert entry & HUGE
         self.huge -= 1
         if not has_deposit(entry):
             return None
@@ -318,8 +325,8 @@ class TableTree:
         ptes = Table(PTE)
         first, pages = entry & ~HUGE, self.geometry.slot_pages
         step = 0 if is_zero_page(entry) else 1 << PFN_SHIFT
-        ptes.entries = {i: first + i * step for i in range(pages)}
-        table.entries[index] = ptes
+        ptes.leaves = {i: first + i * step for i in range(pages)}
+        table.tables[index] = ptes
         return ptes
 
     def free_range(self, start: int, end: int, floor: int, ceiling: int) -> list[tuple[int, Table]]:
@@ -360,8 +367,9 @@ class TableTree:
         in_use: list[tuple[int, Table]],
     ) -> None:
         span = self.geometry.span_bytes[table.level - 1]
-        for index, first, child in self.children(table, base, start, end):
-            if not isinstance(child, Table):
+        for index, first in self.children(table, base, start, end):
+            child = table.tables.get(index)
+            if child is None:
                 continue
             if child.level > PTE:
                 part_end = min(end, first + span)
@@ -369,11 +377,10 @@ class TableTree:
                 if first < floor or part_end > round_down(ceiling, span):
                     continue
             self.free(table, index)
-            if child.entries:
+            if child.count:
                 in_use.append((first, child))
 
     def free(self, parent: Table, index: int) -> None:
         """Unlink and free the table at `parent`'s entry `index`."""
-        child = parent.entries.pop(index)
-        assert isinstance(child, Table)
+        child = parent.tables.pop(index)
         self.counts[child.level] -= 1

@@ -16,7 +16,7 @@ from engine.move import Move
 from engine.mremap import Remap
 from engine.pages import uffd
 from engine.state.space import AddressSpace
-from engine.state.table import Entry, OutOfTables, Table, TableTree
+from engine.state.table import OutOfTables, Table, TableTree
 from engine.state.vma import VM_ACCOUNT, Vma
 
 Function = Any  # a function of any signature, or a property
@@ -96,7 +96,9 @@ def table_stored_as_leaf(original: Function) -> Function:
         tree = move.space.tree
         target = tree.find(move.new, level)
         assert target is not None
-        target.entries[tree.index(move.new, level)] = 0
+        index = tree.index(move.new, level)
+        del target.tables[index]
+        target.leaves[index] = 0
         return True
 
     return move_table
@@ -142,8 +144,8 @@ def no_flush(original: Function) -> Function:
 def dirty_only(original: Function) -> Function:
     """B-03: the flush inside the locks is for dirty entries only."""
 
-    def flush_ptes(move: Move, moved: Iterable[Entry], extent: int) -> None:
-        if any(isinstance(entry, int) and entry & DIRTY for entry in moved):
+    def flush_ptes(move: Move, moved: Iterable[int], extent: int) -> None:
+        if any(entry & DIRTY for entry in moved):
             move.space.flush_tlb(move.old, move.old + extent)
 
     return flush_ptes
@@ -191,15 +193,13 @@ def wp_kept(kind: Callable[[int], bool]) -> Callable[[Function], Function]:
 
     def make(original: Function) -> Function:
         def taken(
-            move: Move, old_entries: dict[int, Entry], hits: list[int], delta: int
-        ) -> dict[int, Entry]:
-            before = {i: e for i in hits if isinstance(e := old_entries[i], int) and e & UFFD_WP}
-            moved: dict[int, Entry] = original(move, old_entries, hits, delta)
+            move: Move, old_entries: dict[int, int], hits: list[int], delta: int
+        ) -> dict[int, int]:
+            before = {i: e for i in hits if (e := old_entries[i]) & UFFD_WP}
+            moved: dict[int, int] = original(move, old_entries, hits, delta)
             for index, entry in before.items():
                 if kind(entry):
-                    stored = moved.get(index + delta, entry)
-                    assert isinstance(stored, int)
-                    moved[index + delta] = stored | UFFD_WP
+                    moved[index + delta] = moved.get(index + delta, entry) | UFFD_WP
             return moved
 
         return taken
@@ -222,13 +222,11 @@ def wp_huge_kept(original: Function) -> Function:
     def move_huge(move: Move) -> bool:
         tree = move.space.tree
         table = tree.find(move.old, PMD)
-        entry = table.entries.get(tree.index(move.old, PMD)) if table else None
+        entry = table.leaves.get(tree.index(move.old, PMD), 0) if table else 0
         moved = bool(original(move))
         target = tree.find(move.new, PMD)
-        if moved and target and isinstance(entry, int):
-            stored = target.entries[tree.index(move.new, PMD)]
-            assert isinstance(stored, int)
-            target.entries[tree.index(move.new, PMD)] = stored | entry & UFFD_WP
+        if moved and target:
+            target.leaves[tree.index(move.new, PMD)] |= entry & UFFD_WP
         return moved
 
     return move_huge

@@ -27,7 +27,6 @@ from engine.base.uapi import UFFD_FEATURE_EVENT_REMAP, UFFD_FEATURE_EVENT_UNMAP,
 from engine.base.violation import Violation
 from engine.move import Move
 from engine.state.space import AddressSpace
-from engine.state.table import Entry
 from engine.state.vma import VM_HUGETLB, VM_UFFD, VM_UFFD_WP, VM_WRITE, UffdContext
 from fuzz.rules.leaves import Picture, picture
 from fuzz.rules.view import State
@@ -64,7 +63,7 @@ def check_entries(
 
 
 def _moved_alone(
-    held: dict[int, Entry] | int,
+    held: dict[int, int] | int,
     after: Picture,
     base: int,
     delta: int,
@@ -86,13 +85,13 @@ def _moved_alone(
     for part, low, high in ((0, 0, pages - offset), (1, pages - offset, pages)):
         target = after.get((base + delta >> shift) - offset + part * pages << shift, {})
         add, low, high = offset - part * pages, max(low, first), min(high, stop)
-        due = {i + add: e | SOFT_DIRTY for i, e in held.items() if low <= i < high}  # type: ignore[operator]
+        due = {i + add: e | SOFT_DIRTY for i, e in held.items() if low <= i < high}
         if not _holds(target, due):
             return False
     return True
 
 
-def _holds(held: dict[int, Entry] | int, due: Mapping[int, Entry]) -> bool:
+def _holds(held: dict[int, int] | int, due: Mapping[int, int]) -> bool:
     """Are the entries `due` among those of a slot?"""
     return not due or (isinstance(held, dict) and due.items() <= held.items())
 
@@ -116,7 +115,7 @@ class _Judge:
     def slot(
         self,
         base: int,
-        held: dict[int, Entry] | int,
+        held: dict[int, int] | int,
         after: Picture,
         delta: int,
         *,
@@ -143,9 +142,7 @@ class _Judge:
                 where = Range(place, place + page)
                 yield from self._say("entry-bits-kept", where, "nothing", "the uffd-wp marker")
 
-    def _spread(
-        self, base: int, held: dict[int, Entry], moved: Range, delta: int
-    ) -> dict[int, int]:
+    def _spread(self, base: int, held: dict[int, int], moved: Range, delta: int) -> dict[int, int]:
         """What the entries of one slot get from their batches, by address: dirty and accessed.
 
         A batch is what moves at once: pages of one large folio that follow each other, on both
@@ -158,7 +155,6 @@ class _Judge:
         due = 0  # what an entry that continues the batch looks like
         for index in sorted(held):
             entry, addr = held[index], base + (index << shift)
-            assert isinstance(entry, int)
             pfn = entry >> PFN_SHIFT
             large = entry & PRESENT and pfn - pfn % pages in self.large
             if not large or not moved.start <= addr < moved.end:
@@ -179,7 +175,7 @@ class _Judge:
         index = (addr & (slot - 1)) // self.geometry.page_bytes
         if isinstance(held, int):
             return (held & ~HUGE) + (0 if is_zero_page(held) else index << PFN_SHIFT)
-        return None if held is None else held.get(index)  # type: ignore[return-value]
+        return None if held is None else held.get(index)
 
     def _entry(self, where: Range, old: int, new: int, alone: bool) -> Iterator[Violation]:
         gained, lost = new & ~old, old & ~new
@@ -200,7 +196,7 @@ class _Judge:
 
 
 def _by_page(
-    base: int, held: dict[int, Entry] | int, page: int, pages: int
+    base: int, held: dict[int, int] | int, page: int, pages: int
 ) -> Iterator[tuple[int, int]]:
     if isinstance(held, int):
         step = 0 if is_zero_page(held) else 1 << PFN_SHIFT
@@ -208,7 +204,7 @@ def _by_page(
             yield base + index * page, (held & ~HUGE) + index * step
     else:
         for index, entry in held.items():
-            yield base + index * page, entry  # type: ignore[misc]
+            yield base + index * page, entry
 
 
 # --- a whole state -------------------------------------------------------------------------------
@@ -222,16 +218,16 @@ def writable_fits(state: State) -> Iterator[Violation]:
             continue
         for base, table, indices in space.tree.lowest(vma.start, vma.end):
             shift = space.geometry.entry_shift[table.level]
-            entries = table.entries
-            wrong = [i for i in indices if entries[i] & WRITE]  # type: ignore[operator]
+            leaves = table.leaves
+            wrong = [i for i in indices if leaves[i] & WRITE]
             if wrong and vma.flags & VM_WRITE:
-                wrong = [i for i in wrong if entries[i] >> PFN_SHIFT in held]  # type: ignore[operator]
+                wrong = [i for i in wrong if leaves[i] >> PFN_SHIFT in held]
             if wrong:
                 addr = base + (wrong[0] << shift)
                 yield Violation(
                     "writable-fits",
                     Range(addr, addr + (1 << shift)),
-                    f"writable entry {entries[wrong[0]]:#x}",
+                    f"writable entry {leaves[wrong[0]]:#x}",
                     "write-protected in read-only memory, and where a child has the page",
                 )
                 return
@@ -243,11 +239,7 @@ def huge_deposit(state: State) -> Iterator[Violation]:
         return
     for base, table in state.holders:
         if table.level == PMD:
-            kept = sum(
-                1
-                for e in table.entries.values()
-                if isinstance(e, int) and (e & ANON or is_zero_page(e))
-            )
+            kept = sum(1 for e in table.leaves.values() if e & ANON or is_zero_page(e))
             if kept != table.deposited:
                 yield Violation(
                     "huge-deposit",
@@ -308,7 +300,7 @@ class UffdState:
                 size, marked = slot, [(base, held)] if held & UFFD_WP else []
             else:
                 size = page
-                marked = [(base + i * page, e) for i, e in held.items() if e & UFFD_WP]  # type: ignore[misc, operator]
+                marked = [(base + i * page, e) for i, e in held.items() if e & UFFD_WP]
             for addr, entry in marked:
                 for start, end, flags in self._areas:
                     if start < addr + size and addr < end:
@@ -383,13 +375,13 @@ def _new_stray(space: AddressSpace, before: UffdState, start: int, end: int) -> 
     for base, table, indices in space.tree.lowest(start, end):
         shift = space.geometry.entry_shift[table.level]
         for index in indices:
-            entry = table.entries[index]
-            if entry & UFFD_WP and entry >> PFN_SHIFT not in before.stray:  # type: ignore[operator]
+            entry = table.leaves[index]
+            if entry & UFFD_WP and entry >> PFN_SHIFT not in before.stray:
                 addr = base + (index << shift)
                 yield Violation(
                     "uffd-wp-stray",
                     Range(addr, addr + (1 << shift)),
-                    f"a uffd-wp {'marker' if entry & MARKER else f'entry {entry:#x}'}",  # type: ignore[operator]
+                    f"a uffd-wp {'marker' if entry & MARKER else f'entry {entry:#x}'}",
                     "none where userfaultfd does not write-protect",
                 )
                 return

@@ -20,11 +20,10 @@ from engine.base.entry import (
 )
 from engine.base.geometry import PTE, Geometry
 from engine.state.space import AddressSpace
-from engine.state.table import Entry
 
 Leaves = dict[int, int]  # address in bytes -> entry
 # What each slot maps, by its address: the entries of its PTE table, or a huge leaf.
-Picture = dict[int, dict[int, Entry] | int]
+Picture = dict[int, dict[int, int] | int]
 
 # What says which page it is, and how it is there; the other bits have rules of their own.
 _IDENTITY = ~(WRITE | DIRTY | ACCESSED | SOFT_DIRTY | EXCLUSIVE | UFFD_WP)
@@ -41,12 +40,11 @@ def picture(space: AddressSpace, *, lasting: bool) -> Picture:
     slots: Picture = {}
     for base, table in space.tree.leaf_tables():
         if table.level == PTE:
-            slots[base] = table.entries.copy() if lasting else table.entries
+            slots[base] = table.leaves.copy() if lasting else table.leaves
         else:
             shift = shifts[table.level]
-            for index, entry in table.entries.items():
-                if isinstance(entry, int):
-                    slots[base + (index << shift)] = entry
+            for index, entry in table.leaves.items():
+                slots[base + (index << shift)] = entry
     return slots
 
 
@@ -71,9 +69,9 @@ def pages(
             found = {first + (i << shift): entry + i * step for i in range(geometry.slot_pages)}
         else:
             found = {
-                first + (i << shift): e & _IDENTITY  # type: ignore[operator]
+                first + (i << shift): e & _IDENTITY
                 for i, e in held.items()
-                if e & WP_MARKER != WP_MARKER  # type: ignore[operator]
+                if e & WP_MARKER != WP_MARKER
             }
         if base < within.start or base + slot > within.end:
             low, high = within.start + ahead, within.end + ahead
@@ -92,8 +90,8 @@ def count(geometry: Geometry, slots: Picture, carrying: int = 0) -> int:
         if isinstance(held, int):
             total += geometry.slot_pages if not carrying or held & carrying else 0
         else:
-            there = [e for e in held.values() if e & WP_MARKER != WP_MARKER]  # type: ignore[operator]
-            total += len([e for e in there if e & carrying]) if carrying else len(there)  # type: ignore[operator]
+            there = [e for e in held.values() if e & WP_MARKER != WP_MARKER]
+            total += len([e for e in there if e & carrying]) if carrying else len(there)
     return total
 
 
@@ -155,7 +153,7 @@ def shifted(
     pages = slot >> shift
     away = (delta >> shift) % pages
     due: Picture = {}
-    parts: list[tuple[int, dict[int, Entry] | int]] = []
+    parts: list[tuple[int, dict[int, int] | int]] = []
     for base, held in before.items():
         low, high = (moved.start - base) >> shift, (moved.end - base) >> shift
         if high <= 0 or low >= pages:
@@ -178,12 +176,12 @@ def shifted(
         if base in whole:
             parts.append((base + delta, held))
         elif not away:
-            parts.append((base + delta, {i: e | mark for i, e in held.items()}))  # type: ignore[operator]
+            parts.append((base + delta, {i: e | mark for i, e in held.items()}))
         else:
             first = base + delta - (away << shift)
             rest = pages - away
-            parts.append((first, {i + away: e | mark for i, e in held.items() if i < rest}))  # type: ignore[operator]
-            parts.append((first + slot, {i - rest: e | mark for i, e in held.items() if i >= rest}))  # type: ignore[operator]
+            parts.append((first, {i + away: e | mark for i, e in held.items() if i < rest}))
+            parts.append((first + slot, {i - rest: e | mark for i, e in held.items() if i >= rest}))
     for base, held in parts:
         there = due.setdefault(base, held)
         if there is not held:

@@ -173,7 +173,7 @@ class MoveRules:
             return False
         slot, pages = move.space.geometry.slot_bytes, move.space.geometry.slot_pages
         return any(
-            not large.isdisjoint([(e >> PFN_SHIFT) & -pages for e in held.values()])  # type: ignore[operator]
+            not large.isdisjoint([(e >> PFN_SHIFT) & -pages for e in held.values()])
             for base, held in self._before.items()
             if isinstance(held, dict)
             and base not in self._whole

@@ -479,7 +479,7 @@ def check_execve_stack(
         if isinstance(held, dict):
             offset = first_tag + ((base - place.start) >> shift_bits)
             present += len(held)
-            misplaced += [i for i, e in held.items() if tags[e >> PFN_SHIFT] != i + offset]  # type: ignore[operator]
+            misplaced += [i for i, e in held.items() if tags[e >> PFN_SHIFT] != i + offset]
     # Tags are consecutive, so pages of the right number with the right tags are all in place.
     if misplaced or present != wanted:
         yield Violation("stack-placed", place, f"{present} pages", f"{wanted} pages in their order")

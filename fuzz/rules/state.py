@@ -127,12 +127,12 @@ def table_has_vma(state: State) -> Iterator[Violation]:
     prealloc, spans = state.space.geometry.prealloc_pmd_tables, state.space.geometry.span_bytes
     for base, table in state.tables:
         if state.first_vma(base, base + spans[table.level]) is None:
-            if prealloc and table.level == PMD and not table.entries:
+            if prealloc and table.level == PMD and not table.count:
                 continue
             yield Violation(
                 "table-has-vma",
                 state.span(base, table),
-                f"a level-{table.level} table with {len(table.entries)} entries",
+                f"a level-{table.level} table with {table.count} entries",
                 "no table where nothing is mapped",
             )
 
@@ -159,7 +159,7 @@ def table_count(state: State) -> Iterator[Violation]:
     huge = 0
     for _, table in state.holders:
         if table.level > PTE:
-            huge += len([e for e in table.entries.values() if e.__class__ is int])
+            huge += len(table.leaves)
     if tree.huge != huge:
         yield Violation("table-count", state.space.arena, f"{tree.huge} huge leaves", f"{huge}")
 
@@ -172,7 +172,7 @@ def leaves(state: State) -> Iterator[Violation]:
     space = state.space
     anon = shared = swap = 0
     for base, table in state.holders:
-        if not table.entries:
+        if not table.leaves:
             continue
         if table.level == PTE and (known := state.still_sound(base, table)):
             anon += known.plain
@@ -364,7 +364,7 @@ def check_fresh(space: AddressSpace) -> Iterator[Violation]:
     wanted = 0
     if geometry.prealloc_pmd_tables:
         wanted = -(-geometry.user_top // geometry.span_bytes[PMD])
-    if len(linked) != wanted or any(table.level != PMD or table.entries for _, table in linked):
+    if len(linked) != wanted or any(table.level != PMD or table.count for _, table in linked):
         yield Violation("table-count", space.arena, f"{linked} at first", f"{wanted} PMD tables")
 
 
@@ -372,7 +372,7 @@ def check_emptied(space: AddressSpace, start: int, end: int) -> Iterator[Violati
     """I-29 after a MADV_DONTNEED of [start, end): no empty PTE table in a VMA's part of that."""
     slot = space.geometry.slot_bytes
     for base, table in tables_below(space.tree.root, space.geometry.entry_shift):
-        if table.level != PTE or table.entries or base < start or base + slot > end:
+        if table.level != PTE or table.leaves or base < start or base + slot > end:
             continue
         vma = space.vmas.lookup(base)
         if vma is not None and base + slot <= vma.end:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from engine.base.address import Range
 from engine.base.geometry import PMD, PTE
 from engine.state.space import AddressSpace
-from engine.state.table import Entry, Table
+from engine.state.table import Table
 from engine.state.vma import AnonVma, Vma
 
 _WORTH_KNOWING = 8  # leaves of a table from which on comparing it costs less than looking
@@ -37,7 +37,7 @@ class Sound(NamedTuple):
     """
 
     table: Table  # kept, so that no other object gets its id
-    entries: dict[int, Entry]
+    leaves: dict[int, int]
     plain: int  # how many are pages; the others are guard markers, which fit everywhere
     reach: Range  # which bytes of its span had to be in that mapping
     offset: int  # linear index of its first page
@@ -82,7 +82,7 @@ class State:
     def still_sound(self, base: int, table: Table) -> Sound | None:
         """What was found of a table, if it is as it was then; it is remembered further."""
         known = self.known.get(id(table))
-        if known is None or known.entries != table.entries:
+        if known is None or known.leaves != table.leaves:
             return None
         vma = self.holder(base + known.reach.start, base + known.reach.end)
         if (
@@ -98,9 +98,9 @@ class State:
     def remember(self, part: Part, plain: int) -> None:
         """Note that all leaves of a table, private memory, are pages in their places or guards."""
         table, vma = part.table, part.vma
-        if part.reach is not None and vma is not None and len(table.entries) >= _WORTH_KNOWING:
-            offset, entries = self.offset(part.base, vma), table.entries.copy()
-            self.sound[id(table)] = Sound(table, entries, plain, part.reach, offset, vma.link)
+        if part.reach is not None and vma is not None and len(table.leaves) >= _WORTH_KNOWING:
+            offset, leaves = self.offset(part.base, vma), table.leaves.copy()
+            self.sound[id(table)] = Sound(table, leaves, plain, part.reach, offset, vma.link)
 
     def offset(self, base: int, vma: Vma) -> int:
         """The linear index of a page at `base` that is of a VMA."""
@@ -116,23 +116,20 @@ class State:
     def parts(self, base: int, table: Table) -> Iterable[Part]:
         """The leaves of a table, VMA by VMA."""
         if table.level == PTE:
-            entries, shift = table.entries, self.space.geometry.page_shift
+            leaves, shift = table.leaves, self.space.geometry.page_shift
             reach = Range(0, self.space.geometry.slot_bytes)
             vma = self.holder(base, base + reach.end)
             if vma is None:
-                reach = Range(min(entries) << shift, max(entries) + 1 << shift)
+                reach = Range(min(leaves) << shift, max(leaves) + 1 << shift)
                 vma = self.holder(base + reach.start, base + reach.end)
             if vma is not None:
-                return (Part(base, table, entries.items(), vma, reach),)  # type: ignore[arg-type]
+                return (Part(base, table, leaves.items(), vma, reach),)
         return self._split_parts(base, table)
 
     def _split_parts(self, base: int, table: Table) -> Iterator[Part]:
         """The leaves of a table that more than one VMA, or none, may share."""
         shift = self.space.geometry.entry_shift[table.level]
-        leaves = table.entries.items()
-        if table.level > PTE:
-            leaves = [(i, e) for i, e in leaves if isinstance(e, int)]  # type: ignore[assignment]
-        items: list[tuple[int, int]] = sorted(leaves)  # type: ignore[arg-type]
+        items = sorted(table.leaves.items())
         while items:
             addr = base + (items[0][0] << shift)
             vma = self.first_vma(addr, addr + 1)
@@ -150,9 +147,7 @@ def tables_below(root: Table, shifts: tuple[int, ...]) -> list[tuple[int, Table]
         below: list[tuple[int, Table]] = []
         for base, table in above:
             shift = shifts[table.level]
-            below += [
-                (base + (i << shift), e) for i, e in table.entries.items() if e.__class__ is Table
-            ]
+            below += [(base + (i << shift), lower) for i, lower in table.tables.items()]
         found += below
         above = below if below and below[0][1].level > PTE else []
     return found

@@ -148,9 +148,7 @@ def _page_runs(space: AddressSpace) -> list[_Run]:
 def _add_huge(pieces: list[_Run], space: AddressSpace, first_page: int, table: Table) -> None:
     """Add the huge leaves of a PMD table that begins at page `first_page`."""
     pages_each = space.geometry.slot_pages
-    for index, entry in table.entries.items():
-        if not isinstance(entry, int):
-            continue
+    for index, entry in table.leaves.items():
         page, pfn = first_page + index * pages_each, entry >> PFN_SHIFT
         if pfn:
             state = "H" if entry & ANON else "T"
@@ -161,8 +159,8 @@ def _add_huge(pieces: list[_Run], space: AddressSpace, first_page: int, table: T
 
 def _add_small(pieces: list[_Run], tags: list[int], first_page: int, table: Table) -> None:
     """Add the leaves of a PTE table, a run at a time where entries are equal or frames count up."""
-    indices = sorted(table.entries)
-    leaves: list[int] = [table.entries[index] for index in indices]  # type: ignore[misc]
+    indices = sorted(table.leaves)
+    leaves = [table.leaves[index] for index in indices]
     at = 0
     while at < len(leaves):
         page, entry = first_page + indices[at], leaves[at]

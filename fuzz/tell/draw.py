@@ -144,7 +144,7 @@ def strip_tables(space: AddressSpace, first: int = 0, count: int | None = None) 
     slots = ["."] * total
     for address, table in space.tree.tables():
         if table.level == PTE:
-            slots[(address - space.arena.start) // slot_bytes] = "T" if table.entries else "o"
+            slots[(address - space.arena.start) // slot_bytes] = "T" if table.leaves else "o"
     for address, level, _ in space.tree.leaves():
         if level >= PMD:
             leaf = Range(address, address + space.geometry.span_bytes[level - 1])
@@ -216,7 +216,7 @@ def _table_lines(space: AddressSpace, where: Range | None) -> list[_Line]:
         if table.level < geometry.levels:
             notes = []
             preallocated = geometry.prealloc_pmd_tables and table.level == PMD
-            if not table.entries:
+            if not table.count:
                 notes.append("preallocated" if preallocated else EMPTIED)
             if not mapped(span) and not preallocated:
                 notes.append(NO_VMA)
@@ -224,7 +224,7 @@ def _table_lines(space: AddressSpace, where: Range | None) -> list[_Line]:
                 notes.append(HERE)
             total = geometry.index_mask[table.level] + 1
             cells = _bar(table, span, total, mapped)
-            body = f"{len(table.entries):>{digits}}/{total:<{digits}} |{cells}|"
+            body = f"{table.count:>{digits}}/{total:<{digits}} |{cells}|"
             label = f"{' ' * depth}{LEVEL_NAMES[table.level]} table"
             start = max(base, space.arena.start) - space.arena.start
             lines.append(_Line(start, start + span.length, label, body, tuple(notes)))
@@ -240,13 +240,12 @@ def _huge_lines(
     """A line for every leaf of a table above the PTE tables."""
     size = space.geometry.span_bytes[table.level - 1]
     lines = []
-    for index, entry in table.entries.items():
-        if isinstance(entry, int):
-            address = base + index * size
-            start = address - space.arena.start
-            notes = () if mapped(Range(address, address + size)) else (NO_VMA,)
-            label = f"{' ' * depth}huge page"
-            lines.append(_Line(start, start + size, label, readable_bytes(size), notes))
+    for index in table.leaves:
+        address = base + index * size
+        start = address - space.arena.start
+        notes = () if mapped(Range(address, address + size)) else (NO_VMA,)
+        label = f"{' ' * depth}huge page"
+        lines.append(_Line(start, start + size, label, readable_bytes(size), notes))
     return lines
 
 
@@ -255,7 +254,7 @@ def _bar(table: Table, span: Range, total: int, mapped: _Mapped) -> str:
     cells = min(_BAR_CELLS, total)
     per_cell = total // cells
     used = [0] * cells
-    for index in table.entries:
+    for index in table.occupied():
         used[index // per_cell] += 1
     step = span.length // cells
     bar = ""

@@ -460,9 +460,8 @@ def test_then_mremap_fails_and_takes_the_moved_pages_along(kernel: str, is_right
 def clean(space: AddressSpace) -> None:
     """Clear soft-dirty everywhere, as writing 4 to clear_refs does."""
     for _, table in space.tree.leaf_tables():
-        for index, entry in table.entries.items():
-            assert isinstance(entry, int)
-            table.entries[index] = entry & ~SOFT_DIRTY
+        for index, entry in table.leaves.items():
+            table.leaves[index] = entry & ~SOFT_DIRTY
 
 
 def soft_dirty(space: AddressSpace) -> set[int]:
@@ -484,7 +483,7 @@ def test_nothing_else_in_an_entry_changes() -> None:
     space = scene("..AA AA.. ..bb bb..", "linux-6.1")
     table = space.tree.find(0, PTE)
     assert table is not None
-    table.entries[3] = leaf(7, PRESENT | ANON)  # clean, read-only, not accessed
+    table.leaves[3] = leaf(7, PRESENT | ANON)  # clean, read-only, not accessed
     entries = [entry for _, _, entry in space.tree.leaves()]
     trace(space, 2, 10, 4)
     moved = [entry for _, _, entry in space.tree.leaves()]
@@ -531,5 +530,5 @@ def test_moving_pages_within_one_table() -> None:
     assert vma is not None
     assert table is not None
     move_ptes(Move(space, vma, vma, 0, PAGE, 2 * PAGE), table, table, 2 * PAGE)
-    assert sorted(table.entries) == [1, 2]
+    assert sorted(table.leaves) == [1, 2]
     assert not space.violations

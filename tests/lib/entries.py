@@ -7,7 +7,6 @@ from engine.base.entry import (
     SOFT_DIRTY,
     WRITE,
 )
-from engine.base.geometry import PMD, PTE
 from engine.base.uapi import MADV_HUGEPAGE, MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE
 from engine.calls.madvise import madvise
 from engine.calls.mmap import mmap
@@ -21,13 +20,8 @@ LETTERS = ((PRESENT, "P"), (WRITE, "W"), (DIRTY, "D"), (SOFT_DIRTY, "S"), (EXCLU
 
 def entry(space: AddressSpace, page: int) -> int | None:
     """The leaf of a page of the tiny geometry; for a huge one, that of its slot."""
-    table = space.tree.find(page * PAGE, PMD)
-    found = None if table is None else table.entries.get(space.tree.index(page * PAGE, PMD))
-    if not isinstance(found, int):
-        table = space.tree.find(page * PAGE, PTE)
-        found = None if table is None else table.entries.get(page & 3)
-    assert found is None or isinstance(found, int)
-    return found
+    place = space.tree.leaf_place(page * PAGE)
+    return None if place is None else place[0].leaves[place[1]]
 
 
 def bits(space: AddressSpace, *pages: int) -> str:

@@ -102,7 +102,7 @@ def test_a_marker_faults_and_stays() -> None:
     space = scene("Aaaa")
     table = space.tree.find(0, PTE)
     assert table is not None
-    table.entries[1] = leaf(0, MARKER)
+    table.leaves[1] = leaf(0, MARKER)
     assert touch(space, 0, 3 * P).segv == [(P, 1)]
     assert peek(space, 0, 3 * P).segv == [(P, 1)]
     assert entries(space)[1] == leaf(0, MARKER)

@@ -107,7 +107,7 @@ def partly_clean_folio() -> AddressSpace:
     table = space.tree.find(4 * SLOT, PTE)
     assert table is not None
     for index, lost in ((0, DIRTY), (2, DIRTY | WRITE), (3, DIRTY)):
-        table.entries[index] &= ~lost  # type: ignore[operator]
+        table.leaves[index] &= ~lost
     return space
 
 
@@ -313,7 +313,7 @@ def test_a_childs_page_is_not_writable() -> None:
     space = scene("AAAA")
     fork(space)
     assert not broken(space)
-    space.tree.find(0, PTE).entries[1] |= WRITE  # type: ignore[union-attr,operator]
+    space.tree.find(0, PTE).leaves[1] |= WRITE  # type: ignore[union-attr]
     assert broken(space) == ["writable-fits"]
 
 
@@ -336,7 +336,7 @@ def test_a_marker_follows_its_page_number(monkeypatch: pytest.MonkeyPatch) -> No
             uffd_register(space, 0, 2 * SLOT, UFFDIO_REGISTER_MODE_WP, UFFD_FEATURE_EVENT_REMAP)
             is None
         )
-        space.tree.make(SLOT, PTE).entries[1] = MARKER | UFFD_WP
+        space.tree.make(SLOT, PTE).leaves[1] = MARKER | UFFD_WP
         return space
 
     assert after_move(marked(), 0, 33, 8) == []
