@@ -18,9 +18,8 @@ the model reports a violation of `dest-entry-none` and goes on as the kernel doe
 Entries that move one by one become soft-dirty, and lose uffd-wp if they leave the userfaultfd that
 asked for it; a table moves with everything in it, so then none may.
 
-Model: one thread, so the rmap and page-table locks are not taken; the observer is told where the
-kernel drops them, and `Move.rmap_locked` which it would hold.  Source: mm/mremap.c, Linux 5.0 to
-6.18.
+Model: one thread, so the rmap and page-table locks are not taken; the points tell which ones the
+kernel would hold.  Source: mm/mremap.c, Linux 5.0 to 6.18.
 """
 
 from collections.abc import Iterable
@@ -42,11 +41,19 @@ from engine.base.geometry import PMD, PTE, PUD
 from engine.base.points import (
     ALLOC_FAILED,
     ALLOCATED,
+    ANON_VMA,
     ENTER,
     HUGE_MOVED,
     HUGE_SPLIT,
+    I_MMAP,
     ITERATION,
     LEAVE,
+    MMAP_WRITE,
+    MOVE_HUGE,
+    MOVE_PMD,
+    MOVE_PTES,
+    MOVE_PUD,
+    PAGE_TABLES,
     PMD_MOVED,
     PMD_OCCUPIED,
     PTES_MOVED,
@@ -54,14 +61,18 @@ from engine.base.points import (
     PUD_OCCUPIED,
     REALIGNED,
     SKIPPED,
+    Point,
 )
 from engine.base.violation import Violation
 from engine.state.space import AddressSpace
 from engine.state.table import OutOfTables, Table
-from engine.state.vma import Vma
+from engine.state.vma import VM_HUGETLB, Vma
 
+_BEGINS = {PMD: MOVE_PMD, PUD: MOVE_PUD}
 _MOVED = {PMD: PMD_MOVED, PUD: PUD_MOVED}
 _OCCUPIED = {PMD: PMD_OCCUPIED, PUD: PUD_OCCUPIED}
+_OF_TABLES = frozenset((PMD_MOVED, PUD_MOVED, PMD_OCCUPIED, PUD_OCCUPIED))  # moved whole, or not
+_LOCKED = frozenset((PTES_MOVED, PMD_MOVED, PUD_MOVED, HUGE_MOVED))
 _MAY_DIFFER = DIRTY | ACCESSED | SOFT_DIRTY | EXCLUSIVE | WRITE  # in a batch
 _ENTRY_NAME = {PMD: "PMD", PUD: "PUD"}
 
@@ -79,7 +90,6 @@ class Move:
     for_stack: bool = False  # source and destination are the same VMA
     need_rmap_locks: bool = False
     rollback: bool = False
-    rmap_locked: bool = field(init=False, default=False)  # by the mover at work
     notified: Range | None = field(init=False, default=None)  # secondary MMUs stay away from it
     old_end: int = field(init=False)
     requested_old: int = field(init=False)
@@ -96,9 +106,22 @@ class Move:
         self.new += extent
 
     def announce(self, point: str, extent: int = 0) -> None:
-        """Tell the space's observer, if there is one."""
-        if self.space.observer is not None:
-            self.space.observer(point, self, extent)
+        """Tell the listeners of the space, if there are any."""
+        if self.space.listeners:
+            start, held = self.old, _locks(self, point)
+            self.space.announce(MovePoint(point, start, start + extent, held, self))
+
+
+@dataclass(slots=True)
+class MovePoint(Point):
+    """A point of a move: the range is that of the source.  The move goes on, the point does not."""
+
+    move: Move
+
+    @property
+    def extent(self) -> int:
+        """How long the range is, bytes; at LEAVE: what was done."""
+        return self.end - self.start
 
 
 def extent_bytes(move: Move, entry_bytes: int) -> int:
@@ -258,7 +281,9 @@ def _at_pmd_level(move: Move, limit: int) -> None:
     else:
         moved = extent == slot and space.kernel.move_pmd and _move_table(move, PMD)
     if not moved:
-        move_ptes(move, space.tree.find(move.old, PTE), destination_table(move, PTE), extent)
+        target = destination_table(move, PTE)
+        move.announce(MOVE_PTES, extent)
+        move_ptes(move, space.tree.find(move.old, PTE), target, extent)
     move.advance(extent)
 
 
@@ -311,8 +336,19 @@ def _takes_rmap_locks(move: Move, point: str) -> bool:
     A table always moves under them since 5.13.3: who waits for its lock must not find it elsewhere.
     Source: take_rmap_locks().
     """
-    whole_table = point is PMD_MOVED or point is PUD_MOVED
+    whole_table = point in _OF_TABLES
     return move.need_rmap_locks or (whole_table and move.space.kernel.table_moves_lock_rmap)
+
+
+def _locks(move: Move, point: str) -> int:
+    """The locks that are held at a point of the move, as told in `engine.base.points`."""
+    vma = move.old_vma
+    held = MMAP_WRITE | (PAGE_TABLES if point in _LOCKED else 0)
+    if vma.flags & VM_HUGETLB:
+        return held | I_MMAP
+    if (point in _LOCKED or point in _OF_TABLES) and _takes_rmap_locks(move, point):
+        held |= (ANON_VMA if vma.link is not None else 0) | (I_MMAP if vma.file is not None else 0)
+    return held
 
 
 def _move_table(move: Move, level: int) -> bool:
@@ -325,6 +361,7 @@ def _move_table(move: Move, level: int) -> bool:
         return False
     space, tree = move.space, move.space.tree
     extent = space.geometry.span_bytes[level - 1]
+    move.announce(_BEGINS[level], extent)
     source = tree.find(move.old, level)
     target = tree.find(move.new, level)
     assert source is not None and target is not None
@@ -342,7 +379,6 @@ def _move_table(move: Move, level: int) -> bool:
         target.leaves[new_index] = source.leaves.pop(old_index)
     else:
         target.tables[new_index] = source.tables.pop(old_index)
-    move.rmap_locked = _takes_rmap_locks(move, _MOVED[level])
     _flush_table(move, extent)
     move.announce(_MOVED[level], extent)
     return True
@@ -363,10 +399,11 @@ def _move_huge(move: Move) -> bool:
     for the walk itself may have put a PTE table there.  Source: move_huge_pmd().
     """
     space, tree = move.space, move.space.tree
+    extent = space.geometry.slot_bytes
+    move.announce(MOVE_HUGE, extent)
     source, target = tree.find(move.old, PMD), tree.find(move.new, PMD)
     assert source is not None and target is not None
     new_index = tree.index(move.new, PMD)
-    extent = space.geometry.slot_bytes
     occupant = target.entry(new_index)
     if occupant is not None:
         if not space.kernel.may_retry:
@@ -376,7 +413,6 @@ def _move_huge(move: Move) -> bool:
     tree.move_huge(source, tree.index(move.old, PMD), target, new_index)
     kept = target.leaves[new_index] & ~_bits_to_clear(move)
     target.leaves[new_index] = kept | _bits_to_set(move)
-    move.rmap_locked = _takes_rmap_locks(move, HUGE_MOVED)
     _flush_huge(move, kept, extent)
     move.announce(HUGE_MOVED, extent)
     return True
@@ -456,7 +492,6 @@ def move_ptes(move: Move, source: Table | None, target: Table, extent: int) -> N
                 )
             )
     new_entries.update(moved)
-    move.rmap_locked = _takes_rmap_locks(move, PTES_MOVED)
     _flush_ptes(move, moved.values(), extent)
     move.announce(PTES_MOVED, extent)
 

@@ -1,20 +1,20 @@
 """Run a case on a model kernel: calls in, results, page-table bytes and violations out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from engine.base.address import Range
 from engine.base.kernel import Kernel
-from engine.base.points import Observer
 from engine.base.violation import Violation
-from engine.state.space import AddressSpace
+from engine.state.space import AddressSpace, Listener
 from fuzz.calls.arena import leaves_arena
 from fuzz.calls.registry import HANDLERS, as_made, as_result, operands
 from fuzz.case import Case, CaseError, Result
 from fuzz.oracle.oracle import Mismatch, Oracle
-from fuzz.rules.judge import CHECKS, Watch
+from fuzz.rules.judge import CHECKS
 from fuzz.rules.limits import Attempts
+from fuzz.rules.move import MoveRules
 from fuzz.rules.state import StateRules, check_fresh
 from fuzz.rules.tlb import check_tlb
 
@@ -54,7 +54,7 @@ def execute(
     kernel: Kernel,
     *,
     stop: bool,
-    observer: Observer | None = None,
+    listeners: Iterable[Listener] = (),
     on_step: Callable[[int, AddressSpace], None] | None = None,
     check: bool = True,
     oracle: bool = True,
@@ -63,14 +63,15 @@ def execute(
 ) -> Outcome:
     """Run a case from an empty address space.
 
-    Arguments: `stop` ends the program at the first violation; `on_step` is called with -1 before
-    the first call and with its index after each; `check` switches the rules on, `oracle` the
-    comparison of contents, too (only with `check`); `rules_after` after which calls the whole
-    state is judged: the last, every moving one, or each; `commit_limit_bytes` see Limits.request.
+    Arguments: `listeners` hear of each point, after the rules; `stop` ends the program at the first
+    violation; `on_step` is called with -1 before the first call and with its index after each;
+    `check` switches the rules on, `oracle` the comparison of contents, too (only with `check`);
+    `rules_after` after which calls the whole state is judged: the last, every moving one, or each;
+    `commit_limit_bytes` see Limits.request.
     Errors raised: CaseError for a call the model does not know.
     """
-    watch = Watch(observer, check)
-    space = AddressSpace(kernel, watch if check or observer else None)
+    move_rules = MoveRules()
+    space = AddressSpace(kernel, (move_rules, *listeners) if check else listeners)
     space.limits.request = commit_limit_bytes
     if check:
         space.violations += check_fresh(space)
@@ -107,7 +108,7 @@ def execute(
         else:
             args = operands(space, call)
             look = CHECKS.get(call.name) if check else None
-            judge = look(space, watch, *args) if look else None
+            judge = look(space, move_rules, *args) if look else None
             returned = handler(space, *args)
             if judge is not None:
                 space.violations += judge(returned)

@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 from engine.base.address import Range
 from engine.base.kernel import Kernel, kernel_named
-from engine.base.points import ENTER
+from engine.base.points import ENTER, Point
 from engine.base.violation import Violation
-from engine.move import Move
 from engine.state.space import AddressSpace
 from fuzz.case import DIRECTIVES, Call, Case, CaseError, Expectation, Result
 from fuzz.defects.known import DEFECTS, Shown, shown
@@ -172,17 +171,17 @@ class Witness:
         self.at_violation: str | None = None
         self._found = found
 
-    def __call__(self, point: str, move: Move, extent: int) -> None:
+    def __call__(self, space: AddressSpace, point: Point) -> None:
         """See engine.base.points."""
         found, now = self._found, len(self.drawings) - 1
         if found is None or now != found.call or self.at_violation is not None:
             return
-        for violation in move.space.violations:
+        for violation in space.violations:
             if violation.rule == found.bucket.rule:
-                self.at_violation = draw(move.space, where=violation.where)
+                self.at_violation = draw(space, where=violation.where)
                 return
-        if point == ENTER:
-            self.at_start = draw(move.space)
+        if point.name == ENTER:
+            self.at_start = draw(space)
 
     def step(self, index: int, space: AddressSpace) -> None:
         """See `on_step` of `execute`."""
@@ -202,7 +201,7 @@ def story(case: Case, kernel: Kernel, *, colour: bool = False) -> str:
     outcome = execute(case, kernel, stop=False)
     found = shown(outcome)
     witness = Witness(found)
-    execute(case, kernel, stop=False, observer=witness, on_step=witness.step)
+    execute(case, kernel, stop=False, listeners=[witness], on_step=witness.step)
     parts = []
     for number, (before, after) in enumerate(pairwise(witness.drawings)):
         parts.append(_told(case.calls[number], outcome.results[number], kernel))

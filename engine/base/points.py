@@ -1,34 +1,112 @@
-"""Checkpoints of a page-table move, announced to whoever watches.
+"""Points: moments of a call at which another actor may come in between, or something is told.
 
-The move code calls the space's observer, if there is one, with one of these points, the move and
-the extent in bytes.  Rules that compare a state before with a state after hook in here, and so does
-the fuzzer's state feedback.  The letters are the checkpoints of the specification, section 9.
+The model runs one call at a time, the kernel does not.  Whoever takes or drops locks announces the
+moments that matter, with the range that is worked on and the locks that are held there, and all
+`listeners` of the space hear of them: rules, state feedback, drawings.
+
+What may happen at a point follows from `held`.  Without MMAP nobody is kept away; with MMAP_READ
+those that change VMAs are, with MMAP_WRITE faults are, too.  A walk of the reverse map (reclaim,
+migration, collapse of a shared object) asks for neither, but for the ANON_VMA or I_MMAP of the
+pages in question.  With PAGE_TABLES nobody else changes their entries; other CPUs always reach
+memory through their TLBs.  Model: locks for reading are told from those for writing of the mmap
+lock only, a VMA's own lock (6.4) counts as MMAP_READ.
+
+=====================  ========================================  ==================================
+point                  where                                     held
+=====================  ========================================  ==================================
+enter, realigned,      move_page_tables(), move_hugetlb_page_    MMAP_WRITE; hugetlb: I_MMAP, too
+iteration, skipped,    tables(): in the loop, between the steps
+allocated, leave,
+alloc-failed,
+huge-split
+move-ptes, move-       those functions begin, with tables on     the same
+normal-pmd, -pud,      both sides that were looked at without
+move-huge-pmd          a lock
+pmd-, pud-occupied     they refuse: the destination is not none  and the rmap locks, if it takes any
+ptes-, pmd-, pud-,     they are about to drop their locks        and PAGE_TABLES
+huge-moved
+vma-copied             move_vma(): both are there, nothing has   MMAP_WRITE
+                       moved yet
+mremap-unlocked        do_mremap(): monitors of userfaultfd are  none
+                       told, locked memory is populated
+relocate-vma-down      exec: the stack does not cover both       MMAP_WRITE
+                       places yet
+unmap-vmas             VMAs are taken out, pages still mapped    MMAP_WRITE
+free-pgtables          pages are gone, tables still there        MMAP_WRITE
+handle-pte-fault       the entry was looked at without a lock    MMAP_READ
+alloc-charge-folio     MADV_COLLAPSE has let go of everything    none
+collapse-huge-page     the PMD entry is about to be cleared      MMAP_WRITE, ANON_VMA
+retract-page-tables    a mapping of a collapsed object loses     I_MMAP
+                       its pages, maybe its table
+try-to-unmap           reclaim, before each table                ANON_VMA
+try-to-unmap-flush     entries are gone, TLBs are not flushed    none
+rmap-walk              migration, before each place a page may   ANON_VMA or I_MMAP
+                       be at
+=====================  ========================================  ==================================
 """
 
-from typing import Any, Protocol
+from dataclasses import dataclass
 
+from engine.base.address import Range
+
+# Of a move
 ENTER = "enter"  # before the first iteration, after realignment was decided
 REALIGNED = "realigned"  # the starts were lowered
-ITERATION = "iteration"  # C2
+ITERATION = "iteration"
 SKIPPED = "skipped"  # the source entry is none
 ALLOCATED = "allocated"  # a destination table was allocated
 ALLOC_FAILED = "alloc-failed"
-PTES_MOVED = "ptes-moved"  # C3: the PTE mover is about to drop its locks
-PMD_MOVED = "pmd-moved"  # C3: the PMD mover is about to drop its locks
-PUD_MOVED = "pud-moved"  # C3: the PUD mover is about to drop its locks
-HUGE_MOVED = "huge-moved"  # C3: the huge-PMD mover is about to drop its locks
+MOVE_PTES = "move-ptes"
+MOVE_PMD = "move-normal-pmd"
+MOVE_PUD = "move-normal-pud"
+MOVE_HUGE = "move-huge-pmd"
+PTES_MOVED = "ptes-moved"
+PMD_MOVED = "pmd-moved"
+PUD_MOVED = "pud-moved"
+HUGE_MOVED = "huge-moved"
 HUGE_SPLIT = "huge-split"
 PMD_OCCUPIED = "pmd-occupied"  # refused: the destination entry is not none
 PUD_OCCUPIED = "pud-occupied"
-LEAVE = "leave"  # C4
+LEAVE = "leave"
+
+# Of the calls that move
+VMA_COPIED = "vma-copied"
+MREMAP_UNLOCKED = "mremap-unlocked"
+RELOCATE_VMA_DOWN = "relocate-vma-down"
+
+# Of everybody else
+UNMAP_VMAS = "unmap-vmas"
+FREE_PGTABLES = "free-pgtables"
+HANDLE_PTE_FAULT = "handle-pte-fault"
+ALLOC_CHARGE_FOLIO = "alloc-charge-folio"
+COLLAPSE_HUGE_PAGE = "collapse-huge-page"
+RETRACT_PAGE_TABLES = "retract-page-tables"
+TRY_TO_UNMAP = "try-to-unmap"
+TRY_TO_UNMAP_FLUSH = "try-to-unmap-flush"
+RMAP_WALK = "rmap-walk"
+
+# Locks
+NONE = 0
+MMAP_READ = 1
+MMAP_WRITE = 2
+ANON_VMA = 4  # of the anon_vma that the pages belong to
+I_MMAP = 8  # of the object that is mapped
+PAGE_TABLES = 16  # those of the tables on both sides
+
+MMAP = MMAP_READ | MMAP_WRITE
+RMAP = ANON_VMA | I_MMAP
 
 
-class Observer(Protocol):
-    """Anything that can be called with a checkpoint."""
+@dataclass(slots=True)
+class Point:
+    """One moment: its name, the range [start, end) that is worked on, bytes, the locks held."""
 
-    def __call__(self, point: str, move: Any, extent: int) -> None:
-        """Take note of a checkpoint.
+    name: str
+    start: int
+    end: int
+    held: int
 
-        Arguments: `move` is the `engine.move.Move` that announces it, which is not named here, as
-        it has a space, and a space its observer; `extent` in bytes.
-        """
+    @property
+    def where(self) -> Range:
+        """The range that is worked on."""
+        return Range(self.start, self.end)

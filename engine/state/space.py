@@ -1,6 +1,6 @@
 """An address space: the VMAs, the page tables under them, and the counters that describe both."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from engine.base.address import Range
 from engine.base.entry import (
@@ -18,7 +18,7 @@ from engine.base.failures import COMMIT, MAPS, Failures
 from engine.base.geometry import PMD, PTE
 from engine.base.kernel import Kernel
 from engine.base.limits import Limits
-from engine.base.points import Observer
+from engine.base.points import Point
 from engine.base.uapi import UFFD_FEATURE_EVENT_UNMAP
 from engine.base.violation import Violation
 from engine.state.frames import Frames
@@ -40,6 +40,9 @@ from engine.state.vma import (
 STACK_LIMIT_BYTES = 8 << 20  # RLIMIT_STACK
 
 
+Listener = Callable[["AddressSpace", Point], None]  # what is called at each point
+
+
 class AddressSpace:
     """One process's memory on one kernel.
 
@@ -48,15 +51,15 @@ class AddressSpace:
     the most that `total_vm` was before it went down (VmPeak is the larger of the two).  `next_tag`
     is the content the next touched page gets.  `held` are the frames that children map, too,
     `migrating` the folios under migration (first frame -> pages), `uffds` the userfaultfds by their
-    features.  `limits` and `failures` may refuse what a call asks for.  Rules that find something
-    wrong report it here.
+    features.  `limits` and `failures` may refuse what a call asks for.  `listeners` hear of points.
+    Rules that find something wrong report it here.
     """
 
-    def __init__(self, kernel: Kernel, observer: Observer | None = None) -> None:
+    def __init__(self, kernel: Kernel, listeners: Iterable[Listener] = ()) -> None:
         self.kernel = kernel
         self.geometry = kernel.geometry
         self.arena = kernel.geometry.arena
-        self.observer = observer
+        self.listeners = list(listeners)
         self.frames = Frames()
         self.violations: list[Violation] = []
         self.next_tag = 1
@@ -103,6 +106,11 @@ class AddressSpace:
     def report(self, violation: Violation) -> None:
         """Note a rule that did not hold, and go on: the kernel's WARN_ON goes on, too."""
         self.violations.append(violation)
+
+    def announce(self, point: Point) -> None:
+        """Tell the listeners of a point.  Who makes many asks first whether there are any."""
+        for listener in self.listeners:
+            listener(self, point)
 
     def may_commit(self, length: int, flags: int) -> bool:
         """Is a request of `length` bytes for a mapping with these VM_ flags granted?

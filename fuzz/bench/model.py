@@ -52,7 +52,7 @@ def replay_rows(kernel: Kernel, inputs: Sequence[bytes]) -> Iterator[Row]:
 
     def observe(cases: Sequence[Case]) -> None:
         for case in cases:
-            observer.finish(run(case, observer=observer, on_step=observer.step))
+            observer.finish(run(case, listeners=[observer], on_step=observer.step))
 
     steps: list[tuple[str, Callable[[], object]]] = [
         ("decode", lambda: [wire.decode(data, kernel.geometry, MODELLED_CALLS) for data in inputs]),

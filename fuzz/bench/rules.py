@@ -71,7 +71,7 @@ def group_costs(kernel: Kernel, cases: Sequence[Case]) -> Iterator[Cost]:
     alone = _each(cases, lambda case: execute(case, kernel, stop=False, check=False))
     yield Cost("engine alone", alone)
     moves = _each(
-        cases, lambda case: execute(case, kernel, stop=False, check=False, observer=MoveRules())
+        cases, lambda case: execute(case, kernel, stop=False, check=False, listeners=[MoveRules()])
     )
     yield Cost("rules around moves", moves - alone)
     for after in get_args(RulesAfter):

@@ -11,13 +11,13 @@ known to do the same as another one:
 ==========  ======================================================================================
 kind        key
 ==========  ======================================================================================
-place       checkpoint of a move (which mover moved, was refused, split, allocated …) x extent class
+place       point of a move (which mover moved, was refused, split, allocated …) x extent class
             x alignment of the two cursors x whether they are in the same PUD entry
-path        two consecutive checkpoints of one move, each with its extent class
+path        two consecutive points of one move, each with its extent class
 entry       a move as it starts: relation of the two ranges x realigned or not x heads x alignment
             x purpose (copy, rollback, stack) x one VMA on both sides or two
 refused     a refused fast path x relation of the ranges x realigned or not x heads
-leave       checkpoints of the whole move as a set x relation of the ranges x complete or not
+leave       points of the whole move as a set x relation of the ranges x complete or not
 vma         the source's VMA is faulted or not x shared or not x displaced from its page offset or
             not x the move begins, ends with it; the destination's VMA begins with the move
 flags       call x each flag operand x result
@@ -46,7 +46,7 @@ exist and act.
 """
 
 from collections.abc import Collection, Hashable, Iterable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from engine.base import points
 from engine.base.address import Range, round_down
@@ -57,7 +57,7 @@ KINDS = ("place", "path", "entry", "refused", "leave", "vma", "flags", "pair", "
 FED: tuple[str, ...] = ()  # unless a run says otherwise
 
 if TYPE_CHECKING:
-    from engine.move import Move
+    from engine.move import Move, MovePoint
     from engine.state.space import AddressSpace
     from engine.state.vma import Vma
     from fuzz.execute import Outcome
@@ -70,6 +70,19 @@ _FLAG_OPERANDS = {
     for name, params in SIGNATURES.items()
 }
 _REFUSALS = frozenset((points.PMD_OCCUPIED, points.PUD_OCCUPIED, points.ALLOC_FAILED))
+_NOTED = _REFUSALS | {  # what a move has done; where it begins to do so says no more
+    points.ENTER,
+    points.REALIGNED,
+    points.ITERATION,
+    points.SKIPPED,
+    points.ALLOCATED,
+    points.PTES_MOVED,
+    points.PMD_MOVED,
+    points.PUD_MOVED,
+    points.HUGE_MOVED,
+    points.HUGE_SPLIT,
+    points.LEAVE,
+}
 
 
 class FeedbackUnavailable(RuntimeError):
@@ -177,10 +190,10 @@ def relation(old: Range, new: Range, slot_bytes: int) -> str:
 
 
 class StateObserver:
-    """The observer of one kernel: turns checkpoints and results into cells.
+    """The observer of one kernel: turns the points of moves and results into cells.
 
-    Use: pass it to `execute` as `observer`, and its `step` as `on_step`; then call `finish` with
-    the outcome, which counts the cells.  `fed` are the kinds that libFuzzer gets to know.
+    Use: pass it to `execute` as one of `listeners`, and its `step` as `on_step`; then call `finish`
+    with the outcome, which counts the cells.  `fed` are the kinds that libFuzzer gets to know.
     """
 
     def __init__(self, cells: Cells, kernel: Kernel, fed: Collection[str] = FED) -> None:
@@ -197,8 +210,13 @@ class StateObserver:
         self._points: set[str] = set()
         self._entry: tuple[Hashable, ...] = ()
 
-    def __call__(self, point: str, move: "Move", extent: int) -> None:
-        """Note a checkpoint of a move."""
+    def __call__(self, space: "AddressSpace", point: points.Point) -> None:
+        """Note a point of a move."""
+        if point.name in _NOTED:
+            self._pass(cast("MovePoint", point))  # which is not imported, so that it is covered
+
+    def _pass(self, at: "MovePoint") -> None:
+        point, move, extent = at.name, at.move, at.extent
         hit = self._note
         if point == points.ENTER:
             self._begin(move)

@@ -114,7 +114,7 @@ class Target:
                 outcome = self._execute(
                     case,
                     noted or kernel,
-                    observer=observer,
+                    listeners=[observer] if observer else (),
                     stop=False,
                     on_step=observer.step if observer else None,
                     rules_after=self._setting.rules_after,

@@ -4,7 +4,7 @@ A mutant is one replacement in the source.  What is changed: comparisons, arithm
 operations, and/or/not, constants (±1), conditions (True, False), operands of `and`, `or` and `|`
 left out, min/max and any/all, what a function returns, statements left out.  What is not, because
 it is no behaviour of the model: assertions and what reports a broken rule, docstrings and other
-strings, annotations, functions that return text, announcements to the observer, and imports.
+strings, annotations, functions that return text, announcements to listeners, and imports.
 
     source      the header of a statement       a node in it        a variant       the mutant
     if a < b:   "if a < b:"                     Compare(a, <, b)    a <= b          "if a <= b:"
@@ -48,7 +48,7 @@ _ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
     ast.BitXor: ast.BitAnd,
 }
 _TWINS = {"min": "max", "max": "min", "any": "all", "all": "any"}
-_CHECKS = frozenset(("report", "report_occupied", "_report_leaf", "announce"))
+_CHECKS = frozenset(("report", "report_occupied", "_report_leaf", "announce", "_locks"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,12 +168,12 @@ def _statements(
 
 
 def _only_tells(function: ast.FunctionDef) -> bool:
-    """Does it make text, or tell the observer?"""
+    """Does it make text, or tell the listeners?"""
     return function.name in _CHECKS or _name(function.returns or function) == "str"
 
 
 def _only_checks(statement: ast.stmt) -> bool:
-    """Does it report a broken rule, or tell the observer, and nothing else?"""
+    """Does it report a broken rule, or tell the listeners, and nothing else?"""
     match statement:
         case ast.Assert():
             return True

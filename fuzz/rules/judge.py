@@ -3,7 +3,7 @@
 `CHECKS` has a function for each call that rules compare the states before and after of.  It is
 called with the operands before the call, and returns the judge of what the call returns:
 
-    judge = CHECKS["munmap"](space, watch, addr, length)
+    judge = CHECKS["munmap"](space, moves, addr, length)
     violations = judge(munmap(space, addr, length))
 """
 
@@ -11,10 +11,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from engine.base.address import Range
-from engine.base.points import PMD_OCCUPIED, PUD_OCCUPIED, Observer
 from engine.base.uapi import MADV_DONTNEED, MREMAP_FIXED, Errno
 from engine.base.violation import Violation
-from engine.move import Move
 from engine.state.space import AddressSpace
 from fuzz.rules.entries import UffdState, check_uffd
 from fuzz.rules.errors import check_errors, check_relocate_errors, check_stack_errors
@@ -30,29 +28,9 @@ from fuzz.rules.state import check_emptied
 Judge = Callable[[Any], Iterator[Violation]]
 
 
-class Watch:
-    """The observers of one run as one: the rules, a count of occupied entries, and the caller's."""
-
-    __slots__ = ("_caller", "_rules", "occupied")
-
-    def __init__(self, caller: Observer | None, check: bool) -> None:
-        self._caller = caller
-        self._rules = MoveRules() if check else None
-        self.occupied = 0
-
-    def __call__(self, point: str, move: Move, extent: int) -> None:
-        """One checkpoint (see engine.base.points)."""
-        if point is PMD_OCCUPIED or point is PUD_OCCUPIED:
-            self.occupied += 1
-        if self._rules is not None:
-            self._rules(point, move, extent)
-        if self._caller is not None:
-            self._caller(point, move, extent)
-
-
 def _mmap(
     space: AddressSpace,
-    watch: Watch,
+    moves: MoveRules,
     addr: int,
     length: int,
     prot: int,
@@ -64,12 +42,12 @@ def _mmap(
     return lambda placed: check_mmap(facts, addr, length, flags, placed)
 
 
-def _munmap(space: AddressSpace, watch: Watch, addr: int, length: int) -> Judge:
+def _munmap(space: AddressSpace, moves: MoveRules, addr: int, length: int) -> Judge:
     facts = Facts.of(space)
     return lambda error: check_munmap(facts, addr, length, error)
 
 
-def _madvise(space: AddressSpace, watch: Watch, addr: int, length: int, advice: int) -> Judge:
+def _madvise(space: AddressSpace, moves: MoveRules, addr: int, length: int, advice: int) -> Judge:
     def judge(error: Errno | None) -> Iterator[Violation]:
         if error is None and advice == MADV_DONTNEED:
             left = list(check_emptied(space, addr, addr + length))
@@ -79,7 +57,7 @@ def _madvise(space: AddressSpace, watch: Watch, addr: int, length: int, advice: 
     return judge
 
 
-def _mremap(space: AddressSpace, watch: Watch, *args: int) -> Judge:
+def _mremap(space: AddressSpace, moves: MoveRules, *args: int) -> Judge:
     request, before = Request(*args), Snapshot(space)
     facts = before.facts
     registered = UffdState(space, before.slots) if space.uffds else None
@@ -101,8 +79,8 @@ def _mremap(space: AddressSpace, watch: Watch, *args: int) -> Judge:
     return judge
 
 
-def _execve_stack(space: AddressSpace, watch: Watch, start: int, end: int, shift: int) -> Judge:
-    first_tag, watch.occupied = space.next_tag, 0
+def _execve_stack(space: AddressSpace, moves: MoveRules, start: int, end: int, shift: int) -> Judge:
+    first_tag, moves.occupied = space.next_tag, 0
     facts = Facts.of(space)
 
     def judge(error: Errno | None) -> Iterator[Violation]:
@@ -110,12 +88,12 @@ def _execve_stack(space: AddressSpace, watch: Watch, start: int, end: int, shift
         yield from check_refused_stack(space, start, end, error)
         yield from check_stack_mapping(space, Range(start, max(start, end)), error)
         if error is None:
-            yield from check_execve_stack(space, start, end, shift, first_tag, watch.occupied)
+            yield from check_execve_stack(space, start, end, shift, first_tag, moves.occupied)
 
     return judge
 
 
-def _relocate(space: AddressSpace, watch: Watch, start: int, end: int, shift: int) -> Judge:
+def _relocate(space: AddressSpace, moves: MoveRules, start: int, end: int, shift: int) -> Judge:
     facts = Facts.of(space)
     return lambda error: check_relocate_errors(facts, start, end, shift, error)
 

@@ -1,6 +1,6 @@
 """Rules around one page-table move: the state before against the state after.
 
-`MoveRules` is an observer.  It keeps a picture of the leaves when a move begins; the cost follows
+`MoveRules` is a listener.  It keeps a picture of the leaves when a move begins; the cost follows
 the tables that there are, and the pages of those that did not move as a whole.
 """
 
@@ -15,11 +15,16 @@ from engine.base.points import (
     ITERATION,
     LEAVE,
     PMD_MOVED,
+    PMD_OCCUPIED,
     PTES_MOVED,
     PUD_MOVED,
+    PUD_OCCUPIED,
+    RMAP,
+    Point,
 )
 from engine.base.violation import Violation
-from engine.move import Move
+from engine.move import Move, MovePoint
+from engine.state.space import AddressSpace
 from engine.state.vma import VM_HUGETLB, VM_STACK_INCOMPLETE, Vma
 from fuzz.rules.entries import check_entries
 from fuzz.rules.leaves import Leaves, Picture, carried, differing, pages, picture, shifted
@@ -31,9 +36,19 @@ from fuzz.rules.walk import Bites, check_start
 class MoveRules:
     """Checks I-05 to I-10, I-13, I-16, I-17, I-21, I-23, I-24, I-27, V-09, X-01 on each move."""
 
-    __slots__ = ("_attempts", "_before", "_bites", "_cursor", "_delta", "_unmapped", "_whole")
+    __slots__ = (
+        "_attempts",
+        "_before",
+        "_bites",
+        "_cursor",
+        "_delta",
+        "_unmapped",
+        "_whole",
+        "occupied",
+    )
 
     def __init__(self) -> None:
+        self.occupied = 0  # entries that a whole table could not move to
         self._bites = Bites()
         self._before: Picture = {}
         self._delta = 0
@@ -42,23 +57,28 @@ class MoveRules:
         self._whole: set[int] = set()  # slots whose table moved as it is
         self._unmapped = False  # a huge page of a shared object was split, its pages are gone
 
-    def __call__(self, point: str, move: Move, extent: int) -> None:
-        """One checkpoint (see engine.base.points)."""
-        for violation in self._bites.check(point, move, extent):
-            move.space.report(violation)
-        if point == ITERATION:
+    def __call__(self, space: AddressSpace, point: Point) -> None:
+        """See engine.base.points."""
+        if not isinstance(point, MovePoint):
+            return
+        name, move = point.name, point.move
+        for violation in self._bites.check(name, move, point.extent):
+            space.report(violation)
+        if name == ITERATION:
             self._iteration(move)
-        elif point in (PTES_MOVED, PMD_MOVED, PUD_MOVED, HUGE_MOVED):
-            self._extent(point, move, extent)
-        elif point == HUGE_SPLIT:
-            self._unmapped |= move.space.tree.find(move.old, PTE) is None
-        elif point == ENTER:
+        elif name in (PTES_MOVED, PMD_MOVED, PUD_MOVED, HUGE_MOVED):
+            self._extent(point)
+        elif name in (PMD_OCCUPIED, PUD_OCCUPIED):
+            self.occupied += 1
+        elif name == HUGE_SPLIT:
+            self._unmapped |= space.tree.find(move.old, PTE) is None
+        elif name == ENTER:
             self._enter(move)
-        elif point == ALLOC_FAILED:
+        elif name == ALLOC_FAILED:
             lost = self._unmapped  # shared pages are, by a split
-            for violation in check_failed_allocation(move.space, self._before, anonymous=lost):
-                move.space.report(violation)
-        elif point == LEAVE:
+            for violation in check_failed_allocation(space, self._before, anonymous=lost):
+                space.report(violation)
+        elif name == LEAVE:
             self._leave(move)
 
     def _enter(self, move: Move) -> None:
@@ -93,13 +113,14 @@ class MoveRules:
             )
         self._cursor = move.old
 
-    def _extent(self, point: str, move: Move, extent: int) -> None:
+    def _extent(self, point: MovePoint) -> None:
+        name, move, extent = point.name, point.move, point.extent
         geometry = move.space.geometry
-        bound = geometry.pud_bytes if point == PUD_MOVED else geometry.slot_bytes
-        whole = point != PTES_MOVED
-        if point == PMD_MOVED:
+        bound = geometry.pud_bytes if name == PUD_MOVED else geometry.slot_bytes
+        whole = name != PTES_MOVED
+        if name == PMD_MOVED:
             self._whole.add(move.old)
-        elif point == PUD_MOVED:
+        elif name == PUD_MOVED:
             self._whole |= {b for b in self._before if move.old <= b < move.old + extent}
         inside = all(addr % bound + extent <= bound for addr in (move.old, move.new))
         if not 0 < extent <= move.old_end - move.old or not inside or (whole and extent != bound):
@@ -112,7 +133,7 @@ class MoveRules:
                 )
             )
 
-        _check_locks(point, move, extent)
+        _check_locks(point)
 
     def _leave(self, move: Move) -> None:
         space, start, delta = move.space, move.requested_old, self._delta
@@ -213,16 +234,16 @@ def _unordered(move: Move, where: Range) -> Violation:
     )
 
 
-def _check_locks(point: str, move: Move, extent: int) -> None:
+def _check_locks(point: MovePoint) -> None:
     """I-13, I-16, I-17 and I-24, right before the locks of an extent are dropped."""
+    move, moved, locked = point.move, point.where, point.held & RMAP
     space, old = move.space, move.old_vma
-    moved = Range(move.old, move.old + extent)
     if move.notified is None or not move.notified.contains(moved):
         space.report(
             Violation("notifier-range", moved, f"{move.notified} announced", "a notified old range")
         )
-    whole = point in (PMD_MOVED, PUD_MOVED)
-    if whole and not move.rmap_locked and (old.link is not None or old.file is not None):
+    whole = point.name in (PMD_MOVED, PUD_MOVED)
+    if whole and not locked and (old.link is not None or old.file is not None):
         space.report(
             Violation(
                 "table-move-locked", moved, "a table moved without the rmap locks", "with them"
@@ -230,7 +251,7 @@ def _check_locks(point: str, move: Move, extent: int) -> None:
         )
     if old.flags & VM_HUGETLB:
         return  # under its own lock, of the file, till the end
-    if not whole and not move.rmap_locked and _comes_before(move.new_vma, old):
+    if not whole and not locked and _comes_before(move.new_vma, old):
         space.report(_unordered(move, moved))
     if space.tlb.cached:
         for violation in stale_in(space, moved.start, moved.end, "tlb-unlock"):

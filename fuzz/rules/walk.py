@@ -67,7 +67,7 @@ class Bites:
         self._refused: set[str] = set()  # points of this iteration
 
     def check(self, point: str, move: Move, extent: int) -> Iterator[Violation]:
-        """One checkpoint (see engine.base.points)."""
+        """One point of a move (see engine.base.points)."""
         if point == ITERATION:
             self._refused.clear()
         elif point in _REFUSED:

@@ -21,6 +21,7 @@ from engine.base.points import (
     PUD_OCCUPIED,
     REALIGNED,
     SKIPPED,
+    Point,
 )
 from engine.base.uapi import (
     MAP_ANONYMOUS,
@@ -54,10 +55,10 @@ STEPS = {
 class Trace(list[str]):
     """What a move did: "PMD 4" is a PMD entry with 4 pages, "skip 16" a hole."""
 
-    def __call__(self, point: str, move: Move, extent: int) -> None:
-        if point in STEPS:
-            pages = extent // move.space.geometry.page_bytes
-            self.append(f"{STEPS[point]} {pages}" if extent else STEPS[point])
+    def __call__(self, space: AddressSpace, point: Point) -> None:
+        if point.name in STEPS:
+            step, pages = STEPS[point.name], point.where.length // space.geometry.page_bytes
+            self.append(f"{step} {pages}" if pages else step)
 
 
 def trace(
@@ -65,7 +66,7 @@ def trace(
 ) -> list[str]:
     """Move `pages` pages from page `old` to page `new` of the VMAs that are there."""
     steps = Trace()
-    space.observer = steps
+    space.listeners.append(steps)
     source, target = space.vmas.lookup(old * PAGE), space.vmas.lookup(new * PAGE)
     assert source is not None
     assert target is not None
@@ -176,7 +177,7 @@ def test_two_levels_have_no_pud_mover() -> None:
     touch(space, 0x10000000, 0x10001000)
     source, target = list(space.vmas)
     steps = Trace()
-    space.observer = steps
+    space.listeners.append(steps)
     assert move_page_tables(Move(space, source, target, 0x10000000, 0x20000000, slot)) == slot
     assert steps == ["PMD 1024"]
 

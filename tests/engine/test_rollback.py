@@ -74,7 +74,7 @@ def prepare(
 ) -> tuple[AddressSpace, int, int, int]:
     """The space before the move, with the allocator set to fail during it."""
     _, start, length, parts, target = MOVES[name]
-    space = AddressSpace(kernel, MoveRules())
+    space = AddressSpace(kernel, [MoveRules()])
     base = space.arena.start
     assert mmap(space, base + start, length, 3, FLAGS) == base + start
     for offset, part in parts:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from engine.base.geometry import GEOMETRIES
 from engine.base.kernel import Kernel, kernel_named
-from engine.base.points import PMD_OCCUPIED, PUD_OCCUPIED
+from engine.base.points import PMD_OCCUPIED, PUD_OCCUPIED, Point
 from engine.base.uapi import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, Errno
 from engine.calls.mmap import mmap
 from engine.stack import execve_stack, relocate
@@ -23,10 +23,10 @@ def warnings(kernel: Kernel, start: int, end: int, shift: int) -> tuple[int, int
     """Occupied PMD and PUD entries met by one stack move; the state afterwards must be sound."""
     met: Counter[str] = Counter()
 
-    def count(point: str, *_: object) -> None:
-        met[point] += 1
+    def count(space: AddressSpace, point: Point) -> None:
+        met[point.name] += 1
 
-    space = AddressSpace(kernel, count)
+    space = AddressSpace(kernel, [count])
     assert execve_stack(space, start, end, shift) is None
     assert [vma.range for vma in space.vmas] == [(start - shift, end - shift)]
     assert len(space.contents()) == (end - start) >> space.geometry.page_shift

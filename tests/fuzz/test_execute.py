@@ -3,8 +3,7 @@
 import pytest
 
 from engine.base.kernel import kernel_named
-from engine.base.points import ENTER, LEAVE, PMD_OCCUPIED
-from engine.move import Move
+from engine.base.points import ENTER, LEAVE, PMD_OCCUPIED, Point
 from engine.state.space import AddressSpace
 from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.case import Case, CaseError, Faults, call
@@ -160,23 +159,23 @@ MOVING = (
 def test_the_oracle_notices_what_no_rule_knows() -> None:
     """A page's content changes while it moves: entries, counts and VMAs are as they should be."""
 
-    def scribble(point: str, move: Move, extent: int) -> None:
-        if point == LEAVE:
-            move.space.frames.tag[-1] = 99
+    def scribble(space: AddressSpace, point: Point) -> None:
+        if point.name == LEAVE:
+            space.frames.tag[-1] = 99
 
     kernel = kernel_named("linux-6.12")
-    outcome = execute(parse(MOVING), kernel, stop=False, observer=scribble)
+    outcome = execute(parse(MOVING), kernel, stop=False, listeners=[scribble])
     (found,) = outcome.violations
     assert (found.call, found.violation.rule) == (2, "oracle-contents")
     base = outcome.space.arena.start
     assert found.violation.where == (base + 0x40201000, base + 0x40202000)
     for options in ({"oracle": False}, {"check": False}):
-        quiet = execute(parse(MOVING), kernel, stop=False, observer=scribble, **options)
+        quiet = execute(parse(MOVING), kernel, stop=False, listeners=[scribble], **options)
         assert not quiet.violations
     assert not execute(parse(MOVING), kernel, stop=False).violations
 
 
-def test_the_observer_sees_the_move_with_and_without_checks() -> None:
+def test_listeners_hear_of_the_move_with_and_without_checks() -> None:
     for check in (True, False):
         points: list[str] = []
         execute(
@@ -184,7 +183,7 @@ def test_the_observer_sees_the_move_with_and_without_checks() -> None:
             kernel_named("linux-6.1"),
             stop=False,
             check=check,
-            observer=lambda point, move, extent, points=points: points.append(point),
+            listeners=[lambda space, point, points=points: points.append(point.name)],
         )
         assert points[0] == ENTER
         assert points[-1] == LEAVE

@@ -7,12 +7,12 @@ eye (a slot of the tiny geometry is 4 pages, a PUD entry 16).  Neighbours with d
 different VMAs although they look alike; every VMA that has a page has an anon_vma of its own.
 """
 
+from collections.abc import Iterable
 from itertools import groupby
 
 from engine.base.kernel import Kernel, kernel_named
-from engine.base.points import Observer
 from engine.pages.fault import touch
-from engine.state.space import AddressSpace
+from engine.state.space import AddressSpace, Listener
 from engine.state.vma import VM_ACCOUNT, VM_READ, VM_WRITE, Vma
 from fuzz.tell.draw import strip
 from tests.lib.constants import PAGE
@@ -29,10 +29,10 @@ def tiny(kernel: str | Kernel = "linux-6.12") -> Kernel:
 
 
 def scene(
-    picture: str, kernel: str | Kernel = "linux-6.12", observer: Observer | None = None
+    picture: str, kernel: str | Kernel = "linux-6.12", listeners: Iterable[Listener] = ()
 ) -> AddressSpace:
     """The space that is drawn, from page 0 of the tiny geometry on; tags count up from 1."""
-    space = AddressSpace(tiny(kernel), observer)
+    space = AddressSpace(tiny(kernel), listeners)
     page = 0
     for letter, run in groupby(picture.replace(" ", ""), key=str.lower):
         pages = "".join(run)

@@ -55,7 +55,7 @@ def used(space: AddressSpace) -> tuple[int, int]:
 
 def mapped(kernel: Kernel, pages: int = 4, flags: int = PRIVATE) -> AddressSpace:
     """A space with so many huge pages at A."""
-    space = AddressSpace(kernel, MoveRules())
+    space = AddressSpace(kernel, [MoveRules()])
     assert mmap(space, A, pages * H, 3, flags) == A
     return space
 

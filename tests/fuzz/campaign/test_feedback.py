@@ -93,7 +93,7 @@ def test_libfuzzer_gets_the_kinds_that_are_fed(fed: tuple[str, ...], counters: i
     observer = StateObserver(cells, kernel, fed)
     move = MOVE.format("0x40000000", "0x400000", "0x400000", "0x80000000")
     case = parse(MAPPED + move)
-    observer.finish(execute(case, kernel, stop=False, observer=observer, on_step=observer.step))
+    observer.finish(execute(case, kernel, stop=False, listeners=[observer], on_step=observer.step))
     cells.flush()
     assert len(atheris.counted) == counters
     assert {key[0] for key in cells._numbers} <= set(KINDS)  # type: ignore[index]
@@ -188,7 +188,9 @@ def cells_of(program: str, kernel: str = "linux-6.18") -> dict[str, set[Hashable
     case = parse(program)
     for _ in range(2):  # the second run must show what the first one showed
         before, recorder.keys = recorder.keys, []
-        observer.finish(execute(case, model, stop=False, observer=observer, on_step=observer.step))
+        observer.finish(
+            execute(case, model, stop=False, listeners=[observer], on_step=observer.step)
+        )
     assert before == recorder.keys
     kinds: dict[str, set[Hashable]] = {}
     for kind, name, *key in recorder.keys:  # type: ignore[misc]

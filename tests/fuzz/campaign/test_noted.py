@@ -36,7 +36,7 @@ def run(case: Case, kernel: Kernel) -> tuple[object, ...]:
     """Run a program, and tell all that it did."""
     cells = Cells(None)
     observer = StateObserver(cells, KERNELS["linux-6.1"].on(kernel.geometry))
-    outcome = execute(case, kernel, stop=False, observer=observer, on_step=observer.step)
+    outcome = execute(case, kernel, stop=False, listeners=[observer], on_step=observer.step)
     found = shown(outcome)
     observer.finish(outcome)
     space = outcome.space
@@ -107,7 +107,7 @@ def test_cells_count_for_the_kernels_that_do_the_same() -> None:
     case = next(programs("x86-64"))
     cells = Cells(None)
     observer = StateObserver(cells, one)
-    outcome = execute(case, one, stop=False, observer=observer, on_step=observer.step)
+    outcome = execute(case, one, stop=False, listeners=[observer], on_step=observer.step)
     observer.finish(outcome, [other])
     keys = {
         name: [(kind, *rest) for kind, who, *rest in cells._numbers if who == name]  # type: ignore[misc]

@@ -11,7 +11,7 @@ from engine.base.entry import ANON, MARKER, PRESENT, SWAP, leaf
 from engine.base.failures import HOOK, PAGETABLE, VMA
 from engine.base.geometry import PMD, PTE, UnknownName
 from engine.base.kernel import kernel_named
-from engine.base.points import ALLOC_FAILED, ENTER, ITERATION, LEAVE, PMD_MOVED, PTES_MOVED
+from engine.base.points import ALLOC_FAILED, ENTER, ITERATION, LEAVE, PMD_MOVED, PTES_MOVED, Point
 from engine.base.uapi import (
     MAP_ANONYMOUS,
     MAP_FIXED,
@@ -24,7 +24,7 @@ from engine.base.uapi import (
 )
 from engine.base.violation import Violation
 from engine.calls.mmap import mmap, munmap
-from engine.move import Move, move_page_tables
+from engine.move import Move, MovePoint, move_page_tables
 from engine.mremap import mremap
 from engine.pages.fault import touch
 from engine.stack import execve_stack, relocate, relocate_vma_down
@@ -241,25 +241,25 @@ def test_preallocated_tables_need_no_vma() -> None:
 
 
 class Saboteur:
-    """Interferes at one checkpoint, then lets the rules look."""
+    """Interferes at one point of a move, then lets the rules look."""
 
     def __init__(self, point: str, interfere: Callable[[Move], object] | None) -> None:
         self.point, self.interfere, self.rules = point, interfere, MoveRules()
 
-    def __call__(self, point: str, move: Move, extent: int) -> None:
-        if point == self.point and self.interfere is not None:
+    def __call__(self, space: AddressSpace, point: Point) -> None:
+        if isinstance(point, MovePoint) and point.name == self.point and self.interfere is not None:
             interfere, self.interfere = self.interfere, None
-            interfere(move)
-        self.rules(point, move, extent)
+            interfere(point.move)
+        self.rules(space, point)
 
 
 def breaks_move(slug: str, point: str) -> Callable[[Callable[[Move], object]], object]:
-    """Registers what goes wrong at a checkpoint of a move that is sound."""
+    """Registers what goes wrong at a point of a move that is sound."""
 
     def register(interfere: Callable[[Move], object]) -> object:
         def scenario(sabotaged: bool) -> list[Violation]:
             space = scene(".AAA AAAA .... .bbb bbbb ..CC", "linux-6.1")
-            space.observer = Saboteur(point, interfere if sabotaged else None)
+            space.listeners.append(Saboteur(point, interfere if sabotaged else None))
             move_page_tables(
                 Move(space, vma_at(space, 1), vma_at(space, 13), PAGE, 13 * PAGE, 7 * PAGE)
             )
@@ -362,7 +362,7 @@ SCENARIOS.append(("rollback-dest-none", "the same on the way back", occupied(rol
 
 def stack_with_company(sabotaged: bool) -> list[Violation]:
     space = scene("...b aaAA" if sabotaged else ".... aaAA")
-    space.observer = MoveRules()
+    space.listeners.append(MoveRules())
     vma = vma_at(space, 6)
     vma.flags |= VM_STACK_INCOMPLETE
     move_page_tables(Move(space, vma, vma, 6 * PAGE, 4 * PAGE, 2 * PAGE, for_stack=True))
@@ -640,14 +640,12 @@ SCENARIOS.append(("stack-fits", stack_shifted_below_zero.__name__, stack_shifted
 
 def table_of_others_gone(broken: bool) -> list[Violation]:
     """A move that gets no table takes one away that its neighbour uses (B-24)."""
-    rules = MoveRules()
 
-    def observe(point: str, move: Move, extent: int) -> None:
-        if broken and point == ALLOC_FAILED:
-            take(move.space, 20)
-        rules(point, move, extent)
+    def listen(space: AddressSpace, point: Point) -> None:
+        if broken and point.name == ALLOC_FAILED:
+            take(space, 20)
 
-    space = scene("AAAA .... .... .... .... BBBB", observer=observe)
+    space = scene("AAAA .... .... .... .... BBBB", listeners=[listen, MoveRules()])
     space.failures.arm(PAGETABLE, 1)
     assert mremap(space, 0, SLOT, SLOT, MREMAP_MAYMOVE | MREMAP_FIXED, 9 * PAGE) is Errno.ENOMEM
     return space.violations
