@@ -6,7 +6,7 @@ from pathlib import Path
 from random import Random
 
 from engine.base.kernel import Kernel
-from fuzz.campaign.run import CORPUS, SEEDS
+from fuzz.campaign.seeds import CORPUS, SEEDS
 from fuzz.case import Case
 from fuzz.forms import text, wire
 from fuzz.subjects.check import generated

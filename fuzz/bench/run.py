@@ -36,7 +36,7 @@ from fuzz.bench.turns import (
     overall,
     run_slices,
 )
-from fuzz.campaign.run import RunError, check_environment
+from fuzz.campaign.child import RunError, check_environment
 from fuzz.defects.catalogue import exhibits_named
 from fuzz.lib.status import Fields, StatusLine, duration
 from fuzz.subjects.compare import TruthError, programs

@@ -5,6 +5,7 @@ The other side is `fuzz.campaign.harness`, whose docstring describes the events.
 
 import contextlib
 import ctypes
+import importlib.util
 import json
 import os
 import selectors
@@ -19,6 +20,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:  # the fuzzing process must not import the engine yet
     from fuzz.execute import RulesAfter
 
+INPUT_SECONDS = 30  # a single input that takes longer is a defect of ours
+MEMORY_MB = 2048
 STOP_SECONDS = 5.0  # it may take to stop before it is killed
 ADDR_NO_RANDOMIZE = 0x0040000  # linux/personality.h
 _ASK_PERSONALITY = 0xFFFFFFFF
@@ -26,8 +29,31 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 # Programs are mutated call by call (fuzz.inputs.mutator): from the start at full length, and once
 # only.  How often a branch was taken says little, and would fill the corpus with long programs.
 # No other process writes the corpus, and rereading it would depend on the clock.
-LIBFUZZER = ("-len_control=0", "-mutate_depth=1", "-use_counters=0", "-reload=0")
+LIBFUZZER = (
+    f"-timeout={INPUT_SECONDS}",
+    f"-rss_limit_mb={MEMORY_MB}",
+    "-len_control=0",
+    "-mutate_depth=1",
+    "-use_counters=0",
+    "-reload=0",
+)
 _HOME = Path(__file__).resolve().parents[2]
+
+
+class RunError(Exception):
+    """The run cannot start; the message says why and what to do."""
+
+
+def check_environment() -> None:
+    """Errors raised: RunError if fuzzing is impossible here."""
+    if not __debug__:
+        raise RunError("python -O strips the assertions; run without it")
+    if importlib.util.find_spec("atheris") is None:
+        raise RunError(
+            "fuzzing needs atheris, which is not installed here; install it with\n"
+            "  pip install 'pmdfuzz[fuzz]'\n"
+            "(replay, minimize, show and compare work without it)"
+        )
 
 
 class Setting(NamedTuple):
@@ -102,6 +128,10 @@ class Child:
             os.close(send)
         self._selector.register(self._receive, selectors.EVENT_READ)
         self.talking = True
+
+    def fileno(self) -> int:
+        """What becomes readable when it has something to say, while `talking`."""
+        return self._receive
 
     @property
     def status(self) -> int | None:

@@ -1,6 +1,6 @@
 """The fuzz target: the process in which Atheris runs.  The only importer of atheris.
 
-Started by `fuzz.campaign.run` as `python -m fuzz.campaign.harness '{…}' [libFuzzer arguments]`;
+Started by `fuzz.campaign.child` as `python -m fuzz.campaign.harness '{…}' [libFuzzer arguments]`;
 the first argument is a `Setting` as JSON.  It reports through the file descriptor it is given, one
 JSON object a line:
 

@@ -24,6 +24,7 @@ from engine.base.kernel import KERNELS, KNOWN_NAMES, SWITCHES, kernel_named
 from fuzz.case import Case, CaseError
 from fuzz.cli import museum
 from fuzz.lib.files import WriteError, write_atomic
+from fuzz.lib.lines import columns
 from fuzz.lib.status import wants_colour
 
 FINE, FOUND, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -429,7 +430,8 @@ def _seconds(word: str) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from fuzz.campaign.run import RunOptions, run
+    from fuzz.campaign.run import run
+    from fuzz.campaign.session import RunOptions
 
     chosen = RunOptions(
         workdir=options.workdir,
@@ -620,7 +622,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _kernel_check(options: argparse.Namespace) -> int:
-    from fuzz.campaign.run import CORPUS
+    from fuzz.campaign.seeds import CORPUS
     from fuzz.subjects.check import CheckOptions, check, check_cases
 
     with _machine_errors():
@@ -691,7 +693,7 @@ def _findings_list(options: argparse.Namespace) -> int:
                 ", ".join(finding.kernels),
             )
         rows.append((name, calls, *seen))
-    for line in _columns(rows):
+    for line in columns(rows):
         print(line)
     print(f"Look with: pmdfuzz findings show {names[0]}{_workdir_flag(options)}")
     return status
@@ -764,7 +766,7 @@ def _rules(options: argparse.Namespace) -> int:
     everything: list[Rule | Unchecked] = [*RULES, *UNCHECKED]
     rules = [promise_named(name) for name in options.rules] or everything
     width = min(shutil.get_terminal_size().columns, 100)
-    heads = _columns(
+    heads = columns(
         [(r.id, r.slug, r.checkpoint, getattr(r, "cost", "not checked")) for r in rules]
     )
     for head, rule in zip(heads, rules, strict=True):
@@ -867,15 +869,6 @@ def _workdir_flag(options: argparse.Namespace) -> str:
 
 def _date(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as aligned columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
 
 
 def _calls(words: str) -> frozenset[str]:

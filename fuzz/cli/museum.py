@@ -104,7 +104,7 @@ def _chosen(names: Sequence[str]) -> "list[Exhibit]":
 
 
 def _list(options: argparse.Namespace) -> int:
-    from fuzz.museum.run import columns
+    from fuzz.lib.lines import columns
 
     names: list[str] = getattr(options, "ids", [])
     exhibits = _chosen(names)
@@ -132,7 +132,7 @@ def _bug(exhibit: "Exhibit") -> str:
 
 
 def _show(options: argparse.Namespace) -> int:
-    from fuzz.campaign.run import CORPUS
+    from fuzz.campaign.seeds import CORPUS
     from fuzz.defects.catalogue import exhibit_named
     from fuzz.forms.text import load
     from fuzz.replay import story

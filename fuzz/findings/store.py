@@ -153,9 +153,11 @@ class CaseStore:
         """All case files; empty before the first finding."""
         return load_all(self.directory) if self.directory.exists() else Loaded({}, [])
 
-    def save(self, bucket: Bucket, case: Case) -> bool:
+    def save(self, bucket: Bucket, case: Case, *, instead_of: Case | None = None) -> bool:
         """Keep `case` if it is the first of its bucket or simpler than the one there is.
 
+        Arguments: `instead_of` is a case that the caller has saved before: as long as nobody else
+        has replaced that, the new one takes its place in any case.
         Returns: True if the file was written.
         Errors raised: WriteError; the file is then what it was, and the case is in `unsaved`.
         ValueError for a bucket or case that cannot be written as text.
@@ -163,7 +165,7 @@ class CaseStore:
         path = self.path(bucket)
         text = dump(case)
         waiting = self.unsaved.get(bucket)
-        if waiting is not None and simplicity(waiting) <= simplicity(case):
+        if waiting not in (None, instead_of) and simplicity(waiting) <= simplicity(case):
             case, text = waiting, dump(waiting)
         self.unsaved[bucket] = case  # unless all goes well
         with self._locked():
@@ -172,7 +174,7 @@ class CaseStore:
             except CaseError as error:
                 # Perhaps somebody is editing it: theirs to repair or remove, not ours.
                 raise WriteError(path, f"the file there is not a case ({error.why})") from error
-            better = present is None or simplicity(case) < simplicity(present)
+            better = present in (None, instead_of) or simplicity(case) < simplicity(present)
             if better:
                 write_atomic(path, text)
         del self.unsaved[bucket]

@@ -15,18 +15,15 @@ every finished trial kept.
 
 import contextlib
 import shutil
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any, NamedTuple
 
 from engine.base.kernel import Kernel
-from fuzz.campaign.child import LIBFUZZER, Child, Setting
-from fuzz.campaign.run import INPUT_SECONDS, MEMORY_MB, RunError, check_environment
+from fuzz.campaign.child import LIBFUZZER, Child, RunError, Setting, check_environment
 from fuzz.case import Case
 from fuzz.defects.catalogue import exhibit_named
 from fuzz.defects.exhibit import Exhibit
@@ -35,7 +32,9 @@ from fuzz.findings.bucket import Bucket
 from fuzz.forms import text, wire
 from fuzz.inputs.inputs import Inputs, shared_out
 from fuzz.lib.files import WriteError, write_atomic
+from fuzz.lib.lines import columns, tail
 from fuzz.lib.processes import forked
+from fuzz.lib.signals import STOPPED, on_request
 from fuzz.lib.status import Fields, StatusLine, duration
 from fuzz.minimize.search import minimize
 from fuzz.museum.results import (
@@ -53,7 +52,7 @@ from fuzz.museum.results import (
 )
 from fuzz.replay import finding
 
-ALL_FOUND, SOME_MISSED, BAD_INPUT, OUR_DEFECT, STOPPED = 0, 1, 2, 3, 128
+ALL_FOUND, SOME_MISSED, BAD_INPUT, OUR_DEFECT = 0, 1, 2, 3
 SECONDS = 60
 MINIMIZE_BUDGET = 2_000
 _POLL_SECONDS = 0.1
@@ -154,7 +153,7 @@ class _Session:
         """All trials, seed by seed.  Returns: the exit status."""
         todo = [trial for trial in self._trials() if not self._known(trial)]
         self.standing.done = self.standing.trials - len(todo)
-        with contextlib.suppress(_Interrupted), self._signals():
+        with contextlib.suppress(_Interrupted), on_request(self._stop):
             try:
                 for ended in forked(
                     todo,
@@ -249,8 +248,6 @@ class _Session:
         flags = [
             f"-seed={seed}",
             f"-max_len={wire.WIDTH * wire.MAX_CALLS + 1}",
-            f"-timeout={INPUT_SECONDS}",
-            f"-rss_limit_mb={MEMORY_MB}",
             f"-artifact_prefix={artifacts}/",
             *LIBFUZZER,
         ]
@@ -274,8 +271,7 @@ class _Session:
             self._keep(there, seed, case, shows, f"broken/{bucket.name}")
         ended_early = side == WITH_BUG and not watched.over
         if watched.failure or not watched.heard or ended_early:
-            last = log.read_text(errors="replace").splitlines()[-20:]
-            raise _Failed(watched.failure or "\n".join(last))
+            raise _Failed(watched.failure or tail(log))
         log.unlink()
         calls = 0
         if watched.found is not None:
@@ -334,20 +330,10 @@ class _Session:
                 print(f"Programs: {self.directory / 'broken'}")
         print(f"Results: {self.results.path}")
 
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM end the run; what is finished by then is kept."""
-
-        def stop(number: int, _: FrameType | None) -> None:
-            self.signal = self.signal or number
-            raise _Interrupted
-
-        old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in old.items():
-                signal.signal(number, handler)
+    def _stop(self, number: int) -> None:
+        """A signal ends the run; what is finished by then is kept."""
+        self.signal = self.signal or number
+        raise _Interrupted
 
 
 def _shows(kernel: Kernel, bucket: Bucket, rules_after: RulesAfter) -> Callable[[Case], bool]:
@@ -431,12 +417,3 @@ def _told(row: Result) -> str:
             return f"{head} without the bug: nothing broken in {spent}{other}"
         case _:
             return f"{head} without the bug: BROKEN: {row.other}"
-
-
-def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as aligned columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]

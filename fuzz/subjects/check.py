@@ -16,6 +16,7 @@ from pathlib import Path
 from fuzz.case import Case, CaseError
 from fuzz.forms import text, wire
 from fuzz.lib.files import WriteError, write_atomic
+from fuzz.lib.lines import indented
 from fuzz.lib.status import Fields, StatusLine, count, duration
 from fuzz.subjects.against import Against, Divergence
 from fuzz.subjects.compare import Kind
@@ -116,7 +117,7 @@ def check_cases(
                 agreeing += 1
                 continue
             found = pair.earliest(found)
-            print(f"{name}: {found.kind}\n{_indented(found.told())}")
+            print(f"{name}: {found.kind}\n{indented(found.told())}")
         does = f"Linux {release()} does what {pair.kernel.name} does"
         print(f"{agreeing} of {total} programs: {does}")
     return NONE if agreeing == total else DIVERGE
@@ -260,7 +261,7 @@ class _Check:
         except (OSError, WriteError) as error:
             where = f"not kept: {error}"
         self.kept[found.kind] = path
-        self._say(f"\nDIVERGENCE {found.kind}{how}\n{_indented(found.told())}\n  {where}")
+        self._say(f"\nDIVERGENCE {found.kind}{how}\n{indented(found.told())}\n  {where}")
 
     def _summary(self, interrupted: bool) -> str:
         standing = self.standing
@@ -293,7 +294,3 @@ def _slug(detail: str) -> str:
     """A class's flags, or how a program ended, as a part of a file name."""
     words = "".join(letter if letter.isalnum() else " " for letter in detail.lower()).split()
     return "-".join(words)[:80]
-
-
-def _indented(lines: str) -> str:
-    return "\n".join(f"  {line}".rstrip() for line in lines.splitlines())

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from engine.base.geometry import GEOMETRIES
-from fuzz.campaign import run as run_module
 from fuzz.campaign.child import Child, Setting
-from fuzz.campaign.run import BAD_INPUT, NEW_FINDINGS, NOTHING_FOUND, OUR_DEFECT, RunOptions, run
+from fuzz.campaign.run import BAD_INPUT, NEW_FINDINGS, NOTHING_FOUND, OUR_DEFECT, run
+from fuzz.campaign.session import RunOptions
 from fuzz.case import Case, Faults
 from fuzz.findings.bucket import Bucket
 from fuzz.findings.store import Ledger
@@ -339,7 +339,7 @@ def test_a_run_goes_on_without_a_machine_that_is_lost(
 def test_fuzzing_without_atheris_says_how_to_install_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_module.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     assert run(options(tmp_path)) == BAD_INPUT
     assert "pip install 'pmdfuzz[fuzz]'" in capsys.readouterr().err
     assert not (tmp_path / "work").exists()

@@ -12,6 +12,7 @@ import pytest
 from engine.base.kernel import KERNELS, KNOWN_NAMES, SWITCHES
 from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.campaign import run
+from fuzz.campaign.session import RunOptions
 from fuzz.case import MAX_CALLS
 from fuzz.cli import main as cli
 from fuzz.cli.main import main
@@ -404,11 +405,11 @@ def test_promote_to_a_file_in_the_way(workdir: Path, tmp_path: Path, capsys: Out
 
 
 @pytest.fixture
-def chosen(monkeypatch: pytest.MonkeyPatch) -> list[run.RunOptions]:
+def chosen(monkeypatch: pytest.MonkeyPatch) -> list[RunOptions]:
     """What `run` would have been started with."""
-    seen: list[run.RunOptions] = []
+    seen: list[RunOptions] = []
 
-    def record(options: run.RunOptions) -> int:
+    def record(options: RunOptions) -> int:
         seen.append(options)
         return 1
 
@@ -416,12 +417,12 @@ def chosen(monkeypatch: pytest.MonkeyPatch) -> list[run.RunOptions]:
     return seen
 
 
-def test_run_hands_its_options_on(chosen: list[run.RunOptions]) -> None:
+def test_run_hands_its_options_on(chosen: list[RunOptions]) -> None:
     words = "run --kernel linux-6.1 --kernel linux-6.7 --geometry i386 --time 2m --runs 9 --seed 3"
     more = "--ops mmap,mremap --workdir w --no-seeds --count-known -- -fork=1 -x"
     assert main([*words.split(), *more.split()]) == 1
     assert chosen == [
-        run.RunOptions(
+        RunOptions(
             workdir=Path("w"),
             kernels=("linux-6.1", "linux-6.7"),
             geometries=("i386",),
@@ -436,9 +437,9 @@ def test_run_hands_its_options_on(chosen: list[run.RunOptions]) -> None:
     ]
 
 
-def test_run_by_default(chosen: list[run.RunOptions]) -> None:
+def test_run_by_default(chosen: list[RunOptions]) -> None:
     main(["run"])
-    assert chosen == [run.RunOptions(workdir=Path(".pmdfuzz"))]
+    assert chosen == [RunOptions(workdir=Path(".pmdfuzz"))]
 
 
 @pytest.mark.parametrize(
@@ -454,7 +455,7 @@ def test_run_by_default(chosen: list[run.RunOptions]) -> None:
     ],
 )
 def test_run_refuses(
-    words: list[str], message: str, chosen: list[run.RunOptions], capsys: Output
+    words: list[str], message: str, chosen: list[RunOptions], capsys: Output
 ) -> None:
     assert main(["run", *words]) == 2
     assert refused(capsys).startswith(message)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,17 @@ def test_keeps_the_simplest_case(tmp_path: Path) -> None:
     assert store.load_all().cases == {path: SHORT, store.path(MOVE): LONG}
     assert not store.unsaved
     assert sorted(os.listdir(path.parent)) == [path.name, store.path(MOVE).name]
+
+
+def test_a_case_takes_the_place_of_ours_before_but_of_no_other_simpler_one(tmp_path: Path) -> None:
+    store = CaseStore(tmp_path)
+    store.save(STACK, SHORT)
+    assert store.save(STACK, LONG, instead_of=SHORT)
+    assert store.load(STACK) == LONG
+    assert store.save(STACK, replace(LONG, found=("later",)), instead_of=LONG)
+    CaseStore(tmp_path).save(STACK, SHORT)
+    assert not store.save(STACK, LONG, instead_of=LONG)
+    assert store.load(STACK) == SHORT
 
 
 def test_disk_full_keeps_the_case_in_memory(

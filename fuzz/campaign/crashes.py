@@ -1,0 +1,73 @@
+"""Programs on which this project itself fails: kept as bytes and as cases, and told."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from fuzz.campaign.session import Session, marked
+from fuzz.campaign.worker import Failure
+from fuzz.case import Case
+from fuzz.forms import text
+from fuzz.lib.files import write_atomic
+from fuzz.lib.lines import short
+
+
+class Crashes:
+    """The crashes of a run; `any` is true once there is one."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._told = self._artifacts()  # those of earlier runs
+        self._defects: set[str] = set()
+        self.any = False
+
+    def while_minimizing(self, case: Case, kernel: str, error: Exception) -> None:
+        """A case on which the parent fails: keep it, once for each kind of failure."""
+        self.any = True
+        why = f"{type(error).__name__}: {error}"
+        if why in self._defects:
+            return
+        self._defects.add(why)
+        name = f"defect-{hashlib.sha1(why.encode()).hexdigest()[:12]}.case"
+        kept = self._keep(self._session.crashes / name, case, kernel, why)
+        self._session.say(f"A defect of pmdfuzz, met while minimizing: {why}\n{kept}")
+
+    def not_again(self, name: str, path: Path) -> None:
+        """A finding of that name that does not show when it is replayed."""
+        self.any = True
+        self._session.say(
+            f"{name} did not happen again when replayed, which is a defect of "
+            f"pmdfuzz; its program is in {short(path)}"
+        )
+
+    def of_workers(self, failures: Iterable[Failure]) -> None:
+        """Explain why fuzzing processes died, and keep what they died of."""
+        for failure in failures:
+            self.any = True
+            if failure.data:
+                kept = self._session.crashes / f"crash-{hashlib.sha1(failure.data).hexdigest()}"
+                write_atomic(kept, failure.data)
+                self._told.discard(kept)
+            lines = [
+                f"The fuzzing process failed, which is a defect of pmdfuzz: {failure.why}",
+                failure.details,
+            ]
+            kernel = failure.kernel or next(iter(self._session.kernels))
+            for path in sorted(self._artifacts() - self._told):
+                self._told.add(path)
+                if path.suffix != ".case" and not path.name.startswith("slow-unit"):
+                    case = self._session.decode(path.read_bytes())
+                    target = path.with_name(f"{path.name}.case")
+                    lines.append(self._keep(target, case, kernel, failure.why))
+            self._session.say("\n".join(lines))
+
+    def _artifacts(self) -> set[Path]:
+        return set(self._session.crashes.iterdir())
+
+    def _keep(self, path: Path, case: Case, kernel: str, why: str) -> str:
+        """Write a case on which this project fails.  Returns: how to replay it."""
+        comments = tuple(line.rstrip() for line in why.splitlines())
+        case = marked(replace(case.program(), comments=comments))
+        write_atomic(path, text.dump(replace(case, kernel=kernel)))
+        return f"Replay with: pmdfuzz replay {short(path)}"

@@ -1,0 +1,79 @@
+"""A new finding, as the parent sees to it: it is minimized, kept and told."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from engine.base.geometry import Geometry
+from engine.base.kernel import Kernel
+from fuzz.campaign.crashes import Crashes
+from fuzz.campaign.report import told, told_known
+from fuzz.campaign.session import Seen, Session, marked
+from fuzz.case import Case
+from fuzz.forms.transpose import transposed
+from fuzz.minimize.search import minimize
+from fuzz.replay import expecting, finding
+
+Breathe = Callable[[], None]  # sees to everything else while something takes long
+
+
+class Interrupted(Exception):
+    """The run is to end; what was being minimized is kept as it was before."""
+
+
+@contextmanager
+def minimizing(session: Session, seen: Seen) -> Iterator[None]:
+    """Let the status line say so."""
+    session.progress.doing = f"minimizing {seen.bucket.name}"
+    try:
+        yield
+    finally:
+        session.progress.doing = ""
+
+
+def investigate(session: Session, seen: Seen, crashes: Crashes, breathe: Breathe) -> None:
+    """Minimize a finding of the model, keep it and tell it.
+
+    `breathe` is called before every run.
+    Errors raised: what `breathe` raises.
+    """
+
+    def shows_on(kernel: Kernel) -> Callable[[Case], bool]:
+        def same(case: Case) -> bool:
+            breathe()
+            try:
+                return finding(case, kernel) == seen.bucket
+            except Exception as error:
+                # A candidate on which the project itself fails is no simpler form of it.
+                crashes.while_minimizing(case, kernel.name, error)
+                return False
+
+        return same
+
+    kernel = seen.kernel
+    if not shows_on(kernel)(seen.case):
+        crashes.not_again(seen.bucket.name, session.path(seen.bucket))
+        return
+    with minimizing(session, seen):
+        case, geometry = _minimal(session, seen, shows_on)
+    kernel = kernel.on(geometry)
+    try:
+        case = expecting(case, dict.fromkeys([kernel.name, *session.kernels]))
+    except Exception as error:
+        crashes.while_minimizing(case, kernel.name, error)
+    session.minimized(seen, marked(case))
+    session.say((told_known if seen.bucket.defect else told)(session, seen, kernel))
+
+
+def _minimal(
+    session: Session, seen: Seen, shows_on: Callable[[Kernel], Callable[[Case], bool]]
+) -> tuple[Case, Geometry]:
+    """The minimal case of a finding, and the geometry that it is for."""
+    kernel, budget = seen.kernel, session.options.minimize_budget
+    case = minimize(seen.case, shows_on(kernel), kernel.geometry, budget=budget)
+    if kernel.geometry != session.geometry:
+        # Of use is a program for a machine: what smaller tables show mostly shows there.
+        there = session.named(transposed(case, kernel.geometry, session.geometry))
+        same = shows_on(kernel.on(session.geometry))
+        if same(there):
+            return minimize(there, same, session.geometry, budget=budget), session.geometry
+    return case, kernel.geometry

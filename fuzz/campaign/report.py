@@ -1,0 +1,159 @@
+"""What a run prints: its first lines, each new finding, and the table at the end."""
+
+import contextlib
+import sys
+from collections.abc import Sequence
+
+from engine.base.kernel import Kernel
+from fuzz.campaign.coverage import HOW
+from fuzz.campaign.session import Seen, Session
+from fuzz.case import CaseError
+from fuzz.defects.known import DEFECTS
+from fuzz.forms import text
+from fuzz.lib.lines import columns, indented, short
+from fuzz.lib.status import count, duration, wants_colour
+from fuzz.replay import describe
+from fuzz.subjects.against import Against, Divergence
+from fuzz.subjects.machine import release
+
+
+def headline(session: Session) -> str:
+    """What is about to be fuzzed, for how long, and where everything is kept."""
+    options = session.options
+    limits = [duration(options.seconds)] if options.seconds is not None else []
+    if options.runs is not None:
+        limits.append(f"{options.runs} executions")
+    until = " or ".join(limits) or "Ctrl-C"
+    geometries = ", ".join(geometry.name for geometry in session.geometries)
+    return (
+        f"fuzzing {', '.join(session.kernels)} on {geometries}, seed {session.seed}, "
+        f"until {until}; everything is kept in {short(session.workdir)}\n"
+        f"coverage of the model by {HOW} (Python {sys.version_info[0]}.{sys.version_info[1]})"
+    )
+
+
+# --- Findings -------------------------------------------------------------------------------------
+
+
+def told(session: Session, seen: Seen, kernel: Kernel) -> str:
+    """A new finding, once it is minimal."""
+    outcomes = [f"{expected.kernel} {expected.outcome}" for expected in seen.case.expects]
+    return "\n".join(
+        (
+            "",
+            f"NEW FINDING {seen.bucket.name} on {_ground(session, kernel)}",
+            describe(seen.case, kernel, colour=wants_colour(sys.stdout)),
+            f"Shows: {', '.join(outcomes)}",
+            f"Reproduce with: pmdfuzz replay {short(session.path(seen.bucket))}",
+            f"Promote with:   {_promote(session, seen)}",
+            "",
+        )
+    )
+
+
+def told_known(session: Session, seen: Seen, kernel: Kernel) -> str:
+    """The same of a known defect, in short."""
+    known = DEFECTS[seen.bucket.defect]
+    return "\n".join(
+        (
+            f"known: {known.id} on {_ground(session, kernel)}, {known.text}",
+            *(f"  {text.format_call(call)}" for call in seen.case.calls),
+            f"  Look with: pmdfuzz show {short(session.path(seen.bucket))}",
+        )
+    )
+
+
+def told_divergence(session: Session, seen: Seen, found: Divergence, against: Against) -> str:
+    """The same of a divergence between machine and model."""
+    return "\n".join(
+        (
+            "",
+            f"NEW FINDING {seen.bucket.name}: Linux {release()} is not {against.kernel.name}",
+            str(found.kind),
+            indented(found.told()),
+            f"Reproduce with: pmdfuzz kernel check {short(session.path(seen.bucket))}",
+            "",
+        )
+    )
+
+
+def not_minimized(session: Session, seen: Seen) -> str:
+    """A finding that the end of the run left as it was."""
+    where = short(session.path(seen.bucket))
+    return f"not minimized: {where}\n  pmdfuzz minimize {where} -o {where}"
+
+
+# --- The end --------------------------------------------------------------------------------------
+
+
+def summary(session: Session, execs: int, machine: str) -> str:
+    """The findings of the run, and what to do next.
+
+    Arguments: `execs` executions; `machine` a line about the machine, empty if there was none.
+    """
+    progress = session.progress
+    lines = [
+        "",
+        f"{execs} executions in {duration(progress.seconds)}, "
+        f"{progress.corpus} inputs in the corpus, {count(progress.cells)} cells",
+        *filter(None, (machine,)),
+    ]
+    if not session.findings:
+        return "\n".join([*lines, "no findings"])
+    ordered = sorted(
+        session.findings.values(),
+        key=lambda seen: (bool(seen.bucket.defect), seen.old, seen.bucket),
+    )
+    lines += columns(_table(session, ordered))
+    if progress.known and not session.options.count_known:
+        lines.append("Known defects do not count for the exit status (but with --count-known).")
+    fresh = next((seen for seen in ordered if not seen.old), None)
+    if fresh is not None:
+        lines += [
+            "",
+            "Next:",
+            f"  pmdfuzz show {short(session.path(fresh.bucket))}",
+            f"  {_promote(session, fresh)}",
+        ]
+    return "\n".join(lines)
+
+
+def machine_line(against: Against, done: int, waiting: int, lost: str) -> str:
+    """What the machine has done: inputs run, those left to run, and why it was lost, if it was."""
+    missed = f", {waiting} new ones were not" if waiting else ""
+    why = f"; lost: {lost.splitlines()[0]}" if lost else ""
+    return (
+        f"{done} inputs were run on Linux {release()} and compared with "
+        f"{against.kernel.name}{missed}{why}"
+    )
+
+
+def _table(session: Session, ordered: Sequence[Seen]) -> list[tuple[str, ...]]:
+    """A row for each finding, below the heading."""
+    rows: list[tuple[str, ...]] = [("finding", "", "defect", "hits", "calls", "kernels", "case")]
+    for seen in ordered:
+        path, case = session.path(seen.bucket), seen.case
+        with contextlib.suppress(CaseError):
+            case = text.load(path)  # perhaps another run has kept a simpler one
+        rows.append(
+            (
+                seen.bucket.name,
+                "old" if seen.old else "new",
+                f"known: {seen.bucket.defect}" if seen.bucket.defect else "unknown",
+                str(seen.hits.total()),
+                str(len(case.calls)),
+                " ".join(name for name in session.kernels if seen.hits[name]),
+                short(path),
+            )
+        )
+    return rows
+
+
+def _ground(session: Session, kernel: Kernel) -> str:
+    """The name of a kernel, with its geometry unless that is the one that is meant anyway."""
+    usual = kernel.geometry == session.geometry
+    return kernel.name if usual else f"{kernel.name} ({kernel.geometry.name})"
+
+
+def _promote(session: Session, seen: Seen) -> str:
+    return f"pmdfuzz findings promote {seen.bucket.name} --workdir {short(session.workdir)}"

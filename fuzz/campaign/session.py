@@ -1,0 +1,241 @@
+"""What a run knows: what it was asked for, where its files lie, what it has found so far."""
+
+import os
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from sortedcontainers import SortedKeyList
+
+from engine.base.geometry import Geometry, geometry_named
+from engine.base.kernel import Kernel, kernel_named
+from fuzz.calls.registry import MODELLED_CALLS
+from fuzz.campaign.child import RunError
+from fuzz.case import Case
+from fuzz.execute import RulesAfter
+from fuzz.findings.bucket import Bucket
+from fuzz.findings.store import FINDINGS, Ledger, LedgerError
+from fuzz.forms import text, wire
+from fuzz.inputs.inputs import Inputs, shared_out
+from fuzz.lib.files import WriteError
+from fuzz.lib.lines import indented
+from fuzz.lib.status import Progress, StatusLine
+from fuzz.replay import DEFAULT_KERNEL
+from fuzz.subjects.against import Divergence
+
+MINIMIZE_BUDGET = 5_000  # executions
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What to run and for how long.
+
+    `seconds` and `runs` (executions) end the run, whichever comes first; None: neither does.
+    `seed` None: chosen at random, and shown.  `calls` are the only calls of the programs (None:
+    all that are modelled).  `seeds` are directories of text cases, or files (None: the project's
+    own).  Programs are shared out among `geometries` (None: as `fuzz.inputs.inputs.shared_out`
+    says).  `max_calls` is the length of the longest program.  `cells` false counts no cells.
+    `minimize_budget` is how many candidates are run to minimize a finding.  `against` true
+    runs new inputs on this machine as well, and compares it with the model that `kernels` names
+    first.  `rules_after` see `fuzz.execute.execute`.  `count_known` true lets known defects of the
+    kernels count for the exit status.  `libfuzzer` are flags passed on as they are.
+    """
+
+    workdir: Path
+    kernels: tuple[str, ...] = (DEFAULT_KERNEL,)
+    geometries: tuple[str, ...] | None = None
+    seconds: int | None = None
+    runs: int | None = None
+    seed: int | None = None
+    calls: frozenset[str] | None = None
+    seeds: tuple[Path, ...] | None = None
+    max_calls: int = wire.MAX_CALLS
+    cells: bool = True
+    minimize_budget: int = MINIMIZE_BUDGET
+    against: bool = False
+    count_known: bool = False
+    rules_after: RulesAfter = "moving"
+    libfuzzer: tuple[str, ...] = ()
+
+
+@dataclass(slots=True, eq=False)
+class Seen:
+    """A finding in this run.
+
+    `case` is the simplest of this run so far, `kernel` the one on which it was met first; `old` is
+    true if another run had found it.  `divergence` is set for one between machine and model.
+    `hits` are the executions that met it, by kernel.
+    """
+
+    bucket: Bucket
+    case: Case
+    kernel: Kernel
+    old: bool
+    divergence: Divergence | None = None
+    hits: Counter[str] = field(default_factory=Counter)
+
+
+class Session:
+    """What a run knows; a context manager that closes the ledger.
+
+    Several fuzzing processes may report to one session, and several sessions may have one working
+    directory.
+    """
+
+    def __init__(self, options: RunOptions) -> None:
+        """Check what is asked for, and make the working directory.
+
+        Errors raised: RunError, UnknownName, LedgerError.
+        """
+        if not options.kernels:
+            raise RunError("no kernel to run on")
+        unknown = (options.calls or frozenset()) - MODELLED_CALLS
+        if unknown:
+            known = ", ".join(sorted(MODELLED_CALLS))
+            raise RunError(f"unknown calls: {', '.join(sorted(unknown))}; known: {known}")
+        self.options = options
+        self.calls = options.calls or MODELLED_CALLS
+        self.kernels = {name: kernel_named(name) for name in options.kernels}
+        self.geometries = self._chosen_geometries()
+        self.geometry = self.geometries[0]
+        self.inputs = Inputs(self.geometries, self.calls, options.max_calls)
+        if options.against and not options.cells:
+            raise RunError("without cells nobody knows which inputs are new to run on the machine")
+        if options.against and len(self.geometries) > 1:
+            raise RunError("a machine has one geometry: name it, and no other, with --geometry")
+        self.seed = options.seed if options.seed is not None else random.randrange(1, 1 << 31)
+
+        self.workdir = options.workdir.absolute()
+        self.corpus = self.workdir / "corpus" / self.geometry.name
+        self.seeds = self.workdir / "seeds" / self.geometry.name
+        self.crashes = self.workdir / "crashes"
+        self.outdated = self.workdir / "outdated"
+        _make_writable((self.corpus, self.seeds, self.crashes, self.workdir / FINDINGS))
+        self.ledger = Ledger.open(self.workdir)
+        self.run_id = f"{time.strftime('%Y-%m-%dT%H:%M:%S')} seed {self.seed}"
+
+        self.findings: dict[Bucket, Seen] = {}
+        # To be minimized: unknown ones first, known defects can wait; else as they came.
+        self.queue = SortedKeyList(key=lambda seen: bool(seen.bucket.defect))
+        self.last_new: float | None = None  # time.monotonic() of the last unknown one
+        self._recorded: Counter[tuple[int, Bucket, str]] = Counter()  # hits the ledger knows of
+
+        self.line = StatusLine(sys.stderr)
+        self.progress = Progress()
+        self._said: set[str] = set()
+
+    def _chosen_geometries(self) -> list[Geometry]:
+        """The geometries of the programs, those without a mark first."""
+        if self.options.geometries is not None:
+            return [geometry_named(name) for name in self.options.geometries]
+        return [self._usual] if self.options.against else shared_out(self._usual)
+
+    @property
+    def _usual(self) -> Geometry:
+        """The geometry of a case that names none."""
+        return next(iter(self.kernels.values())).geometry
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.ledger.close()
+
+    # Findings.
+
+    def met(
+        self, bucket: Bucket, case: Case, kernel: Kernel, divergence: Divergence | None = None
+    ) -> None:
+        """Take note of a finding, if this run has not met it before: keep it, and queue it."""
+        if bucket in self.findings:
+            return
+        old = self.path(bucket).exists()
+        seen = self.findings[bucket] = Seen(bucket, case, kernel, old, divergence)
+        if not old:
+            if not bucket.defect:
+                self.last_new = time.monotonic()
+            self._save(bucket, case, None)  # as it is, so that nothing can lose it
+            self.queue.add(seen)
+
+    def record(self, bucket: Bucket, kernel: str, hits: int, *, process: int, execs: int) -> None:
+        """Count the hits of a finding on a kernel that are new since the last time.
+
+        `hits` and `execs`, executions, are all that the process of that id has had so far.
+        """
+        key = (process, bucket, kernel)
+        more = hits - self._recorded[key]
+        if more <= 0:
+            return
+        self._recorded[key] = hits
+        self.findings[bucket].hits[kernel] += more
+        try:
+            self.ledger.record(bucket, kernel, run_id=self.run_id, executions=execs, count=more)
+        except LedgerError as error:
+            self.once(f"{error}\nThe run goes on; the cases of findings are kept all the same.")
+
+    def minimized(self, seen: Seen, case: Case) -> None:
+        """Keep the minimal case of a finding, unless another run has kept a simpler one."""
+        earlier, seen.case = seen.case, case
+        self._save(seen.bucket, case, earlier)
+
+    def _save(self, bucket: Bucket, case: Case, earlier: Case | None) -> None:
+        """Keep the case of a finding in place of ours before; show it if it cannot be kept."""
+        try:
+            self.ledger.cases.save(bucket, case, instead_of=earlier)
+        except WriteError as error:
+            self.say(f"{error}\nNot kept, so here it is:\n{indented(text.dump(case))}")
+
+    def path(self, bucket: Bucket) -> Path:
+        """The file of a finding."""
+        return self.ledger.cases.path(bucket)
+
+    # Programs.
+
+    def decode(self, data: bytes) -> Case:
+        """The program of an input; it says on which geometry it runs, but for the usual one."""
+        number, case = self.inputs.decode(data)
+        return self.named(replace(case, geometry=self.geometries[number].name))
+
+    def named(self, case: Case) -> Case:
+        """The case without the name of its geometry if it is the one that kernels usually have."""
+        return replace(case, geometry=None) if case.geometry == self._usual.name else case
+
+    # What is said.
+
+    def say(self, message: str) -> None:
+        """Print lines, out of the way of the status line."""
+        self.line.write(message, sys.stdout)
+
+    def once(self, message: str) -> None:
+        """Say something that would else be said over and over."""
+        if message not in self._said:
+            self._said.add(message)
+            self.say(message)
+
+
+def marked(case: Case) -> Case:
+    """The case, marked as hypothetical if it is."""
+    return replace(case, hypothetical=any(call.name == "relocate" for call in case.calls))
+
+
+def _make_writable(directories: Sequence[Path]) -> None:
+    """Create the directories.  Errors raised: RunError if one cannot be made or written."""
+    for directory in directories:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            probe = directory / f".{os.getpid()}.probe"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise RunError(f"{directory}: cannot write here: {error.strerror}") from None

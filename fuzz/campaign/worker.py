@@ -1,0 +1,121 @@
+"""One of the fuzzing processes of a run: its flags, what it has counted, what it died of."""
+
+import signal
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from fuzz.campaign.child import LIBFUZZER, Child, Setting
+from fuzz.campaign.feedback import FED
+from fuzz.campaign.session import Session
+from fuzz.forms import wire
+from fuzz.lib.lines import indented, short, tail
+
+_STATUS = {
+    70: "an input took too long",
+    71: "it ran out of memory",
+    77: "an exception that is no finding",
+}
+
+
+class Failure(NamedTuple):
+    """Why a fuzzing process died, which is a defect of this project.
+
+    `details` are lines to show; `kernel` is the one on which it happened and `data` the input, both
+    empty if it could not say.
+    """
+
+    why: str
+    details: str
+    kernel: str = ""
+    data: bytes = b""
+
+
+class Worker:
+    """A fuzzing process, and what it has told.
+
+    All workers of a run read and write one corpus; each has a seed and a log of its own, by its
+    number from 0.
+    """
+
+    def __init__(self, session: Session, longest_seed: int, number: int = 0) -> None:
+        """Start it.  `longest_seed` are bytes."""
+        options = session.options
+        self.log = session.workdir / (f"libfuzzer-{number}.log" if number else "libfuzzer.log")
+        self._stats: dict[int, dict[str, Any]] = {}  # the last one of each process: -fork has many
+        self._crash: dict[str, Any] | None = None
+        setting = Setting(
+            kernels=list(session.kernels),
+            geometries=[geometry.name for geometry in session.geometries],
+            calls=sorted(session.calls),
+            max_calls=options.max_calls,
+            runs=options.runs or 0,
+            cells=options.cells,
+            fed=FED,
+            tell_new=options.against,
+            rules_after=options.rules_after,
+        )
+        flags = [
+            f"-seed={session.seed + number}",
+            # Longer inputs decode to the same; but libFuzzer would cut a longer seed.
+            f"-max_len={max(wire.WIDTH * options.max_calls + 1, longest_seed)}",
+            f"-artifact_prefix={session.crashes}/",
+            *LIBFUZZER,
+            "-print_final_stats=1",
+        ]
+        if options.runs is not None:
+            flags.append(f"-runs={options.runs}")
+        if options.seconds is not None:
+            flags.append(f"-max_total_time={options.seconds}")
+        # libFuzzer heeds the last one of equal flags, so those of the user win.
+        flags += [*options.libfuzzer, str(session.corpus), str(session.seeds)]
+        self.child = Child(setting, flags, self.log)
+
+    def events(self) -> list[dict[str, Any]]:
+        """What it has reported since the last time; see `fuzz.campaign.harness`."""
+        events = self.child.events()
+        for event in events:
+            if event["event"] == "stats":
+                self._stats[event["pid"]] = event
+            elif event["event"] == "crash":
+                self._crash = event
+        return events
+
+    @property
+    def execs(self) -> int:
+        """Executions so far."""
+        return sum(stats["execs"] for stats in self._stats.values())
+
+    @property
+    def cells(self) -> int:
+        """States seen so far."""
+        return max((stats["cells"] for stats in self._stats.values()), default=0)
+
+    def all_execs(self) -> int:
+        """Executions once it has ended, for the last of which it may not have spoken itself."""
+        return max(self.execs, _executed(tail(self.log).splitlines()))
+
+    def failure(self, status: int, asked: bool) -> Failure | None:
+        """What it died of; None if it ended as it should.
+
+        Arguments: its exit `status`, and whether it was `asked` to end.
+        """
+        if self._crash is not None:
+            return Failure(
+                self._crash["error"],
+                indented(self._crash["traceback"].rstrip()),
+                self._crash["kernel"],
+                bytes.fromhex(self._crash["input"]),
+            )
+        if asked or status == 0:
+            return None
+        why = _STATUS.get(status, f"exit status {status}")
+        if status < 0:
+            why = f"killed by {signal.Signals(-status).name}"
+        return Failure(why, f"The end of {short(self.log)}:\n{indented(tail(self.log))}")
+
+
+def _executed(log: Sequence[str]) -> int:
+    """Executions as libFuzzer counted them, or 0 if it could not say."""
+    prefix = "stat::number_of_executed_units:"
+    found = [line for line in log if line.startswith(prefix)]
+    return int(found[-1].split()[-1]) if found else 0

@@ -1,0 +1,33 @@
+"""Lines of text for people: columns, indented parts, paths as short as they can be."""
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def indented(lines: str) -> str:
+    """The lines, each two columns further to the right."""
+    return "\n".join(f"  {line}".rstrip() for line in lines.splitlines())
+
+
+def short(path: Path) -> str:
+    """A path as short as it can be written from here."""
+    with contextlib.suppress(ValueError):
+        return str(path.relative_to(Path.cwd()))
+    return str(path)
+
+
+def tail(path: Path, lines: int = 20) -> str:
+    """The last lines of a file; empty if it cannot be read."""
+    with contextlib.suppress(OSError):
+        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
+    return ""

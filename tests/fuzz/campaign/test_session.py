@@ -1,0 +1,67 @@
+"""What runs know, and what they leave to each other in one working directory."""
+
+from pathlib import Path
+
+from engine.base.kernel import kernel_named
+from fuzz.campaign.session import RunOptions, Session
+from fuzz.case import Case, call
+from fuzz.findings.bucket import Bucket
+
+KERNEL = kernel_named("linux-6.18")
+BUCKET = Bucket("page-count", "mremap")
+LONG = Case((call("touch", 0, 0x5000), call("peek", 0, 0x5000)), kernel=KERNEL.name)
+MIDDLE = Case((call("touch", 0, 0x5000),), kernel=KERNEL.name)
+SHORT = Case((call("touch", 0, 0x1000),), kernel=KERNEL.name)
+
+
+def opened(tmp_path: Path) -> Session:
+    """A session in the one working directory, with no seed to be told."""
+    return Session(RunOptions(tmp_path, seed=1))
+
+
+def test_of_two_runs_the_simpler_case_stays(tmp_path: Path) -> None:
+    with opened(tmp_path) as first, opened(tmp_path) as second:
+        first.met(BUCKET, LONG, KERNEL)
+        first.path(BUCKET).unlink()  # the second has looked just before
+        second.met(BUCKET, LONG, KERNEL)
+        (mine,), (theirs,) = first.queue, second.queue
+        first.minimized(mine, SHORT)
+        second.minimized(theirs, MIDDLE)
+        assert first.ledger.cases.load(BUCKET) == SHORT
+        assert theirs.case == MIDDLE
+
+
+def test_the_minimal_case_takes_the_place_of_the_one_that_was_met(tmp_path: Path) -> None:
+    with opened(tmp_path) as session:
+        session.met(BUCKET, SHORT, KERNEL)
+        (seen,) = session.queue
+        session.minimized(seen, MIDDLE)  # told for larger tables
+        assert session.ledger.cases.load(BUCKET) == MIDDLE
+
+
+def test_what_another_run_has_found_is_old(tmp_path: Path) -> None:
+    with opened(tmp_path) as first, opened(tmp_path) as second:
+        first.met(BUCKET, LONG, KERNEL)
+        second.met(BUCKET, SHORT, KERNEL)
+        assert second.findings[BUCKET].old
+        assert not second.queue
+        assert first.ledger.cases.load(BUCKET) == LONG
+
+
+def test_hits_are_counted_once_for_each_process(tmp_path: Path) -> None:
+    with opened(tmp_path) as session:
+        session.met(BUCKET, LONG, KERNEL)
+        for process, hits in ((1, 1), (2, 1), (1, 4), (1, 4), (2, 3)):
+            session.record(BUCKET, KERNEL.name, hits, process=process, execs=hits)
+        assert session.findings[BUCKET].hits[KERNEL.name] == 7
+        (found,) = session.ledger.list()
+        assert found.count == 7
+
+
+def test_unknown_findings_are_minimized_first(tmp_path: Path) -> None:
+    known = BUCKET._replace(defect="B-01")
+    with opened(tmp_path) as session:
+        for bucket in (known, BUCKET, BUCKET._replace(call="munmap")):
+            session.met(bucket, LONG, KERNEL)
+        assert [seen.bucket.call for seen in session.queue] == ["mremap", "munmap", "mremap"]
+        assert session.queue[-1].bucket == known

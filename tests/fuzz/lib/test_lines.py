@@ -1,0 +1,31 @@
+"""Lines of text for people."""
+
+from pathlib import Path
+
+import pytest
+
+from fuzz.lib.lines import columns, indented, short, tail
+
+
+def test_columns_are_aligned() -> None:
+    assert columns([("a", "bcd", "e"), ("fgh", "", "i"), ("", "j", "")]) == [
+        "a    bcd  e",
+        "fgh       i",
+        "     j",
+    ]
+
+
+def test_indented_lines() -> None:
+    assert indented("one\n\n  two") == "  one\n\n    two"
+
+
+def test_short_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert short(tmp_path / "deep" / "file") == "deep/file"
+    assert short(tmp_path.parent / "other") == str(tmp_path.parent / "other")
+
+
+def test_tail_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("".join(f"{number}\n" for number in range(9)))
+    assert tail(tmp_path / "log", 2) == "7\n8"
+    assert tail(tmp_path / "none") == ""
