@@ -347,7 +347,7 @@ def _locks(move: Move, point: str) -> int:
     if vma.flags & VM_HUGETLB:
         return held | I_MMAP
     if (point in _LOCKED or point in _OF_TABLES) and _takes_rmap_locks(move, point):
-        held |= (ANON_VMA if vma.link is not None else 0) | (I_MMAP if vma.file is not None else 0)
+        held |= (ANON_VMA if vma.link is not None else 0) | (0 if vma.is_anonymous else I_MMAP)
     return held
 
 

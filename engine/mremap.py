@@ -142,8 +142,7 @@ def _check_vma(remap: Remap, vma: Vma) -> Errno | None:
 
 def _align_hugetlb(remap: Remap, vma: Vma) -> Errno | None:
     """Round to huge pages; new_addr counts even if it is not used.  Source: align_hugetlb()."""
-    assert vma.file is not None
-    huge = vma.file.huge_bytes
+    huge = vma.backing.huge_bytes
     if not remap.space.kernel.hugetlb_moves:
         return Errno.EINVAL
     remap.old_len, remap.new_len = round_up(remap.old_len, huge), round_up(remap.new_len, huge)
@@ -333,7 +332,7 @@ def _source(remap: Remap) -> Vma | Errno:
     if not remap.old_len and not vma.flags & VM_SHARED:
         return Errno.EINVAL  # a second view exists of shared memory only
     if remap.flags & MREMAP_DONTUNMAP and (
-        vma.flags & VM_HUGETLB or (not space.kernel.dontunmap_any and vma.file is not None)
+        vma.flags & VM_HUGETLB or (not space.kernel.dontunmap_any and not vma.is_anonymous)
     ):
         return Errno.EINVAL  # hugetlb: VM_DONTEXPAND
     if min(remap.old_len, remap.new_len) > vma.end - remap.addr:
@@ -365,7 +364,7 @@ def _grow(remap: Remap, vma: Vma) -> int | Errno:
             vma.flags,
             space.page_index(vma, vma.end),
             vma.anon_vma,
-            vma.file,
+            vma.backing,
             vma,
         )
         space.account(vma.flags, delta)
@@ -477,7 +476,7 @@ def _hook_error(space: AddressSpace, vma: Vma) -> Errno | None:
 
     Source: vm_ops->mremap(), such as that of uacce since 02695347be53.
     """
-    refuses = vma.file is not None and space.failures.fails(HOOK)
+    refuses = not vma.is_anonymous and space.failures.fails(HOOK)
     return Errno.EPERM if refuses else None
 
 
@@ -580,7 +579,7 @@ def copy_vma(remap: Remap, vma: Vma, keep: bool) -> tuple[Vma, Vma, bool]:
     unfaulted = vma.is_anonymous and vma.anon_vma is None
     if unfaulted:
         pgoff = start >> space.geometry.page_shift
-    proposal = Proposal(start, end, vma.flags, pgoff, vma.anon_vma, vma.file, vma)
+    proposal = Proposal(start, end, vma.flags, pgoff, vma.anon_vma, vma.backing, vma)
     might_join_itself = keep and unfaulted and (vma.end == start or vma.start == end)
     avoid = vma if might_join_itself and kernel.dontunmap_no_self_merge else None
     merged: Vma | None = None
@@ -588,7 +587,7 @@ def copy_vma(remap: Remap, vma: Vma, keep: bool) -> tuple[Vma, Vma, bool]:
         # 6.1 does not merge at all next to a source that stays; 6.12 just leaves the source out.
         merged = merge_new(kernel, vmas, proposal, avoid=avoid)
     if merged is None:
-        copy = Vma(start, end, vma.flags, pgoff, file=vma.file)
+        copy = Vma(start, end, vma.flags, pgoff, backing=vma.backing)
         copy.adopt_anon_vma(vma)
         copy.uffd, copy.tracked = vma.uffd, vma.tracked
         copy.reserves = vma.reserves

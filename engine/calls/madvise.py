@@ -8,7 +8,7 @@ at the end; a VMA that refuses ends it at once.  Source: mm/madvise.c, Linux 6.1
 from collections.abc import Callable
 
 from engine.base.address import round_up
-from engine.base.entry import ANON, MARKER, PFN_SHIFT, PRESENT, is_guard, is_zero_page
+from engine.base.entry import ANON, MARKER, PFN_SHIFT, PRESENT, is_guard
 from engine.base.failures import VmaRefused
 from engine.base.geometry import PMD, PTE
 from engine.base.kernel import Kernel
@@ -51,6 +51,7 @@ from engine.pages.huge import (
 )
 from engine.pages.hugetlb import discard_hugetlb
 from engine.pages.rmap import prepare_anon_vma
+from engine.state.backing import Backing
 from engine.state.space import AddressSpace
 from engine.state.vma import (
     VM_DONTCOPY,
@@ -67,7 +68,6 @@ from engine.state.vma import (
     VM_SHARED,
     VM_WIPEONFORK,
     VM_WRITE,
-    SharedObject,
     Vma,
 )
 from engine.vmas.merge import modify
@@ -223,7 +223,7 @@ def _drop(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
 
 def _free(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
     """MADV_FREE: without memory pressure only large folios show it, when part of one is named."""
-    if vma.file is not None or vma.flags & VM_LOCKED:
+    if not vma.is_anonymous or vma.flags & VM_LOCKED:
         return Errno.EINVAL
     _split_partial_folios(space, start, end)
     return None
@@ -232,10 +232,8 @@ def _free(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
 def _cold(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
     if vma.flags & VM_LOCKED:
         return Errno.EINVAL
-    if vma.file is None:
-        _split_partial_folios(space, start, end)
-    else:
-        _split_partial_shared(space, start, end)
+    _split_partial_folios(space, start, end)
+    _split_partial_shared(space, start, end)
     return None
 
 
@@ -243,8 +241,8 @@ def _pageout(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | Non
     """MADV_PAGEOUT without swap: private pages stay; shared ones mapped once are unmapped."""
     if vma.flags & VM_LOCKED:
         return Errno.EINVAL
-    if vma.file is None:
-        _split_partial_folios(space, start, end, whole=True)
+    _split_partial_folios(space, start, end, whole=True)
+    if vma.is_anonymous:
         return None
     _split_partial_shared(space, start, end, pageout=True)
     mapped: dict[int, int] = {}
@@ -254,14 +252,14 @@ def _pageout(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | Non
     for _, table, indices in space.tree.lowest(start, end):
         for index in indices:
             entry = table.leaves[index]
-            if table.level != PTE or not entry & PRESENT:
+            if table.level != PTE or entry & (ANON | PRESENT) != PRESENT:
                 continue
             if mapped[entry >> PFN_SHIFT] == 1:
                 space.unmap_page(table, index)
                 linear = space.frames.index[entry >> PFN_SHIFT]
-                if linear in vma.file.clean:
-                    vma.file.clean.remove(linear)
-                    del vma.file.pages[linear]  # nothing to write back: it just goes
+                if linear in vma.backing.clean:
+                    vma.backing.clean.remove(linear)
+                    del vma.backing.pages[linear]  # nothing to write back: it just goes
     space.flush_tlb(start, end)
     return None
 
@@ -269,7 +267,9 @@ def _pageout(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | Non
 def _split_partial_folios(
     space: AddressSpace, start: int, end: int, *, whole: bool = False
 ) -> None:
-    """Split each large folio of which the range names a part (`whole`: also those it covers).
+    """Split each private large folio of which the range names a part.
+
+    `whole`: also those that it covers.
 
     A folio is covered if the range maps all of it in a row, inside one PTE table.
     """
@@ -277,7 +277,7 @@ def _split_partial_folios(
     for base, table, indices in list(space.tree.lowest(start, end)):
         if table.level == PMD:
             entry = table.leaves[indices[0]]
-            if entry & PRESENT and not is_zero_page(entry):
+            if entry & (ANON | PRESENT) == ANON | PRESENT:
                 first = base + (indices[0] << space.geometry.entry_shift[PMD])
                 if whole or start > first or end < first + space.geometry.slot_bytes:
                     split_folio(space, entry >> PFN_SHIFT)
@@ -349,28 +349,27 @@ def _looks_shared(space: AddressSpace, folio: int, pfn: int) -> bool:
 
 def _remove(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
     """MADV_REMOVE: punch a hole into the object; its pages vanish from every mapping."""
-    if vma.flags & VM_LOCKED or vma.file is None:
+    if vma.flags & VM_LOCKED or vma.is_anonymous:
         return Errno.EINVAL
     shift = space.geometry.page_shift
     low, high = space.page_index(vma, start), space.page_index(vma, end)
-    for other in list(space.vmas):
-        if other.file is vma.file:
-            first = other.start + ((low - other.pgoff) << shift)
-            last = first + ((high - low) << shift)
-            if max(first, other.start) < min(last, other.end):
-                space.zap(max(first, other.start), min(last, other.end), keep=MARKER)
-    file, pages = vma.file, space.geometry.slot_pages
-    removed = [index for index in file.pages if low <= index < high]
+    backing, pages = vma.backing, space.geometry.slot_pages
+    for other in space.vmas.mapping(backing):
+        first = other.start + ((low - other.pgoff) << shift)
+        last = first + ((high - low) << shift)
+        if max(first, other.start) < min(last, other.end):
+            space.zap(max(first, other.start), min(last, other.end), keep=MARKER)
+    removed = [index for index in backing.pages if low <= index < high]
     if space.frames.large or space.frames.pieces:
         for first in {index - index % pages for index in removed}:
-            _set_apart(space, file, first, low, high)
+            _set_apart(space, backing, first, low, high)
     for index in removed:
-        del file.pages[index]
-        file.clean.discard(index)
+        del backing.pages[index]
+        backing.clean.discard(index)
     return None
 
 
-def _set_apart(space: AddressSpace, file: SharedObject, start: int, low: int, high: int) -> None:
+def _set_apart(space: AddressSpace, backing: Backing, start: int, low: int, high: int) -> None:
     """Split the folios of the slot from page `start` on of which only a part is in [low, high).
 
     Source: mm/truncate.c truncate_inode_partial_folio(): at both ends of what goes.
@@ -378,7 +377,7 @@ def _set_apart(space: AddressSpace, file: SharedObject, start: int, low: int, hi
     frames, pages = space.frames, space.geometry.slot_pages
 
     def folio_at(page: int) -> tuple[int, int]:
-        frame = file.pages[page]
+        frame = backing.pages[page]
         folio = frame - frame % pages
         return (folio, pages) if folio in frames.large else frames.piece_of(frame)
 
@@ -389,12 +388,12 @@ def _set_apart(space: AddressSpace, file: SharedObject, start: int, low: int, hi
         return first < high and (first < low or first + size > high)
 
     edges = [max(low, start), *([high] if high < start + pages else [])]
-    for edge in [edge for edge in edges if edge in file.pages and is_partial(edge)]:
+    for edge in [edge for edge in edges if edge in backing.pages and is_partial(edge)]:
         folio, size = folio_at(edge)  # the second end is in a piece of what the first has split
         frames.large.discard(folio)
         unmap_folio(space, folio, size)
         if space.kernel.splits_by_halves:
-            frames.split_at(folio, size, file.pages[edge])
+            frames.split_at(folio, size, backing.pages[edge])
 
 
 def _populate(space: AddressSpace, start: int, end: int, *, write: bool) -> Errno | None:
@@ -423,14 +422,14 @@ def _populate(space: AddressSpace, start: int, end: int, *, write: bool) -> Errn
 
 def _may_have_guards(kernel: Kernel, vma: Vma) -> bool:
     """is_valid_guard_vma()."""
-    return vma.file is None or kernel.guards_objects
+    return vma.is_anonymous or kernel.guards_objects
 
 
 def _guard_install(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
     """MADV_GUARD_INSTALL: every page becomes a marker; access to it is SIGSEGV."""
     if vma.flags & VM_LOCKED or not _may_have_guards(space.kernel, vma):
         return Errno.EINVAL
-    if vma.file is None:
+    if vma.is_anonymous:
         prepare_anon_vma(space, vma)
     space.zap(start, end)
     shift, mask = space.geometry.page_shift, space.geometry.index_mask[PTE]

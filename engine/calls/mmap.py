@@ -187,12 +187,12 @@ def _map_region(space: AddressSpace, start: int, end: int, flags: int) -> Vma:
         space.vmas.claim(None)
         huge = flags & VM_HUGETLB
         pages = (end - start) >> shift
-        file = new_huge_file(space, end - start) if huge else space.new_object(pages)
-        vma = Vma(start, end, flags, 0, None, file)
+        backing = new_huge_file(space, end - start) if huge else space.new_shmem(pages)
+        vma = Vma(start, end, flags, 0, backing=backing)
         if huge and not reserve(space, vma):
             raise VmaRefused
     else:
-        proposal = Proposal(start, end, flags, start >> shift, None, None)
+        proposal = Proposal(start, end, flags, start >> shift)
         merged = merge_new(space.kernel, space.vmas, proposal, mmap=True)
         if merged is not None:
             merged.tracked = False  # what was expanded counts as written: VM_SOFTDIRTY

@@ -48,5 +48,5 @@ def may_discard(vma: Vma) -> bool:
     Not if it is sealed and the program could not write to it itself.
     Source: can_modify_vma_madv() in 6.12, can_madvise_modify() in 6.18.
     """
-    sealed = vma.flags & VM_SEALED and vma.file is None
+    sealed = vma.flags & VM_SEALED and vma.is_anonymous
     return not sealed or bool(vma.flags & (VM_SHARED | VM_WRITE))

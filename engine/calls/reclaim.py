@@ -42,7 +42,7 @@ def swapout(space: AddressSpace, addr: int, length: int) -> Errno | None:
     if (addr | length) & (page - 1) or end < addr:
         return Errno.EINVAL
     for vma in space.vmas.intersecting(addr, end) if addr < end else []:
-        if vma.file is not None or vma.flags & VM_LOCKED:
+        if vma.flags & VM_LOCKED:
             continue
         start, stop = max(vma.start, addr), min(vma.end, end)
         for first in _large_folios(space, start, stop):

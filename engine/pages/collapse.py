@@ -37,14 +37,14 @@ def collapse(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | Non
     if vma.flags & VM_NOHUGEPAGE or round_up(vma.start, slot) >= round_down(vma.end, slot):
         return Errno.EINVAL
     shift, pages = space.geometry.page_shift, space.geometry.slot_pages
-    if vma.file is not None and (vma.pgoff - (vma.start >> shift)) % pages:
+    if not vma.is_anonymous and (vma.pgoff - (vma.start >> shift)) % pages:
         return Errno.EINVAL
     first, last = round_up(start, slot), round_down(end, slot)
     failed = first > last and not space.kernel.collapse_of_no_slot
     for addr in range(first, last, slot):
         done = (
             _collapse_anonymous(space, vma, addr)
-            if vma.file is None
+            if vma.is_anonymous
             else _collapse_shared(space, vma, addr)
         )
         if done is None and not space.kernel.collapse_passes_slots:
@@ -108,29 +108,28 @@ def _refused_by_uffd(space: AddressSpace, table: Table) -> bool | None:
 
 def _collapse_shared(space: AddressSpace, vma: Vma, addr: int) -> bool | None:
     """One slot of a shared object: its pages become one folio, other mappings lose theirs."""
-    assert vma.file is not None
     settle_shared(space, vma, addr, addr + space.geometry.slot_bytes)
     kernel, tree, pages = space.kernel, space.tree, space.geometry.slot_pages
     linear = space.page_index(vma, addr)
-    file = vma.file
-    if not any(linear <= i < linear + pages for i in file.pages):
+    backing = vma.backing
+    if not any(linear <= i < linear + pages for i in backing.pages):
         return None  # as if it had been truncated under the call
     parent = tree.find(addr, PMD)
     table_here = parent is not None and parent.entry(tree.index(addr, PMD)) is not None
-    was_huge = file.pages.get(linear) in space.frames.large
+    was_huge = backing.pages.get(linear) in space.frames.large
     guarded = False
     if not was_huge:
-        first = space.frames.allocate_large(pages, linear, file)
+        first = space.frames.allocate_large(pages, linear, backing)
         for i in range(pages):
-            old = file.pages.get(linear + i)
+            old = backing.pages.get(linear + i)
             if old is not None:
                 space.frames.tag[first + i] = space.frames.tag[old]
-            file.pages[linear + i] = first + i
-            file.clean.discard(linear + i)
-    for other in list(space.vmas):
+            backing.pages[linear + i] = first + i
+            backing.clean.discard(linear + i)
+    for other in space.vmas.mapping(backing):
         # If it was huge before, nothing is done to the other mappings: collapse_pte_mapped_thp().
         is_target = other is vma
-        if other.file is file and (is_target or not was_huge):
+        if is_target or not was_huge:
             kept = _retract(space, other, linear, is_target or kernel.collapse_frees_all_tables)
             guarded |= kept and is_target
     if parent is None and not kernel.collapse_makes_pmd_table:

@@ -117,7 +117,7 @@ def _access_vma(
     if not (vma.flags & VM_WRITE if write else vma.readable):
         shift = space.geometry.page_shift
         _note(faulted.segv, start, (end - start) >> shift, shift)
-    elif vma.file is None:
+    elif vma.is_anonymous:
         _access_anonymous(space, vma, start, end, tag, faulted, write=write)
     else:
         _access_shared(space, vma, start, end, tag, faulted, write=write)
@@ -173,13 +173,13 @@ def populate_range(space: AddressSpace, vma: Vma, start: int, end: int, *, write
     """
     stop = _first_refused(space, vma, start, end)
     faulted = Faulted()
-    if vma.file is None:
+    if vma.is_anonymous:
         _access_anonymous(space, vma, start, stop, 0, faulted, write=write)
     else:
         _access_shared(space, vma, start, stop, 0, faulted, write=write)
         if start < stop < end and _first_refused(space, vma, stop, end) > stop:
             return populate_range(space, vma, stop, end, write=write)  # in a huge page made now
-        if stop < end and space.page_index(vma, stop) >= vma.file.size_pages:
+        if stop < end and space.page_index(vma, stop) >= vma.backing.size_pages:
             _fault_past_object(space, vma, stop, write=write)
     assert not faulted or vma.flags & VM_HUGETLB, "only the pool of huge pages may be empty"
     return stop == end and not faulted
@@ -201,8 +201,8 @@ def populate_locked(space: AddressSpace, vma: Vma, start: int, end: int) -> bool
 def _first_refused(space: AddressSpace, vma: Vma, start: int, end: int) -> int:
     """The first page of [start, end) that is a guard or past the object, or `end`."""
     shift = space.geometry.page_shift
-    if vma.file is not None:
-        size_end = vma.start + ((vma.file.size_pages - vma.pgoff) << shift)
+    if not vma.is_anonymous:
+        size_end = vma.start + ((vma.backing.size_pages - vma.pgoff) << shift)
         if space.tree.huge and vma.start <= size_end < vma.end:
             parent = space.tree.find(size_end, PMD)
             if parent and space.tree.index(size_end, PMD) in parent.leaves:
@@ -368,22 +368,20 @@ def _access_shared(
 
 def _tag_shared(space: AddressSpace, vma: Vma, start: int, end: int, tag: int) -> None:
     """Write tags into pages that a huge leaf maps."""
-    assert vma.file is not None
     if tag:
         first = space.page_index(vma, start)
         for offset in range((end - start) >> space.geometry.page_shift):
-            space.frames.tag[vma.file.pages[first + offset]] = tag + offset
+            space.frames.tag[vma.backing.pages[first + offset]] = tag + offset
 
 
 def _access_shared_slot(
     space: AddressSpace, vma: Vma, start: int, end: int, tag: int, faulted: Faulted, *, write: bool
 ) -> None:
     """Access the shared pages [start, end) of one slot, which no huge leaf maps."""
-    assert vma.file is not None
     if _new_shared_pages(space, vma, start, end, tag, write=write):
         return
-    shift, size, clean = space.geometry.page_shift, vma.file.size_pages, vma.file.clean
-    pages, tags = vma.file.pages, space.frames.tag
+    shift, size, clean = space.geometry.page_shift, vma.backing.size_pages, vma.backing.clean
+    pages, tags = vma.backing.pages, space.frames.tag
     needed = WRITABLE if write else PRESENT
     table = space.tree.find(start, PTE)
     first = start >> shift & space.geometry.index_mask[PTE]
@@ -423,28 +421,27 @@ def _new_shared_pages(
     Nor any so near that faulting around would map it.
     Returns: False if that is not so, and nothing was done.
     """
-    assert vma.file is not None
-    geometry, file, table = space.geometry, vma.file, space.tree.find(start, PTE)
+    geometry, backing, table = space.geometry, vma.backing, space.tree.find(start, PTE)
     first = start >> geometry.page_shift & geometry.index_mask[PTE]
     linear = space.page_index(vma, start)
     count = (end - start) >> geometry.page_shift
     indices, pages = range(first, first + count), range(linear, linear + count)
-    if pages.stop > file.size_pages:
+    if pages.stop > backing.size_pages:
         return False
     if table is not None and not table.leaves.keys().isdisjoint(indices):
         return False
     near = range(
         linear - first % FAULT_AROUND_PAGES, pages.stop + -indices.stop % FAULT_AROUND_PAGES
     )
-    if file.pages and not file.pages.keys().isdisjoint(near):
+    if backing.pages and not backing.pages.keys().isdisjoint(near):
         return False
     table = table or space.tree.make(start, PTE)
     flags = WRITTEN if write else _FAULT_AROUND
     tags = range(tag, tag + count) if tag else [0] * count
-    pfn = _enter_new(space, table, indices, pages, tags, file, flags)
-    file.pages.update(zip(pages, range(pfn, pfn + count), strict=True))
+    pfn = _enter_new(space, table, indices, pages, tags, backing, flags)
+    backing.pages.update(zip(pages, range(pfn, pfn + count), strict=True))
     if not write:
-        file.clean.update(pages)
+        backing.clean.update(pages)
     space.rss_shmem += count
     return True
 
@@ -454,8 +451,7 @@ def _fault_shared(space: AddressSpace, vma: Vma, table: Table, addr: int, *, wri
 
     Source: mm/memory.c do_read_fault(), do_shared_fault(), finish_fault().
     """
-    assert vma.file is not None
-    pages, leaves = vma.file.pages, table.leaves
+    pages, leaves = vma.backing.pages, table.leaves
     index, linear = space.tree.index(addr, PTE), space.page_index(vma, addr)
     marked = index in leaves
     if not write:
@@ -464,8 +460,8 @@ def _fault_shared(space: AddressSpace, vma: Vma, table: Table, addr: int, *, wri
         _map_whole_folio(space, vma, table, addr, write=write)
     if marked or index not in leaves:
         if linear not in pages:
-            pages[linear] = space.frames.allocate((0,), (linear,), vma.file)
-            vma.file.clean.add(linear)
+            pages[linear] = space.frames.allocate((0,), (linear,), vma.backing)
+            vma.backing.clean.add(linear)
         flags = WRITTEN if write else _FAULT_AROUND
         if marked and not write and vma.flags & VM_UFFD_WP:
             flags |= UFFD_WP
@@ -489,7 +485,6 @@ def _fault_around(space: AddressSpace, vma: Vma, addr: int) -> None:
 
     Source: mm/memory.c do_fault_around(): an aligned window, cut to the VMA and the PTE table.
     """
-    assert vma.file is not None
     if vma.flags & (VM_UFFD_WP | VM_UFFD_MINOR):
         return  # userfaultfd wants to be asked page by page
     geometry = space.geometry
@@ -498,8 +493,8 @@ def _fault_around(space: AddressSpace, vma: Vma, addr: int) -> None:
     vma_pages = (vma.end - vma.start) >> geometry.page_shift
     low = max(round_down(index, FAULT_AROUND_PAGES), index - min(index, in_vma))
     high = min(low + FAULT_AROUND_PAGES, geometry.slot_pages, index + vma_pages - in_vma)
-    linear, pages = space.page_index(vma, addr), vma.file.pages
-    high = min(high, index + vma.file.size_pages - linear)
+    linear, pages = space.page_index(vma, addr), vma.backing.pages
+    high = min(high, index + vma.backing.size_pages - linear)
     near = [(i, pages[linear + i - index]) for i in range(low, high) if linear + i - index in pages]
     if space.migrating:  # such pages are locked, which is not waited for here
         near = [(i, pfn) for i, pfn in near if pfn not in space.migrating]
@@ -527,9 +522,8 @@ def _map_whole_folio(
     frames = space.frames
     if vma.uffd is not None or not (frames.large or frames.pieces):
         return
-    assert vma.file is not None
     shift, all_pages = space.geometry.page_shift, space.geometry.slot_pages
-    pfn = vma.file.pages[space.page_index(vma, addr)]
+    pfn = vma.backing.pages[space.page_index(vma, addr)]
     if (first := pfn - pfn % all_pages) in frames.large:
         pages = all_pages
     else:

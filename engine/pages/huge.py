@@ -128,7 +128,6 @@ def map_shared_huge(space: AddressSpace, vma: Vma, addr: int, *, write: bool) ->
     wants to be asked page by page.
     Source: mm/memory.c do_set_pmd().
     """
-    assert vma.file is not None
     tree, pages = space.tree, space.geometry.slot_pages
     table, index = tree.find(addr, PMD), tree.index(addr, PMD)
     if table is not None and index in table.tables:
@@ -141,10 +140,10 @@ def map_shared_huge(space: AddressSpace, vma: Vma, addr: int, *, write: bool) ->
         return True
     if vma.flags & VM_UFFD_MINOR or not covers_slot(space, vma, addr):
         return False
-    if space.page_index(vma, addr) >= vma.file.size_pages:
+    if space.page_index(vma, addr) >= vma.backing.size_pages:
         return False  # the object does not go that far, though its last huge page does
     linear = space.page_index(vma, round_down(addr, space.geometry.slot_bytes))
-    first = vma.file.pages.get(linear)
+    first = vma.backing.pages.get(linear)
     if first is None or linear % pages or first not in space.frames.large:
         return False
     if vma.flags & VM_NOHUGEPAGE and space.kernel.refuses_shared_huge:

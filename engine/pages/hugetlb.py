@@ -19,7 +19,7 @@ Source: mm/hugetlb.c, fs/hugetlbfs/inode.c, Linux 6.1 to 6.18.
 from engine.base.address import round_down
 from engine.base.entry import ACCESSED, DIRTY, HUGE, PFN_SHIFT, PRESENT, UFFD_WP, WRITE, leaf
 from engine.base.geometry import PMD
-from engine.state.hugepool import HugeFile, file_of, huge_pages, reservations
+from engine.state.hugepool import HugeFile, file_of
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_NORESERVE, VM_SHARED, VM_WRITE, Vma
 
@@ -28,7 +28,7 @@ def new_huge_file(space: AddressSpace, length: int) -> HugeFile:
     """A file for a mapping of `length` bytes, a multiple of the huge page size."""
     geometry = space.geometry
     slot, page = geometry.slot_bytes, geometry.page_bytes
-    return HugeFile(space.new_number(), length // page, slot // page, page)
+    return HugeFile(space.new_number(), length // page, slot // page, page, space.pool)
 
 
 def reserve(space: AddressSpace, vma: Vma) -> bool:
@@ -38,10 +38,11 @@ def reserve(space: AddressSpace, vma: Vma) -> bool:
     """
     if vma.flags & VM_NORESERVE:
         return True
-    if not space.pool.reserve(huge_pages(vma)):
+    file = file_of(vma)
+    if not space.pool.reserve(file.huge_pages(vma)):
         return False
     if vma.flags & VM_SHARED:
-        file_of(vma).reserved = True
+        file.reserved = True
     else:
         vma.reserves = True
     return True
@@ -63,8 +64,8 @@ def abandon_copy(space: AddressSpace, copy: Vma) -> None:
     Until ee40c9920ac2 closing it gave them back, and the source did so once more (B-46).
     Source: copy_vma(), fixup_hugetlb_reservations().
     """
-    if not space.kernel.hugetlb_copy_keeps_reservation:
-        space.pool.reserved -= reservations(copy)
+    if copy.reserves and not space.kernel.hugetlb_copy_keeps_reservation:
+        space.pool.reserved -= file_of(copy).promised_to(copy)
 
 
 def access_hugetlb(space: AddressSpace, vma: Vma, start: int, end: int, tag: int) -> int:

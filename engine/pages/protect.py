@@ -57,7 +57,7 @@ def allow_writes(vma: Vma) -> Change:
     Source: can_change_pte_writable(), 6.1.
     """
     needed = PRESENT | DIRTY
-    if vma.file is None:
+    if vma.makes_copies:
         needed |= EXCLUSIVE
     if vma.tracked:
         needed |= SOFT_DIRTY

@@ -13,7 +13,7 @@ from engine.base.geometry import PTE
 from engine.base.violation import Violation
 from engine.state.space import AddressSpace
 from engine.state.table import Table
-from engine.state.vma import VM_STACK_INCOMPLETE, AnonVma, Vma
+from engine.state.vma import VM_STACK_INCOMPLETE, Vma
 from engine.vmas.merge import reusable_anon_vma
 
 
@@ -28,7 +28,7 @@ def walk(space: AddressSpace, pfn: int) -> Iterator[tuple[Vma, int]]:
     owner, index = space.frames.owner[pfn], space.frames.index[pfn]
     shift = space.geometry.page_shift
     for vma in space.vmas:
-        if owner is not None and owner is (vma.link if isinstance(owner, AnonVma) else vma.file):
+        if owner is not None and (owner is vma.link or owner is vma.backing):
             addr = vma.start + ((index - vma.pgoff) << shift)
             if vma.start <= addr < vma.end:
                 yield vma, addr
@@ -99,8 +99,8 @@ def end_migration(space: AddressSpace, first: int) -> None:
                 if table.leaves[index] & MIGRATION:
                     table.leaves[index] ^= PRESENT | MIGRATION
                     table.leaves[index] += delta
-            if vma.file is not None and vma.file.pages.get(frames.index[page]) == page:
-                vma.file.pages[frames.index[page]] = page + new - first
+            if vma.backing.pages.get(frames.index[page]) == page:
+                vma.backing.pages[frames.index[page]] = page + new - first
     _check_none_left(space, range(first, first + pages))
 
 
@@ -131,7 +131,7 @@ def settle_shared(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     frames = space.frames
     for first, pages in list(space.migrating.items()):
         index = frames.index[first]
-        if frames.owner[first] is vma.file and index < high and low < index + pages:
+        if frames.owner[first] is vma.backing and index < high and low < index + pages:
             end_migration(space, first)
 
 

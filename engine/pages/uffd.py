@@ -14,7 +14,6 @@ from engine.base.address import Range, round_down
 from engine.base.entry import MARKER, UFFD_WP, WRITE, is_guard, is_wp_marker
 from engine.base.failures import VmaRefused
 from engine.base.geometry import PTE
-from engine.base.kernel import Kernel
 from engine.base.uapi import (
     UFFD_FEATURE_EVENT_FORK,
     UFFD_FEATURE_EVENT_REMAP,
@@ -73,20 +72,6 @@ def _modes(space: AddressSpace) -> int:
     return modes
 
 
-def _can_register(kernel: Kernel, vma: Vma, mode: int) -> bool:
-    """vma_can_userfault(): private anonymous memory has no minor faults."""
-    hugetlb = bool(vma.flags & VM_HUGETLB)
-    if (
-        mode & UFFDIO_REGISTER_MODE_WP
-        and (hugetlb or vma.file is not None)
-        and not kernel.uffd_wp_objects
-    ):
-        return False
-    if not mode & UFFDIO_REGISTER_MODE_MINOR:
-        return True
-    return vma.file is not None and (hugetlb or kernel.uffd_minor_shared)
-
-
 def uffd_register(
     space: AddressSpace, addr: int, length: int, mode: int, features: int
 ) -> Errno | None:
@@ -106,7 +91,7 @@ def uffd_register(
         return Errno.EINVAL
     context = space.uffds.get(features) or UffdContext(features)
     for vma in vmas:
-        if not _can_register(space.kernel, vma, mode):
+        if not vma.backing.can_userfault(space.kernel, mode):
             return Errno.EINVAL
         if vma.flags & VM_HUGETLB and (max(vma.start, addr) | min(vma.end, end)) & (slot - 1):
             return Errno.EINVAL
@@ -162,7 +147,7 @@ def _protect(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     Model: hugetlb memory that is not there is not marked.
     Errors raised: OutOfTables.  Source: change_pte_range(), userfaultfd_wp_use_markers().
     """
-    if vma.file is None or vma.flags & VM_HUGETLB:
+    if vma.is_anonymous or vma.flags & VM_HUGETLB:
         change_entries(space, start, end, _mark)
         return
     shift, slot = space.geometry.page_shift, space.geometry.slot_bytes

@@ -1,25 +1,13 @@
 """The pool of huge pages, and the files of hugetlbfs that take theirs from it (mm/hugetlb.c)."""
 
-from engine.state.vma import VM_SHARED, SharedObject, Vma
+from collections.abc import Iterable
+
+from engine.base.kernel import Kernel
+from engine.base.uapi import UFFDIO_REGISTER_MODE_WP
+from engine.state.backing import Backing, Mapping
+from engine.state.vma import VM_SHARED, Vma
 
 POOL_PAGES = 32  # vm.nr_hugepages; there are no surplus pages
-
-
-class HugeFile(SharedObject):
-    """The file behind a mapping of huge pages.
-
-    `huge_page` is the size of a huge page in pages.  `faulted` are those, by number, that were ever
-    faulted in, by who had reservations in private memory; `reserved` says whether a shared file has
-    reservations for the others.  A private mapping has its own (`Vma.reserves`).
-    """
-
-    __slots__ = ("faulted", "huge_page", "reserved")
-
-    def __init__(self, number: int, size_pages: int, huge_page: int, page_bytes: int) -> None:
-        super().__init__(number, size_pages, huge_page * page_bytes)
-        self.huge_page = huge_page
-        self.faulted: set[int] = set()
-        self.reserved = False
 
 
 class HugePool:
@@ -47,44 +35,70 @@ class HugePool:
         self.free -= 1
         return True
 
-    def close(self, vma: Vma, mapped: int, *, last: bool) -> None:
-        """A mapping goes, with its reservations; private pages go back to the pool at once.
 
-        Arguments: `mapped` how many huge pages it maps; `last` if nothing else maps its file, so
-        that a shared file goes, too.
+class HugeFile(Backing):
+    """The file behind a mapping of huge pages, which come from `pool`.
+
+    `huge_page` is the size of a huge page in pages.  `faulted` are those, by number, that were ever
+    faulted in, by who had reservations in private memory; `reserved` says whether a shared file has
+    reservations for the others.  A private mapping has its own (`Vma.reserves`).
+    """
+
+    __slots__ = ("faulted", "huge_bytes", "huge_page", "pool", "reserved")
+
+    def __init__(
+        self, number: int, size_pages: int, huge_page: int, page_bytes: int, pool: HugePool
+    ) -> None:
+        super().__init__(number, size_pages)
+        self.huge_page = huge_page
+        self.huge_bytes = huge_page * page_bytes
+        self.pool = pool
+        self.faulted: set[int] = set()
+        self.reserved = False
+
+    def huge_pages(self, vma: Mapping) -> int:
+        """How many huge pages a mapping covers."""
+        return (vma.end - vma.start) // self.huge_bytes
+
+    def promised_to(self, vma: Mapping) -> int:
+        """How many reservations a private mapping owns: for those of its pages never faulted in.
+
+        Source: hugetlb_vm_op_close(), region_count().
         """
-        file = file_of(vma)
+        if not vma.reserves:
+            return 0
+        first, pages = vma.pgoff // self.huge_page, self.huge_pages(vma)
+        return pages - sum(first <= number < first + pages for number in self.faulted)
+
+    @property
+    def promised(self) -> int:
+        """How many reservations a shared file has: for those of its pages that it does not have."""
+        return self.size_pages // self.huge_page - len(self.faulted) if self.reserved else 0
+
+    def may_split(self, addr: int) -> bool:
+        """Only between huge pages.  Source: hugetlb_vm_op_split()."""
+        return not addr % self.huge_bytes
+
+    def close(self, vma: Mapping, leaves: Iterable[object], elsewhere: Iterable[object]) -> None:
+        """What was promised comes back, and pages do: private ones now, others with the file.
+
+        Source: hugetlb_vm_op_close(), hugetlbfs_evict_inode().
+        """
         if not vma.flags & VM_SHARED:
-            self.reserved -= reservations(vma)
-            self.free += mapped
-        elif last:
-            self.reserved -= file_reservations(file)
-            self.free += len(file.faulted)
+            self.pool.reserved -= self.promised_to(vma)
+            self.pool.free += sum(1 for _ in leaves)
+        elif not any(True for _ in elsewhere):
+            self.pool.reserved -= self.promised
+            self.pool.free += len(self.faulted)
+            self.reserved = False
+            self.faulted.clear()
+
+    def can_userfault(self, kernel: Kernel, mode: int) -> bool:
+        """It could not be write-protected at first."""
+        return not mode & UFFDIO_REGISTER_MODE_WP or kernel.uffd_wp_objects
 
 
 def file_of(vma: Vma) -> HugeFile:
     """The file of a mapping of huge pages."""
-    assert isinstance(vma.file, HugeFile)
-    return vma.file
-
-
-def huge_pages(vma: Vma) -> int:
-    """How many huge pages a mapping covers."""
-    return (vma.end - vma.start) // file_of(vma).huge_bytes
-
-
-def reservations(vma: Vma) -> int:
-    """How many reservations a private mapping owns: for those of its pages never faulted in.
-
-    Source: hugetlb_vm_op_close(), region_count().
-    """
-    if not vma.reserves:
-        return 0
-    file, pages = file_of(vma), huge_pages(vma)
-    first = vma.pgoff // file.huge_page
-    return pages - sum(first <= number < first + pages for number in file.faulted)
-
-
-def file_reservations(file: HugeFile) -> int:
-    """How many reservations a shared file has: for those of its pages that it does not have."""
-    return file.size_pages // file.huge_page - len(file.faulted) if file.reserved else 0
+    assert isinstance(vma.backing, HugeFile)
+    return vma.backing

@@ -21,17 +21,16 @@ from engine.base.limits import Limits
 from engine.base.points import Point
 from engine.base.uapi import UFFD_FEATURE_EVENT_UNMAP
 from engine.base.violation import Violation
+from engine.state.backing import Shmem
 from engine.state.frames import Frames
 from engine.state.hugepool import HugePool
 from engine.state.table import Table, TableTree
 from engine.state.tlb import Tlb
 from engine.state.vma import (
     VM_ACCOUNT,
-    VM_HUGETLB,
     VM_LOCKED,
     VM_SHARED,
     AnonVma,
-    SharedObject,
     UffdContext,
     Vma,
     VmaTree,
@@ -159,9 +158,9 @@ class AddressSpace:
         self._anon_vmas += 1
         return AnonVma(self._anon_vmas)
 
-    def new_object(self, size_pages: int) -> SharedObject:
-        """A fresh, empty shared object."""
-        return SharedObject(self.new_number(), size_pages)
+    def new_shmem(self, size_pages: int) -> Shmem:
+        """A fresh, empty object of shared memory."""
+        return Shmem(self.new_number(), size_pages)
 
     def new_number(self) -> int:
         """The number of a fresh object."""
@@ -280,11 +279,12 @@ class AddressSpace:
                     context.prepare("unmap", Range(start, end))
         for vma in removed:
             self.account(vma.flags & ~(VM_ACCOUNT if keep_commit else 0), vma.start - vma.end)
-            if vma.flags & VM_HUGETLB:
-                mapped = sum(1 for _ in self.tree.leaves(vma.start, vma.end))
-                others = (*self.vmas, *(other for other in removed if other.start > vma.start))
-                last = all(other.file is not vma.file for other in others)
-                self.pool.close(vma, mapped, last=last)
+            if not vma.is_anonymous:
+                leaves, others = (
+                    self.tree.leaves(vma.start, vma.end),
+                    self.vmas.mapping(vma.backing),
+                )
+                vma.backing.close(vma, leaves, others)
             self.zap(vma.start, vma.end)
         below = self.vmas.before(start)
         above = self.vmas.after(start)
@@ -364,13 +364,13 @@ class AddressSpace:
                 if tag:
                     found[first + index] = tag
         for vma in self.vmas:
-            if vma.file is not None and vma.flags & VM_SHARED:
+            if vma.flags & VM_SHARED:
                 first = (vma.start - base) >> shift
                 pages = (vma.end - vma.start) >> shift
                 low, high, ahead = vma.pgoff, vma.pgoff + pages, first - vma.pgoff
                 found |= {
                     ahead + index: tag
-                    for index, pfn in vma.file.pages.items()
+                    for index, pfn in vma.backing.pages.items()
                     if low <= index < high and (tag := tags[pfn])
                 }
         return found

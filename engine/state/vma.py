@@ -11,6 +11,7 @@ from engine.base.failures import MAPS, VMA, Failures, VmaRefused
 from engine.base.limits import Limits
 from engine.base.uapi import UFFD_FEATURE_EVENT_REMAP
 from engine.base.violation import Violation
+from engine.state.backing import ANONYMOUS, Backing
 
 VM_READ = 0x1
 VM_WRITE = 0x2
@@ -87,27 +88,6 @@ class AnonVma:
         return f"anon_vma {self.number}"
 
 
-class SharedObject:
-    """The shmem file behind a shared anonymous mapping.
-
-    `pages[index]` is the frame of each page that exists; `clean` are those that were never written,
-    so that reclaim just drops them; `size_pages` its size: access beyond it is SIGBUS.
-    `huge_bytes` is the size of its pages if it is a file of hugetlbfs, else 0.
-    """
-
-    __slots__ = ("clean", "huge_bytes", "number", "pages", "size_pages")
-
-    def __init__(self, number: int, size_pages: int, huge_bytes: int = 0) -> None:
-        self.number = number
-        self.size_pages = size_pages
-        self.huge_bytes = huge_bytes
-        self.pages: dict[int, int] = {}
-        self.clean: set[int] = set()
-
-    def __repr__(self) -> str:
-        return f"shared object {self.number}"
-
-
 class UffdContext:
     """A userfaultfd: `features` as asked for when it was opened.
 
@@ -142,10 +122,10 @@ class UffdContext:
 class Vma:
     """One mapping: [start, end) in bytes, `pgoff` in pages.
 
-    `anon_vma` is None while no anonymous page was ever faulted in (unfaulted); `file` is the shared
-    object, or None for private anonymous memory.  `link` is the anon_vma in whose tree the reverse
-    map finds the VMA (anon_vma_chain).  A chain has at most one link: the children of a fork have
-    trees of their own.  So the kernel's "chain is singular" is `link is not None`.
+    `anon_vma` is None while no anonymous page was ever faulted in (unfaulted); `backing` is what is
+    behind it.  `link` is the anon_vma in whose tree the reverse map finds the VMA (anon_vma_chain).
+    A chain has at most one link: the children of a fork have trees of their own.  So the kernel's
+    "chain is singular" is `link is not None`.
     `uffd` is the userfaultfd it is registered with.  `tracked`: the first write to each page is to
     be noticed, since clear_refs took VM_SOFTDIRTY away; merging does not look at it.  `reserves`:
     it owns the reservations of the huge pages in it (HPAGE_RESV_OWNER).  `age` orders VMAs of the
@@ -155,8 +135,8 @@ class Vma:
     __slots__ = (
         "age",
         "anon_vma",
+        "backing",
         "end",
-        "file",
         "flags",
         "link",
         "pgoff",
@@ -173,7 +153,7 @@ class Vma:
         flags: int,
         pgoff: int,
         anon_vma: AnonVma | None = None,
-        file: SharedObject | None = None,
+        backing: Backing = ANONYMOUS,
     ) -> None:
         self.start = start
         self.end = end
@@ -182,7 +162,7 @@ class Vma:
         self.anon_vma = anon_vma
         self.link = anon_vma
         self.age = 0
-        self.file = file
+        self.backing = backing
         self.uffd: UffdContext | None = None
         self.tracked = False
         self.reserves = False
@@ -195,7 +175,12 @@ class Vma:
     @property
     def is_anonymous(self) -> bool:
         """Private anonymous memory (vma_is_anonymous: no vm_ops)."""
-        return self.file is None
+        return self.backing.is_anonymous
+
+    @property
+    def makes_copies(self) -> bool:
+        """Are pages copied before they are written (is_cow_mapping)?  Model: not with hugetlb."""
+        return not self.flags & (VM_SHARED | VM_HUGETLB)
 
     @property
     def readable(self) -> bool:
@@ -212,7 +197,7 @@ class Vma:
 
     def clone(self) -> "Vma":
         """A copy that belongs to no tree."""
-        copy = Vma(self.start, self.end, self.flags, self.pgoff, self.anon_vma, self.file)
+        copy = Vma(self.start, self.end, self.flags, self.pgoff, self.anon_vma, self.backing)
         copy.link, copy.uffd, copy.tracked = self.link, self.uffd, self.tracked
         copy.reserves = self.reserves
         return copy
@@ -312,6 +297,10 @@ class VmaTree:
             position -= 1
         return vmas[position : bisect_left(self._starts, end, position)]
 
+    def mapping(self, backing: Backing) -> Iterator[Vma]:
+        """The VMAs that map an object, in address order (address_space->i_mmap)."""
+        return (vma for vma in self._vmas if vma.backing is backing)
+
     def holds(self, vma: Vma) -> bool:
         """Is this very VMA still part of the address space?"""
         return self.after(vma.start) is vma
@@ -394,8 +383,8 @@ class VmaTree:
         Errors raised: VmaRefused.  Source: mm/vma.c __split_vma().
         """
         assert vma.start < addr < vma.end
-        if vma.flags & VM_HUGETLB and vma.file is not None and addr % vma.file.huge_bytes:
-            raise VmaRefused("EINVAL")  # hugetlb_vm_op_split()
+        if not vma.backing.may_split(addr):
+            raise VmaRefused("EINVAL")
         self.claim(vma.anon_vma)
         self.on_boundary(addr)
         upper = vma.clone()

@@ -1,6 +1,6 @@
 """When VMAs become one: the rules, and the two situations they are applied in.
 
-A range merges with a neighbour if both agree in flags, file and linear page offset, and their
+A range merges with a neighbour if both agree in flags, backing and linear page offset, and their
 anon_vmas are compatible.  `merge_new` serves a range that is not mapped yet (mmap, the copy of a
 moved VMA, growth in place); `merge_modified` part of a VMA whose flags change.
 Source: mm/vma.c, mm/mmap.c, Linux 6.1, 6.12, 6.18.
@@ -11,7 +11,8 @@ from typing import NamedTuple
 from engine.base.address import Range
 from engine.base.kernel import Kernel
 from engine.base.violation import Violation
-from engine.state.vma import VM_HUGETLB, AnonVma, SharedObject, UffdContext, Vma, VmaTree
+from engine.state.backing import ANONYMOUS, Backing
+from engine.state.vma import VM_HUGETLB, AnonVma, UffdContext, Vma, VmaTree
 
 
 class Proposal(NamedTuple):
@@ -25,8 +26,8 @@ class Proposal(NamedTuple):
     end: int
     flags: int
     pgoff: int
-    anon_vma: AnonVma | None
-    file: SharedObject | None
+    anon_vma: AnonVma | None = None
+    backing: Backing = ANONYMOUS
     source: Vma | None = None
     uffd: UffdContext | None = None
 
@@ -53,7 +54,7 @@ def _agrees(kernel: Kernel, proposal: Proposal, vma: Vma) -> bool:
     return (
         vma.flags == proposal.flags
         and not vma.flags & VM_HUGETLB  # VM_DONTEXPAND
-        and vma.file is proposal.file
+        and vma.backing is proposal.backing
         and vma.uffd is _uffd(proposal)
         and anon_vmas_compatible(kernel, proposal.anon_vma, vma.anon_vma)
     )
@@ -147,7 +148,7 @@ def merge_modified(
     Source: vma_merge_existing_range() in 6.12, vma_merge() in 6.1.
     """
     pgoff = vma.pgoff + ((start - vma.start) >> tree.page_shift)
-    proposal = Proposal(start, end, flags, pgoff, vma.anon_vma, vma.file, vma, uffd)
+    proposal = Proposal(start, end, flags, pgoff, vma.anon_vma, vma.backing, vma, uffd)
     left = _left(kernel, tree, proposal) if start == vma.start else None
     right = _right(kernel, tree, proposal) if end == vma.end else None
     if left and right and not _join(left.anon_vma, right.anon_vma):
@@ -188,7 +189,7 @@ def _check(tree: VmaTree, vma: Vma, proposal: Proposal) -> None:
     if (
         vma.pgoff - (vma.start >> tree.page_shift) != offset
         or vma.flags != proposal.flags
-        or vma.file is not proposal.file
+        or vma.backing is not proposal.backing
         or vma.uffd is not _uffd(proposal)
         or not (theirs is ours or theirs is None or ours is None)
         or (vma.end != proposal.start and vma.start != proposal.end)
@@ -252,7 +253,7 @@ def _could_be_one(tree: VmaTree, low: Vma, high: Vma) -> bool:
     """anon_vma_compatible(): adjacent and equal but for the protection."""
     return (
         low.end == high.start
-        and low.file is high.file
+        and low.backing is high.backing
         and not (low.flags ^ high.flags) & ~0x7
         and low.pgoff + ((low.end - low.start) >> tree.page_shift) == high.pgoff
     )

@@ -292,7 +292,7 @@ class StateObserver:
         displaced = source.pgoff != source.start >> move.space.geometry.page_shift
         return (
             source.anon_vma is not None,
-            source.file is not None,
+            not source.is_anonymous,
             displaced,
             source.start == old,
             source.end == move.old_end,

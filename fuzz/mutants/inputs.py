@@ -201,7 +201,7 @@ def traces(outcome: "Outcome") -> dict[str, Any]:
         "results": outcome.results,
         "page-table bytes": outcome.page_tables,
         "violations": [f"call {index}: {violation}" for index, violation in outcome.violations],
-        "VMAs": [(v.start, v.end, v.flags, v.pgoff, v.anon_vma, v.file) for v in space.vmas],
+        "VMAs": [(v.start, v.end, v.flags, v.pgoff, v.anon_vma, v.backing) for v in space.vmas],
         "leaves": list(space.tree.leaves()),
         "counters": (
             space.total_vm,

@@ -5,8 +5,9 @@ from typing import NamedTuple
 from engine.base.address import Range
 from engine.base.kernel import Kernel
 from engine.base.limits import Limits
+from engine.state.backing import Backing
 from engine.state.space import AddressSpace
-from engine.state.vma import AnonVma, SharedObject, UffdContext
+from engine.state.vma import AnonVma, UffdContext
 
 
 class Area(NamedTuple):
@@ -16,7 +17,7 @@ class Area(NamedTuple):
     end: int
     flags: int
     pgoff: int
-    file: SharedObject | None
+    backing: Backing
     anon_vma: AnonVma | None
     uffd: UffdContext | None
 
@@ -48,7 +49,7 @@ class Facts(NamedTuple):
             space.kernel,
             space.arena,
             [
-                Area(v.start, v.end, v.flags, v.pgoff, v.file, v.anon_vma, v.uffd)
+                Area(v.start, v.end, v.flags, v.pgoff, v.backing, v.anon_vma, v.uffd)
                 for v in space.vmas
             ],
             limits.map_count,

@@ -16,6 +16,7 @@ from engine.base.address import Range, round_up
 from engine.base.failures import HOOK, MAPS, VMA
 from engine.base.uapi import MREMAP_DONTUNMAP, MREMAP_FIXED, Errno
 from engine.base.violation import Violation
+from engine.state.backing import Backing
 from engine.state.space import AddressSpace
 from engine.state.vma import (
     VM_HUGETLB,
@@ -23,7 +24,6 @@ from engine.state.vma import (
     VM_LOCKONFAULT,
     VM_UFFD,
     AnonVma,
-    SharedObject,
     UffdContext,
 )
 from fuzz.rules.facts import Area, Facts
@@ -37,7 +37,7 @@ class Piece(NamedTuple):
     start: int
     end: int
     flags: int
-    file: SharedObject | None
+    backing: Backing
     shift: int
     anon: AnonVma | None
     uffd: UffdContext | None
@@ -45,7 +45,7 @@ class Piece(NamedTuple):
     @property
     def fresh(self) -> bool:
         """Private memory that never had a page."""
-        return self.file is None and self.anon is None
+        return self.backing.is_anonymous and self.anon is None
 
 
 def _touch(one: Piece, other: Piece) -> bool:
@@ -66,7 +66,9 @@ class Tape:
 
     def _piece(self, area: Area) -> Piece:
         shift = area.pgoff - (area.start >> self.page_shift)
-        return Piece(area.start, area.end, area.flags, area.file, shift, area.anon_vma, area.uffd)
+        return Piece(
+            area.start, area.end, area.flags, area.backing, shift, area.anon_vma, area.uffd
+        )
 
     def at(self, addr: int) -> Piece | None:
         """The piece that covers an address."""
@@ -124,7 +126,7 @@ class Tape:
         alike = (old.flags, old.shift) == (new.flags, new.shift) and not old.flags & VM_HUGETLB
         return (
             alike
-            and old.file is new.file
+            and old.backing is new.backing
             and old.uffd is new.uffd
             and (
                 new.anon is None
@@ -145,7 +147,7 @@ class Tape:
         if piece is None:
             return False
         self.attempts[MAPS] += 1
-        self.attempts[HOOK] += piece.file is not None
+        self.attempts[HOOK] += not piece.backing.is_anonymous
         if keep and piece.flags & VM_LOCKED and kernel.dontunmap_splits_locked:
             self.attempts[MAPS] += self.sever(source.start)
             self.attempts[MAPS] += self.sever(source.end)
@@ -282,4 +284,4 @@ def _compare(after: Facts, tape: Tape) -> Iterator[Violation]:
 def _seen(piece: Piece, wanted: Piece) -> tuple[object, ...]:
     """What is compared."""
     flags = piece.flags & ~VM_UFFD
-    return piece.start, piece.end, flags, piece.file, 0 if wanted.fresh else piece.shift
+    return piece.start, piece.end, flags, piece.backing, 0 if wanted.fresh else piece.shift

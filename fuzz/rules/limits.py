@@ -10,7 +10,7 @@ from engine.base.entry import ANON
 from engine.base.failures import MAPS, PAGETABLE, VMA
 from engine.base.uapi import Errno
 from engine.base.violation import Violation
-from engine.state.hugepool import POOL_PAGES, HugeFile, file_of, file_reservations, reservations
+from engine.state.hugepool import POOL_PAGES, HugeFile, file_of
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_HUGETLB, VM_SHARED
 from fuzz.rules.leaves import Picture, count, picture
@@ -48,12 +48,13 @@ def _reservations(space: AddressSpace) -> Iterator[Violation]:
     owned = used = 0
     for vma in space.vmas:
         if vma.flags & VM_HUGETLB:
+            file = file_of(vma)
             if vma.flags & VM_SHARED:
-                shared[file_of(vma).number] = file_of(vma)
+                shared[file.number] = file
             else:
                 used += sum(1 for _ in space.tree.leaves(vma.start, vma.end))
-            owned += reservations(vma)
-    owned += sum(map(file_reservations, shared.values()))
+            owned += file.promised_to(vma)
+    owned += sum(file.promised for file in shared.values())
     used += sum(len(file.faulted) for file in shared.values())
     pool, free = space.pool, POOL_PAGES - used
     if (pool.reserved, pool.free) != (owned, free) or not 0 <= owned <= free:

@@ -56,8 +56,8 @@ def check_mapping(
             m.start + delta,
             m.end + delta,
             m.flags & ~VM_UFFD,
-            m.file,
-            m.offset - (delta >> page_shift) if m.file else 0,
+            m.backing,
+            0 if m.backing.is_anonymous else m.offset - (delta >> page_shift),
         )
         for m in moved
     ]
@@ -67,12 +67,12 @@ def check_mapping(
     for wanted in expected:
         place = Range(wanted.start, wanted.end)
         for found in clip(mapped, place):
-            if (found.flags & ~VM_UFFD, found.file, found.offset) != wanted[2:]:
+            if (found.flags & ~VM_UFFD, found.backing, found.offset) != wanted[2:]:
                 yield Violation(
                     "mapping-kept",
                     Range(found.start, found.end),
-                    f"flags {found.flags:#x}, {found.file} at {found.offset:#x}",
-                    f"flags {wanted.flags:#x}, {wanted.file} at {wanted.offset:#x}",
+                    f"flags {found.flags:#x}, {found.backing} at {found.offset:#x}",
+                    f"flags {wanted.flags:#x}, {wanted.backing} at {wanted.offset:#x}",
                 )
                 return
 
@@ -85,7 +85,7 @@ def check_growth(space: AddressSpace, request: Request, result: int | Errno) -> 
         return
     growth = Range(result + old_len, result + new_len)
     vma = space.vmas.lookup(growth.start)
-    if vma is None or vma.file is not None or vma.flags & VM_HUGETLB or space.failures.armed:
+    if vma is None or not vma.is_anonymous or vma.flags & VM_HUGETLB or space.failures.armed:
         return
     present = sum(
         min(addr + (1 << space.geometry.entry_shift[level]), growth.end) - max(addr, growth.start)

@@ -220,7 +220,7 @@ def _comes_before(new: Vma, old: Vma) -> bool:
 
     Exec's stack may be missed: only migration must find every page, and it passes the stack over.
     """
-    shared = old.file is not None and old.file is new.file
+    shared = not old.is_anonymous and old.backing is new.backing
     both = shared or (old.link is not None and old.link is new.link)
     return old is not new and both and (new.pgoff, new.age) < (old.pgoff, old.age)
 
@@ -243,7 +243,7 @@ def _check_locks(point: MovePoint) -> None:
             Violation("notifier-range", moved, f"{move.notified} announced", "a notified old range")
         )
     whole = point.name in (PMD_MOVED, PUD_MOVED)
-    if whole and not locked and (old.link is not None or old.file is not None):
+    if whole and not locked and (old.link is not None or not old.is_anonymous):
         space.report(
             Violation(
                 "table-move-locked", moved, "a table moved without the rmap locks", "with them"

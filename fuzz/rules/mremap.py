@@ -8,6 +8,7 @@ from engine.base.entry import ANON, MIGRATION, PFN_SHIFT, PRESENT, SOFT_DIRTY
 from engine.base.geometry import Geometry
 from engine.base.uapi import MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE, Errno
 from engine.base.violation import Violation
+from engine.state.backing import Backing
 from engine.state.space import AddressSpace
 from engine.state.vma import (
     VM_HUGETLB,
@@ -15,7 +16,6 @@ from engine.state.vma import (
     VM_LOCKONFAULT,
     VM_SEALED,
     VM_UFFD,
-    SharedObject,
     Vma,
 )
 from fuzz.rules.facts import Area, Facts
@@ -31,7 +31,7 @@ class Mapped(NamedTuple):
     start: int
     end: int
     flags: int
-    file: SharedObject | None
+    backing: Backing
     offset: int  # of the object, minus the address, in pages: constant along a mapping
 
 
@@ -80,8 +80,8 @@ def _mapped(vmas: Iterable[Vma | Area], geometry: Geometry) -> list[Mapped]:
                 vma.start,
                 vma.end,
                 vma.flags,
-                vma.file,
-                vma.pgoff - (vma.start >> shift) if vma.file else 0,
+                vma.backing,
+                0 if vma.backing.is_anonymous else vma.pgoff - (vma.start >> shift),
             )
             for vma in vmas
         ]
@@ -350,7 +350,9 @@ def _check_moved(
         found = pages(geometry, now_there, gaps)
         if found != expected:
             expected = _without_split(before, expected, found, delta)
-        if length < target.length and any(m.flags & VM_LOCKED and m.file for m in moved):
+        if length < target.length and any(
+            m.flags & VM_LOCKED and not m.backing.is_anonymous for m in moved
+        ):
             # What it grew by is populated; a fault there brings shared pages around it along.
             found = {
                 addr: entry

@@ -57,7 +57,7 @@ def unfaulted_pgoff(state: State) -> Iterator[Violation]:
     """V-03."""
     shift = state.space.geometry.page_shift
     for vma in state.vmas:
-        if vma.file is None and vma.anon_vma is None and vma.pgoff != vma.start >> shift:
+        if vma.is_anonymous and vma.anon_vma is None and vma.pgoff != vma.start >> shift:
             yield Violation(
                 "unfaulted-pgoff",
                 vma.range,
@@ -182,7 +182,7 @@ def leaves(state: State) -> Iterator[Violation]:
             plain = len(part.leaves) - len(odd)
             if part.vma is not None:
                 odd = odd and [(i, e) for i, e in odd if e != MARKER]  # a guard fits everywhere
-                if part.vma.file is not None:
+                if not part.vma.is_anonymous:
                     shared += plain
                 else:
                     anon += plain
@@ -213,7 +213,7 @@ def _not_plain(state: State, part: Part) -> Collection[tuple[int, int]]:
     if table.level != PTE or vma is None:
         return items
     offset = state.offset(base, vma)
-    if vma.file is None:
+    if vma.is_anonymous:
         frame_index, owner, link = state.space.frames.index, state.space.frames.owner, vma.link
         odd = [
             (i, e)
@@ -223,7 +223,7 @@ def _not_plain(state: State, part: Part) -> Collection[tuple[int, int]]:
             or owner[pfn] is not link
         ]
     else:
-        page_of = vma.file.pages.get
+        page_of = vma.backing.pages.get
         odd = [
             (i, e)
             for i, e in items
@@ -253,12 +253,12 @@ def _odd_leaves(space: AddressSpace, part: Part) -> Iterator[Violation]:
             yield _wrong(base, shift, crossing, f"a huge page inside {vma!r}")
             return
     offset = vma.pgoff + ((base - vma.start) >> shifts[PTE])
-    if vma.file is None:
+    if vma.is_anonymous:
         # Anonymous pages, the zero page and markers fit private anonymous memory.
         wrong = [(i, e) for i, e in items if not e & (_ANON | MARKER) and e >> PFN_SHIFT]
         wanted = "private memory"
     else:
-        pages, frames = vma.file.pages, space.frames
+        pages, frames = vma.backing.pages, space.frames
         private = (
             vma.flags & (VM_HUGETLB | VM_SHARED) == VM_HUGETLB
         )  # has its own pages of the file
@@ -268,12 +268,12 @@ def _odd_leaves(space: AddressSpace, part: Part) -> Iterator[Violation]:
             if not e & MARKER
             and (
                 (frames.owner[e >> PFN_SHIFT], frames.index[e >> PFN_SHIFT])
-                != (vma.file, (i << scale) + offset)
+                != (vma.backing, (i << scale) + offset)
                 if private
                 else pages.get((i << scale) + offset) != e >> PFN_SHIFT
             )
         ]
-        wanted = f"the page of {vma.file} that belongs there"
+        wanted = f"the page of {vma.backing} that belongs there"
     if wrong:
         yield _wrong(base, shift, wrong, wanted)
     for index, entry in items:

@@ -87,7 +87,7 @@ class State:
         vma = self.holder(base + known.reach.start, base + known.reach.end)
         if (
             vma is None
-            or vma.file is not None
+            or not vma.is_anonymous
             or vma.link is not known.link
             or self.offset(base, vma) != known.offset
         ):

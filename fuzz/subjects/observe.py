@@ -116,8 +116,8 @@ def _vmas(space: AddressSpace) -> list[list[object]]:
     rows: list[list[object]] = []
     for vma in space.vmas:
         row: list[object] = [vma.start - base, vma.end - base, _PROTECTION[vma.flags & _SHOWN]]
-        if vma.file is not None:
-            row += [numbers.setdefault(vma.file, len(numbers)), vma.pgoff << shift]
+        if not vma.is_anonymous:
+            row += [numbers.setdefault(vma.backing, len(numbers)), vma.pgoff << shift]
         rows.append(row)
     return rows
 

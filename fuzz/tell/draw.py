@@ -189,10 +189,10 @@ def _vma_lines(space: AddressSpace, vmas: Sequence[Vma]) -> list[str]:
         notes = [word for flag, word in _SHOWN_FLAGS if vma.flags & flag]
         if markers[number]:
             notes.append(_count(markers[number], "marker"))
-        if vma.file is None:
+        if vma.is_anonymous:
             notes.insert(0, "unfaulted" if vma.anon_vma is None else "faulted")
         else:
-            notes.insert(0, f"object {vma.file.number}")
+            notes.insert(0, f"object {vma.backing.number}")
         where = f"{vma.start - space.arena.start:#x}-{vma.end - space.arena.start:#x}"
         lines.append(
             f"{where:{2 * width + 1}}  {readable_bytes(vma.end - vma.start):>9}  "

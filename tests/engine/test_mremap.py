@@ -440,7 +440,7 @@ def test_old_len_0_makes_a_second_view_of_shared_memory(kernel: str) -> None:
     assert run(space, 6 * P, 0, 3 * P, MOVE, 17 * P) == 17 * P
     assert shown(space, 5) == ".... AAAA .... .... .bbb"
     original, view = space.vmas
-    assert view.file is original.file
+    assert view.backing is original.backing
     assert (original.pgoff, view.pgoff) == (0, 2)
     assert not touch(space, 17 * P, 18 * P)
     assert tags(space)[6] == tags(space)[17] == 5

@@ -138,8 +138,7 @@ def test_shared_pages_belong_to_the_object() -> None:
     space = shared(4)
     assert not touch(space, P, 3 * P)
     (vma,) = space.vmas
-    assert vma.file is not None
-    assert sorted(vma.file.pages) == [1, 2]
+    assert sorted(vma.backing.pages) == [1, 2]
     assert (space.rss_anon, space.rss_shmem) == (0, 2)
     assert vma.anon_vma is None
     assert not check_state(space)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from engine.base.address import Range
 from engine.base.failures import Failures
 from engine.base.limits import Limits
-from engine.state.vma import VM_READ, VM_SHARED, VM_WRITE, AnonVma, SharedObject, Vma, VmaTree
+from engine.state.backing import Shmem
+from engine.state.vma import VM_READ, VM_SHARED, VM_WRITE, AnonVma, Vma, VmaTree
 from tests.lib.constants import PAGE
 
 RW = VM_READ | VM_WRITE
@@ -85,13 +86,13 @@ def test_a_vma_that_overlaps_or_is_empty_is_a_mistake_of_ours() -> None:
 
 def test_a_split_shares_everything_but_range_and_offset() -> None:
     tree = tree_of()
-    vma = Vma(4 * PAGE, 8 * PAGE, RW | VM_SHARED, 10, AnonVma(1), SharedObject(1, 4))
+    vma = Vma(4 * PAGE, 8 * PAGE, RW | VM_SHARED, 10, AnonVma(1), Shmem(1, 4))
     tree.insert(vma)
     upper = tree.split(vma, 5 * PAGE)
     assert list(tree) == [vma, upper]
     assert (vma.range, upper.range) == ((4 * PAGE, 5 * PAGE), (5 * PAGE, 8 * PAGE))
     assert (vma.pgoff, upper.pgoff) == (10, 11)
-    assert (upper.flags, upper.anon_vma, upper.file) == (vma.flags, vma.anon_vma, vma.file)
+    assert (upper.flags, upper.anon_vma, upper.backing) == (vma.flags, vma.anon_vma, vma.backing)
 
 
 def test_moving_the_start_keeps_every_page_at_its_offset() -> None:
@@ -131,6 +132,6 @@ def test_what_a_vma_looks_like() -> None:
     vma = Vma(0x1000, 0x2000, VM_READ | VM_SHARED, 1)
     assert repr(vma) == "<Vma [0x1000, 0x2000) r--s pgoff 0x1>"
     assert vma.is_anonymous
-    assert not Vma(0, PAGE, 0, 0, None, SharedObject(3, 1)).is_anonymous
+    assert not Vma(0, PAGE, 0, 0, None, Shmem(3, 1)).is_anonymous
     assert repr(AnonVma(2)) == "anon_vma 2"
-    assert repr(SharedObject(3, 1)) == "shared object 3"
+    assert repr(Shmem(3, 1)) == "shared object 3"

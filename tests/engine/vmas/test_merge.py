@@ -7,13 +7,13 @@ import pytest
 from engine.base.failures import Failures
 from engine.base.kernel import kernel_named
 from engine.base.limits import Limits
+from engine.state.backing import ANONYMOUS, Backing, Shmem
 from engine.state.vma import (
     VM_EXEC,
     VM_LOCKED,
     VM_READ,
     VM_WRITE,
     AnonVma,
-    SharedObject,
     Vma,
     VmaTree,
 )
@@ -30,7 +30,7 @@ P = 0x1000
 RW = VM_READ | VM_WRITE
 OLD, NEW, LATEST = (kernel_named(name) for name in ("linux-6.1", "linux-6.12", "linux-6.18"))
 ONE, TWO = AnonVma(1), AnonVma(2)
-FILE, OTHER = SharedObject(1, 100), SharedObject(2, 100)
+FILE, OTHER = Shmem(1, 100), Shmem(2, 100)
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,16 @@ class At:
     flags: int = RW
     shift: int = 0  # pages its offset differs from its address
     anon_vma: AnonVma | None = None
-    file: SharedObject | None = None
+    backing: Backing = ANONYMOUS
 
     def vma(self) -> Vma:
         pgoff = self.start + self.shift
-        return Vma(self.start * P, self.end * P, self.flags, pgoff, self.anon_vma, self.file)
+        return Vma(self.start * P, self.end * P, self.flags, pgoff, self.anon_vma, self.backing)
 
     def proposal(self) -> Proposal:
         pgoff = self.start + self.shift
         vma = self.vma()
-        return Proposal(vma.start, vma.end, vma.flags, pgoff, vma.anon_vma, vma.file, vma)
+        return Proposal(vma.start, vma.end, vma.flags, pgoff, vma.anon_vma, vma.backing, vma)
 
 
 def tree_of(*places: At) -> VmaTree:
@@ -70,7 +70,7 @@ CONDITIONS = [
     pytest.param(At(4, 8, flags=VM_READ), False, id="other protection"),
     pytest.param(At(4, 8, flags=RW | VM_LOCKED), False, id="other flags"),
     pytest.param(At(4, 8, shift=1), False, id="page offsets apart"),
-    pytest.param(At(4, 8, file=FILE), False, id="a file"),
+    pytest.param(At(4, 8, backing=FILE), False, id="a file"),
     pytest.param(At(4, 8, anon_vma=ONE), True, id="faulted neighbour"),
 ]
 
@@ -99,8 +99,8 @@ def test_neighbours_that_do_not_touch_do_not_merge() -> None:
 
 
 def test_the_same_file_merges_another_does_not() -> None:
-    tree = tree_of(At(0, 4, file=FILE), At(8, 12, file=OTHER))
-    assert merge_new(NEW, tree, At(4, 8, file=FILE).proposal()) is not None
+    tree = tree_of(At(0, 4, backing=FILE), At(8, 12, backing=OTHER))
+    assert merge_new(NEW, tree, At(4, 8, backing=FILE).proposal()) is not None
     assert ranges(tree) == [(0, 8), (8, 12)]
 
 

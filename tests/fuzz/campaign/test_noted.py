@@ -41,7 +41,7 @@ def run(case: Case, kernel: Kernel) -> tuple[object, ...]:
     observer.finish(outcome)
     space = outcome.space
     vmas = [
-        (v.range, v.flags, v.pgoff, v.tracked, repr(v.file), repr(v.anon_vma), repr(v.uffd))
+        (v.range, v.flags, v.pgoff, v.tracked, repr(v.backing), repr(v.anon_vma), repr(v.uffd))
         for v in space.vmas
     ]
     counters = space.rss_anon, space.rss_shmem, space.rss_swap, space.total_vm, space.hiwater_vm

@@ -24,7 +24,7 @@ def add_vma(space: AddressSpace, offset: int, length: int, flags: int = VM_READ 
     start = space.arena.start + offset
     vma = Vma(start, start + length, flags, offset >> space.geometry.page_shift)
     if flags & VM_SHARED:
-        vma.file = space.new_object(length >> space.geometry.page_shift)
+        vma.backing = space.new_shmem(length >> space.geometry.page_shift)
     space.vmas.insert(vma)
     return vma
 

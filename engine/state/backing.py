@@ -1,0 +1,99 @@
+"""What is behind a VMA: where pages come from that it has not mapped yet, and what it refuses.
+
+There is always something: anonymous memory, the same for all VMAs of it, or an object, which has
+pages of its own.  Whether the pages of an object are copied before they are written is for the VMA
+to say (`Vma.makes_copies`).  Files of hugetlbfs are in hugepool.py.
+Source: struct vm_operations_struct, struct address_space; mm/shmem.c.
+"""
+
+import sys
+from collections.abc import Iterable
+from typing import ClassVar, Protocol
+
+from engine.base.kernel import Kernel
+from engine.base.uapi import UFFDIO_REGISTER_MODE_MINOR, UFFDIO_REGISTER_MODE_WP
+
+
+class Mapping(Protocol):
+    """As much of a VMA as what is behind it looks at."""
+
+    start: int
+    end: int
+    flags: int
+    pgoff: int
+    reserves: bool
+
+
+class Backing:
+    """What is behind a VMA.
+
+    `pages[index]` is the frame of each page that the object has (address_space->i_pages); `clean`
+    are those that were never written, so that reclaim just drops them; `size_pages` its size:
+    access beyond it is SIGBUS.  `is_anonymous` says that there is no object (vma_is_anonymous: no
+    vm_ops); `huge_bytes` is the size of its pages if it is of hugetlbfs, else 0.
+    """
+
+    __slots__ = ("clean", "number", "pages", "size_pages")
+
+    is_anonymous: ClassVar[bool] = False
+    huge_bytes: int = 0
+
+    def __init__(self, number: int, size_pages: int) -> None:
+        self.number = number
+        self.size_pages = size_pages
+        self.pages: dict[int, int] = {}
+        self.clean: set[int] = set()
+
+    def may_split(self, addr: int) -> bool:
+        """May a VMA of it be cut in two at `addr`, bytes?  Source: vm_ops->may_split()."""
+        return True
+
+    def close(self, vma: Mapping, leaves: Iterable[object], elsewhere: Iterable[object]) -> None:
+        """A VMA of it is about to be unmapped; with the last one the object goes.
+
+        Arguments: the `leaves` that the VMA has still; the VMAs that map the object `elsewhere`.
+        Source: vm_ops->close(), evict_inode().
+        """
+
+    def can_userfault(self, kernel: Kernel, mode: int) -> bool:
+        """May userfaultfd have its faults?
+
+        Arguments: `mode` of UFFDIO_REGISTER_MODE_*.  Source: vma_can_userfault().
+        """
+        return False
+
+    def __repr__(self) -> str:
+        return f"shared object {self.number}"
+
+
+class Anonymous(Backing):
+    """Private anonymous memory: it has no pages but those of the VMA's anon_vma, and no end."""
+
+    __slots__ = ()
+
+    is_anonymous = True
+
+    def __init__(self) -> None:
+        super().__init__(0, sys.maxsize)
+
+    def can_userfault(self, kernel: Kernel, mode: int) -> bool:
+        """There are no pages elsewhere that a minor fault could find."""
+        return not mode & UFFDIO_REGISTER_MODE_MINOR
+
+    def __repr__(self) -> str:
+        return "anonymous memory"
+
+
+class Shmem(Backing):
+    """The shmem file behind a shared anonymous mapping."""
+
+    __slots__ = ()
+
+    def can_userfault(self, kernel: Kernel, mode: int) -> bool:
+        """It could at first only be missing."""
+        if mode & UFFDIO_REGISTER_MODE_WP and not kernel.uffd_wp_objects:
+            return False
+        return not mode & UFFDIO_REGISTER_MODE_MINOR or kernel.uffd_minor_shared
+
+
+ANONYMOUS = Anonymous()
