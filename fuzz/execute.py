@@ -8,8 +8,9 @@ from engine.base.address import Range
 from engine.base.kernel import Kernel
 from engine.base.violation import Violation
 from engine.state.space import AddressSpace, Listener
-from fuzz.calls.arena import leaves_arena
-from fuzz.calls.registry import HANDLERS, as_made, as_result, operands
+from fuzz.calls.arena import Arena
+from fuzz.calls.registry import HANDLERS, as_made, as_result, leaves_arena, operands, that_do
+from fuzz.calls.syscall import Does
 from fuzz.case import Case, CaseError, Result
 from fuzz.oracle.oracle import Mismatch, Oracle
 from fuzz.rules.judge import CHECKS
@@ -21,9 +22,9 @@ from fuzz.rules.tlb import check_tlb
 # Calls after which the page tables may be wrong in a new way: every rule is checked there.
 # Measured by `python -m fuzz.bench rules`.
 RulesAfter = Literal["last", "moving", "call"]
-_MOVING = frozenset(("mremap", "execve_stack", "relocate"))
-_REPLACING = frozenset(("execve_stack", "relocate"))  # an address space that nothing was asked for
-_MAPPING = frozenset(("mmap", "mremap"))  # have a check of their own of how many VMAs there are
+_MOVING = that_do(Does.MOVES)
+_REPLACING = that_do(Does.REPLACES)  # an address space that nothing was asked for
+_MAPPING = that_do(Does.MAPS)  # have a check of their own of how many VMAs there are
 
 
 class Found(NamedTuple):
@@ -77,6 +78,7 @@ def execute(
         space.violations += check_fresh(space)
     outcome = Outcome(case, kernel, space)
     geometry = space.geometry
+    arena = Arena.of(geometry)
     reference = (
         Oracle(
             geometry.page_bytes,
@@ -103,10 +105,10 @@ def execute(
         if handler is None:
             raise CaseError(f"{call.name} is not modelled; known calls: {', '.join(HANDLERS)}")
         counted = Attempts(space) if check and space.failures.armed else None
-        if leaves_arena(space, call):
+        args = operands(geometry, call)
+        if leaves_arena(space, arena, call.name, args):
             result: Result = "SKIP"
         else:
-            args = operands(space, call)
             look = CHECKS.get(call.name) if check else None
             judge = look(space, move_rules, *args) if look else None
             returned = handler(space, *args)

@@ -10,7 +10,8 @@ from engine.base.kernel import Kernel, kernel_named
 from engine.base.points import ENTER, Point
 from engine.base.violation import Violation
 from engine.state.space import AddressSpace
-from fuzz.case import DIRECTIVES, Call, Case, CaseError, Expectation, Result
+from fuzz.calls.registry import DIRECTIVES
+from fuzz.case import Call, Case, CaseError, Expectation, Result
 from fuzz.defects.known import DEFECTS, Shown, shown
 from fuzz.execute import Outcome, RulesAfter, execute
 from fuzz.findings.bucket import Bucket

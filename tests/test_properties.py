@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from engine.base.geometry import GEOMETRIES
 from engine.base.kernel import KERNELS, Kernel, kernel_named
+from engine.base.uapi import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED
 from engine.base.violation import Violation
 from engine.pages.access import touch_on
 from engine.state.space import AddressSpace
-from fuzz.calls.registry import MODELLED_CALLS
-from fuzz.case import MAP_FLAGS, Call, Case, call
+from fuzz.calls.registry import MODELLED_CALLS, call
+from fuzz.case import Call, Case
 from fuzz.defects.known import known_defect
 from fuzz.execute import execute
 from fuzz.forms.text import dump, parse
@@ -36,8 +37,8 @@ programs = st.one_of(
     st.binary(min_size=6 * WIDTH, max_size=12 * WIDTH),
 )
 
-FIXED_PRIVATE = MAP_FLAGS["MAP_PRIVATE"] | MAP_FLAGS["MAP_ANONYMOUS"] | MAP_FLAGS["MAP_FIXED"]
-FIXED_SHARED = FIXED_PRIVATE ^ MAP_FLAGS["MAP_PRIVATE"] ^ MAP_FLAGS["MAP_SHARED"]
+FIXED_PRIVATE = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
+FIXED_SHARED = FIXED_PRIVATE ^ MAP_PRIVATE ^ MAP_SHARED
 
 
 @st.composite

@@ -1,53 +1,141 @@
-"""How the calls of a case reach the engine, and how what they return comes back to the case."""
+"""All calls there are, and how those of a case reach the engine and come back.
 
-from collections.abc import Callable
+A call is a `Syscall` in one of the modules of this folder, which are all looked at: whoever adds a
+call adds its declaration and changes nothing here.
+"""
 
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
+from itertools import pairwise
+from pkgutil import iter_modules
+from typing import Any
+
+import fuzz.calls
 from engine.base.geometry import Geometry
 from engine.base.uapi import Errno
-from engine.calls.fork import exit_child, fork
-from engine.calls.madvise import madvise
-from engine.calls.mlock import mlock, munlock
-from engine.calls.mmap import mmap, munmap
-from engine.calls.mprotect import mprotect
-from engine.calls.mseal import mseal
-from engine.calls.reclaim import migrate_begin, migrate_end, soft_dirty_clear, swapout
-from engine.mremap import mremap
-from engine.pages.access import touch_on
-from engine.pages.fault import Faulted, access_range, peek, touch
-from engine.pages.uffd import uffd_register, uffd_wp
-from engine.stack import execve_stack, relocate
+from engine.pages.fault import Faulted
 from engine.state.space import AddressSpace
-from fuzz.case import FAILURES, LIMITS, SIGNATURES, Call, Faults, Kind, Result
+from engine.state.vma import VM_LOCKED
+from fuzz.calls.arena import Arena
+from fuzz.calls.syscall import Does, Syscall
+from fuzz.case import Call, Case, Faults, Result
 
 Returned = int | Errno | Faulted | None  # by the engine: an address; an error; what faulted; done
 
-_FAILURES, _LIMITS = tuple(FAILURES), tuple(LIMITS)
-_INT_MASK = 0xFFFFFFFF
-_ADDRESSES = {
-    name: tuple(index for index, param in enumerate(params) if param.kind is Kind.ADDR)
-    for name, params in SIGNATURES.items()
+
+def _declared() -> Iterator[Syscall]:
+    """The calls that the modules of this folder declare."""
+    for module in iter_modules(fuzz.calls.__path__, f"{fuzz.calls.__name__}."):
+        if module.name != __name__:
+            for value in vars(import_module(module.name)).values():
+                if isinstance(value, Syscall):
+                    yield value
+
+
+def in_order(declared: Sequence[Syscall]) -> dict[str, Syscall]:
+    """Calls by name, in the order of their numbers.
+
+    Errors raised: ValueError for two that have the same name or number.
+    """
+    calls = sorted(declared, key=lambda call: call.number)
+    for one, other in pairwise(calls):
+        if one.number == other.number:
+            raise ValueError(f"{one.name} and {other.name} have the same number, {one.number}")
+    by_name = {call.name: call for call in calls}
+    if len(by_name) < len(calls):
+        raise ValueError("two calls have the same name")
+    return by_name
+
+
+CALLS = in_order(list(dict.fromkeys(_declared())))
+DIRECTIVES = frozenset(name for name, call in CALLS.items() if call.is_directive)
+# How the model does them; what takes the place of a function for a while is put in here.
+HANDLERS: dict[str, Callable[..., Any]] = {name: call.model for name, call in CALLS.items()}
+MODELLED_CALLS = frozenset(HANDLERS)
+_ADDRESSES = {name: call.addresses for name, call in CALLS.items()}
+_STAYS = {name: call.stays for name, call in CALLS.items()}
+_UNLESS_LOCKED = {name: call.unless_locked for name, call in CALLS.items() if call.unless_locked}
+_TAKEN = {  # what the kernel takes less than a register of
+    name: narrow
+    for name, call in CALLS.items()
+    if (
+        narrow := [
+            (i, param.kind.taken)
+            for i, param in enumerate(call.params)
+            if param.kind.taken < param.kind.high
+        ]
+    )
 }
+
+
+def call(name: str, *args: int) -> Call:
+    """A call with its optional operands filled in.  Errors raised: TypeError on a wrong count."""
+    params = CALLS[name].params
+    missing = params[len(args) :]
+    if len(args) > len(params) or any(param.default is None for param in missing):
+        raise TypeError(f"{name} takes {len(params)} operands, got {len(args)}")
+    return Call(name, args + tuple(param.default or 0 for param in missing))
+
+
+def that_do(what: Does) -> frozenset[str]:
+    """The names of the calls that do all of `what`."""
+    return frozenset(name for name, call in CALLS.items() if call.does & what == what)
 
 
 def as_made(call: Call, geometry: Geometry) -> Call:
     """A call as a program of that machine makes it: operands cut to what takes them.
 
-    These are the registers, and for the advice of madvise(2) a C int.
+    These are the registers, and a C int for some operands.
     """
     if geometry.word_bits < 64:
         mask = geometry.word_mask
         call = call._replace(args=tuple(arg & mask if arg > 0 else arg for arg in call.args))
-    if call.name == "madvise" and call.args[2] > _INT_MASK:
-        call = call.with_arg(2, call.args[2] & _INT_MASK)
+    if call.name in _TAKEN:
+        for index, mask in _TAKEN[call.name]:
+            if call.args[index] > mask:
+                call = call.with_arg(index, call.args[index] & mask)
     return call
 
 
-def operands(space: AddressSpace, call: Call) -> list[int]:
+def operands(geometry: Geometry, call: Call) -> list[int]:
     """The operands of a call with addresses for arena offsets, in the machine's arithmetic."""
-    base, mask, args = space.arena.start, space.geometry.word_mask, list(call.args)
+    base, mask, args = geometry.arena.start, geometry.word_mask, list(call.args)
     for index in _ADDRESSES[call.name]:
         args[index] = (base + args[index]) & mask
     return args
+
+
+def stays(arena: Arena, name: str, args: Sequence[int]) -> bool:
+    """May a call run, as far as its operands tell (see `operands`)?  See `fills_if_locked`, too."""
+    return _STAYS[name](arena, *args)
+
+
+def fills_if_locked(arena: Arena, name: str, args: Sequence[int]) -> bool:
+    """Must a call not run if what lies at its address is locked?"""
+    return name in _UNLESS_LOCKED and _UNLESS_LOCKED[name](arena, *args)
+
+
+def leaves_arena(space: AddressSpace, arena: Arena, name: str, args: Sequence[int]) -> bool:
+    """Would the call touch something outside the arena, or fill too many pages?
+
+    Arguments: `args` see `operands`.
+    """
+    if not _STAYS[name](arena, *args):
+        return True
+    if name not in _UNLESS_LOCKED or not _UNLESS_LOCKED[name](arena, *args):
+        return False
+    vma = space.vmas.lookup(args[0])
+    return vma is not None and bool(vma.flags & VM_LOCKED)
+
+
+def most_filled(case: Case, page: int) -> int:
+    """How many pages the calls of a program may fill at most, each one to its end.
+
+    Arguments: `page` bytes of one.
+    """
+    declared = [(CALLS[call.name], call.args) for call in case.calls]
+    locking = any(call.locks is not None and call.locks(args) for call, args in declared)
+    return sum(call.fills(args, locking) for call, args in declared) // page
 
 
 def as_result(space: AddressSpace, returned: Returned) -> Result:
@@ -67,54 +155,3 @@ def as_result(space: AddressSpace, returned: Returned) -> Result:
         return tuple(((addr - arena.start) >> shift, count) for addr, count in runs)
 
     return Faults(pages(returned.segv), pages(returned.bus))
-
-
-def _mmap(
-    space: AddressSpace, addr: int, length: int, prot: int, flags: int, fd: int, offset: int
-) -> int | Errno:
-    del fd  # ignored for anonymous memory, the only kind there is
-    return mmap(space, addr, length, prot, flags, offset)
-
-
-def _touch(space: AddressSpace, addr: int, length: int) -> Faulted:
-    return touch(space, *access_range(space, addr, length))
-
-
-def _peek(space: AddressSpace, addr: int, length: int) -> Faulted:
-    return peek(space, *access_range(space, addr, length))
-
-
-def _fail(space: AddressSpace, kind: int, nth: int) -> None:
-    space.failures.arm(_FAILURES[kind], nth)
-
-
-def _limit(space: AddressSpace, name: int, value: int) -> None:
-    space.limits.set(_LIMITS[name], value)
-
-
-HANDLERS: dict[str, Callable[..., Returned]] = {
-    "mmap": _mmap,
-    "munmap": munmap,
-    "mprotect": mprotect,
-    "mremap": mremap,
-    "madvise": madvise,
-    "mlock": mlock,
-    "munlock": munlock,
-    "touch": _touch,
-    "peek": _peek,
-    "execve_stack": execve_stack,
-    "relocate": relocate,
-    "mseal": mseal,
-    "uffd_register": uffd_register,
-    "uffd_wp": uffd_wp,
-    "fork": fork,
-    "exit_child": exit_child,
-    "swapout": swapout,
-    "migrate_begin": migrate_begin,
-    "migrate_end": migrate_end,
-    "soft_dirty_clear": soft_dirty_clear,
-    "touch_on": touch_on,
-    "@fail": _fail,
-    "@limit": _limit,
-}
-MODELLED_CALLS = frozenset(HANDLERS)

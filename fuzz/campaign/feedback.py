@@ -51,7 +51,9 @@ from typing import TYPE_CHECKING, Protocol, cast
 from engine.base import points
 from engine.base.address import Range, round_down
 from engine.base.kernel import Kernel
-from fuzz.case import FLAG_KINDS, SIGNATURES, SYMBOLS, Call, Faults, Result
+from fuzz.calls.operand import Flags, Symbols
+from fuzz.calls.registry import CALLS
+from fuzz.case import Call, Faults, Result
 
 KINDS = ("place", "path", "entry", "refused", "leave", "vma", "flags", "pair", "shape")
 FED: tuple[str, ...] = ()  # unless a run says otherwise
@@ -64,10 +66,14 @@ if TYPE_CHECKING:
 
 CELLS = 1 << 14
 
-_MASKS = {kind: sum(set(SYMBOLS[kind].values())) for kind in FLAG_KINDS}
+# By call: position and name of each operand that has symbols, and the bits of it that count.
 _FLAG_OPERANDS = {
-    name: tuple(i for i, param in enumerate(params) if param.kind in SYMBOLS)
-    for name, params in SIGNATURES.items()
+    name: [
+        (i, param.name, param.kind.known if isinstance(param.kind, Flags) else -1)
+        for i, param in enumerate(call.params)
+        if isinstance(param.kind, Symbols)
+    ]
+    for name, call in CALLS.items()
 }
 _REFUSALS = frozenset((points.PMD_OCCUPIED, points.PUD_OCCUPIED, points.ALLOC_FAILED))
 _NOTED = _REFUSALS | {  # what a move has done; where it begins to do so says no more
@@ -321,8 +327,4 @@ class StateObserver:
 
 def flag_operands(call: Call) -> list[tuple[str, int]]:
     """Kind and value of each operand that is a set of flags or an advice; unknown bits cleared."""
-    params = SIGNATURES[call.name]
-    return [
-        (params[i].name, call.args[i] & _MASKS.get(params[i].kind, -1))
-        for i in _FLAG_OPERANDS[call.name]
-    ]
+    return [(name, call.args[i] & known) for i, name, known in _FLAG_OPERANDS[call.name]]

@@ -57,7 +57,7 @@ class Target:
             from engine.base.geometry import geometry_named
             from engine.base.kernel import kernel_named
             from fuzz import execute
-            from fuzz.calls import arena
+            from fuzz.calls import registry
             from fuzz.campaign import feedback, noted
             from fuzz.defects import known
             from fuzz.inputs import mutator
@@ -78,7 +78,7 @@ class Target:
         geometries = [geometry_named(name) for name in setting.geometries]
         inputs = Inputs(geometries, calls, setting.max_calls)
         self._decode = inputs.decode
-        self._filled: Callable[[Case, int], int] = arena.most_filled
+        self._filled: Callable[[Case, int], int] = registry.most_filled
         self.mutator = mutator.Mutator(inputs)
         fed = setting.fed
         self._cells = cells = feedback.Cells(atheris if fed else None) if setting.cells else None

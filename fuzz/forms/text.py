@@ -10,30 +10,27 @@ the column that is to blame.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from functools import lru_cache
+from functools import cache, lru_cache
 from os import PathLike, fspath
 from typing import NoReturn
 
 from engine.base.address import WORD_MASK
 from engine.base.geometry import UnknownName, geometry_named
 from engine.base.kernel import Kernel, kernel_named
+from fuzz.calls.operand import Amount, Choice, Flags, Number, Operand, Symbols
+from fuzz.calls.registry import CALLS, DIRECTIVES
+from fuzz.calls.syscall import Returns
 from fuzz.case import (
-    DIRECTIVES,
     MAX_CALLS,
     MAX_CASE_BYTES,
-    SIGNATURES,
-    SYMBOLS,
     Call,
     Case,
     CaseError,
     Expectation,
     Faults,
-    Kind,
-    Param,
     Result,
-    bounds,
     limits_are_in_place,
 )
 
@@ -45,7 +42,7 @@ HEADERS = {  # fewest and most words that follow
     "@found": (1, MAX_CASE_BYTES),
     "@hypothetical": (0, 0),
 }
-FAULTING = ("touch", "peek")  # the calls whose result may be `Faults`
+FAULTING = tuple(name for name, call in CALLS.items() if call.returns is Returns.FAULTS)
 
 _BLANK = " \t"
 _MARGIN = " \t\r"  # a carriage return may end a line
@@ -113,34 +110,28 @@ def _word(text: str) -> int:
     return _number(text) & WORD_MASK
 
 
-def _bounded(kind: Kind) -> Callable[[str], int]:
+def _bounded(kind: Operand) -> Callable[[str], int]:
     """The reader of a number in the bounds of its kind."""
-    low, high = bounds(kind)
+    low, high = kind.low, kind.high
     return lambda text: _number(text, low, high)
 
 
-def _name(kind: Kind) -> Callable[[str], int]:
+def _name(kind: Choice) -> Callable[[str], int]:
     """The reader of one of the names of a kind; no number can take its place."""
+    names = kind.names
 
     def read(text: str) -> int:
-        names = SYMBOLS[kind]
         if text not in names:
-            raise _Wrong(f"unknown {kind.value} {text!r}; known: {', '.join(names)}", 0)
+            raise _Wrong(f"unknown {kind.meaning} {text!r}; known: {', '.join(names)}", 0)
         return names[text]
 
     return read
 
 
-def _names(kind: Kind) -> dict[str, int]:
-    """The symbols of a kind of operand; PROT_NONE is a name of 0."""
-    return {"PROT_NONE": 0, **SYMBOLS[kind]} if kind is Kind.PROT else SYMBOLS[kind]
-
-
-def _symbol(text: str, kind: Kind) -> int:
+def _symbol(text: str, meaning: str, names: Mapping[str, int]) -> int:
     """One flag or advice: its name, or a number."""
     if not text:
         raise _Wrong("misplaced '|': expected a name or a number here", 0)
-    names = _names(kind)
     if text in names:
         return names[text]
     match = _NAME.match(text)
@@ -150,22 +141,24 @@ def _symbol(text: str, kind: Kind) -> int:
         _after(text, match.end())
     close = get_close_matches(match[0], names, 1)
     hint = f"did you mean {close[0]}?" if close else f"valid: {', '.join(names)}"
-    raise _Wrong(f"unknown {kind.value} {match[0]!r}; {hint}", 0)
+    raise _Wrong(f"unknown {meaning} {match[0]!r}; {hint}", 0)
 
 
-def _symbols(kind: Kind) -> Callable[[str], int]:
+def _symbols(kind: Symbols) -> Callable[[str], int]:
     """The reader of a kind of operand that has names."""
+    none = {kind.none: 0} if isinstance(kind, Flags) and kind.none else {}
+    names = {**none, **kind.names}
 
     @lru_cache(maxsize=512)
     def read(text: str) -> int:
         value = at = 0
         for part in text.split("|"):
-            if at and kind is Kind.ADVICE:
-                raise _Wrong("an advice is one value: '|' is for flags", at - 1)
+            if at and not isinstance(kind, Flags):
+                raise _Wrong(f"an {kind.meaning} is one value: '|' is for flags", at - 1)
             word = part.strip(_BLANK)
             at += len(part) - len(part.lstrip(_BLANK))
             try:
-                value |= _symbol(word, kind)
+                value |= _symbol(word, kind.meaning, names)
             except _Wrong as wrong:
                 raise _Wrong(wrong.why, at + wrong.offset) from None
             at += len(part.lstrip(_BLANK)) + 1
@@ -174,17 +167,23 @@ def _symbols(kind: Kind) -> Callable[[str], int]:
     return read
 
 
-_READERS_OF: dict[Kind, Callable[[str], int]] = {
-    Kind.ADDR: _word,
-    Kind.LEN: _word,
-    Kind.OFFSET: _word,
-    **{kind: _bounded(kind) for kind in (Kind.FD, Kind.SWITCH, Kind.CPU, Kind.NTH, Kind.AMOUNT)},
-    **{kind: _symbols(kind) for kind in SYMBOLS},
-    **{kind: _name(kind) for kind in (Kind.FAILURE, Kind.LIMIT)},
-}
-_READERS = {name: tuple(_READERS_OF[p.kind] for p in ps) for name, ps in SIGNATURES.items()}
-_DEFAULTS = {name: tuple(p.default for p in ps) for name, ps in SIGNATURES.items()}
-_CALLS = frozenset(SIGNATURES) - DIRECTIVES
+@cache
+def _reader(kind: Operand) -> Callable[[str], int]:
+    """The reader of a kind of operand."""
+    match kind:
+        case Choice(others=False):
+            return _name(kind)
+        case Symbols():
+            return _symbols(kind)
+        case Number() | Amount():
+            return _bounded(kind)
+        case _:
+            return _word
+
+
+_READERS = {name: tuple(_reader(p.kind) for p in call.params) for name, call in CALLS.items()}
+_DEFAULTS = {name: tuple(p.default for p in call.params) for name, call in CALLS.items()}
+_CALLS = frozenset(CALLS) - DIRECTIVES
 _REQUIRED = {name: defaults.count(None) for name, defaults in _DEFAULTS.items()}
 
 
@@ -193,7 +192,7 @@ def signature(name: str) -> str:
 
     A directive as the README has it: `@fail KIND NTH`.
     """
-    params: tuple[Param, ...] = SIGNATURES[name]
+    params = CALLS[name].params
     if name in DIRECTIVES:
         return " ".join((name, *(param.name.upper() for param in params)))
     required = ", ".join(param.name for param in params if param.default is None)
@@ -332,8 +331,8 @@ def _explain(line: str) -> NoReturn:
     if match is None:
         raise _Wrong("expected a call, a header line (@…) or a comment (#…)", at)
     name = match[0]
-    if name not in SIGNATURES:
-        known = [each for each in SIGNATURES if each not in DIRECTIVES]
+    if name not in CALLS:
+        known = [each for each in CALLS if each not in DIRECTIVES]
         close = get_close_matches(name, known, 1)
         hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
         raise _Wrong(f"unknown call {name!r}; {hint}", at)
@@ -366,7 +365,7 @@ def _explain_operands(name: str, operands: str, at: int) -> None:
         try:
             readers[number](field.strip(_BLANK))
         except _Wrong as wrong:
-            why = f"{SIGNATURES[name][number].name}: {wrong.why}"
+            why = f"{CALLS[name].params[number].name}: {wrong.why}"
             raise _Wrong(why, start + wrong.offset) from None
         at += len(field) + 1
     if len(fields) < _REQUIRED[name]:
@@ -396,7 +395,7 @@ def _limit(line: str, limits: list[Call]) -> Call:
     """The `@limit` on a line, after others.  Errors raised: _Wrong."""
     limit = _directive(line)
     if any(limit.args[0] == other.args[0] for other in limits):
-        name = format_operand(Kind.LIMIT, limit.args[0])
+        name = format_operand(CALLS[limit.name].params[0].kind, limit.args[0])
         raise _Wrong(f"duplicate @limit {name}", line.index("@"))
     return limit
 
@@ -415,37 +414,34 @@ def parse_call(line: str, page_bytes: int = PAGE_BYTES) -> Call:
 
 
 @lru_cache(maxsize=1024)
-def _flags(kind: Kind, value: int) -> str:
+def _flags(kind: Flags, value: int) -> str:
     """Flags as names; the bits that have none as one number."""
     if not value:
-        return "PROT_NONE" if kind is Kind.PROT else "0"
-    # What a mapping is comes before how it is placed, as most people write it.
-    kinds = ("MAP_SHARED", "MAP_PRIVATE", "MAP_ANONYMOUS")
+        return kind.none or "0"
     parts = []
-    for name, bits in sorted(SYMBOLS[kind].items(), key=lambda item: item[0] not in kinds):
+    for name, bits in sorted(kind.names.items(), key=lambda item: item[0] not in kind.first):
         if value & bits == bits:
             parts.append(name)
             value &= ~bits
     return "|".join(parts + [f"{value:#x}"] * bool(value))
 
 
-_COUNTS = (Kind.FD, Kind.SWITCH, Kind.CPU, Kind.NTH)  # written in decimal
-_NAMES = {
-    kind: {value: name for name, value in SYMBOLS[kind].items()}
-    for kind in (Kind.ADVICE, Kind.FAILURE, Kind.LIMIT)
-}
-
-
-def format_operand(kind: Kind, value: int) -> str:
+def format_operand(kind: Operand, value: int) -> str:
     """One operand as text.  Errors raised: ValueError if it does not fit its type."""
-    low, high = bounds(kind)
-    if not low <= value <= high:
-        raise ValueError(f"{kind.value} {value:#x} is out of range: {low:#x} to {high:#x}")
-    if kind in _COUNTS or (kind is Kind.AMOUNT and value % PAGE_BYTES):
-        return str(value)
-    if kind in _NAMES:
-        return _NAMES[kind].get(value) or str(value)
-    return _flags(kind, value) if kind in SYMBOLS else f"{value:#x}"
+    if not kind.low <= value <= kind.high:
+        known = f"{kind.low:#x} to {kind.high:#x}"
+        raise ValueError(f"{kind.meaning} {value:#x} is out of range: {known}")
+    match kind:
+        case Flags():
+            return _flags(kind, value)
+        case Choice():
+            return kind.by_value.get(value) or str(value)
+        case Number():
+            return str(value)
+        case Amount() if value % PAGE_BYTES:
+            return str(value)
+        case _:
+            return f"{value:#x}"
 
 
 def format_call(call: Call, page_bytes: int = PAGE_BYTES) -> str:
@@ -455,7 +451,7 @@ def format_call(call: Call, page_bytes: int = PAGE_BYTES) -> str:
 
     Errors raised: KeyError for an unknown call; ValueError for a value that text cannot express.
     """
-    params = SIGNATURES[call.name]
+    params = CALLS[call.name].params
     if len(call.args) != len(params):
         raise ValueError(f"{signature(call.name)} with {len(call.args)} operands")
     shown = len(params)

@@ -9,7 +9,10 @@ from dataclasses import replace
 
 from engine.base.geometry import PTE, Geometry
 from engine.base.uapi import MREMAP_FIXED
-from fuzz.case import LIMITS, SIGNATURES, Call, Case, Kind
+from fuzz.calls.directives import LIMITS
+from fuzz.calls.operand import Address, Amount, Length
+from fuzz.calls.registry import CALLS
+from fuzz.case import Call, Case
 
 _COUNTED = LIMITS["map_count"]  # the limit that is no number of bytes
 
@@ -45,16 +48,18 @@ class _Transposition:
         """The operands of a call."""
         args = list(call.args)
         base = 0
-        for number, (param, value) in enumerate(zip(SIGNATURES[call.name], call.args, strict=True)):
-            if param.kind is Kind.ADDR:
+        params = CALLS[call.name].params
+        for number, (param, value) in enumerate(zip(params, call.args, strict=True)):
+            if isinstance(param.kind, Address):
                 base = value
                 args[number] = self.place(value)
-            elif param.kind is Kind.LEN:
+            elif isinstance(param.kind, Amount):
+                if call.args[0] != _COUNTED:
+                    args[number] = self.place(value)
+            elif isinstance(param.kind, Length):
                 if call.name == "mremap" and number == 2 and call.args[3] & MREMAP_FIXED:
                     base = call.args[4]  # the new size is that of the new place
                 args[number] = self.length(base, value, down=param.name == "shift")
-            elif param.kind is Kind.AMOUNT and call.args[0] != _COUNTED:
-                args[number] = self.place(value)
         return tuple(args)
 
     def length(self, base: int, length: int, *, down: bool) -> int:

@@ -15,9 +15,9 @@ next call its exact value.  So `decode(encode(case)) == case.program()` for ever
 and encoding walk the same plan of steps; the encoder searches for bytes that the decoder reads
 as the wanted value.
 
-What bytes mean follows from the tables of `fuzz.forms.meanings`.  When those change, a corpus that
-libFuzzer has collected stays a corpus of programs, but of others: what must last is kept as case
-files.
+What bytes mean follows from the declarations of the calls and the tables of `fuzz.calls.record`.
+When those change, a corpus that libFuzzer has collected stays a corpus of programs, but of others:
+what must last is kept as case files.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,39 +26,45 @@ from typing import NamedTuple, TypeVar
 
 from engine.base.address import WORD_MASK, round_down, round_up
 from engine.base.geometry import Geometry
-from engine.base.limits import CPUS
+from fuzz.calls import record as meanings
 from fuzz.calls.guess import Mapped
-from fuzz.case import (
-    LIMITS,
-    SIGNATURES,
-    Call,
-    Case,
-    Kind,
-    bounds,
-    limits_are_in_place,
-)
-from fuzz.forms import meanings
+from fuzz.calls.record import Reads
+from fuzz.calls.registry import CALLS
+from fuzz.calls.syscall import Does, Syscall
+from fuzz.case import Call, Case, limits_are_in_place
 
 WIDTH = 16  # bytes of a record
 MAX_CALLS = 24  # default limit of a decoded program
 POPULATED_PAGES = 2048  # what a call that fills pages is kept to, literals apart
 
-_FLAGS, _PROT, _FIELDS, _MARK = 1, 2, (3, 6, 9, 12), 15  # places in a record
+_MARK = 15  # its place in a record
 _LITERAL_AT = 2  # of the value in a literal; byte 1 says which operand
 _EXACT = 0x45  # the mark of a record whose opcode is meant whatever came before it
 _RECENT = 7  # mask of the part of an index that says which of the earlier mappings
 _BACK = (0, 0, 0, 0, 1, 1, 2, 3)  # by that part: how far back; the latest is the likeliest
-_OPERANDS = max(len(params) for params in SIGNATURES.values())
+_OPERANDS = max(len(call.params) for call in CALLS.values())
 
-_WITHOUT_RANGE = frozenset(
-    name
-    for name, params in SIGNATURES.items()
-    if [param.kind for param in params[:2]] not in ([Kind.ADDR, Kind.LEN], [Kind.ADDR, Kind.ADDR])
+# What makes something of nothing.
+_CREATORS = tuple(
+    n for n, call in CALLS.items() if call.does & Does.MAPS and call.does & Does.BEGINS
 )
 
 _T = TypeVar("_T")
 
-_CHOICE, _ADDRESS, _LENGTH, _UPWARDS, _DOWNWARDS = range(5)  # what a step reads
+_CHOICE, _ADDRESS, _LENGTH, _UPWARDS, _DOWNWARDS = Reads
+
+
+def _opcodes() -> list[str]:
+    """The name of the call by the first byte of a record; "" is a literal.
+
+    A call takes its bytes from whatever call of a lower number had them, so that all other bytes
+    go on to mean what they meant before there was that call.
+    """
+    names = [""] * 256
+    for name, call in CALLS.items():
+        for code in call.codes:
+            names[code] = name
+    return names
 
 
 def _spread(weights: Mapping[_T, int]) -> list[_T]:
@@ -75,7 +81,7 @@ class _Step(NamedTuple):
 
     operand: int  # its position in the call
     at: int  # its first byte in the record
-    what: int  # _CHOICE: one byte; else a field: an address, a length, or the other end of a range
+    what: Reads  # a choice: one byte; else a field: an address, a length, or the end of a range
     table: list[int]  # by byte: the value of a choice, the mode of a field
     populating: frozenset[int] = frozenset()  # choices that fill pages
     cap: int = WORD_MASK  # longest range in bytes
@@ -101,8 +107,8 @@ class _State:
         """A call of that name begins."""
         # The ranges that it may refer to: those that were prepared for it if there are any; a move,
         # to those that were moved, so that it may bring them back.
-        by = "mremap" if name == "mremap" else meanings.PREPARED_BY.get(name, "")
-        prepared = self._given.get(by)
+        declared = CALLS.get(name)
+        prepared = declared and self._given.get(declared.refers_to or declared.prepared_by)
         self.earlier = prepared or self._given[""]
         self.address = -1  # its first address
         self.hit = (0, 0)  # the mapping that its latest address refers to
@@ -115,26 +121,16 @@ class _State:
     def note(self, name: str, args: tuple[int, ...]) -> None:
         """Remember what a call has likely mapped and unmapped."""
         given = self._given.setdefault(name, [])
-        if name == "migrate_begin":
-            given.append((args[0], 1))
-        if name in _WITHOUT_RANGE:
+        declared = CALLS[name]
+        if declared.guess is not None:
+            declared.guess(self._guess, *args)
+        if declared.span is None or declared.span.fresh:
             return
-        first, second = args[0], args[1]
-        guess = self._guess
-        if name == "mmap":
-            guess.mmap(first, second, args[3])
-            return
-        if name in ("execve_stack", "relocate"):
-            if name == "execve_stack":
-                guess.spans.clear()
-            guess.move_stack(first, second, args[2])
-            second = second - first & WORD_MASK
-        elif name == "mremap":
-            guess.mremap(first, second, *args[2:])
-        elif name == "munmap":
-            guess.cut(first, second)
-        self._given[""].append((first, second))
-        given.append((first, second))
+        start, length = declared.span.of(args)
+        named = start, length & WORD_MASK
+        given.append(named)
+        if not declared.span.is_point:
+            self._given[""].append(named)
 
 
 class Codec:
@@ -177,21 +173,19 @@ class Codec:
         ]
         self.opcodes = self._allowed(calls)  # the calls that a record's first byte stands for
         self._names = frozenset(self.opcodes)
-        self._opcode_byte = {name: self._allowed(None).index(name) for name in SIGNATURES}
+        self._opcode_byte = {name: self._allowed(None).index(name) for name in CALLS}
         self._literal = self.opcodes.index("")
-        self._first = next((name for name in meanings.CREATORS if name in self.opcodes), "")
+        self._first = next((name for name in _CREATORS if name in self._names), "")
         self._plans = self._make_plans()
-        self._blank = {
-            name: [param.default or 0 for param in params] for name, params in SIGNATURES.items()
-        }
+        self._blank = {name: list(declared.blank) for name, declared in CALLS.items()}
 
     @staticmethod
     def _allowed(calls: frozenset[str] | None) -> list[str]:
         """The name by opcode; opcodes of calls that are not allowed are shared out."""
-        names = _spread(meanings.OPCODES)
+        names = _opcodes()
         if calls is None:
             return names
-        unknown = calls - SIGNATURES.keys()
+        unknown = calls - CALLS.keys()
         if unknown or not calls:
             raise ValueError(
                 f"unknown calls: {', '.join(sorted(unknown))}" if unknown else "no calls"
@@ -227,81 +221,22 @@ class Codec:
 
     def _make_plans(self) -> dict[str, tuple[_Step, ...]]:
         """The steps of each call, in the order in which operands depend on each other."""
-        populated = min(2 * self._slot, POPULATED_PAGES * self._page)
-        stack = min(4 * self._slot, POPULATED_PAGES * self._page)
-
-        def field(operand: int, number: int, what: int, modes: dict[int, int], cap: int) -> _Step:
-            return _Step(operand, _FIELDS[number], what, _spread(modes), cap=cap)
-
-        def both(addr: dict[int, int], length: dict[int, int], cap: int) -> tuple[_Step, _Step]:
-            return (
-                field(0, 0, _ADDRESS, addr, WORD_MASK),
-                field(1, 1, _LENGTH, length, cap),
-            )
-
-        existing = both(meanings.EXISTING, meanings.SOURCE_LEN, WORD_MASK)
-        filled = both(meanings.EXISTING, meanings.POPULATED_LEN, populated)
-        prot = _Step(2, _PROT, _CHOICE, _spread(meanings.PROTECTIONS))
-        filling, filling_advice = meanings.POPULATING_FLAGS, meanings.POPULATING_ADVICE
-        map_flags = _Step(3, _FLAGS, _CHOICE, _spread(meanings.MAPPINGS), filling, populated)
-        remap_flags = _Step(3, _FLAGS, _CHOICE, _spread(meanings.REMAPPINGS))
-        advice = _Step(2, _FLAGS, _CHOICE, _spread(meanings.ADVICES), filling_advice, populated)
-        earlier = both(meanings.EARLIER, meanings.SOURCE_LEN, WORD_MASK)
-        page = earlier[0]
-        amounts = [n * self._slot for n in meanings.AMOUNT_SLOTS]
-        amounts += [16 * self._page, 64 * self._page]
-        shift = field(2, 2, _LENGTH, meanings.SHIFT_LEN, WORD_MASK)
         return {
-            "mmap": (prot, map_flags, *both(meanings.FRESH, meanings.FRESH_LEN, WORD_MASK)),
-            "munmap": existing,
-            "mprotect": (prot, *existing),
-            "mremap": (
-                remap_flags,
-                *existing,
-                field(2, 2, _LENGTH, meanings.NEW_LEN, WORD_MASK),
-                field(4, 3, _ADDRESS, meanings.TARGET, WORD_MASK),
-            ),
-            "madvise": (advice, *existing),
-            "mlock": filled,
-            "munlock": existing,
-            "touch": filled,
-            "peek": filled,
-            "execve_stack": (
-                field(1, 0, _ADDRESS, meanings.STACK_END, WORD_MASK),
-                field(0, 1, _DOWNWARDS, meanings.STACK_LEN, stack),
-                shift,
-            ),
-            "relocate": (
-                existing[0],
-                field(1, 1, _UPWARDS, meanings.SOURCE_LEN, WORD_MASK),
-                shift,
-            ),
-            "mseal": existing,
-            "uffd_register": (
-                _Step(2, _FLAGS, _CHOICE, _spread(meanings.LIKELY_MODES)),
-                _Step(3, _PROT, _CHOICE, _spread(meanings.LIKELY_FEATURES)),
-                *existing,
-            ),
-            "uffd_wp": (_Step(2, _FLAGS, _CHOICE, _spread({1: 3, 0: 1})), *earlier),
-            "fork": (),
-            "exit_child": (),
-            "swapout": earlier,
-            "migrate_begin": (page,),
-            "migrate_end": (page,),
-            "soft_dirty_clear": (),
-            "touch_on": (
-                _Step(0, _FLAGS, _CHOICE, _spread(dict.fromkeys(range(CPUS), 1))),
-                page._replace(operand=1),
-            ),
-            "@fail": (
-                _Step(0, _FLAGS, _CHOICE, _spread(meanings.LIKELY_FAILURES)),
-                _Step(1, _PROT, _CHOICE, _spread(meanings.ATTEMPTS)),
-            ),
-            "@limit": (
-                _Step(0, _FLAGS, _CHOICE, _spread(dict.fromkeys(LIMITS.values(), 1))),
-                _Step(1, _PROT, _CHOICE, _spread(dict.fromkeys((*meanings.COUNTED, *amounts), 1))),
-            ),
+            name: tuple(self._step(declared, step) for step in declared.record)
+            for name, declared in CALLS.items()
         }
+
+    def _step(self, declared: Syscall, step: meanings.Step) -> _Step:
+        kind = declared.params[step.operand].kind
+        if step.reads is _CHOICE:
+            values = _spread(kind.choices(self.geometry))
+            return _Step(step.operand, step.at, _CHOICE, values, step.that_fill, self._cap(2))
+        cap = self._cap(step.most_slots) if step.most_slots else WORD_MASK
+        return _Step(step.operand, step.at, step.reads, _spread(step.modes), cap=cap)
+
+    def _cap(self, slots: int) -> int:
+        """How long a range may be that a call fills with pages: so many slots, but not too many."""
+        return min(slots * self._slot, POPULATED_PAGES * self._page)
 
     # Reading
 
@@ -354,8 +289,8 @@ class Codec:
     def _missing(self, name: str, state: _State) -> str:
         """The call that has to come before one of that name for it to do anything; or nothing."""
         if not state.mapped:
-            return "" if name in meanings.AT_ONCE else self._first
-        needed = meanings.PREPARED_BY.get(name, "")
+            return "" if CALLS[name].does & Does.BEGINS else self._first
+        needed = CALLS[name].prepared_by
         return needed if needed in self._names and not state.has_seen(needed) else ""
 
     def _read(self, step: _Step, record: bytes | bytearray, state: _State, cap: int) -> int:
@@ -498,9 +433,8 @@ class Codec:
 
     def _encode_call(self, call: Call, state: _State) -> bytes:
         """The literals of a call, then its record."""
-        for value, param in zip(call.args, SIGNATURES[call.name], strict=True):
-            low, high = bounds(param.kind)
-            if not low <= value <= high:
+        for value, param in zip(call.args, CALLS[call.name].params, strict=True):
+            if not param.kind.low <= value <= param.kind.high:
                 raise ValueError(f"{call.name}: {param.name} {value:#x} is out of range")
         record = bytearray(WIDTH)
         record[0] = self._opcode_byte[call.name]
@@ -597,8 +531,8 @@ def _place(literals: dict[int, int], name: str, args: list[int]) -> None:
     """Put literals into the operands they are for; the rest of them mean nothing."""
     for operand, value in literals.items():
         if operand < len(args):
-            low, high = bounds(SIGNATURES[name][operand].kind)
-            args[operand] = low + (value - low) % (high - low + 1)
+            kind = CALLS[name].params[operand].kind
+            args[operand] = kind.low + (value - kind.low) % (kind.high - kind.low + 1)
 
 
 @lru_cache(maxsize=64)

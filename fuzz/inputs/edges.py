@@ -7,22 +7,26 @@ from collections.abc import Callable
 from random import Random
 
 from engine.base.geometry import Geometry
-from fuzz.case import (
-    ADVICE,
-    FAILURES,
-    LIMITS,
-    MAP_FLAGS,
-    UFFD_FEATURES,
-    UFFD_MODES,
-    Call,
-    Case,
-    call,
+from engine.base.uapi import (
+    MADV_COLLAPSE,
+    MADV_DONTNEED,
+    MADV_HUGEPAGE,
+    MADV_NOHUGEPAGE,
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_HUGETLB,
+    MAP_LOCKED,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    UFFD_FEATURE_EVENT_REMAP,
+    UFFD_FEATURE_EVENT_UNMAP,
+    UFFDIO_REGISTER_MODE_MISSING,
+    UFFDIO_REGISTER_MODE_WP,
 )
+from fuzz.calls.directives import FAILURES, LIMITS
+from fuzz.calls.registry import call
+from fuzz.case import Call, Case
 
-_ANONYMOUS, _FIXED, _LOCKED = (MAP_FLAGS[f"MAP_{n}"] for n in ("ANONYMOUS", "FIXED", "LOCKED"))
-_PRIVATE, _SHARED, _HUGETLB = (MAP_FLAGS[f"MAP_{n}"] for n in ("PRIVATE", "SHARED", "HUGETLB"))
-_MISSING, _WP, _ = UFFD_MODES.values()
-_, _REMAPS, _, _UNMAPS = UFFD_FEATURES.values()
 _ROOM = 4  # slots of a plot
 
 
@@ -38,7 +42,9 @@ class _Edge:
         self.low = -(-geometry.min_addr // geometry.slot_bytes) * self.slot
         self.calls: list[Call] = []
         self.plots = [self.low + n * _ROOM * self.slot for n in range(1, 8)]
-        self.kind = random.choice((_PRIVATE, _PRIVATE, _PRIVATE, _PRIVATE | _LOCKED, _SHARED))
+        self.kind = random.choice(
+            (MAP_PRIVATE, MAP_PRIVATE, MAP_PRIVATE, MAP_PRIVATE | MAP_LOCKED, MAP_SHARED)
+        )
 
     def make(self) -> Case:
         """A program."""
@@ -75,7 +81,7 @@ class _Edge:
     def map(self, start: int, count: int, kind: int | None = None) -> None:
         """A mapping, some of its pages touched."""
         kind = self.kind if kind is None else kind
-        flags = kind | _ANONYMOUS | _FIXED
+        flags = kind | MAP_ANONYMOUS | MAP_FIXED
         self.add("mmap", start * self.page, count * self.page, 3, flags)
         if not self.random.randrange(2):
             self.add("touch", start * self.page, min(count, 2) * self.page)
@@ -108,15 +114,15 @@ class _Edge:
         """A limit of bytes that just suffices for a move, or just does not."""
         one_of = self.random.choice
         name = one_of(("as", "memlock", "commit", "commit"))
-        kind = one_of((self.kind, _PRIVATE, _PRIVATE | _LOCKED))
+        kind = one_of((self.kind, MAP_PRIVATE, MAP_PRIVATE | MAP_LOCKED))
         sizes = [self.some() for _ in range(one_of((1, 2)))]
         for plot, count in zip(self.plots, sizes, strict=False):
             self.map(plot, count, kind)
         to = self.plots[one_of((1, 4))] + one_of((0, 1))
         if self.random.randrange(3):
-            self.map(self.plots[0] + sizes[0], 1, one_of((_PRIVATE, _SHARED)))  # in the way
+            self.map(self.plots[0] + sizes[0], 1, one_of((MAP_PRIVATE, MAP_SHARED)))  # in the way
         more = self.move(self.plots[0], sizes[0], to)
-        counts = {"as": ~0, "memlock": _LOCKED, "commit": _PRIVATE}[name]
+        counts = {"as": ~0, "memlock": MAP_LOCKED, "commit": MAP_PRIVATE}[name]
         made = [c.args for c in self.calls if c.name == "mmap" and c.args[3] & counts]
         mapped = sum(length for _, length, *_ in made) // self.page
         if not self.random.randrange(2):
@@ -129,7 +135,7 @@ class _Edge:
         count = self.some()
         value = count + self.random.choice((0, 0, 1, count))
         self.add("@limit", LIMITS["memlock"], value * self.page)
-        self.map(self.plots[0], count, _PRIVATE | _LOCKED)
+        self.map(self.plots[0], count, MAP_PRIVATE | MAP_LOCKED)
         self.remap(self.plots[0], count, count, 7, self.plots[4])
         self.remap(self.plots[4], count, count, 3, self.plots[5])
 
@@ -138,7 +144,7 @@ class _Edge:
         one_of = self.random.choice
         count = one_of((1, 2, 3, 5))
         for plot in self.plots[:count]:
-            self.map(plot, 5, _PRIVATE)
+            self.map(plot, 5, MAP_PRIVATE)
         more = one_of((0, 0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8))
         limit = call("@limit", LIMITS["map_count"], count + more)
         self.calls.insert(0, limit)
@@ -152,17 +158,17 @@ class _Edge:
         elif what == 2:
             self.remap(place + inside, length, length, one_of((3, 3, 7)), self.plots[1] + 1)
         else:
-            self.map(place + 5, 1, _SHARED)
+            self.map(place + 5, 1, MAP_SHARED)
             self.move(place, 5, self.plots[5])
 
     def failures(self) -> None:
         """Something fails on demand, or will."""
         one_of = self.random.choice
         count = self.some()
-        locked = one_of((_PRIVATE, _SHARED)) | _LOCKED
-        self.map(self.plots[0], count, one_of((_PRIVATE, _SHARED, locked, locked)))
+        locked = one_of((MAP_PRIVATE, MAP_SHARED)) | MAP_LOCKED
+        self.map(self.plots[0], count, one_of((MAP_PRIVATE, MAP_SHARED, locked, locked)))
         if not self.random.randrange(2):
-            self.map(self.plots[0] + count, 1, one_of((_PRIVATE, _SHARED)))
+            self.map(self.plots[0] + count, 1, one_of((MAP_PRIVATE, MAP_SHARED)))
         if not self.random.randrange(3):
             self.map(self.plots[2], 4)
         kind = one_of((*FAILURES.values(), FAILURES["hook"], FAILURES["vma"]))
@@ -181,29 +187,37 @@ class _Edge:
             top = self.end - hole
             self.map(top - one_of((1, slot)), 1)
         if not self.random.randrange(4):  # and nothing else
-            self.map(self.low + slot, self.end - self.low - 3 * slot, _SHARED)
+            self.map(self.low + slot, self.end - self.low - 3 * slot, MAP_SHARED)
         for _ in range(one_of((1, 2, 3))):
             length = one_of((1, 2, slot - 1, slot, slot, 2 * slot, 2 * slot + 1, hole or 1))
             ends = (0, self.end - length, self.end - length, self.low, slot, 1, -1, -length)
             hint = one_of((*ends, *ends, self.end - length + 1, self.plots[0], self.plots[1] + 1))
-            kind = one_of((self.kind, _PRIVATE, _SHARED, _PRIVATE | _HUGETLB, _SHARED | _HUGETLB))
+            kind = one_of(
+                (
+                    self.kind,
+                    MAP_PRIVATE,
+                    MAP_SHARED,
+                    MAP_PRIVATE | MAP_HUGETLB,
+                    MAP_SHARED | MAP_HUGETLB,
+                )
+            )
             what = self.random.randrange(4)
             if what == 0:
-                self.map(self.plots[0], length, one_of((_PRIVATE, _SHARED)))
+                self.map(self.plots[0], length, one_of((MAP_PRIVATE, MAP_SHARED)))
                 self.remap(self.plots[0], length, length, 5, hint)
             elif what == 1:
-                self.map(self.plots[0], length, one_of((_PRIVATE, _SHARED)))
-                self.map(self.plots[0] + length, 1, _SHARED)
+                self.map(self.plots[0], length, one_of((MAP_PRIVATE, MAP_SHARED)))
+                self.map(self.plots[0] + length, 1, MAP_SHARED)
                 self.remap(self.plots[0], length, length + one_of((1, slot - length % slot)), 1)
             elif hole and not hole % slot and self.random.randrange(2):
-                kind |= _HUGETLB
-                self.add("mmap", (self.end - hole) * page, hole * page, 3, kind | _ANONYMOUS)
+                kind |= MAP_HUGETLB
+                self.add("mmap", (self.end - hole) * page, hole * page, 3, kind | MAP_ANONYMOUS)
             else:
                 place = hint * page & self.geometry.word_mask
-                self.add("mmap", place, length * page, 3, kind | _ANONYMOUS)
+                self.add("mmap", place, length * page, 3, kind | MAP_ANONYMOUS)
         top = (self.geometry.user_top - self.geometry.arena.start) // page
         if not self.random.randrange(3):
-            self.map(self.plots[2], 2, _PRIVATE)
+            self.map(self.plots[2], 2, MAP_PRIVATE)
             user_space = self.geometry.user_top // page
             most = min((1 << 40) - 1, self.geometry.word_mask // page)
             new = one_of((top, top + 1, top - 1, self.end, user_space, most, most, most, most))
@@ -214,7 +228,7 @@ class _Edge:
         one_of, page = self.random.choice, self.page
         self.map(self.plots[0], 4)
         last = self.end - one_of((1, 2, 3))
-        self.map(last, self.end - last, one_of((_PRIVATE, _SHARED)))
+        self.map(last, self.end - last, one_of((MAP_PRIVATE, MAP_SHARED)))
         top = self.geometry.user_top - self.geometry.arena.start
         if self.random.randrange(2):
             self.add("mseal", (self.plots[0] + 2) * page, page)
@@ -246,10 +260,10 @@ class _Edge:
         one_of = self.random.choice
         count = one_of((2, 3, 4, self.slot))
         place = self.plots[0] + count
-        kind = one_of((_PRIVATE, _PRIVATE, self.kind))
+        kind = one_of((MAP_PRIVATE, MAP_PRIVATE, self.kind))
         self.map(place, 2 * count, kind)
         if not self.random.randrange(3):
-            self.add("madvise", place * self.page, self.page, ADVICE["MADV_NOHUGEPAGE"])
+            self.add("madvise", place * self.page, self.page, MADV_NOHUGEPAGE)
         what = self.random.randrange(6)
         if what == 0:  # beside itself, in part or as a whole
             inside, length = one_of(((0, 2 * count), (0, 1), (1, 1), (2 * count - 1, 1)))
@@ -268,8 +282,8 @@ class _Edge:
             self.map(to + count, 1, kind)
             self.remap(place, count, count, one_of((3, 7)), to)
         elif what == 3:  # second views
-            self.kind = _SHARED
-            self.map(place, 2 * count, _SHARED)
+            self.kind = MAP_SHARED
+            self.map(place, 2 * count, MAP_SHARED)
             self.remap(place, 0, count, 3, self.plots[3])
             flags = one_of((3, 7))
             old = one_of((0, count)) if flags == 3 else count
@@ -300,13 +314,15 @@ class _Edge:
         side = one_of((-1, 1))
         if not self.random.randrange(3):  # halves of what was one, and a copy between them
             low, high = (self.plots[4] - count * side, self.plots[4] + count * side)
-            self.map(place, 2 * count, _PRIVATE)
+            self.map(place, 2 * count, MAP_PRIVATE)
             self.halves(place, count, low, high)
             return
         start, length = one_of(((place, count), (place + (count - 1) * (side > 0), 1)))
         to = start + side * length
-        self.add("mmap", place * self.page, count * self.page, 3, _PRIVATE | _ANONYMOUS | _FIXED)
-        self.map(to + side * length, length, _PRIVATE)
+        self.add(
+            "mmap", place * self.page, count * self.page, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
+        )
+        self.map(to + side * length, length, MAP_PRIVATE)
         self.remap(start, length, length, one_of((7, 7, 7, 3)), to)
         if not self.random.randrange(2):
             self.add("touch", start * self.page, length * self.page)
@@ -316,14 +332,16 @@ class _Edge:
         one_of, slot, page = self.random.choice, self.slot, self.page
         count = one_of((slot, slot, 2 * slot, 2 * slot + 1))
         place, to = self.plots[0], self.plots[3]
-        kind = one_of((_PRIVATE, _PRIVATE | _LOCKED, _SHARED, _SHARED | _LOCKED))
-        self.add("mmap", place * page, 2 * count * page, 3, kind | _ANONYMOUS | _FIXED)
+        kind = one_of((MAP_PRIVATE, MAP_PRIVATE | MAP_LOCKED, MAP_SHARED, MAP_SHARED | MAP_LOCKED))
+        self.add("mmap", place * page, 2 * count * page, 3, kind | MAP_ANONYMOUS | MAP_FIXED)
         for start in (place, place + slot, place + count, place + 2 * count - 1):
             self.add("touch", start * page, page)
         what = self.random.randrange(3)
         if what == 0:
-            features = one_of((0, 0, _REMAPS))
-            self.add("uffd_register", place * page, 2 * count * page, _WP, features)
+            features = one_of((0, 0, UFFD_FEATURE_EVENT_REMAP))
+            self.add(
+                "uffd_register", place * page, 2 * count * page, UFFDIO_REGISTER_MODE_WP, features
+            )
             self.add("@fail", FAILURES["pagetable"], one_of((2, 3)))
             count = 2 * slot
         elif what == 1:
@@ -338,7 +356,7 @@ class _Edge:
     def huge(self) -> None:
         """Moves of hugetlb memory."""
         one_of, slot, page = self.random.choice, self.slot, self.page
-        kind = one_of((_PRIVATE, _SHARED)) | _HUGETLB
+        kind = one_of((MAP_PRIVATE, MAP_SHARED)) | MAP_HUGETLB
         self.map(self.plots[0], 2 * slot, kind)
         old = one_of((2 * slot, slot, slot - 1, slot + 1, 0))
         new = one_of((old, old, old, slot, 2 * slot, 3 * slot, 1))
@@ -355,17 +373,21 @@ class _Edge:
         """A huge page that is mapped by its pages, which differ; some of them move."""
         random, one_of, add = self.random, self.random.choice, self.add
         page, slot = self.page, self.slot
-        kind, start, count = one_of((_PRIVATE, _SHARED)), self.plots[0], slot * one_of((1, 1, 2))
+        kind, start, count = (
+            one_of((MAP_PRIVATE, MAP_SHARED)),
+            self.plots[0],
+            slot * one_of((1, 1, 2)),
+        )
         whole, some = (start * page, count * page), (start + random.randrange(min(slot, 8))) * page
-        add("mmap", *whole, 3, kind | _ANONYMOUS | _FIXED)
-        add("madvise", *whole, ADVICE["MADV_HUGEPAGE"])
+        add("mmap", *whole, 3, kind | MAP_ANONYMOUS | MAP_FIXED)
+        add("madvise", *whole, MADV_HUGEPAGE)
         add("touch", start * page, slot * page)
-        if kind == _SHARED:
-            add("madvise", start * page, slot * page, ADVICE["MADV_COLLAPSE"])
+        if kind == MAP_SHARED:
+            add("madvise", start * page, slot * page, MADV_COLLAPSE)
         add("mprotect", some, page, 1)
-        if kind == _SHARED and random.randrange(3):
+        if kind == MAP_SHARED and random.randrange(3):
             # Read all, write some, write none any more: now they differ in being dirty only.
-            add("madvise", *whole, ADVICE["MADV_NOHUGEPAGE"])
+            add("madvise", *whole, MADV_NOHUGEPAGE)
             second = start + count - slot  # of small pages, if there are two
             for place in sorted({start, second}):
                 add("peek", place * page, min(slot, 16) * page)
@@ -384,10 +406,15 @@ class _Edge:
                 add("fork")
                 add("touch", some, page)
             elif what == 2:
-                add("uffd_register", *whole, _WP, one_of((0, _REMAPS)))
+                add(
+                    "uffd_register",
+                    *whole,
+                    UFFDIO_REGISTER_MODE_WP,
+                    one_of((0, UFFD_FEATURE_EVENT_REMAP)),
+                )
                 add("uffd_wp", some, page * one_of((1, 2, 3)), 1)
             elif what == 3:
-                add("madvise", some, page, ADVICE["MADV_DONTNEED"])
+                add("madvise", some, page, MADV_DONTNEED)
             else:
                 add("swapout", some, page)
         first = random.randrange(min(slot, 6))
@@ -400,11 +427,17 @@ class _Edge:
         one_of, page = self.random.choice, self.page
         place = self.plots[0]
         for number in range(one_of((1, 2, 3))):
-            self.map(place + 3 * number, 2, one_of((_PRIVATE, _SHARED)))
+            self.map(place + 3 * number, 2, one_of((MAP_PRIVATE, MAP_SHARED)))
         number = one_of((0, 0, 1))
-        features = one_of((0, _REMAPS, _UNMAPS))
+        features = one_of((0, UFFD_FEATURE_EVENT_REMAP, UFFD_FEATURE_EVENT_UNMAP))
         start = (place + 3 * number) * page
-        self.add("uffd_register", start, 2 * page, one_of((_MISSING, _WP)), features)
+        self.add(
+            "uffd_register",
+            start,
+            2 * page,
+            one_of((UFFDIO_REGISTER_MODE_MISSING, UFFDIO_REGISTER_MODE_WP)),
+            features,
+        )
         self.add("uffd_wp", start, page, 1)
         if not self.random.randrange(3):
             self.add("@fail", FAILURES["pagetable"], one_of((1, 2, 3)))
@@ -439,10 +472,10 @@ class _Edge:
             self.add("@fail", FAILURES["pagetable"], one_of((1, 2, 3)))
         name = one_of(("execve_stack", "relocate"))
         if name == "relocate":
-            self.map(start, count, _PRIVATE)
+            self.map(start, count, MAP_PRIVATE)
             self.add("touch", (start + one_of((0, 0, count - 1))) * page, page)
             if not self.random.randrange(2):  # right above
-                self.map(start + count + one_of((0, 1)), 1, _PRIVATE)
+                self.map(start + count + one_of((0, 1)), 1, MAP_PRIVATE)
         elif not self.random.randrange(3):  # that much memory there is, or nearly
             most = (count + one_of((0, 0, 1, -1))) * page
             self.calls.insert(0, call("@limit", LIMITS[one_of(("as", "commit"))], most))

@@ -11,6 +11,8 @@ Measured by `pmdfuzz museum run`, see corpus/museum/README.md.
 import random
 from collections.abc import Callable
 
+from fuzz.calls.registry import that_do
+from fuzz.calls.syscall import Does
 from fuzz.forms.wire import WIDTH
 from fuzz.inputs.edges import edge
 from fuzz.inputs.inputs import Inputs, Records
@@ -21,7 +23,7 @@ _USUAL_CALLS = 8  # longer programs tend to get shorter: most bugs need few call
 _FRESH = 0.5  # of the inputs begin anew
 _ANEW = (*(scene,) * 8, edge, None)  # to which plan; None: to none
 _USUAL_KINDS = ("mmap", "touch", "mremap")
-_MOVING = frozenset(("mremap", "execve_stack", "relocate"))  # what most rules look at
+_MOVING = that_do(Does.MOVES)  # what most rules look at
 
 Change = Callable[[Records, random.Random], None]
 

@@ -14,43 +14,54 @@ from typing import NamedTuple
 
 from engine.base.geometry import Geometry
 from engine.base.limits import CPUS
-from fuzz.case import (
-    ADVICE,
-    FAILURES,
-    LIMITS,
-    MAP_FLAGS,
-    REMAP_FLAGS,
-    UFFD_FEATURES,
-    UFFD_MODES,
-    Call,
-    Case,
-    call,
+from engine.base.uapi import (
+    MADV_FREE,
+    MADV_HUGEPAGE,
+    MADV_PAGEOUT,
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_GROWSDOWN,
+    MAP_HUGETLB,
+    MAP_LOCKED,
+    MAP_NORESERVE,
+    MAP_POPULATE,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    MREMAP_DONTUNMAP,
+    MREMAP_FIXED,
+    MREMAP_MAYMOVE,
+    UFFDIO_REGISTER_MODE_MISSING,
+    UFFDIO_REGISTER_MODE_WP,
 )
+from fuzz.calls.directives import FAILURES, LIMITS
+from fuzz.calls.madvise import ADVICE
+from fuzz.calls.registry import call
+from fuzz.calls.uffd import FEATURES
+from fuzz.case import Call, Case
 
-_ANONYMOUS, _FIXED = MAP_FLAGS["MAP_ANONYMOUS"], MAP_FLAGS["MAP_FIXED"]
-_PRIVATE = MAP_FLAGS["MAP_PRIVATE"] | _ANONYMOUS | _FIXED
-_SHARED = MAP_FLAGS["MAP_SHARED"] | _ANONYMOUS | _FIXED
-_HUGETLB = MAP_FLAGS["MAP_HUGETLB"]
-_RARE_FLAGS = tuple(
-    MAP_FLAGS[f"MAP_{name}"] for name in ("LOCKED", "GROWSDOWN", "NORESERVE", "POPULATE")
-)
-_MAYMOVE, _MOVE_FIXED, _DONTUNMAP = REMAP_FLAGS.values()
+_PRIVATE = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
+_SHARED = MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED
+_RARE_FLAGS = (MAP_LOCKED, MAP_GROWSDOWN, MAP_NORESERVE, MAP_POPULATE)
 _MOVES = (  # flags
-    *(_MAYMOVE | _MOVE_FIXED,) * 26,
-    *(_MAYMOVE | _MOVE_FIXED | _DONTUNMAP,) * 6,
-    *(_MAYMOVE | _DONTUNMAP,) * 2,
-    *(_MAYMOVE,) * 4,
+    *(MREMAP_MAYMOVE | MREMAP_FIXED,) * 26,
+    *(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,) * 6,
+    *(MREMAP_MAYMOVE | MREMAP_DONTUNMAP,) * 2,
+    *(MREMAP_MAYMOVE,) * 4,
     *(0,) * 3,
-    _MOVE_FIXED,
+    MREMAP_FIXED,
 )
-_CHARGED = (_MAYMOVE | _MOVE_FIXED | _DONTUNMAP, _MAYMOVE | _DONTUNMAP, _MAYMOVE, 0)
+_CHARGED = (
+    MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,
+    MREMAP_MAYMOVE | MREMAP_DONTUNMAP,
+    MREMAP_MAYMOVE,
+    0,
+)
 _RW, _READ = 3, 1
 _PROTECTIONS = (_RW, _READ, _READ, _READ, 0)
 _FILLED_SLOTS = 2  # that one call may fill with pages
 _FEW = (1, 1, 1, 2, 2, 3, 5)
 _CORNERS = (0, 0, 0, 0, 1, -1, 2)  # pages beside a boundary
-_WP, _MISSING = UFFD_MODES["UFFDIO_REGISTER_MODE_WP"], UFFD_MODES["UFFDIO_REGISTER_MODE_MISSING"]
-_EVENTS = (0, 0, *UFFD_FEATURES.values())
+_EVENTS = (0, 0, *FEATURES.names.values())
 _FAILING = (*("",) * 13, "pagetable", "pagetable", "vma", *FAILURES)  # mostly nothing
 _LIMITED = (*("",) * 28, *LIMITS)
 
@@ -149,7 +160,7 @@ class _Scene:
         shares = 1 if self.failing == "hook" else 4  # only shared memory has one
         flags = _PRIVATE if random.randrange(shares) else _SHARED
         if self.hugetlb:
-            flags |= _HUGETLB
+            flags |= MAP_HUGETLB
         place = self.aligned() if self.huge or self.hugetlb else self.place()
         if not self.hugetlb and not random.randrange(8) and place == self.piece(place):
             flags |= one_of(_RARE_FLAGS)
@@ -161,7 +172,7 @@ class _Scene:
         self.add("mmap", place, prot, flags)
         self.mappings.append(place)
         if self.huge:
-            self.add("madvise", place, ADVICE["MADV_HUGEPAGE"])
+            self.add("madvise", place, MADV_HUGEPAGE)
         match self.random.randrange(8):
             case 0 | 1:
                 pass
@@ -288,10 +299,18 @@ class _Scene:
     def userfaultfd(self, place: Range) -> None:
         """Register it, and write-protect pages of it."""
         features = self.one_of(_EVENTS)
-        mode = self.one_of((_WP, _WP, _WP, _WP | _MISSING, _MISSING))
+        mode = self.one_of(
+            (
+                UFFDIO_REGISTER_MODE_WP,
+                UFFDIO_REGISTER_MODE_WP,
+                UFFDIO_REGISTER_MODE_WP,
+                UFFDIO_REGISTER_MODE_WP | UFFDIO_REGISTER_MODE_MISSING,
+                UFFDIO_REGISTER_MODE_MISSING,
+            )
+        )
         part = place if self.random.randrange(4) else self.part(place)
         self.add("uffd_register", part, mode, features)
-        if mode & _WP and self.random.randrange(4):
+        if mode & UFFDIO_REGISTER_MODE_WP and self.random.randrange(4):
             chosen = self.one_of((part, self.part(part), self.pages(part)))
             self.add("uffd_wp", chosen, int(self.random.randrange(6) > 0))
 
@@ -325,7 +344,7 @@ class _Scene:
             case 3:
                 self.calls.append(call("soft_dirty_clear"))
             case _:
-                self.add("madvise", touched, ADVICE[self.one_of(("MADV_FREE", "MADV_PAGEOUT"))])
+                self.add("madvise", touched, self.one_of((MADV_FREE, MADV_PAGEOUT)))
 
     def other_cpu(self, place: Range) -> None:
         """Other CPUs use pages of it; then they may change."""
@@ -360,7 +379,7 @@ class _Scene:
 
     def advise(self, place: Range) -> None:
         """Give some advice."""
-        self.add("madvise", self.part(place), self.one_of(list(ADVICE.values())))
+        self.add("madvise", self.part(place), self.one_of(list(ADVICE.names.values())))
 
     def cut(self, place: Range) -> None:
         """Take a part of it away."""
@@ -393,7 +412,13 @@ class _Scene:
         source = self.part(main) if random.randrange(parts[1]) < parts[0] else main
         old = source.size
         others = (old + 1, old + self.slot, old * 2, max(old - 1, 1), old // 2)
-        alike = 1 if not flags & (_MOVE_FIXED | _DONTUNMAP) else 60 if flags & _DONTUNMAP else 16
+        alike = (
+            1
+            if not flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)
+            else 60
+            if flags & MREMAP_DONTUNMAP
+            else 16
+        )
         new = one_of((*(old,) * alike, *others))
         if self.hugetlb and random.randrange(8):
             new = old  # it cannot grow
@@ -417,7 +442,7 @@ class _Scene:
         if self.failing and self.random.randrange(3):
             self.fail_first(move)
         self.calls.append(move)
-        if not flags & _MOVE_FIXED:
+        if not flags & MREMAP_FIXED:
             return source  # if it moves, nobody knows where to
         self.left.append(source)
         self.mappings.append(self.inside(target, max(new, 1)))

@@ -9,7 +9,7 @@ is total and well founded, so the search ends, and equal inputs give equal resul
 What is simpler, first difference decides (`simplicity`):
 
 1. fewer calls;
-2. flags nearer to the ordinary ones (`ORDINARY`), counted in bits that differ, optional
+2. flags nearer to the ordinary ones (`Operand.ordinary`), counted in bits that differ, optional
    operands left at their defaults, and an earlier attempt that fails;
 3. shorter lengths, 4. lower addresses and file offsets: by the sum of their digits, then the sum
    of their values.  Digits are the hex digits left without the trailing zeroes: 0 has none, every
@@ -26,54 +26,29 @@ from functools import lru_cache
 from itertools import combinations
 from typing import NamedTuple
 
-from engine.base.address import WORD_MASK, Range, round_down, round_up
+from engine.base.address import Range, round_down, round_up
 from engine.base.geometry import Geometry
-from engine.base.uapi import (
-    MADV_NORMAL,
-    MAP_ANONYMOUS,
-    MAP_FIXED,
-    MAP_PRIVATE,
-    MREMAP_DONTUNMAP,
-    MREMAP_FIXED,
-    PROT_READ,
-    PROT_WRITE,
-    UFFDIO_REGISTER_MODE_WP,
-)
-from fuzz.case import (
-    FLAG_KINDS,
-    SIGNATURES,
-    SYMBOLS,
-    Call,
-    Case,
-    Kind,
-    bounds,
+from fuzz.calls.operand import ADDR, LEN, OFFSET, Amount, Flags, Nth, Number, Operand
+from fuzz.calls.registry import CALLS
+from fuzz.case import Call, Case
+from fuzz.minimize.ranges import (
+    ALL_KINDS,
+    KINDS,
+    Program,
+    Site,
+    base_of,
+    is_writable,
+    narrowed,
+    points,
+    spans,
+    to_calls,
+    to_search_form,
+    union,
+    without,
 )
 
 UNALIGNED = 16  # more digits than any number has
 SMALLEST_PAGE = 4096
-
-# The flags a case has unless they matter.  MAP_FIXED is among them, and so no extra: a case whose
-# addresses are all written down is easier to read than one where the kernel chooses.
-ORDINARY: dict[Kind, int] = {
-    Kind.PROT: PROT_READ | PROT_WRITE,
-    Kind.MAP: MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS,
-    Kind.REMAP: 0,
-    Kind.ADVICE: MADV_NORMAL,
-    Kind.MODE: UFFDIO_REGISTER_MODE_WP,
-    Kind.FEATURES: 0,
-    Kind.SWITCH: 1,
-    Kind.CPU: 0,
-    Kind.FAILURE: 0,
-}
-
-Program = tuple[Call, ...]
-
-
-class Site(NamedTuple):
-    """Where an operand stands."""
-
-    call: int
-    position: int
 
 
 class Simplicity(NamedTuple):
@@ -90,7 +65,7 @@ class Simplicity(NamedTuple):
 
 def simplicity(case: Case) -> Simplicity:
     """The rank of a case among all cases; what its header and its results say does not count."""
-    return _rank(_to_search_form(case.calls))
+    return _rank(to_search_form(case.calls))
 
 
 def minimize(
@@ -140,25 +115,25 @@ class Search:
         self.geometry = geometry
         self.budget = budget
         self.progress = progress
-        self.best = _to_search_form(case.calls)
+        self.best = to_search_form(case.calls)
         self.rank = _rank(self.best)
         self.seen = {self.best}
         self.runs = 1
 
     def case(self) -> Case:
         """The best program as a case."""
-        return self.header.with_calls(_to_calls(self.best))
+        return self.header.with_calls(to_calls(self.best))
 
     def consider(self, program: Program) -> None:
         """Make `program` the best if it is simpler and shows the finding."""
-        if program in self.seen or not _is_writable(program):
+        if program in self.seen or not is_writable(program):
             return
         rank = _rank(program)
         if rank >= self.rank:
             return
         self.seen.add(program)
         self.runs += 1
-        if not self.same(self.header.with_calls(_to_calls(program))):
+        if not self.same(self.header.with_calls(to_calls(program))):
             return
         self.best, self.rank = program, rank
         if self.progress is not None:
@@ -200,17 +175,17 @@ def simplify_flags(search: Search) -> Iterator[Program]:
 
     Two bits at a time turn MAP_SHARED into MAP_PRIVATE.
     """
-    for kind, ordinary in ORDINARY.items():
+    for kind in ALL_KINDS:
+        ordinary = kind.ordinary
+        if ordinary is None or (isinstance(kind, Number) and kind.tries):
+            continue
         for sites in _equal_then_single(search.best, kind):
             value = _value(search.best, sites[0])
-            known = 0
-            for flag in SYMBOLS.get(kind, {}).values():
-                known |= flag
             yield _set(search.best, sites, ordinary)
-            if kind not in FLAG_KINDS:  # a number, not a set of bits
+            if not isinstance(kind, Flags):  # a number, not a set of bits
                 continue
-            yield _set(search.best, sites, value & known)
-            bits = [1 << bit for bit in range((known | ordinary).bit_length())]
+            yield _set(search.best, sites, value & kind.known)
+            bits = [1 << bit for bit in range((kind.known | ordinary).bit_length())]
             for change in (*bits, *(one | other for one, other in combinations(bits, 2))):
                 value = _value(search.best, sites[0])
                 if change & (value ^ ordinary) == change:
@@ -220,26 +195,30 @@ def simplify_flags(search: Search) -> Iterator[Program]:
 def drop_operands(search: Search) -> Iterator[Program]:
     """Optional operands to their defaults; file descriptors to small numbers."""
     for index, call in enumerate(search.best):
-        for position, param in enumerate(SIGNATURES[call.name]):
+        for position, param in enumerate(CALLS[call.name].params):
             if param.default is not None:
                 yield _set(search.best, [Site(index, position)], param.default)
-    for sites in _equal_then_single(search.best, Kind.FD):
-        for value in (-1, 0, 1, 2, 3):
-            yield _set(search.best, sites, value)
+    for kind in ALL_KINDS:
+        if isinstance(kind, Number) and kind.tries:
+            for sites in _equal_then_single(search.best, kind):
+                for value in kind.tries:
+                    yield _set(search.best, sites, value)
 
 
 def lower_numbers(search: Search) -> Iterator[Program]:
     """Attempts that fail: earlier ones; limits: rounder ones."""
-    for sites in _equal_then_single(search.best, Kind.NTH):
-        for value in range(1, min(_value(search.best, sites[0]), _MANY_ATTEMPTS)):
-            yield _set(search.best, sites, value)
-    for sites in _equal_then_single(search.best, Kind.AMOUNT):
-        value = _value(search.best, sites[0])
-        for unit in (search.geometry.slot_bytes, search.geometry.page_bytes, 1):
-            for count in range(9):
-                yield _set(search.best, sites, count * unit)
-        for rounded in _rounded(value, search.geometry):
-            yield _set(search.best, sites, rounded)
+    for kind in ALL_KINDS:
+        for sites in _equal_then_single(search.best, kind) if isinstance(kind, Nth) else ():
+            for value in range(kind.low, min(_value(search.best, sites[0]), _MANY_ATTEMPTS)):
+                yield _set(search.best, sites, value)
+    for kind in ALL_KINDS:
+        for sites in _equal_then_single(search.best, kind) if isinstance(kind, Amount) else ():
+            value = _value(search.best, sites[0])
+            for unit in (search.geometry.slot_bytes, search.geometry.page_bytes, 1):
+                for count in range(9):
+                    yield _set(search.best, sites, count * unit)
+            for rounded in _rounded(value, search.geometry):
+                yield _set(search.best, sites, rounded)
 
 
 def cut_space(search: Search) -> Iterator[Program]:
@@ -250,8 +229,8 @@ def cut_space(search: Search) -> Iterator[Program]:
     """
     geometry = search.geometry
     index = 0
-    while index + 1 < len(points := _points(search.best)):
-        start, end = points[index], points[index + 1]
+    while index + 1 < len(edges := points(search.best)):
+        start, end = edges[index], edges[index + 1]
         gap = end - start
         for size in dict.fromkeys(
             (
@@ -268,14 +247,14 @@ def cut_space(search: Search) -> Iterator[Program]:
             )
         ):
             if 0 < size <= gap:
-                yield _without(search.best, Range(start, start + size))
+                yield without(search.best, Range(start, start + size))
         index += 1
 
 
 def shrink_lengths(search: Search) -> Iterator[Program]:
     """Lengths: all that are equal together (an mremap and the mmap it moves), then one by one."""
-    for sites in _equal_then_single(search.best, Kind.LEN):
-        address = _base_of(search.best, sites[0])
+    for sites in _equal_then_single(search.best, LEN):
+        address = base_of(search.best, sites[0])
         for value in _shorter(_value(search.best, sites[0]), address, search.geometry):
             yield _set(search.best, sites, value)
         yield from _bisect(search, sites)
@@ -289,7 +268,7 @@ def narrow_ranges(search: Search) -> Iterator[Program]:
     """
     geometry = search.geometry
     for index in range(len(search.best)):
-        span = next(iter(_spans(search.best[index])), None)
+        span = next(iter(spans(search.best[index])), None)
         if span is None:
             continue
         last = span.end - 1
@@ -302,14 +281,14 @@ def narrow_ranges(search: Search) -> Iterator[Program]:
                 round_down((span.start + span.end) // 2, geometry.page_bytes),
                 round_up(span.start + 1, geometry.slot_bytes),
                 round_up(span.start + 1, geometry.pud_bytes),
-                *_points(search.best),
+                *points(search.best),
             )
         )
         for start in starts:
             for length in (geometry.page_bytes, geometry.slot_bytes, span.end - start):
-                narrowed = _narrow(search.best[index], start, length)
-                if narrowed is not None:
-                    yield _replace(search.best, {index: narrowed})
+                part = narrowed(search.best[index], start, length)
+                if part is not None:
+                    yield _replace(search.best, {index: part})
 
 
 def simplify_addresses(search: Search) -> Iterator[Program]:
@@ -326,9 +305,9 @@ def simplify_addresses(search: Search) -> Iterator[Program]:
             yield _shift(search.best, sites, target - base)
         yield from _bisect(search, sites)
     for call in search.best:
-        if _has_destination(call):
-            yield _traded(search.best, *_spans(call))
-    for sites in _equal_then_single(search.best, Kind.OFFSET):
+        if len(named := spans(call)) == 2:
+            yield _traded(search.best, *named)
+    for sites in _equal_then_single(search.best, OFFSET):
         for value in _nearer_addresses(_value(search.best, sites[0]), search.geometry):
             yield _set(search.best, sites, value)
 
@@ -435,67 +414,7 @@ def _rounded(value: int, geometry: Geometry) -> Iterator[int]:
         yield value - unit
 
 
-# --- Search form ----------------------------------------------------------------------------------
-
-
-_DOWNWARD = frozenset({"execve_stack", "relocate"})
-_POINTS = frozenset({"migrate_begin", "migrate_end", "touch_on"})  # one address, no length
-
-_WORD = (0, WORD_MASK)
-
-# Kinds of the operands in search form, by name of the call.
-_KINDS: dict[str, tuple[Kind, ...]] = {
-    name: (Kind.LEN, Kind.ADDR, Kind.LEN)
-    if name in _DOWNWARD
-    else tuple(param.kind for param in params)
-    for name, params in SIGNATURES.items()
-}
-
-
-def _to_search_form(calls: Iterable[Call]) -> Program:
-    """Calls as the passes see them: no results, unsigned operands, stacks by size.
-
-    The `start` operand of a stack move is replaced by the size of the stack: its end is where it
-    hangs, and its size is a length like any other, which may equal the shift.
-    """
-    return tuple(_call_to_search_form(call) for call in calls)
-
-
-def _call_to_search_form(call: Call) -> Call:
-    args = call.args
-    if call.name in _DOWNWARD:
-        start, end, shift = args
-        args = (end - start, end, shift)
-    return Call(
-        call.name,
-        tuple(
-            value & WORD_MASK if bounds(kind) == _WORD else value
-            for kind, value in zip(_KINDS[call.name], args, strict=True)
-        ),
-    )
-
-
-def _to_calls(program: Program) -> Program:
-    """The calls that a program in search form stands for."""
-    return tuple(
-        call.with_arg(0, (call.args[1] - call.args[0]) & WORD_MASK)
-        if call.name in _DOWNWARD
-        else call
-        for call in program
-    )
-
-
-def _is_writable(program: Program) -> bool:
-    """True if every number fits its operand; passes need not care, they may compute too far."""
-    return all(map(_call_is_writable, program))
-
-
-@lru_cache(maxsize=1 << 14)  # nearly all calls of a candidate are those of the best
-def _call_is_writable(call: Call) -> bool:
-    return all(
-        low <= value <= high
-        for (low, high), value in zip(map(bounds, _KINDS[call.name]), call.args, strict=True)
-    )
+# --- How simple a program is ----------------------------------------------------------------------
 
 
 def _rank(program: Program) -> Simplicity:
@@ -512,21 +431,16 @@ def _rank(program: Program) -> Simplicity:
 def _call_rank(call: Call) -> tuple[int, int, int, int, int]:
     """What a call adds to the fields of `Simplicity` between the first and the last."""
     flags = length_digits = length_bytes = address_digits = address_bytes = 0
-    for param, kind, value in zip(SIGNATURES[call.name], _KINDS[call.name], call.args, strict=True):
-        if kind is Kind.LEN or kind is Kind.AMOUNT:
-            length_digits += _digits(value)
-            length_bytes += value
-        elif kind is Kind.ADDR or kind is Kind.OFFSET:
-            address_digits += _digits(value)
-            address_bytes += value
-        elif kind is Kind.FD:
-            flags += value != param.default
-        elif kind is Kind.NTH:
-            flags += value - 1
-        elif kind not in FLAG_KINDS:
-            flags += value != ORDINARY.get(kind, value)
-        else:
-            flags += (value ^ ORDINARY[kind]).bit_count()
+    for kind, value in zip(KINDS[call.name], call.args, strict=True):
+        match kind.counts_as:
+            case "length":
+                length_digits += _digits(value)
+                length_bytes += value
+            case "address":
+                address_digits += _digits(value)
+                address_bytes += value
+            case "flags":
+                flags += kind.strangeness(value)
     return flags, length_digits, length_bytes, address_digits, address_bytes
 
 
@@ -539,151 +453,20 @@ def _digits(value: int) -> int:
     return digits + UNALIGNED if value % SMALLEST_PAGE else digits
 
 
-# --- Ranges of a program --------------------------------------------------------------------------
-
-
-def _spans(call: Call) -> tuple[Range, ...]:
-    """The ranges a call names, its main one first; none for a call without an address."""
-    args = call.args
-    at = _address_position(call)
-    if at is None:
-        return ()
-    if call.name in _POINTS:
-        return (Range(args[at], args[at]),)
-    if call.name in _DOWNWARD:
-        return (Range(args[1] - args[0], args[1]),)
-    main = Range(args[0], args[0] + args[1])
-    if _has_destination(call):
-        return (main, Range(args[4], args[4] + args[2]))
-    return (main,)
-
-
-def _address_position(call: Call) -> int | None:
-    """Which operand is the call's address, if any."""
-    kinds = _KINDS[call.name]
-    return kinds.index(Kind.ADDR) if Kind.ADDR in kinds else None
-
-
-def _has_destination(call: Call) -> bool:
-    """True for an mremap that names the place to move to."""
-    places = MREMAP_FIXED | MREMAP_DONTUNMAP
-    return call.name == "mremap" and bool(call.args[3] & places or call.args[4])
-
-
-def _points(program: Program) -> list[int]:
-    """All addresses that the program names, as start or end of a range, ascending from 0."""
-    spans = [span for call in program for span in _spans(call)]
-    return sorted({0, *(max(edge, 0) for span in spans for edge in span)})
-
-
-def _base_of(program: Program, site: Site) -> int:
-    """Start of the range that a length belongs to."""
-    call = program[site.call]
-    spans = _spans(call)
-    assert spans
-    return spans[-1 if call.name == "mremap" and site.position == 2 else 0].start
-
-
-def _narrow(call: Call, start: int, length: int) -> Call | None:
-    """The call with its main range cut down to `length` bytes from `start`; None if not possible.
-
-    Both sides of an mremap lose the same, so it still moves or resizes as it did.
-    """
-    span = _spans(call)[0]
-    if not (span.start <= start and start + length <= span.end and 0 < length < span.length):
-        return None
-    front, back = start - span.start, span.end - start - length
-    args = list(call.args)
-    if call.name in _DOWNWARD:
-        args[:2] = length, start + length
-        return Call(call.name, tuple(args))
-    args[:2] = start, length
-    if call.name == "mremap":
-        args[2] = max(args[2] - front - back, 0)
-        if _has_destination(call):
-            args[4] += front
-    return Call(call.name, tuple(args))
-
-
-def _without(program: Program, hole: Range) -> Program:
-    """The program in an address space that lacks `hole`.
-
-    A hole in the source of a move is one in its destination as well, and the other way round;
-    these follow from each other along a chain of moves.
-    """
-    moves = [spans for call in program if len(spans := _spans(call)) == 2]
-    holes = [hole]
-    for known in holes:  # grows meanwhile
-        if len(holes) > len(moves):
-            break  # no chain: moves that overlap themselves, whose holes multiply without end
-        images = dict.fromkeys(image for move in moves for image in _images(move, known))
-        holes += [image for image in images if image not in holes]
-    merged = _union(holes)
-
-    def squeeze(address: int) -> int:
-        return address - sum(
-            min(gone.end, address) - gone.start for gone in merged if gone.start < address
-        )
-
-    return tuple(_squeezed(call, squeeze) for call in program)
-
-
-def _squeezed(call: Call, squeeze: Callable[[int], int]) -> Call:
-    """The call with its ranges mapped by `squeeze`, edge by edge."""
-    args = list(call.args)
-    spans = [Range(squeeze(span.start), squeeze(span.end)) for span in _spans(call)]
-    if not spans:
-        return call
-    main = spans[0]
-    if call.name in _POINTS:
-        at = _address_position(call)
-        assert at is not None
-        return call.with_arg(at, main.start)
-    if call.name in _DOWNWARD:
-        args[:2] = main.length, main.end
-        return Call(call.name, tuple(args))
-    if call.name == "mremap":
-        if len(spans) == 2:
-            args[2], args[4] = spans[1].length, spans[1].start
-        else:  # the kernel chooses the place, but the size still follows
-            args[2] = max(args[2] - (args[1] - main.length), 0)
-    args[:2] = main.start, main.length
-    return Call(call.name, tuple(args))
-
-
-def _images(move: tuple[Range, ...], hole: Range) -> Iterator[Range]:
-    """Where a move takes a hole inside its source, and where it takes one in its target from."""
-    for here, there in (move, move[::-1]):
-        if here.contains(hole):
-            shift = there.start - here.start
-            yield Range(hole.start + shift, hole.end + shift)
-
-
-def _union(ranges: Iterable[Range]) -> list[Range]:
-    """The same bytes as ranges that neither overlap nor touch, ascending."""
-    merged: list[Range] = []
-    for span in sorted(ranges):
-        if merged and span.start <= merged[-1].end:
-            merged[-1] = Range(merged[-1].start, max(merged[-1].end, span.end))
-        else:
-            merged.append(span)
-    return merged
-
-
 # --- Groups of operands, and changing them --------------------------------------------------------
 
 
-def _sites(program: Program, kind: Kind) -> list[Site]:
+def _sites(program: Program, kind: Operand) -> list[Site]:
     """All operands of a kind, in program order."""
     return [
         Site(index, position)
         for index, call in enumerate(program)
-        for position, found in enumerate(_KINDS[call.name])
+        for position, found in enumerate(KINDS[call.name])
         if found is kind
     ]
 
 
-def _equal_then_single(program: Program, kind: Kind) -> list[list[Site]]:
+def _equal_then_single(program: Program, kind: Operand) -> list[list[Site]]:
     """Groups of operands with equal values, the largest group first, then each operand alone."""
     sites = _sites(program, kind)
     equal: dict[int, list[Site]] = {}
@@ -695,14 +478,14 @@ def _equal_then_single(program: Program, kind: Kind) -> list[list[Site]]:
 
 def _address_groups(program: Program) -> list[list[Site]]:
     """Addresses that are worth shifting together; every group once, from large ones to single."""
-    sites = _sites(program, Kind.ADDR)
-    spans = [span for call in program for span in _spans(call)]
-    areas = [*_union(spans), *dict.fromkeys(spans)]
+    sites = _sites(program, ADDR)
+    named = [span for call in program for span in spans(call)]
+    areas = [*union(named), *dict.fromkeys(named)]
     inside = [
         [site for site in sites if area.start <= _value(program, site) <= area.end]
         for area in areas
     ]
-    equal = _equal_then_single(program, Kind.ADDR)
+    equal = _equal_then_single(program, ADDR)
     # Some are equal by chance only, such as the end of one move and the start of another.
     pairs = [pair for group in equal for pair in combinations(group, 2)]
     groups = (sites, *inside, *equal, *pairs)
@@ -728,7 +511,7 @@ def _traded(program: Program, here: Range, there: Range) -> Program:
     """The program with all that lies in one range in the other and the other way round."""
     delta = there.start - here.start
     values = {}
-    for site in _sites(program, Kind.ADDR):
+    for site in _sites(program, ADDR):
         value = _value(program, site)
         if here.start <= value < here.end:
             values[site] = value + delta

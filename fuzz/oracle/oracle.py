@@ -23,6 +23,7 @@ from copy import copy, deepcopy
 from dataclasses import dataclass
 from itertools import chain, pairwise
 
+from engine.base import failures
 from engine.base.address import round_up
 from engine.base.uapi import (
     MADV_COLLAPSE,
@@ -42,7 +43,6 @@ from engine.base.uapi import (
     PROT_WRITE,
 )
 from fuzz.case import (
-    FAILURES,
     Call,
     Faults,
     Result,
@@ -52,7 +52,7 @@ from fuzz.oracle.memory import Area, Memory, Shared, Span, joined, minus, put
 _ANY = PROT_READ | PROT_WRITE | PROT_EXEC
 _MOVE_FIXED = MREMAP_MAYMOVE | MREMAP_FIXED
 _REMAP_MASK = _MOVE_FIXED | MREMAP_DONTUNMAP
-_VMA_FAILS = FAILURES["vma"]
+_VMA_FAILS = failures.KINDS.index(failures.VMA)
 
 _CHANGES_MAPPINGS = frozenset(("mmap", "munmap", "mremap", "execve_stack", "relocate"))
 _NEEDS_MAPPINGS = frozenset(("mprotect", "madvise", "mlock", "munlock", "mseal"))

@@ -18,7 +18,9 @@ from typing import Any, BinaryIO, NamedTuple, cast
 
 from engine.base.geometry import Geometry
 from engine.base.kernel import Kernel
-from fuzz.case import SIGNATURES, SYMBOLS, Call, Case, CaseError, Faults, Result
+from fuzz.calls.operand import Symbols
+from fuzz.calls.registry import CALLS
+from fuzz.case import Call, Case, CaseError, Faults, Result
 from fuzz.execute import execute
 from fuzz.forms.text import format_call, format_operand, format_result, parse_call
 from fuzz.lib.status import Fields, StatusLine
@@ -149,8 +151,8 @@ def _detail(call: Call) -> str:
     """The flags, the protection or the advice of a call; of an mmap the flags."""
     operands = [
         format_operand(param.kind, value)
-        for param, value in zip(SIGNATURES[call.name], call.args, strict=True)
-        if param.kind in SYMBOLS
+        for param, value in zip(CALLS[call.name].params, call.args, strict=True)
+        if isinstance(param.kind, Symbols)
     ]
     return operands[-1] if operands else ""
 
@@ -342,7 +344,7 @@ class Comparison:
         rows: list[tuple[object, ...]] = [("field", "agree", "of")]
         rows += ((name, self.agreeing_fields[name], self.programs) for name in FIELDS)
         rows.append(("call", "agree", "of"))
-        rows += ((n, self.agreeing_calls[n], self.calls[n]) for n in SIGNATURES if self.calls[n])
+        rows += ((n, self.agreeing_calls[n], self.calls[n]) for n in CALLS if self.calls[n])
         return "\n".join(f"{name:<14}{agree:>9}{of:>9}" for name, agree, of in rows)
 
 

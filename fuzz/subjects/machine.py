@@ -31,15 +31,16 @@ from typing import Any, Self
 from engine.base.address import WORD_MASK
 from engine.base.geometry import UnknownName
 from engine.base.kernel import KNOWN_NAMES, Kernel, kernel_named
-from fuzz.case import MAP_FLAGS, SIGNATURES, Call, Case
+from fuzz.calls.operand import Flags
+from fuzz.calls.registry import CALLS as DECLARED
+from fuzz.calls.syscall import Makes
+from fuzz.case import Call, Case
+from fuzz.forms.text import format_operand
 
 # What the agent can ask a kernel for.
 CALLS = frozenset(
-    ("mmap", "munmap", "mprotect", "mremap", "madvise", "mlock", "munlock", "touch", "peek")
+    name for name, call in DECLARED.items() if call.made_by in (Makes.KERNEL, Makes.AGENT)
 )
-# What the model alone has.  The stack moves are neither: leaving them out leaves a program.
-_MODEL_ONLY = SIGNATURES.keys() - CALLS - {"execve_stack", "relocate"}
-_MODEL_ONLY_MAPPING = MAP_FLAGS["MAP_HUGETLB"]
 GEOMETRY = "x86-64"
 WITH_KEYS = "x86-64-pku"  # the same machine, if the agent leaves the kernel its protection keys
 TIME_LIMIT = 10.0  # seconds
@@ -51,7 +52,6 @@ _WINDOW = 64  # cases sent ahead of the one whose observation is awaited
 _PIPE_BYTES = 1 << 16
 _GRACE = 5.0  # seconds a worker has beyond the time limit before it counts as hanging
 _EXIT_TIME, _EXIT_SYSTEM = 70, 71  # as in agent.c
-_LOCKING = frozenset(("mlock", "munlock"))
 
 _THP = "/sys/kernel/mm/transparent_hugepage"
 # Where the kernel says how it behaves, what the model takes for granted, and the command for it.
@@ -157,9 +157,14 @@ def locks_memory() -> bool:
 
 def model_only(case: Case) -> list[str]:
     """What in the case no machine can be asked for, such as a failure at will; mostly []."""
-    names = {call.name for call in case.calls if call.name in _MODEL_ONLY}
-    if any(call.name == "mmap" and call.args[3] & _MODEL_ONLY_MAPPING for call in case.calls):
-        names.add("MAP_HUGETLB")
+    names = set()
+    for call in case.calls:
+        declared = DECLARED[call.name]
+        if declared.made_by is Makes.MODEL:
+            names.add(call.name)
+        for param, value in zip(declared.params, call.args, strict=True):
+            if isinstance(param.kind, Flags) and value & param.kind.model_only:
+                names.add(format_operand(param.kind, value & param.kind.model_only))
     return sorted(names)
 
 
@@ -179,11 +184,9 @@ def runnable(case: Case) -> Case:
     locks = locks_memory()
     kept = []
     for call in case.calls:
-        if call.name not in CALLS or (call.name in _LOCKING and not locks):
-            continue
-        if call.name == "mmap" and call.args[3] & MAP_FLAGS["MAP_LOCKED"] and not locks:
-            continue
-        kept.append(call)
+        locking = DECLARED[call.name].locks
+        if call.name in CALLS and (locks or locking is None or not locking(call.args)):
+            kept.append(call)
     return case if len(kept) == len(case.calls) else case.with_calls(kept)
 
 

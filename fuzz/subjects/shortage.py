@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from engine.base.kernel import Kernel
-from fuzz.case import REMAP_FLAGS, call
+from engine.base.uapi import MREMAP_MAYMOVE
+from fuzz.calls.registry import call
 from fuzz.defects.known import DEFECTS
 from fuzz.subjects.machine import MachineError, build
 
 NAMES = ("uffd-rollback", "rollback-short", "not-cut-off")  # as in shortage.c
 _SOURCE = Path(__file__).with_name("shortage.c")
-_MOVE = call("mremap", 0, 0x2000, 0x2000, REMAP_FLAGS["MREMAP_MAYMOVE"], 0)
+_MOVE = call("mremap", 0, 0x2000, 0x2000, MREMAP_MAYMOVE, 0)
 _SECONDS = 60  # for one defect
 _PATIENCE = 2.0  # seconds
 

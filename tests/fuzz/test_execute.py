@@ -5,8 +5,8 @@ import pytest
 from engine.base.kernel import kernel_named
 from engine.base.points import ENTER, LEAVE, PMD_OCCUPIED, Point
 from engine.state.space import AddressSpace
-from fuzz.calls.registry import MODELLED_CALLS
-from fuzz.case import Case, CaseError, Faults, call
+from fuzz.calls.registry import MODELLED_CALLS, call
+from fuzz.case import Case, CaseError, Faults
 from fuzz.execute import Outcome, execute
 from fuzz.forms.text import parse, parse_call
 from fuzz.subjects.observe import differences, observation

@@ -6,16 +6,24 @@ import pytest
 
 from engine.base.geometry import GEOMETRIES
 from engine.base.kernel import kernel_named
+from engine.base.uapi import (
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_FIXED_NOREPLACE,
+    MAP_PRIVATE,
+    MREMAP_DONTUNMAP,
+    MREMAP_FIXED,
+    MREMAP_MAYMOVE,
+)
 from fuzz.calls.guess import Mapped
-from fuzz.case import MAP_FLAGS, REMAP_FLAGS
 from fuzz.execute import execute
 from fuzz.forms import wire
 from tests.lib.constants import PAGE
 
 ARENA = 0x100000
-PRIVATE = MAP_FLAGS["MAP_PRIVATE"] | MAP_FLAGS["MAP_ANONYMOUS"]
-FIXED, NOREPLACE = MAP_FLAGS["MAP_FIXED"], MAP_FLAGS["MAP_FIXED_NOREPLACE"]
-MAYMOVE, MOVE_FIXED, DONTUNMAP = REMAP_FLAGS.values()
+PRIVATE = MAP_PRIVATE | MAP_ANONYMOUS
+FIXED, NOREPLACE = MAP_FIXED, MAP_FIXED_NOREPLACE
+MAYMOVE, MOVE_FIXED, DONTUNMAP = MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP
 
 
 def mapped(*spans: tuple[int, int]) -> Mapped:

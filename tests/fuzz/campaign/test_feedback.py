@@ -10,6 +10,7 @@ import pytest
 from engine.base.address import Range
 from engine.base.geometry import GEOMETRIES
 from engine.base.kernel import kernel_named
+from fuzz.calls.registry import call
 from fuzz.campaign.feedback import (
     FED,
     KINDS,
@@ -21,7 +22,7 @@ from fuzz.campaign.feedback import (
     relation,
     result_class,
 )
-from fuzz.case import Faults, call
+from fuzz.case import Faults
 from fuzz.execute import execute
 from fuzz.forms.text import parse
 from tests.lib.constants import ROOT

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from engine.base.kernel import KERNELS, SWITCHES, Kernel, kernel_named
-from fuzz.calls.arena import most_filled
+from fuzz.calls.registry import most_filled
 from fuzz.campaign.feedback import Cells, StateObserver
 from fuzz.campaign.noted import Noted
 from fuzz.case import Case

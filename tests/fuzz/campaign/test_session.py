@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from engine.base.kernel import kernel_named
+from fuzz.calls.registry import call
 from fuzz.campaign.session import RunOptions, Session
-from fuzz.case import Case, call
+from fuzz.case import Case
 from fuzz.findings.bucket import Bucket
 
 KERNEL = kernel_named("linux-6.18")

@@ -6,18 +6,20 @@ import pytest
 
 from engine.base.address import Range
 from engine.base.kernel import Kernel, kernel_named
+from engine.base.uapi import MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE
 from engine.base.violation import Violation
 from engine.state.space import AddressSpace
-from fuzz.case import REMAP_FLAGS, Call, Case, call
+from fuzz.calls.registry import call
+from fuzz.case import Call, Case
 from fuzz.defects.known import DEFECTS, KNOWN, known_defect, shown
 from fuzz.execute import Found, Outcome
 from fuzz.findings.bucket import Bucket
 from fuzz.rules.catalogue import BY_SLUG
 
 NOW = kernel_named("linux-6.18")
-DONTUNMAP = sum(REMAP_FLAGS.values())
+DONTUNMAP = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP
 MOVE = call("mremap", 0, 0x2000, 0x2000, DONTUNMAP, 0x4000)
-SHRINK = call("mremap", 0, 0x2000, 0x1000, REMAP_FLAGS["MREMAP_FIXED"], 0x4000)
+SHRINK = call("mremap", 0, 0x2000, 0x1000, MREMAP_FIXED, 0x4000)
 PLAIN = call("mremap", 0, 0x2000, 0x3000, 0)
 
 

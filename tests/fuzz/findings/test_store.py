@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from fuzz.case import Case, call
+from fuzz.calls.registry import call
+from fuzz.case import Case
 from fuzz.findings.bucket import Bucket
 from fuzz.findings.store import (
     CaseStore,
@@ -326,7 +327,8 @@ def test_two_processes_at_a_time(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from fuzz.findings.bucket import Bucket
-from fuzz.case import Case, call
+from fuzz.calls.registry import call
+from fuzz.case import Case
 from fuzz.findings.bucket import Bucket
 from fuzz.findings.store import Ledger
 me = int(sys.argv[1])

@@ -8,21 +8,9 @@ from hypothesis import strategies as st
 
 from engine.base.geometry import GEOMETRIES
 from engine.base.kernel import KERNELS
-from fuzz.case import (
-    DIRECTIVES,
-    MAX_CALLS,
-    MAX_CASE_BYTES,
-    SIGNATURES,
-    SYMBOLS,
-    Call,
-    Case,
-    CaseError,
-    Expectation,
-    Faults,
-    Kind,
-    bounds,
-    call,
-)
+from fuzz.calls.operand import Choice, Operand, Symbols
+from fuzz.calls.registry import CALLS, DIRECTIVES, call
+from fuzz.case import MAX_CALLS, MAX_CASE_BYTES, Call, Case, CaseError, Expectation, Faults
 from fuzz.forms.text import (
     dump,
     format_call,
@@ -492,15 +480,15 @@ TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\n"), max_size=
 )
 
 
-def operand(kind: Kind) -> st.SearchStrategy[int]:
+def operand(kind: Operand) -> st.SearchStrategy[int]:
     """Any value an operand of that kind can have; named ones often."""
-    low, high = bounds(kind)
+    low, high = kind.low, kind.high
     if (low, high) != (0, 2**64 - 1):
         return st.one_of(st.just(max(low, -1)), st.integers(low, high))
-    if kind is Kind.ADVICE:
-        return st.one_of(st.sampled_from(sorted(SYMBOLS[kind].values())), WORDS)
-    if kind in SYMBOLS:
-        flags = st.lists(st.sampled_from(sorted(SYMBOLS[kind].values()))).map(
+    if isinstance(kind, Choice) and kind.others:
+        return st.one_of(st.sampled_from(sorted(kind.names.values())), WORDS)
+    if isinstance(kind, Symbols):
+        flags = st.lists(st.sampled_from(sorted(kind.names.values()))).map(
             lambda bits: sum(set(bits))
         )
         return st.one_of(flags, WORDS)
@@ -518,7 +506,7 @@ def runs(draw: st.DrawFn) -> tuple[tuple[int, int], ...]:
 @st.composite
 def calls(draw: st.DrawFn) -> Call:
     """Any call with any operands and maybe a result."""
-    name = draw(st.sampled_from(sorted(SIGNATURES)))
+    name = draw(st.sampled_from(sorted(CALLS)))
     results = [
         st.none(),
         WORDS,
@@ -527,7 +515,7 @@ def calls(draw: st.DrawFn) -> Call:
     ]
     if name in ("touch", "peek"):
         results.append(st.builds(Faults, runs(), runs()).filter(any))
-    args = tuple(draw(operand(param.kind)) for param in SIGNATURES[name])
+    args = tuple(draw(operand(param.kind)) for param in CALLS[name].params)
     return Call(name, args, None if name in DIRECTIVES else draw(st.one_of(results)))
 
 

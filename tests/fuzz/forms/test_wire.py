@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 
 from engine.base.address import Range
 from engine.base.geometry import GEOMETRIES, Geometry
-from fuzz.case import MAP_FLAGS, SIGNATURES, Call, Case, Kind, bounds, call
+from engine.base.uapi import MAP_LOCKED, MAP_POPULATE
+from fuzz.calls.operand import Operand
+from fuzz.calls.registry import CALLS, call
+from fuzz.case import Call, Case
 from fuzz.forms.text import dump, parse, parse_call
 from fuzz.forms.wire import MAX_CALLS, POPULATED_PAGES, WIDTH, Codec, codec, decode, encode
 from tests.lib.programs import limits_first
@@ -48,7 +51,7 @@ def test_a_decoded_program_survives_encoding(data: bytes, geometry: Geometry) ->
 
 
 @settings(deadline=None)
-@given(st.binary(max_size=WIDTH * 12), st.sets(st.sampled_from(sorted(SIGNATURES)), min_size=1))
+@given(st.binary(max_size=WIDTH * 12), st.sets(st.sampled_from(sorted(CALLS)), min_size=1))
 def test_only_allowed_calls_are_decoded(data: bytes, allowed: set[str]) -> None:
     each = Codec(X86, frozenset(allowed))
     case = each.decode(data)
@@ -88,9 +91,9 @@ def test_codecs_are_shared() -> None:
 # Exact
 
 
-def operand(kind: Kind) -> st.SearchStrategy[int]:
+def operand(kind: Operand) -> st.SearchStrategy[int]:
     """Any value of its kind: of most, 64 bits."""
-    low, high = bounds(kind)
+    low, high = kind.low, kind.high
     if (low, high) != (0, 2**64 - 1):
         return st.integers(low, high)
     return st.one_of(st.integers(0, 2**64 - 1), st.integers(0, 2**20).map(lambda n: n << 12))
@@ -99,8 +102,8 @@ def operand(kind: Kind) -> st.SearchStrategy[int]:
 @st.composite
 def any_call(draw: st.DrawFn) -> Call:
     """Any call with any operands."""
-    name = draw(st.sampled_from(sorted(SIGNATURES)))
-    return Call(name, tuple(draw(operand(param.kind)) for param in SIGNATURES[name]))
+    name = draw(st.sampled_from(sorted(CALLS)))
+    return Call(name, tuple(draw(operand(param.kind)) for param in CALLS[name].params))
 
 
 @settings(deadline=None)
@@ -194,7 +197,7 @@ def test_random_bytes_are_about_something(geometry: Geometry) -> None:
     cases = programs(geometry)
     assert sum(map(moves_what_is_mapped, cases)) > 0.4 * CASES
     calls = Counter(c.name for case in cases for c in case.calls)
-    assert calls.keys() == SIGNATURES.keys()
+    assert calls.keys() == CALLS.keys()
     rare = ("madvise", "mlock", "munlock", "relocate", "execve_stack")
     assert min(calls["mmap"], calls["touch"], calls["mremap"]) > max(calls[name] for name in rare)
     inside = [
@@ -230,8 +233,7 @@ def test_calls_that_fill_pages_are_short(geometry: Geometry) -> None:
     for case in programs(geometry):
         for c in case.calls:
             fills = c.name in ("touch", "peek", "mlock") or (
-                c.name == "mmap"
-                and c.args[3] & (MAP_FLAGS["MAP_POPULATE"] | MAP_FLAGS["MAP_LOCKED"])
+                c.name == "mmap" and c.args[3] & (MAP_POPULATE | MAP_LOCKED)
             )
             if fills or c.name == "execve_stack":
                 length = (c.args[1] - c.args[0] if c.name == "execve_stack" else c.args[1]) % 2**64

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from engine.base.geometry import GEOMETRIES
-from fuzz.case import DIRECTIVES, SIGNATURES
+from fuzz.calls.registry import CALLS, DIRECTIVES
 from fuzz.forms import wire
 from fuzz.inputs.inputs import Inputs
 from fuzz.inputs.mutator import Mutator
@@ -59,7 +59,7 @@ def test_every_kind_of_call_comes_up() -> None:
     for seed in range(3000):
         case = INPUTS.decode(MUTATOR.mutate(SOME, 999, seed)).case
         seen.update(call.name for call in case.calls)
-    assert set(seen) == set(SIGNATURES)
+    assert set(seen) == set(CALLS)
 
 
 def test_only_allowed_calls_come_up() -> None:

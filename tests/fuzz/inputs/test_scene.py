@@ -8,7 +8,8 @@ import pytest
 
 from engine.base.geometry import GEOMETRIES, Geometry
 from engine.base.kernel import kernel_named
-from fuzz.case import SIGNATURES, Case
+from fuzz.calls.registry import CALLS
+from fuzz.case import Case
 from fuzz.defects.known import shown
 from fuzz.execute import execute
 from fuzz.forms import wire
@@ -45,7 +46,7 @@ def test_every_call_comes_up() -> None:
     seen: Counter[str] = Counter()
     for seed in range(1500):
         seen.update(call.name for call in scene(Random(seed), GEOMETRIES["x86-64"]).calls)
-    assert set(seen) == set(SIGNATURES)
+    assert set(seen) == set(CALLS)
 
 
 @each_plan

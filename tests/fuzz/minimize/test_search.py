@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from engine.base.address import Range
 from engine.base.geometry import GEOMETRIES, Geometry
-from fuzz.case import SIGNATURES, SYMBOLS, Call, Case, Expectation, Kind, bounds, call
+from fuzz.calls.operand import Operand, Symbols
+from fuzz.calls.registry import CALLS, call
+from fuzz.case import Call, Case, Expectation
 from fuzz.forms.text import format_call, parse_call
 from fuzz.minimize.search import minimize, simplicity
 from tests.lib.constants import PAGE
@@ -398,12 +400,12 @@ def test_order(simpler: tuple[Call, ...], than: tuple[Call, ...]) -> None:
     assert simplicity(Case(simpler)) < simplicity(Case(than))
 
 
-def _operands(kind: Kind) -> st.SearchStrategy[int]:
-    low, high = bounds(kind)
+def _operands(kind: Operand) -> st.SearchStrategy[int]:
+    low, high = kind.low, kind.high
     if (low, high) != (0, (1 << 64) - 1):
         return st.integers(low, min(high, 40))
-    if kind in SYMBOLS:
-        return st.lists(st.sampled_from(sorted(SYMBOLS[kind].values())), max_size=4).map(sum)
+    if isinstance(kind, Symbols):
+        return st.lists(st.sampled_from(sorted(kind.names.values())), max_size=4).map(sum)
     near = st.builds(
         lambda unit, count, off: max(unit * count + off * PAGE, 0),
         st.sampled_from([PAGE, SLOT, PUD]),
@@ -413,8 +415,8 @@ def _operands(kind: Kind) -> st.SearchStrategy[int]:
     return near | st.integers(0, (1 << 64) - 1)
 
 
-_CALLS = st.sampled_from(sorted(SIGNATURES)).flatmap(
-    lambda name: st.tuples(*(_operands(param.kind) for param in SIGNATURES[name])).map(
+_CALLS = st.sampled_from(sorted(CALLS)).flatmap(
+    lambda name: st.tuples(*(_operands(param.kind) for param in CALLS[name].params)).map(
         lambda args: Call(name, args)
     )
 )

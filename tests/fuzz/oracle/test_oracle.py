@@ -13,31 +13,39 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fuzz.case import (
-    ADVICE,
-    FAILURES,
-    MAP_FLAGS,
-    PROT_FLAGS,
-    REMAP_FLAGS,
-    Call,
-    Faults,
-    Result,
-    call,
+from engine.base.uapi import (
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_FIXED_NOREPLACE,
+    MAP_GROWSDOWN,
+    MAP_HUGETLB,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    MREMAP_DONTUNMAP,
+    MREMAP_FIXED,
+    MREMAP_MAYMOVE,
+    PROT_EXEC,
+    PROT_READ,
+    PROT_WRITE,
 )
+from fuzz.calls.directives import FAILURES
+from fuzz.calls.madvise import ADVICE
+from fuzz.calls.registry import call
+from fuzz.case import Call, Faults, Result
 from fuzz.oracle.oracle import Mismatch, Oracle
 from tests.lib.constants import PAGE
 
-READ, WRITE, EXEC = (PROT_FLAGS[f"PROT_{name}"] for name in ("READ", "WRITE", "EXEC"))
+READ, WRITE, EXEC = PROT_READ, PROT_WRITE, PROT_EXEC
 RW = READ | WRITE
 SEM = 0x8  # PROT_SEM
-ANON = MAP_FLAGS["MAP_ANONYMOUS"]
-FIXED = MAP_FLAGS["MAP_FIXED"]
-NOREPLACE = MAP_FLAGS["MAP_FIXED_NOREPLACE"]
-GROWSDOWN = MAP_FLAGS["MAP_GROWSDOWN"]
-PRIVATE, SHARED = MAP_FLAGS["MAP_PRIVATE"] | ANON, MAP_FLAGS["MAP_SHARED"] | ANON
-MAYMOVE = REMAP_FLAGS["MREMAP_MAYMOVE"]
-TO = MAYMOVE | REMAP_FLAGS["MREMAP_FIXED"]
-DONTUNMAP = REMAP_FLAGS["MREMAP_DONTUNMAP"]
+ANON = MAP_ANONYMOUS
+FIXED = MAP_FIXED
+NOREPLACE = MAP_FIXED_NOREPLACE
+GROWSDOWN = MAP_GROWSDOWN
+PRIVATE, SHARED = MAP_PRIVATE | ANON, MAP_SHARED | ANON
+MAYMOVE = MREMAP_MAYMOVE
+TO = MAYMOVE | MREMAP_FIXED
+DONTUNMAP = MREMAP_DONTUNMAP
 
 
 def mmap(page: int, pages: int, *, prot: int = RW, flags: int = PRIVATE | FIXED) -> Call:
@@ -53,7 +61,7 @@ def on(name: str, page: int, pages: int, *more: int) -> Call:
 
 
 def advise(page: int, pages: int, advice: str) -> Call:
-    return on("madvise", page, pages, ADVICE[f"MADV_{advice}"])
+    return on("madvise", page, pages, ADVICE.names[f"MADV_{advice}"])
 
 
 def stack(name: str, start: int, end: int, shift: int) -> Call:
@@ -423,7 +431,7 @@ def test_failed_growing_move_may_do_nothing_else(program: Program, held: str) ->
 @pytest.mark.parametrize(
     "op",
     [
-        mremap(0, 2, 3, REMAP_FLAGS["MREMAP_FIXED"], 4),
+        mremap(0, 2, 3, MREMAP_FIXED, 4),
         mremap(0, 2, 3, TO | 8, 4),
         mremap(0, 2, 3, MAYMOVE),
         mremap(0, 2, 3, TO | DONTUNMAP, 4),
@@ -706,7 +714,7 @@ def test_the_loss_of_a_move_is_noticed(program: Program) -> None:
 # Machines, and cost.
 
 
-HUGE = MAP_FLAGS["MAP_HUGETLB"]
+HUGE = MAP_HUGETLB
 
 
 def huge_oracle() -> Oracle:

@@ -1,0 +1,96 @@
+"""madvise."""
+
+from collections.abc import Sequence
+
+from engine.base import uapi
+from engine.base.uapi import (
+    MADV_COLLAPSE,
+    MADV_GUARD_INSTALL,
+    MADV_HWPOISON,
+    MADV_NORMAL,
+    MADV_POPULATE_READ,
+    MADV_POPULATE_WRITE,
+    MADV_SOFT_OFFLINE,
+)
+from engine.calls.madvise import madvise
+from fuzz.calls.arena import Arena, whole_pages
+from fuzz.calls.operand import ADDR, C_INT, LEN, Choice
+from fuzz.calls.record import EXISTING_RANGE, FLAGS, choice
+from fuzz.calls.syscall import Makes, Param, Span, Syscall
+
+_NAMES = uapi.values(
+    "MADV_NORMAL",
+    "MADV_RANDOM",
+    "MADV_SEQUENTIAL",
+    "MADV_WILLNEED",
+    "MADV_DONTNEED",
+    "MADV_FREE",
+    "MADV_REMOVE",
+    "MADV_DONTFORK",
+    "MADV_DOFORK",
+    "MADV_MERGEABLE",
+    "MADV_UNMERGEABLE",
+    "MADV_HUGEPAGE",
+    "MADV_NOHUGEPAGE",
+    "MADV_DONTDUMP",
+    "MADV_DODUMP",
+    "MADV_COLD",
+    "MADV_PAGEOUT",
+    "MADV_POPULATE_READ",
+    "MADV_POPULATE_WRITE",
+    "MADV_COLLAPSE",
+    "MADV_GUARD_INSTALL",
+    "MADV_GUARD_REMOVE",
+)
+_LIKELY = {
+    "MADV_DONTNEED": 8,
+    "MADV_HUGEPAGE": 24,
+    "MADV_NOHUGEPAGE": 3,
+    "MADV_COLLAPSE": 6,
+    "MADV_FREE": 4,
+    "MADV_POPULATE_READ": 4,
+    "MADV_POPULATE_WRITE": 4,
+    "MADV_GUARD_INSTALL": 4,
+    "MADV_GUARD_REMOVE": 3,
+    "MADV_REMOVE": 2,
+    "MADV_PAGEOUT": 2,
+    "MADV_DONTFORK": 2,
+}
+ADVICE = Choice(
+    meaning="advice",
+    names=_NAMES,
+    taken=C_INT,
+    ordinary=MADV_NORMAL,
+    likely={value: _LIKELY.get(name, 1) for name, value in _NAMES.items()} | {9999: 1},
+)
+_POPULATING = frozenset((MADV_POPULATE_READ, MADV_POPULATE_WRITE))
+_FILLING = _POPULATING | {MADV_COLLAPSE, MADV_GUARD_INSTALL}  # a marker is as much as a page
+_DAMAGING = frozenset((MADV_HWPOISON, MADV_SOFT_OFFLINE))  # the machine's memory
+
+
+def _stays(arena: Arena, addr: int, length: int, advice: int) -> bool:
+    if advice in _DAMAGING or not whole_pages(arena, addr, length):
+        return False
+    if advice not in _FILLING or arena.unaligned(addr):
+        return True
+    length = arena.rounded(length)
+    return length <= arena.most or arena.empty_or_wraps(addr, length)
+
+
+def _fills(args: Sequence[int], locking: bool) -> int:
+    del locking
+    return args[1] if args[2] in _FILLING else 0
+
+
+MADVISE = Syscall(
+    number=4,
+    name="madvise",
+    params=(Param("addr", ADDR), Param("len", LEN), Param("advice", ADVICE)),
+    model=madvise,
+    made_by=Makes.KERNEL,
+    span=Span(0, 1),
+    stays=_stays,
+    fills=_fills,
+    codes=range(148, 161),
+    record=(choice(2, FLAGS, _POPULATING), *EXISTING_RANGE),
+)

@@ -1,0 +1,171 @@
+"""mmap and munmap."""
+
+from collections.abc import Sequence
+
+from engine.base import uapi
+from engine.base.uapi import (
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_FIXED_NOREPLACE,
+    MAP_GROWSDOWN,
+    MAP_HUGETLB,
+    MAP_LOCKED,
+    MAP_NORESERVE,
+    MAP_POPULATE,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    MAP_TYPE,
+    Errno,
+)
+from engine.calls import mmap as engine
+from engine.state.space import AddressSpace
+from fuzz.calls.arena import Arena
+from fuzz.calls.guess import Mapped
+from fuzz.calls.operand import ADDR, LEN, OFFSET, PROT, Flags, Number
+from fuzz.calls.record import (
+    EXISTING_RANGE,
+    FLAGS,
+    FRESH,
+    FRESH_LEN,
+    address,
+    choice,
+    length,
+)
+from fuzz.calls.record import PROT as PROT_BYTE
+from fuzz.calls.syscall import Does, Makes, Param, Returns, Span, Syscall
+
+_PRIVATE, _SHARED = MAP_PRIVATE | MAP_ANONYMOUS, MAP_SHARED | MAP_ANONYMOUS
+MAP = Flags(
+    meaning="map flags",
+    names=uapi.values(
+        "MAP_SHARED",
+        "MAP_PRIVATE",
+        "MAP_FIXED",
+        "MAP_ANONYMOUS",
+        "MAP_GROWSDOWN",
+        "MAP_LOCKED",
+        "MAP_NORESERVE",
+        "MAP_POPULATE",
+        "MAP_HUGETLB",
+        "MAP_FIXED_NOREPLACE",
+    ),
+    # What a mapping is comes before how it is placed, as most people write it.
+    first=("MAP_SHARED", "MAP_PRIVATE", "MAP_ANONYMOUS"),
+    # MAP_FIXED is among the ordinary ones: a case whose addresses are all written down is easier to
+    # read than one where the kernel chooses.
+    ordinary=_PRIVATE | MAP_FIXED,
+    model_only=MAP_HUGETLB,
+    likely={
+        _PRIVATE | MAP_FIXED: 54,
+        _SHARED | MAP_FIXED: 14,
+        _PRIVATE: 4,
+        _SHARED: 2,
+        _PRIVATE | MAP_FIXED_NOREPLACE: 4,
+        _SHARED | MAP_FIXED_NOREPLACE: 2,
+        _PRIVATE | MAP_FIXED | MAP_POPULATE: 5,
+        _SHARED | MAP_FIXED | MAP_POPULATE: 2,
+        _PRIVATE | MAP_FIXED | MAP_LOCKED: 3,
+        _PRIVATE | MAP_FIXED | MAP_NORESERVE: 2,
+        _PRIVATE | MAP_FIXED | MAP_GROWSDOWN: 2,
+        _PRIVATE | MAP_FIXED | MAP_HUGETLB: 2,
+        _SHARED | MAP_FIXED | MAP_HUGETLB: 1,
+        _PRIVATE | MAP_FIXED | MAP_FIXED_NOREPLACE: 1,
+        _PRIVATE | _SHARED | MAP_FIXED: 1,
+        MAP_ANONYMOUS | MAP_FIXED: 1,
+        MAP_PRIVATE | MAP_FIXED: 1,
+    },
+)
+FD = Number(
+    meaning="file descriptor",
+    low=-(1 << 31),
+    high=(1 << 31) - 1,
+    ordinary=-1,
+    tries=(-1, 0, 1, 2, 3),
+)
+_FILLING = MAP_POPULATE | MAP_LOCKED
+_MODELLED = MAP_TYPE | MAP.known
+
+
+def _mmap(
+    space: AddressSpace, addr: int, length: int, prot: int, flags: int, fd: int, offset: int
+) -> int | Errno:
+    del fd  # ignored for anonymous memory, the only kind there is
+    return engine.mmap(space, addr, length, prot, flags, offset)
+
+
+def _mmap_stays(
+    arena: Arena, addr: int, length: int, _: int, flags: int, fd: int, *__: int
+) -> bool:
+    if flags & ~_MODELLED:
+        return False
+    if not flags & MAP_ANONYMOUS:
+        return fd < 0  # EBADF; any other number may be a file of ours
+    length = arena.rounded(length)
+    if not length or length > arena.top:
+        return True  # EINVAL, ENOMEM
+    if flags & _FILLING and length > arena.most:
+        return False
+    if not flags & (MAP_FIXED | MAP_FIXED_NOREPLACE):
+        return True  # only a hint; what the hint may name is occupied
+    return arena.unaligned(addr) or arena.beyond(addr, length) or arena.inside(addr, length)
+
+
+def _mmap_fills(args: Sequence[int], locking: bool) -> int:
+    del locking
+    return args[1] if args[3] & _FILLING else 0
+
+
+def _mmap_guess(mapped: Mapped, addr: int, length: int, _: int, flags: int, *__: int) -> None:
+    mapped.mmap(addr, length, flags)
+
+
+def _munmap_stays(arena: Arena, addr: int, length: int) -> bool:
+    rounded = arena.rounded(length)
+    return (
+        arena.unaligned(addr)
+        or not rounded
+        or arena.beyond(addr, length)
+        or arena.inside(addr, rounded)
+    )
+
+
+MMAP = Syscall(
+    number=0,
+    name="mmap",
+    params=(
+        Param("addr", ADDR),
+        Param("len", LEN),
+        Param("prot", PROT),
+        Param("flags", MAP),
+        Param("fd", FD, -1),
+        Param("offset", OFFSET, 0),
+    ),
+    model=_mmap,
+    made_by=Makes.KERNEL,
+    does=Does.MAPS | Does.BEGINS,
+    returns=Returns.ADDRESS,
+    span=Span(0, 1, fresh=True),
+    stays=_mmap_stays,
+    locks=lambda args: bool(args[3] & MAP_LOCKED),
+    fills=_mmap_fills,
+    guess=_mmap_guess,
+    codes=range(64, 106),
+    record=(
+        choice(2, PROT_BYTE),
+        choice(3, FLAGS, frozenset(flags for flags in MAP.likely if flags & _FILLING)),
+        address(0, 0, FRESH),
+        length(1, 1, FRESH_LEN),
+    ),
+)
+MUNMAP = Syscall(
+    number=1,
+    name="munmap",
+    params=(Param("addr", ADDR), Param("len", LEN)),
+    model=engine.munmap,
+    made_by=Makes.KERNEL,
+    span=Span(0, 1),
+    stays=_munmap_stays,
+    guess=Mapped.cut,
+    codes=range(161, 171),
+    record=EXISTING_RANGE,
+)

@@ -1,0 +1,82 @@
+"""userfaultfd(2): uffd_register, and uffd_wp for UFFDIO_WRITEPROTECT."""
+
+from engine.base import uapi
+from engine.base.uapi import (
+    UFFD_FEATURE_EVENT_FORK,
+    UFFD_FEATURE_EVENT_REMAP,
+    UFFD_FEATURE_EVENT_REMOVE,
+    UFFD_FEATURE_EVENT_UNMAP,
+    UFFDIO_REGISTER_MODE_MINOR,
+    UFFDIO_REGISTER_MODE_MISSING,
+    UFFDIO_REGISTER_MODE_WP,
+)
+from engine.pages.uffd import uffd_register, uffd_wp
+from fuzz.calls.arena import whole_pages
+from fuzz.calls.operand import ADDR, LEN, Flags, Number
+from fuzz.calls.record import EARLIER_RANGE, EXISTING_RANGE, FLAGS, PROT, choice
+from fuzz.calls.syscall import Makes, Param, Span, Syscall, main_filled
+
+MODE = Flags(
+    meaning="registration mode",
+    names=uapi.values(
+        "UFFDIO_REGISTER_MODE_MISSING", "UFFDIO_REGISTER_MODE_WP", "UFFDIO_REGISTER_MODE_MINOR"
+    ),
+    ordinary=UFFDIO_REGISTER_MODE_WP,
+    likely={
+        UFFDIO_REGISTER_MODE_WP: 12,
+        UFFDIO_REGISTER_MODE_MISSING: 3,
+        UFFDIO_REGISTER_MODE_WP | UFFDIO_REGISTER_MODE_MISSING: 3,
+        UFFDIO_REGISTER_MODE_MINOR: 1,
+        0: 1,
+        8: 1,  # an unknown mode
+    },
+)
+FEATURES = Flags(
+    meaning="userfaultfd features",
+    names=uapi.values(
+        "UFFD_FEATURE_EVENT_FORK",
+        "UFFD_FEATURE_EVENT_REMAP",
+        "UFFD_FEATURE_EVENT_REMOVE",
+        "UFFD_FEATURE_EVENT_UNMAP",
+    ),
+    likely={
+        0: 8,
+        UFFD_FEATURE_EVENT_REMAP: 6,
+        UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_UNMAP: 2,
+        UFFD_FEATURE_EVENT_FORK: 2,
+        UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP: 1,
+        UFFD_FEATURE_EVENT_UNMAP: 1,
+        UFFD_FEATURE_EVENT_REMOVE: 1,
+    },
+)
+SWITCH = Number(meaning="switch", high=1, ordinary=1, likely={1: 3, 0: 1})
+
+UFFD_REGISTER = Syscall(
+    number=12,
+    name="uffd_register",
+    params=(
+        Param("addr", ADDR),
+        Param("len", LEN),
+        Param("mode", MODE),
+        Param("features", FEATURES, 0),
+    ),
+    model=uffd_register,
+    made_by=Makes.MODEL,
+    span=Span(0, 1),
+    stays=whole_pages,
+    codes=range(234, 237),
+    record=(choice(2, FLAGS), choice(3, PROT), *EXISTING_RANGE),
+)
+UFFD_WP = Syscall(
+    number=13,
+    name="uffd_wp",
+    params=(Param("addr", ADDR), Param("len", LEN), Param("on", SWITCH)),
+    model=uffd_wp,
+    made_by=Makes.MODEL,
+    span=Span(0, 1),
+    stays=whole_pages,
+    fills=main_filled,
+    prepared_by="uffd_register",
+    codes=range(203, 210),
+    record=(choice(2, FLAGS), *EARLIER_RANGE),
+)
