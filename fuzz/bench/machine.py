@@ -14,9 +14,9 @@ from engine.base.kernel import kernel_named
 from fuzz.bench.programs import cases_of
 from fuzz.case import Case
 from fuzz.execute import execute
-from fuzz.subjects.against import Against
-from fuzz.subjects.compare import difference
-from fuzz.subjects.machine import Machine, host_kernel, release
+from fuzz.subjects.agent import Agent
+from fuzz.subjects.difference import difference
+from fuzz.subjects.host import Host, beside_model, host_kernel
 
 
 class Beside(NamedTuple):
@@ -31,25 +31,27 @@ def beside(kernel: str, cases: Sequence[Case], repeat: int = 3) -> Beside:
     """Run the programs on the machine, then on the model, on one core; the best of `repeat`.
 
     CPU time of the worker and of this process, so that other programs disturb little.
-    Errors raised: MachineError, UnknownName.
+    Errors raised: SubjectError, UnknownName.
     """
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(allowed)})  # the worker inherits it
     try:
-        with Against.open(kernel) as pair:
+        with beside_model(kernel) as pair:
+            host, model = pair.subject, pair.model
+            assert isinstance(host, Host)
             machine = 0.0
-            pair.machine.observe(cases[0])  # starts the worker
+            host.observe(cases[0])  # starts the worker
             for _ in range(repeat):
-                before = _worker_seconds(pair.machine)
-                observed = list(pair.machine.run(cases))
-                machine = max(machine, len(cases) / (_worker_seconds(pair.machine) - before))
-            found = [pair.model(case) for case in cases]
+                before = _worker_seconds(host.agent)
+                observed = list(host.run(cases))
+                machine = max(machine, len(cases) / (_worker_seconds(host.agent) - before))
+            found = [model.observe(case) for case in cases]
             return Beside(
                 {
-                    f"machine, Linux {release()}": machine,
-                    f"model, {pair.kernel.name}": _per_second(pair.model, cases, repeat),
+                    f"machine, {host.name}": machine,
+                    f"model, {model.name}": _per_second(model.observe, cases, repeat),
                     "model with rules and oracle": _per_second(
-                        lambda case: execute(case, pair.kernel, stop=False), cases, repeat
+                        lambda case: execute(case, model.kernel, stop=False), cases, repeat
                     ),
                 },
                 sum(difference(*each) is None for each in zip(cases, observed, found, strict=True)),
@@ -58,10 +60,10 @@ def beside(kernel: str, cases: Sequence[Case], repeat: int = 3) -> Beside:
         os.sched_setaffinity(0, allowed)
 
 
-def _worker_seconds(machine: Machine) -> float:
+def _worker_seconds(agent: Agent) -> float:
     """CPU time of the worker, as clock_getcpuclockid(3) finds it."""
-    assert machine.worker is not None
-    return time.clock_gettime((~machine.worker << 3) | 2)
+    assert agent.worker is not None
+    return time.clock_gettime((~agent.worker << 3) | 2)
 
 
 def _per_second(work: Callable[[Case], object], cases: Sequence[Case], repeat: int) -> float:

@@ -13,7 +13,7 @@ from fuzz.bench.programs import cases_of
 from fuzz.case import Case
 from fuzz.execute import execute
 from fuzz.replay import DEFAULT_KERNEL
-from fuzz.subjects.compare import modelled
+from fuzz.subjects.model import Model
 
 _HERE = Path(__file__).resolve().parents[2]
 _TOP = 3  # functions named for each module
@@ -40,7 +40,7 @@ def profile(kernel: Kernel, cases: Sequence[Case], *, rules: bool = False) -> li
             if rules:
                 execute(case, kernel, stop=False)
             else:
-                modelled(case, kernel)
+                Model(kernel).observe(case)
     seconds: Counter[tuple[str, str]] = Counter()
     stats: Any = pstats.Stats(profiler)
     for (file, _, function), (*_, own, _, callers) in stats.stats.items():

@@ -9,10 +9,11 @@ from engine.base.kernel import Kernel
 from fuzz.campaign.seeds import CORPUS, SEEDS
 from fuzz.case import Case
 from fuzz.forms import text, wire
+from fuzz.subjects.agent import GEOMETRY
 from fuzz.subjects.check import generated
-from fuzz.subjects.compare import is_json_lines
-from fuzz.subjects.compare import programs as recorded
-from fuzz.subjects.machine import CALLS, GEOMETRY, runnable
+from fuzz.subjects.host import abilities
+from fuzz.subjects.recordings import is_json_lines
+from fuzz.subjects.recordings import programs as recorded
 
 
 def programs(kernel: Kernel, number: int, seed: int) -> list[bytes]:
@@ -32,16 +33,18 @@ def cases_of(files: Sequence[Path], kernel: Kernel, number: int, seed: int) -> l
 
     Errors raised: TruthError, CaseError, OSError.
     """
+    able = abilities()
     if not files:
         loaded = (text.load(path) for path in sorted(CORPUS.rglob("*.case")))
         usable = [case for case in loaded if case.geometry in (None, GEOMETRY)]
         sources = [wire.encode(case, kernel.geometry) for case in usable]
-        codec = wire.codec(kernel.geometry, frozenset(CALLS))
-        return list(islice(generated([data for data in sources if data], codec, seed), number))
+        codec = wire.codec(kernel.geometry, able.calls)
+        made = generated([data for data in sources if data], codec, able, seed)
+        return list(islice(made, number))
     cases = []
     for path in files:
         if is_json_lines(path):
-            cases += [runnable(case.program()) for _, case in recorded(path)]
+            cases += [able.runnable(case.program()) for _, case in recorded(path)]
         else:
-            cases.append(runnable(text.load(path).program()))
+            cases.append(able.runnable(text.load(path).program()))
     return [case for case in cases if case.calls]

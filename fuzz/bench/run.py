@@ -39,7 +39,7 @@ from fuzz.bench.turns import (
 from fuzz.campaign.child import RunError, check_environment
 from fuzz.defects.catalogue import exhibits_named
 from fuzz.lib.status import Fields, StatusLine, duration
-from fuzz.subjects.compare import TruthError, programs
+from fuzz.subjects.recordings import TruthError, programs
 
 PARTS = ("rate", "compare", "find", "memory")
 REPEAT, RUNS, SEEDS, LIMIT_SECONDS = 3, 2_000, 3, 20

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fuzz.bench.tree import BenchError, Job, Report, Tree, in_turns
-from fuzz.subjects.compare import opened
+from fuzz.subjects.recordings import opened
 
 KERNELS = ("linux-6.1", "linux-6.18")  # those of `make fuzz`
 _COMPARE_SECONDS = 2.0  # a slice at least

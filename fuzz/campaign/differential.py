@@ -10,7 +10,7 @@ from fuzz.campaign.report import told_divergence
 from fuzz.campaign.session import Seen, Session
 from fuzz.lib.lines import short
 from fuzz.subjects.against import Against, Divergence
-from fuzz.subjects.machine import MachineError
+from fuzz.subjects.subject import SubjectError
 
 
 @dataclass(slots=True)
@@ -42,7 +42,7 @@ class Differential:
                 self.done += 1
                 if found is not None:
                     self._diverged(self.against.earliest(found))
-            except MachineError as error:
+            except SubjectError as error:
                 self._lose(error)
 
     def investigate(self, seen: Seen, found: Divergence, breathe: Breathe) -> None:
@@ -55,7 +55,7 @@ class Differential:
             with minimizing(session, seen):
                 budget = session.options.minimize_budget
                 small = self.against.minimized(found, budget, breathe)
-        except MachineError as error:
+        except SubjectError as error:
             self._lose(error)
             return
         if small is None:
@@ -67,14 +67,15 @@ class Differential:
 
     def _diverged(self, found: Divergence) -> None:
         """Machine and model part on an input."""
-        session, kernel, execs = self.session, self.against.kernel, self.session.progress.execs
+        session, execs = self.session, self.session.progress.execs
+        kernel = self.against.model.kernel
         note = f"run seed={session.seed} executions={execs}"
         if found.bucket not in session.findings:
             session.met(found.bucket, self.against.as_case(found, note), kernel, found)
         hits = session.findings[found.bucket].hits[kernel.name] + 1
         session.record(found.bucket, kernel.name, hits, process=os.getpid(), execs=execs)
 
-    def _lose(self, error: MachineError) -> None:
+    def _lose(self, error: SubjectError) -> None:
         """Go on without the machine."""
         self.lost = str(error)
         self.waiting.clear()

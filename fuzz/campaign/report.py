@@ -14,7 +14,6 @@ from fuzz.lib.lines import columns, indented, short
 from fuzz.lib.status import count, duration, wants_colour
 from fuzz.replay import describe
 from fuzz.subjects.against import Against, Divergence
-from fuzz.subjects.machine import release
 
 
 def headline(session: Session) -> str:
@@ -68,7 +67,7 @@ def told_divergence(session: Session, seen: Seen, found: Divergence, against: Ag
     return "\n".join(
         (
             "",
-            f"NEW FINDING {seen.bucket.name}: Linux {release()} is not {against.kernel.name}",
+            f"NEW FINDING {seen.bucket.name}: {against.subject.name} is not {against.model.name}",
             str(found.kind),
             indented(found.told()),
             f"Reproduce with: pmdfuzz kernel check {short(session.path(seen.bucket))}",
@@ -123,8 +122,8 @@ def machine_line(against: Against, done: int, waiting: int, lost: str) -> str:
     missed = f", {waiting} new ones were not" if waiting else ""
     why = f"; lost: {lost.splitlines()[0]}" if lost else ""
     return (
-        f"{done} inputs were run on Linux {release()} and compared with "
-        f"{against.kernel.name}{missed}{why}"
+        f"{done} inputs were run on {against.subject.name} and compared with "
+        f"{against.model.name}{missed}{why}"
     )
 
 

@@ -57,8 +57,8 @@ from fuzz.findings.bucket import Bucket
 from fuzz.findings.store import LedgerError
 from fuzz.lib.files import WriteError
 from fuzz.lib.signals import STOPPED, on_request
-from fuzz.subjects.against import Against
-from fuzz.subjects.machine import MachineError
+from fuzz.subjects.host import beside_model
+from fuzz.subjects.subject import SubjectError
 
 NOTHING_FOUND, NEW_FINDINGS, BAD_INPUT, OUR_DEFECT = 0, 1, 2, 3
 _POLL_SECONDS = 0.1
@@ -80,9 +80,9 @@ def run(options: RunOptions) -> int:
             put_aside = take_up(session.corpus, session.outdated, inputs)
             machine = None
             if options.against:
-                against = Against.open(options.kernels[0], session.geometry.name)
+                against = beside_model(options.kernels[0], session.geometry.name)
                 machine = Differential(session, stack.enter_context(against))
-        except (RunError, UnknownName, WriteError, LedgerError, MachineError) as error:
+        except (RunError, UnknownName, WriteError, LedgerError, SubjectError) as error:
             print(f"pmdfuzz run: {error}", file=sys.stderr)
             return BAD_INPUT
         for reason in (*seeds.skipped, *put_aside):

@@ -446,7 +446,7 @@ def _run(options: argparse.Namespace) -> int:
         libfuzzer=tuple(options.rest),
     )
     if options.against and not options.kernels:
-        from fuzz.subjects.machine import host_kernel
+        from fuzz.subjects.host import host_kernel
 
         with _machine_errors():
             chosen = replace(chosen, kernels=(host_kernel().name,))
@@ -584,19 +584,19 @@ def _observe_host(options: argparse.Namespace) -> int:
     import json
 
     from fuzz.forms.text import format_call
-    from fuzz.subjects.machine import Machine, model_only, runnable
+    from fuzz.subjects.host import Host
 
     if options.kernel or options.geometry:
         raise UsageError("--on host: the machine is what it is; leave --kernel and --geometry out")
     status = FINE
-    with _machine_errors(), Machine() as machine:
+    with _machine_errors(), Host() as host:
         for name, case in _programs(options.files, None):
-            if lacking := model_only(case):
+            if lacking := host.able.missing(case):
                 print(f"{name}: not run: only the model has {', '.join(lacking)}", file=sys.stderr)
                 status = FOUND
                 continue
-            case = runnable(case.program())
-            observed = machine.observe(case)
+            case = host.able.runnable(case.program())
+            observed = host.observe(case)
             ops = [format_call(call) for call in case.calls]
             print(json.dumps({"id": name, "ops": ops} | observed | {"id": name}))
             if "crash" in observed:
@@ -606,16 +606,17 @@ def _observe_host(options: argparse.Namespace) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     from fuzz.subjects.against import Against
-    from fuzz.subjects.compare import OnMachine, compare
-    from fuzz.subjects.machine import MachineError, host_kernel
+    from fuzz.subjects.compare import compare
+    from fuzz.subjects.host import beside_model, host_kernel
+    from fuzz.subjects.subject import SubjectError
 
     kernel = kernel_named(options.kernel)
     with contextlib.ExitStack() as stack, _machine_errors():
 
-        def machine() -> OnMachine | None:
-            with contextlib.suppress(MachineError):  # then nothing is minimized
+        def machine() -> Against | None:
+            with contextlib.suppress(SubjectError):  # then nothing is minimized
                 if host_kernel() == replace(kernel, name=host_kernel().name):
-                    return stack.enter_context(Against.open(kernel.name)).both
+                    return stack.enter_context(beside_model(kernel.name))
             return None
 
         return compare(options.truth, kernel, machine=machine)
@@ -641,7 +642,7 @@ def _kernel_check(options: argparse.Namespace) -> int:
 
 
 def _kernel_shortage(options: argparse.Namespace) -> int:
-    from fuzz.subjects.machine import host_kernel, release
+    from fuzz.subjects.host import host_kernel, release
     from fuzz.subjects.shortage import ask
 
     status = FINE
@@ -800,7 +801,7 @@ def _programs(files: Sequence[Path], geometry: str | None) -> Iterator[tuple[str
 
     Errors raised: CaseError, UsageError, OSError.
     """
-    from fuzz.subjects.compare import TruthError, is_json_lines, programs
+    from fuzz.subjects.recordings import TruthError, is_json_lines, programs
 
     for path in files:
         if not is_json_lines(path):
@@ -816,11 +817,11 @@ def _programs(files: Sequence[Path], geometry: str | None) -> Iterator[tuple[str
 @contextlib.contextmanager
 def _machine_errors() -> Iterator[None]:
     """A machine that cannot run cases is told of as other mistakes are."""
-    from fuzz.subjects.machine import MachineError
+    from fuzz.subjects.subject import SubjectError
 
     try:
         yield
-    except MachineError as error:
+    except SubjectError as error:
         raise UsageError(str(error)) from None
 
 

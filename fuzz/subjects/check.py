@@ -19,8 +19,9 @@ from fuzz.lib.files import WriteError, write_atomic
 from fuzz.lib.lines import indented
 from fuzz.lib.status import Fields, StatusLine, count, duration
 from fuzz.subjects.against import Against, Divergence
-from fuzz.subjects.compare import Kind
-from fuzz.subjects.machine import CALLS, MachineError, left_out, release, runnable
+from fuzz.subjects.difference import Kind
+from fuzz.subjects.host import beside_model
+from fuzz.subjects.subject import Abilities, SubjectError
 
 NONE, DIVERGE, BAD_ENVIRONMENT, INTERRUPTED = 0, 1, 2, 130
 
@@ -35,7 +36,7 @@ class CheckOptions:
     """What to check: `cases` programs made from `seed` (None: chosen at random, and shown).
 
     `kernel` names the model (None: of the version of the kernel below us), `geometry` that of the
-    machine (see Against.open); `sources` are cases to mutate; `time_limit` seconds a program may
+    machine (see `beside_model`); `sources` are cases to mutate; `time_limit` seconds a program may
     take.
     """
 
@@ -78,7 +79,7 @@ def check(options: CheckOptions) -> int:
     """Run the check and print what it shows.
 
     Returns: 0 no divergence; 1 divergences; 2 the machine was lost on the way; 130 after Ctrl-C.
-    Errors raised: MachineError before the first program, UnknownName, WriteError.
+    Errors raised: SubjectError before the first program, UnknownName, WriteError.
     """
     with (
         _against(options) as pair,
@@ -89,7 +90,7 @@ def check(options: CheckOptions) -> int:
 
 
 def _against(options: CheckOptions) -> Against:
-    return Against.open(options.kernel, options.geometry, time_limit=options.time_limit)
+    return beside_model(options.kernel, options.geometry, time_limit=options.time_limit)
 
 
 def check_cases(
@@ -98,40 +99,44 @@ def check_cases(
     """Run cases on the kernel below us and on its model, and print how they compare.
 
     Returns: 0 no divergence; 1 divergences.
-    Errors raised: MachineError, UnknownName, and what `cases` raises.
+    Errors raised: SubjectError, UnknownName, and what `cases` raises.
     """
     total = agreeing = 0
-    with Against.open(kernel, geometry) as pair:
+    with beside_model(kernel, geometry) as pair:
         for name, case in cases:
-            if missing := left_out(case):
-                without = "run without" if runnable(case).calls else "not run, the machine has no"
+            able = pair.subject.able
+            can_run = bool(able.runnable(case).calls)
+            if missing := able.left_out(case):
+                without = "run without" if can_run else "not run, the machine has no"
                 print(f"{name}: {without} {', '.join(missing)}")
-            if not runnable(case).calls:
+            if not can_run:
                 continue
             try:
                 found = pair.divergence(case)
-            except MachineError as error:
-                raise MachineError(f"{name}: {error}\n{total} programs ran before it") from None
+            except SubjectError as error:
+                raise SubjectError(f"{name}: {error}\n{total} programs ran before it") from None
             total += 1
             if found is None:
                 agreeing += 1
                 continue
             found = pair.earliest(found)
             print(f"{name}: {found.kind}\n{indented(found.told())}")
-        does = f"Linux {release()} does what {pair.kernel.name} does"
+        does = f"{pair.subject.name} does what {pair.model.name} does"
         print(f"{agreeing} of {total} programs: {does}")
     return NONE if agreeing == total else DIVERGE
 
 
-def generated(sources: Sequence[bytes], codec: wire.Codec, seed: int) -> Iterator[Case]:
-    """Programs without end, the same for equal arguments; none is empty."""
+def generated(
+    sources: Sequence[bytes], codec: wire.Codec, able: Abilities, seed: int
+) -> Iterator[Case]:
+    """Programs that can be run, without end, the same for equal arguments; none is empty."""
     rng = random.Random(seed)
     while True:
         if sources and rng.random() < 0.5:
             data = _mutated(rng, sources)
         else:
             data = rng.randbytes(wire.WIDTH * rng.randint(*_RECORDS))
-        case = runnable(codec.decode(data))
+        case = able.runnable(codec.decode(data))
         if case.calls:
             yield case
 
@@ -170,13 +175,13 @@ class _Check:
 
     def run(self) -> int:
         """The whole check.  Returns: the exit status."""
-        geometry = self.pair.kernel.geometry
-        codec = wire.codec(geometry, frozenset(CALLS))
+        geometry, able = self.pair.model.geometry, self.pair.subject.able
+        codec = wire.codec(geometry, able.calls)
         sources = [wire.encode(case, geometry) for case in self._sources()]
-        programs = generated([data for data in sources if data], codec, self.seed)
+        programs = generated([data for data in sources if data], codec, able, self.seed)
         keys = "with protection keys" if geometry.exec_only_keys else "without protection keys"
         self._say(
-            f"Linux {release()} {keys} beside {self.pair.kernel.name}, "
+            f"{self.pair.subject.name} {keys} beside {self.pair.model.name}, "
             f"{self.options.cases} programs, seed {self.seed}, {len(sources)} cases to mutate"
         )
         status = NONE
@@ -184,7 +189,7 @@ class _Check:
             self._compare(programs)
         except KeyboardInterrupt:
             status = INTERRUPTED
-        except MachineError as error:
+        except SubjectError as error:
             status = BAD_ENVIRONMENT
             self.line.write(f"pmdfuzz kernel check: the machine is lost: {error}", sys.stderr)
         self.line.clear()
@@ -199,7 +204,7 @@ class _Check:
             except CaseError as error:
                 self._say(f"skipped: {error}")
                 continue
-            if case.geometry in (None, self.pair.kernel.geometry.name):
+            if case.geometry in (None, self.pair.model.geometry.name):
                 yield case
 
     def _compare(self, programs: Iterator[Case]) -> None:
@@ -211,7 +216,7 @@ class _Check:
                 ahead.append(case)
                 yield case
 
-        standing, machine = self.standing, self.pair.machine
+        standing, machine = self.standing, self.pair.subject
         for observed in machine.run(noted()):
             case = ahead.popleft()
             started = time.perf_counter()
@@ -238,7 +243,7 @@ class _Check:
 
         try:
             small = self.minimizer.minimized(found, _MINIMIZE_BUDGET, tick)
-        except (KeyboardInterrupt, MachineError):
+        except (KeyboardInterrupt, SubjectError):
             self._keep(found, " (not minimized)")
             raise
         finally:

@@ -20,7 +20,8 @@ from engine.base.kernel import Kernel
 from engine.base.uapi import MREMAP_MAYMOVE
 from fuzz.calls.registry import call
 from fuzz.defects.known import DEFECTS
-from fuzz.subjects.machine import MachineError, build
+from fuzz.subjects.agent import build
+from fuzz.subjects.subject import SubjectError
 
 NAMES = ("uffd-rollback", "rollback-short", "not-cut-off")  # as in shortage.c
 _SOURCE = Path(__file__).with_name("shortage.c")
@@ -46,7 +47,7 @@ def ask(kernel: Kernel) -> Iterator[Answer]:
     """Try each defect.
 
     Arguments: `kernel` the model of the kernel below us.
-    Errors raised: MachineError if it cannot be tried here.
+    Errors raised: SubjectError if it cannot be tried here.
     """
     program = build(source=_SOURCE)
     with cgroup() as group:
@@ -61,9 +62,9 @@ def _seen(program: Path, group: Path, name: str) -> str:
             [program, group, name], capture_output=True, text=True, timeout=_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
-        raise MachineError(f"shortage: no end of {name} in {_SECONDS} s") from None
+        raise SubjectError(f"shortage: no end of {name} in {_SECONDS} s") from None
     if done.returncode:
-        raise MachineError(done.stderr.strip() or f"shortage ended with {done.returncode}")
+        raise SubjectError(done.stderr.strip() or f"shortage ended with {done.returncode}")
     return done.stdout.strip()
 
 
@@ -71,19 +72,19 @@ def _seen(program: Path, group: Path, name: str) -> str:
 def cgroup() -> Iterator[Path]:
     """A memory cgroup whose processes are not killed; it is gone afterwards.
 
-    Errors raised: MachineError if it cannot be had, or does not go.
+    Errors raised: SubjectError if it cannot be had, or does not go.
     """
     group = _controller() / f"pmdfuzz-{os.getpid()}"
     try:
         group.mkdir()
     except OSError as error:
         root = "; this needs root" if isinstance(error, PermissionError) else ""
-        raise MachineError(f"cannot make {group}: {error.strerror}{root}") from None
+        raise SubjectError(f"cannot make {group}: {error.strerror}{root}") from None
     try:
         try:
             (group / "memory.oom_control").write_text("1")
         except OSError as error:
-            raise MachineError(f"cannot set up {group}: {error.strerror}") from None
+            raise SubjectError(f"cannot set up {group}: {error.strerror}") from None
         yield group
     finally:
         _remove(group)
@@ -98,7 +99,7 @@ def _remove(group: Path) -> None:
             return
         except OSError as error:
             if time.monotonic() > end:
-                raise MachineError(f"cannot remove {group}: {error.strerror}") from None
+                raise SubjectError(f"cannot remove {group}: {error.strerror}") from None
         time.sleep(0.01)
 
 
@@ -107,12 +108,12 @@ def _controller() -> Path:
     try:
         mounts = Path("/proc/self/mounts").read_text().splitlines()
     except OSError:
-        raise MachineError("/proc is not mounted") from None
+        raise SubjectError("/proc is not mounted") from None
     for line in mounts:
         _, where, kind, options, *_ = line.split()
         if kind == "cgroup" and "memory" in options.split(","):
             return Path(where)
-    raise MachineError(
+    raise SubjectError(
         "the memory controller of cgroup v1 is not mounted; where the kernel has it: "
         "mkdir /sys/fs/cgroup/memory; mount -t cgroup -o memory none /sys/fs/cgroup/memory"
     )

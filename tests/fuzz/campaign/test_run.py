@@ -24,10 +24,11 @@ from fuzz.findings.store import Ledger
 from fuzz.forms.text import load
 from fuzz.inputs.inputs import PLANNED_BYTES, PLANS, Inputs
 from fuzz.replay import replay
-from fuzz.subjects import against
 from fuzz.subjects.against import Against
-from fuzz.subjects.compare import modelled
-from fuzz.subjects.machine import CALLS, MachineError
+from fuzz.subjects.agent import CALLS
+from fuzz.subjects.host import beside_model
+from fuzz.subjects.model import Model
+from fuzz.subjects.subject import SubjectError
 from tests.lib.constants import ROOT
 
 # The bug of 2023: a stack that moves down by less than its length meets a table it has emptied.
@@ -280,9 +281,9 @@ def test_an_exception_in_the_target_keeps_its_input(
 def the_machine() -> tuple[str, ...]:
     """The model of this machine's kernel; skips the test where cases cannot run."""
     try:
-        with Against.open() as pair:
-            return (pair.kernel.name,)
-    except MachineError as error:
+        with beside_model() as pair:
+            return (pair.model.name,)
+    except SubjectError as error:
         pytest.skip(str(error))
 
 
@@ -300,16 +301,18 @@ def test_new_inputs_run_on_the_machine(tmp_path: Path, capfd: pytest.CaptureFixt
 def test_a_divergence_from_the_machine_is_minimized_and_kept(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def wrong(case: Case, *args: Any, **more: Any) -> dict[str, Any]:
+    observe = Model.observe
+
+    def wrong(self: Model, case: Case) -> dict[str, Any]:
         """A model in which peek tells nothing of faults."""
-        seen = modelled(case, *args, **more)
+        seen = observe(self, case)
         for index, call in enumerate(case.calls):
             if call.name == "peek":
                 seen["ret"][index] = 0
         return seen
 
     kernels = the_machine()
-    monkeypatch.setattr(against, "modelled", wrong)
+    monkeypatch.setattr(Model, "observe", wrong)
     only = frozenset(("peek",))
     status = run(options(tmp_path, kernels=kernels, against=True, runs=20, calls=only))
     assert status == NEW_FINDINGS
@@ -324,7 +327,7 @@ def test_a_run_goes_on_without_a_machine_that_is_lost(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def lost(self: Against, case: Case) -> None:
-        raise MachineError("the agent gave up")
+        raise SubjectError("the agent gave up")
 
     kernels = the_machine()
     monkeypatch.setattr(Against, "divergence", lost)

@@ -10,7 +10,7 @@ import pytest
 from engine.base.kernel import kernel_named
 from fuzz.cli.main import main
 from fuzz.forms.text import load
-from fuzz.subjects.compare import modelled
+from fuzz.subjects.model import Model
 from tests.lib.constants import ROOT
 
 SAMPLE = Path(__file__).parent / "data" / "truth-linux-6.12.jsonl.gz"
@@ -120,4 +120,4 @@ def test_what_observe_prints_compares_as_equal(
 def test_a_hole_punched_into_an_object_takes_what_it_should(name: str, pages: object) -> None:
     """As seen on 6.18.44; no result shows it."""
     case = load(ROOT / "corpus" / "regressions" / f"{name}.case")
-    assert modelled(case, kernel_named("linux-6.18"))["pages"] == pages
+    assert Model(kernel_named("linux-6.18")).observe(case)["pages"] == pages

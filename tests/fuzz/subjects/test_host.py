@@ -16,22 +16,24 @@ import pytest
 from fuzz.case import Case
 from fuzz.cli.main import main
 from fuzz.forms.text import dump, load, parse
-from fuzz.subjects import against, machine, shortage
-from fuzz.subjects import check as check_module
+from fuzz.subjects import against, agent, host, shortage
 from fuzz.subjects.against import Against, Divergence
+from fuzz.subjects.agent import WITH_KEYS, Agent
 from fuzz.subjects.check import BAD_ENVIRONMENT, DIVERGE, NONE, CheckOptions, check
-from fuzz.subjects.compare import difference, modelled
-from fuzz.subjects.machine import Machine, MachineError, commit_limit_bytes, host_kernel, obstacles
+from fuzz.subjects.difference import difference
+from fuzz.subjects.host import Host, beside_model, commit_limit_bytes, host_kernel, obstacles
+from fuzz.subjects.model import Model
+from fuzz.subjects.subject import SubjectError
 from tests.lib.constants import ROOT
 
 
 def why_not(*, model: bool) -> str:
     """Why this machine cannot be used here; empty if it can."""
     try:
-        Machine().close()
+        Host().close()
         if model:
             host_kernel()
-    except MachineError as error:
+    except SubjectError as error:
         return str(error)
     return "; ".join(obstacles())
 
@@ -59,7 +61,7 @@ def case_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @needs_machine
 def test_a_move_does_on_the_machine_what_the_calls_say() -> None:
-    with Machine() as here:
+    with Host() as here:
         seen = here.observe(MOVE)
     assert seen["ret"] == [0x501000, 0, 0x40101000]
     assert seen["pages"] == [[0x40101, 3, "P", 1]]
@@ -73,24 +75,22 @@ HIDDEN = parse(
 
 @needs_machine
 def test_what_may_only_be_executed_can_be_read_whatever_the_cpu() -> None:
-    with Machine() as here:
+    with Host() as here:
         assert here.observe(HIDDEN)["ret"] == [0x501000, 0]
 
 
 @needs_machine
 def test_where_the_kernel_keeps_the_protection_keys_it_uses_them() -> None:
-    with Machine(keys=True) as here:
+    with Host(keys=True) as here:
         if " ospke" in Path("/proc/cpuinfo").read_text():
             assert here.observe(HIDDEN)["ret"] == [0x501000, {"segv": [[0x501, 2]]}]
         else:
-            with pytest.raises(MachineError, match="no protection keys"):
+            with pytest.raises(SubjectError, match="no protection keys"):
                 here.observe(HIDDEN)
 
 
 @needs_model
-@pytest.mark.parametrize(
-    ("geometry", "which"), [(None, "without"), (machine.WITH_KEYS, "with")], ids=str
-)
+@pytest.mark.parametrize(("geometry", "which"), [(None, "without"), (WITH_KEYS, "with")], ids=str)
 def test_a_check_says_whether_there_are_protection_keys(
     geometry: str | None,
     which: str,
@@ -98,8 +98,7 @@ def test_a_check_says_whether_there_are_protection_keys(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(machine, "release", lambda: "6.18.0")
-    monkeypatch.setattr(check_module, "release", lambda: "6.18.0")
+    monkeypatch.setattr(host, "release", lambda: "6.18.0")
     words = ["kernel", "check", "--cases", "2", "--seed", "1", "--workdir", str(tmp_path)]
     main([*words, *(["--geometry", geometry] if geometry else [])])
     first = capsys.readouterr().out.splitlines()[0]
@@ -116,41 +115,44 @@ def test_a_machine_is_of_no_other_geometry(capsys: pytest.CaptureFixture[str]) -
 @needs_model
 def test_model_and_machine_agree() -> None:
     kernel = host_kernel()
-    with Machine() as here:
+    with Host() as here:
         seen = here.observe(MOVE)
-    model = modelled(MOVE, kernel, commit_limit_bytes=commit_limit_bytes())
+    model = Model(kernel, commit_limit_bytes=commit_limit_bytes()).observe(MOVE)
     assert difference(MOVE, seen, model) is None
 
 
 @needs_machine
 def test_a_killed_worker_costs_nothing() -> None:
-    with Machine() as here:
+    with Host() as here:
         before = here.observe(MOVE)
-        worker = here.worker
+        worker = here.agent.worker
         assert worker is not None
         os.kill(worker, signal.SIGKILL)
         after = here.observe(MOVE)
-        assert here.worker != worker
+        assert here.agent.worker != worker
     assert after == before
 
 
 @needs_machine
 def test_a_worker_that_hangs_for_good_is_told_and_the_next_case_runs() -> None:
-    quick = {"time_limit": 0.3, "grace": 0.2}
-    with Machine(**quick) as here:  # type: ignore[arg-type]
-        command, here._command = here._command, ["sleep", "60"]
-        assert here.observe(MOVE) == {"id": "0", "crash": "hangs: no answer in 0.5 s"}
-        here._command = command
-        assert here.observe(MOVE)["ret"][0] == 0x501000
+    quick = Agent([str(agent.build())], time_limit=0.3, grace=0.2)
+    try:
+        command, quick._command = quick._command, ["sleep", "60"]
+        assert list(quick.run([MOVE])) == [{"id": "0", "crash": "hangs: no answer in 0.5 s"}]
+        quick._command = command
+        (seen,) = quick.run([MOVE])
+        assert seen["ret"][0] == 0x501000
+    finally:
+        quick.close()
 
 
 @needs_model
 def test_a_check_goes_on_behind_a_worker_that_is_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    answers, stopped = Machine._answers, []
+    answers, stopped = Agent._answers, []
 
-    def stopping(self: Machine, to_send: bytearray) -> Iterator[bytes]:
+    def stopping(self: Agent, to_send: bytearray) -> Iterator[bytes]:
         for number, line in enumerate(answers(self, to_send)):
             if number == 10 and not stopped:
                 assert self.worker is not None
@@ -158,9 +160,9 @@ def test_a_check_goes_on_behind_a_worker_that_is_stopped(
                 os.kill(self.worker, signal.SIGSTOP)
             yield line
 
-    monkeypatch.setattr(Machine, "_answers", stopping)
-    assert Machine.__init__.__kwdefaults__
-    monkeypatch.setitem(Machine.__init__.__kwdefaults__, "grace", 0.2)
+    monkeypatch.setattr(Agent, "_answers", stopping)
+    assert Agent.__init__.__kwdefaults__
+    monkeypatch.setitem(Agent.__init__.__kwdefaults__, "grace", 0.2)
     # Many more than are under way at a time, which the worker may have answered already.
     assert check(CheckOptions(tmp_path, cases=600, seed=3, time_limit=0.5)) == NONE
     assert stopped
@@ -168,9 +170,12 @@ def test_a_check_goes_on_behind_a_worker_that_is_stopped(
     assert "600 of 600 programs" in capsys.readouterr().out
 
 
-def wrong(case: Case, *args: Any, **more: Any) -> dict[str, Any]:
+OBSERVE = Model.observe
+
+
+def wrong(self: Model, case: Case) -> dict[str, Any]:
     """A model that forgets one page table of an mprotect."""
-    seen = modelled(case, *args, **more)
+    seen = OBSERVE(self, case)
     for index, call in enumerate(case.calls):
         if call.name == "mprotect" and seen["pt"][index]:
             seen["pt"][index] -= 4096
@@ -181,7 +186,7 @@ def wrong(case: Case, *args: Any, **more: Any) -> dict[str, Any]:
 def test_a_check_finds_minimizes_and_keeps_a_divergence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(against, "modelled", wrong)
+    monkeypatch.setattr(Model, "observe", wrong)
     options = CheckOptions(tmp_path, cases=80, seed=1)
     assert check(options) == DIVERGE
     shown = capsys.readouterr().out
@@ -201,18 +206,19 @@ def test_a_check_finds_minimizes_and_keeps_a_divergence(
 def test_minimizing_ends_in_time_even_if_every_run_takes_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(against, "modelled", wrong)
+    monkeypatch.setattr(Model, "observe", wrong)
     protect = parse("mprotect(0x501000, 0x1000, PROT_READ)\n").calls
     long = MOVE.with_calls((*MOVE.calls[:2], *protect, *MOVE.calls, *MOVE.calls))
-    with Against.open() as pair:
+    with beside_model() as pair:
         found = pair.divergence(long)
         assert found is not None
         best = pair.minimized(found, 1000)
         clock = count(step=50)  # seconds that every look at the clock takes
         monkeypatch.setattr(against, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-        before = pair.machine.cases
+        assert isinstance(pair.subject, Host)
+        before = pair.subject.agent.cases
         soon = pair.minimized(found, 1000)
-        assert pair.machine.cases - before <= 6
+        assert pair.subject.agent.cases - before <= 6
     assert best is not None and soon is not None
     assert len(best.case.calls) < len(soon.case.calls)
 
@@ -226,7 +232,7 @@ def test_a_machine_that_is_lost_on_the_way_loses_nothing(
     def judging(self: Against, case: Case, observed: dict[str, Any]) -> Divergence | None:
         judged.append(case)
         if len(judged) == 20:  # /proc goes away, say
-            raise MachineError("agent: /proc/self/status: Permission denied")
+            raise SubjectError("agent: /proc/self/status: Permission denied")
         return judge(self, case, observed)
 
     monkeypatch.setattr(Against, "judge", judging)
@@ -258,7 +264,7 @@ def test_without_a_compiler_the_error_says_so(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(machine, "release", lambda: "6.18.0")
+    monkeypatch.setattr(host, "release", lambda: "6.18.0")
     monkeypatch.setenv("XDG_CACHE_HOME", str(case_file.parent / "cache"))
     monkeypatch.setenv("PATH", str(case_file.parent))
     monkeypatch.delenv("CC", raising=False)
@@ -277,7 +283,7 @@ def test_a_compiler_that_fails_is_quoted(
     compiler = case_file.parent / "cc"
     compiler.write_text("#!/bin/sh\necho cannot find -lc >&2; exit 1\n")
     compiler.chmod(0o755)
-    monkeypatch.setattr(machine, "release", lambda: "6.18.0")
+    monkeypatch.setattr(host, "release", lambda: "6.18.0")
     monkeypatch.setenv("XDG_CACHE_HOME", str(case_file.parent / "cache"))
     monkeypatch.setenv("CC", str(compiler))
     said = refused(words, capsys)
@@ -292,8 +298,8 @@ def test_another_architecture_is_refused(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(machine, "release", lambda: "6.18.0")
-    monkeypatch.setattr(machine.platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(host, "release", lambda: "6.18.0")
+    monkeypatch.setattr(agent.platform, "machine", lambda: "aarch64")
     assert "Linux x86-64 only; this is Linux aarch64" in refused(words, capsys)
 
 
@@ -313,7 +319,7 @@ def test_another_architecture_is_refused(
 def test_the_machine_is_the_release_that_uname_tells(
     release: str, version: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine, "release", lambda: release)
+    monkeypatch.setattr(host, "release", lambda: release)
     monkeypatch.setattr("platform.version", lambda: version)
     assert host_kernel().name == name
 
@@ -321,7 +327,7 @@ def test_the_machine_is_the_release_that_uname_tells(
 def test_a_kernel_without_a_model_names_those_that_have_one(
     case_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(machine, "release", lambda: "4.19.1")
+    monkeypatch.setattr(host, "release", lambda: "4.19.1")
     said = refused(["kernel", "check", "--cases", "5"], capsys)
     assert "no model of this kernel, 4.19.1; known: linux-5.0 to " in said
     assert "--kernel K" in said
@@ -356,8 +362,8 @@ def test_without_proc_commands_say_so_and_what_needs_no_machine_works(case_file:
 @needs_namespaces
 @needs_machine
 def test_an_agent_without_proc_gives_up_with_a_reason() -> None:
-    done = without_proc(str(machine.build()))
-    assert done.returncode == machine._EXIT_SYSTEM
+    done = without_proc(str(agent.build()))
+    assert done.returncode == agent._EXIT_SYSTEM
     assert done.stderr.startswith("agent: /proc/self/")
     assert done.stderr.endswith(": No such file or directory\n")
 
@@ -389,7 +395,7 @@ def test_the_machine_has_the_defects_of_running_out_that_the_model_has() -> None
     try:
         with shortage.cgroup():
             kernel = host_kernel()
-    except MachineError as error:
+    except SubjectError as error:
         pytest.skip(str(error))
     answers = list(shortage.ask(kernel))
     assert [answer.defect for answer in answers] == list(shortage.NAMES)

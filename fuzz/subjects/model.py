@@ -1,0 +1,42 @@
+"""The model of a kernel as a subject."""
+
+from collections.abc import Iterable, Iterator
+
+from engine.base.kernel import Kernel
+from fuzz.calls.registry import MODELLED_CALLS
+from fuzz.case import Case
+from fuzz.execute import execute
+from fuzz.subjects.observe import compared
+from fuzz.subjects.subject import Abilities, Observation, Subject
+
+
+class Model(Subject):
+    """The model of `kernel`."""
+
+    able = Abilities(MODELLED_CALLS)
+
+    def __init__(self, kernel: Kernel, *, commit_limit_bytes: int | None = None) -> None:
+        """See `fuzz.execute.execute` for `commit_limit_bytes`."""
+        self.kernel = kernel
+        self.name = kernel.name
+        self.geometry = kernel.geometry
+        self._commit_limit_bytes = commit_limit_bytes
+
+    def run(self, cases: Iterable[Case]) -> Iterator[Observation]:
+        """See `Subject`."""
+        return map(self.observe, cases)
+
+    def observe(self, case: Case) -> Observation:
+        """See `Subject`; `crash` only if the model itself fails."""
+        try:
+            # Rules are not what is compared; those whose violation the kernel warns of always run.
+            outcome = execute(
+                case,
+                self.kernel,
+                stop=False,
+                check=False,
+                commit_limit_bytes=self._commit_limit_bytes,
+            )
+        except Exception as error:
+            return {"crash": f"the model fails: {type(error).__name__}: {error}"}
+        return compared(outcome)

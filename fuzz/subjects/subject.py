@@ -1,0 +1,112 @@
+"""Whatever runs programs and shows what they did: the model of a kernel, a machine, another program
+that stands for a kernel.  Each is a file of its own in this folder.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from engine.base.geometry import Geometry
+from fuzz.calls.operand import Flags
+from fuzz.calls.registry import CALLS
+from fuzz.calls.syscall import Makes
+from fuzz.case import Call, Case
+from fuzz.forms.text import format_operand
+
+Observation = dict[str, Any]  # see fuzz.subjects.observe
+
+
+class SubjectError(RuntimeError):
+    """A subject cannot run cases; the message says why, and what to do."""
+
+
+class Abilities(NamedTuple):
+    """Which programs a subject can run.
+
+    `calls` are the names of the calls that it has.  `locks` false: its user may not lock memory;
+    `all_flags` false: flags that are for the model alone mean nothing here.
+    """
+
+    calls: frozenset[str]
+    locks: bool = True
+    all_flags: bool = True
+
+    def missing(self, case: Case) -> list[str]:
+        """What the case is about that is not here, such as a failure at will; mostly []."""
+        names = set()
+        for call in case.calls:
+            declared = CALLS[call.name]
+            if call.name not in self.calls and declared.made_by is not Makes.EXEC:
+                names.add(call.name)
+            if self.all_flags:
+                continue
+            for param, value in zip(declared.params, call.args, strict=True):
+                if isinstance(param.kind, Flags) and value & param.kind.model_only:
+                    names.add(format_operand(param.kind, value & param.kind.model_only))
+        return sorted(names)
+
+    def runnable(self, case: Case) -> Case:
+        """The case without the calls that no program can make, or that the user may not make.
+
+        Nothing is left of a case that is about what is not here (`missing`).
+        """
+        if self.missing(case):
+            return case.with_calls(())
+        kept = [call for call in case.calls if self._may(call)]
+        return case if len(kept) == len(case.calls) else case.with_calls(kept)
+
+    def left_out(self, case: Case) -> list[str]:
+        """What `runnable` leaves out of the case, by name; mostly []."""
+        kept = {call.name for call in self.runnable(case).calls}
+        return self.missing(case) or sorted({call.name for call in case.calls} - kept)
+
+    def _may(self, call: Call) -> bool:
+        locking = CALLS[call.name].locks
+        return call.name in self.calls and (self.locks or locking is None or not locking(call.args))
+
+
+class Subject(ABC):
+    """Something that runs programs; a context manager.
+
+    `name` is what people call it; `able` says which programs it can run, `geometry` on what page
+    tables.
+    """
+
+    name: str
+    able: Abilities
+    geometry: Geometry
+
+    @property
+    def seconds(self) -> float:
+        """How long it took to run all so far; 0 if it cannot tell."""
+        return 0.0
+
+    @abstractmethod
+    def run(self, cases: Iterable[Case]) -> Iterator[Observation]:
+        """Run cases in order.  Yields: one observation a case, in the same order.
+
+        An observation has the fields of the observation format but perhaps for `id` and `ops`;
+        that of a case which the subject did not survive has `crash`, the reason, instead.  Cases
+        may be taken some time before their observations are yielded.
+        Errors raised: SubjectError if the subject cannot go on.
+        """
+
+    def observe(self, case: Case) -> Observation:
+        """What one case shows; see `run`."""
+        (found,) = self.run((case,))
+        return found
+
+    def close(self) -> None:  # noqa: B027 (most hold nothing)
+        """Let go of what it holds."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

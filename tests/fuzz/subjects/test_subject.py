@@ -1,0 +1,75 @@
+"""What subjects have in common: which programs they can run, how one is held against a model."""
+
+from collections.abc import Iterable, Iterator
+
+import pytest
+
+from engine.base.kernel import kernel_named
+from fuzz.case import Case
+from fuzz.forms.text import parse
+from fuzz.subjects.against import Against
+from fuzz.subjects.model import Model
+from fuzz.subjects.subject import Abilities, Observation, Subject
+
+KERNEL = kernel_named("linux-6.18")
+MAP = "mmap(0x200000, 0x3000, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED{more})\n"
+FEW = Abilities(frozenset(("mmap", "touch", "mlock")), locks=False, all_flags=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "left_out"),
+    [
+        (MAP.format(more="") + "touch(0x200000, 0x1000)\n", ["mmap", "touch"], []),
+        (MAP.format(more="") + "fork()\n", [], ["fork"]),
+        (MAP.format(more="|MAP_HUGETLB"), [], ["MAP_HUGETLB"]),
+        (MAP.format(more="|MAP_LOCKED") + "touch(0x0, 0x1000)\n", ["touch"], ["mmap"]),
+        ("mlock(0x200000, 0x1000)\ntouch(0x0, 0x1000)\n", ["touch"], ["mlock"]),
+        (
+            MAP.format(more="") + "execve_stack(0x2000, 0x8000, 0x1000)\n",
+            ["mmap"],
+            ["execve_stack"],
+        ),
+    ],
+)
+def test_what_is_left_of_a_program(text: str, names: list[str], left_out: list[str]) -> None:
+    case = parse(text)
+    assert [call.name for call in FEW.runnable(case).calls] == names
+    assert FEW.left_out(case) == left_out
+
+
+class Forgetful(Subject):
+    """Another program that stands for a kernel: it forgets one page table of an mmap."""
+
+    name = "forgetful 1.0"
+    able = FEW
+    geometry = KERNEL.geometry
+
+    def run(self, cases: Iterable[Case]) -> Iterator[Observation]:
+        for case in cases:
+            seen = Model(KERNEL).observe(case)
+            for index, call in enumerate(case.calls):
+                if call.name == "touch":
+                    seen["pt"][index] -= 4096
+            yield seen
+
+
+def test_any_subject_can_be_held_against_a_model() -> None:
+    case = parse(
+        MAP.format(more="") * 2 + "touch(0x200000, 0x3000)\nexecve_stack(0x2000, 0x8000, 0x1000)\n"
+    )
+    with Against(Model(KERNEL), Forgetful()) as pair:
+        found = pair.divergence(case)
+        assert found is not None
+        assert str(found.kind) == "pt after touch()"
+        small = pair.minimized(pair.earliest(found), 200)
+        assert small is not None
+        assert [call.name for call in small.case.calls] == ["touch"]
+        kept = pair.as_case(small, "by hand")
+    assert kept.comments[0] == "forgetful 1.0 differs from linux-6.18: pt after touch()"
+    assert (kept.kernel, kept.geometry, kept.found) == (KERNEL.name, None, ("by hand",))
+
+
+def test_a_model_is_a_subject_like_any_other() -> None:
+    case = parse(MAP.format(more=""))
+    with Against(Model(KERNEL), Model(kernel_named("linux-6.1"))) as pair:
+        assert pair.divergence(case) is None
