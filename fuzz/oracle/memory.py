@@ -4,6 +4,7 @@ All positions are page numbers in the arena.  The cost of a change follows the p
 the mappings, never the length of a range.
 """
 
+import sys
 from bisect import insort
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,25 +14,36 @@ Span = tuple[int, int]  # half-open, in pages unless a name says bytes
 
 
 @dataclass(slots=True, eq=False)
-class Shared:
-    """What shared mappings show: tags by page offset.  It lives as long as a mapping of it."""
+class Origin:
+    """What a mapping shows where it has no page of its own: tags by page offset.
+
+    It lives as long as a mapping of it.
+    """
 
     size: int  # pages; accesses beyond it end in SIGBUS
     tags: dict[int, int] = field(default_factory=dict)
     collapsed: bool = False  # may have a huge page, which goes on past its end
 
 
-class Area(NamedTuple):
-    """Pages [start, end) that are mapped alike, by calls that named all of them or none.
+class Zeroes(Origin):
+    """What anonymous memory begins with: no tags, and no end.  There is one, also for copies."""
 
-    `object` None: private anonymous memory.
-    """
+    def __deepcopy__(self, memo: object) -> "Zeroes":
+        return self
+
+
+ZEROES = Zeroes(sys.maxsize)
+
+
+class Area(NamedTuple):
+    """Pages [start, end) that are mapped alike, by calls that named all of them or none."""
 
     start: int
     end: int
     prot: int | None  # None: not known
-    object: Shared | None = None
-    offset: int = 0  # page of the object at `start`
+    origin: Origin = ZEROES
+    private: bool = True  # what is written stays in this mapping; else it goes to the origin
+    offset: int = 0  # page of the origin at `start`
     grows: bool = False  # downwards, when a page below it is accessed
     guarded: bool = False  # may hold guard pages, on which every access fails
     huge: bool = False  # of huge pages, which the pool may run out of
@@ -41,7 +53,7 @@ class Area(NamedTuple):
         return max(self.start, lo) < min(self.end, hi)
 
     def at(self, page: int) -> int:
-        """The page of the object that `page` shows."""
+        """The page of the origin that `page` shows."""
         return self.offset + page - self.start
 
     def clip(self, lo: int, hi: int) -> "Area":
@@ -67,7 +79,7 @@ class Area(NamedTuple):
 class Memory:
     """Contents, mappings and the tag counter.
 
-    `pages` holds what is visible: tags of private pages, and those of an object through each of
+    `pages` holds what is visible: tags of private pages, and those of an origin through each of
     its mappings.  `areas` are disjoint and in address order.
     """
 
@@ -76,7 +88,7 @@ class Memory:
     next_tag: int = 1
 
     def copy(self) -> "Memory":
-        """A copy that can be remapped freely; objects are shared with the original."""
+        """A copy that can be remapped freely; origins are shared with the original."""
         return Memory(self.pages.copy(), self.areas.copy(), self.next_tag)
 
     def inside(self, lo: int, hi: int) -> list[Area]:
@@ -126,12 +138,15 @@ class Memory:
         return True
 
     def map(self, area: Area) -> None:
-        """Add a mapping where there is none; an object shows its contents through it."""
+        """Add a mapping where there is none."""
         insort(self.areas, area)
-        if area.object is not None:
+        self.show(area)
+
+    def show(self, area: Area) -> None:
+        """What is behind a mapping shows through it."""
+        if shown := area.origin.tags:
             shift, (lo, hi) = area.start - area.offset, area[:2]
-            shown = area.object.tags.items()
-            self.pages |= {at + shift: tag for at, tag in shown if lo <= at + shift < hi}
+            self.pages |= {at + shift: tag for at, tag in shown.items() if lo <= at + shift < hi}
 
     def move(self, lo: int, hi: int, to: int, keep: bool = False) -> None:
         """Move what is mapped in [lo, hi) to `to`, holes included: they keep what is behind them.
@@ -141,10 +156,8 @@ class Memory:
         """
         for area in self.inside(lo, hi):
             shift = to - lo
-            private = area.object is None
-            tags = self.take(area.start, area.end, shift) if private else {}
-            if self._detach(area.start, area.end) and not private:
-                self.take(area.start, area.end)
+            tags = self.take(area.start, area.end, shift)
+            self._detach(area.start, area.end)
             if keep:
                 self.map(area)
             target = area._replace(start=area.start + shift, end=area.end + shift)
@@ -166,12 +179,27 @@ class Memory:
                 self.areas[index : index + 1] = halves
                 return
 
-    def store(self, shared: Shared, tags: Mapping[int, int]) -> None:
-        """Write tags into an object, 0 to punch a hole: all its mappings show it."""
+    def write(self, area: Area, tags: Iterable[int]) -> None:
+        """Write a tag into each page of a mapping."""
+        if area.private:
+            self.pages.update(zip(range(area.start, area.end), tags, strict=True))
+        else:
+            offsets = range(area.offset, area.at(area.end))
+            self.store(area.origin, dict(zip(offsets, tags, strict=True)))
+
+    def discard(self, lo: int, hi: int) -> None:
+        """Throw private pages away: what is behind them shows again."""
+        for area in self.inside(lo, hi):
+            if area.private:
+                self.take(area.start, area.end)
+                self.show(area)
+
+    def store(self, origin: Origin, tags: Mapping[int, int]) -> None:
+        """Write tags into what mappings share, 0 to punch a hole: all of them show it."""
         for offset, tag in tags.items():
-            put(shared.tags, offset, tag)
+            put(origin.tags, offset, tag)
         for area in self.areas:
-            if area.object is shared:
+            if area.origin is origin:
                 for offset, tag in tags.items():
                     if area.offset <= offset < area.at(area.end):
                         put(self.pages, area.start + offset - area.offset, tag)

@@ -47,7 +47,7 @@ from fuzz.case import (
     Faults,
     Result,
 )
-from fuzz.oracle.memory import Area, Memory, Shared, Span, joined, minus, put
+from fuzz.oracle.memory import ZEROES, Area, Memory, Origin, Span, joined, minus, put
 
 _ANY = PROT_READ | PROT_WRITE | PROT_EXEC
 _MOVE_FIXED = MREMAP_MAYMOVE | MREMAP_FIXED
@@ -215,7 +215,7 @@ class _World:
         """What an mremap leaves mapped, without private pages, if it cannot be cut off.
 
         That is the source of a move, or the destination of one that failed: it shows what it would
-        have shown, had the move gone well, if that is an object.
+        have shown, had the move gone well, if it is shared.
         """
         address, old_bytes, new_bytes, _, target = call.args
         old, new = self._page(address), self._page(target)
@@ -257,10 +257,11 @@ class _World:
             self._expect_address(address, result)
         if flags & MAP_FIXED_NOREPLACE or not flags & MAP_FIXED:
             self._expect_free(start, end)
-        shared = Shared(end - start) if flags & MAP_SHARED else None
+        private = not flags & MAP_SHARED
+        origin = ZEROES if private else Origin(end - start)
         self.memory.unmap(start, end)
         grows, huge = bool(flags & MAP_GROWSDOWN), bool(flags & MAP_HUGETLB)
-        self.memory.map(Area(start, end, prot, shared, grows=grows, huge=huge))
+        self.memory.map(Area(start, end, prot, origin, private, grows=grows, huge=huge))
 
     def _munmap(self, args: tuple[int, ...], result: int) -> None:
         self.memory.unmap(*self._range(args[0], args[1]))
@@ -301,14 +302,14 @@ class _World:
         elif not placed:
             self._expect_free(new, new + new_count)
 
-        # The growth shows what follows the last old page in the same object.
+        # The growth shows what follows the last old page in the same origin.
         last = memory.inside(old + max(old_count, 1) - 1, old + max(old_count, 1))
         growth = [
             area.placed(old + old_count, new + old_count, new_count - old_count)
             for area in last
             if new_count > old_count
         ]
-        if old_count == 0 and growth and growth[0].object is None:
+        if old_count == 0 and growth and growth[0].private:
             self._report("refusal", old, 1, "no second mapping of private memory", "success")
         if new_count != old_count and new != old:
             memory.unmap(new, new + new_count)
@@ -346,14 +347,13 @@ class _World:
             return
         for area in self.memory.inside(lo, hi):
             if advice == MADV_COLLAPSE:
-                if area.object is not None:
-                    area.object.collapsed = True
-            elif area.object is None:
-                if advice != MADV_REMOVE:
-                    self.memory.take(area.start, self._discardable(area))
-            elif advice == MADV_REMOVE and not area.huge:  # no holes in files of huge pages
+                if not area.private:
+                    area.origin.collapsed = True
+            elif advice != MADV_REMOVE:
+                self.memory.discard(area.start, self._discardable(area))
+            elif not area.private and not area.huge:  # no holes in files of huge pages
                 seen = self.memory.tagged(area.start, area.end)
-                self.memory.store(area.object, {area.at(page): 0 for page in seen})
+                self.memory.store(area.origin, {area.at(page): 0 for page in seen})
         if advice == MADV_GUARD_INSTALL:
             self.memory.change(lo, hi, lambda area: area._replace(guarded=True))
 
@@ -390,14 +390,8 @@ class _World:
             return
         for start, end in granted:
             for area in memory.inside(start, end):
-                pages = range(area.start, area.end)
-                first_tag = memory.next_tag + area.start - lo
-                tags = range(first_tag, first_tag + len(pages))
-                if area.object is None:
-                    memory.pages.update(zip(pages, tags, strict=True))
-                else:
-                    offsets = range(area.offset, area.at(area.end))
-                    memory.store(area.object, dict(zip(offsets, tags, strict=True)))
+                first_tag = memory.next_tag - lo
+                memory.write(area, range(first_tag + area.start, first_tag + area.end))
         memory.next_tag += hi - lo
 
     def _expected_access(self, name: str, lo: int, hi: int) -> Iterator[tuple[int, int, str]]:
@@ -411,12 +405,10 @@ class _World:
             hidden = self._exec_only and area.prot == PROT_EXEC
             if hidden or not area.prot & (PROT_WRITE if name == "touch" else _ANY):
                 yield area.start, area.end, "SIGSEGV"
-            elif area.object is None:
-                yield area.start, area.end, "access"
             else:
-                limit = min(max(area.start + area.object.size - area.offset, area.start), area.end)
+                limit = min(max(area.start + area.origin.size - area.offset, area.start), area.end)
                 yield area.start, limit, "access"
-                yield limit, area.end, "" if area.object.collapsed else "SIGBUS"
+                yield limit, area.end, "" if area.origin.collapsed else "SIGBUS"
 
     def _stack_above(self, page: int) -> Area | None:
         """The growing area that is the next mapping from `page` upwards."""
@@ -482,7 +474,7 @@ class _World:
             concerned = (
                 page
                 for area in self.memory.inside(lo, hi)
-                if (area.object is not None) == (advice == MADV_REMOVE)
+                if area.private != (advice == MADV_REMOVE)
                 for page in self.memory.tagged(area.start, self._discardable(area))
             )
             done = next((page for page in concerned if page in contents), hi)
@@ -614,10 +606,10 @@ class _World:
         if contents is not None and memory.pages != contents:
             self._mismatches += _differences(memory.pages, contents)
             for area in memory.areas:
-                if area.object is not None:
+                if not area.private:
                     for page in {*memory.pages, *contents}:
                         if area.start <= page < area.end:
-                            put(area.object.tags, area.at(page), contents.get(page, 0))
+                            put(area.origin.tags, area.at(page), contents.get(page, 0))
             memory.pages = dict(contents)
 
     def _report(
