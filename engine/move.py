@@ -376,9 +376,9 @@ def _move_table(move: Move, level: int) -> bool:
         return False
     if old_index in source.leaves:
         _report_leaf(move, f"{_describe(source.leaves[old_index])} moved as a table", extent)
-        target.leaves[new_index] = source.leaves.pop(old_index)
+        tree.lay(target, {new_index: tree.lift(source, (old_index,))[0]})
     else:
-        target.tables[new_index] = source.tables.pop(old_index)
+        tree.link(target, new_index, tree.unlink(source, old_index))
     _flush_table(move, extent)
     move.announce(_MOVED[level], extent)
     return True
@@ -412,7 +412,7 @@ def _move_huge(move: Move) -> bool:
         return False
     tree.move_huge(source, tree.index(move.old, PMD), target, new_index)
     kept = target.leaves[new_index] & ~_bits_to_clear(move)
-    target.leaves[new_index] = kept | _bits_to_set(move)
+    tree.put(target, new_index, kept | _bits_to_set(move))
     _flush_huge(move, kept, extent)
     move.announce(HUGE_MOVED, extent)
     return True
@@ -477,35 +477,31 @@ def move_ptes(move: Move, source: Table | None, target: Table, extent: int) -> N
     shift, mask = geometry.page_shift, geometry.index_mask[PTE]
     first = move.old >> shift & mask
     delta = (move.new >> shift & mask) - first
-    old_entries, new_entries = source.leaves, target.leaves
     hits = source.indices(first, first + (extent >> shift) - 1)
-    moved = _taken(move, old_entries, hits, delta)
-    if new_entries and not new_entries.keys().isdisjoint(moved):
-        for index in sorted(new_entries.keys() & moved.keys()):
+    moved = _as_moved(move, hits, move.space.tree.lift(source, hits), delta)
+    occupied = target.leaves
+    if occupied and not occupied.keys().isdisjoint(moved):
+        for index in sorted(occupied.keys() & moved.keys()):
             addr = round_down(move.new, geometry.slot_bytes) + (index << shift)
             move.space.report(
                 Violation(
                     "dest-entry-none",
                     Range(addr, addr + geometry.page_bytes),
-                    f"{_describe(new_entries[index])} in the PTE entry",
+                    f"{_describe(occupied[index])} in the PTE entry",
                     "none before a page is stored there",
                 )
             )
-    new_entries.update(moved)
+    move.space.tree.lay(target, moved)
     _flush_ptes(move, moved.values(), extent)
     move.announce(PTES_MOVED, extent)
 
 
-def _taken(move: Move, old_entries: dict[int, int], hits: list[int], delta: int) -> dict[int, int]:
-    """Take the entries at `hits` out.
-
-    Returns: what is stored at the destination, by index, `delta` further.
-    """
+def _as_moved(move: Move, hits: list[int], taken: list[int], delta: int) -> dict[int, int]:
+    """What is stored at the destination, by index: `taken` from `hits`, `delta` further."""
     gained, lost = _bits_to_set(move), _bits_to_clear(move)
     large = move.space.frames.large
     if not lost and not large:
-        return {i + delta: old_entries.pop(i) | gained for i in hits}
-    taken = [old_entries.pop(i) for i in hits]
+        return {i + delta: entry | gained for i, entry in zip(hits, taken, strict=True)}
     if large:
         batches = _as_batches(move, hits, taken)
         if batches != taken and move.space.kernel.pte_batching:

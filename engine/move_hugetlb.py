@@ -35,12 +35,14 @@ def move_hugetlb(move: Move) -> int:
         assert source is not None
         new_index = space.tree.index(move.new, PMD)
         if (occupant := target.entry(new_index)) is not None:
-            target.leaves.pop(new_index, None)
-            target.tables.pop(new_index, None)
             report_occupied(move, PMD, occupant, slot)
+            if isinstance(occupant, int):
+                space.tree.lift(target, (new_index,))
+            else:
+                space.tree.unlink(target, new_index)
         space.tree.move_huge(source, space.tree.index(move.old, PMD), target, new_index)
         if move.old_vma.uffd_stays_behind and space.kernel.uffd_wp_cleared:
-            target.leaves[new_index] &= ~UFFD_WP
+            space.tree.put(target, new_index, target.leaves[new_index] & ~UFFD_WP)
         move.announce(HUGE_MOVED, slot)
         move.advance(slot)
     space.flush_tlb(move.notified.start, move.old_end)

@@ -5,8 +5,6 @@ parent to such a page copies it (pages/cow.py); contents as the parent sees them
 Source: kernel/fork.c dup_mmap(), mm/memory.c copy_page_range(), Linux 6.1 to 6.18.
 """
 
-from collections.abc import Iterable
-
 from engine.base.entry import ANON, EXCLUSIVE, HUGE, PFN_SHIFT, SWAP, WRITE
 from engine.pages.protect import change_entries
 from engine.state.space import AddressSpace
@@ -24,13 +22,12 @@ def fork(space: AddressSpace) -> None:
     """
     pages = space.geometry.slot_pages
 
-    def share(leaves: dict[int, int], indices: Iterable[int]) -> None:
-        for index in indices:
-            entry = leaves[index]
+    def share(entries: list[int]) -> list[int]:
+        for entry in entries:
             if entry & (ANON | SWAP):
                 pfn = entry >> PFN_SHIFT
                 space.held.update(range(pfn, pfn + pages) if entry & HUGE else (pfn,))
-                leaves[index] = entry & ~(WRITE | EXCLUSIVE)
+        return [e & ~(WRITE | EXCLUSIVE) if e & (ANON | SWAP) else e for e in entries]
 
     for vma in space.vmas:
         # Without an anon_vma there is no page to share; shared memory just faults in again.

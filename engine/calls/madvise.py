@@ -434,9 +434,9 @@ def _guard_install(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno
     space.zap(start, end)
     shift, mask = space.geometry.page_shift, space.geometry.index_mask[PTE]
     for low, high in slots_of(space, start, end):
-        leaves = space.tree.make(low, PTE).leaves
-        first = low >> shift & mask
-        leaves.update((i, MARKER) for i in range(first, first + ((high - low) >> shift)))
+        first, pages = low >> shift & mask, (high - low) >> shift
+        table = space.tree.make(low, PTE)
+        space.tree.put_all(table, range(first, first + pages), [MARKER] * pages)
     return None
 
 
@@ -445,9 +445,7 @@ def _guard_remove(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno 
     if not _may_have_guards(space.kernel, vma):
         return Errno.EINVAL
     for _, table, indices in space.tree.lowest(start, end):
-        for index in indices:
-            if is_guard(table.leaves[index]):
-                del table.leaves[index]
+        space.tree.take_all(table, [i for i in indices if is_guard(table.leaves[i])])
     return None
 
 

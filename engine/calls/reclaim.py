@@ -78,9 +78,7 @@ def _swap_out(space: AddressSpace, table: Table, indices: Iterable[int]) -> None
     for index in indices:
         entry = table.leaves[index]
         if _may_go(space, entry):
-            table.leaves[index] = entry & ~_GOES_TO_SWAP | SWAP
-            space.rss_anon -= 1
-            space.rss_swap += 1
+            space.tree.put(table, index, entry & ~_GOES_TO_SWAP | SWAP)
 
 
 def migrate_begin(space: AddressSpace, addr: int) -> Errno | None:
@@ -129,7 +127,5 @@ def soft_dirty_clear(space: AddressSpace) -> None:
         vma.tracked = True
 
 
-def _clear(leaves: dict[int, int], indices: Iterable[int]) -> None:
-    for index in indices:
-        entry = leaves[index]
-        leaves[index] = entry & ~(SOFT_DIRTY | WRITE) if entry & PRESENT else entry & ~SOFT_DIRTY
+def _clear(entries: list[int]) -> list[int]:
+    return [e & ~(SOFT_DIRTY | WRITE) if e & PRESENT else e & ~SOFT_DIRTY for e in entries]

@@ -4,6 +4,7 @@ from engine.base.entry import ACCESSED, DIRTY, HUGE, PFN_SHIFT, PRESENT, WRITE
 from engine.base.geometry import PTE
 from engine.base.limits import CPUS
 from engine.state.space import AddressSpace
+from engine.state.table import Table
 from engine.state.tlb import Translation
 from engine.state.vma import VM_WRITE
 
@@ -17,12 +18,13 @@ def touch_on(space: AddressSpace, cpu: int, addr: int) -> None:
     if found is None:
         return
     table, index, kept = found
-    table[index] |= ACCESSED | (DIRTY if kept.writable else 0)
+    gained = ACCESSED | (DIRTY if kept.writable else 0)
+    space.tree.put(table, index, table.leaves[index] | gained)
     page = addr & -space.geometry.page_bytes
     space.tlb.cached[cpu % CPUS, page] = kept
 
 
-def translation(space: AddressSpace, addr: int) -> tuple[dict[int, int], int, Translation] | None:
+def translation(space: AddressSpace, addr: int) -> tuple[Table, int, Translation] | None:
     """What the tables say about the page at `addr`: the entry's place, and the translation.
 
     Returns: None if there is no access.
@@ -40,4 +42,4 @@ def translation(space: AddressSpace, addr: int) -> tuple[dict[int, int], int, Tr
         pfn += addr >> geometry.page_shift & geometry.index_mask[PTE]
     writable = bool(entry & WRITE and vma.flags & VM_WRITE)
     reach = geometry.span_bytes[table.level - 1]
-    return table.leaves, index, Translation(pfn, writable, reach)
+    return table, index, Translation(pfn, writable, reach)

@@ -82,13 +82,12 @@ def _collapse_anonymous(space: AddressSpace, vma: Vma, addr: int) -> bool | None
             entry = make_present(space, table, i)
         if entry & ANON:
             frames.tag[pfn + i] = frames.tag[entry >> PFN_SHIFT]
-        space.count_entry(entry, -1)
     space.flush_tlb(addr, addr + space.geometry.slot_bytes)
+    tree.take_all(table, list(leaves))
     # The PTE table is kept for the day the huge page is split.
     tree.free(parent, index)
     allowed = HUGE_ANON if vma.flags & VM_WRITE else HUGE_ANON & ~WRITE
     tree.set_huge(parent, index, leaf(pfn, allowed))
-    space.rss_anon += pages
     return True
 
 

@@ -38,9 +38,8 @@ def make_present(space: AddressSpace, table: Table, index: int) -> int:
         wait_for_migration(space, entry)
     elif entry & SWAP:
         exclusive = 0 if entry >> PFN_SHIFT in space.held else EXCLUSIVE
-        table.leaves[index] = entry & ~SWAP | PRESENT | ANON | ACCESSED | exclusive
-        space.rss_swap -= 1
-        space.rss_anon += 1
+        present = PRESENT | ANON | ACCESSED
+        space.tree.put(table, index, entry & ~SWAP | present | exclusive)
     return table.leaves[index]
 
 
@@ -57,7 +56,7 @@ def make_writable(space: AddressSpace, vma: Vma, table: Table, index: int) -> in
         else:
             entry = _copied(space, vma, entry)
     entry |= WRITTEN
-    table.leaves[index] = entry
+    space.tree.put(table, index, entry)
     return entry
 
 

@@ -249,7 +249,7 @@ def _enter_new(
     pfn = space.frames.allocate(tags, linear, owner)
     low, step = leaf(pfn, flags), 1 << PFN_SHIFT
     leaves = range(low, low + len(indices) * step, step)
-    table.leaves.update(zip(indices, leaves, strict=True))
+    space.tree.put_all(table, indices, leaves)
     return pfn
 
 
@@ -280,7 +280,6 @@ def _new_pages(
         indices, pages = absent, [linear + i - first for i in absent]
         tags = [tag + i - first for i in absent] if tag else [0] * len(absent)
     _enter_new(space, table, indices, pages, tags, vma.anon_vma, _ANON)
-    space.rss_anon += len(indices)
     return others
 
 
@@ -330,16 +329,18 @@ def _read_slot(
     """
     shift = space.geometry.page_shift
     first = space.geometry.index_mask[PTE] & (start >> shift)
-    leaves, pages = table.leaves, (end - start) >> shift
-    if vma.flags & VM_UFFD_MISSING and any(first + i not in leaves for i in range(pages)):
+    leaves, indices = table.leaves, range(first, first + ((end - start) >> shift))
+    absent = [index for index in indices if index not in leaves]
+    if absent and vma.flags & VM_UFFD_MISSING:
         prepare_anon_vma(space, vma)
-    for offset in range(pages):
-        entry = leaves.setdefault(first + offset, ZERO_ENTRY)
+    space.tree.put_all(table, absent, [ZERO_ENTRY] * len(absent))
+    for index in indices:
+        entry = leaves[index]
         if not entry & PRESENT:
             if is_guard(entry):
-                _note(faulted.segv, start + (offset << shift), 1, shift)
+                _note(faulted.segv, start + ((index - first) << shift), 1, shift)
             else:
-                make_present(space, table, first + offset)
+                make_present(space, table, index)
 
 
 def _access_shared(
@@ -442,7 +443,6 @@ def _new_shared_pages(
     backing.pages.update(zip(pages, range(pfn, pfn + count), strict=True))
     if not write:
         backing.clean.update(pages)
-    space.rss_shmem += count
     return True
 
 
@@ -465,8 +465,7 @@ def _fault_shared(space: AddressSpace, vma: Vma, table: Table, addr: int, *, wri
         flags = WRITTEN if write else _FAULT_AROUND
         if marked and not write and vma.flags & VM_UFFD_WP:
             flags |= UFFD_WP
-        leaves[index] = leaf(pages[linear], flags)
-        space.rss_shmem += 1
+        space.tree.put(table, index, leaf(pages[linear], flags))
 
 
 def _fault_past_object(space: AddressSpace, vma: Vma, addr: int, *, write: bool) -> None:
@@ -500,15 +499,13 @@ def _fault_around(space: AddressSpace, vma: Vma, addr: int) -> None:
         near = [(i, pfn) for i, pfn in near if pfn not in space.migrating]
     if near:
         table = space.tree.make(addr, PTE)
-        leaves = table.leaves
         if space.frames.large or space.frames.pieces:
             for i, _ in near:
                 at = addr + ((i - index) << geometry.page_shift)
                 _map_whole_folio(space, vma, table, at, write=False, fill=True)
-        for i, pfn in near:
-            if i not in leaves:
-                leaves[i] = leaf(pfn, _FAULT_AROUND)
-                space.rss_shmem += 1
+        near = [(i, pfn) for i, pfn in near if i not in table.leaves]
+        fresh = [leaf(pfn, _FAULT_AROUND) for _, pfn in near]
+        space.tree.put_all(table, [i for i, _ in near], fresh)
 
 
 def _map_whole_folio(
@@ -539,8 +536,8 @@ def _map_whole_folio(
         return
     if space.kernel.faults_around_folio if fill else space.kernel.maps_whole_folio:
         flags = WRITTEN if write else _FAULT_AROUND
-        table.leaves.update((index + i, leaf(first + i, flags)) for i in absent)
-        space.rss_shmem += len(absent)
+        fresh = [leaf(first + i, flags) for i in absent]
+        space.tree.put_all(table, [index + i for i in absent], fresh)
 
 
 def access_range(space: AddressSpace, addr: int, length: int) -> Range:

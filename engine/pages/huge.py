@@ -108,7 +108,7 @@ def _regain(space: AddressSpace, table: Table, index: int, *, write: bool) -> bo
             space.split_huge(table, index)
             return False
         entry = entry & ~UFFD_WP | WRITTEN | (EXCLUSIVE if entry & ANON else 0)
-        table.leaves[index] = entry
+        space.tree.put(table, index, entry)
     return True
 
 
@@ -117,8 +117,7 @@ def _replace_zero(space: AddressSpace, vma: Vma, table: Table, index: int, addr:
     pages = space.geometry.slot_pages
     first_index = space.page_index(vma, round_down(addr, space.geometry.slot_bytes))
     pfn = space.frames.allocate_large(pages, first_index, vma.anon_vma)
-    table.leaves[index] = leaf(pfn, HUGE_ANON)
-    space.rss_anon += pages
+    space.tree.put(table, index, leaf(pfn, HUGE_ANON))
 
 
 def map_shared_huge(space: AddressSpace, vma: Vma, addr: int, *, write: bool) -> bool:
@@ -150,7 +149,6 @@ def map_shared_huge(space: AddressSpace, vma: Vma, addr: int, *, write: bool) ->
         return False
     flags = HUGE_SHARED if write else HUGE_SHARED & ~(WRITE | DIRTY | SOFT_DIRTY)
     tree.set_huge(tree.make(addr, PMD), index, leaf(first, flags))
-    space.rss_shmem += pages
     return True
 
 
@@ -185,7 +183,7 @@ def unmap_folio(space: AddressSpace, first: int, pages: int) -> None:
                 if table.level == PMD:
                     space.split_huge(table, index)
                 else:
-                    space.count_entry(table.leaves.pop(index), -1)
+                    space.tree.take(table, index)
 
 
 def split_folio(space: AddressSpace, first: int) -> None:
@@ -212,6 +210,6 @@ def split_folio(space: AddressSpace, first: int) -> None:
                 vma = space.vmas.lookup(base + (index << shift))
                 locked = vma is None or vma.flags & VM_LOCKED
                 if not locked and space.kernel.zero_pages_on_split:
-                    table.leaves[index] = ZERO_ENTRY | entry & (SOFT_DIRTY | UFFD_WP)
+                    kept = entry & (SOFT_DIRTY | UFFD_WP)
+                    space.tree.put(table, index, ZERO_ENTRY | kept)
                     space.tlb.flush_frames(pfn, 1)
-                    space.rss_anon -= 1

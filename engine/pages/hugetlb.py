@@ -87,11 +87,10 @@ def access_hugetlb(space: AddressSpace, vma: Vma, start: int, end: int, tag: int
             write = WRITE if vma.flags & VM_WRITE else 0
             entry = leaf(pfn, PRESENT | ACCESSED | DIRTY | HUGE | write)
             space.tree.set_huge(table, index, entry)
-            space.count_entry(entry, 1)
         if tag:
             mapped = table.leaves[index]
             if not mapped & WRITE:  # for userfaultfd, whose monitor gives way
-                table.leaves[index] = mapped & ~UFFD_WP | WRITE
+                space.tree.put(table, index, mapped & ~UFFD_WP | WRITE)
             first, pages = (mapped >> PFN_SHIFT) + (start - base >> shift), stop - start >> shift
             space.frames.tag[first : first + pages] = range(tag, tag + pages)
             tag += pages

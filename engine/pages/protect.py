@@ -3,15 +3,11 @@
 Source: mm/mprotect.c change_protection(), which mprotect and its relatives all call.
 """
 
-from collections.abc import Callable, Iterable
-
 from engine.base.entry import DIRTY, EXCLUSIVE, PRESENT, SOFT_DIRTY, UFFD_WP, WRITE
 from engine.base.geometry import PTE, Geometry
 from engine.state.space import AddressSpace
+from engine.state.table import Change
 from engine.state.vma import VM_ACCESS, VM_EXEC, VM_PKEY_BIT0, VM_WRITE, Vma
-
-# Changes the leaves at some indices of a table in place.
-Change = Callable[[dict[int, int], Iterable[int]], None]
 
 
 def access_flags(geometry: Geometry, prot: int) -> int:
@@ -32,22 +28,21 @@ def change_entries(space: AddressSpace, start: int, end: int, change: Change) ->
     slot = space.geometry.slot_bytes
     for base, table, indices in space.tree.lowest(start, end):
         if table.level == PTE:
-            change(table.leaves, indices)
+            space.tree.change(table, indices, change)
             continue
         index = indices[0]
         first = base + index * slot
         if start <= first and first + slot <= end:
-            change(table.leaves, indices)
+            space.tree.change(table, indices, change)
         else:
             space.split_huge(table, index)
             change_entries(space, max(start, first), min(end, first + slot), change)
     space.flush_tlb(start, end)
 
 
-def write_protect(leaves: dict[int, int], indices: Iterable[int]) -> None:
+def write_protect(entries: list[int]) -> list[int]:
     """Writes fault from now on."""
-    for index in indices:
-        leaves[index] &= ~WRITE
+    return [entry & ~WRITE for entry in entries]
 
 
 def allow_writes(vma: Vma) -> Change:
@@ -62,10 +57,8 @@ def allow_writes(vma: Vma) -> Change:
     if vma.tracked:
         needed |= SOFT_DIRTY
 
-    def change(leaves: dict[int, int], indices: Iterable[int]) -> None:
-        for index in indices:
-            if leaves[index] & (needed | UFFD_WP) == needed:
-                leaves[index] |= WRITE
+    def change(entries: list[int]) -> list[int]:
+        return [e | WRITE if e & (needed | UFFD_WP) == needed else e for e in entries]
 
     return change
 

@@ -68,8 +68,9 @@ def begin_migration(space: AddressSpace, pfn: int) -> None:
             found = entry_of(space, addr, page)
             if found is not None and may_migrate(vma):
                 table, index = found
-                if table.leaves[index] & PRESENT:
-                    table.leaves[index] ^= PRESENT | MIGRATION
+                entry = table.leaves[index]
+                if entry & PRESENT:
+                    space.tree.put(table, index, entry ^ (PRESENT | MIGRATION))
                     space.flush_tlb(addr, addr + space.geometry.page_bytes)
                     space.migrating[folio.start] = len(folio)
 
@@ -96,9 +97,9 @@ def end_migration(space: AddressSpace, first: int) -> None:
             found = entry_of(space, addr, page)
             if found is not None:
                 table, index = found
-                if table.leaves[index] & MIGRATION:
-                    table.leaves[index] ^= PRESENT | MIGRATION
-                    table.leaves[index] += delta
+                entry = table.leaves[index]
+                if entry & MIGRATION:
+                    space.tree.put(table, index, (entry ^ (PRESENT | MIGRATION)) + delta)
             if vma.backing.pages.get(frames.index[page]) == page:
                 vma.backing.pages[frames.index[page]] = page + new - first
     _check_none_left(space, range(first, first + pages))
@@ -111,7 +112,8 @@ def _check_none_left(space: AddressSpace, folio: range) -> None:
         for index, entry in table.leaves.items():
             if entry & MIGRATION and entry >> PFN_SHIFT in folio:
                 addr = base + (index << shifts[table.level])
-                table.leaves[index] = entry ^ (PRESENT | MIGRATION)  # the old frame: go on
+                # The old frame: go on.
+                space.tree.put(table, index, entry ^ (PRESENT | MIGRATION))
                 space.report(
                     Violation(
                         "migration-left",

@@ -8,8 +8,6 @@ protection away, one on a missing page maps the zero page (pages/cow.py, pages/f
 Source: fs/userfaultfd.c, mm/userfaultfd.c, Linux 6.1 to 6.18.
 """
 
-from collections.abc import Iterable
-
 from engine.base.address import Range, round_down
 from engine.base.entry import MARKER, UFFD_WP, WRITE, is_guard, is_wp_marker
 from engine.base.failures import VmaRefused
@@ -155,32 +153,24 @@ def _protect(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     for base in range(round_down(start, slot), end, slot):
         low, high = max(start, base), min(end, base + slot)
         space.split_huge_leaf(low)
-        leaves = space.tree.make(low, PTE).leaves
+        table = space.tree.make(low, PTE)
         indices = range(low >> shift & mask, (high - 1 >> shift & mask) + 1)
-        _mark(leaves, [i for i in indices if i in leaves])
-        leaves.update((i, MARKER | UFFD_WP) for i in indices if i not in leaves)
+        absent = [i for i in indices if i not in table.leaves]
+        space.tree.change(table, [i for i in indices if i in table.leaves], _mark)
+        space.tree.put_all(table, absent, [MARKER | UFFD_WP] * len(absent))
     space.flush_tlb(start, end)
 
 
-def _mark(leaves: dict[int, int], indices: Iterable[int]) -> None:
-    for index in indices:
-        if not is_guard(leaves[index]):
-            leaves[index] = leaves[index] & ~WRITE | UFFD_WP
+def _mark(entries: list[int]) -> list[int]:
+    return [e if is_guard(e) else e & ~WRITE | UFFD_WP for e in entries]
 
 
 def _unprotect(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     allow = allow_writes(vma)
 
-    def unmark(leaves: dict[int, int], indices: Iterable[int]) -> None:
-        kept = []
-        for index in indices:
-            if is_wp_marker(leaves[index]):
-                del leaves[index]
-            else:
-                leaves[index] &= ~UFFD_WP
-                kept.append(index)
-        if vma.flags & VM_WRITE:
-            allow(leaves, kept)
+    def unmark(entries: list[int]) -> list[int]:
+        unmarked = [0 if is_wp_marker(e) else e & ~UFFD_WP for e in entries]
+        return allow(unmarked) if vma.flags & VM_WRITE else unmarked
 
     change_entries(space, start, end, unmark)
 

@@ -5,11 +5,8 @@ from collections.abc import Callable, Iterable, Iterator
 from engine.base.address import Range
 from engine.base.entry import (
     ANON,
-    HUGE,
     MARKER,
-    MIGRATION,
     PFN_SHIFT,
-    PRESENT,
     SWAP,
     UFFD_WP,
     is_zero_page,
@@ -45,13 +42,12 @@ Listener = Callable[["AddressSpace", Point], None]  # what is called at each poi
 class AddressSpace:
     """One process's memory on one kernel.
 
-    `rss_anon`, `rss_shmem`, `rss_swap` count pages as the kernel's counters do, `total_vm`,
-    `locked_vm` and `committed` the pages of VMAs: all, locked, charged (Committed_AS), `hiwater_vm`
-    the most that `total_vm` was before it went down (VmPeak is the larger of the two).  `next_tag`
-    is the content the next touched page gets.  `held` are the frames that children map, too,
-    `migrating` the folios under migration (first frame -> pages), `uffds` the userfaultfds by their
-    features.  `limits` and `failures` may refuse what a call asks for.  `listeners` hear of points.
-    Rules that find something wrong report it here.
+    `total_vm`, `locked_vm` and `committed` count the pages of VMAs: all, locked, charged
+    (Committed_AS), `hiwater_vm` the most that `total_vm` was before it went down (VmPeak is the
+    larger of the two).  `next_tag` is the content the next touched page gets.  `held` are the
+    frames that children map, too, `migrating` the folios under migration (first frame -> pages),
+    `uffds` the userfaultfds by their features.  `limits` and `failures` may refuse what a call asks
+    for.  `listeners` hear of points.  Rules that find something wrong report it here.
     """
 
     def __init__(self, kernel: Kernel, listeners: Iterable[Listener] = ()) -> None:
@@ -76,9 +72,6 @@ class AddressSpace:
         self.vmas.report = self.report
         self.tree = TableTree(self.geometry, self.failures)
         self.pool = HugePool()
-        self.rss_anon = 0
-        self.rss_shmem = 0
-        self.rss_swap = 0
         self.held: set[int] = set()
         self.migrating: dict[int, int] = {}
         self.uffds: dict[int, UffdContext] = {}
@@ -171,25 +164,6 @@ class AddressSpace:
         """Linear page index of `addr` in `vma`, pages (linear_page_index)."""
         return vma.pgoff + ((addr - vma.start) >> self.geometry.page_shift)
 
-    def count_entry(self, entry: int, sign: int) -> None:
-        """Account one leaf that appears (+1) or goes (-1)."""
-        if entry & HUGE:
-            sign *= self.geometry.slot_pages
-        if entry & ANON:
-            self.rss_anon += sign
-        elif entry & (PRESENT | MIGRATION) and entry >> PFN_SHIFT:
-            self.rss_shmem += sign
-        elif entry & SWAP:
-            self.rss_swap += sign
-
-    def _count_gone(self, entries: list[int]) -> None:
-        """Account leaves of a PTE table that go, mostly all of them private pages."""
-        for entry in entries:
-            if not entry & ANON:
-                self.count_entry(entry, -1)
-            else:
-                self.rss_anon -= 1
-
     def zap(self, start: int, end: int, keep: int = 0) -> None:
         """Remove every leaf in [start, end), except entries with one of the flags `keep`.
 
@@ -200,12 +174,11 @@ class AddressSpace:
             if table.level != PTE:
                 self._zap_huge(base, table, indices[0], start, end)
                 continue
-            leaves = table.leaves
             if not keep:
-                self._count_gone([leaves.pop(index) for index in indices])
+                self.tree.take_all(table, indices)
                 continue
             for index in indices:
-                if not leaves[index] & keep:
+                if not table.leaves[index] & keep:
                     self.unmap_page(table, index)
         self.flush_tlb(start, end)
 
@@ -215,16 +188,15 @@ class AddressSpace:
         A page of a shared object that userfaultfd write-protects leaves a mark in its place.
         Source: pte_install_uffd_wp_if_needed().
         """
-        entry = table.leaves.pop(index)
-        self.count_entry(entry, -1)
+        entry = self.tree.take(table, index)
         if entry & UFFD_WP and not entry & (ANON | SWAP) and entry >> PFN_SHIFT:
-            table.leaves[index] = MARKER | UFFD_WP
+            self.tree.put(table, index, MARKER | UFFD_WP)
 
     def _zap_huge(self, base: int, table: Table, index: int, start: int, end: int) -> None:
         slot = self.geometry.slot_bytes
         first = base + index * slot
         if start <= first and first + slot <= end:
-            self.count_entry(self.tree.clear_huge(table, index), -1)
+            self.tree.clear_huge(table, index)
         else:
             self.split_huge(table, index)
             self.zap(max(start, first), min(end, first + slot))
@@ -236,7 +208,6 @@ class AddressSpace:
         """
         entry = table.leaves[index]
         if self.tree.split_huge(table, index) is None:
-            self.count_entry(entry, -1)
             self.tlb.flush_frames(entry >> PFN_SHIFT, self.geometry.slot_pages)
 
     def split_huge_at(self, addr: int) -> None:

@@ -1,16 +1,27 @@
-"""The page-table tree: walk, allocate, free, count.  Knows no VMA.
+"""The page-table tree: walk, allocate, write, free, count.  Knows no VMA.
 
 Tables are sparse: the cost of every operation follows the entries that exist, never the length of
 the range it is given.
+
+Everybody may read a table's dictionaries; they are written to by the functions of `TableTree` only.
+These keep the counters, and note what they touch: each write is one tick of the tree's `clock`, and
+the table has the tick of its last one.  What has a later tick than a moment was written since:
+
+    then = tree.clock
+    ...
+    changed = [table for _, table in tree.tables() if table.touched > then]
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 
 from engine.base.address import round_down
-from engine.base.entry import ANON, HUGE, PFN_SHIFT, is_zero_page
+from engine.base.entry import ANON, HUGE, MIGRATION, PFN_SHIFT, PRESENT, SWAP, is_zero_page
 from engine.base.failures import PAGETABLE, Failures
 from engine.base.geometry import PMD, PTE, Geometry
+
+# What some leaves become; 0 where there is none afterwards.
+Change = Callable[[list[int]], list[int]]
 
 
 class OutOfTables(Exception):
@@ -23,16 +34,18 @@ class Table:
     `leaves` are the entries that map pages or hold markers, `tables` those that lead to a lower
     table, both by index: a PTE table has the first, the root the second, a PMD table both.
     `deposited` counts the PTE tables that huge leaves of this PMD table keep in store for the day
-    they are split (pgtable_trans_huge_deposit).
+    they are split (pgtable_trans_huge_deposit).  `touched` is the tick of the tree's clock at which
+    an entry was written last.
     """
 
-    __slots__ = ("deposited", "leaves", "level", "tables")
+    __slots__ = ("deposited", "leaves", "level", "tables", "touched")
 
     def __init__(self, level: int) -> None:
         self.level = level
         self.leaves: dict[int, int] = {}
         self.tables: dict[int, Table] = {}
         self.deposited = 0
+        self.touched = 0
 
     @property
     def count(self) -> int:
@@ -75,20 +88,25 @@ class TableTree:
     """The tables of one address space.
 
     `counts[level]` are the tables that exist (mm->pgtables_bytes, by level); the root is not
-    counted.  `huge` is the number of huge leaves.  `refuse`, if set, is asked before each
-    allocation with its number from 0 and makes it fail by returning True.  `failures` are those of
-    the address space.
+    counted.  `huge` is the number of huge leaves; `rss_anon`, `rss_shmem` and `rss_swap` count
+    pages as the kernel's counters do.  `clock` ticks with every write.  `refuse`, if set, is asked
+    before each allocation with its number from 0 and makes it fail by returning True.  `failures`
+    are those of the address space.
     """
 
     __slots__ = (
         "_path",
         "allocations",
+        "clock",
         "counts",
         "failures",
         "geometry",
         "huge",
         "refuse",
         "root",
+        "rss_anon",
+        "rss_shmem",
+        "rss_swap",
     )
 
     def __init__(self, geometry: Geometry, failures: Failures) -> None:
@@ -98,12 +116,16 @@ class TableTree:
         self.root = Table(geometry.levels)
         self.counts = [0] * geometry.levels
         self.allocations = 0
+        self.clock = 0
         self.huge = 0
+        self.rss_anon = 0
+        self.rss_shmem = 0
+        self.rss_swap = 0
         self.refuse: Callable[[int], bool] | None = None
         if geometry.prealloc_pmd_tables:
             # i386 PAE, pgd_alloc(): changing a top-level entry later would need a CR3 reload.
             for index in range(geometry.user_top >> geometry.entry_shift[geometry.levels]):
-                self.root.tables[index] = self.new_table(PMD)
+                self.link(self.root, index, self.new_table(PMD))
 
     def new_table(self, level: int, *, may_fail: bool = False) -> Table:
         """An empty table, counted but not linked.
@@ -157,7 +179,8 @@ class TableTree:
             child = table.tables.get(index)
             if child is None:
                 assert index not in table.leaves, f"a huge leaf covers {addr:#x}"
-                child = table.tables[index] = self.new_table(table.level - 1, may_fail=may_fail)
+                child = self.new_table(table.level - 1, may_fail=may_fail)
+                self.link(table, index, child)
             table = child
         return table
 
@@ -278,6 +301,84 @@ class TableTree:
         geometry = self.geometry
         return sum(self.counts[PTE : geometry.top_counted + 1]) << geometry.page_shift
 
+    def _count(self, entry: int, pages: int) -> None:
+        """Account for `pages` leaves like one, or as many pages of a huge one; negative: they go.
+
+        Source: mm_counter(); the zero page and markers are no pages.
+        """
+        if entry & HUGE:
+            self.huge += pages
+            pages *= self.geometry.slot_pages
+        if entry & ANON:
+            self.rss_anon += pages
+        elif entry & (PRESENT | MIGRATION) and entry >> PFN_SHIFT:
+            self.rss_shmem += pages
+        elif entry & SWAP:
+            self.rss_swap += pages
+
+    def put(self, table: Table, index: int, entry: int) -> None:
+        """Store a leaf, in place of the one that may be there."""
+        old = table.leaves.get(index)
+        if old is not None:
+            self._count(old, -1)
+        self._count(entry, 1)
+        table.leaves[index] = entry
+        self.clock = table.touched = self.clock + 1
+
+    def put_all(self, table: Table, indices: Sequence[int], leaves: Sequence[int]) -> None:
+        """Store leaves of one kind where nothing is, or nothing that counts."""
+        if leaves:
+            table.leaves.update(zip(indices, leaves, strict=True))
+            self._count(leaves[0], len(leaves))
+            self.clock = table.touched = self.clock + 1
+
+    def take(self, table: Table, index: int) -> int:
+        """Take a leaf out.  Returns: the leaf."""
+        entry = table.leaves.pop(index)
+        self._count(entry, -1)
+        self.clock = table.touched = self.clock + 1
+        return entry
+
+    def take_all(self, table: Table, indices: Iterable[int]) -> None:
+        """Take leaves out of a PTE table; mostly all of them are private pages."""
+        taken = self.lift(table, indices)
+        others = [entry for entry in taken if not entry & ANON]
+        self.rss_anon -= len(taken) - len(others)
+        for entry in others:
+            self._count(entry, -1)
+
+    def change(self, table: Table, indices: Sequence[int], change: Change) -> None:
+        """Change leaves that are there, but not what they count as."""
+        leaves = table.leaves
+        changed = change([leaves[index] for index in indices])
+        leaves.update(zip(indices, changed, strict=True))
+        if 0 in changed:
+            for index, entry in zip(indices, changed, strict=True):
+                if not entry:
+                    del leaves[index]
+        self.clock = table.touched = self.clock + 1
+
+    def lift(self, table: Table, indices: Iterable[int]) -> list[int]:
+        """Take leaves out that will `lay` elsewhere: they go on counting.  Returns: the leaves."""
+        self.clock = table.touched = self.clock + 1
+        return list(map(table.leaves.pop, indices))
+
+    def lay(self, table: Table, leaves: Mapping[int, int]) -> None:
+        """Store leaves by index that count already, whatever is there."""
+        table.leaves.update(leaves)
+        self.clock = table.touched = self.clock + 1
+
+    def link(self, parent: Table, index: int, table: Table) -> None:
+        """Store a table in an entry, which must be none."""
+        assert index not in parent.leaves and index not in parent.tables
+        parent.tables[index] = table
+        self.clock = parent.touched = table.touched = self.clock + 1
+
+    def unlink(self, parent: Table, index: int) -> Table:
+        """Take a table out that goes on counting.  Returns: the table."""
+        self.clock = parent.touched = self.clock + 1
+        return parent.tables.pop(index)
+
     def set_huge(self, table: Table, index: int, entry: int) -> None:
         """Put a huge leaf into a PMD table; private memory deposits a PTE table with it.
 
@@ -287,27 +388,24 @@ class TableTree:
         if has_deposit(entry):
             self.new_table(PTE)
             table.deposited += 1
-        table.leaves[index] = entry
-        self.huge += 1
+        self.put(table, index, entry)
 
-    def clear_huge(self, table: Table, index: int) -> int:
-        """Take a huge leaf out, and free the PTE table deposited with it.  Returns: the leaf."""
-        entry = table.leaves.pop(index)
+    def clear_huge(self, table: Table, index: int) -> None:
+        """Take a huge leaf out, and free the PTE table deposited with it."""
+        entry = self.take(table, index)
         assert entry & HUGE
         if has_deposit(entry):
             table.deposited -= 1
             self.counts[PTE] -= 1
-        self.huge -= 1
-        return entry
 
     def move_huge(self, source: Table, old_index: int, target: Table, new_index: int) -> None:
         """Carry a huge leaf and its deposited table to another entry, which must be none."""
         assert new_index not in target.leaves and new_index not in target.tables
-        entry = source.leaves.pop(old_index)
+        (entry,) = self.lift(source, (old_index,))
         assert entry & HUGE
         if has_deposit(entry):
             carry_deposit(source, target)
-        target.leaves[new_index] = entry
+        self.lay(target, {new_index: entry})
 
     def split_huge(self, table: Table, index: int) -> Table | None:
         """Replace a huge leaf by what maps its pages one by one.
@@ -316,17 +414,16 @@ class TableTree:
         object, whose entry becomes none: the object still has the pages.
         Source: mm/huge_memory.c __split_huge_pmd_locked().
         """
-        entry = table.leaves.pop(index)
+        entry = self.take(table, index)
         assert entry & HUGE
-        self.huge -= 1
         if not has_deposit(entry):
             return None
         table.deposited -= 1
         ptes = Table(PTE)
         first, pages = entry & ~HUGE, self.geometry.slot_pages
         step = 0 if is_zero_page(entry) else 1 << PFN_SHIFT
-        ptes.leaves = {i: first + i * step for i in range(pages)}
-        table.tables[index] = ptes
+        self.put_all(ptes, range(pages), [first + i * step for i in range(pages)])
+        self.link(table, index, ptes)
         return ptes
 
     def free_range(self, start: int, end: int, floor: int, ceiling: int) -> list[tuple[int, Table]]:
@@ -382,5 +479,4 @@ class TableTree:
 
     def free(self, parent: Table, index: int) -> None:
         """Unlink and free the table at `parent`'s entry `index`."""
-        child = parent.tables.pop(index)
-        self.counts[child.level] -= 1
+        self.counts[self.unlink(parent, index).level] -= 1

@@ -248,7 +248,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         "The marker of a page that is not there moves along.",
         "uffd-wp-stray",
         _612,
-        change=Change("engine.move:_taken", changes.wp_marker_kept),
+        change=Change("engine.move:_as_moved", changes.wp_marker_kept),
     ),
     Exhibit(
         "B-07",
@@ -257,7 +257,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         "The entry of a page in swap keeps the mark.",
         "uffd-wp-stray",
         _612,
-        change=Change("engine.move:_taken", changes.wp_swap_kept),
+        change=Change("engine.move:_as_moved", changes.wp_swap_kept),
     ),
     Exhibit(
         "B-07",

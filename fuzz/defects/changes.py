@@ -97,8 +97,8 @@ def table_stored_as_leaf(original: Function) -> Function:
         target = tree.find(move.new, level)
         assert target is not None
         index = tree.index(move.new, level)
-        del target.tables[index]
-        target.leaves[index] = 0
+        tree.unlink(target, index)
+        tree.lay(target, {index: 0})
         return True
 
     return move_table
@@ -192,17 +192,14 @@ def wp_kept(kind: Callable[[int], bool]) -> Callable[[Function], Function]:
     """B-07: entries of one kind keep uffd-wp, or stay, when they leave their userfaultfd."""
 
     def make(original: Function) -> Function:
-        def taken(
-            move: Move, old_entries: dict[int, int], hits: list[int], delta: int
-        ) -> dict[int, int]:
-            before = {i: e for i in hits if (e := old_entries[i]) & UFFD_WP}
-            moved: dict[int, int] = original(move, old_entries, hits, delta)
-            for index, entry in before.items():
-                if kind(entry):
+        def as_moved(move: Move, hits: list[int], taken: list[int], delta: int) -> dict[int, int]:
+            moved: dict[int, int] = original(move, hits, taken, delta)
+            for index, entry in zip(hits, taken, strict=True):
+                if entry & UFFD_WP and kind(entry):
                     moved[index + delta] = moved.get(index + delta, entry) | UFFD_WP
             return moved
 
-        return taken
+        return as_moved
 
     return make
 
@@ -226,7 +223,8 @@ def wp_huge_kept(original: Function) -> Function:
         moved = bool(original(move))
         target = tree.find(move.new, PMD)
         if moved and target:
-            target.leaves[tree.index(move.new, PMD)] |= entry & UFFD_WP
+            index = tree.index(move.new, PMD)
+            tree.put(target, index, target.leaves[index] | entry & UFFD_WP)
         return moved
 
     return move_huge

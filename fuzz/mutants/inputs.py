@@ -207,8 +207,8 @@ def traces(outcome: "Outcome") -> dict[str, Any]:
             space.total_vm,
             space.locked_vm,
             space.committed,
-            space.rss_anon,
-            space.rss_shmem,
+            space.tree.rss_anon,
+            space.tree.rss_shmem,
         ),
     }
 

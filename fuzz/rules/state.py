@@ -198,11 +198,12 @@ def leaves(state: State) -> Iterator[Violation]:
                         shared += pages
                     elif entry & SWAP:
                         swap += pages
-    if (anon, shared, swap) != (space.rss_anon, space.rss_shmem, space.rss_swap):
+    tree = space.tree
+    if (anon, shared, swap) != (tree.rss_anon, tree.rss_shmem, tree.rss_swap):
         yield Violation(
             "rss-count",
             space.arena,
-            f"rss {space.rss_anon} anonymous, {space.rss_shmem} shared, {space.rss_swap} swapped",
+            f"rss {tree.rss_anon} anonymous, {tree.rss_shmem} shared, {tree.rss_swap} swapped",
             f"{anon}, {shared} and {swap} mapped",
         )
 

@@ -461,8 +461,7 @@ def test_then_mremap_fails_and_takes_the_moved_pages_along(kernel: str, is_right
 def clean(space: AddressSpace) -> None:
     """Clear soft-dirty everywhere, as writing 4 to clear_refs does."""
     for _, table in space.tree.leaf_tables():
-        for index, entry in table.leaves.items():
-            table.leaves[index] = entry & ~SOFT_DIRTY
+        space.tree.change(table, list(table.leaves), lambda old: [e & ~SOFT_DIRTY for e in old])
 
 
 def soft_dirty(space: AddressSpace) -> set[int]:
@@ -484,7 +483,7 @@ def test_nothing_else_in_an_entry_changes() -> None:
     space = scene("..AA AA.. ..bb bb..", "linux-6.1")
     table = space.tree.find(0, PTE)
     assert table is not None
-    table.leaves[3] = leaf(7, PRESENT | ANON)  # clean, read-only, not accessed
+    space.tree.put(table, 3, leaf(7, PRESENT | ANON))  # clean, read-only, not accessed
     entries = [entry for _, _, entry in space.tree.leaves()]
     trace(space, 2, 10, 4)
     moved = [entry for _, _, entry in space.tree.leaves()]

@@ -417,9 +417,9 @@ def test_locked_growth_is_populated_unless_on_fault_only(extra: int, present: in
     space = scene("AAAA ....")
     lock(space, extra)
     assert run(space, 0, 4 * P, 6 * P, 0, 0) == 0
-    assert space.rss_anon == present
+    assert space.tree.rss_anon == present
     assert run(space, 0, 6 * P, 8 * P, MOVE, 16 * P) == 16 * P
-    assert space.rss_anon == (8 if present == 6 else 4)
+    assert space.tree.rss_anon == (8 if present == 6 else 4)
 
 
 # --- old_len = 0 ---------------------------------------------------------------------------------

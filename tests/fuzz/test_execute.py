@@ -142,7 +142,7 @@ def test_the_state_is_checked_after_the_last_call() -> None:
 
     def corrupt(index: int, space: AddressSpace) -> None:
         if index == 0:
-            space.rss_anon += 1
+            space.tree.rss_anon += 1
 
     outcome = execute(case, kernel_named("linux-6.12"), stop=False, on_step=corrupt)
     assert [(found.call, found.violation.rule) for found in outcome.violations] == [

@@ -43,7 +43,7 @@ def test_a_shared_page_is_copied_when_it_is_written() -> None:
     assert frame(space, 0) != frames[0]
     assert frame(space, 1) == frames[1]
     assert tags(space) == {0: 5, 1: 2, 2: 3, 3: 4}
-    assert space.rss_anon == 4
+    assert space.tree.rss_anon == 4
     assert not check_state(space)
 
 

@@ -50,17 +50,17 @@ def test_private_pages_go_to_swap_and_come_back_when_used() -> None:
     peek(space, 7 * PAGE, 8 * PAGE)
     assert swapout(space, 0, 12 * PAGE) is None
     assert kinds(space, 0, 8) == "sssssssP"  # the zero page stays
-    assert (space.rss_anon, space.rss_swap) == (0, 7)
+    assert (space.tree.rss_anon, space.tree.rss_swap) == (0, 7)
     assert sound(space)
     assert tags(space) == {page: page + 1 for page in range(7)}
     peek(space, 0, PAGE)
     touch(space, PAGE, 2 * PAGE)
     assert kinds(space, 0, 3) == "PPs"
     assert bits(space, 0, 1) == "PSX PWDSX"
-    assert (space.rss_anon, space.rss_swap) == (2, 5)
+    assert (space.tree.rss_anon, space.tree.rss_swap) == (2, 5)
     assert tags(space)[0] == 1
     assert munmap(space, 0, 8 * PAGE) is None
-    assert (space.rss_anon, space.rss_swap) == (0, 0)
+    assert (space.tree.rss_anon, space.tree.rss_swap) == (0, 0)
 
 
 def test_what_stays_out_of_swap() -> None:
@@ -93,7 +93,7 @@ def test_swapped_pages_move_and_are_collapsed() -> None:
     assert mremap(space, 33 * PAGE, SLOT, SLOT, MOVE, 16 * PAGE) == 16 * PAGE
     assert madvise(space, 16 * PAGE, SLOT, MADV_COLLAPSE) is None
     assert tags(space) == {16 + i: 1 + i for i in range(4)}
-    assert (space.rss_anon, space.rss_swap) == (4, 0)
+    assert (space.tree.rss_anon, space.tree.rss_swap) == (4, 0)
     assert sound(space)
 
 

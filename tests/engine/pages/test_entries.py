@@ -134,7 +134,7 @@ def batched(kernel: str, writable: str) -> AddressSpace:
     assert table is not None
     for index, letter in enumerate(writable):
         if letter == ".":
-            table.leaves[index] &= ~WRITE
+            space.tree.put(table, index, table.leaves[index] & ~WRITE)
     return space
 
 
@@ -150,9 +150,8 @@ def test_a_batch_gathers_what_the_hardware_has_set() -> None:
     space = batched("linux-6.18", "WWWW")
     table = space.tree.find(16 * PAGE, PTE)
     assert table is not None
-    for index in (0, 1, 3):
-        table.leaves[index] &= ~(DIRTY | ACCESSED)
-    table.leaves[1] &= ~EXCLUSIVE
+    for index, lost in ((0, 0), (1, EXCLUSIVE), (3, 0)):
+        space.tree.put(table, index, table.leaves[index] & ~(DIRTY | ACCESSED | lost))
     pfns = [entry(space, 16 + i) >> PFN_SHIFT for i in range(4)]  # type: ignore[operator]
     moved(space, 16, 32 + 1, 4)
     assert bits(space, 33, 34, 35, 36) == "PWDSX PWDS PWDSX PWSX"  # the last is another extent
@@ -163,7 +162,7 @@ def test_small_pages_and_older_kernels_know_no_batches() -> None:
     for space in (batched("linux-6.12", "WWWW"), scene(".... .... .... .... AAAA", "linux-6.18")):
         table = space.tree.find(16 * PAGE, PTE)
         assert table is not None
-        table.leaves[0] &= ~DIRTY
+        space.tree.put(table, 0, table.leaves[0] & ~DIRTY)
         moved(space, 16, 33, 4)
         assert bits(space, 33, 34) == "PWSX PWDSX"
 

@@ -42,7 +42,7 @@ def test_touching_gives_every_page_a_frame_a_tag_and_its_index() -> None:
     assert [space.frames.index[pfn_of(entry)] for entry in found.values()] == [2, 3, 4, 5]
     (vma,) = space.vmas
     assert {space.frames.owner[pfn_of(entry)] for entry in found.values()} == {vma.anon_vma}
-    assert space.rss_anon == 4
+    assert space.tree.rss_anon == 4
     assert not check_state(space)
 
 
@@ -55,7 +55,7 @@ def test_touching_again_writes_the_page_that_is_there() -> None:
     assert {page: pfn_of(after[page]) for page in before} == {
         page: pfn_of(entry) for page, entry in before.items()
     }
-    assert space.rss_anon == 3
+    assert space.tree.rss_anon == 3
 
 
 def test_pages_that_cannot_be_written_take_a_tag_all_the_same() -> None:
@@ -72,7 +72,7 @@ def test_reading_maps_the_zero_page() -> None:
     space = scene("aaaa")
     assert not peek(space, P, 3 * P)
     assert entries(space) == {1: ZERO_ENTRY, 2: ZERO_ENTRY}
-    assert space.rss_anon == space.rss_shmem == 0
+    assert space.tree.rss_anon == space.tree.rss_shmem == 0
     assert next(iter(space.vmas)).anon_vma is None
     assert tags(space) == {}
     assert not touch(space, 2 * P, 3 * P)
@@ -102,7 +102,7 @@ def test_a_marker_faults_and_stays() -> None:
     space = scene("Aaaa")
     table = space.tree.find(0, PTE)
     assert table is not None
-    table.leaves[1] = leaf(0, MARKER)
+    space.tree.put(table, 1, leaf(0, MARKER))
     assert touch(space, 0, 3 * P).segv == [(P, 1)]
     assert peek(space, 0, 3 * P).segv == [(P, 1)]
     assert entries(space)[1] == leaf(0, MARKER)
@@ -139,7 +139,7 @@ def test_shared_pages_belong_to_the_object() -> None:
     assert not touch(space, P, 3 * P)
     (vma,) = space.vmas
     assert sorted(vma.backing.pages) == [1, 2]
-    assert (space.rss_anon, space.rss_shmem) == (0, 2)
+    assert (space.tree.rss_anon, space.tree.rss_shmem) == (0, 2)
     assert vma.anon_vma is None
     assert not check_state(space)
 
@@ -168,10 +168,10 @@ def test_reading_maps_neighbours_the_object_has() -> None:
     assert not touch(space, base + 10 * P, base + 20 * P)
     assert munmap(space, base + 63 * P, P) is None
     space.zap(base, base + 63 * P)
-    assert space.rss_shmem == 0
+    assert space.tree.rss_shmem == 0
     assert not peek(space, base + 17 * P, base + 18 * P)
     assert sorted((a - base) // P for a, _, _ in space.tree.leaves()) == [16, 17, 18, 19]
-    assert space.rss_shmem == 4
+    assert space.tree.rss_shmem == 4
     # Writing maps the one page.
     space.zap(base, base + 63 * P)
     assert not touch(space, base + 17 * P, base + 18 * P)
@@ -204,7 +204,7 @@ def test_populate(access: int, anonymous: int, zero: int) -> None:
     (vma,) = space.vmas
     vma.flags = access | VM_ACCOUNT
     assert populate_locked(space, vma, 0, 4 * P) is bool(access)
-    assert space.rss_anon == anonymous
+    assert space.tree.rss_anon == anonymous
     assert list(entries(space).values()).count(ZERO_ENTRY) == zero
     assert tags(space) == {}
     assert space.next_tag == 1
@@ -218,7 +218,7 @@ def test_populate_keeps_what_is_there() -> None:
     assert populate_locked(space, vma, 0, 4 * P)
     assert shown(space, 1) == "AAAA"
     assert tags(space) == {1: 1, 3: 2}
-    assert space.rss_anon == 4
+    assert space.tree.rss_anon == 4
 
 
 @pytest.mark.parametrize(

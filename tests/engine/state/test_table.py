@@ -72,8 +72,8 @@ def test_tables_and_leaves_come_in_address_order() -> None:
     pages = [200, 3, 77, 0, 5, 78]
     for number, page in enumerate(pages):
         table = tree.make(page * PAGE, PTE)
-        table.leaves[tree.index(page * PAGE, PTE)] = leaf(number, PRESENT)
-    tree.make(0x50000, PMD).leaves[1] = leaf(99, PRESENT | HUGE)
+        tree.put(table, tree.index(page * PAGE, PTE), leaf(number, PRESENT))
+    tree.put(tree.make(0x50000, PMD), 1, leaf(99, PRESENT | HUGE))
     found = list(tree.leaves())
     assert [address // PAGE for address, _, _ in found] == [0, 3, 5, 77, 78, 84, 200]
     assert [level for _, level, _ in found] == [1, 1, 1, 1, 1, 2, 1]
@@ -89,7 +89,7 @@ def test_tables_and_leaves_come_in_address_order() -> None:
 def test_leaves_of_a_range_are_those_in_it(pages: set[int], start: int, end: int) -> None:
     tree = TableTree(TINY, Failures())
     for page in pages:
-        tree.make(page * PAGE, PTE).leaves[page & 3] = leaf(page, PRESENT)
+        tree.put(tree.make(page * PAGE, PTE), page & 3, leaf(page, PRESENT))
     found = [address // PAGE for address, _, _ in tree.leaves(start * PAGE, end * PAGE)]
     assert found == sorted(page for page in pages if start <= page < end)
     for page in range(256):
@@ -188,7 +188,7 @@ def test_a_table_freed_in_use_is_told() -> None:
     tree = tree_for(0, 4, 0, 256)
     table = tree.find(0, PTE)
     assert table is not None
-    table.leaves[1] = leaf(1, PRESENT | ANON)
+    tree.put(table, 1, leaf(1, PRESENT | ANON))
     assert free(tree, 0, 4, 0, 256) == [(0, table)]
     assert spans(tree) == set()
 

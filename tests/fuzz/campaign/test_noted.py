@@ -44,7 +44,13 @@ def run(case: Case, kernel: Kernel) -> tuple[object, ...]:
         (v.range, v.flags, v.pgoff, v.tracked, repr(v.backing), repr(v.anon_vma), repr(v.uffd))
         for v in space.vmas
     ]
-    counters = space.rss_anon, space.rss_shmem, space.rss_swap, space.total_vm, space.hiwater_vm
+    counters = (
+        space.tree.rss_anon,
+        space.tree.rss_shmem,
+        space.tree.rss_swap,
+        space.total_vm,
+        space.hiwater_vm,
+    )
     return (
         outcome.results,
         outcome.page_tables,

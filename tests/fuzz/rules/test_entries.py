@@ -107,7 +107,7 @@ def partly_clean_folio() -> AddressSpace:
     table = space.tree.find(4 * SLOT, PTE)
     assert table is not None
     for index, lost in ((0, DIRTY), (2, DIRTY | WRITE), (3, DIRTY)):
-        table.leaves[index] &= ~lost
+        space.tree.put(table, index, table.leaves[index] & ~lost)
     return space
 
 
@@ -122,7 +122,7 @@ def large_folio() -> AddressSpace:
 
 def losing(bits: int) -> Callable[..., object]:
     """A PTE mover that loses some bits of each entry."""
-    taken = engine.move._taken
+    taken = engine.move._as_moved
 
     def lossy(*args: object) -> dict[int, int]:
         return {i: e & ~bits for i, e in taken(*args).items()}  # type: ignore[arg-type,operator]
@@ -199,14 +199,14 @@ def two_huge() -> AddressSpace:
         ),
         pytest.param(
             lambda: protected(UFFD_FEATURE_EVENT_REMAP),
-            replaced(engine.move, "_taken", losing(UFFD_WP)),
+            replaced(engine.move, "_as_moved", losing(UFFD_WP)),
             (0, 33, 8),
             {"entry-bits-kept"},
             id="protection lost",
         ),
         pytest.param(
             lambda: scene("AAAA AAAA"),
-            replaced(engine.move, "_taken", losing(WRITE)),
+            replaced(engine.move, "_as_moved", losing(WRITE)),
             (0, 33, 8),
             {"entry-bits-kept"},
             id="the right to write lost",
@@ -313,7 +313,9 @@ def test_a_childs_page_is_not_writable() -> None:
     space = scene("AAAA")
     fork(space)
     assert not broken(space)
-    space.tree.find(0, PTE).leaves[1] |= WRITE  # type: ignore[union-attr]
+    table = space.tree.find(0, PTE)
+    assert table is not None
+    space.tree.put(table, 1, table.leaves[1] | WRITE)
     assert broken(space) == ["writable-fits"]
 
 
@@ -328,7 +330,7 @@ def test_a_huge_page_without_deposit() -> None:
 
 def test_a_marker_follows_its_page_number(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where userfaultfd is told of moves its marks go along, those of absent pages, too."""
-    taken = engine.move._taken
+    taken = engine.move._as_moved
 
     def marked() -> AddressSpace:
         space = scene("AAAA aaaa")
@@ -336,13 +338,13 @@ def test_a_marker_follows_its_page_number(monkeypatch: pytest.MonkeyPatch) -> No
             uffd_register(space, 0, 2 * SLOT, UFFDIO_REGISTER_MODE_WP, UFFD_FEATURE_EVENT_REMAP)
             is None
         )
-        space.tree.make(SLOT, PTE).leaves[1] = MARKER | UFFD_WP
+        space.tree.put(space.tree.make(SLOT, PTE), 1, MARKER | UFFD_WP)
         return space
 
     assert after_move(marked(), 0, 33, 8) == []
     monkeypatch.setattr(
         engine.move,
-        "_taken",
+        "_as_moved",
         lambda *args: {i: e for i, e in taken(*args).items() if not is_wp_marker(e)},  # type: ignore[arg-type]
     )
     assert after_move(marked(), 0, 33, 8) == ["entry-bits-kept"]

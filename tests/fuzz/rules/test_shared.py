@@ -216,7 +216,7 @@ def test_a_flush_that_is_put_off_excuses_pages_that_are_gone_only() -> None:
     assert not judged(space)
     table = space.tree.find(0, PTE)
     assert table is not None
-    table.leaves[0] &= ~WRITE
+    space.tree.put(table, 0, table.leaves[0] & ~WRITE)
     assert judged(space) == {"tlb-after"}
 
 

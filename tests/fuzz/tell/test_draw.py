@@ -36,7 +36,7 @@ def put(
     for number in range(count):
         address = space.arena.start + offset + number * space.geometry.page_bytes
         table = space.tree.make(address, PTE)
-        table.leaves[space.tree.index(address, PTE)] = leaf(1, flags)
+        space.tree.put(table, space.tree.index(address, PTE), leaf(1, flags))
 
 
 def make_table(space: AddressSpace, offset: int) -> None:
@@ -84,7 +84,7 @@ def test_strip_tables_shows_emptied_tables_and_huge_pages() -> None:
     put(space, 0)
     make_table(space, SLOT)
     start = space.arena.start + 3 * SLOT
-    space.tree.make(start, PMD).leaves[3] = leaf(1, PRESENT | HUGE | ANON)
+    space.tree.put(space.tree.make(start, PMD), 3, leaf(1, PRESENT | HUGE | ANON))
     assert strip_tables(space, 0, 6) == "To.H.."
     assert strip(space, 0, 18) == "Aaaaaaaaaaaa" + "AAAA" + ".."
 
@@ -131,7 +131,7 @@ def test_huge_pages_have_lines_of_their_own() -> None:
     add_vma(space, 0, 0x800000)
     table = space.tree.make(space.arena.start, PMD)
     for index in (1, 2):
-        table.leaves[index] = leaf(index, PRESENT | HUGE | ANON)
+        space.tree.put(table, index, leaf(index, PRESENT | HUGE | ANON))
     put(space, 0)
     assert draw(space).splitlines()[2:] == [
         "0x0-0x800000                   8 MiB  rw-p      1025  0x0  unfaulted",
