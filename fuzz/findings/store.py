@@ -23,7 +23,7 @@ from fuzz.case import Case, CaseError
 from fuzz.findings.bucket import Bucket
 from fuzz.forms.text import dump, load
 from fuzz.lib.files import WriteError, write_atomic
-from fuzz.minimize.search import simplicity
+from fuzz.minimize.simplicity import simplicity
 
 LEDGER = "ledger.sqlite"
 FINDINGS = "findings"

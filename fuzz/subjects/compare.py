@@ -12,7 +12,8 @@ from engine.base.kernel import Kernel
 from fuzz.calls.registry import CALLS
 from fuzz.case import Case
 from fuzz.lib.status import Fields, StatusLine
-from fuzz.minimize.search import minimize, simplicity
+from fuzz.minimize.search import minimize
+from fuzz.minimize.simplicity import simplicity
 from fuzz.subjects.against import Against
 from fuzz.subjects.difference import LEFT, Kind, difference, parting, told
 from fuzz.subjects.model import Model

@@ -29,7 +29,7 @@ from fuzz.findings.store import (
 )
 from fuzz.forms.text import dump, load
 from fuzz.lib.files import WriteError
-from fuzz.minimize.search import simplicity
+from fuzz.minimize.simplicity import simplicity
 from tests.lib.constants import ROOT
 
 STACK = Bucket("dest-entry-none", "execve_stack")

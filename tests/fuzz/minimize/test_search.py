@@ -14,7 +14,8 @@ from fuzz.calls.operand import Operand, Symbols
 from fuzz.calls.registry import CALLS, call
 from fuzz.case import Call, Case, Expectation
 from fuzz.forms.text import format_call, parse_call
-from fuzz.minimize.search import minimize, simplicity
+from fuzz.minimize.search import minimize
+from fuzz.minimize.simplicity import simplicity
 from tests.lib.constants import PAGE
 from tests.lib.programs import limits_first
 
