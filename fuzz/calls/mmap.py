@@ -83,6 +83,7 @@ FD = Number(
     tries=(-1, 0, 1, 2, 3),
 )
 _FILLING = MAP_POPULATE | MAP_LOCKED
+_MAX_ERRNO = 4095  # include/linux/err.h
 _MODELLED = MAP_TYPE | MAP.known
 
 
@@ -107,6 +108,8 @@ def _mmap_stays(
         return False
     if not flags & (MAP_FIXED | MAP_FIXED_NOREPLACE):
         return True  # only a hint; what the hint may name is occupied
+    if addr > arena.mask - _MAX_ERRNO:
+        return False  # the kernel takes such a place for an error: IS_ERR_VALUE()
     return arena.unaligned(addr) or arena.beyond(addr, length) or arena.inside(addr, length)
 
 

@@ -1,12 +1,18 @@
 /*
  * agent: runs case programs on the running Linux kernel and prints what it observes.
  *
- * Input, one case a line:   ID <TAB> call operand operand ... ; call ...      (operands: hex, 64 bits)
+ * Input, one case a line:   ID <TAB> call ; call ...
+ *        a call is          NAME operand operand ...        a system call of SYSCALLS: its registers
+ *                           touch ADDR LEN, peek ADDR LEN   accesses, page by page
+ *                           skip                            what is not executed
+ *        with `unlocked ADDR` before it, if it is skipped when what is mapped at ADDR is locked.
+ *        Numbers are hex, 64 bits, and addresses what they are.
  * Output, one JSON object a line: id, ret, pt, vmas, pages, pgtable_bytes, rss_pages, warn, and
  * beyond these: us (microseconds the case took) and left (bytes of page tables that stayed behind
  * when all of the arena was unmapped; only if there are any).
  *
- * A case owns the arena [ARENA, ARENA + ARENA_SIZE).  All other address space is occupied by
+ * A case owns the arena [ARENA, ARENA + ARENA_SIZE).  What leaves it is skipped: whoever writes the
+ * input decides that (fuzz/calls/arena.py); here nothing is checked twice but accesses.  All other address space is occupied by
  * inaccessible blockers, so that addresses the kernel chooses fall into the arena.  Whatever measuring
  * needs is allocated and touched beforehand: a case that is measured changes page tables of the arena
  * only.  Static, not position independent, without address space randomisation: two runs see the
@@ -54,16 +60,7 @@ typedef uint64_t u64;
 
 enum { EXIT_TIME = 70, EXIT_SYSTEM = 71 };
 
-/* Advice that older headers lack, or that must never run. */
-enum {
-	ADVICE_WIPEONFORK = 18,
-	ADVICE_POPULATE_READ = 22,
-	ADVICE_POPULATE_WRITE = 23,
-	ADVICE_COLLAPSE = 25,
-	ADVICE_HWPOISON = 100,
-	ADVICE_SOFT_OFFLINE = 101,
-	ADVICE_GUARD_INSTALL = 102,
-};
+#define ADVICE_WIPEONFORK 18 /* older headers lack it */
 
 static _Noreturn void give_up(const char *what)
 {
@@ -365,17 +362,6 @@ static bool inside(u64 addr, u64 length)
 	return addr >= ARENA && addr - ARENA <= ARENA_SIZE && length <= ARENA_SIZE - (addr - ARENA);
 }
 
-static u64 page_align(u64 length)
-{
-	return (length + PAGE - 1) & -PAGE;
-}
-
-/* The kernel refuses [addr, addr+length) as outside user space, or as empty. */
-static bool beyond_user_space(u64 addr, u64 length)
-{
-	return length > USER_TOP || addr > USER_TOP - length;
-}
-
 static bool locked_at(u64 addr)
 {
 	read_vmas(smaps_fd);
@@ -387,131 +373,22 @@ static bool locked_at(u64 addr)
 
 /* --- calls ------------------------------------------------------------------------------------------- */
 
-enum op { MMAP, MUNMAP, MPROTECT, MREMAP, MADVISE, MLOCK, MUNLOCK, TOUCH, PEEK, EXECVE_STACK, RELOCATE };
-
-static const struct { const char *name; unsigned operands; } ops[] = {
-	[MMAP] = {"mmap", 6},	      [MUNMAP] = {"munmap", 2},	  [MPROTECT] = {"mprotect", 3},
-	[MREMAP] = {"mremap", 5},     [MADVISE] = {"madvise", 3}, [MLOCK] = {"mlock", 2},
-	[MUNLOCK] = {"munlock", 2},   [TOUCH] = {"touch", 2},	  [PEEK] = {"peek", 2},
-	[EXECVE_STACK] = {"execve_stack", 3}, [RELOCATE] = {"relocate", 3},
-};
+/*
+ * The system calls that a case may make, from their declarations in fuzz/calls/: SYSCALLS is a row of
+ * SYSCALL(name, returns_address), given by whoever compiles this.
+ */
+#define SYSCALL(name, returns_address) {#name, SYS_##name, returns_address},
+static const struct { const char *name; long number; bool returns_address; } syscalls[] = {SYSCALLS};
+#define N_SYSCALLS (sizeof syscalls / sizeof *syscalls)
 
 struct call {
-	enum op op;
+	enum { SKIP, TOUCH, PEEK, SYSTEM } what;
+	size_t syscall; /* of SYSTEM: its index */
+	unsigned operands;
 	u64 arg[6];
+	bool unless_locked; /* what is mapped at `asked` */
+	u64 asked;
 };
-
-/*
- * True if a call may run: the kernel can modify nothing outside the arena.  Either all ranges lie
- * inside it, or the kernel refuses the call (or does nothing) before it looks at any mapping.
- */
-static bool mmap_allowed(const u64 *a)
-{
-	const u64 modelled = MAP_TYPE | MAP_FIXED | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_LOCKED |
-			     MAP_NORESERVE | MAP_POPULATE | MAP_FIXED_NOREPLACE;
-	u64 addr = a[0], length = page_align(a[1]), flags = a[3];
-
-	if (flags & ~modelled)
-		return false; /* MAP_HUGETLB and the like */
-	if (!(flags & MAP_ANONYMOUS))
-		return (int)a[4] < 0; /* EBADF; any other number may be a file of ours */
-	if (!length || length > USER_TOP)
-		return true; /* EINVAL, ENOMEM */
-	if ((flags & (MAP_POPULATE | MAP_LOCKED)) && length > MAX_POPULATED)
-		return false;
-	if (!(flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)))
-		return true; /* only a hint; what the hint may name is occupied */
-	return addr % PAGE || beyond_user_space(addr, length) || inside(addr, length);
-}
-
-static bool munmap_allowed(const u64 *a)
-{
-	u64 length = page_align(a[1]);
-
-	return a[0] % PAGE || !length || beyond_user_space(a[0], a[1]) || inside(a[0], length);
-}
-
-static bool mprotect_allowed(const u64 *a)
-{
-	u64 length = page_align(a[1]);
-
-	return a[0] % PAGE || !a[1] || a[0] + length <= a[0] || inside(a[0], length);
-}
-
-static bool madvise_allowed(const u64 *a)
-{
-	u64 length = page_align(a[1]);
-
-	if ((int)a[2] == ADVICE_HWPOISON || (int)a[2] == ADVICE_SOFT_OFFLINE)
-		return false; /* would damage the machine */
-	if (a[0] % PAGE || (a[1] && !length) || a[0] + length <= a[0])
-		return true; /* EINVAL, or empty */
-	switch ((int)a[2]) {
-	case ADVICE_POPULATE_READ:
-	case ADVICE_POPULATE_WRITE:
-	case ADVICE_COLLAPSE:
-	case ADVICE_GUARD_INSTALL: /* a marker a page */
-		return length <= MAX_POPULATED && inside(a[0], length);
-	default:
-		return inside(a[0], length);
-	}
-}
-
-static bool mlock_allowed(const u64 *a, bool populates)
-{
-	u64 addr = a[0] & -PAGE, length = page_align(a[1] + a[0] % PAGE);
-
-	if (addr + length <= addr)
-		return true; /* empty, or wraps: EINVAL */
-	return inside(addr, length) && !(populates && length > MAX_POPULATED);
-}
-
-static bool access_allowed(const u64 *a)
-{
-	u64 addr = a[0] & -PAGE, length = page_align(a[1] + a[0] % PAGE);
-
-	return !a[1] || (a[1] <= MAX_POPULATED && length && inside(addr, length));
-}
-
-static bool mremap_allowed(const u64 *a)
-{
-	u64 addr = a[0], old_len = page_align(a[1]), new_len = page_align(a[2]), flags = a[3], new_addr = a[4];
-	bool elsewhere = flags & (MREMAP_FIXED | 4 /* DONTUNMAP */);
-
-	if (flags & ~7ULL || addr % PAGE || !new_len || new_len > USER_TOP)
-		return true;
-	if (elsewhere && (!(flags & MREMAP_MAYMOVE) || new_addr % PAGE || beyond_user_space(new_addr, new_len) ||
-			  ((flags & 4) && old_len != new_len) ||
-			  (addr + old_len > new_addr && new_addr + new_len > addr)))
-		return true;
-	if ((flags & MREMAP_FIXED) && !inside(new_addr, new_len))
-		return false;
-	/* A growth ends at the next mapping, in or at the end of the arena; a shrink unmaps. */
-	if (!inside(addr, old_len) &&
-	    !(old_len > new_len && inside(addr, new_len) && beyond_user_space(addr + new_len, old_len - new_len)))
-		return false;
-	if (addr >= ARENA + ARENA_SIZE)
-		return false;
-	return !(new_len > old_len && new_len - old_len > MAX_POPULATED && locked_at(addr));
-}
-
-static bool allowed(const struct call *call)
-{
-	const u64 *a = call->arg;
-
-	switch (call->op) {
-	case MMAP: return mmap_allowed(a);
-	case MUNMAP: return munmap_allowed(a);
-	case MPROTECT: return mprotect_allowed(a);
-	case MREMAP: return mremap_allowed(a);
-	case MADVISE: return madvise_allowed(a);
-	case MLOCK: return mlock_allowed(a, true);
-	case MUNLOCK: return mlock_allowed(a, false);
-	case TOUCH:
-	case PEEK: return access_allowed(a);
-	default: return false; /* execve_stack and relocate exist in the model only */
-	}
-}
 
 static sigjmp_buf fault;
 static volatile sig_atomic_t accessing;
@@ -557,7 +434,7 @@ static void say_runs(const char *name, const struct runs *runs)
 static void access_pages(const u64 *a, bool write)
 {
 	volatile u64 addr = a[0] & -PAGE;
-	const volatile u64 end = a[1] ? page_align(a[0] + a[1]) : addr;
+	const volatile u64 end = a[1] ? (a[0] + a[1] + PAGE - 1) & -PAGE : addr;
 
 	segv.n = bus.n = 0;
 	for (; addr < end; addr += PAGE) {
@@ -592,25 +469,21 @@ static void access_pages(const u64 *a, bool write)
 
 static void run_call(const struct call *call)
 {
-	static const long numbers[] = {
-		[MMAP] = SYS_mmap,	 [MUNMAP] = SYS_munmap, [MPROTECT] = SYS_mprotect, [MREMAP] = SYS_mremap,
-		[MADVISE] = SYS_madvise, [MLOCK] = SYS_mlock,	[MUNLOCK] = SYS_munlock,
-	};
 	const u64 *a = call->arg;
 	int64_t result;
 
-	if (!allowed(call)) {
+	if (call->what == SKIP || (call->unless_locked && locked_at(call->asked))) {
 		say("\"SKIP\"");
 		return;
 	}
-	if (call->op == TOUCH || call->op == PEEK) {
-		access_pages(a, call->op == TOUCH);
+	if (call->what != SYSTEM) {
+		access_pages(a, call->what == TOUCH);
 		return;
 	}
-	result = raw(numbers[call->op], a[0], a[1], a[2], a[3], a[4], a[5]);
+	result = raw(syscalls[call->syscall].number, a[0], a[1], a[2], a[3], a[4], a[5]);
 	if (result < 0 && result >= -4095)
 		say_error(-result);
-	else if (call->op != MMAP && call->op != MREMAP)
+	else if (!syscalls[call->syscall].returns_address)
 		say_number((u64)result);
 	else if (inside((u64)result, 1))
 		say_number((u64)result - ARENA);
@@ -919,48 +792,73 @@ static void bad_input(const char *id, size_t id_length, const char *why)
 	flush();
 }
 
+static bool is_word(const char *p, size_t length, const char *word)
+{
+	return strlen(word) == length && !memcmp(p, word, length);
+}
+
+/* An access must lie in the arena, and fit into `segv` and `bus`. */
+static bool may_access(const u64 *a)
+{
+	return !a[1] || (a[1] <= MAX_POPULATED && inside(a[0] & -PAGE, a[1] + a[0] % PAGE) &&
+			 a[1] + a[0] % PAGE <= MAX_POPULATED);
+}
+
+/* Reads one call; what follows it, or NULL, with the reason in `*wrong`. */
+static char *parse_call(char *p, struct call *call, const char **wrong)
+{
+	size_t length = strcspn(p, " ;");
+
+	memset(call, 0, sizeof *call);
+	if (is_word(p, length, "unlocked") && p[length] == ' ') {
+		call->unless_locked = true;
+		p = hex(p + length + 1, &call->asked);
+		p += *p == ' ';
+		length = strcspn(p, " ;");
+	}
+	while (call->syscall < N_SYSCALLS && !is_word(p, length, syscalls[call->syscall].name))
+		call->syscall++;
+	if (call->syscall < N_SYSCALLS)
+		call->what = SYSTEM;
+	else if (is_word(p, length, "touch"))
+		call->what = TOUCH;
+	else if (is_word(p, length, "peek"))
+		call->what = PEEK;
+	else if (!is_word(p, length, "skip"))
+		return *wrong = "unknown call", NULL;
+	for (p += length; *p == ' ' && call->operands < 6; call->operands++)
+		p = hex(p + 1, &call->arg[call->operands]);
+	if (*p && *p != ';')
+		return *wrong = "wrong operands", NULL;
+	if (call->what == SKIP ? call->operands != 0 : call->what != SYSTEM && call->operands != 2)
+		return *wrong = "wrong operands", NULL;
+	if (call->what != SYSTEM && !may_access(call->arg))
+		return *wrong = "an access outside the arena", NULL;
+	return p + (*p == ';');
+}
+
 /* Runs the case in `line`, which is modified. */
 static void run_line(char *line)
 {
 	static struct call calls[MAX_CALLS];
 	char *tab = strchr(line, '\t'), *p;
+	const char *wrong = NULL;
 	size_t n = 0;
 
 	if (!tab) {
 		bad_input("", 0, "no TAB behind the name");
 		return;
 	}
-	for (p = tab + 1; *p;) {
-		size_t length = strcspn(p, " ;"), op = 0, operand = 0;
-
-		if (n == MAX_CALLS) {
-			bad_input(line, (size_t)(tab - line), "too many calls");
-			return;
-		}
-		while (op < sizeof ops / sizeof *ops &&
-		       (strlen(ops[op].name) != length || memcmp(ops[op].name, p, length)))
-			op++;
-		if (op == sizeof ops / sizeof *ops) {
-			bad_input(line, (size_t)(tab - line), "unknown call");
-			return;
-		}
-		memset(&calls[n], 0, sizeof calls[n]);
-		calls[n].op = (enum op)op;
-		for (p += length; *p == ' ' && operand < 6; operand++)
-			p = hex(p + 1, &calls[n].arg[operand]);
-		if (operand != ops[op].operands || (*p && *p != ';')) {
-			bad_input(line, (size_t)(tab - line), "wrong operands");
-			return;
-		}
-		/* From arena offsets to addresses. */
-		calls[n].arg[0] += ARENA;
-		if (op == MREMAP)
-			calls[n].arg[4] += ARENA;
-		n++;
-		if (*p)
-			p++;
+	for (p = tab + 1; p && *p;) {
+		if (n == MAX_CALLS)
+			wrong = "too many calls", p = NULL;
+		else
+			p = parse_call(p, &calls[n++], &wrong);
 	}
-	run_case(line, (size_t)(tab - line), calls, n);
+	if (wrong)
+		bad_input(line, (size_t)(tab - line), wrong);
+	else
+		run_case(line, (size_t)(tab - line), calls, n);
 }
 
 /* --- start ------------------------------------------------------------------------------------------- */

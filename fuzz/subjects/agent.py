@@ -26,10 +26,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from engine.base.address import WORD_MASK
+from engine.base.geometry import geometry_named
+from fuzz.calls.arena import Arena
 from fuzz.calls.registry import CALLS as DECLARED
-from fuzz.calls.syscall import Makes
+from fuzz.calls.registry import as_made, fills_if_locked, operands, stays
+from fuzz.calls.syscall import Makes, Returns
 from fuzz.case import Call, Case
-from fuzz.subjects.subject import Observation, SubjectError
+from fuzz.subjects.subject import Observation, SubjectError, flags_of_the_model
 
 # What the agent can ask a kernel for.
 CALLS = frozenset(
@@ -39,9 +42,17 @@ GEOMETRY = "x86-64"
 WITH_KEYS = "x86-64-pku"  # the same, if the agent leaves the kernel its CPU's protection keys
 TIME_LIMIT = 10.0  # seconds
 
+_GEOMETRY = geometry_named(GEOMETRY)
+_ARENA = Arena.of(_GEOMETRY)
 _AGENT = Path(__file__).with_name("agent.c")
 _COMPILERS = ("cc", "gcc", "clang")
 _FLAGS = ("-O2", "-static", "-no-pie", "-Wall", "-Wextra")
+# The system calls that the agent can make, as their declarations have them.
+_SYSCALLS = " ".join(
+    f"SYSCALL({name}, {int(call.returns is Returns.ADDRESS)})"
+    for name, call in DECLARED.items()
+    if call.made_by is Makes.KERNEL
+)
 _WINDOW = 64  # cases sent ahead of the one whose observation is awaited
 _PIPE_BYTES = 1 << 16
 _GRACE = 5.0  # seconds a worker has beyond the time limit before it counts as hanging
@@ -60,9 +71,15 @@ def cache_directory() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pmdfuzz"
 
 
+def _flags(source: Path) -> list[str]:
+    """What a compiler is told."""
+    return [*_FLAGS, f"-DSYSCALLS={_SYSCALLS}"] if source == _AGENT else list(_FLAGS)
+
+
 def program_path(cache: Path | None = None, source: Path = _AGENT) -> Path:
     """Where a program is, or will be, in a cache directory (None: the usual one)."""
-    key = hashlib.sha256(" ".join(_FLAGS).encode() + source.read_bytes()).hexdigest()[:16]
+    flags = " ".join(_flags(source)).encode()
+    key = hashlib.sha256(flags + source.read_bytes()).hexdigest()[:16]
     return (cache or cache_directory()) / f"{source.stem}-{key}"
 
 
@@ -92,7 +109,7 @@ def build(cache: Path | None = None, source: Path = _AGENT) -> Path:
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             fresh = Path(scratch) / source.stem
             done = subprocess.run(
-                [compiler, *_FLAGS, "-o", str(fresh), str(source)],
+                [compiler, *_flags(source), "-o", str(fresh), str(source)],
                 capture_output=True,
                 text=True,
                 check=False,
@@ -109,11 +126,23 @@ def build(cache: Path | None = None, source: Path = _AGENT) -> Path:
 
 
 def encode(name: str, calls: Iterable[Call]) -> bytes:
-    """A case in the form that the agent reads: one line."""
-    text = ";".join(
-        " ".join((call.name, *(f"{arg & WORD_MASK:x}" for arg in call.args))) for call in calls
-    )
-    return f"{name}\t{text}\n".encode()
+    """A case in the form that the agent reads: one line.
+
+    What leaves the arena, and what only the model has, is to be skipped: that is decided here, by
+    the rule that the model follows.
+    """
+    return f"{name}\t{';'.join(map(_told, calls))}\n".encode()
+
+
+def _told(call: Call) -> str:
+    """A call in the form that the agent reads."""
+    if call.name not in CALLS or any(flags_of_the_model(call)):
+        return "skip"
+    args = operands(_GEOMETRY, as_made(call, _GEOMETRY))
+    if not stays(_ARENA, call.name, args):
+        return "skip"
+    condition = f"unlocked {args[0]:x} " if fills_if_locked(_ARENA, call.name, args) else ""
+    return condition + " ".join((call.name, *(f"{arg & WORD_MASK:x}" for arg in args)))
 
 
 class Agent:

@@ -39,11 +39,8 @@ class Abilities(NamedTuple):
             declared = CALLS[call.name]
             if call.name not in self.calls and declared.made_by is not Makes.EXEC:
                 names.add(call.name)
-            if self.all_flags:
-                continue
-            for param, value in zip(declared.params, call.args, strict=True):
-                if isinstance(param.kind, Flags) and value & param.kind.model_only:
-                    names.add(format_operand(param.kind, value & param.kind.model_only))
+            if not self.all_flags:
+                names.update(flags_of_the_model(call))
         return sorted(names)
 
     def runnable(self, case: Case) -> Case:
@@ -64,6 +61,13 @@ class Abilities(NamedTuple):
     def _may(self, call: Call) -> bool:
         locking = CALLS[call.name].locks
         return call.name in self.calls and (self.locks or locking is None or not locking(call.args))
+
+
+def flags_of_the_model(call: Call) -> Iterator[str]:
+    """The flags of a call, if any, that are for the model alone."""
+    for param, value in zip(CALLS[call.name].params, call.args, strict=True):
+        if isinstance(param.kind, Flags) and value & param.kind.model_only:
+            yield format_operand(param.kind, value & param.kind.model_only)
 
 
 class Subject(ABC):

@@ -1,5 +1,6 @@
 """The machine under us: the agent runs cases, survives accidents, agrees with the model."""
 
+import json
 import os
 import shutil
 import signal
@@ -8,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from random import Random
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +17,7 @@ import pytest
 
 from fuzz.case import Case
 from fuzz.cli.main import main
-from fuzz.forms.text import dump, load, parse
+from fuzz.forms.text import dump, load, parse, parse_call
 from fuzz.subjects import against, agent, host, shortage
 from fuzz.subjects.against import Against, Divergence
 from fuzz.subjects.agent import WITH_KEYS, Agent
@@ -24,6 +26,7 @@ from fuzz.subjects.difference import difference
 from fuzz.subjects.host import Host, beside_model, commit_limit_bytes, host_kernel, obstacles
 from fuzz.subjects.model import Model
 from fuzz.subjects.subject import SubjectError
+from tests.lib.boundaries import STAYS, calls_at_edges
 from tests.lib.constants import ROOT
 
 
@@ -119,6 +122,42 @@ def test_model_and_machine_agree() -> None:
         seen = here.observe(MOVE)
     model = Model(kernel, commit_limit_bytes=commit_limit_bytes()).observe(MOVE)
     assert difference(MOVE, seen, model) is None
+
+
+@needs_model
+def test_model_and_machine_agree_at_the_edges_of_the_arena() -> None:
+    mapped = MOVE.calls[:2]
+    calls = calls_at_edges(Random(1), 900)
+    Random(1).shuffle(calls)
+    cases = [Case((parse_call(line),)) for line in STAYS]
+    cases += [Case((*mapped, *calls[at : at + 3])) for at in range(0, len(calls), 3)]
+    model = Model(host_kernel(), commit_limit_bytes=commit_limit_bytes())
+    with Host() as here:
+        for case, seen in zip(cases, here.run(cases), strict=True):
+            assert difference(case, seen, model.observe(case)) is None, dump(case)
+
+
+@needs_machine
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("reboot 1", "unknown call"),
+        ("skip 1", "wrong operands"),
+        ("touch 100000000000", "wrong operands"),
+        ("munmap 1 xyz", "wrong operands"),
+        ("touch 100000000000 4001000", "an access outside the arena"),
+        ("peek fffffffff000 1", "an access outside the arena"),
+        ("touch fffffffff001 fff", "an access outside the arena"),
+        ("unlocked 100000000000", "unknown call"),
+    ],
+)
+def test_the_agent_refuses_what_it_was_not_made_for(line: str, error: str) -> None:
+    program = [str(agent.build())]
+    sent = f"a\t{line}\nb\tskip;unlocked 100000000000 skip\n"
+    done = subprocess.run(program, input=sent, capture_output=True, text=True, check=True)
+    told = [json.loads(text) for text in done.stdout.splitlines()]
+    assert told[0] == {"id": "a", "error": error}
+    assert told[1]["ret"] == ["SKIP", "SKIP"]
 
 
 @needs_machine
