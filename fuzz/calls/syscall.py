@@ -111,9 +111,10 @@ class Syscall:
     And: `does`; `returns`; `span` the range it names, `target` where it takes that; `unless_locked`
     whether it must not run if what lies at its address is locked; `locks` whether it locks memory;
     `fills` how many bytes it may fill with pages, told whether the program locks memory at all;
-    `prepared_by` the call that it needs to mean anything; `refers_to` whose ranges it is likely to
-    be about, if not those of that one; `guess` how it changes what is mapped, for who cannot run it
-    (fuzz/calls/guess.py).
+    `theme` how likely a scene is about it (fuzz/inputs/scene.py has weights of 1 to 4 for what it
+    knows more of); `prepared_by` the call that it needs to mean anything; `refers_to` whose ranges
+    it is likely to be about, if not those of that one; `guess` how it changes what is mapped, for
+    who cannot run it (fuzz/calls/guess.py).
     """
 
     number: int
@@ -131,6 +132,7 @@ class Syscall:
     unless_locked: Callable[..., bool] | None = None
     locks: Callable[[Sequence[int]], bool] | None = None
     fills: Callable[[Sequence[int], bool], int] = nothing_filled
+    theme: int = 0
     prepared_by: str = ""
     refers_to: str = ""
     guess: Callable[..., None] | None = None

@@ -9,6 +9,7 @@ Places and lengths in this module are in pages of the arena.
 """
 
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import NamedTuple
 
@@ -35,7 +36,8 @@ from engine.base.uapi import (
 )
 from fuzz.calls.directives import FAILURES, LIMITS
 from fuzz.calls.madvise import ADVICE
-from fuzz.calls.registry import call
+from fuzz.calls.registry import CALLS, call
+from fuzz.calls.syscall import Syscall
 from fuzz.calls.uffd import FEATURES
 from fuzz.case import Call, Case
 
@@ -61,6 +63,7 @@ _PROTECTIONS = (_RW, _READ, _READ, _READ, 0)
 _FILLED_SLOTS = 2  # that one call may fill with pages
 _FEW = (1, 1, 1, 2, 2, 3, 5)
 _CORNERS = (0, 0, 0, 0, 1, -1, 2)  # pages beside a boundary
+_THEMES = [declared for declared in CALLS.values() if declared.theme]
 _EVENTS = (0, 0, *FEATURES.names.values())
 _FAILING = (*("",) * 13, "pagetable", "pagetable", "vma", *FAILURES)  # mostly nothing
 _LIMITED = (*("",) * 28, *LIMITS)
@@ -111,6 +114,7 @@ class _Scene:
             self.lock: 1,
             self.advise: 1,
             self.cut: 2,
+            **{partial(self.do, declared): declared.theme for declared in _THEMES},
         }
 
     def make(self) -> Case:
@@ -380,6 +384,12 @@ class _Scene:
     def advise(self, place: Range) -> None:
         """Give some advice."""
         self.add("madvise", self.part(place), self.one_of(list(ADVICE.names.values())))
+
+    def do(self, declared: Syscall, place: Range) -> None:
+        """Make a call about a part of it, of those that know no more than that."""
+        likely = [param.kind.likely for param in declared.params[2:]]
+        operands = [self.random.choices(list(of), list(of.values()))[0] for of in likely]
+        self.add(declared.name, self.part(place), *operands)
 
     def cut(self, place: Range) -> None:
         """Take a part of it away."""

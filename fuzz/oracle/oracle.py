@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy, deepcopy
 from dataclasses import dataclass
 from itertools import chain, pairwise
+from typing import NamedTuple
 
 from engine.base import failures
 from engine.base.address import round_up
@@ -54,9 +55,6 @@ _MOVE_FIXED = MREMAP_MAYMOVE | MREMAP_FIXED
 _REMAP_MASK = _MOVE_FIXED | MREMAP_DONTUNMAP
 _VMA_FAILS = failures.KINDS.index(failures.VMA)
 
-_CHANGES_MAPPINGS = frozenset(("mmap", "munmap", "mremap", "execve_stack", "relocate"))
-_NEEDS_MAPPINGS = frozenset(("mprotect", "madvise", "mlock", "munlock", "mseal"))
-_CUTS_MAPPINGS = _NEEDS_MAPPINGS | {"uffd_register"}
 _MOST_WORLDS = 16
 
 
@@ -160,8 +158,9 @@ class Oracle:
 
     def _may_change_mappings(self, call: Call) -> bool:
         """May there be others after the call?  An access may let a stack grow."""
-        return call.name in _CHANGES_MAPPINGS or (
-            call.name in ("touch", "peek")
+        meaning = MEANINGS[call.name]
+        return meaning.maps or (
+            meaning.accesses
             and any(area.grows for world in self._worlds for area in world.memory.areas)
         )
 
@@ -192,18 +191,19 @@ class _World:
     ) -> list[Mismatch]:
         """Follow a call and compare; arguments as of Oracle.apply, `mapped` in pages."""
         self.twins, self._mismatches = [], []
-        if call.name in _CUTS_MAPPINGS and result != "SKIP":
+        meaning = MEANINGS[call.name]
+        if meaning.cuts and result != "SKIP":
             # What it names may be a mapping of its own from now on, which can move by itself.
             for page in self._range(call.args[0], call.args[1]):
                 self.memory.cut(page)
         leftovers = self._leftovers(call) if self._scarce and call.name == "mremap" else []
-        if call.name in ("touch", "peek"):
+        if meaning.accesses:
             if not isinstance(result, str):
                 self._access(call, result if isinstance(result, Faults) else Faults(), mapped)
         elif isinstance(result, int):
             self._check_success(call, result)
-            if call.name in _EFFECTS:  # the other calls leave contents and mappings alone
-                _EFFECTS[call.name](self, call.args, result)
+            if meaning.effect is not None:
+                meaning.effect(self, call.args, result)
         elif result != "SKIP":
             self._follow_failure(call, str(result), contents, mapped)
         if leftovers:
@@ -246,7 +246,7 @@ class _World:
         """Report what holds for no successful call."""
         if result % self._page_bytes:
             self._report("address", self._page(result), 1, "a page boundary", f"{result:#x}")
-        if call.name in _NEEDS_MAPPINGS:
+        if MEANINGS[call.name].needs:
             self._expect_mapped(*self._range(call.args[0], call.args[1]))
 
     def _mmap(self, args: tuple[int, ...], result: int) -> None:
@@ -664,15 +664,48 @@ class _World:
         return start, start + self._pages(address % self._page_bytes + length)
 
 
-_EFFECTS: dict[str, Callable[[_World, tuple[int, ...], int], None]] = {
-    "mmap": _World._mmap,
-    "munmap": _World._munmap,
-    "mprotect": _World._mprotect,
-    "mremap": _World._mremap,
-    "madvise": _World._madvise,
-    "execve_stack": _World._execve_stack,
-    "relocate": _World._relocate,
-    "@fail": _World._fail,
+class Meaning(NamedTuple):
+    """What a call does to memory.
+
+    `effect`: what its success changes, told by the operands and the result; `maps`: there may be
+    other mappings after it; `needs`: it cannot succeed unless all it names is mapped; `cuts`: what
+    it names may be a mapping of its own from then on; `accesses`: it is no call but an access.
+    """
+
+    effect: Callable[[_World, tuple[int, ...], int], None] | None = None
+    maps: bool = False
+    needs: bool = False
+    cuts: bool = False
+    accesses: bool = False
+
+
+UNMOVED = Meaning()  # contents and mappings stay as they are, and nothing is asked of them
+_MARKS = Meaning(needs=True, cuts=True)
+# Every call has an entry: what the oracle was not told of, it could not check.
+MEANINGS: dict[str, Meaning] = {
+    "mmap": Meaning(_World._mmap, maps=True),
+    "munmap": Meaning(_World._munmap, maps=True),
+    "mprotect": Meaning(_World._mprotect, needs=True, cuts=True),
+    "mremap": Meaning(_World._mremap, maps=True),
+    "madvise": Meaning(_World._madvise, needs=True, cuts=True),
+    "mlock": _MARKS,
+    "munlock": _MARKS,
+    "touch": Meaning(accesses=True),
+    "peek": Meaning(accesses=True),
+    "execve_stack": Meaning(_World._execve_stack, maps=True),
+    "relocate": Meaning(_World._relocate, maps=True),
+    "mseal": _MARKS,
+    "uffd_register": Meaning(cuts=True),
+    "uffd_wp": UNMOVED,
+    "fork": UNMOVED,
+    "exit_child": UNMOVED,
+    "swapout": UNMOVED,
+    "migrate_begin": UNMOVED,
+    "migrate_end": UNMOVED,
+    "soft_dirty_clear": UNMOVED,
+    "touch_on": UNMOVED,
+    "@fail": Meaning(_World._fail),
+    "@limit": UNMOVED,
 }
 
 

@@ -46,7 +46,7 @@ def test_every_call_comes_up() -> None:
     seen: Counter[str] = Counter()
     for seed in range(1500):
         seen.update(call.name for call in scene(Random(seed), GEOMETRIES["x86-64"]).calls)
-    assert set(seen) == set(CALLS)
+    assert not CALLS.keys() - seen, "say how likely a scene is about it: Syscall.theme"
 
 
 @each_plan

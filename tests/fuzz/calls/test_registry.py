@@ -1,0 +1,259 @@
+"""What every call needs: the declaration is complete, and what cannot be in it is elsewhere.
+
+A call that is added is seen here; each failure says what is missing, and where it belongs.
+"""
+
+import inspect
+from dataclasses import replace
+
+import pytest
+
+from engine.base.geometry import GEOMETRIES
+from fuzz.calls.arena import Arena, anywhere
+from fuzz.calls.operand import ADDR, Address, Flags, Length, Operand, Symbols
+from fuzz.calls.record import FIELDS, FLAGS, PROT, Reads
+from fuzz.calls.registry import CALLS, HANDLERS, as_made, call, in_order, operands, stays, that_do
+from fuzz.calls.syscall import Does, Makes, Returns, Syscall
+from fuzz.case import Call, Case
+from fuzz.forms import wire
+from fuzz.forms.text import dump, parse, signature
+from fuzz.minimize.search import minimize
+from fuzz.oracle.oracle import MEANINGS
+from tests.lib.constants import ROOT
+
+X86 = GEOMETRIES["x86-64"]
+EACH = pytest.mark.parametrize("declared", CALLS.values(), ids=list(CALLS))
+EACH_KIND = pytest.mark.parametrize(
+    "kind",
+    {param.kind.meaning: param.kind for c in CALLS.values() for param in c.params}.values(),
+    ids=lambda kind: kind.meaning,
+)
+PAGE, SLOT = X86.page_bytes, X86.slot_bytes
+
+
+def plain(kind: Operand) -> int:
+    """A value of a kind that programs are likely to give."""
+    if isinstance(kind, Address | Length):
+        return SLOT
+    choices = kind.choices(X86)
+    return max(choices, key=lambda value: choices[value]) if choices else kind.ordinary or 0
+
+
+def usual(declared: Syscall) -> Call:
+    """The call as programs are likely to make it."""
+    args = [plain(param.kind) for param in declared.params]
+    if declared.span is not None and declared.span.end is not None:
+        args[declared.span.end] += SLOT
+    if declared.target is not None:
+        args[declared.target.start] += SLOT
+    return Call(declared.name, tuple(args))
+
+
+def either(kind: Symbols) -> set[int]:
+    """The named values of a kind that come up, alone or among others."""
+    likely = kind.choices(X86)
+    if isinstance(kind, Flags):
+        return {flag for flag in kind.names.values() if any(flag & ~v == 0 for v in likely)}
+    return set(likely)
+
+
+# Declared
+
+
+@EACH
+def test_operands_are_those_of_the_model(declared: Syscall) -> None:
+    takes = list(inspect.signature(declared.model).parameters.values())[1:]
+    assert len(takes) == len(declared.params), f"{declared.name}: {declared.model} takes others"
+    optional = [param.default is not None for param in declared.params]
+    assert optional == sorted(optional), "what may be left out stands at the end"
+    assert all(
+        param.default is None or param.kind.low <= param.default <= param.kind.high
+        for param in declared.params
+    )
+
+
+@EACH
+def test_addresses_are_those_of_the_span(declared: Syscall) -> None:
+    span, target = declared.span, declared.target
+    named = {
+        *((span.start, span.end) if span else ()),
+        *((target.start,) if target else ()),
+    } - {None}
+    assert named == set(declared.addresses), "say which range each address is of: span, target"
+    lengths = [at for at in (span and span.length, target and target.length) if at is not None]
+    assert all(isinstance(declared.params[at].kind, Length) for at in lengths)
+    assert target is None or (span and span.length is not None)
+
+
+@EACH
+def test_calls_about_an_address_have_a_rule_of_the_arena(declared: Syscall) -> None:
+    if declared.span is None:
+        return
+    assert declared.stays is not anywhere, f"{declared.name} is about an address: name its rule"
+    arena = Arena.of(X86)
+    call = usual(declared)
+    assert stays(arena, declared.name, operands(X86, as_made(call, X86))), call
+    outside = list(call.args)
+    for at in declared.addresses:
+        outside[at] += X86.arena.length
+    args = operands(X86, Call(declared.name, tuple(outside)))
+    assert not stays(arena, declared.name, args), f"{declared.name} leaves the arena"
+
+
+@EACH
+def test_what_fills_pages_says_so_and_is_kept_small(declared: Syscall) -> None:
+    span = declared.span
+    if span is None or span.length is None or declared.target is not None:
+        return
+    args = list(usual(declared).args)
+    args[span.length] = 1 << 38
+    may = stays(Arena.of(X86), declared.name, operands(X86, Call(declared.name, tuple(args))))
+    fills = declared.fills(args, False)
+    assert fills in (0, 1 << 38)
+    assert may or fills, "what the arena keeps small fills pages: say how many"
+
+
+@EACH
+def test_what_the_kernel_does_is_a_call_of_linux(declared: Syscall) -> None:
+    if declared.made_by is Makes.KERNEL:
+        assert declared.name.isidentifier()
+        assert len(declared.params) <= 6
+        assert declared.returns is not Returns.FAULTS
+    assert declared.is_directive <= (declared.made_by is Makes.MODEL)
+
+
+@EACH_KIND
+def test_kinds_of_operands_make_sense(kind: Operand) -> None:
+    assert kind.low <= kind.high
+    assert all(kind.low <= value <= kind.high for value in kind.choices(X86))
+    assert all(weight > 0 for weight in kind.choices(X86).values())
+    if kind.ordinary is not None:
+        assert kind.low <= kind.ordinary <= kind.high
+        assert kind.strangeness(kind.ordinary) == 0
+    if isinstance(kind, Symbols):
+        assert all(kind.low <= value <= kind.high for value in kind.names.values())
+        assert set(kind.names.values()) <= either(kind), "what has a name is likely to come up"
+    if isinstance(kind, Flags):
+        assert kind.model_only & ~kind.known == 0
+        assert set(kind.first) <= set(kind.names)
+        assert kind.strangeness(kind.ordinary ^ 1) == 1
+
+
+# The byte form
+
+
+@EACH
+def test_bytes_stand_for_each_call(declared: Syscall) -> None:
+    codec = wire.codec(X86)
+    assert declared.name in codec.opcodes, f"{declared.name} lost its bytes to later calls"
+    assert 0 <= min(declared.codes) <= max(declared.codes) <= 255
+    read = {step.operand for step in declared.record}
+    left = [p.name for i, p in enumerate(declared.params) if i not in read and p.default is None]
+    assert not left, f"{declared.name}: {left} must be read from some byte of the record"
+    assert len(read) == len(declared.record)
+    bytes_read = [step.at for step in declared.record]
+    assert len(set(bytes_read)) == len(bytes_read), "two operands are read from the same byte"
+    for step in declared.record:
+        kind = declared.params[step.operand].kind
+        if step.reads is Reads.CHOICE:
+            assert step.at in (FLAGS, PROT)
+            assert kind.choices(X86), f"{kind.meaning}: say which values are likely"
+        else:
+            assert step.at in FIELDS
+            assert isinstance(kind, Address if step.reads is not Reads.LENGTH else Length)
+
+
+def test_literals_have_bytes() -> None:
+    assert 1 <= wire.codec(X86).opcodes.count("") <= 8
+
+
+def test_a_new_call_takes_no_byte_but_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = wire.Codec(X86).opcodes
+    newcomer = replace(CALLS["mlock"], number=999, name="newcomer", codes=(3, 200))
+    monkeypatch.setitem(CALLS, "newcomer", newcomer)
+    after = wire.Codec(X86).opcodes
+    assert [code for code in range(256) if before[code] != after[code]] == [3, 200]
+    assert after[3] == after[200] == "newcomer"
+
+
+# What others know
+
+
+@EACH
+def test_both_forms_have_each_call(declared: Syscall) -> None:
+    case = Case((usual(declared),))
+    assert parse(dump(case)) == case
+    assert wire.decode(wire.encode(case, X86), X86) == case
+
+
+@EACH
+def test_each_call_gets_simpler(declared: Syscall) -> None:
+    case = Case((usual(declared),))
+    least = minimize(case, lambda other: len(other.calls) == 1, X86)
+    assert [call.name for call in least.calls] == [declared.name]
+
+
+@EACH
+def test_the_oracle_knows_each_call(declared: Syscall) -> None:
+    assert declared.name in MEANINGS, (
+        f"MEANINGS in fuzz/oracle/oracle.py must say what {declared.name} does to memory; "
+        "UNMOVED if nothing"
+    )
+
+
+def test_the_oracle_knows_no_other_calls() -> None:
+    assert MEANINGS.keys() == CALLS.keys()
+
+
+@EACH
+def test_the_model_has_each_call(declared: Syscall) -> None:
+    assert HANDLERS[declared.name] is declared.model
+
+
+@EACH
+def test_the_grammar_tells_of_each_call(declared: Syscall) -> None:
+    grammar = (ROOT / "corpus" / "README.md").read_text(encoding="utf-8")
+    assert f"`{signature(declared.name)}" in grammar, (
+        f"corpus/README.md must tell of `{signature(declared.name)}`"
+    )
+
+
+# The registry
+
+
+def test_numbers_and_names_are_unlike() -> None:
+    one, other = CALLS["mlock"], CALLS["munlock"]
+    assert list(in_order([other, one])) == ["mlock", "munlock"]
+    with pytest.raises(ValueError, match="mlock and munlock have the same number, 5"):
+        in_order([one, replace(other, number=5)])
+    with pytest.raises(ValueError, match="same name"):
+        in_order([one, replace(one, number=99)])
+
+
+def test_numbers_stay() -> None:
+    """The order is that of lists for people, and of who takes whose bytes."""
+    numbers = {name: declared.number for name, declared in CALLS.items()}
+    assert list(numbers.values()) == list(range(len(numbers)))
+    assert numbers["mmap"] == 0
+    assert numbers["@limit"] == 22
+
+
+def test_calls_are_found_by_what_they_do() -> None:
+    assert that_do(Does.MOVES) == {"mremap", "execve_stack", "relocate"}
+    assert that_do(Does.MOVES | Does.REPLACES) == {"execve_stack", "relocate"}
+
+
+def test_operands_may_be_left_out() -> None:
+    assert call("mremap", 1, 2, 3, 4).args == (1, 2, 3, 4, 0)
+    assert call("mmap", 1, 2, 3, 4).args == (1, 2, 3, 4, -1, 0)
+    with pytest.raises(TypeError, match="munmap takes 2 operands, got 1"):
+        call("munmap", 1)
+    with pytest.raises(TypeError, match="munmap takes 2 operands, got 3"):
+        call("munmap", 1, 2, 3)
+
+
+def test_operands_are_cut_to_what_takes_them() -> None:
+    advice = call("madvise", 0, 0, 0x1_0000_0004)
+    assert as_made(advice, X86).args == (0, 0, 4)
+    assert as_made(call("munmap", 1 << 40, 5), GEOMETRIES["i386"]).args == (0, 5)
+    assert ADDR.is_word
