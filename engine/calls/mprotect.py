@@ -28,7 +28,8 @@ def mprotect(space: AddressSpace, addr: int, length: int, prot: int) -> Errno | 
     Source: do_mprotect_pkey(), mprotect_fixup(), Linux 6.1 to 6.18.
     """
     geometry = space.geometry
-    if addr & (geometry.page_bytes - 1):
+    ways = prot & (PROT_GROWSDOWN | PROT_GROWSUP)
+    if ways == PROT_GROWSDOWN | PROT_GROWSUP or addr & (geometry.page_bytes - 1):
         return Errno.EINVAL
     if not length:
         return None
@@ -38,14 +39,14 @@ def mprotect(space: AddressSpace, addr: int, length: int, prot: int) -> Errno | 
         return Errno.ENOMEM
     if prot & ~(VM_ACCESS | PROT_SEM | PROT_GROWSDOWN | PROT_GROWSUP):
         return Errno.EINVAL
-    if prot & (PROT_GROWSDOWN | PROT_GROWSUP):
+    if ways:
         first = space.vmas.intersection(addr, end)
         if first is None:
             return Errno.ENOMEM
-        if prot & PROT_GROWSUP or not first.flags & VM_GROWSDOWN:
+        if ways == PROT_GROWSUP or not first.flags & VM_GROWSDOWN:
             return Errno.EINVAL
         addr = first.start
-    access = access_flags(geometry, prot & ~(PROT_GROWSDOWN | PROT_GROWSUP))
+    access = access_flags(geometry, prot & ~ways)
     cursor = addr
     while cursor < end:
         vma = space.vmas.lookup(cursor)

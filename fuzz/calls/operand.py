@@ -153,7 +153,9 @@ OFFSET = Offset(meaning="file offset")
 _READ_WRITE = uapi.PROT_READ | uapi.PROT_WRITE
 PROT = Flags(
     meaning="protection",
-    names=uapi.values("PROT_READ", "PROT_WRITE", "PROT_EXEC"),
+    names=uapi.values(
+        "PROT_READ", "PROT_WRITE", "PROT_EXEC", "PROT_SEM", "PROT_GROWSDOWN", "PROT_GROWSUP"
+    ),
     none="PROT_NONE",
     ordinary=_READ_WRITE,
     likely={

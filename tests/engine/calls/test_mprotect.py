@@ -13,6 +13,7 @@ from engine.base.uapi import (
     MAP_PRIVATE,
     MAP_SHARED,
     PROT_GROWSDOWN,
+    PROT_GROWSUP,
     PROT_SEM,
     Errno,
 )
@@ -137,6 +138,16 @@ def test_where_a_change_begins_is_no_part_of_the_protection() -> None:
     mmap(space, 0, P, R, FIXED | MAP_GROWSDOWN)
     assert mprotect(space, 0, P, VM_EXEC | PROT_GROWSDOWN) is None
     assert not next(iter(space.vmas)).readable
+
+
+@pytest.mark.parametrize("addr", [0, 1, 8 * P])
+@pytest.mark.parametrize("length", [0, P])
+@pytest.mark.parametrize("prot", [R, R | 0x80])
+def test_nothing_grows_both_ways(addr: int, length: int, prot: int) -> None:
+    space = AddressSpace(tiny())
+    mmap(space, 0, P, R, FIXED | MAP_GROWSDOWN)
+    both = PROT_GROWSDOWN | PROT_GROWSUP
+    assert mprotect(space, addr, length, prot | both) is Errno.EINVAL
 
 
 def test_what_has_a_key_does_not_merge_with_what_has_none() -> None:
