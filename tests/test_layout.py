@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import pytest
 
+import fuzz.mutants.__main__ as mutants
+from fuzz.museum import results
 from tests.lib.constants import ROOT
 
 # A room is a folder, or a module that lies beside the folders.  Imports point down this list;
@@ -207,6 +209,35 @@ def test_imports_form_no_circle() -> None:
 
 def test_rooms_see_what_they_may() -> None:
     assert list(objections_to_sight(survey("engine", "fuzz"))) == []
+
+
+def reached(imports: Imports, *modules: str) -> set[str]:
+    """The modules, and all of the project that they import, themselves or through others."""
+    found: set[str] = set()
+    left = list(modules)
+    while left:
+        module = left.pop()
+        if module not in found and module in imports:
+            found.add(module)
+            left += [target.module for target in imports[module]]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("places", "modules"),
+    [
+        (results.DECIDES, (HARNESS, "fuzz.minimize.search")),
+        (mutants.JUDGES, ("fuzz.execute", "fuzz.inputs.mutator")),
+    ],
+    ids=["museum", "mutants"],
+)
+def test_results_are_kept_only_while_what_decides_them_stays(
+    places: Sequence[str], modules: Sequence[str]
+) -> None:
+    hashed = [place.removesuffix(".py").replace("/", ".") for place in places]
+    for module in reached(survey("engine", "fuzz"), *modules):
+        decides = room_of(module) is not None and not inside(module, "fuzz.lib")
+        assert not decides or any(inside(module, place) for place in hashed), module
 
 
 def test_rooms_exist() -> None:

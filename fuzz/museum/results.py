@@ -8,16 +8,34 @@ Results hold for one state of the code.  A table that another state has made is 
 results: it is put aside as `results.tsv.old`.
 """
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
 from fuzz.lib.files import write_atomic
+from fuzz.lib.fingerprint import fingerprint
 
 QUANTILES = (0.5, 0.9)
-# Rooms of fuzz that no result depends on: how something is said, and what else can be measured.
-_DECIDE_NOTHING = frozenset(("bench", "cli", "mutants", "subjects", "tell"))
+# What decides a result: the fuzzing process, and how the program found is minimized.
+DECIDES = (
+    "engine",
+    "fuzz/calls",
+    "fuzz/campaign/child.py",
+    "fuzz/campaign/coverage.py",
+    "fuzz/campaign/feedback.py",
+    "fuzz/campaign/harness.py",
+    "fuzz/campaign/noted.py",
+    "fuzz/case.py",
+    "fuzz/defects",
+    "fuzz/execute.py",
+    "fuzz/findings/bucket.py",
+    "fuzz/forms",
+    "fuzz/inputs",
+    "fuzz/minimize",
+    "fuzz/museum/run.py",
+    "fuzz/oracle",
+    "fuzz/rules",
+)
 _COLUMNS = ("exhibit", "seed", "side", "outcome", "rule", "executions", "seconds", "calls", "other")
 WITH_BUG, CORRECT = "bug", "correct"
 FOUND, MISSED, CLEAN, BROKEN = "found", "missed", "clean", "broken"
@@ -72,7 +90,8 @@ class Results:
         Returns: the table, and what the user should know of it, or nothing.
         Errors raised: ResultsError for a file that is no such table; OSError.
         """
-        path, state = directory / "results.tsv", code_state(rules_after)
+        state = fingerprint(Path(__file__).resolve().parents[2], DECIDES, rules_after)
+        path = directory / "results.tsv"
         directory.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             return cls(path, state), ""
@@ -104,17 +123,6 @@ class Results:
         lines = [f"# code {self._state}", "\t".join(_COLUMNS)]
         lines += ["\t".join(_written(row)) for row in rows]
         write_atomic(self.path, "\n".join(lines) + "\n")
-
-
-def code_state(rules_after: str = "moving") -> str:
-    """A digest of all that decides a result: the model, the fuzzer, the exhibits."""
-    home = Path(__file__).resolve().parents[2]
-    digest = hashlib.sha1(rules_after.encode())
-    for path in sorted((*home.glob("engine/**/*.py"), *home.glob("fuzz/**/*.py"))):
-        place = path.relative_to(home)
-        if place.parts[1] not in _DECIDE_NOTHING:
-            digest.update(place.as_posix().encode() + path.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def _written(row: Result) -> list[str]:

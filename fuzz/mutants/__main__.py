@@ -21,14 +21,15 @@ from pprint import pformat
 from typing import TypeVar
 
 from fuzz.lib.files import write_atomic
+from fuzz.lib.fingerprint import fingerprint
 from fuzz.lib.processes import Ended, forked
 from fuzz.lib.status import Fields, StatusLine, duration
 from fuzz.mutants import report
-from fuzz.mutants.inputs import Input, Known, Made, chunks, corpus_files, make
+from fuzz.mutants.inputs import Input, Known, Made, chunks, make
 from fuzz.mutants.judge import Verdict, judge, run_tests, shown
 from fuzz.mutants.mutate import Mutant, mutants_of, source_path
 from fuzz.mutants.reasons import ReasonError, load, reason_for, stale
-from fuzz.mutants.store import Store, fingerprint
+from fuzz.mutants.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = (
@@ -42,10 +43,21 @@ MODULES = (
 )
 REASONS = Path("tests/mutants.toml")
 TESTS = ("tests/engine", "tests/fuzz/rules")
-# What decides how a mutant is judged, besides the modules at the root of fuzz.
+# What decides how a mutant is judged.
 JUDGES = (
+    "corpus",
     "engine",
-    *(f"fuzz/{room}" for room in ("calls", "defects", "forms", "inputs", "oracle", "rules")),
+    "fuzz/calls",
+    "fuzz/case.py",
+    "fuzz/defects",
+    "fuzz/execute.py",
+    "fuzz/findings/bucket.py",
+    "fuzz/forms",
+    "fuzz/inputs",
+    "fuzz/mutants/inputs.py",
+    "fuzz/mutants/judge.py",
+    "fuzz/oracle",
+    "fuzz/rules",
 )
 
 T = TypeVar("T")
@@ -108,17 +120,10 @@ class _Session:
         self.status = StatusLine(sys.stderr)
         self.sources = {name: source_path(self.root, name).read_bytes() for name in self.modules}
         self.reasons = load(self.root / REASONS)
-        judges = [
-            *(path for room in JUDGES for path in (self.root / room).rglob("*.py")),
-            *(self.root / "fuzz").glob("*.py"),
-            *corpus_files(self.root),
-            Path(__file__).with_name("inputs.py"),
-        ]
-        self.tree = fingerprint(judges, options.inputs, options.executions, options.seed)
-        tests = [
-            path for room in (*TESTS, "tests/lib") for path in (self.root / room).rglob("*.py")
-        ]
-        tests_tree = fingerprint([*judges, *tests])
+        chosen = (options.inputs, options.executions, options.seed)
+        self.tree = fingerprint(self.root, JUDGES, chosen)
+        tests = [place for place in (*TESTS, "tests/lib") if (self.root / place).is_dir()]
+        tests_tree = fingerprint(self.root, (*JUDGES, *tests))
         self.workdir.mkdir(parents=True, exist_ok=True)
         self.store = Store(
             self.workdir / "results.json", self.tree, tests_tree, keep_kills=options.keep_kills

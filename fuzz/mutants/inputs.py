@@ -17,7 +17,6 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fuzz.case import Case
-from fuzz.inputs.edges import edge
 
 if TYPE_CHECKING:
     from fuzz.execute import Outcome
@@ -133,6 +132,7 @@ def _fuzzed(chunk: Chunk, root: Path, tracer: "_Tracer") -> Iterator[tuple[Input
     from engine.base.kernel import kernel_named
     from fuzz.forms.text import load
     from fuzz.forms.wire import MAX_CALLS, WIDTH
+    from fuzz.inputs.edges import edge
     from fuzz.inputs.inputs import Inputs
     from fuzz.inputs.mutator import Mutator
 

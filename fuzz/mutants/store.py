@@ -4,11 +4,9 @@ A result holds for the tree it was found on: the engine, what judges it, the inp
 seed.  The file is replaced as a whole, so that Ctrl-C or a crash never leaves half of it.
 """
 
-import hashlib
 import json
 import sys
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +15,6 @@ from fuzz.mutants.judge import Verdict
 from fuzz.mutants.mutate import Mutant
 
 _WRITE_SECONDS = 2.0
-
-
-def fingerprint(paths: Iterable[Path], *more: object) -> str:
-    """A hash of files and of anything else that results depend on."""
-    state = hashlib.blake2b(digest_size=12)
-    for path in sorted(paths):
-        state.update(f"{path.name} {path.stat().st_size}\n".encode() + path.read_bytes())
-    state.update(repr((sys.version_info[:2], more)).encode())
-    return state.hexdigest()
 
 
 class Store:

@@ -19,7 +19,7 @@ from fuzz.mutants.judge import Verdict
 from fuzz.mutants.mutate import Mutant, mutants_of, source_path
 from fuzz.mutants.reasons import Reason, ReasonError, load, reason_for, stale
 from fuzz.mutants.report import Row, table
-from fuzz.mutants.store import Store, fingerprint
+from fuzz.mutants.store import Store
 from tests.lib.constants import ROOT
 
 TINY = b'''"""Not this."""
@@ -254,15 +254,6 @@ def test_a_store_that_cannot_be_read_starts_over(
     path.write_text('{"half')
     assert Store(path, "", "").verdict(mutants_of(TINY, "tiny")[0]) is None
     assert "starting over" in capsys.readouterr().err
-
-
-def test_a_fingerprint_follows_the_files(tmp_path: Path) -> None:
-    path = tmp_path / "a.py"
-    path.write_text("1")
-    one = fingerprint([path], 1)
-    assert one == fingerprint([path], 1) != fingerprint([path], 2)
-    path.write_text("2")
-    assert fingerprint([path], 1) != one
 
 
 REASON = """
