@@ -16,7 +16,6 @@ from engine.base.geometry import PMD, PTE
 from engine.base.kernel import Kernel
 from engine.base.limits import Limits
 from engine.base.points import Point
-from engine.base.uapi import UFFD_FEATURE_EVENT_UNMAP
 from engine.base.violation import Violation
 from engine.state.backing import Shmem
 from engine.state.frames import Frames
@@ -244,18 +243,13 @@ class AddressSpace:
             return
         self.hiwater_vm = max(self.hiwater_vm, self.total_vm)
         if self.uffds:
-            # userfaultfd_unmap_prep()
-            for context in dict.fromkeys(vma.uffd for vma in removed):
-                if context is not None and context.features & UFFD_FEATURE_EVENT_UNMAP:
-                    context.prepare("unmap", Range(start, end))
+            for context in dict.fromkeys(vma.uffd for vma in removed if vma.uffd):
+                context.unmap(Range(start, end))
         for vma in removed:
             self.account(vma.flags & ~(VM_ACCOUNT if keep_commit else 0), vma.start - vma.end)
-            if not vma.is_anonymous:
-                leaves, others = (
-                    self.tree.leaves(vma.start, vma.end),
-                    self.vmas.mapping(vma.backing),
-                )
-                vma.backing.close(vma, leaves, others)
+            if not (backing := vma.backing).is_anonymous:
+                leaves = self.tree.leaves(vma.start, vma.end)
+                backing.close(vma, leaves, elsewhere=self.vmas.mapping(backing))
             self.zap(vma.start, vma.end)
         below = self.vmas.before(start)
         above = self.vmas.after(start)

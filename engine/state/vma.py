@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from engine.base.address import Range, round_down
 from engine.base.failures import MAPS, VMA, Failures, VmaRefused
 from engine.base.limits import Limits
-from engine.base.uapi import UFFD_FEATURE_EVENT_REMAP
+from engine.base.uapi import UFFD_FEATURE_EVENT_REMAP, UFFD_FEATURE_EVENT_UNMAP
 from engine.base.violation import Violation
 from engine.state.backing import ANONYMOUS, Backing
 
@@ -108,6 +108,11 @@ class UffdContext:
         """Something happens to the memory at `where`; the monitor will be told."""
         self.changing += 1
         self.pending.append((what, where))
+
+    def unmap(self, where: Range) -> None:
+        """Some of its memory in that range is unmapped.  Source: userfaultfd_unmap_prep()."""
+        if self.features & UFFD_FEATURE_EVENT_UNMAP:
+            self.prepare("unmap", where)
 
     def complete(self, but: str = "") -> None:
         """Tell the monitor what is pending; events of kind `but` are taken back instead."""
