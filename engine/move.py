@@ -66,13 +66,14 @@ from engine.base.points import (
 from engine.base.violation import Violation
 from engine.state.space import AddressSpace
 from engine.state.table import OutOfTables, Table
-from engine.state.vma import VM_HUGETLB, Vma
+from engine.state.vma import Vma
 
 _BEGINS = {PMD: MOVE_PMD, PUD: MOVE_PUD}
 _MOVED = {PMD: PMD_MOVED, PUD: PUD_MOVED}
 _OCCUPIED = {PMD: PMD_OCCUPIED, PUD: PUD_OCCUPIED}
 _OF_TABLES = frozenset((PMD_MOVED, PUD_MOVED, PMD_OCCUPIED, PUD_OCCUPIED))  # moved whole, or not
 _LOCKED = frozenset((PTES_MOVED, PMD_MOVED, PUD_MOVED, HUGE_MOVED))
+_OF_MOVERS = _OF_TABLES | _LOCKED
 _MAY_DIFFER = DIRTY | ACCESSED | SOFT_DIRTY | EXCLUSIVE | WRITE  # in a batch
 _ENTRY_NAME = {PMD: "PMD", PUD: "PUD"}
 
@@ -90,6 +91,7 @@ class Move:
     for_stack: bool = False  # source and destination are the same VMA
     need_rmap_locks: bool = False
     rollback: bool = False
+    held: int = field(init=False, default=MMAP_WRITE)  # locks, all along
     notified: Range | None = field(init=False, default=None)  # secondary MMUs stay away from it
     old_end: int = field(init=False)
     requested_old: int = field(init=False)
@@ -106,10 +108,12 @@ class Move:
         self.new += extent
 
     def announce(self, point: str, extent: int = 0) -> None:
-        """Tell the listeners of the space, if there are any."""
-        if self.space.listeners:
-            start, held = self.old, _locks(self, point)
-            self.space.announce(MovePoint(point, start, start + extent, held, self))
+        """Tell who listens to the point, if anybody does."""
+        if hearing := self.space.listeners.get(point):
+            held = self.held | (_locks(self, point) if point in _OF_MOVERS else 0)
+            made = MovePoint(point, self.old, self.old + extent, held, self)
+            for listener in hearing:
+                listener(self.space, made)
 
 
 @dataclass(slots=True)
@@ -341,12 +345,9 @@ def _takes_rmap_locks(move: Move, point: str) -> bool:
 
 
 def _locks(move: Move, point: str) -> int:
-    """The locks that are held at a point of the move, as told in `engine.base.points`."""
-    vma = move.old_vma
-    held = MMAP_WRITE | (PAGE_TABLES if point in _LOCKED else 0)
-    if vma.flags & VM_HUGETLB:
-        return held | I_MMAP
-    if (point in _LOCKED or point in _OF_TABLES) and _takes_rmap_locks(move, point):
+    """The locks that the mover which announces `point` has taken, and not dropped yet."""
+    held, vma = PAGE_TABLES if point in _LOCKED else 0, move.old_vma
+    if _takes_rmap_locks(move, point):
         held |= (ANON_VMA if vma.link is not None else 0) | (0 if vma.is_anonymous else I_MMAP)
     return held
 

@@ -6,7 +6,7 @@ Source: mm/hugetlb.c, Linux 5.16 to 6.18.
 from engine.base.address import Range
 from engine.base.entry import UFFD_WP
 from engine.base.geometry import PMD
-from engine.base.points import ALLOC_FAILED, ENTER, HUGE_MOVED, ITERATION, LEAVE
+from engine.base.points import ALLOC_FAILED, ENTER, HUGE_MOVED, I_MMAP, ITERATION, LEAVE
 from engine.move import Move, destination_table, hole_end, report_occupied, skip
 from engine.state.table import OutOfTables
 
@@ -19,6 +19,7 @@ def move_hugetlb(move: Move) -> int:
     """
     space, slot = move.space, move.space.geometry.slot_bytes
     move.notified = Range(move.old, move.old_end)
+    move.held |= I_MMAP  # till the end
     move.announce(ENTER)
     while move.old < move.old_end:
         move.announce(ITERATION)

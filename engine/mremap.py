@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from engine.base.address import Range, round_up
 from engine.base.failures import HOOK, MAPS, VMA, VmaRefused
+from engine.base.points import MMAP_WRITE, MREMAP_UNLOCKED, NONE, VMA_COPIED
 from engine.base.uapi import MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE, Errno
 from engine.base.violation import Violation
 from engine.move import Move, move_page_tables
@@ -92,6 +93,7 @@ def mremap(
         result = Errno.EINVAL
     else:
         result = _check_first_page(remap) or _move_classic(remap)
+    space.announce(MREMAP_UNLOCKED, addr, addr + remap.old_len, NONE)
     if space.uffds:
         uffd.call_ended(space, failed=isinstance(result, Errno))
     _populate_growth(remap, result)
@@ -440,6 +442,7 @@ def move_vma(remap: Remap, vma: Vma) -> int | Errno:
     space.account(flags & VM_ACCOUNT, charge)
     space.total_vm += (remap.new_len - charge) >> space.geometry.page_shift
 
+    space.announce(VMA_COPIED, remap.addr, remap.addr + remap.old_len, MMAP_WRITE)
     move = Move(
         space, source, new_vma, remap.addr, remap.new_addr, remap.old_len, False, need_rmap_locks
     )

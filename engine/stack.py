@@ -9,6 +9,7 @@ Source: fs/exec.c setup_arg_pages(), shift_arg_pages() in 6.1; mm/mmap.c relocat
 from engine.base.address import Range
 from engine.base.entry import PFN_SHIFT
 from engine.base.geometry import PTE
+from engine.base.points import MMAP_WRITE, RELOCATE_VMA_DOWN
 from engine.base.uapi import Errno
 from engine.base.violation import Violation
 from engine.move import Move, move_page_tables
@@ -100,6 +101,7 @@ def relocate_vma_down(
     if vmas.find(new_start) is not vma:
         return Errno.EFAULT
 
+    space.announce(RELOCATE_VMA_DOWN, old_start, old_end, MMAP_WRITE)
     if compacting:
         _compaction_begins(space, old_start)
     # Cover both places, with the page offset the pages will have at the new one.

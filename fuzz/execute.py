@@ -64,7 +64,7 @@ def execute(
 ) -> Outcome:
     """Run a case from an empty address space.
 
-    Arguments: `listeners` hear of each point, after the rules; `stop` ends the program at the first
+    Arguments: `listeners` hear of points after the rules; `stop` ends the program at the first
     violation; `on_step` is called with -1 before the first call and with its index after each;
     `check` switches the rules on, `oracle` the comparison of contents, too (only with `check`);
     `rules_after` after which calls the whole state is judged: the last, every moving one, or each;

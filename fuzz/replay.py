@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from engine.base.address import Range
 from engine.base.kernel import Kernel, kernel_named
-from engine.base.points import ENTER, Point
+from engine.base.points import ENTER, STEPS, Point
 from engine.base.violation import Violation
 from engine.state.space import AddressSpace
 from fuzz.calls.registry import DIRECTIVES
@@ -164,6 +164,8 @@ class Witness:
     first moment after the rule was broken, which may be gone when the call is over.  None: there
     was no such moment.
     """
+
+    hears = STEPS
 
     def __init__(self, found: Shown | None) -> None:
         """`found` is the finding, known from an earlier run; None: there is none."""

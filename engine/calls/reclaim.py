@@ -20,6 +20,7 @@ from engine.base.entry import (
     is_zero_page,
 )
 from engine.base.geometry import PTE
+from engine.base.points import ANON_VMA, NONE, TRY_TO_UNMAP, TRY_TO_UNMAP_FLUSH
 from engine.base.uapi import Errno
 from engine.pages.huge import split_folio
 from engine.pages.protect import change_entries
@@ -47,10 +48,12 @@ def swapout(space: AddressSpace, addr: int, length: int) -> Errno | None:
         start, stop = max(vma.start, addr), min(vma.end, end)
         for first in _large_folios(space, start, stop):
             split_folio(space, first)
+        space.announce(TRY_TO_UNMAP, start, stop, ANON_VMA)
         for _, table, indices in space.tree.lowest(start, stop):
             if table.level == PTE:
                 _swap_out(space, table, indices)
     space.tlb.put_off()
+    space.announce(TRY_TO_UNMAP_FLUSH, addr, end, NONE)
     return None
 
 

@@ -16,6 +16,16 @@ from engine.base.entry import (
     leaf,
 )
 from engine.base.geometry import PMD, PTE
+from engine.base.points import (
+    ALLOC_CHARGE_FOLIO,
+    ANON_VMA,
+    COLLAPSE_FILE,
+    COLLAPSE_HUGE_PAGE,
+    I_MMAP,
+    MMAP_WRITE,
+    NONE,
+    RETRACT_PAGE_TABLES,
+)
 from engine.base.uapi import Errno
 from engine.pages.cow import make_present
 from engine.pages.huge import HUGE_ANON, covers_slot, map_shared_huge
@@ -76,13 +86,16 @@ def _collapse_anonymous(space: AddressSpace, vma: Vma, addr: int) -> bool | None
     if not written and not space.kernel.collapses_without_write:
         return False
     frames, pages = space.frames, space.geometry.slot_pages
+    end = addr + space.geometry.slot_bytes
+    space.announce(ALLOC_CHARGE_FOLIO, addr, end, NONE)
     pfn = frames.allocate_large(pages, space.page_index(vma, addr), vma.anon_vma)
+    space.announce(COLLAPSE_HUGE_PAGE, addr, end, MMAP_WRITE | ANON_VMA)
     for i, entry in list(leaves.items()):
         if not entry & PRESENT:
             entry = make_present(space, table, i)
         if entry & ANON:
             frames.tag[pfn + i] = frames.tag[entry >> PFN_SHIFT]
-    space.flush_tlb(addr, addr + space.geometry.slot_bytes)
+    space.flush_tlb(addr, end)
     tree.take_all(table, list(leaves))
     # The PTE table is kept for the day the huge page is split.
     tree.free(parent, index)
@@ -107,6 +120,7 @@ def _refused_by_uffd(space: AddressSpace, table: Table) -> bool | None:
 
 def _collapse_shared(space: AddressSpace, vma: Vma, addr: int) -> bool | None:
     """One slot of a shared object: its pages become one folio, other mappings lose theirs."""
+    space.announce(COLLAPSE_FILE, addr, addr + space.geometry.slot_bytes, NONE)
     settle_shared(space, vma, addr, addr + space.geometry.slot_bytes)
     kernel, tree, pages = space.kernel, space.tree, space.geometry.slot_pages
     linear = space.page_index(vma, addr)
@@ -153,6 +167,7 @@ def _retract(space: AddressSpace, vma: Vma, linear: int, frees: bool) -> bool:
     low, high = max(start, vma.start), min(start + slot, vma.end)
     if low >= high:
         return False
+    space.announce(RETRACT_PAGE_TABLES, low, high, I_MMAP)
     if space.tree.huge:
         parent, index = space.tree.find(low, PMD), space.tree.index(low, PMD)
         if parent is not None and index in parent.leaves:

@@ -18,6 +18,7 @@ from engine.base.entry import (
     leaf,
 )
 from engine.base.geometry import PMD, PTE
+from engine.base.points import HANDLE_MM_FAULT, MMAP_READ
 from engine.pages.cow import WRITTEN, make_present, make_writable
 from engine.pages.huge import (
     access_huge,
@@ -290,6 +291,7 @@ def _access_anonymous(
     if write and start < end:
         prepare_anon_vma(space, vma)
     for low, high in slots_of(space, start, end):
+        space.announce(HANDLE_MM_FAULT, low, high, MMAP_READ)
         huge = space.tree.huge or vma.flags & VM_HUGEPAGE
         if not (huge and access_huge(space, vma, low, high, tag, write=write)):
             table = space.tree.make(low, PTE)
@@ -359,6 +361,7 @@ def _access_shared(
     if space.migrating:
         settle_shared(space, vma, start, end)
     for low, high in slots_of(space, start, end):
+        space.announce(HANDLE_MM_FAULT, low, high, MMAP_READ)
         if space.frames.large and map_shared_huge(space, vma, low, write=write):
             _tag_shared(space, vma, low, high, tag)
         else:

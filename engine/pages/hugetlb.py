@@ -19,6 +19,7 @@ Source: mm/hugetlb.c, fs/hugetlbfs/inode.c, Linux 6.1 to 6.18.
 from engine.base.address import round_down
 from engine.base.entry import ACCESSED, DIRTY, HUGE, PFN_SHIFT, PRESENT, UFFD_WP, WRITE, leaf
 from engine.base.geometry import PMD
+from engine.base.points import HANDLE_MM_FAULT, MMAP_READ
 from engine.state.hugepool import HugeFile, file_of
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_NORESERVE, VM_SHARED, VM_WRITE, Vma
@@ -79,6 +80,7 @@ def access_hugetlb(space: AddressSpace, vma: Vma, start: int, end: int, tag: int
     while start < end:
         base = round_down(start, slot)
         stop = min(base + slot, end)
+        space.announce(HANDLE_MM_FAULT, start, stop, MMAP_READ)
         table, index = space.tree.make(start, PMD), space.tree.index(start, PMD)
         if index not in table.leaves:
             pfn = _page(space, vma, base)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from engine.base.address import Range, round_down
 from engine.base.entry import MIGRATION, PFN_SHIFT, PRESENT
 from engine.base.geometry import PTE
+from engine.base.points import ANON_VMA, I_MMAP, REMOVE_MIGRATION_PTES, TRY_TO_MIGRATE
 from engine.base.violation import Violation
 from engine.state.space import AddressSpace
 from engine.state.table import Table
@@ -65,6 +66,8 @@ def begin_migration(space: AddressSpace, pfn: int) -> None:
     folio = folio_of(space, pfn)
     for page in folio:
         for vma, addr in walk(space, page):
+            if page == folio.start:
+                _visits(space, TRY_TO_MIGRATE, vma, addr, folio)
             found = entry_of(space, addr, page)
             if found is not None and may_migrate(vma):
                 table, index = found
@@ -94,6 +97,8 @@ def end_migration(space: AddressSpace, first: int) -> None:
             space.held.remove(page)
             space.held.add(page + new - first)
         for vma, addr in walk(space, page):
+            if page == first:
+                _visits(space, REMOVE_MIGRATION_PTES, vma, addr, range(first, first + pages))
             found = entry_of(space, addr, page)
             if found is not None:
                 table, index = found
@@ -103,6 +108,12 @@ def end_migration(space: AddressSpace, first: int) -> None:
             if vma.backing.pages.get(frames.index[page]) == page:
                 vma.backing.pages[frames.index[page]] = page + new - first
     _check_none_left(space, range(first, first + pages))
+
+
+def _visits(space: AddressSpace, point: str, vma: Vma, addr: int, folio: range) -> None:
+    """A walk comes to a place where a folio may be mapped, from `addr` on."""
+    held = ANON_VMA if vma.is_anonymous else I_MMAP
+    space.announce(point, addr, addr + (len(folio) << space.geometry.page_shift), held)
 
 
 def _check_none_left(space: AddressSpace, folio: range) -> None:

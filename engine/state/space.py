@@ -1,6 +1,7 @@
 """An address space: the VMAs, the page tables under them, and the counters that describe both."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from typing import Protocol
 
 from engine.base.address import Range
 from engine.base.entry import (
@@ -15,7 +16,7 @@ from engine.base.failures import COMMIT, MAPS, Failures
 from engine.base.geometry import PMD, PTE
 from engine.base.kernel import Kernel
 from engine.base.limits import Limits
-from engine.base.points import Point
+from engine.base.points import FREE_PGTABLES, MMAP_WRITE, UNMAP_VMAS, Point
 from engine.base.violation import Violation
 from engine.state.backing import Shmem
 from engine.state.frames import Frames
@@ -35,7 +36,15 @@ from engine.state.vma import (
 STACK_LIMIT_BYTES = 8 << 20  # RLIMIT_STACK
 
 
-Listener = Callable[["AddressSpace", Point], None]  # what is called at each point
+class Listener(Protocol):
+    """Anything that can be called with points."""
+
+    @property
+    def hears(self) -> Collection[str]:
+        """The names of the points that it wants to hear of."""
+
+    def __call__(self, space: "AddressSpace", point: Point, /) -> None:
+        """Take note of a point."""
 
 
 class AddressSpace:
@@ -46,14 +55,17 @@ class AddressSpace:
     larger of the two).  `next_tag` is the content the next touched page gets.  `held` are the
     frames that children map, too, `migrating` the folios under migration (first frame -> pages),
     `uffds` the userfaultfds by their features.  `limits` and `failures` may refuse what a call asks
-    for.  `listeners` hear of points.  Rules that find something wrong report it here.
+    for.  `listeners` are called at points, by name (`listen`).  Rules that find something wrong
+    report it here.
     """
 
     def __init__(self, kernel: Kernel, listeners: Iterable[Listener] = ()) -> None:
         self.kernel = kernel
         self.geometry = kernel.geometry
         self.arena = kernel.geometry.arena
-        self.listeners = list(listeners)
+        self.listeners: dict[str, list[Listener]] = {}
+        for listener in listeners:
+            self.listen(listener)
         self.frames = Frames()
         self.violations: list[Violation] = []
         self.next_tag = 1
@@ -98,10 +110,17 @@ class AddressSpace:
         """Note a rule that did not hold, and go on: the kernel's WARN_ON goes on, too."""
         self.violations.append(violation)
 
-    def announce(self, point: Point) -> None:
-        """Tell the listeners of a point.  Who makes many asks first whether there are any."""
-        for listener in self.listeners:
-            listener(self, point)
+    def listen(self, listener: Listener) -> None:
+        """Call `listener` at the points that it hears, after those that listen already."""
+        for name in listener.hears:
+            self.listeners.setdefault(name, []).append(listener)
+
+    def announce(self, name: str, start: int, end: int, held: int) -> None:
+        """Tell who listens to the point, if anybody does.  Arguments: as of a `Point`."""
+        if hearing := self.listeners.get(name):
+            point = Point(name, start, end, held)
+            for listener in hearing:
+                listener(self, point)
 
     def may_commit(self, length: int, flags: int) -> bool:
         """Is a request of `length` bytes for a mapping with these VM_ flags granted?
@@ -245,6 +264,7 @@ class AddressSpace:
         if self.uffds:
             for context in dict.fromkeys(vma.uffd for vma in removed if vma.uffd):
                 context.unmap(Range(start, end))
+        self.announce(UNMAP_VMAS, start, end, MMAP_WRITE)
         for vma in removed:
             self.account(vma.flags & ~(VM_ACCOUNT if keep_commit else 0), vma.start - vma.end)
             if not (backing := vma.backing).is_anonymous:
@@ -295,6 +315,7 @@ class AddressSpace:
 
     def free_table_range(self, start: int, end: int, floor: int, ceiling: int) -> None:
         """Free tables over [start, end); one that still maps pages is a violation."""
+        self.announce(FREE_PGTABLES, start, end, MMAP_WRITE)
         for base, table in self.tree.free_range(start, end, floor, ceiling):
             self.report(
                 Violation(

@@ -46,7 +46,7 @@ exist and act.
 """
 
 from collections.abc import Collection, Hashable, Iterable
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 from engine.base import points
 from engine.base.address import Range, round_down
@@ -76,19 +76,6 @@ _FLAG_OPERANDS = {
     for name, call in CALLS.items()
 }
 _REFUSALS = frozenset((points.PMD_OCCUPIED, points.PUD_OCCUPIED, points.ALLOC_FAILED))
-_NOTED = _REFUSALS | {  # what a move has done; where it begins to do so says no more
-    points.ENTER,
-    points.REALIGNED,
-    points.ITERATION,
-    points.SKIPPED,
-    points.ALLOCATED,
-    points.PTES_MOVED,
-    points.PMD_MOVED,
-    points.PUD_MOVED,
-    points.HUGE_MOVED,
-    points.HUGE_SPLIT,
-    points.LEAVE,
-}
 
 
 class FeedbackUnavailable(RuntimeError):
@@ -202,6 +189,8 @@ class StateObserver:
     with the outcome, which counts the cells.  `fed` are the kinds that libFuzzer gets to know.
     """
 
+    hears = points.STEPS
+
     def __init__(self, cells: Cells, kernel: Kernel, fed: Collection[str] = FED) -> None:
         self._cells = cells
         self._fed = frozenset(fed)
@@ -218,24 +207,21 @@ class StateObserver:
 
     def __call__(self, space: "AddressSpace", point: points.Point) -> None:
         """Note a point of a move."""
-        if point.name in _NOTED:
-            self._pass(cast("MovePoint", point))  # which is not imported, so that it is covered
-
-    def _pass(self, at: "MovePoint") -> None:
-        point, move, extent = at.name, at.move, at.extent
-        hit = self._note
-        if point == points.ENTER:
+        name = point.name
+        at: MovePoint = point  # type: ignore[assignment]  # its module must be covered first
+        keys, move, extent = self._keys, at.move, at.end - at.start
+        if name == points.ENTER:
             self._begin(move)
-        here = (point, self._extent_class(extent))
-        self._points.add(point)
+        here = (name, self._extent_class(extent))
+        self._points.add(name)
         old, new = move.old, move.new
-        hit(("place", here, self._alignment(old, new), (old ^ new) < self._pud))
-        hit(("path", self._last, here))
+        keys["place", here, self._alignment(old, new), (old ^ new) < self._pud] = None
+        keys["path", self._last, here] = None
         self._last = here
-        if point in _REFUSALS:
-            hit(("refused", point, self._entry))
-        elif point == points.LEAVE:
-            hit(("leave", frozenset(self._points), self._entry[0], extent == move.length))
+        if name in _REFUSALS:
+            keys["refused", name, self._entry] = None
+        elif name == points.LEAVE:
+            keys["leave", frozenset(self._points), self._entry[0], extent == move.length] = None
             self._last = None
 
     def _note(self, key: tuple[Hashable, ...]) -> None:

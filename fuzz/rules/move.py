@@ -9,6 +9,7 @@ from engine.base.entry import ANON, PFN_SHIFT, SOFT_DIRTY
 from engine.base.geometry import PTE
 from engine.base.points import (
     ALLOC_FAILED,
+    ALLOCATED,
     ENTER,
     HUGE_MOVED,
     HUGE_SPLIT,
@@ -19,7 +20,9 @@ from engine.base.points import (
     PTES_MOVED,
     PUD_MOVED,
     PUD_OCCUPIED,
+    REALIGNED,
     RMAP,
+    STEPS,
     Point,
 )
 from engine.base.violation import Violation
@@ -47,6 +50,8 @@ class MoveRules:
         "occupied",
     )
 
+    hears = STEPS - {REALIGNED, ALLOCATED}
+
     def __init__(self) -> None:
         self.occupied = 0  # entries that a whole table could not move to
         self._bites = Bites()
@@ -59,8 +64,7 @@ class MoveRules:
 
     def __call__(self, space: AddressSpace, point: Point) -> None:
         """See engine.base.points."""
-        if not isinstance(point, MovePoint):
-            return
+        assert isinstance(point, MovePoint)
         name, move = point.name, point.move
         for violation in self._bites.check(name, move, point.extent):
             space.report(violation)

@@ -55,10 +55,11 @@ STEPS = {
 class Trace(list[str]):
     """What a move did: "PMD 4" is a PMD entry with 4 pages, "skip 16" a hole."""
 
+    hears = frozenset(STEPS)
+
     def __call__(self, space: AddressSpace, point: Point) -> None:
-        if point.name in STEPS:
-            step, pages = STEPS[point.name], point.where.length // space.geometry.page_bytes
-            self.append(f"{step} {pages}" if pages else step)
+        step, pages = STEPS[point.name], point.where.length // space.geometry.page_bytes
+        self.append(f"{step} {pages}" if pages else step)
 
 
 def trace(
@@ -66,7 +67,7 @@ def trace(
 ) -> list[str]:
     """Move `pages` pages from page `old` to page `new` of the VMAs that are there."""
     steps = Trace()
-    space.listeners.append(steps)
+    space.listen(steps)
     source, target = space.vmas.lookup(old * PAGE), space.vmas.lookup(new * PAGE)
     assert source is not None
     assert target is not None
@@ -177,7 +178,7 @@ def test_two_levels_have_no_pud_mover() -> None:
     touch(space, 0x10000000, 0x10001000)
     source, target = list(space.vmas)
     steps = Trace()
-    space.listeners.append(steps)
+    space.listen(steps)
     assert move_page_tables(Move(space, source, target, 0x10000000, 0x20000000, slot)) == slot
     assert steps == ["PMD 1024"]
 

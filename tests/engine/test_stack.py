@@ -17,12 +17,14 @@ from engine.stack import execve_stack, relocate
 from engine.state.space import AddressSpace
 from fuzz.rules.mremap import expected_stack_warnings
 from fuzz.rules.state import check_state
+from tests.lib.listening import at
 
 
 def warnings(kernel: Kernel, start: int, end: int, shift: int) -> tuple[int, int]:
     """Occupied PMD and PUD entries met by one stack move; the state afterwards must be sound."""
     met: Counter[str] = Counter()
 
+    @at(PMD_OCCUPIED, PUD_OCCUPIED)
     def count(space: AddressSpace, point: Point) -> None:
         met[point.name] += 1
 

@@ -10,6 +10,7 @@ from fuzz.case import Case, CaseError, Faults
 from fuzz.execute import Outcome, execute
 from fuzz.forms.text import parse, parse_call
 from fuzz.subjects.observe import differences, observation
+from tests.lib.listening import at
 
 RW = "PROT_READ|PROT_WRITE"
 PLAIN = "MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED"
@@ -159,9 +160,9 @@ MOVING = (
 def test_the_oracle_notices_what_no_rule_knows() -> None:
     """A page's content changes while it moves: entries, counts and VMAs are as they should be."""
 
+    @at(LEAVE)
     def scribble(space: AddressSpace, point: Point) -> None:
-        if point.name == LEAVE:
-            space.frames.tag[-1] = 99
+        space.frames.tag[-1] = 99
 
     kernel = kernel_named("linux-6.12")
     outcome = execute(parse(MOVING), kernel, stop=False, listeners=[scribble])
@@ -176,18 +177,17 @@ def test_the_oracle_notices_what_no_rule_knows() -> None:
 
 
 def test_listeners_hear_of_the_move_with_and_without_checks() -> None:
+    points: list[str] = []
+
+    @at(ENTER, LEAVE, PMD_OCCUPIED)
+    def hear(_: AddressSpace, point: Point) -> None:
+        points.append(point.name)
+
     for check in (True, False):
-        points: list[str] = []
-        execute(
-            parse(WARNING),
-            kernel_named("linux-6.1"),
-            stop=False,
-            check=check,
-            listeners=[lambda space, point, points=points: points.append(point.name)],
-        )
-        assert points[0] == ENTER
-        assert points[-1] == LEAVE
-        assert points.count(PMD_OCCUPIED) == 1
+        points.clear()
+        kernel = kernel_named("linux-6.1")
+        execute(parse(WARNING), kernel, stop=False, check=check, listeners=[hear])
+        assert points == [ENTER, PMD_OCCUPIED, LEAVE]
 
 
 def test_steps_are_told_before_the_first_and_after_each_call() -> None:

@@ -57,7 +57,7 @@ def broken(space: AddressSpace) -> list[str]:
 
 def after_move(space: AddressSpace, old: int, new: int, pages: int, flags: int = MOVE) -> list[str]:
     """The rules that break when `pages` pages move."""
-    space.listeners.append(MoveRules())
+    space.listen(MoveRules())
     before = UffdState(space)
     request = (old * PAGE, pages * PAGE, pages * PAGE, flags, new * PAGE)
     result = mremap(space, *request)

@@ -45,6 +45,7 @@ from fuzz.rules.state import StateRules, check_state
 from tests.lib import broken
 from tests.lib.constants import KEEP, MOVE
 from tests.lib.drawn import PAGE, SLOT, scene, tiny
+from tests.lib.listening import at
 
 Scenario = Callable[[bool], list[Violation]]
 Sabotage = Callable[[AddressSpace], object]
@@ -241,16 +242,16 @@ def test_preallocated_tables_need_no_vma() -> None:
 
 
 class Saboteur:
-    """Interferes at one point of a move, then lets the rules look."""
+    """Interferes when a point of a move is reached for the first time."""
 
-    def __init__(self, point: str, interfere: Callable[[Move], object] | None) -> None:
-        self.point, self.interfere, self.rules = point, interfere, MoveRules()
+    def __init__(self, point: str, interfere: Callable[[Move], object]) -> None:
+        self.hears, self.interfere, self.done = [point], interfere, False
 
     def __call__(self, space: AddressSpace, point: Point) -> None:
-        if isinstance(point, MovePoint) and point.name == self.point and self.interfere is not None:
-            interfere, self.interfere = self.interfere, None
-            interfere(point.move)
-        self.rules(space, point)
+        assert isinstance(point, MovePoint)
+        if not self.done:
+            self.done = True
+            self.interfere(point.move)
 
 
 def breaks_move(slug: str, point: str) -> Callable[[Callable[[Move], object]], object]:
@@ -259,7 +260,9 @@ def breaks_move(slug: str, point: str) -> Callable[[Callable[[Move], object]], o
     def register(interfere: Callable[[Move], object]) -> object:
         def scenario(sabotaged: bool) -> list[Violation]:
             space = scene(".AAA AAAA .... .bbb bbbb ..CC", "linux-6.1")
-            space.listeners.append(Saboteur(point, interfere if sabotaged else None))
+            if sabotaged:
+                space.listen(Saboteur(point, interfere))
+            space.listen(MoveRules())
             move_page_tables(
                 Move(space, vma_at(space, 1), vma_at(space, 13), PAGE, 13 * PAGE, 7 * PAGE)
             )
@@ -362,7 +365,7 @@ SCENARIOS.append(("rollback-dest-none", "the same on the way back", occupied(rol
 
 def stack_with_company(sabotaged: bool) -> list[Violation]:
     space = scene("...b aaAA" if sabotaged else ".... aaAA")
-    space.listeners.append(MoveRules())
+    space.listen(MoveRules())
     vma = vma_at(space, 6)
     vma.flags |= VM_STACK_INCOMPLETE
     move_page_tables(Move(space, vma, vma, 6 * PAGE, 4 * PAGE, 2 * PAGE, for_stack=True))
@@ -641,11 +644,11 @@ SCENARIOS.append(("stack-fits", stack_shifted_below_zero.__name__, stack_shifted
 def table_of_others_gone(broken: bool) -> list[Violation]:
     """A move that gets no table takes one away that its neighbour uses (B-24)."""
 
-    def listen(space: AddressSpace, point: Point) -> None:
-        if broken and point.name == ALLOC_FAILED:
-            take(space, 20)
+    @at(*[ALLOC_FAILED] * broken)
+    def take_it(space: AddressSpace, point: Point) -> None:
+        take(space, 20)
 
-    space = scene("AAAA .... .... .... .... BBBB", listeners=[listen, MoveRules()])
+    space = scene("AAAA .... .... .... .... BBBB", listeners=[take_it, MoveRules()])
     space.failures.arm(PAGETABLE, 1)
     assert mremap(space, 0, SLOT, SLOT, MREMAP_MAYMOVE | MREMAP_FIXED, 9 * PAGE) is Errno.ENOMEM
     return space.violations

@@ -69,7 +69,7 @@ def remap(space: AddressSpace, old: int, pages: int, new: int, flags: int = MOVE
 
 def watched(space: AddressSpace, *pages: int) -> AddressSpace:
     """The space with the rules around moves, its pages in the TLB of CPU 1."""
-    space.listeners.append(MoveRules())
+    space.listen(MoveRules())
     for page in pages:
         touch_on(space, 1, page * PAGE)
     return space
