@@ -38,7 +38,7 @@ class Table:
     an entry was written last.
     """
 
-    __slots__ = ("deposited", "leaves", "level", "tables", "touched")
+    __slots__ = ("_frozen", "_frozen_at", "deposited", "leaves", "level", "tables", "touched")
 
     def __init__(self, level: int) -> None:
         self.level = level
@@ -46,6 +46,8 @@ class Table:
         self.tables: dict[int, Table] = {}
         self.deposited = 0
         self.touched = 0
+        self._frozen: dict[int, int] = {}
+        self._frozen_at = 0
 
     @property
     def count(self) -> int:
@@ -68,6 +70,15 @@ class Table:
             return [i for i in range(low, high + 1) if i in entries]
         found = sorted(entries)
         return found[bisect_left(found, low) : bisect_right(found, high)]
+
+    def frozen(self) -> dict[int, int]:
+        """The leaves as they are now, whatever happens later; not to be changed.
+
+        It is the same object until one of them is written, and only then copied again.
+        """
+        if self._frozen_at != self.touched:
+            self._frozen, self._frozen_at = self.leaves.copy(), self.touched
+        return self._frozen
 
     def __repr__(self) -> str:
         return f"<Table level {self.level}, {self.count} entries>"
@@ -372,7 +383,7 @@ class TableTree:
         """Store a table in an entry, which must be none."""
         assert index not in parent.leaves and index not in parent.tables
         parent.tables[index] = table
-        self.clock = parent.touched = table.touched = self.clock + 1
+        self.clock = parent.touched = self.clock + 1
 
     def unlink(self, parent: Table, index: int) -> Table:
         """Take a table out that goes on counting.  Returns: the table."""

@@ -28,7 +28,7 @@ from engine.base.violation import Violation
 from engine.move import Move
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_HUGETLB, VM_UFFD, VM_UFFD_WP, VM_WRITE, UffdContext
-from fuzz.rules.leaves import Picture, picture
+from fuzz.rules.leaves import Picture, alike, picture
 from fuzz.rules.view import State
 from fuzz.rules.walk import not_told_of_moves
 
@@ -49,10 +49,10 @@ def check_entries(
     slot, shift = geometry.slot_bytes, geometry.page_shift
     for base, held in before.items():
         if base in whole:
-            if after.get(base + delta) != held:
+            if not alike(after.get(base + delta), held):
                 yield from judge.slot(base, held, after, delta, alone=False)
         elif base + slot <= moved.start or base >= moved.end:
-            if after.get(base) != held:
+            if not alike(after.get(base), held):
                 yield from judge.slot(base, held, after, 0, alone=False)
         elif (
             judge.large
@@ -277,7 +277,7 @@ class UffdState:
 
     def __init__(self, space: AddressSpace, slots: Picture | None = None) -> None:
         self._geometry = space.geometry
-        self._slots = picture(space, lasting=True) if slots is None else slots
+        self._slots = picture(space) if slots is None else slots
         self._areas = [(vma.start, vma.end, vma.flags) for vma in space.vmas]
         self.registered = _registered(space)
         self.events = {context: context.events for context in space.uffds.values()}
@@ -316,7 +316,7 @@ def _check_still_protected(space: AddressSpace, before: UffdState) -> Iterator[V
     protected = before.protected
     if not protected:
         return
-    now = UffdState(space, picture(space, lasting=False))
+    now = UffdState(space, picture(space))
     lost = [
         addr
         for addr in sorted(protected - now.protected)

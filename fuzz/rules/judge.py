@@ -63,7 +63,7 @@ def _mremap(space: AddressSpace, moves: MoveRules, *args: int) -> Judge:
     registered = UffdState(space, before.slots) if space.uffds else None
 
     def judge(returned: int | Errno) -> Iterator[Violation]:
-        after = Snapshot(space, lasting=False)
+        after = Snapshot(space)
         yield from check_mremap(space, before, request, returned, after)
         yield from check_errors(facts, *request, returned)
         if isinstance(returned, int):

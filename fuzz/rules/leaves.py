@@ -1,8 +1,9 @@
 """All leaves of an address space as one picture, and what differs between two of them.
 
 A rule about a move or a call compares a state with an earlier one.  A picture keeps the entries of
-each slot in one dictionary, so that slots are copied and compared in C; only those that differ are
-looked at page by page.
+each slot in one dictionary, which is the same one in all pictures until the table is written to: so
+most slots are known to be equal at a glance.  Others are copied and compared in C, and only those
+that differ are looked at page by page.
 """
 
 from engine.base.address import Range
@@ -31,16 +32,13 @@ _EVERYWHERE = Range(0, 1 << 64)
 _NOWHERE = Range(0, 0)
 
 
-def picture(space: AddressSpace, *, lasting: bool) -> Picture:
-    """Every leaf of a space as it is now.
-
-    Arguments: `lasting` what happens later shall not show; otherwise nothing is copied.
-    """
+def picture(space: AddressSpace) -> Picture:
+    """Every leaf of a space as it is now, whatever happens later."""
     shifts = space.geometry.entry_shift
     slots: Picture = {}
     for base, table in space.tree.leaf_tables():
         if table.level == PTE:
-            slots[base] = table.leaves.copy() if lasting else table.leaves
+            slots[base] = table.frozen()
         else:
             shift = shifts[table.level]
             for index, entry in table.leaves.items():
@@ -97,7 +95,12 @@ def count(geometry: Geometry, slots: Picture, carrying: int = 0) -> int:
 
 def leaves_of(space: AddressSpace) -> Leaves:
     """Every page of a space, as `pages` has them."""
-    return pages(space.geometry, picture(space, lasting=False))
+    return pages(space.geometry, picture(space))
+
+
+def alike(one: dict[int, int] | int | None, other: dict[int, int] | int | None) -> bool:
+    """Do two slots map the same?  Comparing dictionaries does not look whether they are one."""
+    return one is other or one == other
 
 
 def differing(
@@ -107,7 +110,7 @@ def differing(
     same = {
         base
         for base, held in before.items()
-        if (base >= but.end or base + slot <= but.start) and after.get(base) == held
+        if (base >= but.end or base + slot <= but.start) and alike(after.get(base), held)
     }
     return _without(before, same), _without(after, same)
 
@@ -119,7 +122,7 @@ def carried(
     went = {
         base
         for base, held in before.items()
-        if moved.start <= base and base + slot <= moved.end and after.get(base + delta) == held
+        if moved.start <= base and base + slot <= moved.end and alike(after.get(base + delta), held)
     }
     return _without(before, went), _without(after, {base + delta for base in went})
 

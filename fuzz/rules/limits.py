@@ -73,7 +73,7 @@ def check_failed_allocation(
 
     Arguments: `before` all leaves at the start of the move; `anonymous` only private pages count.
     """
-    left = _pages(space, picture(space, lasting=False), anonymous=anonymous)
+    left = _pages(space, picture(space), anonymous=anonymous)
     were = _pages(space, before, anonymous=anonymous)
     if left < were:
         yield Violation(

@@ -90,7 +90,7 @@ class MoveRules:
             move.space.report(violation)
         _check_vmas(move)
         self._attempts = Attempts(move.space)
-        self._before = picture(move.space, lasting=True)
+        self._before = picture(move.space)
         self._whole, self._unmapped = set(), False
         self._delta = move.new - move.old
         self._cursor = move.old - 1
@@ -165,7 +165,7 @@ class MoveRules:
         stop = start + move.done if move.done <= move.length else move.old_end
         moved = Range(start, stop)
         geometry = space.geometry
-        now = picture(space, lasting=False)
+        now = picture(space)
         mark = 0 if move.old_vma.flags & VM_HUGETLB else SOFT_DIRTY
         due = shifted(geometry, self._before, moved, delta, self._whole, mark)
         if now == due and not self._has_batches(move, moved):

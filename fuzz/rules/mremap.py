@@ -36,19 +36,16 @@ class Mapped(NamedTuple):
 
 
 class Snapshot:
-    """The state before or after a call: what rules know of it, its mappings and leaves.
-
-    Arguments: `lasting` see `picture`.
-    """
+    """The state before or after a call: what rules know of it, its mappings and leaves."""
 
     __slots__ = ("_mapped", "count", "facts", "geometry", "high_water", "slots")
 
-    def __init__(self, space: AddressSpace, *, lasting: bool = True) -> None:
+    def __init__(self, space: AddressSpace) -> None:
         self.geometry = space.geometry
         self.high_water = max(space.hiwater_vm, space.total_vm)
         self.facts = Facts.of(space)
         self.count = len(self.facts.areas)
-        self.slots = picture(space, lasting=lasting)
+        self.slots = picture(space)
         self._mapped: list[Mapped] | None = None
 
     @property
@@ -152,7 +149,7 @@ def check_mremap(
         old_len, new_len = (round_up(start + n, huge) - start for n in (old_len, new_len))
     source = Range(request.addr, request.addr + old_len)
     target = Range(request.new_addr, request.new_addr + new_len)
-    after = after or Snapshot(space, lasting=False)
+    after = after or Snapshot(space)
     high_water = max(before.high_water, space.total_vm)
     # With DONTUNMAP each of several VMAs counts before the next one's destination is unmapped.
     if after.high_water > high_water and not (
@@ -477,7 +474,7 @@ def check_execve_stack(
     wanted = place.length >> shift_bits
     tags, present = space.frames.tag, 0
     misplaced: list[int] = []
-    for base, held in picture(space, lasting=False).items():
+    for base, held in picture(space).items():
         if isinstance(held, dict):
             offset = first_tag + ((base - place.start) >> shift_bits)
             present += len(held)

@@ -13,7 +13,7 @@ from engine.state.space import AddressSpace
 from engine.state.table import Table
 from engine.state.vma import AnonVma, Vma
 
-_WORTH_KNOWING = 8  # leaves of a table from which on comparing it costs less than looking
+_WORTH_KNOWING = 8  # leaves of a table from which on remembering it costs less than looking
 
 
 class Part(NamedTuple):
@@ -33,11 +33,11 @@ class Sound(NamedTuple):
     """A PTE table that held plain pages of one mapping of private memory, each in its place.
 
     What a frame is was said when it was allocated, so that one look at a table is enough for as
-    long as its entries and the place of its VMA stay what they are.
+    long as nothing is written into it and the place of its VMA stays what it is.
     """
 
     table: Table  # kept, so that no other object gets its id
-    leaves: dict[int, int]
+    touched: int  # when it was written last
     plain: int  # how many are pages; the others are guard markers, which fit everywhere
     reach: Range  # which bytes of its span had to be in that mapping
     offset: int  # linear index of its first page
@@ -82,7 +82,7 @@ class State:
     def still_sound(self, base: int, table: Table) -> Sound | None:
         """What was found of a table, if it is as it was then; it is remembered further."""
         known = self.known.get(id(table))
-        if known is None or known.leaves != table.leaves:
+        if known is None or known.touched != table.touched:
             return None
         vma = self.holder(base + known.reach.start, base + known.reach.end)
         if (
@@ -99,8 +99,8 @@ class State:
         """Note that all leaves of a table, private memory, are pages in their places or guards."""
         table, vma = part.table, part.vma
         if part.reach is not None and vma is not None and len(table.leaves) >= _WORTH_KNOWING:
-            offset, leaves = self.offset(part.base, vma), table.leaves.copy()
-            self.sound[id(table)] = Sound(table, leaves, plain, part.reach, offset, vma.link)
+            offset = self.offset(part.base, vma)
+            self.sound[id(table)] = Sound(table, table.touched, plain, part.reach, offset, vma.link)
 
     def offset(self, base: int, vma: Vma) -> int:
         """The linear index of a page at `base` that is of a VMA."""

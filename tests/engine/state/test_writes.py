@@ -1,13 +1,20 @@
 """Entries are written by `engine/state/table.py` alone, so that counters and the clock are right.
 
-Said of the syntax: whatever is called `leaves` or `tables` somewhere, or is a local name for that.
+Who writes is read from the syntax: whatever is called `leaves` or `tables` somewhere, or is a local
+name for that.
 """
 
 import ast
 from collections.abc import Iterator
+from random import Random
 
 import pytest
 
+from engine.base.kernel import kernel_named
+from engine.state.space import AddressSpace
+from engine.state.table import Table
+from fuzz.execute import execute
+from fuzz.forms import wire
 from tests.lib.constants import ROOT
 
 WRITER = ROOT / "engine" / "state" / "table.py"
@@ -99,3 +106,31 @@ def test_what_a_write_is(source: str, count: int) -> None:
 
 def test_the_writer_is_found() -> None:
     assert len(list(writes(ast.parse(WRITER.read_bytes())))) > 10
+
+
+@pytest.mark.parametrize("geometry", ["tiny", "x86-64"])
+def test_what_changed_has_a_later_tick(geometry: str) -> None:
+    """A table that was not touched is what it was; what is frozen stays what it was."""
+    kernel, random = kernel_named("linux-6.18", geometry), Random(1)
+    codec = wire.Codec(kernel.geometry)
+    seen: dict[Table, tuple[int, dict[int, int], dict[int, int], dict[int, Table]]] = {}
+    changed = 0
+
+    def look(_: int, space: AddressSpace) -> None:
+        nonlocal changed
+        for table, (touched, frozen, leaves, tables) in seen.items():
+            if table.touched == touched:
+                assert table.leaves == leaves and table.tables == tables
+                assert table.frozen() is frozen
+            assert frozen == leaves
+            changed += table.leaves != leaves
+        for _, table in space.tree.tables():
+            assert table.touched <= space.tree.clock
+            frozen = table.frozen()
+            seen[table] = table.touched, frozen, table.leaves.copy(), table.tables.copy()
+
+    for _ in range(30):
+        seen.clear()
+        case = codec.decode(random.randbytes(300))
+        execute(case, kernel, stop=False, check=False, on_step=look)
+    assert changed > 50

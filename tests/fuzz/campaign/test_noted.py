@@ -55,7 +55,7 @@ def run(case: Case, kernel: Kernel) -> tuple[object, ...]:
         outcome.results,
         outcome.page_tables,
         vmas,
-        picture(space, lasting=False),
+        picture(space),
         space.contents(),
         (*counters, space.locked_vm, space.committed, space.pool.free, space.pool.reserved),
         space.failures.left(),
