@@ -132,12 +132,14 @@ def module_name(path: Path) -> str:
 
 
 @cache
+def imports_of(path: Path) -> tuple[Import, ...]:
+    """What one file imports."""
+    return tuple(read_imports(ast.parse(path.read_text(encoding="utf-8"), path)))
+
+
 def survey(*folders: str) -> Imports:
     """What the Python files in the folders import."""
-    return {
-        module_name(path): list(read_imports(ast.parse(path.read_text(encoding="utf-8"), path)))
-        for path in python_files(*folders)
-    }
+    return {module_name(path): imports_of(path) for path in python_files(*folders)}
 
 
 def inside(module: str, package: str) -> bool:
@@ -249,6 +251,12 @@ def test_rooms_exist() -> None:
 def test_imports_are_absolute() -> None:
     for name, imported in survey("engine", "fuzz", "corpus", "tests").items():
         assert [found for found in imported if found.module.startswith(".")] == [], name
+
+
+def test_tests_import_no_test() -> None:
+    for name, imported in survey("tests", "corpus").items():
+        others = {found.module for found in imported if inside(found.module, "tests")}
+        assert all(inside(other, "tests.lib") for other in others), f"{name}: {others}"
 
 
 def test_imports_are_declared() -> None:

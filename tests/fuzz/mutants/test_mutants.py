@@ -407,7 +407,13 @@ def test_what_was_interrupted_goes_on_where_it_was(tree: Path) -> None:
     results = tree / ".mutants" / "results.json"
     few = ("--every", "9")
     process = subprocess.Popen(
-        command(tree, *few), cwd=tree, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command(tree, *few),
+        cwd=tree,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Jobs in the background of a script ignore Ctrl-C, and so do the processes they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         while not results.exists() and process.poll() is None:

@@ -1,0 +1,42 @@
+"""What takes long says so, or fails; waiting does not count."""
+
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+SOME_TESTS = """
+import subprocess, sys, time
+import pytest
+
+BURN = "import time\\nwhile time.process_time() < 0.3: pass"
+
+def burn():
+    subprocess.run([sys.executable, "-c", BURN], check=True)
+
+@pytest.mark.slow
+def test_marked():
+    burn()
+
+def test_in_a_child():
+    burn()
+
+def test_waiting():
+    time.sleep(0.3)
+
+def test_failing():
+    burn()
+    assert 0
+"""
+
+
+def test_a_test_that_takes_long_is_marked_or_fails(pytester: pytest.Pytester) -> None:
+    ours = Path(__file__).with_name("conftest.py").read_text(encoding="utf-8")
+    pytester.makeconftest(ours + "\nLONGEST = 0.02\n")
+    pytester.makeini("[pytest]\nmarkers = slow")
+    pytester.makepyfile(SOME_TESTS)
+    result = pytester.runpytest()
+    result.assert_outcomes(passed=2, failed=2)
+    result.stdout.fnmatch_lines(["*test_in_a_child*", "took * s of CPU time*mark it slow*"])
+    assert result.stdout.str().count("s of CPU time") == 1
