@@ -101,6 +101,8 @@ def _mmap_stays(
         return False
     if not flags & MAP_ANONYMOUS:
         return fd < 0  # EBADF; any other number may be a file of ours
+    if arena.start <= addr and addr + length <= arena.end and length <= arena.most - arena.page:
+        return True  # the quick answer for nearly every call
     length = arena.rounded(length)
     if not length or length > arena.top:
         return True  # EINVAL, ENOMEM
@@ -123,6 +125,8 @@ def _mmap_guess(mapped: Mapped, addr: int, length: int, _: int, flags: int, *__:
 
 
 def _munmap_stays(arena: Arena, addr: int, length: int) -> bool:
+    if arena.start <= addr and addr + length <= arena.end:
+        return True  # the quick answer for nearly every call
     rounded = arena.rounded(length)
     return (
         arena.unaligned(addr)

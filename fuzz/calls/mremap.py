@@ -55,9 +55,9 @@ def _is_refused(
 
 
 def _stays(arena: Arena, addr: int, old_len: int, new_len: int, flags: int, new_addr: int) -> bool:
-    inside = arena.inside
-    if inside(addr, max(old_len, new_len)) and inside(new_addr, new_len):
-        return True  # the quick answer for nearly every call: all it names lies in the arena
+    low, high, inside = arena.start, arena.end, arena.inside
+    if low <= addr and addr + max(old_len, new_len) <= high and low <= new_addr <= high - new_len:
+        return True  # the quick answer for nearly every call
     if _is_refused(arena, addr, old_len, new_len, flags, new_addr):
         return True
     old, new = arena.rounded(old_len), arena.rounded(new_len)
@@ -73,6 +73,8 @@ def _fills_if_locked(
     arena: Arena, addr: int, old_len: int, new_len: int, flags: int, new_addr: int
 ) -> bool:
     """Would the call fill too much if what it grows is locked?"""
+    if new_len <= arena.most:
+        return False  # the quick answer for nearly every call
     grown = arena.rounded(new_len) - arena.rounded(old_len)
     return grown > arena.most and not _is_refused(arena, addr, old_len, new_len, flags, new_addr)
 

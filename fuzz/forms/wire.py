@@ -29,7 +29,7 @@ from engine.base.geometry import Geometry
 from fuzz.calls import record as meanings
 from fuzz.calls.guess import Mapped
 from fuzz.calls.record import Reads
-from fuzz.calls.registry import CALLS
+from fuzz.calls.registry import CALLS, that_do
 from fuzz.calls.syscall import Does, Syscall
 from fuzz.case import Call, Case, limits_are_in_place
 
@@ -44,10 +44,15 @@ _RECENT = 7  # mask of the part of an index that says which of the earlier mappi
 _BACK = (0, 0, 0, 0, 1, 1, 2, 3)  # by that part: how far back; the latest is the likeliest
 _OPERANDS = max(len(call.params) for call in CALLS.values())
 
-# What makes something of nothing.
-_CREATORS = tuple(
-    n for n, call in CALLS.items() if call.does & Does.MAPS and call.does & Does.BEGINS
-)
+# What means something where nothing is mapped, and what makes something of nothing.
+_AT_ONCE = that_do(Does.BEGINS)
+_CREATORS = that_do(Does.BEGINS | Does.MAPS)
+_PREPARED_BY = {name: call.prepared_by for name, call in CALLS.items()}
+_REFERS_TO = {name: call.refers_to or call.prepared_by for name, call in CALLS.items()}
+_NOTED = {  # what a call does to what is mapped, and which range others may refer to
+    name: (call.guess, None if call.span is None or call.span.fresh else call.span)
+    for name, call in CALLS.items()
+}
 
 _T = TypeVar("_T")
 
@@ -107,9 +112,7 @@ class _State:
         """A call of that name begins."""
         # The ranges that it may refer to: those that were prepared for it if there are any; a move,
         # to those that were moved, so that it may bring them back.
-        declared = CALLS.get(name)
-        prepared = declared and self._given.get(declared.refers_to or declared.prepared_by)
-        self.earlier = prepared or self._given[""]
+        self.earlier = self._given.get(_REFERS_TO.get(name, "")) or self._given[""]
         self.address = -1  # its first address
         self.hit = (0, 0)  # the mapping that its latest address refers to
         self.size = 0  # its latest length
@@ -121,15 +124,15 @@ class _State:
     def note(self, name: str, args: tuple[int, ...]) -> None:
         """Remember what a call has likely mapped and unmapped."""
         given = self._given.setdefault(name, [])
-        declared = CALLS[name]
-        if declared.guess is not None:
-            declared.guess(self._guess, *args)
-        if declared.span is None or declared.span.fresh:
+        guess, span = _NOTED[name]
+        if guess is not None:
+            guess(self._guess, *args)
+        if span is None:
             return
-        start, length = declared.span.of(args)
+        start, length = span.of(args)
         named = start, length & WORD_MASK
         given.append(named)
-        if not declared.span.is_point:
+        if not span.is_point:
             self._given[""].append(named)
 
 
@@ -175,7 +178,7 @@ class Codec:
         self._names = frozenset(self.opcodes)
         self._opcode_byte = {name: self._allowed(None).index(name) for name in CALLS}
         self._literal = self.opcodes.index("")
-        self._first = next((name for name in _CREATORS if name in self._names), "")
+        self._first = next((n for n in CALLS if n in _CREATORS & self._names), "")
         self._plans = self._make_plans()
         self._blank = {name: list(declared.blank) for name, declared in CALLS.items()}
 
@@ -289,8 +292,8 @@ class Codec:
     def _missing(self, name: str, state: _State) -> str:
         """The call that has to come before one of that name for it to do anything; or nothing."""
         if not state.mapped:
-            return "" if CALLS[name].does & Does.BEGINS else self._first
-        needed = CALLS[name].prepared_by
+            return "" if name in _AT_ONCE else self._first
+        needed = _PREPARED_BY[name]
         return needed if needed in self._names and not state.has_seen(needed) else ""
 
     def _read(self, step: _Step, record: bytes | bytearray, state: _State, cap: int) -> int:
