@@ -13,7 +13,8 @@ import pytest
 from engine.base.geometry import UnknownName
 from fuzz.case import Case, CaseError
 from fuzz.forms.text import load
-from fuzz.replay import Verdict, expectations, kernel_for, replay, story
+from fuzz.showing import Showing, expectations, replay
+from fuzz.tell.story import story
 
 RUNS = "runs"  # name of the one test of a case that expects nothing
 PARSES = "parses"  # name of the one, failing test of a file that is not a case
@@ -47,16 +48,16 @@ class CaseItem(CorpusItem):
 
     def runtest(self) -> None:
         names = None if self.kernel is None else [self.kernel]
-        for verdict in replay(self.case, names):
-            if not verdict.ok:
-                raise Unexpected(self._report(verdict))
+        for shown in replay(self.case, names):
+            if not shown.as_expected:
+                raise Unexpected(self._report(shown))
 
-    def _report(self, verdict: Verdict) -> str:
+    def _report(self, shown: Showing) -> str:
         root = self.config.invocation_params.dir
-        shown = self.path.relative_to(root) if self.path.is_relative_to(root) else self.path
-        told = story(self.case, kernel_for(self.case, verdict.kernel))
-        command = f"pmdfuzz replay {shown} --kernel {verdict.kernel}"
-        return f"{verdict}\n\n{told}\n\nReproduce with: {command}"
+        path = self.path.relative_to(root) if self.path.is_relative_to(root) else self.path
+        told = story(self.case, shown.kernel)
+        command = f"pmdfuzz replay {path} --kernel {shown.kernel.name}"
+        return f"{shown}\n\n{told}\n\nReproduce with: {command}"
 
 
 class NotACase(CorpusItem):

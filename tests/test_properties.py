@@ -17,11 +17,11 @@ from engine.pages.access import touch_on
 from engine.state.space import AddressSpace
 from fuzz.calls.registry import MODELLED_CALLS, call
 from fuzz.case import Case
-from fuzz.defects.known import Shown
 from fuzz.execute import execute
 from fuzz.forms.text import dump, parse
 from fuzz.forms.wire import WIDTH, Codec
 from fuzz.rules.catalogue import BY_SLUG
+from fuzz.showing import Shown
 from fuzz.subjects.observe import observation
 from tests.lib.constants import PAGE
 from tests.lib.judged import unexplained

@@ -19,7 +19,7 @@ from fuzz.bench.rules import rules
 from fuzz.bench.run import add_run
 from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.campaign.feedback import KINDS
-from fuzz.replay import DEFAULT_KERNEL
+from fuzz.showing import DEFAULT_KERNEL
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,7 +12,7 @@ from engine.base.kernel import Kernel, kernel_named
 from fuzz.bench.programs import cases_of
 from fuzz.case import Case
 from fuzz.execute import execute
-from fuzz.replay import DEFAULT_KERNEL
+from fuzz.showing import DEFAULT_KERNEL
 from fuzz.subjects.model import Model
 
 _HERE = Path(__file__).resolve().parents[2]

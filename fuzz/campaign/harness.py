@@ -25,6 +25,7 @@ import sys
 import time
 import traceback
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 import atheris
@@ -38,8 +39,8 @@ if TYPE_CHECKING:  # what these import must be covered first
 
     from engine.base.kernel import Kernel
     from fuzz.case import Case
-    from fuzz.defects.known import Shown
     from fuzz.execute import Outcome
+    from fuzz.showing import Shown
 
 STATS_SECONDS = 0.5
 MOST_FILLED_PAGES = 8_192  # by a program; others are not executed
@@ -56,16 +57,15 @@ class Target:
         with coverage.covered(atheris) as codes:
             from engine.base.geometry import geometry_named
             from engine.base.kernel import kernel_named
-            from fuzz import execute
+            from fuzz import execute, showing
             from fuzz.calls import registry
             from fuzz.campaign import feedback, noted
-            from fuzz.defects import known
             from fuzz.inputs import mutator
             from fuzz.inputs.inputs import Inputs
         coverage.watch(atheris, codes)
         self._setting = setting
         self._execute, self._noted = execute.execute, noted.Noted
-        self._shown: Callable[[Outcome], Shown | None] = known.shown
+        self._shown: Callable[[Outcome], Shown | None] = lambda run: showing.Showing.of(run).found
         kernels = [kernel_named(name) for name in setting.kernels]
         if setting.exhibit:
             from fuzz.defects.catalogue import exhibit_named
@@ -73,7 +73,8 @@ class Target:
             exhibit = exhibit_named(setting.exhibit)
             kernels = [exhibit.kernel if setting.with_bug else exhibit.correct]
             if setting.with_bug:
-                self._execute, self._shown = exhibit.execute, exhibit.shown
+                self._execute = exhibit.execute
+                self._shown = partial(showing.due, exhibit=exhibit)
         calls = None if setting.calls is None else frozenset(setting.calls)
         geometries = [geometry_named(name) for name in setting.geometries]
         inputs = Inputs(geometries, calls, setting.max_calls)

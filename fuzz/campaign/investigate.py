@@ -11,7 +11,7 @@ from fuzz.campaign.session import Seen, Session, marked
 from fuzz.case import Case
 from fuzz.forms.transpose import transposed
 from fuzz.minimize.search import minimize
-from fuzz.replay import expecting, finding
+from fuzz.showing import expecting, showing
 
 Breathe = Callable[[], None]  # sees to everything else while something takes long
 
@@ -41,7 +41,7 @@ def investigate(session: Session, seen: Seen, crashes: Crashes, breathe: Breathe
         def same(case: Case) -> bool:
             breathe()
             try:
-                return finding(case, kernel) == seen.bucket
+                return showing(case, kernel).bucket == seen.bucket
             except Exception as error:
                 # A candidate on which the project itself fails is no simpler form of it.
                 crashes.while_minimizing(case, kernel.name, error)

@@ -12,8 +12,8 @@ from fuzz.defects.known import DEFECTS
 from fuzz.forms import text
 from fuzz.lib.lines import columns, indented, short
 from fuzz.lib.status import count, duration, wants_colour
-from fuzz.replay import describe
 from fuzz.subjects.against import Against, Divergence
+from fuzz.tell.story import describe
 
 
 def headline(session: Session) -> str:

@@ -26,7 +26,7 @@ from fuzz.inputs.inputs import Inputs, shared_out
 from fuzz.lib.files import WriteError
 from fuzz.lib.lines import indented
 from fuzz.lib.status import Progress, StatusLine
-from fuzz.replay import DEFAULT_KERNEL
+from fuzz.showing import DEFAULT_KERNEL
 from fuzz.subjects.against import Divergence
 
 MINIMIZE_BUDGET = 5_000  # executions

@@ -460,7 +460,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _replay(options: argparse.Namespace) -> int:
-    from fuzz.replay import OK, replay
+    from fuzz.showing import replay
 
     _check_names(options.kernels or [], options.geometry)
     status = FINE
@@ -468,19 +468,18 @@ def _replay(options: argparse.Namespace) -> int:
     for path in options.cases:
         try:
             with _naming(path):
-                verdicts = replay(_load(path, options.geometry), options.kernels)
+                shown = replay(_load(path, options.geometry), options.kernels)
         except CaseError as error:
             status = _refuse(str(error))
             continue
-        shown = shlex.quote(str(path))
-        for verdict in verdicts:
+        for one in shown:
             runs += 1
-            fine = verdict.ok and (verdict.expected is not None or verdict.found == OK)
-            print(f"{_mark(fine)} {path}: {verdict}")
-            if not fine:
+            print(f"{_mark(not one.surprises)} {path}: {one}")
+            if one.surprises:
                 surprises += 1
+                name = shlex.quote(str(path))
                 geometry = f" --geometry {options.geometry}" if options.geometry else ""
-                print(f"     Look with: pmdfuzz show {shown} --kernel {verdict.kernel}{geometry}")
+                print(f"     Look with: pmdfuzz show {name} --kernel {one.kernel.name}{geometry}")
     if runs > 1:
         print(f"{runs} replays, {surprises} not as expected")
     return status or (FOUND if surprises else FINE)
@@ -494,7 +493,8 @@ def _show(options: argparse.Namespace) -> int:
 
 def _tell(case: Case, path: Path, kernel_name: str | None, geometry: str | None = None) -> int:
     """Draw a case, and say how it compares with what it expects."""
-    from fuzz.replay import OK, expectations, kernel_for, replay, story
+    from fuzz.showing import expectations, kernel_for, replay
+    from fuzz.tell.story import story
 
     name = kernel_name or next(iter(expectations(case)))
     kernel = kernel_for(case, name)
@@ -502,13 +502,12 @@ def _tell(case: Case, path: Path, kernel_name: str | None, geometry: str | None 
         print(f"# {comment}")
     print(f"{path}: {kernel.name} on {kernel.geometry.name}\n")
     print(story(case, kernel, colour=wants_colour(sys.stdout)))
-    (verdict,) = replay(case, [name])
-    print(f"\n{verdict}")
+    (shown,) = replay(case, [name])
+    print(f"\n{shown}")
     again = f" --geometry {geometry}" if geometry else ""
-    shown = shlex.quote(str(path))
-    print(f"Reproduce with: pmdfuzz replay {shown} --kernel {kernel.name}{again}")
-    fine = verdict.ok and (verdict.expected is not None or verdict.found == OK)
-    return FINE if fine else FOUND
+    quoted = shlex.quote(str(path))
+    print(f"Reproduce with: pmdfuzz replay {quoted} --kernel {kernel.name}{again}")
+    return FOUND if shown.surprises else FINE
 
 
 def _minimize(options: argparse.Namespace) -> int:
@@ -529,13 +528,13 @@ def _minimize(options: argparse.Namespace) -> int:
 def _minimized(case: Case, options: argparse.Namespace) -> tuple[Case, int]:
     """The minimal case, and the exit status: Ctrl-C ends the search, but keeps what it has."""
     from fuzz.minimize.search import minimize
-    from fuzz.replay import OK, expectations, expecting, finding, kernel_for
+    from fuzz.showing import OK, expectations, expecting, kernel_for, showing
 
     expected = expectations(case)
     # The kernel on which there is something to see, if the case says so.
     broken = [name for name, outcome in expected.items() if outcome not in (None, OK)]
     kernel = kernel_for(case, options.kernel or next(iter(broken or expected)))
-    wanted = finding(case, kernel)
+    wanted = showing(case, kernel).bucket
     if wanted is None:
         raise UsageError(f"{options.case}: nothing to minimize: no rule is broken on {kernel.name}")
     live = sys.stderr.isatty()
@@ -550,7 +549,7 @@ def _minimized(case: Case, options: argparse.Namespace) -> tuple[Case, int]:
     try:
         small = minimize(
             case,
-            lambda candidate: finding(candidate, kernel) == wanted,
+            lambda candidate: showing(candidate, kernel).bucket == wanted,
             kernel.geometry,
             budget=options.budget,
             progress=progress,
@@ -568,7 +567,7 @@ def _observe(options: argparse.Namespace) -> int:
     import json
 
     from fuzz.execute import execute
-    from fuzz.replay import kernel_for
+    from fuzz.showing import kernel_for
     from fuzz.subjects.observe import observation
 
     if options.on == "host":
@@ -717,7 +716,7 @@ def _findings_show(options: argparse.Namespace) -> int:
 
 def _findings_promote(options: argparse.Namespace) -> int:
     from fuzz.forms.text import dump
-    from fuzz.replay import annotated, expecting
+    from fuzz.showing import annotated, expecting
     from fuzz.subjects.against import RULE
 
     path = _finding(options)

@@ -135,7 +135,7 @@ def _show(options: argparse.Namespace) -> int:
     from fuzz.campaign.seeds import CORPUS
     from fuzz.defects.catalogue import exhibit_named
     from fuzz.forms.text import load
-    from fuzz.replay import story
+    from fuzz.tell.story import story
 
     exhibit = exhibit_named(options.id)
     case = load(CORPUS / "museum" / exhibit.file)

@@ -8,16 +8,13 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
-from unittest.mock import patch
 
 from engine.base.geometry import Geometry
 from engine.base.kernel import Kernel
 from fuzz.case import Case, CaseError
-from fuzz.defects.known import Shown
 from fuzz.execute import Outcome, execute
-from fuzz.findings.bucket import Bucket
 from fuzz.rules.catalogue import Rule, rule_named
 
 Function = Any  # a function of any signature, or a property
@@ -43,12 +40,24 @@ class Change:
         *classes, name = path.split(".")
         for one in classes:
             holder = getattr(holder, one)
-        if isinstance(holder, dict):
-            with patch.dict(holder, {name: self.make(holder[name])}):
-                yield
-        else:
-            with patch.object(holder, name, self.make(vars(holder)[name])):
-                yield
+        is_dict = isinstance(holder, dict)
+        original = (holder if is_dict else vars(holder))[name]
+        put = holder.__setitem__ if is_dict else partial(setattr, holder)
+        put(name, self.make(original))
+        _in_place.append(self)
+        try:
+            yield
+        finally:
+            _in_place.pop()
+            put(name, original)
+
+
+_in_place: list[Change] = []
+
+
+def changes_in_place() -> tuple[Change, ...]:
+    """What the engine is changed by at the moment: it does not run programs as usual then."""
+    return tuple(_in_place)
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,26 +128,3 @@ class Exhibit:
                     except Exception:
                         continue
         raise AssertionError("a program without calls cannot fail")
-
-    def shown(self, outcome: Outcome) -> Shown | None:
-        """The first violation of a run that is due to the bug.
-
-        What the same call of the same program shows without the bug is not.  One call may break
-        several rules: the exhibit's own comes first then.
-        """
-        if not outcome.violations:
-            return None
-        correct = self.correct.on(outcome.kernel.geometry)
-        without = execute(outcome.case, correct, stop=False)
-        open_defects = {(index, violation.rule) for index, violation in without.violations}
-        due = [f for f in outcome.violations if (f.call, f.violation.rule) not in open_defects]
-        if not due:
-            return None
-        same_call = (f for f in due if f.call == due[0].call and f.violation.rule == self.rule)
-        index, violation = next(same_call, due[0])
-        return Shown(Bucket(violation.rule, outcome.case.calls[index].name), index, violation)
-
-    def caught(self, case: Case) -> bool:
-        """Does the case show the bug: does the first call that breaks a rule break this one?"""
-        found = self.shown(self.execute(case, stop=False))
-        return found is not None and found.bucket.rule == self.rule

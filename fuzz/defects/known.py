@@ -1,20 +1,17 @@
 """Defects that kernels are known to have: found again, they are reported by name.
 
 A defect is recognised by the rule that breaks, the call, and the switches of the kernel it was
-found on: a kernel that has the fix cannot be excused by it.  `shown` judges a whole run by them.
+found on: a kernel that has the fix cannot be excused by it.  A whole run is judged by them in
+`fuzz.showing`.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from engine.base.address import round_up
 from engine.base.kernel import Kernel
 from engine.base.uapi import MREMAP_DONTUNMAP, MREMAP_FIXED
-from engine.base.violation import Violation
 from fuzz.case import Call
-from fuzz.execute import Outcome
-from fuzz.findings.bucket import Bucket
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,40 +347,3 @@ def known_defect(rule: str, call: Call, kernel: Kernel) -> Known | None:
         if rule in known.rules and call.name in known.calls and known.has(kernel, call):
             return known
     return None
-
-
-class Shown(NamedTuple):
-    """The finding of a run: the index of the call at which it was noticed, and the violation."""
-
-    bucket: Bucket
-    call: int
-    violation: Violation
-
-
-def shown(outcome: Outcome, kernel: Kernel | None = None) -> Shown | None:
-    """What a run showed: the first violation that is no known defect, or else the first of all.
-
-    Arguments: `kernel` the one whose known defects count; None: the one it ran on.
-
-    A state that a known defect has left stays as it is: what the same rule finds later in the
-    program is put down to that defect, too.  The run should have gone on behind the first
-    violation (`stop=False`), or an unknown defect hides behind a known one.
-    """
-    first: Shown | None = None
-    passed_over: Shown | None = None
-    excused: set[str] = set()
-    for index, violation in outcome.violations:
-        call, rule = outcome.case.calls[index], violation.rule
-        known = known_defect(rule, call, kernel or outcome.kernel)
-        if known is not None:
-            excused |= {rule, *known.spoils}
-            found = Shown(Bucket(rule, call.name, known.id), index, violation)
-            if known.everywhere:
-                passed_over = passed_over or found
-            else:
-                first = first or found
-            if known.wrecks:
-                break
-        elif rule not in excused:
-            return Shown(Bucket(rule, call.name), index, violation)
-    return first or passed_over

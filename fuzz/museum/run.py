@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,7 +51,7 @@ from fuzz.museum.results import (
     summary,
     survival,
 )
-from fuzz.replay import finding
+from fuzz.showing import caught, showing
 
 ALL_FOUND, SOME_MISSED, BAD_INPUT, OUR_DEFECT = 0, 1, 2, 3
 SECONDS = 60
@@ -277,7 +278,7 @@ class _Session:
         if watched.found is not None:
             number, case = inputs.decode(watched.found)
             there = exhibit.on(geometries[number])
-            calls = self._keep(there, seed, case, there.caught, "found")
+            calls = self._keep(there, seed, case, partial(caught, exhibit=there), "found")
         return watched.result(exhibit, seed, side, calls)
 
     def _keep(
@@ -338,7 +339,7 @@ class _Session:
 
 def _shows(kernel: Kernel, bucket: Bucket, rules_after: RulesAfter) -> Callable[[Case], bool]:
     """Does a case show that finding on the kernel?"""
-    return lambda case: finding(case, kernel, rules_after) == bucket
+    return lambda case: showing(case, kernel, rules_after).bucket == bucket
 
 
 class _Watched:

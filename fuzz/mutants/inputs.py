@@ -119,12 +119,12 @@ def make(chunk: Chunk, root: Path, files: Sequence[Path]) -> Made:
 def _corpus(root: Path) -> Iterator[Input]:
     """Every case on its own kernel, and on those that it expects something of."""
     from fuzz.forms.text import load
-    from fuzz.replay import expectations
+    from fuzz.showing import DEFAULT_KERNEL, expectations
 
     for path in corpus_files(root):
         case = load(path)
         kernels = [case.kernel, *expectations(case)] if case.expects else [case.kernel]
-        for kernel in dict.fromkeys(name or "linux-6.18" for name in kernels):
+        for kernel in dict.fromkeys(name or DEFAULT_KERNEL for name in kernels):
             yield Input(kernel, case.geometry, case.program(), f"{path.relative_to(root)}")
 
 

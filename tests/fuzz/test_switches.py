@@ -9,7 +9,7 @@ from engine.base.kernel import SWITCHES, Kernel
 from fuzz.campaign.noted import Noted
 from fuzz.execute import execute
 from fuzz.forms.text import load
-from fuzz.replay import kernel_for
+from fuzz.showing import kernel_for
 from fuzz.subjects.observe import observation
 from tests.lib.constants import ROOT
 

@@ -17,7 +17,7 @@ from engine.base.points import (
 from engine.state.space import AddressSpace
 from fuzz.execute import execute
 from fuzz.forms.text import parse
-from fuzz.replay import kernel_for
+from fuzz.showing import kernel_for
 from tests.lib.constants import ROOT
 from tests.lib.listening import Listening
 

@@ -10,11 +10,11 @@ from fuzz.calls.registry import most_filled
 from fuzz.campaign.feedback import Cells, StateObserver
 from fuzz.campaign.noted import Noted
 from fuzz.case import Case
-from fuzz.defects.known import shown
 from fuzz.execute import execute
 from fuzz.inputs.inputs import Inputs
 from fuzz.inputs.mutator import Mutator
 from fuzz.rules.leaves import picture
+from fuzz.showing import Showing
 
 PROGRAMS = 250
 
@@ -37,7 +37,7 @@ def run(case: Case, kernel: Kernel) -> tuple[object, ...]:
     cells = Cells(None)
     observer = StateObserver(cells, KERNELS["linux-6.1"].on(kernel.geometry))
     outcome = execute(case, kernel, stop=False, listeners=[observer], on_step=observer.step)
-    found = shown(outcome)
+    found = Showing.of(outcome).found
     observer.finish(outcome)
     space = outcome.space
     vmas = [

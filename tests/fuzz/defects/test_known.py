@@ -8,13 +8,13 @@ from engine.base.address import Range
 from engine.base.kernel import Kernel, kernel_named
 from engine.base.uapi import MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE
 from engine.base.violation import Violation
-from engine.state.space import AddressSpace
 from fuzz.calls.registry import call
 from fuzz.case import Call, Case
-from fuzz.defects.known import DEFECTS, KNOWN, known_defect, shown
-from fuzz.execute import Found, Outcome
+from fuzz.defects.known import DEFECTS, KNOWN, known_defect
+from fuzz.execute import Found
 from fuzz.findings.bucket import Bucket
 from fuzz.rules.catalogue import BY_SLUG
+from fuzz.showing import Showing
 
 NOW = kernel_named("linux-6.18")
 DONTUNMAP = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP
@@ -23,19 +23,15 @@ SHRINK = call("mremap", 0, 0x2000, 0x1000, MREMAP_FIXED, 0x4000)
 PLAIN = call("mremap", 0, 0x2000, 0x3000, 0)
 
 
-def outcome(*found: tuple[Call, str], kernel: Kernel = NOW) -> Outcome:
-    """A run of calls that broke these rules."""
-    case = Case(tuple(made for made, _ in found))
-    violations = [
+def bucket_of(*broken: tuple[Call, str], kernel: Kernel = NOW) -> tuple[int, Bucket] | None:
+    """The finding of a run of calls that broke these rules."""
+    case = Case(tuple(made for made, _ in broken))
+    violations = tuple(
         Found(index, Violation(rule, Range(0, 1), "this", "that"))
-        for index, (_, rule) in enumerate(found)
-    ]
-    return Outcome(case, kernel, AddressSpace(kernel), violations=violations)
-
-
-def bucket_of(*found: tuple[Call, str], kernel: Kernel = NOW) -> tuple[int, Bucket] | None:
-    seen = shown(outcome(*found, kernel=kernel))
-    return seen and (seen.call, seen.bucket)
+        for index, (_, rule) in enumerate(broken)
+    )
+    found = Showing(case, kernel, (), violations).found
+    return found and (found.call, found.bucket)
 
 
 def test_nothing_broken_is_no_finding() -> None:

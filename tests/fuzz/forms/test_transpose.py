@@ -8,7 +8,7 @@ from engine.base.geometry import GEOMETRIES, PTE
 from engine.base.kernel import kernel_named
 from fuzz.forms import text
 from fuzz.forms.transpose import transposed
-from fuzz.replay import finding
+from fuzz.showing import showing
 
 SMALL, LARGE = GEOMETRIES["small"], GEOMETRIES["x86-64"]
 SLOT, BIG = SMALL.slot_bytes, LARGE.slot_bytes
@@ -65,6 +65,7 @@ def test_what_small_tables_show_shows_on_a_machine() -> None:
         f"mremap({SLOT:#x}, 0x1000, 0x1000, "
         f"MREMAP_MAYMOVE|MREMAP_FIXED|MREMAP_DONTUNMAP, {8 * SLOT:#x})\n"
     )
-    shown = finding(case, kernel_named("linux-6.18", "small"))
+    shown = showing(case, kernel_named("linux-6.18", "small")).bucket
     assert shown is not None and shown.defect == "B-34"
-    assert finding(transposed(case, SMALL, LARGE), kernel_named("linux-6.18")) == shown
+    there = transposed(case, SMALL, LARGE)
+    assert showing(there, kernel_named("linux-6.18")).bucket == shown

@@ -16,8 +16,7 @@ from fuzz.cli.main import main
 from fuzz.defects import known
 from fuzz.defects.catalogue import EXHIBITS, exhibit_named
 from fuzz.defects.exhibit import Change, Exhibit
-from fuzz.defects.known import known_defect, shown
-from fuzz.execute import execute
+from fuzz.defects.known import known_defect
 from fuzz.findings.bucket import Bucket
 from fuzz.forms.text import load
 from fuzz.forms.wire import encode
@@ -35,8 +34,8 @@ from fuzz.museum.results import (
     summary,
     survival,
 )
-from fuzz.replay import finding
 from fuzz.rules.catalogue import BY_SLUG
+from fuzz.showing import caught, due, showing
 from tests.lib.constants import ROOT
 
 CASES = ROOT / "corpus" / "museum"
@@ -46,10 +45,10 @@ each_exhibit = pytest.mark.parametrize("exhibit", EXHIBITS, ids=lambda e: e.name
 @each_exhibit
 def test_case_shows_the_bug_and_nothing_without_it(exhibit: Exhibit) -> None:
     case = load(CASES / exhibit.file)
-    found = exhibit.shown(exhibit.execute(case, stop=False))
+    found = due(exhibit.execute(case, stop=False), exhibit)
     assert found is not None
     assert found.violation.rule == exhibit.rule
-    without = execute(case, exhibit.correct, stop=False).violations
+    without = showing(case, exhibit.correct).violations
     known = [
         known_defect(found.violation.rule, case.calls[found.call], exhibit.correct)
         for found in without
@@ -62,7 +61,7 @@ def test_case_is_minimal(exhibit: Exhibit) -> None:
     case = load(CASES / exhibit.file)
     for index in range(len(case.calls)):
         shorter = case.with_calls(case.calls[:index] + case.calls[index + 1 :])
-        assert not exhibit.caught(shorter), case.calls[index]
+        assert not caught(shorter, exhibit), case.calls[index]
 
 
 @each_exhibit
@@ -146,8 +145,8 @@ def test_an_exhibit_is_found_minimized_and_kept(tmp_path: Path) -> None:
     exhibit = exhibit_named("B-14-counted-as-new")
     for seed in (1, 2):
         found = load(tmp_path / "museum" / "found" / f"{exhibit.name.lower()}.seed-{seed}.case")
-        assert exhibit.caught(found)
-        assert shown(execute(found, exhibit.correct, stop=False)) is None
+        assert caught(found, exhibit)
+        assert showing(found, exhibit.correct).found is None
 
     table = tmp_path / "museum" / "results.tsv"
     kept = table.read_text()
@@ -225,7 +224,7 @@ def test_what_breaks_a_kernel_that_should_be_correct_is_kept(
     assert session._fuzz(exhibit, 1, CORRECT, 10).outcome == BROKEN
     (kept,) = (tmp_path / "broken").glob("*/*.case")
     assert kept.parent.name == "dest-entry-none--execve_stack"
-    assert finding(load(kept), exhibit.correct) == bucket
+    assert showing(load(kept), exhibit.correct).bucket == bucket
 
 
 # --- Results --------------------------------------------------------------------------------------

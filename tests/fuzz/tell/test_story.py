@@ -1,0 +1,60 @@
+"""The story of a case: every call, what it changed, and the moment at which a rule was broken."""
+
+import pytest
+
+from engine.base.kernel import kernel_named
+from fuzz.forms.text import parse
+from fuzz.tell.story import describe, story
+
+STACK = "execve_stack(0xd8000, 0xf0000, 0x10000)\n"
+STACK = "execve_stack(0xbfb00000, 0xc0000000, 0x400000)\n"
+MAP = "mmap(0x200000, 0x4000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)"
+MOVE = "mremap(0x200000, 0x4000, 0x4000, MREMAP_MAYMOVE|MREMAP_FIXED, 0x40200000)"
+RULE = "dest-entry-none"
+
+
+def test_story_shows_the_table_in_the_way() -> None:
+    told = story(parse(STACK), kernel_named("linux-6.1"))
+    assert told.splitlines()[0] == "execve_stack(0xbfb00000, 0xc0000000, 0x400000) = 0"
+    assert "when the move starts:\n" in told
+    assert f"when {RULE} is broken:\n" in told
+    assert "~   0xbfa00000   PTE table         0/512 |................|  emptied <==" in told
+    assert told.splitlines()[-2].startswith(f"violation: {RULE} at [0xbfa00000, 0xbfc00000): ")
+
+
+def test_story_without_violation_shows_every_call() -> None:
+    told = story(
+        parse(f"{MAP}\ntouch(0x200000, 0x1000)\n{MOVE}\nmunmap(0, 0)\n"), kernel_named("linux-6.18")
+    )
+    assert "violation" not in told
+    assert "+ 0x200000-0x204000             16 KiB  rw-p         0" in told
+    assert "- 0x200000-0x204000             16 KiB  rw-p         1" in told
+    assert "+ 0x40200000-0x40204000         16 KiB  rw-p         1" in told
+    assert told.endswith("munmap(0x0, 0x0) = -EINVAL\n  (no change)")
+
+
+def test_story_in_colour_only_adds_colour() -> None:
+    case, kernel = parse(STACK), kernel_named("linux-6.1")
+    plain, coloured = story(case, kernel), story(case, kernel, colour=True)
+    assert "\033" not in plain
+    assert "\033[32m+ " in coloured
+
+
+def test_a_story_and_a_description_name_the_known_defect() -> None:
+    kernel = kernel_named("linux-6.1")
+    assert story(parse(STACK), kernel).splitlines()[-1].startswith("known: B-01, ")
+    assert describe(parse(STACK), kernel).startswith(f"I-01 {RULE}: a destination entry")
+    with pytest.raises(ValueError, match=r"no rule is broken on linux-6\.18"):
+        describe(parse(STACK), kernel_named("linux-6.18"))
+
+
+def test_a_story_goes_on_to_the_unknown_defect_behind_a_known_one() -> None:
+    case = parse(
+        "mmap(0x8000, 0x4000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)\n"
+        "mremap(0x8000, 0xffffffffffff8000, 0x2000, MREMAP_MAYMOVE|MREMAP_FIXED, 0x9000)\n"
+        "execve_stack(0xd8000, 0xf0000, 0x10000)\n"
+    )
+    told = story(case, kernel_named("linux-6.18", "tiny"))
+    assert told.count("\n\n") == 2  # all three calls
+    assert f"when {RULE} is broken:\n" in told
+    assert "known: " not in told
