@@ -27,10 +27,10 @@ from fuzz.bench.turns import (
     FIND_SECONDS,
     MEMORY,
     RATE,
-    Kind,
     Row,
     Slice,
     Truth,
+    Unit,
     compare_slices,
     find_slices,
     overall,
@@ -134,7 +134,7 @@ def add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 def run(options: argparse.Namespace) -> int:
     """Measure, and print the table.  Returns: the exit status; see the module."""
-    rows: dict[Kind, Row] = {}
+    rows: dict[Unit, Row] = {}
     missed: list[tuple[str, str, int]] = []
     status = _FINE
     try:
@@ -227,7 +227,7 @@ def truths_of(paths: Iterable[Path] | None) -> list[Truth]:
     return truths
 
 
-def _measure(slices: Sequence[Slice], trees: Sequence[Tree], rows: dict[Kind, Row]) -> None:
+def _measure(slices: Sequence[Slice], trees: Sequence[Tree], rows: dict[Unit, Row]) -> None:
     """Do all slices, the trees in turns; note what they give in `rows`.
 
     Errors raised: BenchError, OSError.
@@ -240,8 +240,8 @@ def _measure(slices: Sequence[Slice], trees: Sequence[Tree], rows: dict[Kind, Ro
             standing.doing = f"{one.what}, repetition {one.number}"
             line.update(standing)
             for tree, figures in zip(trees, one.work(trees), strict=True):
-                for kind, figure in figures.items():
-                    rows.setdefault(kind, Row(kind)).add(tree.name, one.number, figure)
+                for unit, figure in figures.items():
+                    rows.setdefault(unit, Row(unit)).add(tree.name, one.number, figure)
             standing.done += 1
             standing.spent += one.seconds * len(trees)
     finally:
@@ -254,19 +254,19 @@ def _measure(slices: Sequence[Slice], trees: Sequence[Tree], rows: dict[Kind, Ro
 def _asked(row: Row, only: Sequence[str] | None) -> bool:
     """A run gives both speed and memory, of which perhaps one was asked for."""
     for part, what in (("rate", RATE), ("memory", MEMORY)):
-        if row.kind.what.startswith(what):
+        if row.unit.what.startswith(what):
             return only is None or part in only
     return True
 
 
 def _table(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
     """A line for each row, with headings."""
-    width = max(len(row.kind.what) for row in rows)
+    width = max(len(row.unit.what) for row in rows)
     ranges = f"{'least':>9}{'median':>9}{'most':>9}"
     if len(names) == 1:
         lines = [f"{'':{width}}{ranges}"]
         for row in rows:
-            lines.append(f"{row.kind.what:{width}}{_range(row.of(names[0]), row.kind.digits)}")
+            lines.append(f"{row.unit.what:{width}}{_range(row.of(names[0]), row.unit.digits)}")
         return lines
     this, other = names
     lines = [
@@ -276,10 +276,10 @@ def _table(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
     for row in rows:
         if ratios := row.ratios(this, other):
             medians = "".join(
-                f"{statistics.median(row.of(name)):10.{row.kind.digits}f}" for name in names
+                f"{statistics.median(row.of(name)):10.{row.unit.digits}f}" for name in names
             )
-            better = "more" if row.kind.more_is_better else "less"
-            lines.append(f"{row.kind.what:{width}}{medians}  {_range(ratios, 3)}  {better}")
+            better = "more" if row.unit.more_is_better else "less"
+            lines.append(f"{row.unit.what:{width}}{medians}  {_range(ratios, 3)}  {better}")
     return lines
 
 
@@ -289,7 +289,7 @@ def _range(figures: Sequence[float], digits: int) -> str:
 
 
 def _told(
-    rows: dict[Kind, Row], missed: Sequence[tuple[str, str, int]], names: Sequence[str]
+    rows: dict[Unit, Row], missed: Sequence[tuple[str, str, int]], names: Sequence[str]
 ) -> list[str]:
     """What the table does not say of the trials: how sure it is, and what was not found."""
     if FIND_SECONDS not in rows:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fuzz.bench import inside
+from fuzz.lib.lines import indented, tail
 
 THIS = Path(__file__).resolve().parents[2]
-_LOG_TAIL_LINES = 15
 _STOP_SECONDS = 10.0
 _TURN_SECONDS = 0.25
 _NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
@@ -97,14 +97,12 @@ class Tree(NamedTuple):
 
     def _ended(self, job: Job, status: int) -> Report:
         """What a job has reported.  Errors raised: BenchError."""
-        what = " ".join(job.commands[0])
+        what, last = " ".join(job.commands[0]), indented(tail(self._log))
         if status or not self._report.exists():
-            raise BenchError(f"{self.home}: {what!r} cannot be run:\n{_tail(self._log)}")
+            raise BenchError(f"{self.home}: {what!r} cannot be run:\n{last}")
         ran = Report(**json.loads(self._report.read_text(encoding="utf-8")))
         if wrong := set(ran.statuses) - set(job.fine):
-            raise BenchError(
-                f"{self.home}: {what!r} ended with status {min(wrong)}:\n{_tail(self._log)}"
-            )
+            raise BenchError(f"{self.home}: {what!r} ended with status {min(wrong)}:\n{last}")
         return ran
 
     @property
@@ -186,8 +184,3 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _tail(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    return "\n".join(f"  {line}" for line in lines[-_LOG_TAIL_LINES:])

@@ -24,7 +24,7 @@ _WARM_UP = 100  # recordings
 _LEAST_SECONDS = 0.01  # a trial of the museum; its table has no smaller figure
 
 
-class Kind(NamedTuple):
+class Unit(NamedTuple):
     """What a row shows: its unit, and whether more of it is better."""
 
     what: str
@@ -33,9 +33,9 @@ class Kind(NamedTuple):
 
 
 RATE = "executions a CPU second of `run`"
-RECORDINGS = Kind("recordings a CPU second of `compare`", True)
-FIND_EXECUTIONS = Kind("executions to find an exhibit", False)
-FIND_SECONDS = Kind("CPU seconds to find an exhibit", False, 2)
+RECORDINGS = Unit("recordings a CPU second of `compare`", True)
+FIND_EXECUTIONS = Unit("executions to find an exhibit", False)
+FIND_SECONDS = Unit("CPU seconds to find an exhibit", False, 2)
 MEMORY = "peak MiB of the fuzzing process"
 
 
@@ -50,9 +50,9 @@ class Slice(NamedTuple):
     number: int
     seconds: float
     job: Callable[[Tree], Job]
-    figures: Callable[[Tree, Report], Mapping[Kind, float]]
+    figures: Callable[[Tree, Report], Mapping[Unit, float]]
 
-    def work(self, trees: Sequence[Tree]) -> list[Mapping[Kind, float]]:
+    def work(self, trees: Sequence[Tree]) -> list[Mapping[Unit, float]]:
         """Do it.  Returns: the figures of each tree.  Errors raised: BenchError."""
         reports = in_turns([(tree, self.job(tree)) for tree in trees])
         return [self.figures(tree, ran) for tree, ran in zip(trees, reports, strict=True)]
@@ -60,9 +60,9 @@ class Slice(NamedTuple):
 
 @dataclass(slots=True)
 class Row:
-    """The figures of one kind: of each tree by repetition, in the order of the slices."""
+    """The figures of one unit: of each tree by repetition, in the order of the slices."""
 
-    kind: Kind
+    unit: Unit
     figures: dict[str, dict[int, list[float]]] = field(default_factory=dict)
 
     def add(self, tree: str, number: int, figure: float) -> None:
@@ -110,12 +110,12 @@ def run_slices(number: int, runs: int) -> list[Slice]:
         workdir = tree.scratch / f"run-{number}{''.join(flags)}"
         return Job([[*words, f"--workdir={workdir}"]], fine=(0, 1))
 
-    def figures(where: str, tree: Tree, ran: Report) -> Mapping[Kind, float]:
+    def figures(where: str, tree: Tree, ran: Report) -> Mapping[Unit, float]:
         if not ran.executions:
             raise BenchError(f"{tree.home}: `run` told of no executions")
-        found = {Kind(f"{RATE}, {where}", True): ran.executions / ran.fuzzing_seconds}
+        found = {Unit(f"{RATE}, {where}", True): ran.executions / ran.fuzzing_seconds}
         if ran.peak_bytes:
-            found[Kind(f"{MEMORY}, {where}", False, 1)] = ran.peak_bytes / (1 << 20)
+            found[Unit(f"{MEMORY}, {where}", False, 1)] = ran.peak_bytes / (1 << 20)
         return found
 
     return [
@@ -146,7 +146,7 @@ def compare_slices(number: int, truths: Sequence[Truth]) -> list[Slice]:
             least_seconds=_COMPARE_SECONDS,
         )
 
-    def figures(truth: Truth, _: Tree, ran: Report) -> Mapping[Kind, float]:
+    def figures(truth: Truth, _: Tree, ran: Report) -> Mapping[Unit, float]:
         return {RECORDINGS: truth.recordings * ran.rounds / ran.seconds}
 
     return [
@@ -184,7 +184,7 @@ def find_slices(
         # Trials of smaller seeds are kept there, and not repeated.
         return Job([[*words, f"--workdir={tree.scratch}"]], fine=(0, 1))
 
-    def figures(exhibit: str, tree: Tree, _: Report) -> Mapping[Kind, float]:
+    def figures(exhibit: str, tree: Tree, _: Report) -> Mapping[Unit, float]:
         tried = trial(tree.scratch / "museum" / "results.tsv", exhibit, seed)
         if not tried.found:
             missed.append((tree.name, exhibit, seed))

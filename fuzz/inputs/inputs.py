@@ -15,8 +15,6 @@ A seed means another program as soon as a plan changes.  So the version is taken
 the plans; a planned input of another version cannot be read any more (`Inputs.is_outdated`).
 """
 
-import hashlib
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
@@ -28,6 +26,7 @@ from fuzz.case import Case
 from fuzz.forms import wire
 from fuzz.forms.wire import WIDTH
 from fuzz.inputs import edges, scene
+from fuzz.lib.fingerprint import fingerprint
 
 Records = list[bytes]  # of WIDTH bytes each
 Plan = Callable[[Random, Geometry], Case]
@@ -52,11 +51,11 @@ _SMALLER = {"x86-64": ("small",)}
 
 @cache
 def plans_version() -> bytes:
-    """What the plans are made of, in two bytes: their text, and whose random numbers they use."""
-    told = hashlib.sha256(repr(sys.version_info[:2]).encode())
-    for plan in PLANS:
-        told.update(Path(plan.__code__.co_filename).read_bytes())
-    return told.digest()[:_VERSION]
+    """What the plans are made of, in two bytes: their text, that of the calls they make, and whose
+    random numbers they use.
+    """
+    told = fingerprint(Path(__file__).parents[2], ("fuzz/inputs", "fuzz/calls"))
+    return bytes.fromhex(told)[:_VERSION]
 
 
 class Program(NamedTuple):

@@ -1,17 +1,16 @@
 """Programs made to a plan: a few mappings, pages in some state, a move or two.
 
 Random calls seldom bring a page into a rare state and then move that very page.  A scene does: it
-has a place where it happens (`Range`), and one or two themes (userfaultfd, huge pages, a failing
+has a place where it happens (`Pages`), and one or two themes (userfaultfd, huge pages, a failing
 allocation, ...), each of which does to that place what its part of the kernel is about.  A theme
 knows which calls belong together, not which bugs there are.
 
-Places and lengths in this module are in pages of the arena.
+Places and lengths in this module are in pages of the arena (see `fuzz.inputs.ground`).
 """
 
 from collections.abc import Callable
 from functools import partial
 from random import Random
-from typing import NamedTuple
 
 from engine.base.geometry import Geometry
 from engine.base.limits import CPUS
@@ -40,6 +39,7 @@ from fuzz.calls.registry import CALLS, call
 from fuzz.calls.syscall import Syscall
 from fuzz.calls.uffd import FEATURES
 from fuzz.case import Call, Case
+from fuzz.inputs.ground import FEW, Ground, Pages
 
 _PRIVATE = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
 _SHARED = MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED
@@ -60,50 +60,20 @@ _CHARGED = (
 )
 _RW, _READ = 3, 1
 _PROTECTIONS = (_RW, _READ, _READ, _READ, 0)
-_FILLED_SLOTS = 2  # that one call may fill with pages
-_FEW = (1, 1, 1, 2, 2, 3, 5)
-_CORNERS = (0, 0, 0, 0, 1, -1, 2)  # pages beside a boundary
 _THEMES = [declared for declared in CALLS.values() if declared.theme]
 _EVENTS = (0, 0, *FEATURES.names.values())
 _FAILING = (*("",) * 13, "pagetable", "pagetable", "vma", *FAILURES)  # mostly nothing
 _LIMITED = (*("",) * 28, *LIMITS)
 
 
-class Range(NamedTuple):
-    """Where something is."""
-
-    start: int
-    size: int
-
-    @property
-    def end(self) -> int:
-        """Behind its last page."""
-        return self.start + self.size
-
-
-class _Scene:
+class _Scene(Ground):
     """One program while it is made."""
 
     def __init__(self, random: Random, geometry: Geometry) -> None:
-        self.random, self.one_of = random, random.choice
-        self.page = geometry.page_bytes
-        self.word = geometry.word_mask + 1
-        self.slot = geometry.slot_bytes // self.page
-        end = geometry.arena.length // self.page
-        pud = geometry.pud_bytes // self.page
-        self.pud = pud if pud * 3 <= end else self.slot
-        self.end = min(end, max(self.pud * 6, self.slot * 16))
-        if not random.randrange(8):  # over the whole arena, with ranges to match
-            self.pud, self.end = end // 8 // self.slot * self.slot, end
-        self.low = max(geometry.min_addr - geometry.arena.start, 0) // self.page
+        super().__init__(random, geometry)
         self.calls: list[Call] = []
-        self.mappings: list[Range] = []
-        self.left: list[Range] = []  # where something was before it moved
-        self.filled: list[Range] = []  # where pages are
-        self.home = -1  # where the next move is likely to go
-        self.huge = self.hugetlb = False
         self.failing = self.limited = ""  # what fails, or runs out
-        self.themes: dict[Callable[[Range], None], int] = {
+        self.themes: dict[Callable[[Pages], None], int] = {
             self.userfaultfd: 4,
             self.look: 2,
             self.share: 3,
@@ -152,7 +122,7 @@ class _Scene:
         """Do page tables fail?  Then it takes a long move that needs new ones."""
         return self.failing == "pagetable"
 
-    def add(self, name: str, place: Range, *operands: int) -> None:
+    def add(self, name: str, place: Pages, *operands: int) -> None:
         """One more call on a range."""
         self.calls.append(call(name, place.start * self.page, place.size * self.page, *operands))
 
@@ -170,7 +140,7 @@ class _Scene:
             flags |= one_of(_RARE_FLAGS)
         self.add_mapping(place, flags)
 
-    def add_mapping(self, place: Range, flags: int) -> None:
+    def add_mapping(self, place: Pages, flags: int) -> None:
         """Map that range, with what a program of this kind does next."""
         prot = _RW if self.random.randrange(8) else self.one_of(_PROTECTIONS)
         self.add("mmap", place, prot, flags)
@@ -186,7 +156,7 @@ class _Scene:
             case _:
                 self.touch(place)
 
-    def place(self) -> Range:
+    def place(self) -> Pages:
         """Where something is mapped: beside what is there, or at a boundary."""
         one_of = self.one_of
         count = self.length()
@@ -198,7 +168,7 @@ class _Scene:
             start = self.boundary(one_of((self.slot, self.slot, self.pud)))
         return self.inside(start, count)
 
-    def aligned(self) -> Range:
+    def aligned(self) -> Pages:
         """Whole slots, now and then up to a part of the next one."""
         start = self.boundary(self.one_of((self.slot, self.pud)), corner=False)
         slots = self.one_of((1, 1, 1, 2, 2, 3)) * self.slot
@@ -207,11 +177,6 @@ class _Scene:
         elif not self.random.randrange(3):
             start -= self.slot
         return self.inside(start, slots + self.one_of((0, 0, 0, 0, self.slot // 2)))
-
-    def boundary(self, unit: int, *, corner: bool = True) -> int:
-        """A place at a multiple of `unit`, or beside it."""
-        number = self.random.randint(1, max(min(self.end // unit - 1, 4), 1))
-        return number * unit + (self.one_of(_CORNERS) if corner else 0)
 
     def length(self) -> int:
         """Pages of a mapping."""
@@ -222,57 +187,23 @@ class _Scene:
             return self.one_of(about)  # something has moved already when the rest cannot
         return self.one_of((*few, *about, pud, pud, pud + 1))
 
-    def inside(self, start: int, count: int) -> Range:
-        """As much of it as the arena holds; at least a page."""
-        start = min(max(start, self.low), self.end - 1)
-        return Range(start, min(count, self.end - start))
-
-    def piece(self, whole: Range) -> Range:
-        """As much of it as may be filled with pages: one end of what is long."""
-        size = min(whole.size, _FILLED_SLOTS * self.slot)
-        return Range(self.one_of((whole.start, whole.end - size)), size)
-
-    def part(self, whole: Range) -> Range:
-        """All of it, or less."""
-        unit = self.slot if self.hugetlb or (self.huge and not self.random.randrange(3)) else 1
-        if whole.size <= unit or not self.random.randrange(3):
-            return whole
-        if unit == 1 and self.random.randrange(2) and (around := self.around(whole)):
-            return around
-        some = (*_FEW, self.slot // unit, whole.size // unit // 2 + 1)
-        count = min(self.one_of(some) * unit, whole.size)
-        room = whole.size - count
-        return Range(whole.start + self.one_of((0, 0, room, room // 2, min(unit, room))), count)
-
-    def filled_in(self, place: Range) -> list[Range]:
-        """Pages of it that were filled, the latest last."""
-        return [f for f in self.filled if place.start <= f.start and f.end <= place.end]
-
-    def around(self, whole: Range) -> Range | None:
-        """Pages of it that are there, with a neighbour or two; None if none are known to be."""
-        inside = self.filled_in(whole)
-        if not inside:
-            return None
-        start = max(self.one_of(inside[-2:]).start + self.one_of((-1, 0, 0, 1)), whole.start)
-        return Range(start, max(min(self.one_of((1, 2, 2, 3, 5)), whole.end - start), 1))
-
-    def touch(self, place: Range, name: str = "touch") -> Range:
+    def touch(self, place: Pages, name: str = "touch") -> Pages:
         """Fill a few pages: the first ones, the last ones, those at a slot boundary."""
-        few = min(self.one_of(_FEW), place.size)
+        few = min(self.one_of(FEW), place.size)
         room = place.size - few
         slots = self.random.randrange(place.size // self.slot + 1) * self.slot
         boundary = -place.start % self.slot + slots
         first = self.one_of((0, 0, room, room // 2, boundary, boundary, boundary - (few > 1)))
         return self.touch_at(place, min(max(first, 0), room), few, name)
 
-    def touch_at(self, place: Range, first: int, count: int, name: str = "touch") -> Range:
+    def touch_at(self, place: Pages, first: int, count: int, name: str = "touch") -> Pages:
         """Fill `count` pages of it, from its page `first` on."""
-        touched = Range(place.start + first, count)
+        touched = Pages(place.start + first, count)
         self.add(name, touched)
         self.filled.append(touched)
         return touched
 
-    def pages(self, place: Range) -> Range:
+    def pages(self, place: Pages) -> Pages:
         """Some pages of it that are there, if any are known to be."""
         if self.random.randrange(4) and (inside := self.filled_in(place)):
             return inside[-1]
@@ -292,7 +223,7 @@ class _Scene:
         if self.random.randrange(3):
             self.calls.append(call("execve_stack", *operands))
         else:
-            stack = Range(end - count, count)
+            stack = Pages(end - count, count)
             self.add("mmap", stack, _RW, _PRIVATE)
             self.touch(stack)
             self.calls.append(call("relocate", *operands))
@@ -300,7 +231,7 @@ class _Scene:
 
     # Themes.
 
-    def userfaultfd(self, place: Range) -> None:
+    def userfaultfd(self, place: Pages) -> None:
         """Register it, and write-protect pages of it."""
         features = self.one_of(_EVENTS)
         mode = self.one_of(
@@ -318,11 +249,11 @@ class _Scene:
             chosen = self.one_of((part, self.part(part), self.pages(part)))
             self.add("uffd_wp", chosen, int(self.random.randrange(6) > 0))
 
-    def look(self, place: Range) -> None:
+    def look(self, place: Pages) -> None:
         """Read pages of it, also those that were never written."""
         self.touch(place, self.one_of(("peek", "peek", "touch")))
 
-    def share(self, place: Range) -> None:
+    def share(self, place: Pages) -> None:
         """A child shares its pages; some are written to, also when it is gone."""
         pages = self.pages(place)
         self.calls.append(call("fork"))
@@ -335,7 +266,7 @@ class _Scene:
             elif pages.end < place.end:
                 self.touch_at(place, pages.end - place.start, 1)
 
-    def put_away(self, place: Range) -> None:
+    def put_away(self, place: Pages) -> None:
         """Pages of it go to swap, are under migration, or are to be seen as clean."""
         touched = self.pages(place)
         match self.random.randrange(5):
@@ -350,7 +281,7 @@ class _Scene:
             case _:
                 self.add("madvise", touched, self.one_of((MADV_FREE, MADV_PAGEOUT)))
 
-    def other_cpu(self, place: Range) -> None:
+    def other_cpu(self, place: Pages) -> None:
         """Other CPUs use pages of it; then they may change."""
         touched = self.pages(place)
         for _ in range(self.one_of((1, 1, 2))):
@@ -359,45 +290,45 @@ class _Scene:
         if not self.random.randrange(2):
             self.one_of((self.put_away_same, self.share, self.protect))(touched)
 
-    def put_away_same(self, place: Range) -> None:
+    def put_away_same(self, place: Pages) -> None:
         """Just these pages go to swap."""
         self.add("swapout", place)
 
-    def protect(self, place: Range) -> None:
+    def protect(self, place: Pages) -> None:
         """Change the protection of a part, and mostly change it back."""
         part = self.part(place)
         self.add("mprotect", part, self.one_of(_PROTECTIONS))
         if self.random.randrange(4):
             self.add("mprotect", part, _RW)
 
-    def seal(self, place: Range) -> None:
+    def seal(self, place: Pages) -> None:
         """Seal it."""
         self.add("mseal", self.part(place))
 
-    def lock(self, place: Range) -> None:
+    def lock(self, place: Pages) -> None:
         """Lock it, as far as that is quick; now and then not for long."""
-        place = Range(place.start, min(place.size, 2 * self.slot))
+        place = Pages(place.start, min(place.size, 2 * self.slot))
         self.add("mlock", place)
         if not self.random.randrange(3):
             self.add("munlock", self.part(place))
 
-    def advise(self, place: Range) -> None:
+    def advise(self, place: Pages) -> None:
         """Give some advice."""
         self.add("madvise", self.part(place), self.one_of(list(ADVICE.names.values())))
 
-    def do(self, declared: Syscall, place: Range) -> None:
+    def do(self, declared: Syscall, place: Pages) -> None:
         """Make a call about a part of it, of those that know no more than that."""
         likely = [param.kind.likely for param in declared.params[2:]]
         operands = [self.random.choices(list(of), list(of.values()))[0] for of in likely]
         self.add(declared.name, self.part(place), *operands)
 
-    def cut(self, place: Range) -> None:
+    def cut(self, place: Pages) -> None:
         """Take a part of it away."""
         self.add("munmap", self.part(self.part(place)))
 
     # Moves.
 
-    def between(self, main: Range) -> None:
+    def between(self, main: Pages) -> None:
         """Something happens before the next move."""
         if self.left and self.random.randrange(2):
             # Beside where it came from, or there.
@@ -412,7 +343,7 @@ class _Scene:
             theme = self.random.choices(list(self.themes), list(self.themes.values()))[0]
             theme(self.piece(main))
 
-    def move(self, main: Range) -> Range:
+    def move(self, main: Pages) -> Pages:
         """An mremap.  Returns: where it went, if all went well."""
         random, one_of, page = self.random, self.one_of, self.page
         flags = one_of(_MOVES)
@@ -458,7 +389,7 @@ class _Scene:
         self.mappings.append(self.inside(target, max(new, 1)))
         return self.mappings[-1]
 
-    def target(self, source: Range, new: int) -> int:
+    def target(self, source: Pages, new: int) -> int:
         """Where it is to go: mostly a free place that tables could move to."""
         one_of = self.one_of
         if self.home >= 0 and self.random.randrange(3):

@@ -135,11 +135,11 @@ def run(options: MuseumOptions) -> int:
         return BAD_INPUT
     if notice:
         print(notice)
-    return _Session(options, directory, results).run()
+    return _Trials(options, directory, results).run()
 
 
-class _Session:
-    """One run over all trials."""
+class _Trials:
+    """All trials of a run."""
 
     def __init__(self, options: MuseumOptions, directory: Path, results: Results) -> None:
         self.options = options

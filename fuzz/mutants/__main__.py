@@ -25,8 +25,8 @@ from fuzz.lib.fingerprint import fingerprint
 from fuzz.lib.processes import Ended, forked
 from fuzz.lib.status import Fields, StatusLine, duration
 from fuzz.mutants import report
-from fuzz.mutants.inputs import Input, Known, Made, chunks, make
-from fuzz.mutants.judge import Verdict, judge, run_tests, shown
+from fuzz.mutants.inputs import Baseline, Input, Made, chunks, make
+from fuzz.mutants.judge import Fate, judge, run_tests, shown
 from fuzz.mutants.mutate import Mutant, mutants_of, source_path
 from fuzz.mutants.reasons import ReasonError, load, reason_for, stale
 from fuzz.mutants.store import Store
@@ -93,7 +93,7 @@ class _Standing:
 class _Inputs:
     """All inputs, those that run a line (as a set of bits), and the order to run them in."""
 
-    inputs: list[tuple[Input, Known]]
+    inputs: list[tuple[Input, Baseline]]
     lines: dict[int, int]
     rank: list[int]
 
@@ -109,7 +109,7 @@ class _Inputs:
         return sorted(hits, key=self.rank.__getitem__)[:executions]
 
 
-class _Session:
+class _Course:
     """One run of the command."""
 
     def __init__(self, options: argparse.Namespace) -> None:
@@ -141,7 +141,7 @@ class _Session:
         return [
             report.Row(
                 mutant,
-                self.store.verdict(mutant),
+                self.store.fate(mutant),
                 self.store.tests(mutant),
                 reason_for(mutant, self.reasons),
             )
@@ -171,7 +171,7 @@ class _Session:
                 self.status.update(standing)
             made = [results[number] for number in sorted(results)]
             write_atomic(kept, pickle.dumps((self.tree, made), pickle.HIGHEST_PROTOCOL))
-        inputs: list[tuple[Input, Known]] = []
+        inputs: list[tuple[Input, Baseline]] = []
         lines: dict[int, int] = {}
         rank: list[int] = []
         for chunk in made:
@@ -189,8 +189,8 @@ class _Session:
     # Judging.
 
     def judge(self, mutants: Sequence[Mutant]) -> None:
-        """Rules and oracle on those that have no verdict yet."""
-        todo = [mutant for mutant in mutants if self.store.verdict(mutant) is None]
+        """Rules and oracle on those that have not been judged yet."""
+        todo = [mutant for mutant in mutants if self.store.fate(mutant) is None]
         if kept := len(mutants) - len(todo):
             told = f"{kept} of {len(mutants)} mutants are judged already"
             self.status.write(told, sys.stderr)
@@ -200,16 +200,16 @@ class _Session:
         standing = _Standing("rules and oracle: mutant", len(todo), time.monotonic())
         gc.freeze()
 
-        def work(mutant: Mutant) -> Verdict:
+        def work(mutant: Mutant) -> Fate:
             number = MODULES.index(mutant.module)
             order = inputs.order(mutant, number, self.options.executions)
             return judge(mutant, self.root, inputs.inputs, order)
 
         for ended in self._forked(todo, work):
-            verdict = ended.result or Verdict("crash", ended.how, 0, None, None)
-            self.store.put(ended.task, verdict)
+            fate = ended.result or Fate("crash", ended.how, 0, None, None)
+            self.store.put(ended.task, fate)
             standing.done += 1
-            standing.killed += bool(verdict.kind)
+            standing.killed += bool(fate.kind)
             self.status.update(standing)
         self.store.flush()
 
@@ -297,17 +297,17 @@ class _Session:
         print(f"# make the change: python -m fuzz.mutants --show {name} | patch -p1")
         if row.reason is not None:
             print(f"# {row.reason.kind}: {row.reason.reason}")
-        verdict = row.verdict
-        if verdict is None:
+        fate = row.fate
+        if fate is None:
             print("# not judged yet on this tree")
             return 0
         if row.tests is not None:
             print(f"# tests: {row.tests or 'do not notice'}")
-        number = verdict.at if verdict.kind else verdict.differs
-        if verdict.kind:
-            print(f"# killed: {verdict.kind} {verdict.what} after {verdict.runs} executions")
+        number = fate.at if fate.kind else fate.differs
+        if fate.kind:
+            print(f"# killed: {fate.kind} {fate.what} after {fate.runs} executions")
         else:
-            print(f"# survives {verdict.runs} executions: {row.survivor}")
+            print(f"# survives {fate.runs} executions: {row.survivor}")
         if number is not None:
             one, _ = self.inputs().inputs[number]
             self._show_input(mutant, one)
@@ -375,7 +375,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns: the exit status; 130 after Ctrl-C."""
     options = _options(argv)
     try:
-        session = _Session(options)
+        session = _Course(options)
         return session.show(options.show) if options.show else session.run()
     except ReasonError as error:
         print(error, file=sys.stderr)

@@ -49,7 +49,7 @@ class Input(NamedTuple):
     source: str
 
 
-class Known(NamedTuple):
+class Baseline(NamedTuple):
     """What the unmutated engine shows: (call, rule) of each violation, and a digest of it all."""
 
     broken: frozenset[tuple[int, str]]
@@ -62,7 +62,7 @@ class Made(NamedTuple):
     Bit n stands for input n, here and in `fresh`: those that went a way that none before them did.
     """
 
-    inputs: list[tuple[Input, Known]]
+    inputs: list[tuple[Input, Baseline]]
     lines: dict[int, int]
     fresh: int
 
@@ -100,7 +100,7 @@ def make(chunk: Chunk, root: Path, files: Sequence[Path]) -> Made:
     Imports the engine: call it in a process of its own.
     """
     tracer = _Tracer(files)
-    inputs: list[tuple[Input, Known]] = []
+    inputs: list[tuple[Input, Baseline]] = []
     lines: dict[int, int] = {}
     fresh = 0
     seen: set[object] = set()
@@ -128,7 +128,7 @@ def _corpus(root: Path) -> Iterator[Input]:
             yield Input(kernel, case.geometry, case.program(), f"{path.relative_to(root)}")
 
 
-def _fuzzed(chunk: Chunk, root: Path, tracer: "_Tracer") -> Iterator[tuple[Input, Known]]:
+def _fuzzed(chunk: Chunk, root: Path, tracer: "_Tracer") -> Iterator[tuple[Input, Baseline]]:
     from engine.base.kernel import kernel_named
     from fuzz.forms.text import load
     from fuzz.forms.wire import MAX_CALLS, WIDTH
@@ -161,7 +161,7 @@ def _fuzzed(chunk: Chunk, root: Path, tracer: "_Tracer") -> Iterator[tuple[Input
             yield judged
 
 
-def _judged(one: Input, tracer: "_Tracer") -> tuple[Input, Known]:
+def _judged(one: Input, tracer: "_Tracer") -> tuple[Input, Baseline]:
     from engine.base.kernel import kernel_named
     from fuzz.defects.known import known_defect
     from fuzz.execute import execute
@@ -178,7 +178,7 @@ def _judged(one: Input, tracer: "_Tracer") -> tuple[Input, Known]:
                 outcome = execute(one.case, kernel, stop=False)
             break
     tracer.note(outcome)
-    return one, Known(broken(outcome), digest(outcome))
+    return one, Baseline(broken(outcome), digest(outcome))
 
 
 def broken(outcome: "Outcome") -> frozenset[tuple[int, str]]:

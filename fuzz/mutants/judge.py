@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from fuzz.lib.processes import CpuLimit, TooLong
 from fuzz.mutants.hook import import_mutant
-from fuzz.mutants.inputs import Input, Known, broken, digest, news, traces
+from fuzz.mutants.inputs import Baseline, Input, broken, digest, news, traces
 from fuzz.mutants.mutate import Mutant
 
 INPUT_SECONDS = 4.0  # CPU time of one program; they take milliseconds
@@ -25,7 +25,7 @@ RULE, ORACLE, ASSERTION, CRASH, TIMEOUT = "rule", "oracle", "assertion", "crash"
 KINDS = (RULE, ORACLE, ASSERTION, CRASH, TIMEOUT)
 
 
-class Verdict(NamedTuple):
+class Fate(NamedTuple):
     """What rules and oracle said: `kind` empty and `what` empty if nothing was noticed.
 
     `runs` are the executions it took, `at` the number of the input that killed it; `differs` the
@@ -40,8 +40,8 @@ class Verdict(NamedTuple):
 
 
 def judge(
-    mutant: Mutant, root: Path, inputs: Sequence[tuple[Input, Known]], order: Sequence[int]
-) -> Verdict:
+    mutant: Mutant, root: Path, inputs: Sequence[tuple[Input, Baseline]], order: Sequence[int]
+) -> Fate:
     """Run the inputs with these numbers, in this order, until one kills the mutant."""
     limit = CpuLimit(INPUT_SECONDS)
     runs, differs, at = 0, None, None
@@ -61,17 +61,17 @@ def judge(
                 rule = news(known.broken, broken(outcome))
                 if rule is not None:
                     kind = ORACLE if rule.startswith("oracle") else RULE
-                    return Verdict(kind, rule, runs, at, differs)
+                    return Fate(kind, rule, runs, at, differs)
             if differs is None and digest(outcome) != known.digest:
                 differs = at
     except TooLong:
-        return Verdict(TIMEOUT, "", runs, at, differs)
+        return Fate(TIMEOUT, "", runs, at, differs)
     except Exception as error:
         kind = ASSERTION if isinstance(error, AssertionError) else CRASH
-        return Verdict(kind, type(error).__name__, runs, at, differs)
+        return Fate(kind, type(error).__name__, runs, at, differs)
     finally:
         limit.end()
-    return Verdict("", "", runs, None, differs)
+    return Fate("", "", runs, None, differs)
 
 
 def shown(mutant: Mutant | None, root: Path, one: Input) -> dict[str, Any] | str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fuzz.mutants.judge import KINDS, Verdict
+from fuzz.mutants.judge import KINDS, Fate
 from fuzz.mutants.mutate import Mutant
 from fuzz.mutants.reasons import NOT_COUNTED, Reason
 
@@ -19,22 +19,22 @@ class Row(NamedTuple):
     """
 
     mutant: Mutant
-    verdict: Verdict | None
+    fate: Fate | None
     tests: str | None
     reason: Reason | None
 
     @property
     def survives_rules(self) -> bool:
         """Judged, and not noticed by rules or oracle."""
-        return self.verdict is not None and not self.verdict.kind
+        return self.fate is not None and not self.fate.kind
 
     @property
     def survivor(self) -> str:
         """How it compares with the engine as it is: differs, same or unreached."""
-        assert self.verdict is not None
-        if self.verdict.differs is not None:
+        assert self.fate is not None
+        if self.fate.differs is not None:
             return DIFFERS
-        return SAME if self.verdict.runs else UNREACHED
+        return SAME if self.fate.runs else UNREACHED
 
     @property
     def counts(self) -> bool:
@@ -58,13 +58,13 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
         parts.append(("all", list(rows)))
     for module, part in parts:
         yield _line(module, part)
-    kinds = Counter(row.verdict.kind for row in rows if row.verdict and row.verdict.kind)
+    kinds = Counter(row.fate.kind for row in rows if row.fate and row.fate.kind)
     yield ""
     yield "killed by " + ", ".join(f"{kind} {kinds[kind]}" for kind in KINDS)
 
 
 def _line(module: str, rows: Sequence[Row]) -> str:
-    judged = [row for row in rows if row.verdict is not None]
+    judged = [row for row in rows if row.fate is not None]
     killed = sum(not row.survives_rules for row in judged)
     counted = sum(row.counts for row in judged)
     left = [row for row in judged if row.survives_rules]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fuzz.lib.files import write_atomic
-from fuzz.mutants.judge import Verdict
+from fuzz.mutants.judge import Fate
 from fuzz.mutants.mutate import Mutant
 
 _WRITE_SECONDS = 2.0
@@ -34,14 +34,14 @@ class Store:
         except ValueError:
             print(f"{path}: not readable, starting over", file=sys.stderr)
 
-    def verdict(self, mutant: Mutant) -> Verdict | None:
+    def fate(self, mutant: Mutant) -> Fate | None:
         """What rules and oracle said on this tree."""
         known = self._known.get(mutant.id, {})
         if "rules" not in known:
             return None
-        verdict = Verdict(*known["rules"])
-        if known["tree"] == self._tree or (self._keep_kills and verdict.kind):
-            return verdict
+        fate = Fate(*known["rules"])
+        if known["tree"] == self._tree or (self._keep_kills and fate.kind):
+            return fate
         return None
 
     def tests(self, mutant: Mutant) -> str | None:
@@ -54,9 +54,9 @@ class Store:
             return by
         return None
 
-    def put(self, mutant: Mutant, verdict: Verdict) -> None:
+    def put(self, mutant: Mutant, fate: Fate) -> None:
         """Keep what rules and oracle said."""
-        self._known.setdefault(mutant.id, {}).update(tree=self._tree, rules=list(verdict))
+        self._known.setdefault(mutant.id, {}).update(tree=self._tree, rules=list(fate))
         self._changed()
 
     def put_tests(self, mutant: Mutant, by: str) -> None:

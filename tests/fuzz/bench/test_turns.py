@@ -10,7 +10,7 @@ import pytest
 from fuzz.bench import run
 from fuzz.bench.__main__ import main
 from fuzz.bench.tree import THIS, BenchError, Job, Tree
-from fuzz.bench.turns import Kind, Row, Trial, overall, trial
+from fuzz.bench.turns import Row, Trial, Unit, overall, trial
 
 SAMPLE = THIS / "tests" / "fuzz" / "subjects" / "data" / "truth-linux-6.18.jsonl.gz"
 
@@ -26,7 +26,7 @@ def other(tmp_path: Path) -> Path:
 
 
 def test_ratios_are_of_pairs_and_their_means_geometric() -> None:
-    row = Row(Kind("seconds", more_is_better=False))
+    row = Row(Unit("seconds", more_is_better=False))
     figures = {"this": ((1, 2.0), (1, 8.0), (2, 3.0)), "other": ((1, 1.0), (1, 1.0), (2, 6.0))}
     for tree, added in figures.items():
         for number, figure in added:
@@ -37,13 +37,13 @@ def test_ratios_are_of_pairs_and_their_means_geometric() -> None:
 
 
 def test_a_slice_that_only_one_tree_has_done_gives_no_ratio() -> None:
-    row = Row(Kind("seconds", more_is_better=False))
+    row = Row(Unit("seconds", more_is_better=False))
     for tree, number, figure in (("this", 1, 2.0), ("other", 1, 1.0), ("this", 1, 5.0)):
         row.add(tree, number, figure)
     assert row.ratios("this", "other") == [2]
     row.add("this", 2, 5.0)
     assert row.ratios("this", "other") == [2]
-    row = Row(Kind("seconds", more_is_better=False))
+    row = Row(Unit("seconds", more_is_better=False))
     row.add("this", 1, 2.0)
     assert row.ratios("this", "other") == []
 

@@ -220,7 +220,7 @@ def test_what_breaks_a_kernel_that_should_be_correct_is_kept(
     told = Told({"event": "finding", "bucket": bucket, "input": data.hex()})
     monkeypatch.setattr(museum_run, "Child", told)
     options = museum_run.MuseumOptions(tmp_path, (exhibit,))
-    session = museum_run._Session(options, tmp_path, Results.open(tmp_path)[0])
+    session = museum_run._Trials(options, tmp_path, Results.open(tmp_path)[0])
     assert session._fuzz(exhibit, 1, CORRECT, 10).outcome == BROKEN
     (kept,) = (tmp_path / "broken").glob("*/*.case")
     assert kept.parent.name == "dest-entry-none--execve_stack"

@@ -15,7 +15,7 @@ from fuzz.lib.processes import CpuLimit, Ended, TooLong, forked
 from fuzz.mutants.__main__ import MODULES
 from fuzz.mutants.hook import import_mutant
 from fuzz.mutants.inputs import GROUNDS, chunks, news
-from fuzz.mutants.judge import Verdict
+from fuzz.mutants.judge import Fate
 from fuzz.mutants.mutate import Mutant, mutants_of, source_path
 from fuzz.mutants.reasons import Reason, ReasonError, load, reason_for, stale
 from fuzz.mutants.report import Row, table
@@ -227,23 +227,23 @@ def test_results_are_kept_for_the_same_tree(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     killed, survivor, *_ = mutants_of(TINY, "tiny")
     store = Store(path, "tree", "tests")
-    store.put(killed, Verdict("rule", "page-index", 3, 2, None))
-    store.put(survivor, Verdict("", "", 9, None, 4))
+    store.put(killed, Fate("rule", "page-index", 3, 2, None))
+    store.put(survivor, Fate("", "", 9, None, 4))
     store.put_tests(survivor, "test_x")
     store.flush()
 
     again = Store(path, "tree", "tests")
-    assert again.verdict(killed) == Verdict("rule", "page-index", 3, 2, None)
-    assert again.verdict(survivor) == Verdict("", "", 9, None, 4)
+    assert again.fate(killed) == Fate("rule", "page-index", 3, 2, None)
+    assert again.fate(survivor) == Fate("", "", 9, None, 4)
     assert again.tests(survivor) == "test_x"
     assert again.tests(killed) is None
     again.forget(killed)
-    assert again.verdict(killed) is None
+    assert again.fate(killed) is None
 
     other = Store(path, "other tree", "other tests")
-    assert other.verdict(killed) is None and other.tests(survivor) is None
+    assert other.fate(killed) is None and other.tests(survivor) is None
     kept = Store(path, "other tree", "other tests", keep_kills=True)
-    assert kept.verdict(killed) is not None and kept.verdict(survivor) is None
+    assert kept.fate(killed) is not None and kept.fate(survivor) is None
     assert kept.tests(survivor) is not None
 
 
@@ -252,7 +252,7 @@ def test_a_store_that_cannot_be_read_starts_over(
 ) -> None:
     path = tmp_path / "results.json"
     path.write_text('{"half')
-    assert Store(path, "", "").verdict(mutants_of(TINY, "tiny")[0]) is None
+    assert Store(path, "", "").fate(mutants_of(TINY, "tiny")[0]) is None
     assert "starting over" in capsys.readouterr().err
 
 
@@ -303,7 +303,7 @@ def test_the_committed_reasons_can_be_read() -> None:
 
 def test_the_score_leaves_out_what_cannot_be_killed() -> None:
     mutants = mutants_of(TINY, "engine.tiny")[:6]
-    killed, alive = Verdict("oracle", "x", 1, 0, None), Verdict("", "", 5, None, None)
+    killed, alive = Fate("oracle", "x", 1, 0, None), Fate("", "", 5, None, None)
     differs = alive._replace(differs=3)
     unreached = alive._replace(runs=0)
     reason = Reason("engine.tiny", "", "", "", "equivalent", "")
