@@ -19,7 +19,6 @@ def corpus(pytester: pytest.Pytester) -> Path:
     return pytester.path
 
 
-@pytest.mark.slow
 def test_one_item_for_each_kernel(pytester: pytest.Pytester, corpus: Path) -> None:
     corpus.joinpath("x.case").write_text(
         f"@kernel linux-6.1\n@expect {RULE}\n@expect linux-6.18 ok\n{STACK}"

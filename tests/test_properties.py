@@ -103,6 +103,7 @@ def check(case: Case, kernel: Kernel, on_step: Step | None = None) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("geometry", RANDOM_GEOMETRIES)
 @settings(max_examples=1000)
 @given(data=programs)
@@ -110,6 +111,7 @@ def test_no_rule_is_broken_where_every_fix_is_in(geometry: str, data: bytes) -> 
     check(CODECS[geometry].decode(data), kernel_named(FIXED_KERNEL, geometry))
 
 
+@pytest.mark.slow
 @settings(max_examples=500)
 @given(case=crowded())
 def test_no_rule_is_broken_in_a_crowd(case: Case) -> None:

@@ -264,6 +264,7 @@ def _random_move(random: Random) -> Trace:
     return result, vmas, events, counters, space.failures.left(), repr(space.violations)
 
 
+@pytest.mark.slow
 def test_the_kernel_is_asked_wherever_the_order_matters(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the model does not ask whether 6.17 checks first, the way of 6.17 gives the same."""
     rounds = 10_000

@@ -47,9 +47,9 @@ def by_formula(start: int, end: int, shift: int, entry: int) -> int:
 
 
 def tiny_moves() -> Iterator[tuple[int, int, int]]:
-    """Every start, end and shift of a stack of up to 6 slots in the top third of tiny."""
+    """Every start, end and shift of a stack of up to 6 slots that ends in the last PUD entry."""
     page = GEOMETRIES["tiny"].page_bytes
-    for end in range(236, 257):
+    for end in range(241, 257):
         for start in range(end - 24, end):
             for shift in range(0, 25):
                 yield start * page, end * page, shift * page

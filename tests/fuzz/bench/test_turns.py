@@ -70,6 +70,7 @@ def test_a_trial_is_read_by_the_names_of_its_columns(tmp_path: Path) -> None:
         trial(table, "B-1", 3)
 
 
+@pytest.mark.slow
 def test_commands_run_with_the_code_of_their_tree(other: Path, tmp_path: Path) -> None:
     tree = Tree.open("other", other, tmp_path)
     ran = tree.run(Job([["rules", "I-01"], ["kernels"]], warm_up=[["kernels"]]))
@@ -93,6 +94,7 @@ def broken_trees(home: Path) -> Iterator[tuple[str, str]]:
     yield "spoilt", "'kernels' ended with status 1:"
 
 
+@pytest.mark.slow
 def test_what_is_no_tree_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, why in broken_trees(tmp_path):
         assert main(["run", "--only", "compare", "--against", str(tmp_path / name)]) == 2

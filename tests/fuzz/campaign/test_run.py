@@ -60,20 +60,17 @@ if "fuzz.campaign.harness" in sys.orig_argv:
 """
 HARMLESS = "mmap(0x200000, 0x1000, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)\n"
 
-fuzzing = [
-    pytest.mark.atheris,
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        importlib.util.find_spec("atheris") is None, reason="atheris is not installed"
-    ),
-]
+
+def needs_atheris(function: Callable[..., None]) -> Callable[..., None]:
+    """A test that starts a fuzzing process, or is refused to."""
+    absent = importlib.util.find_spec("atheris") is None
+    skipped = pytest.mark.skipif(absent, reason="atheris is not installed")
+    return pytest.mark.atheris(skipped(function))
 
 
 def fuzzing_test(function: Callable[..., None]) -> Callable[..., None]:
-    """A test that needs Atheris and takes seconds."""
-    for mark in fuzzing:
-        function = mark(function)
-    return function
+    """A test that fuzzes, which takes seconds."""
+    return pytest.mark.slow(needs_atheris(function))
 
 
 @pytest.fixture
@@ -355,7 +352,7 @@ def test_fuzzing_without_assertions_is_refused(tmp_path: Path) -> None:
     assert "-O" in done.stderr
 
 
-@fuzzing_test
+@needs_atheris
 def test_bad_input_is_refused_before_anything_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -386,7 +383,7 @@ def test_the_child_reports_what_it_did(tmp_path: Path) -> None:
     assert last["start"]["fixed_addresses"] == (sys.platform == "linux")
 
 
-@fuzzing_test
+@needs_atheris
 def test_the_child_dies_with_its_parent(tmp_path: Path) -> None:
     if sys.platform != "linux":
         pytest.skip("PR_SET_PDEATHSIG is Linux's")

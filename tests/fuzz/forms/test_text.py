@@ -539,6 +539,7 @@ CASES = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(CASES)
 def test_parse_is_the_inverse_of_dump(case: Case) -> None:

@@ -30,6 +30,12 @@ def programs(geometry: Geometry, calls: frozenset[str] | None = None) -> list[Ca
     return [each.decode(rng.randbytes(WIDTH * rng.randint(1, 12))) for _ in range(CASES)]
 
 
+@pytest.fixture(scope="module", params=GEOMETRIES.values(), ids=GEOMETRIES)
+def drawn(request: pytest.FixtureRequest) -> tuple[Geometry, list[Case]]:
+    """Each geometry and such programs for it, which are made once."""
+    return request.param, programs(request.param)
+
+
 # Total, bounded, deterministic
 
 
@@ -192,9 +198,8 @@ def moves_what_is_mapped(case: Case) -> bool:
     return False
 
 
-@pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)
-def test_random_bytes_are_about_something(geometry: Geometry) -> None:
-    cases = programs(geometry)
+def test_random_bytes_are_about_something(drawn: tuple[Geometry, list[Case]]) -> None:
+    geometry, cases = drawn
     assert sum(map(moves_what_is_mapped, cases)) > 0.4 * CASES
     calls = Counter(c.name for case in cases for c in case.calls)
     assert calls.keys() == CALLS.keys()
@@ -226,11 +231,11 @@ def test_whole_pud_spans_move(name: str) -> None:
     assert len(aligned) > 10
 
 
-@pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)
-def test_calls_that_fill_pages_are_short(geometry: Geometry) -> None:
+def test_calls_that_fill_pages_are_short(drawn: tuple[Geometry, list[Case]]) -> None:
     """Literals apart, which any value can come from."""
+    geometry, cases = drawn
     few = many = 0
-    for case in programs(geometry):
+    for case in cases:
         for c in case.calls:
             fills = c.name in ("touch", "peek", "mlock") or (
                 c.name == "mmap" and c.args[3] & (MAP_POPULATE | MAP_LOCKED)

@@ -45,6 +45,7 @@ def test_most_of_a_program_stays_what_it_is() -> None:
     assert sum(kept) > (len(kept) - made_anew) * len(records) * 0.6
 
 
+@pytest.mark.slow
 def test_programs_do_not_grow_for_ever() -> None:
     data = b""
     longest = 0

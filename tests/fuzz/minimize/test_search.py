@@ -464,6 +464,7 @@ def test_result_shows_the_finding_and_is_no_less_simple(
     assert len(set(asked[:-1])) == len(asked) - 1
 
 
+@pytest.mark.slow
 @given(case=_CASES, other=_CASES)
 def test_order_is_total(case: Case, other: Case) -> None:
     """Two different programs are never equally simple."""

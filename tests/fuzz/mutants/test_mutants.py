@@ -123,6 +123,7 @@ def test_a_diff_is_a_patch(tmp_path: Path) -> None:
         assert path.read_bytes() == mutant.apply(TINY)
 
 
+@pytest.mark.slow
 def test_the_engine_can_be_mutated() -> None:
     for name in MODULES:
         source = source_path(ROOT, name).read_bytes()
