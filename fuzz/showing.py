@@ -260,8 +260,8 @@ def _refuse_skipped(shown: Showing) -> None:
             told = format_call(call._replace(result=None), geometry.page_bytes)
             raise CaseError(
                 f"call {number}, {told}, reaches outside the arena of "
-                f"{geometry.arena.length:#x} bytes, or fills too many pages; keep it inside, "
-                f"or assert that it is not run with = SKIP"
+                f"{geometry.arena.length:#x} bytes, fills too many pages, or asks for "
+                f"what the model has not; change it, or assert that it is not run with = SKIP"
             )
 
 

@@ -176,6 +176,9 @@ class Kernel:
     thp_aligned_search: Annotated[
         bool, since("6.7"), "kernel-chosen addresses are aligned for huge pages"
     ] = False
+    stacks_stay_small: Annotated[
+        bool, since("6.7"), "MAP_STACK keeps huge pages away (VM_NOHUGEPAGE)"
+    ] = False
     zero_pages_on_split: Annotated[
         bool, since("6.12"), "splitting a large folio maps the zero page where nothing was written"
     ] = False

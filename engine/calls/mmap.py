@@ -7,12 +7,16 @@ from engine.base.uapi import (
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
     MAP_GROWSDOWN,
+    MAP_HUGE_MASK,
+    MAP_HUGE_SHIFT,
     MAP_HUGETLB,
     MAP_LOCKED,
+    MAP_NONBLOCK,
     MAP_NORESERVE,
     MAP_POPULATE,
     MAP_PRIVATE,
     MAP_SHARED,
+    MAP_STACK,
     MAP_TYPE,
     Errno,
 )
@@ -26,6 +30,7 @@ from engine.state.vma import (
     VM_GROWSDOWN,
     VM_HUGETLB,
     VM_LOCKED,
+    VM_NOHUGEPAGE,
     VM_NORESERVE,
     VM_SHARED,
     VM_WRITE,
@@ -52,6 +57,9 @@ def mmap(
         return Errno.EINVAL
     if not flags & MAP_ANONYMOUS:
         return Errno.EBADF
+    size_log = flags >> MAP_HUGE_SHIFT & MAP_HUGE_MASK
+    if flags & MAP_HUGETLB and size_log and 1 << size_log != geometry.slot_bytes:
+        return Errno.EINVAL  # hstate_sizelog(): no huge page has that size
     if not length:
         return Errno.EINVAL
     huge = geometry.slot_bytes if flags & MAP_HUGETLB else 0
@@ -88,6 +96,8 @@ def mmap(
     if huge and offset & (huge - 1):
         return Errno.EINVAL
     vm_flags = _vm_flags(access_flags(geometry, prot), flags)
+    if flags & MAP_STACK and space.kernel.stacks_stay_small:
+        vm_flags |= VM_NOHUGEPAGE
     error = _make_place(space, place, length, vm_flags)
     if error:
         return error
@@ -96,7 +106,7 @@ def mmap(
     except VmaRefused as refused:
         return Errno(refused.error)
     space.account(vm_flags, length)
-    if flags & (MAP_POPULATE | MAP_LOCKED):
+    if flags & MAP_LOCKED or flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE:
         populate_locked(space, vma, place, place + length)
     return place
 

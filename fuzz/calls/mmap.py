@@ -4,16 +4,25 @@ from collections.abc import Sequence
 
 from engine.base import uapi
 from engine.base.uapi import (
+    MAP_32BIT,
     MAP_ANONYMOUS,
+    MAP_DENYWRITE,
+    MAP_EXECUTABLE,
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
     MAP_GROWSDOWN,
+    MAP_HUGE_1GB,
+    MAP_HUGE_2MB,
+    MAP_HUGE_MASK,
+    MAP_HUGE_SHIFT,
     MAP_HUGETLB,
     MAP_LOCKED,
+    MAP_NONBLOCK,
     MAP_NORESERVE,
     MAP_POPULATE,
     MAP_PRIVATE,
     MAP_SHARED,
+    MAP_STACK,
     MAP_TYPE,
     Errno,
 )
@@ -35,6 +44,7 @@ from fuzz.calls.record import PROT as PROT_BYTE
 from fuzz.calls.syscall import Does, Makes, Param, Returns, Span, Syscall
 
 _PRIVATE, _SHARED = MAP_PRIVATE | MAP_ANONYMOUS, MAP_SHARED | MAP_ANONYMOUS
+_NO_EFFECT = MAP_32BIT | MAP_DENYWRITE | MAP_EXECUTABLE  # with MAP_FIXED
 MAP = Flags(
     meaning="map flags",
     names=uapi.values(
@@ -42,12 +52,33 @@ MAP = Flags(
         "MAP_PRIVATE",
         "MAP_FIXED",
         "MAP_ANONYMOUS",
+        "MAP_32BIT",
         "MAP_GROWSDOWN",
+        "MAP_DENYWRITE",
+        "MAP_EXECUTABLE",
         "MAP_LOCKED",
         "MAP_NORESERVE",
         "MAP_POPULATE",
+        "MAP_NONBLOCK",
+        "MAP_STACK",
         "MAP_HUGETLB",
         "MAP_FIXED_NOREPLACE",
+    ),
+    number=MAP_HUGE_MASK << MAP_HUGE_SHIFT,
+    numbers=uapi.values(
+        "MAP_HUGE_16KB",
+        "MAP_HUGE_64KB",
+        "MAP_HUGE_512KB",
+        "MAP_HUGE_1MB",
+        "MAP_HUGE_2MB",
+        "MAP_HUGE_8MB",
+        "MAP_HUGE_16MB",
+        "MAP_HUGE_32MB",
+        "MAP_HUGE_256MB",
+        "MAP_HUGE_512MB",
+        "MAP_HUGE_1GB",
+        "MAP_HUGE_2GB",
+        "MAP_HUGE_16GB",
     ),
     # What a mapping is comes before how it is placed, as most people write it.
     first=("MAP_SHARED", "MAP_PRIVATE", "MAP_ANONYMOUS"),
@@ -67,8 +98,13 @@ MAP = Flags(
         _PRIVATE | MAP_FIXED | MAP_LOCKED: 3,
         _PRIVATE | MAP_FIXED | MAP_NORESERVE: 2,
         _PRIVATE | MAP_FIXED | MAP_GROWSDOWN: 2,
+        _PRIVATE | MAP_FIXED | MAP_STACK: 2,
+        _SHARED | MAP_FIXED | MAP_STACK: 1,
+        _PRIVATE | MAP_FIXED | MAP_POPULATE | MAP_NONBLOCK: 1,
+        _PRIVATE | MAP_FIXED | _NO_EFFECT: 1,
         _PRIVATE | MAP_FIXED | MAP_HUGETLB: 2,
         _SHARED | MAP_FIXED | MAP_HUGETLB: 1,
+        _PRIVATE | MAP_FIXED | MAP_HUGETLB | MAP_HUGE_2MB: 1,
         _PRIVATE | MAP_FIXED | MAP_FIXED_NOREPLACE: 1,
         _PRIVATE | _SHARED | MAP_FIXED: 1,
         MAP_ANONYMOUS | MAP_FIXED: 1,
@@ -108,8 +144,11 @@ def _mmap_stays(
         return True  # EINVAL, ENOMEM
     if flags & _FILLING and length > arena.most:
         return False
+    if flags & MAP_HUGETLB and flags & MAP.number == MAP_HUGE_1GB:
+        return False  # a pool of its own, which the model has not
     if not flags & (MAP_FIXED | MAP_FIXED_NOREPLACE):
-        return True  # only a hint; what the hint may name is occupied
+        # Only a hint; what the hint may name is occupied, but not what is below 2 GiB.
+        return not flags & MAP_32BIT
     if addr > arena.mask - _MAX_ERRNO:
         return False  # the kernel takes such a place for an error: IS_ERR_VALUE()
     return arena.unaligned(addr) or arena.beyond(addr, length) or arena.inside(addr, length)

@@ -126,18 +126,21 @@ class Flags(Symbols):
     """A set of flags.
 
     `none` is the name of the empty set, if it has one.  `first` are the flags that people write
-    first, whatever their value.  `model_only` are the bits that no machine is asked for.
+    first, whatever their value.  `model_only` are the bits that no machine is asked for.  The bits
+    of `number` are no flags but hold a number, whose values may have names, too (`numbers`).
     """
 
     ordinary: int = 0
     none: str = ""
     first: tuple[str, ...] = ()
     model_only: int = 0
+    number: int = 0
+    numbers: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def known(self) -> int:
-        """The bits that have a name."""
-        known = 0
+        """The bits that have a name, or are part of a number."""
+        known = self.number
         for flag in self.names.values():
             known |= flag
         return known
@@ -167,5 +170,7 @@ PROT = Flags(
         uapi.PROT_READ | uapi.PROT_EXEC: 1,
         uapi.PROT_EXEC: 1,
         uapi.PROT_SEM: 1,
+        uapi.PROT_READ | uapi.PROT_GROWSDOWN: 1,
+        _READ_WRITE | uapi.PROT_GROWSDOWN | uapi.PROT_GROWSUP: 1,
     },
 )

@@ -146,8 +146,10 @@ def _symbol(text: str, meaning: str, names: Mapping[str, int]) -> int:
 
 def _symbols(kind: Symbols) -> Callable[[str], int]:
     """The reader of a kind of operand that has names."""
-    none = {kind.none: 0} if isinstance(kind, Flags) and kind.none else {}
-    names = {**none, **kind.names}
+    names = kind.names
+    if isinstance(kind, Flags):
+        none = {kind.none: 0} if kind.none else {}
+        names = {**none, **names, **kind.numbers}
 
     @lru_cache(maxsize=512)
     def read(text: str) -> int:
@@ -419,10 +421,14 @@ def _flags(kind: Flags, value: int) -> str:
     if not value:
         return kind.none or "0"
     parts = []
+    number = {number: name for name, number in kind.numbers.items()}.get(value & kind.number)
+    if number is not None:
+        value &= ~kind.number
     for name, bits in sorted(kind.names.items(), key=lambda item: item[0] not in kind.first):
         if value & bits == bits:
             parts.append(name)
             value &= ~bits
+    parts += [] if number is None else [number]
     return "|".join(parts + [f"{value:#x}"] * bool(value))
 
 

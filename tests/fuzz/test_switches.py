@@ -45,6 +45,7 @@ SHOWN_BY = {
     "multi_vma_move": ("museum/b-22-length", "linux-6.18"),
     "merge_faulted_source": ("regressions/new-mapping-joins-two", "linux-5.0"),
     "merge_links_source": ("museum/b-43-unlinked", "linux-6.18"),
+    "stacks_stay_small": ("regressions/stack-stays-small", "linux-6.12"),
     "thp_aligned_search": ("regressions/place-for-huge-pages", "linux-5.0"),
     "zero_pages_on_split": ("regressions/split-maps-zero-pages", "linux-5.0"),
     "populate_passes_holes": ("regressions/populate-and-a-hole", "linux-6.1"),

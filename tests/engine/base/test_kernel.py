@@ -43,6 +43,7 @@ TABLE = {
     "merge_faulted_source": "no no no no yes",
     "merge_links_source": "no no no no yes",
     "warn_pte_occupied": "no no no no yes",
+    "stacks_stay_small": "no no yes yes yes",
     "thp_aligned_search": "no no yes yes yes",
     "zero_pages_on_split": "no no no yes yes",
     "populate_passes_holes": "no yes yes no no",
@@ -158,6 +159,7 @@ def test_linux_6_6_and_its_point_releases() -> None:
         "realign",
         "realign_stack",
         "negative_result_is_zero",
+        "stacks_stay_small",
         "thp_aligned_search",
     }
 

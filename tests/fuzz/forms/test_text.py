@@ -170,6 +170,14 @@ def test_empty_text_is_an_empty_case() -> None:
             call("mmap", 0, 1, 3, 2, -1, 5),
             "mmap(0x0, 0x1, PROT_READ|PROT_WRITE, MAP_PRIVATE, -1, 0x5)",
         ),
+        (
+            call("mmap", 0, 1, 1, 0x54000022, -1),
+            "mmap(0x0, 0x1, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS|MAP_HUGE_2MB)",
+        ),
+        (
+            call("mmap", 0, 1, 1, 0x8C000022, -1),  # 35: no size has that number
+            "mmap(0x0, 0x1, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS|0x8c000000)",
+        ),
         (call("mmap", 0, 1, 0x20, 0, 7), "mmap(0x0, 0x1, 0x20, 0, 7)"),
         (call("mremap", 1, 2, 3, 0), "mremap(0x1, 0x2, 0x3, 0)"),
         (call("mremap", 1, 2, 3, 0x11, 4), "mremap(0x1, 0x2, 0x3, MREMAP_MAYMOVE|0x10, 0x4)"),
