@@ -16,10 +16,11 @@ from fuzz.calls.registry import DIRECTIVES
 from fuzz.case import Call, Case, CaseError, Expectation, Result
 from fuzz.defects.exhibit import Change, Exhibit, changes_in_place
 from fuzz.defects.known import known_defect
-from fuzz.execute import Found, Outcome, RulesAfter, execute
+from fuzz.execute import Found, Outcome, execute
 from fuzz.findings.bucket import Bucket
 from fuzz.forms.text import format_call, format_result
-from fuzz.rules.catalogue import RULES
+from fuzz.rules.index import RULES
+from fuzz.rules.judge import RulesAfter
 
 DEFAULT_KERNEL = "linux-6.18"
 OK = "ok"

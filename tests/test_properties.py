@@ -20,7 +20,7 @@ from fuzz.case import Case
 from fuzz.execute import execute
 from fuzz.forms.text import dump, parse
 from fuzz.forms.wire import WIDTH, Codec
-from fuzz.rules.catalogue import BY_SLUG
+from fuzz.rules.index import BY_SLUG
 from fuzz.showing import Shown
 from fuzz.subjects.observe import observation
 from tests.lib.constants import PAGE

@@ -5,46 +5,25 @@ import argparse
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import NamedTuple, get_args
 from unittest.mock import patch
 
 from engine.base.kernel import Kernel, kernel_named
 from engine.state.space import AddressSpace
-from fuzz import execute as executing
 from fuzz.bench.programs import programs
 from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.case import Case
-from fuzz.execute import RulesAfter, execute
+from fuzz.execute import execute
 from fuzz.forms import wire
 from fuzz.rules import judge
-from fuzz.rules.move import MoveRules
-from fuzz.rules.mremap import Snapshot
-from fuzz.rules.state import STATE_RULES
+from fuzz.rules.index import ORDER
+from fuzz.rules.judge import MoveRules, RulesAfter
+from fuzz.rules.rule import STATE
+from fuzz.rules.sight import Snapshot
 from fuzz.rules.view import State
 
-# The checks that are left out together, by the names that their callers have for them.
-GROUPS: dict[str, tuple[str, ...]] = {
-    "what a call returns (S-01)": (
-        "check_errors",
-        "check_stack_errors",
-        "check_relocate_errors",
-        "check_refused_stack",
-    ),
-    "before and after a call (S-02 to S-11)": (
-        "check_mremap",
-        "check_mapping",
-        "check_growth",
-        "check_execve_stack",
-        "check_stack_mapping",
-    ),
-    "VMAs and attempts of an mremap (V-12, S-14)": ("check_layout",),
-    "places (S-13)": ("check_mmap", "check_munmap", "check_free"),
-    "userfaultfd (S-09, I-22)": ("check_uffd",),
-    "TLBs (I-13, I-14)": ("check_tlb",),
-    "emptied tables (I-29)": ("check_emptied",),
-}
 _REPEAT = 3  # trials of which the fastest counts
 
 
@@ -90,18 +69,26 @@ def left_out_costs(kernel: Kernel, cases: Sequence[Case]) -> Iterator[Cost]:
 
     everything = _each(cases, run)
     yield Cost("all rules and the oracle", everything)
-    for what, names in GROUPS.items():
-        with ExitStack() as patches:
-            for name in names:
-                caller = judge if hasattr(judge, name) else executing
-                patches.enter_context(patch.object(caller, name, _nothing))
-            yield Cost(what, everything - _each(cases, run))
+    for name in ORDER:
+        with _left_out(name):
+            yield Cost(f"{name}.py", everything - _each(cases, run))
     oracle = _each(cases, lambda case: execute(case, kernel, stop=False, oracle=False))
     yield Cost("the oracle", everything - oracle)
 
 
-def _nothing(*_: object) -> tuple[()]:
-    return ()
+@contextmanager
+def _left_out(name: str) -> Iterator[None]:
+    """Without what one file of rules checks."""
+    module = f"fuzz.rules.{name}"
+
+    def others(functions: judge.Functions) -> judge.Functions:
+        return tuple(function for function in functions if function.__module__ != module)
+
+    with ExitStack() as patches:
+        for table in (judge.ON, judge.AT, judge.AFTER):
+            less = {key: others(functions) for key, functions in table.items()}
+            patches.enter_context(patch.dict(table, less))
+        yield
 
 
 def state_costs(kernel: Kernel, cases: Sequence[Case]) -> Iterator[Cost]:
@@ -117,8 +104,9 @@ def state_costs(kernel: Kernel, cases: Sequence[Case]) -> Iterator[Cost]:
         state = State(space)
         clock("walking the tables", partial(State, space))
         clock("snapshot for a call", partial(Snapshot, space))
-        for rule in STATE_RULES:
-            clock(rule.__name__, partial(list, rule(state)))
+        for function in judge.ON[STATE]:
+            name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
+            clock(name, partial(list, function(state)))
 
     for case in cases:
         execute(case, kernel, stop=False, check=False, on_step=look)

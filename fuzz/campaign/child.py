@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:  # the fuzzing process must not import the engine yet
-    from fuzz.execute import RulesAfter
+    from fuzz.rules.judge import RulesAfter
 
 INPUT_SECONDS = 30  # a single input that takes longer is a defect of ours
 MEMORY_MB = 2048

@@ -18,7 +18,6 @@ from engine.base.kernel import Kernel, kernel_named
 from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.campaign.child import RunError
 from fuzz.case import Case
-from fuzz.execute import RulesAfter
 from fuzz.findings.bucket import Bucket
 from fuzz.findings.store import FINDINGS, Ledger, LedgerError
 from fuzz.forms import text, wire
@@ -26,6 +25,7 @@ from fuzz.inputs.inputs import Inputs, shared_out
 from fuzz.lib.files import WriteError
 from fuzz.lib.lines import indented
 from fuzz.lib.status import Progress, StatusLine
+from fuzz.rules.judge import RulesAfter
 from fuzz.showing import DEFAULT_KERNEL
 from fuzz.subjects.against import Divergence
 

@@ -761,18 +761,22 @@ def _kernels(_: argparse.Namespace) -> int:
 
 
 def _rules(options: argparse.Namespace) -> int:
-    from fuzz.rules.catalogue import RULES, UNCHECKED, Rule, Unchecked, promise_named
+    from fuzz.rules.index import RULES, checks_of, promise_named
+    from fuzz.rules.rule import UNCHECKED
 
-    everything: list[Rule | Unchecked] = [*RULES, *UNCHECKED]
-    rules = [promise_named(name) for name in options.rules] or everything
+    rules = [promise_named(name) for name in options.rules] or [*RULES, *UNCHECKED]
     width = min(shutil.get_terminal_size().columns, 100)
+    whens = [dict.fromkeys(check.when for check in checks_of(rule)) for rule in rules]
     heads = columns(
-        [(r.id, r.slug, r.checkpoint, getattr(r, "cost", "not checked")) for r in rules]
+        [
+            (rule.id, rule.slug, rule.severity, ", ".join(when) or "not checked")
+            for rule, when in zip(rules, whens, strict=True)
+        ]
     )
     for head, rule in zip(heads, rules, strict=True):
         print(head)
         texts = [rule.statement, f"Kernel: {rule.source}"]
-        if isinstance(rule, Unchecked):
+        if rule.needs:
             texts.append(f"Not checked; needs {rule.needs}")
         for text in texts:
             print(textwrap.indent(textwrap.fill(text, width - 4), "    "))

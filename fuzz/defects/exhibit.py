@@ -15,7 +15,8 @@ from engine.base.geometry import Geometry
 from engine.base.kernel import Kernel
 from fuzz.case import Case, CaseError
 from fuzz.execute import Outcome, execute
-from fuzz.rules.catalogue import Rule, rule_named
+from fuzz.rules.index import rule_named
+from fuzz.rules.rule import Rule
 
 Function = Any  # a function of any signature, or a property
 

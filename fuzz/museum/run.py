@@ -28,7 +28,6 @@ from fuzz.campaign.child import LIBFUZZER, Child, RunError, Setting, check_envir
 from fuzz.case import Case
 from fuzz.defects.catalogue import exhibit_named
 from fuzz.defects.exhibit import Exhibit
-from fuzz.execute import RulesAfter
 from fuzz.findings.bucket import Bucket
 from fuzz.forms import text, wire
 from fuzz.inputs.inputs import Inputs, shared_out
@@ -51,6 +50,7 @@ from fuzz.museum.results import (
     summary,
     survival,
 )
+from fuzz.rules.judge import RulesAfter
 from fuzz.showing import caught, showing
 
 ALL_FOUND, SOME_MISSED, BAD_INPUT, OUR_DEFECT = 0, 1, 2, 3

@@ -6,77 +6,50 @@ on demand, sums that wrap, a guard gap in the way) nothing is said.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from engine.base.address import Range, round_up
 from engine.base.uapi import MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE, Errno
 from engine.base.violation import Violation
+from engine.pages.fault import Faulted
 from engine.state.vma import VM_ACCOUNT, VM_HUGETLB, VM_LOCKED, VM_SEALED, VM_SHARED, VM_UFFD
-from fuzz.rules.facts import Area, Facts
 from fuzz.rules.places import Granted, Promise, compared, placed, removed
+from fuzz.rules.rule import (
+    CONTRACT,
+    Rule,
+    after,
+)
+from fuzz.rules.sight import Area, Request, Sight, Snapshot
 
-_SHORT = frozenset((Errno.ENOMEM, Errno.EAGAIN))  # a limit or memory runs out
-
-
-class _Remap(NamedTuple):
-    """An mremap: lengths as the caller gave them, and as multiples of what is mapped in."""
-
-    addr: int
-    old_raw: int
-    new_raw: int
-    flags: int
-    new_addr: int
-    old: int
-    new: int
-
-    @property
-    def places(self) -> bool:
-        """FIXED or DONTUNMAP."""
-        return bool(self.flags & (MREMAP_FIXED | MREMAP_DONTUNMAP))
-
-    @property
-    def keeps(self) -> bool:
-        """DONTUNMAP."""
-        return bool(self.flags & MREMAP_DONTUNMAP)
-
-    @property
-    def growth(self) -> int:
-        """Bytes that it asks for in addition."""
-        return max(self.new - self.old, 0)
-
-    @property
-    def evicts(self) -> list[Range]:
-        """What is unmapped before the move: the destination with FIXED, the tail of a shrink."""
-        target = Range(self.new_addr, self.new_addr + self.new)
-        tail = Range(self.addr + self.new, self.addr + self.old)
-        wanted = (bool(self.flags & MREMAP_FIXED), target), (self.old > self.new, tail)
-        return [where for is_due, where in wanted if is_due]
+ERROR_ORDER = Rule(
+    "S-01",
+    "error-order",
+    "a call is granted, or refused with the error of the first check that fails",
+    "do_mremap(), mremap_to(), vma_to_resize(), check_prep_vma()",
+    CONTRACT,
+)
 
 
-def check_errors(
-    before: Facts,
-    addr: int,
-    old_len: int,
-    new_len: int,
-    flags: int,
-    new_addr: int,
-    result: int | Errno,
-) -> Iterator[Violation]:
+@after("mremap", ERROR_ORDER)
+def deserved(sight: Sight) -> Iterator[Violation]:
     """Is the result of an mremap the one that its operands deserve?"""
-    page, mask = before.kernel.geometry.page_bytes, before.kernel.geometry.word_mask
-    old, new = round_up(old_len, page) & mask, round_up(new_len, page) & mask
-    remap = _Remap(addr, old_len, new_len, flags, new_addr, old, new)
-    if max(addr + old_len, new_addr + new_len) > mask:
+    before, remap, result = sight.before, sight.request, sight.result
+    assert not isinstance(result, Faulted)
+    last = max(remap.addr + remap.old_len, remap.new_addr + remap.new_len)
+    if last > before.geometry.word_mask:
         return
-    where = Range(addr, addr + max(old, page))
+    where = Range(remap.addr, remap.addr + max(remap.old, before.geometry.page_bytes))
     late, first = (
-        list(compared(before, where, _promise(before, remap, checks_first=order), result))
+        list(
+            compared(
+                before, where, _promise(before, remap, checks_first=order), result, ERROR_ORDER
+            )
+        )
         for order in (False, True)
     )
     yield from first if first != late and before.kernel.check_before_unmap else late
 
 
-def _promise(before: Facts, remap: _Remap, *, checks_first: bool) -> Promise:
+def _promise(before: Snapshot, remap: Request, *, checks_first: bool) -> Promise:
     """The first check that fails if the source is looked at first, or after what goes.
 
     Until 6.16 destination and tail went first.
@@ -94,7 +67,7 @@ def _promise(before: Facts, remap: _Remap, *, checks_first: bool) -> Promise:
         if remap.flags & MREMAP_FIXED and remap.old == remap.new:
             return _several(before, remap)
     elif remap.places and (
-        not remap.flags & MREMAP_MAYMOVE or (remap.keeps and remap.old_raw != remap.new_raw)
+        not remap.flags & MREMAP_MAYMOVE or (remap.keeps and remap.old_len != remap.new_len)
     ):
         return Errno.EINVAL
     if area is None:
@@ -125,7 +98,7 @@ def _promise(before: Facts, remap: _Remap, *, checks_first: bool) -> Promise:
     return _grown(before, remap, area)
 
 
-def _wrong_target(before: Facts, remap: _Remap) -> bool:
+def _wrong_target(before: Snapshot, remap: Request) -> bool:
     """Is the destination of FIXED or DONTUNMAP impossible?"""
     geometry = before.kernel.geometry
     return remap.places and (
@@ -137,7 +110,7 @@ def _wrong_target(before: Facts, remap: _Remap) -> bool:
     )
 
 
-def _lost(before: Facts, remap: _Remap) -> Errno | None:
+def _lost(before: Snapshot, remap: Request) -> Errno | None:
     """Is something wrong with what goes first?"""
     for where in remap.evicts:
         beyond = where.end > before.kernel.geometry.user_top
@@ -148,7 +121,7 @@ def _lost(before: Facts, remap: _Remap) -> Errno | None:
     return Errno.EFAULT if remap.flags & MREMAP_FIXED and covered else None
 
 
-def _wrong_source(before: Facts, remap: _Remap, area: Area, gone: list[Range]) -> Errno | None:
+def _wrong_source(before: Snapshot, remap: Request, area: Area, gone: list[Range]) -> Errno | None:
     """May this be resized or moved at all, when the ranges that are `gone` count no more?"""
     kernel = before.kernel
     shared = bool(area.flags & VM_SHARED)
@@ -173,7 +146,7 @@ def _wrong_source(before: Facts, remap: _Remap, area: Area, gone: list[Range]) -
 _COUNTERS = {"address_space": (0, 0), "locked": (1, VM_LOCKED), "commit": (2, VM_ACCOUNT)}
 
 
-def _passes(before: Facts, limit: str, more: int, gone: list[Range]) -> bool:
+def _passes(before: Snapshot, limit: str, more: int, gone: list[Range]) -> bool:
     """Would `more` bytes pass a limit, when the ranges that are `gone` count no more?"""
     bound = None if before.limits is None else getattr(before.limits, limit)
     number, flag = _COUNTERS[limit]
@@ -182,7 +155,7 @@ def _passes(before: Facts, limit: str, more: int, gone: list[Range]) -> bool:
     )
 
 
-def _placed(before: Facts, remap: _Remap, area: Area) -> Promise:
+def _placed(before: Snapshot, remap: Request, area: Area) -> Promise:
     """A move of one VMA with FIXED or DONTUNMAP that nothing speaks against."""
     kernel = before.kernel
     if remap.keeps and _passes(before, "address_space", remap.old, remap.evicts):
@@ -200,7 +173,7 @@ def _placed(before: Facts, remap: _Remap, area: Area) -> Promise:
     return _charged(before, remap, area) or place
 
 
-def _split_or_gone(before: Facts, remap: _Remap) -> int:
+def _split_or_gone(before: Snapshot, remap: Request) -> int:
     """How many VMAs there are more when what goes first is gone: -1 for each of which all goes."""
     more = 0
     for where in remap.evicts:
@@ -209,7 +182,7 @@ def _split_or_gone(before: Facts, remap: _Remap) -> int:
     return more
 
 
-def _charged(before: Facts, remap: _Remap, area: Area) -> Errno | None:
+def _charged(before: Snapshot, remap: Request, area: Area) -> Errno | None:
     """Is the charge for what a move adds refused?"""
     charge = remap.new if remap.keeps else remap.growth
     if before.limits is None or not area.flags & VM_ACCOUNT or not charge:
@@ -219,7 +192,7 @@ def _charged(before: Facts, remap: _Remap, area: Area) -> Errno | None:
     return Errno.ENOMEM if refused or (request is not None and charge > request) else None
 
 
-def _several(before: Facts, remap: _Remap) -> Promise:
+def _several(before: Snapshot, remap: Request) -> Promise:
     """A move of every VMA in a range; the first must begin where the range does.
 
     What a userfaultfd watches moves alone (d5f416c7c364).  Each part evicts, and is charged for, by
@@ -253,7 +226,7 @@ def _several(before: Facts, remap: _Remap) -> Promise:
     return Granted(remap.new_addr)
 
 
-def _grown(before: Facts, remap: _Remap, area: Area) -> Promise:
+def _grown(before: Snapshot, remap: Request, area: Area) -> Promise:
     """Growth without a given place: where it is if there is room, else anywhere."""
     end = remap.addr + remap.new
     place: Promise
@@ -268,48 +241,3 @@ def _grown(before: Facts, remap: _Remap, area: Area) -> Promise:
         if before.full(4):
             return Errno.ENOMEM
     return _charged(before, remap, area) or place
-
-
-def check_stack_errors(
-    before: Facts, start: int, end: int, shift: int, result: Errno | None
-) -> Iterator[Violation]:
-    """Is the result of a stack move the one that its operands deserve?"""
-    if result is Errno.E2BIG and before.scarce:
-        return
-    geometry = before.kernel.geometry
-    lowest, top = before.arena.start + geometry.min_addr, end - shift
-    if any(operand % geometry.page_bytes for operand in (start, end, shift)):
-        deserved: Errno | None = Errno.EINVAL
-    elif not start < end <= geometry.user_top:
-        deserved = Errno.EINVAL
-    elif top - (end - start) <= lowest:
-        deserved = Errno.ENOMEM
-    else:
-        deserved = None
-    yield from _stack_compared(before, start, end, deserved, result)
-
-
-def check_relocate_errors(
-    before: Facts, start: int, end: int, shift: int, result: Errno | None
-) -> Iterator[Violation]:
-    """The same for a stack move among neighbours: the way must be free, the VMA in use."""
-    geometry = before.kernel.geometry
-    area = before.at(start)
-    way = [(one.start, one.end) for one in before.inside(start - shift, end)]
-    if any(operand % geometry.page_bytes for operand in (start, end, shift)) or start >= end:
-        deserved: Errno | None = Errno.EINVAL
-    elif start - shift < before.arena.start:
-        deserved = Errno.EINVAL
-    elif area is None or area.anon_vma is None or way != [(start, end)]:
-        deserved = Errno.EFAULT
-    else:
-        deserved = None
-    yield from _stack_compared(before, start, end, deserved, result)
-
-
-def _stack_compared(
-    before: Facts, start: int, end: int, deserved: Errno | None, result: Errno | None
-) -> Iterator[Violation]:
-    if result is not deserved and not (before.scarce and result in _SHORT):
-        where = Range(min(start, end), max(start, end))
-        yield Violation("error-order", where, str(result or "success"), str(deserved or "success"))

@@ -1,108 +1,150 @@
-"""The rules that look at a program while it runs: around each call, and around each move.
+"""Who asks the rules: before and after each call, and at each point of a move.
 
-`CHECKS` has a function for each call that rules compare the states before and after of.  It is
-called with the operands before the call, and returns the judge of what the call returns:
-
-    judge = CHECKS["munmap"](space, moves, addr, length)
-    violations = judge(munmap(space, addr, length))
+`Judge` is for one run of a program, `MoveRules` for the moves in it, `StateRules` for its quiet
+moments.  Which rules there are, and when they are checked, is said by the files that check them.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Literal
 
-from engine.base.address import Range
-from engine.base.uapi import MADV_DONTNEED, MREMAP_FIXED, Errno
+from engine.base.points import ENTER, PMD_OCCUPIED, PUD_OCCUPIED, Point
 from engine.base.violation import Violation
+from engine.move import MovePoint
 from engine.state.space import AddressSpace
-from fuzz.rules.entries import UffdState, check_uffd
-from fuzz.rules.errors import check_errors, check_relocate_errors, check_stack_errors
-from fuzz.rules.facts import Facts
-from fuzz.rules.layout import check_layout
-from fuzz.rules.limits import check_refused_stack
-from fuzz.rules.mapping import check_growth, check_mapping, check_stack_mapping
-from fuzz.rules.move import MoveRules
-from fuzz.rules.mremap import Request, Snapshot, check_execve_stack, check_mremap
-from fuzz.rules.places import check_free, check_mmap, check_munmap
-from fuzz.rules.state import check_emptied
+from fuzz.calls.registry import that_do
+from fuzz.calls.syscall import Does
+from fuzz.case import Call, Result
+from fuzz.rules.contents import Contents
+from fuzz.rules.index import checks_on
+from fuzz.rules.rule import FRESH, SHORTAGE, STATE, TLB, CheckFunction, Occasion
+from fuzz.rules.sight import Moving, Returned, Sight
+from fuzz.rules.view import Memory, State
 
-Judge = Callable[[Any], Iterator[Violation]]
+# Calls after which the page tables may be wrong in a new way: every rule is checked there.
+# Measured by `python -m fuzz.bench rules`.
+RulesAfter = Literal["last", "moving", "call"]
+_MOVING = that_do(Does.MOVES)
 
-
-def _mmap(
-    space: AddressSpace,
-    moves: MoveRules,
-    addr: int,
-    length: int,
-    prot: int,
-    flags: int,
-    fd: int,
-    offset: int,
-) -> Judge:
-    facts = Facts.of(space)
-    return lambda placed: check_mmap(facts, addr, length, flags, placed)
+Functions = tuple[CheckFunction, ...]
 
 
-def _munmap(space: AddressSpace, moves: MoveRules, addr: int, length: int) -> Judge:
-    facts = Facts.of(space)
-    return lambda error: check_munmap(facts, addr, length, error)
+def _functions(occasion: Occasion, name: str = "") -> Functions:
+    return tuple(check.function for check in checks_on(occasion, name) if check.function)
 
 
-def _madvise(space: AddressSpace, moves: MoveRules, addr: int, length: int, advice: int) -> Judge:
-    def judge(error: Errno | None) -> Iterator[Violation]:
-        if error is None and advice == MADV_DONTNEED:
-            left = list(check_emptied(space, addr, addr + length))
-            if left and space.kernel.reclaims_tables:
-                yield from left
-
-    return judge
+def _by_name(occasion: Occasion) -> dict[str, Functions]:
+    names = {name for check in checks_on(occasion) for name in check.names}
+    return {name: _functions(occasion, name) for name in names}
 
 
-def _mremap(space: AddressSpace, moves: MoveRules, *args: int) -> Judge:
-    request, before = Request(*args), Snapshot(space)
-    facts = before.facts
-    registered = UffdState(space, before.slots) if space.uffds else None
-
-    def judge(returned: int | Errno) -> Iterator[Violation]:
-        after = Snapshot(space)
-        yield from check_mremap(space, before, request, returned, after)
-        yield from check_errors(facts, *request, returned)
-        if isinstance(returned, int):
-            yield from check_mapping(space, before, request, returned, after)
-            yield from check_growth(space, request, returned)
-        if registered is not None:
-            yield from check_uffd(space, registered, request, returned)
-        if isinstance(returned, int):
-            yield from check_layout(space, facts, request, returned, after.facts)
-            if returned != request.addr and not request.flags & MREMAP_FIXED:
-                yield from check_free(facts, returned, request.new_len)
-
-    return judge
+ON: dict[Occasion, Functions] = {occasion: _functions(occasion) for occasion in Occasion}
+AT = _by_name(Occasion.POINT)
+AFTER = _by_name(Occasion.CALL)
+# Calls of which a check compares the leaves before with those after.
+_COMPARED = frozenset(("mremap",))
 
 
-def _execve_stack(space: AddressSpace, moves: MoveRules, start: int, end: int, shift: int) -> Judge:
-    first_tag, moves.occupied = space.next_tag, 0
-    facts = Facts.of(space)
+class MoveRules:
+    """A listener: the rules at points of page-table moves."""
 
-    def judge(error: Errno | None) -> Iterator[Violation]:
-        yield from check_stack_errors(facts, start, end, shift, error)
-        yield from check_refused_stack(space, start, end, error)
-        yield from check_stack_mapping(space, Range(start, max(start, end)), error)
-        if error is None:
-            yield from check_execve_stack(space, start, end, shift, first_tag, moves.occupied)
+    __slots__ = ("_sight", "occupied")
 
-    return judge
+    hears = frozenset(AT) | Moving.FOLLOWED
+
+    def __init__(self) -> None:
+        self._sight: Moving | None = None
+        self.occupied = 0  # entries that a whole table could not move to
+
+    def __call__(self, space: AddressSpace, point: Point) -> None:
+        """See engine.base.points."""
+        assert isinstance(point, MovePoint)
+        sight, name = self._sight, point.name
+        if name == ENTER or sight is None:
+            sight = self._sight = Moving(space, point.move)
+        elif name in (PMD_OCCUPIED, PUD_OCCUPIED):
+            self.occupied += 1
+        sight.arrive(point)
+        for function in AT.get(name, ()):
+            for violation in function(sight):
+                space.report(violation)
+        sight.depart()
 
 
-def _relocate(space: AddressSpace, moves: MoveRules, start: int, end: int, shift: int) -> Judge:
-    facts = Facts.of(space)
-    return lambda error: check_relocate_errors(facts, start, end, shift, error)
+class StateRules:
+    """Every rule on a whole state, checked time and again on one space."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: Memory = {}
+
+    def check(self, space: AddressSpace) -> list[Violation]:
+        """What is wrong now, in the order of the rules."""
+        state = State(space, self._known)
+        found = [violation for function in ON[STATE] for violation in function(state)]
+        self._known = state.sound
+        return found
 
 
-CHECKS: dict[str, Callable[..., Judge]] = {
-    "mmap": _mmap,
-    "munmap": _munmap,
-    "madvise": _madvise,
-    "mremap": _mremap,
-    "execve_stack": _execve_stack,
-    "relocate": _relocate,
-}
+def check_state(space: AddressSpace) -> list[Violation]:
+    """Every rule on a whole state, in order."""
+    return StateRules().check(space)
+
+
+def check_call(sight: Sight) -> Iterable[Violation]:
+    """Every rule on a call that has returned, in order."""
+    for function in AFTER.get(sight.call, ()):
+        yield from function(sight)
+
+
+class Judge:
+    """The rules of one run.  What they find is added to `space.violations`.
+
+    Arguments: `rules_after` after which calls the whole state is judged: the last, every moving
+    one, or each; `oracle` compare contents, too.
+    """
+
+    def __init__(self, space: AddressSpace, *, rules_after: RulesAfter, oracle: bool) -> None:
+        self._space = space
+        self._rules_after = rules_after
+        self._moves = MoveRules()
+        self._states = StateRules()
+        self._contents = Contents(space) if oracle else None
+        self._sight: Sight | None = None
+        space.listen(self._moves)
+        for function in ON[FRESH]:
+            space.violations += function(space)
+
+    def before(self, call: str, args: Sequence[int]) -> None:
+        """A call is about to be made, with these operands and real addresses."""
+        if call in AFTER or self._space.failures.armed:
+            self._moves.occupied = 0
+            self._sight = Sight(self._space, call, args, leaves=call in _COMPARED)
+
+    def after(self, returned: Returned) -> None:
+        """It has returned."""
+        sight, self._sight = self._sight, None
+        if sight is None:
+            return
+        space = self._space
+        sight.returned(returned, self._moves.occupied)
+        space.violations += check_call(sight)
+        if sight.attempts is not None:
+            for function in ON[SHORTAGE]:
+                space.violations += function(sight)
+
+    def quiet(self, call: Call, result: Result, *, last: bool) -> None:
+        """The call is over, or was skipped.
+
+        Arguments: `result` as a case has it; `last` it is the last of its program.
+        """
+        space, moving = self._space, call.name in _MOVING
+        if last or self._rules_after == "call" or (moving and self._rules_after == "moving"):
+            space.violations += self._states.check(space)
+        if space.tlb.cached:
+            for function in ON[TLB]:
+                space.violations += function(space)
+        if self._contents is not None:
+            # A failed madvise may have got any part of its way: the oracle has to look.
+            looking = last or moving or (call.name == "madvise" and result != 0)
+            space.violations += self._contents.check(call, result, looking=looking)

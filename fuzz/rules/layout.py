@@ -14,10 +14,9 @@ from typing import NamedTuple
 
 from engine.base.address import Range, round_up
 from engine.base.failures import HOOK, MAPS, VMA
-from engine.base.uapi import MREMAP_DONTUNMAP, MREMAP_FIXED, Errno
+from engine.base.uapi import MREMAP_DONTUNMAP, MREMAP_FIXED
 from engine.base.violation import Violation
 from engine.state.backing import Backing
-from engine.state.space import AddressSpace
 from engine.state.vma import (
     VM_HUGETLB,
     VM_LOCKED,
@@ -26,7 +25,31 @@ from engine.state.vma import (
     AnonVma,
     UffdContext,
 )
-from fuzz.rules.facts import Area, Facts
+from fuzz.rules.mremap import DONTUNMAP_TWO_VMAS
+from fuzz.rules.rule import (
+    CONTRACT,
+    COURSE,
+    Rule,
+    after,
+)
+from fuzz.rules.sight import Area, Request, Sight, Snapshot
+
+VMA_LAYOUT = Rule(
+    "V-12",
+    "vma-layout",
+    "after an mremap VMAs are those of before, cut where something went, joined where alike",
+    "copy_vma(), vma_merge_new_range(), split_vma(); B-33, B-35, B-42",
+    CONTRACT,
+)
+
+FAILURE_STRIKES = Rule(
+    "S-14",
+    "failure-strikes",
+    "every attempt that may fail is counted, and the one that is to fail does",
+    "the failures on demand of this model",
+    COURSE,
+)
+
 
 _START = attrgetter("start")
 
@@ -58,7 +81,7 @@ class Tape:
 
     __slots__ = ("attempts", "before", "page_shift", "pieces")
 
-    def __init__(self, before: Facts) -> None:
+    def __init__(self, before: Snapshot) -> None:
         self.before = before
         self.page_shift = before.kernel.geometry.page_shift
         self.pieces = [self._piece(area) for area in before.areas]
@@ -182,17 +205,17 @@ class Tape:
         self.pieces.sort(key=_START)
 
 
-def expected(before: Facts, request: tuple[int, ...], result: int) -> Tape | None:
-    """The VMAs after an mremap(addr, old_len, new_len, flags, new_addr) that returned `result`.
+def expected(before: Snapshot, request: Request, result: int) -> Tape | None:
+    """The VMAs after an mremap that returned `result`.
 
     None if nothing is said: of huge pages, whose lengths mean something else, and of sums that
     wrap.
     """
-    addr, old_len, new_len, flags, _ = request
-    page, kernel = before.kernel.geometry.page_bytes, before.kernel
-    source = Range(addr, addr + round_up(old_len, page))
-    target = Range(result, result + round_up(new_len, page))
-    if max(source.end, target.end) > kernel.geometry.word_mask:
+    addr, flags = request.addr, request.flags
+    page, kernel = before.geometry.page_bytes, before.kernel
+    source = Range(addr, addr + round_up(request.old_len, page))
+    target = Range(result, result + round_up(request.new_len, page))
+    if max(source.end, target.end) > before.geometry.word_mask:
         return None
     if any(area.flags & VM_HUGETLB for area in before.inside(addr, max(source.end, addr + 1))):
         return None
@@ -219,23 +242,16 @@ def expected(before: Facts, request: tuple[int, ...], result: int) -> Tape | Non
     return tape if tape.move(source, target, flags) else None
 
 
-def check_layout(
-    space: AddressSpace,
-    before: Facts,
-    request: tuple[int, ...],
-    result: int | Errno,
-    after: Facts | None = None,
-) -> Iterator[Violation]:
+@after("mremap", VMA_LAYOUT, FAILURE_STRIKES)
+def laid_out(sight: Sight) -> Iterator[Violation]:
     """Are the VMAs those that should be there, and was every attempt counted?
 
     Where a failure on demand has struck, memory may stay mapped that was to go.
-    Arguments: `after` the state now, if it was looked at already.
     """
-    if isinstance(result, Errno):
-        return
-    if any(violation.rule == "dontunmap-two-vmas" for violation in space.violations):
+    space, before, result = sight.space, sight.before, sight.address
+    if result is None or DONTUNMAP_TWO_VMAS.slug in sight.warned:
         return  # one VMA cannot be as source and copy should be
-    tape = expected(before, request, result)
+    tape = expected(before, sight.request, result)
     if tape is None:
         return
     left = space.failures.left() if before.failing else {}
@@ -243,38 +259,35 @@ def check_layout(
         due = before.failing.get(kind, ())
         if any(nth <= made for nth in due):
             if kind != VMA:
-                yield Violation(
-                    "failure-strikes",
+                yield FAILURE_STRIKES.broken(
                     Range(result, result + 1),
                     f"success, with attempt {min(due)} of kind {kind} to fail",
                     f"an error: {made} are made",
                 )
             return
         if due and left.get(kind, ()) != tuple(nth - made for nth in due):
-            yield Violation(
-                "failure-strikes",
+            yield FAILURE_STRIKES.broken(
                 Range(result, result + 1),
                 f"attempts of kind {kind} to go: {left.get(kind, ())}",
                 f"{made} less than {due}",
             )
             return
-    yield from _compare(after or Facts.of(space), tape)
+    yield from _compare(sight.after, tape)
 
 
-def _compare(after: Facts, tape: Tape) -> Iterator[Violation]:
+def _compare(after: Snapshot, tape: Tape) -> Iterator[Violation]:
     """Registrations with userfaultfd, anon_vmas and page offsets of memory that never had a page
     have rules of their own."""
     now = after.areas
     for area, wanted in zip(now, tape.pieces, strict=False):
         found = Tape._piece(tape, area)
         if _seen(found, wanted) != _seen(wanted, wanted):
-            yield Violation("vma-layout", Range(found.start, found.end), f"{found}", f"{wanted}")
+            yield VMA_LAYOUT.broken(Range(found.start, found.end), f"{found}", f"{wanted}")
             return
     if len(now) != len(tape.pieces):
         longer: Sequence[Area | Piece] = max(now, tape.pieces, key=len)
         some = longer[min(len(now), len(tape.pieces))]
-        yield Violation(
-            "vma-layout",
+        yield VMA_LAYOUT.broken(
             Range(some.start, some.end),
             f"{len(now)} VMAs",
             f"{len(tape.pieces)} VMAs",

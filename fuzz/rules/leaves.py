@@ -1,198 +1,182 @@
-"""All leaves of an address space as one picture, and what differs between two of them.
+"""Leaves, huge or not: where they belong, which page they map, how many there are."""
 
-A rule about a move or a call compares a state with an earlier one.  A picture keeps the entries of
-each slot in one dictionary, which is the same one in all pictures until the table is written to: so
-most slots are known to be equal at a glance.  Others are copied and compared in C, and only those
-that differ are looked at page by page.
-"""
+from collections.abc import Collection, Iterator
 
 from engine.base.address import Range
-from engine.base.entry import (
-    ACCESSED,
-    DIRTY,
-    EXCLUSIVE,
-    HUGE,
-    PFN_SHIFT,
-    SOFT_DIRTY,
-    UFFD_WP,
-    WP_MARKER,
-    WRITE,
-    is_zero_page,
-)
-from engine.base.geometry import PTE, Geometry
+from engine.base.entry import ANON, HUGE, MARKER, MIGRATION, PFN_SHIFT, PRESENT, SWAP
+from engine.base.geometry import PTE
+from engine.base.violation import Violation
 from engine.state.space import AddressSpace
+from engine.state.vma import (
+    VM_HUGETLB,
+    VM_SHARED,
+)
+from fuzz.rules.rule import HARM, STATE, Rule, on
+from fuzz.rules.view import Part, State
+from fuzz.rules.vmas import ANON_VMA_LINKED
 
-Leaves = dict[int, int]  # address in bytes -> entry
-# What each slot maps, by its address: the entries of its PTE table, or a huge leaf.
-Picture = dict[int, dict[int, int] | int]
+LEAF_HAS_VMA = Rule(
+    "I-04",
+    "leaf-has-vma",
+    "every leaf, huge or not, lies inside one VMA of its kind",
+    "vm_normal_page(), print_bad_pte(), vma_adjust_trans_huge(); B-12",
+    HARM,
+)
 
-# What says which page it is, and how it is there; the other bits have rules of their own.
-_IDENTITY = ~(WRITE | DIRTY | ACCESSED | SOFT_DIRTY | EXCLUSIVE | UFFD_WP)
-_EVERYWHERE = Range(0, 1 << 64)
-_NOWHERE = Range(0, 0)
+PAGE_INDEX = Rule(
+    "V-04",
+    "page-index",
+    "a page's index is its VMA's page offset plus its distance from the start",
+    "__page_set_anon_rmap(), linear_page_index(); B-41, B-42",
+    HARM,
+)
+
+RSS_COUNT = Rule(
+    "A-05",
+    "rss-count",
+    "the rss counters equal the pages that are mapped",
+    "add_mm_rss_vec(), check_mm(); B-48",
+    HARM,
+)
 
 
-def picture(space: AddressSpace) -> Picture:
-    """Every leaf of a space as it is now, whatever happens later."""
+_MAPPED_ANON = PRESENT | ANON
+
+
+_ANON = ANON | SWAP
+
+
+@on(STATE, LEAF_HAS_VMA, PAGE_INDEX, ANON_VMA_LINKED, RSS_COUNT)
+def leaves(state: State) -> Iterator[Violation]:
+    """I-04, V-04, V-05 and A-05, in one pass over all leaves.
+
+    Most leaves are the plain pages of their VMA; what is not is looked at more closely.
+    """
+    space = state.space
+    anon = shared = swap = 0
+    for base, table in state.holders:
+        if not table.leaves:
+            continue
+        if table.level == PTE and (known := state.still_sound(base, table)):
+            anon += known.plain
+            continue
+        for part in state.parts(base, table):
+            odd = _not_plain(state, part)
+            plain = len(part.leaves) - len(odd)
+            if part.vma is not None:
+                odd = odd and [(i, e) for i, e in odd if e != MARKER]  # a guard fits everywhere
+                if not part.vma.is_anonymous:
+                    shared += plain
+                else:
+                    anon += plain
+                    if not odd and part.reach:
+                        state.remember(part, plain)
+            if odd:
+                yield from _odd_leaves(space, part._replace(leaves=odd))
+                for _, entry in odd:
+                    pages = 1 << space.geometry.index_bits[0] if entry & HUGE else 1
+                    if entry & ANON:
+                        anon += pages
+                    elif entry & (PRESENT | MIGRATION) and entry >> PFN_SHIFT:
+                        shared += pages
+                    elif entry & SWAP:
+                        swap += pages
+    tree = space.tree
+    if (anon, shared, swap) != (tree.rss_anon, tree.rss_shmem, tree.rss_swap):
+        yield RSS_COUNT.broken(
+            space.arena,
+            f"rss {tree.rss_anon} anonymous, {tree.rss_shmem} shared, {tree.rss_swap} swapped",
+            f"{anon}, {shared} and {swap} mapped",
+        )
+
+
+def _not_plain(state: State, part: Part) -> Collection[tuple[int, int]]:
+    """The leaves that are not simply the pages that belong where they are."""
+    base, table, items, vma, reach = part
+    if table.level != PTE or vma is None:
+        return items
+    offset = state.offset(base, vma)
+    if vma.is_anonymous:
+        frame_index, owner, link = state.space.frames.index, state.space.frames.owner, vma.link
+        odd = [
+            (i, e)
+            for i, e in items
+            if e & _MAPPED_ANON != _MAPPED_ANON
+            or frame_index[pfn := e >> PFN_SHIFT] != i + offset
+            or owner[pfn] is not link
+        ]
+    else:
+        page_of = vma.backing.pages.get
+        odd = [
+            (i, e)
+            for i, e in items
+            if page_of(i + offset) != e >> PFN_SHIFT or e & _MAPPED_ANON != PRESENT
+        ]
+    if reach and reach.length < state.space.geometry.slot_bytes:
+        odd.sort()
+    return odd
+
+
+def _odd_leaves(space: AddressSpace, part: Part) -> Iterator[Violation]:
+    """I-04 and V-04 for leaves that are not plainly right."""
+    base, table, items, vma, _ = part
     shifts = space.geometry.entry_shift
-    slots: Picture = {}
-    for base, table in space.tree.leaf_tables():
-        if table.level == PTE:
-            slots[base] = table.frozen()
-        else:
-            shift = shifts[table.level]
-            for index, entry in table.leaves.items():
-                slots[base + (index << shift)] = entry
-    return slots
+    shift, scale = shifts[table.level], shifts[table.level] - shifts[PTE]
+    if vma is None:
+        yield _wrong(base, shift, items, "a VMA around it")
+        return
+    if table.level > PTE:
+        slot, held = 1 << shift, vma.range
+        crossing = [
+            (i, e)
+            for i, e in items
+            if not held.contains(Range(base + i * slot, base + (i + 1) * slot))
+        ]
+        if crossing:
+            yield _wrong(base, shift, crossing, f"a huge page inside {vma!r}")
+            return
+    offset = vma.pgoff + ((base - vma.start) >> shifts[PTE])
+    if vma.is_anonymous:
+        # Anonymous pages, the zero page and markers fit private anonymous memory.
+        wrong = [(i, e) for i, e in items if not e & (_ANON | MARKER) and e >> PFN_SHIFT]
+        wanted = "private memory"
+    else:
+        pages, frames = vma.backing.pages, space.frames
+        private = (
+            vma.flags & (VM_HUGETLB | VM_SHARED) == VM_HUGETLB
+        )  # has its own pages of the file
+        wrong = [
+            (i, e)
+            for i, e in items
+            if not e & MARKER
+            and (
+                (frames.owner[e >> PFN_SHIFT], frames.index[e >> PFN_SHIFT])
+                != (vma.backing, (i << scale) + offset)
+                if private
+                else pages.get((i << scale) + offset) != e >> PFN_SHIFT
+            )
+        ]
+        wanted = f"the page of {vma.backing} that belongs there"
+    if wrong:
+        yield _wrong(base, shift, wrong, wanted)
+    for index, entry in items:
+        if entry & _ANON:
+            place = Range(base + (index << shift), base + ((index + 1) << shift))
+            found, due = space.frames.index[entry >> PFN_SHIFT], (index << scale) + offset
+            if found != due:
+                yield PAGE_INDEX.broken(place, f"page with index {found:#x}", f"{due:#x}")
+                return
+            owner = space.frames.owner[entry >> PFN_SHIFT]
+            if owner is not vma.link:
+                yield ANON_VMA_LINKED.broken(
+                    place, f"a page of {owner} in {vma!r}", f"one of {vma.link}"
+                )
+                return
 
 
-def pages(
-    geometry: Geometry, slots: Picture, within: Range = _EVERYWHERE, ahead: int = 0
-) -> Leaves:
-    """The pages of a picture by address, without the bits that a move may change.
-
-    A huge leaf stands as the pages it maps, so that splitting it is no difference; userfaultfd's
-    mark for a page that is not there is no page.
-    Arguments: `ahead` bytes that are added to each address.
-    """
-    shift, slot = geometry.page_shift, geometry.slot_bytes
-    leaves: Leaves = {}
-    for base, held in slots.items():
-        if base >= within.end or base + slot <= within.start:
-            continue
-        first = base + ahead
-        if isinstance(held, int):
-            step = 0 if is_zero_page(held) else 1 << PFN_SHIFT
-            entry = held & _IDENTITY & ~HUGE
-            found = {first + (i << shift): entry + i * step for i in range(geometry.slot_pages)}
-        else:
-            found = {
-                first + (i << shift): e & _IDENTITY
-                for i, e in held.items()
-                if e & WP_MARKER != WP_MARKER
-            }
-        if base < within.start or base + slot > within.end:
-            low, high = within.start + ahead, within.end + ahead
-            found = {a: e for a, e in found.items() if low <= a < high}
-        if leaves:
-            leaves |= found
-        else:
-            leaves = found
-    return leaves
-
-
-def count(geometry: Geometry, slots: Picture, carrying: int = 0) -> int:
-    """How many pages a picture has, as `pages` sees them, or those with one of some flags only."""
-    total = 0
-    for held in slots.values():
-        if isinstance(held, int):
-            total += geometry.slot_pages if not carrying or held & carrying else 0
-        else:
-            there = [e for e in held.values() if e & WP_MARKER != WP_MARKER]
-            total += len([e for e in there if e & carrying]) if carrying else len(there)
-    return total
-
-
-def leaves_of(space: AddressSpace) -> Leaves:
-    """Every page of a space, as `pages` has them."""
-    return pages(space.geometry, picture(space))
-
-
-def alike(one: dict[int, int] | int | None, other: dict[int, int] | int | None) -> bool:
-    """Do two slots map the same?  Comparing dictionaries does not look whether they are one."""
-    return one is other or one == other
-
-
-def differing(
-    before: Picture, after: Picture, slot: int, but: Range = _NOWHERE
-) -> tuple[Picture, Picture]:
-    """Two pictures without the slots of `slot` bytes, outside of `but`, that are the same."""
-    same = {
-        base
-        for base, held in before.items()
-        if (base >= but.end or base + slot <= but.start) and alike(after.get(base), held)
-    }
-    return _without(before, same), _without(after, same)
-
-
-def carried(
-    before: Picture, after: Picture, slot: int, moved: Range, delta: int
-) -> tuple[Picture, Picture]:
-    """Two pictures without the slots of `moved` found again, unchanged, `delta` bytes further."""
-    went = {
-        base
-        for base, held in before.items()
-        if moved.start <= base and base + slot <= moved.end and alike(after.get(base + delta), held)
-    }
-    return _without(before, went), _without(after, {base + delta for base in went})
-
-
-def clipped(geometry: Geometry, slots: Picture, within: Range) -> Picture:
-    """The leaves of a picture inside a range; huge ones that lie partly in it stay whole."""
-    slot, shift = geometry.slot_bytes, geometry.page_shift
-    inside: Picture = {}
-    for base, held in slots.items():
-        if base >= within.end or base + slot <= within.start:
-            continue
-        if isinstance(held, dict) and (base < within.start or base + slot > within.end):
-            low, high = (within.start - base) >> shift, (within.end - base) >> shift
-            held = {i: e for i, e in held.items() if low <= i < high}
-        if held != {}:
-            inside[base] = held
-    return inside
-
-
-def shifted(
-    geometry: Geometry, before: Picture, moved: Range, delta: int, whole: set[int], mark: int
-) -> Picture | None:
-    """The picture that a move leaves of `before` if nothing is in its way.
-
-    Arguments: `moved` goes `delta` bytes further, and there is marked with the bit `mark`, but not
-    in the slots that go as a `whole`.
-    Returns: None if it is not that simple: a huge page is split, something would lie upon other
-    leaves, or outside of `moved` in a slot that goes as a whole.
-    """
-    slot, shift = geometry.slot_bytes, geometry.page_shift
-    pages = slot >> shift
-    away = (delta >> shift) % pages
-    due: Picture = {}
-    parts: list[tuple[int, dict[int, int] | int]] = []
-    for base, held in before.items():
-        low, high = (moved.start - base) >> shift, (moved.end - base) >> shift
-        if high <= 0 or low >= pages:
-            if base in whole:
-                return None
-            parts.append((base, held))
-            continue
-        if isinstance(held, int):
-            if low > 0 or high < pages or away:
-                return None
-            parts.append((base + delta, held if base in whole else held | mark))
-            continue
-        if low > 0 or high < pages:
-            stay = {i: e for i, e in held.items() if not low <= i < high}
-            if stay:
-                if base in whole:
-                    return None
-                parts.append((base, stay))
-                held = {i: e for i, e in held.items() if low <= i < high}
-        if base in whole:
-            parts.append((base + delta, held))
-        elif not away:
-            parts.append((base + delta, {i: e | mark for i, e in held.items()}))
-        else:
-            first = base + delta - (away << shift)
-            rest = pages - away
-            parts.append((first, {i + away: e | mark for i, e in held.items() if i < rest}))
-            parts.append((first + slot, {i - rest: e | mark for i, e in held.items() if i >= rest}))
-    for base, held in parts:
-        there = due.setdefault(base, held)
-        if there is not held:
-            if isinstance(there, int) or isinstance(held, int) or there.keys() & held.keys():
-                return None
-            due[base] = there | held
-    return {base: held for base, held in due.items() if held != {}}
-
-
-def _without(slots: Picture, left_out: set[int]) -> Picture:
-    return {base: held for base, held in slots.items() if base not in left_out}
+def _wrong(base: int, shift: int, items: Collection[tuple[int, int]], wanted: str) -> Violation:
+    """I-04 for leaves of one table."""
+    indices = [i for i, _ in items]
+    first = min(indices)
+    place = Range(base + (first << shift), base + ((max(indices) + 1) << shift))
+    return LEAF_HAS_VMA.broken(place, f"entry {dict(items)[first]:#x}", wanted)

@@ -2,45 +2,42 @@
 
 from collections.abc import Iterator
 
-from engine.base.address import Range, round_up
-from engine.base.uapi import Errno
+from engine.base.address import Range
 from engine.base.violation import Violation
-from engine.state.space import AddressSpace
 from engine.state.vma import (
-    VM_ACCOUNT,
-    VM_GROWSDOWN,
     VM_HUGETLB,
     VM_LOCKED,
     VM_LOCKONFAULT,
-    VM_READ,
     VM_UFFD,
-    VM_WRITE,
 )
-from fuzz.rules.mremap import Mapped, Request, Snapshot, clip, mapped_of
+from fuzz.rules.mremap import DONTUNMAP_TWO_VMAS, POPULATE_ON_SUCCESS
+from fuzz.rules.rule import (
+    HARM,
+    Rule,
+    after,
+)
+from fuzz.rules.sight import Mapped, Sight, clip
 
-_STACK = VM_READ | VM_WRITE | VM_GROWSDOWN | VM_ACCOUNT
+MAPPING_KEPT = Rule(
+    "S-11",
+    "mapping-kept",
+    "a mapping that moves or grows keeps its flags, its object and its place in that",
+    "copy_vma(), vma_merge()",
+    HARM,
+)
 
 
-def check_mapping(
-    space: AddressSpace,
-    before: Snapshot,
-    request: Request,
-    result: int | Errno,
-    after: Snapshot | None = None,
-) -> Iterator[Violation]:
-    """After an mremap: the mappings of the source are where it says, as they were.
+@after("mremap", MAPPING_KEPT)
+def moved(sight: Sight) -> Iterator[Violation]:
+    """The mappings of the source are where the call says, as they were.
 
     What it grew by shows what follows the last old page.  Gaps are not spoken of.
-    Arguments: `after` the state now, if it was looked at already.
     """
-    if isinstance(result, Errno):
-        return
-    if any(violation.rule == "dontunmap-two-vmas" for violation in space.violations):
+    if sight.address is None or DONTUNMAP_TWO_VMAS.slug in sight.warned:
         return  # one VMA cannot be as source and copy should be
-    page, mask = space.geometry.page_bytes, space.geometry.word_mask
-    old_len, new_len = (round_up(n, page) & mask for n in (request.old_len, request.new_len))
-    source = Range(request.addr, request.addr + old_len)
-    target = Range(result, result + new_len)
+    space, before, request = sight.space, sight.before, sight.request
+    source, old_len, new_len = request.source, request.old, request.new
+    target = Range(sight.address, sight.address + new_len)
     page_shift = space.geometry.page_shift
     delta = target.start - source.start
     moved = clip(before.mapped, Range(source.start, source.start + min(old_len, new_len)))
@@ -63,13 +60,12 @@ def check_mapping(
     ]
     if any(m.flags & VM_HUGETLB for m in moved):
         return  # lengths mean huge pages there
-    mapped = after.mapped if after else mapped_of(space)
+    mapped = sight.after.mapped
     for wanted in expected:
         place = Range(wanted.start, wanted.end)
         for found in clip(mapped, place):
             if (found.flags & ~VM_UFFD, found.backing, found.offset) != wanted[2:]:
-                yield Violation(
-                    "mapping-kept",
+                yield MAPPING_KEPT.broken(
                     Range(found.start, found.end),
                     f"flags {found.flags:#x}, {found.backing} at {found.offset:#x}",
                     f"flags {wanted.flags:#x}, {wanted.backing} at {wanted.offset:#x}",
@@ -77,13 +73,13 @@ def check_mapping(
                 return
 
 
-def check_growth(space: AddressSpace, request: Request, result: int | Errno) -> Iterator[Violation]:
-    """S-10: private memory that an mremap has added is present if it is locked, and else empty."""
-    page, mask = space.geometry.page_bytes, space.geometry.word_mask
-    old_len, new_len = (round_up(n, page) & mask for n in (request.old_len, request.new_len))
-    if isinstance(result, Errno) or new_len <= old_len:
+@after("mremap", POPULATE_ON_SUCCESS)
+def grown(sight: Sight) -> Iterator[Violation]:
+    """Private memory that was added is present if it is locked, and else empty."""
+    space, request, result = sight.space, sight.request, sight.address
+    if result is None or request.new <= request.old:
         return
-    growth = Range(result + old_len, result + new_len)
+    growth = Range(result + request.old, result + request.new)
     vma = space.vmas.lookup(growth.start)
     if vma is None or not vma.is_anonymous or vma.flags & VM_HUGETLB or space.failures.armed:
         return
@@ -94,17 +90,4 @@ def check_growth(space: AddressSpace, request: Request, result: int | Errno) -> 
     locked = vma.flags & VM_LOCKED and not vma.flags & VM_LOCKONFAULT
     wanted = growth.length if locked and vma.readable else 0
     if present != wanted:
-        yield Violation(
-            "populate-on-success", growth, f"{present:#x} bytes present", f"{wanted:#x}"
-        )
-
-
-def check_stack_mapping(
-    space: AddressSpace, place: Range, result: Errno | None
-) -> Iterator[Violation]:
-    """After exec: a stack as every program gets it; or nothing, if it is too late to go back."""
-    vmas = list(space.vmas)
-    if result is None and [vma.flags for vma in vmas] != [_STACK]:
-        yield Violation("mapping-kept", place, f"{[hex(v.flags) for v in vmas]}", f"{_STACK:#x}")
-    if result is Errno.ENOMEM and vmas:
-        yield Violation("mapping-kept", place, f"{vmas}", "nothing mapped")
+        yield POPULATE_ON_SUCCESS.broken(growth, f"{present:#x} bytes present", f"{wanted:#x}")

@@ -16,15 +16,40 @@ from engine.base.uapi import (
     MAP_HUGETLB,
     MAP_SHARED,
     MAP_TYPE,
+    MREMAP_FIXED,
     Errno,
 )
 from engine.base.violation import Violation
-from engine.state.vma import STACK_GUARD_PAGES, VM_GROWSDOWN, VM_HUGETLB, VM_SEALED
-from fuzz.rules.facts import Area, Facts
+from engine.state.vma import (
+    STACK_GUARD_PAGES,
+    VM_GROWSDOWN,
+    VM_HUGETLB,
+    VM_SEALED,
+)
+from fuzz.rules.rule import (
+    CONTRACT,
+    Rule,
+    after,
+)
+from fuzz.rules.sight import Area, Sight, Snapshot
+
+PLACE_CHOSEN = Rule(
+    "S-13",
+    "place-chosen",
+    "memory goes to its hint if that is free, else to the highest hole; munmap takes what may",
+    "get_unmapped_area(), do_vmi_munmap()",
+    CONTRACT,
+)
+
 
 # What a call returns that a failure on demand has struck.
-_STRUCK = {PAGETABLE: Errno.ENOMEM, VMA: Errno.ENOMEM, COMMIT: Errno.ENOMEM, MAPS: Errno.ENOMEM}
-_STRUCK[HOOK] = Errno.EPERM
+_STRUCK = {
+    PAGETABLE: Errno.ENOMEM,
+    VMA: Errno.ENOMEM,
+    COMMIT: Errno.ENOMEM,
+    MAPS: Errno.ENOMEM,
+    HOOK: Errno.EPERM,
+}
 
 
 class Granted(NamedTuple):
@@ -37,29 +62,29 @@ Promise = Errno | Granted | None  # None: nothing is said
 
 
 def compared(
-    before: Facts,
+    before: Snapshot,
     where: Range,
     promise: Promise,
     result: int | Errno | None,
-    rule: str = "error-order",
+    rule: Rule,
 ) -> Iterator[Violation]:
     """Is the result the promised one, or that of a failure on demand?  None: success."""
     if any(result is _STRUCK[kind] for kind in before.failing):
         return
     if isinstance(promise, Errno) and result is not promise:
-        yield Violation(rule, where, _told(result), str(promise))
+        yield rule.broken(where, _told(result), str(promise))
     elif isinstance(promise, Granted):
         if isinstance(result, Errno):
-            yield Violation(rule, where, _told(result), "success")
+            yield rule.broken(where, _told(result), "success")
         elif promise.address not in (None, result):
-            yield Violation(rule, where, _told(result), _told(promise.address))
+            yield rule.broken(where, _told(result), _told(promise.address))
 
 
 def _told(result: int | Errno | None) -> str:
     return f"{result:#x}" if isinstance(result, int) else str(result or "success")
 
 
-def placed(before: Facts, length: int, hint: int, *, shared: bool, huge: int = 0) -> Promise:
+def placed(before: Snapshot, length: int, hint: int, *, shared: bool, huge: int = 0) -> Promise:
     """Where the kernel puts what has no place yet: at the hint if nothing is in the way there.
 
     Else at the end of the highest hole that is large enough: for huge pages (of `huge` bytes)
@@ -85,20 +110,20 @@ def placed(before: Facts, length: int, hint: int, *, shared: bool, huge: int = 0
     return Errno.ENOMEM if place is None else Granted(place)
 
 
-def _is_free(before: Facts, start: int, end: int) -> bool:
+def _is_free(before: Snapshot, start: int, end: int) -> bool:
     """May a hint at `start` be taken?"""
     above = next((area for area in before.areas if area.end > start), None)
     inside = before.arena.start <= start and end <= before.arena.end
     return inside and (above is None or end <= _gap_start(before, above))
 
 
-def _gap_start(before: Facts, area: Area) -> int:
+def _gap_start(before: Snapshot, area: Area) -> int:
     """Where the place that an area keeps to itself begins."""
     gap = STACK_GUARD_PAGES * before.kernel.geometry.page_bytes
     return max(area.start - gap, 0) if area.flags & VM_GROWSDOWN else area.start
 
 
-def _hole(before: Facts, length: int) -> int | None:
+def _hole(before: Snapshot, length: int) -> int | None:
     """The end of the highest free part of the arena that is large enough."""
     top = before.arena.end
     for area in reversed(before.areas):
@@ -108,13 +133,14 @@ def _hole(before: Facts, length: int) -> int | None:
     return top if top - before.arena.start >= length else None
 
 
-def check_mmap(
-    before: Facts, addr: int, length: int, flags: int, result: int | Errno
-) -> Iterator[Violation]:
+@after("mmap", PLACE_CHOSEN)
+def mapped_at(sight: Sight) -> Iterator[Violation]:
     """Does an mmap(2) go where it should?  Errors other than ENOMEM may be due.
 
     So may ENOMEM be, where there is a limit, and if there are too few huge pages.
     """
+    before, result, (addr, length, _, flags, *_) = sight.before, sight.result, sight.args
+    assert isinstance(result, int | Errno)
     geometry = before.kernel.geometry
     huge = geometry.slot_bytes if flags & MAP_HUGETLB else 0
     length = round_up(length, huge or geometry.page_bytes) & geometry.word_mask
@@ -130,30 +156,38 @@ def check_mmap(
     else:
         promise = placed(before, length, addr, shared=flags & MAP_TYPE == MAP_SHARED, huge=huge)
         if promise is None and isinstance(result, int):
-            yield from check_free(before, result, length)
+            yield from _free(before, result, length)
     due = before.limits is not None or before.full(0) or (huge and length > before.pool * huge)
     if isinstance(result, Errno) and (due or result is not Errno.ENOMEM):
         return
-    yield from compared(before, Range(addr, addr + length), promise, result, "place-chosen")
+    yield from compared(before, Range(addr, addr + length), promise, result, PLACE_CHOSEN)
 
 
-def check_free(before: Facts, start: int, length: int) -> Iterator[Violation]:
-    """Is a place that the kernel has chosen free, and clear of the gaps below stacks?
+@after("mremap", PLACE_CHOSEN)
+def moved_to(sight: Sight) -> Iterator[Violation]:
+    """Is the place of a move free, where the kernel has chosen it?"""
+    request, result = sight.request, sight.address
+    if result is not None and result != request.addr and not request.flags & MREMAP_FIXED:
+        yield from _free(sight.before, result, request.new_len)
+
+
+def _free(before: Snapshot, start: int, length: int) -> Iterator[Violation]:
+    """Is a place free, and clear of the gaps below stacks?
 
     A gap ends at the next area below: who looks for a place there sees only that.
     """
     place, below = Range(start, start + length), 0
     for area in before.areas:
         if place.start < area.end and place.end > max(_gap_start(before, area), below):
-            yield Violation("place-chosen", place, "a place that is taken", "a free one")
+            yield PLACE_CHOSEN.broken(place, "a place that is taken", "a free one")
             return
         below = area.end
 
 
-def check_munmap(
-    before: Facts, start: int, length: int, result: Errno | None
-) -> Iterator[Violation]:
+@after("munmap", PLACE_CHOSEN)
+def unmapped(sight: Sight) -> Iterator[Violation]:
     """Does a munmap(2) do what it should?"""
+    before, result, (start, length) = sight.before, sight.error, sight.args
     geometry = before.kernel.geometry
     end = start + round_up(length, geometry.page_bytes)
     where = Range(start, max(start, end))
@@ -161,10 +195,10 @@ def check_munmap(
         promise: Promise = Errno.EINVAL
     else:
         promise = removed(before, start, end) or Granted()
-    yield from compared(before, where, promise, result, "place-chosen")
+    yield from compared(before, where, promise, result, PLACE_CHOSEN)
 
 
-def removed(before: Facts, start: int, end: int) -> Errno | None:
+def removed(before: Snapshot, start: int, end: int) -> Errno | None:
     """What speaks against unmapping [start, end), which lies in user space.
 
     A VMA that is left on both sides becomes two; what is sealed stays; huge pages go whole.

@@ -4,14 +4,16 @@ It starts at the slot boundary below if that is allowed, and where a whole table
 parent its entries do not move one by one.  Said of the addresses alone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from engine.base.address import Range
 from engine.base.geometry import PUD
 from engine.base.points import (
+    ENTER,
     HUGE_MOVED,
     HUGE_SPLIT,
     ITERATION,
+    LEAVE,
     PMD_MOVED,
     PMD_OCCUPIED,
     PTES_MOVED,
@@ -19,21 +21,77 @@ from engine.base.points import (
     PUD_OCCUPIED,
     SKIPPED,
 )
-from engine.base.uapi import UFFD_FEATURE_EVENT_REMAP
+from engine.base.uapi import (
+    UFFD_FEATURE_EVENT_REMAP,
+)
 from engine.base.violation import Violation
 from engine.move import Move
 from engine.state.vma import VM_HUGETLB, Vma
+from fuzz.rules.rule import (
+    CONTRACT,
+    COURSE,
+    ENGINE,
+    HARM,
+    Rule,
+    at,
+    elsewhere,
+)
+from fuzz.rules.sight import (
+    BITES,
+    Moving,
+)
 
-_BELOW_PUD = frozenset((PMD_MOVED, PTES_MOVED, HUGE_MOVED, SKIPPED))
-_REFUSED = frozenset((PMD_OCCUPIED, PUD_OCCUPIED, HUGE_SPLIT))
+EXTENT_BOUNDS = Rule(
+    "I-08",
+    "extent-bounds",
+    "an extent is 1 page to what is left and crosses no boundary of its level",
+    "get_extent(); B-10",
+    COURSE,
+)
+
+CURSOR_LOCKSTEP = Rule(
+    "I-09",
+    "cursor-lockstep",
+    "both cursors keep their distance and always go up",
+    "move_page_tables(); B-09, B-10, B-45",
+    COURSE,
+)
+
+MOVE_RESULT = Rule(
+    "I-10",
+    "move-result",
+    "a move's result is 0 to its length, and the length only if the loop ran to the end",
+    "the end of move_page_tables(); B-11",
+    CONTRACT,
+)
+
+LARGEST_BITE = Rule(
+    "I-26",
+    "largest-bite",
+    "a move starts at a slot boundary if it may, and takes whole tables where it can",
+    "try_realign_addr(), 6.7",
+    COURSE,
+)
+
+VMA_ALIVE = Rule(
+    "V-09",
+    "vma-alive",
+    "a move works on VMAs of the address space",
+    "remap_move(), copy_vma(); B-43, B-52",
+    HARM,
+)
+
+elsewhere(ENGINE, MOVE_RESULT)
 
 
-def check_start(move: Move) -> Iterator[Violation]:
+@at((ENTER,), LARGEST_BITE)
+def start(sight: Moving) -> Iterable[Violation]:
     """Both starts are at the slot boundary below, or where they were asked to be, as they should.
 
     They are lowered if they have the same offset in their slots, not 0, the range reaches the end
     of the first slot, and no mapping has a byte in what is below (the stack itself may, in exec).
     """
+    move = sight.move
     kernel, slot = move.space.kernel, move.space.geometry.slot_bytes
     old = move.requested_old
     new = old + move.new - move.old
@@ -52,53 +110,120 @@ def check_start(move: Move) -> Iterator[Violation]:
         and (kernel.realign_stack or not move.for_stack)
     )
     wanted = old - offset if lowered else old
-    if move.old != wanted:
-        yield Violation(
-            "largest-bite", Range(old, move.old_end), f"a start at {move.old:#x}", f"{wanted:#x}"
-        )
+    if move.old == wanted:
+        return ()
+    return (
+        LARGEST_BITE.broken(Range(old, move.old_end), f"a start at {move.old:#x}", f"{wanted:#x}"),
+    )
 
 
-class Bites:
-    """Checks each bite of one move after another."""
-
-    __slots__ = ("_refused",)
-
-    def __init__(self) -> None:
-        self._refused: set[str] = set()  # points of this iteration
-
-    def check(self, point: str, move: Move, extent: int) -> Iterator[Violation]:
-        """One point of a move (see engine.base.points)."""
-        if point == ITERATION:
-            self._refused.clear()
-        elif point in _REFUSED:
-            slot = move.space.geometry.slot_bytes
-            if point == HUGE_SPLIT and _fits(move, slot) and PMD_OCCUPIED not in self._refused:
-                yield _smaller(move, 0, slot)
-            self._refused.add(point)
-        elif point in (PMD_MOVED, PUD_MOVED) and not _moves_whole(move, point):
-            yield Violation(
-                "largest-bite",
-                Range(move.old, move.old + extent),
-                point,
-                "no table moves as a whole",
-            )
-        if point in _BELOW_PUD and not _looks_at_entries(move):
-            geometry, kernel = move.space.geometry, move.space.kernel
-            slot, pud = geometry.slot_bytes, geometry.pud_bytes
-            might = geometry.levels >= PUD and kernel.moves_puds() and extent < pud
-            if might and _fits(move, pud) and PUD_OCCUPIED not in self._refused:
-                yield _smaller(move, extent, pud)
-            refused = not self._refused.isdisjoint((PMD_OCCUPIED, HUGE_SPLIT))
-            if point == PTES_MOVED and kernel.move_pmd and _fits(move, slot) and not refused:
-                yield _smaller(move, extent, slot)
+@at((ENTER,), VMA_ALIVE)
+def alive(sight: Moving) -> Iterator[Violation]:
+    """Source and destination are VMAs that there are."""
+    for vma in (sight.move.old_vma, sight.move.new_vma):
+        if not sight.space.vmas.holds(vma):
+            yield VMA_ALIVE.broken(vma.range, f"{vma!r}, which is gone", "a VMA of the space")
 
 
-def _moves_whole(move: Move, point: str) -> bool:
-    """Does the kernel move whole tables of that level?  PMD tables only above two levels."""
-    kernel = move.space.kernel
-    if point == PUD_MOVED:
-        return kernel.move_pud and move.space.geometry.levels > 2
-    return kernel.move_pmd
+@at((ITERATION,), CURSOR_LOCKSTEP)
+def lockstep(sight: Moving) -> Iterable[Violation]:
+    """Both cursors have gone on, by the same."""
+    move = sight.move
+    if move.new - move.old == sight.delta and move.old > sight.cursor:
+        return ()
+    return (
+        CURSOR_LOCKSTEP.broken(
+            Range(move.old, move.old_end),
+            f"cursors {move.old:#x} and {move.new:#x} after {sight.cursor:#x}",
+            f"a distance of {sight.delta:#x}, upwards",
+        ),
+    )
+
+
+@at((HUGE_SPLIT,), LARGEST_BITE)
+def split(sight: Moving) -> Iterable[Violation]:
+    """No huge page is split that could move as it is."""
+    move, slot = sight.move, sight.space.geometry.slot_bytes
+    if _fits(move, slot) and PMD_OCCUPIED not in sight.refused:
+        return (_smaller(move, 0, slot),)
+    return ()
+
+
+@at((PMD_MOVED, PUD_MOVED), LARGEST_BITE)
+def whole_tables(sight: Moving) -> Iterable[Violation]:
+    """Only such tables move as a whole as this kernel moves; PMD tables above two levels only."""
+    kernel = sight.space.kernel
+    if sight.point == PUD_MOVED:
+        allowed = kernel.move_pud and sight.space.geometry.levels > 2
+    else:
+        allowed = kernel.move_pmd
+    if allowed:
+        return ()
+    return (LARGEST_BITE.broken(sight.where, sight.point, "no table moves as a whole"),)
+
+
+@at((PMD_MOVED, PTES_MOVED, HUGE_MOVED, SKIPPED), LARGEST_BITE)
+def bite(sight: Moving) -> Iterable[Violation]:
+    """Nothing moves entry by entry that could in its table."""
+    move, point, extent = sight.move, sight.point, sight.where.length
+    geometry, kernel = sight.space.geometry, sight.space.kernel
+    slot, pud, refused = geometry.slot_bytes, geometry.pud_bytes, sight.refused
+    may_be_pud = (
+        geometry.levels >= PUD
+        and kernel.moves_puds()
+        and extent < pud
+        and _fits(move, pud)
+        and PUD_OCCUPIED not in refused
+    )
+    may_be_pmd = (
+        point == PTES_MOVED
+        and kernel.move_pmd
+        and _fits(move, slot)
+        and PMD_OCCUPIED not in refused
+        and HUGE_SPLIT not in refused
+    )
+    if not (may_be_pud or may_be_pmd) or _looks_at_entries(move):
+        return ()
+    return [
+        _smaller(move, extent, unit) for may, unit in ((may_be_pud, pud), (may_be_pmd, slot)) if may
+    ]
+
+
+@at(BITES, EXTENT_BOUNDS)
+def extent(sight: Moving) -> Iterable[Violation]:
+    """A bite lies in one unit on both sides; that of a table is all of it."""
+    move, length = sight.move, sight.where.length
+    geometry = sight.space.geometry
+    unit = geometry.pud_bytes if sight.point == PUD_MOVED else geometry.slot_bytes
+    if (
+        0 < length <= move.old_end - move.old
+        and move.old % unit + length <= unit
+        and move.new % unit + length <= unit
+        and (length == unit or sight.point == PTES_MOVED)
+    ):
+        return ()
+    return (
+        EXTENT_BOUNDS.broken(
+            Range(move.old, move.old + length),
+            f"{length:#x} bytes from {move.old:#x} to {move.new:#x}",
+            f"within one unit of {unit:#x} on both sides, inside the range",
+        ),
+    )
+
+
+@at((LEAVE,), MOVE_RESULT)
+def result(sight: Moving) -> Iterable[Violation]:
+    """The result is the length if and only if the loop ran to the end."""
+    move = sight.move
+    if (move.done == move.length) == (move.old >= move.old_end):
+        return ()
+    return (
+        MOVE_RESULT.broken(
+            Range(move.requested_old, move.old_end),
+            f"{move.done:#x} of {move.length:#x} bytes with the cursor at {move.old:#x}",
+            "the whole length only if the loop ran to the end",
+        ),
+    )
 
 
 def _looks_at_entries(move: Move) -> bool:
@@ -119,8 +244,7 @@ def _fits(move: Move, unit: int) -> bool:
 
 
 def _smaller(move: Move, extent: int, unit: int) -> Violation:
-    return Violation(
-        "largest-bite",
+    return LARGEST_BITE.broken(
         Range(move.old, move.old + unit),
         f"a bite of {extent:#x}",
         f"one of {unit:#x}, by its table",

@@ -11,7 +11,7 @@ from fuzz.case import Call, Case, Result
 from fuzz.defects.known import DEFECTS
 from fuzz.execute import execute
 from fuzz.forms.text import format_call
-from fuzz.rules.catalogue import BY_SLUG
+from fuzz.rules.index import BY_SLUG
 from fuzz.showing import Shown, showing
 from fuzz.tell.draw import draw, draw_change
 

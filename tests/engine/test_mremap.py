@@ -31,7 +31,7 @@ from engine.pages.fault import touch
 from engine.pages.uffd import uffd_register
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_LOCKED, VM_LOCKONFAULT
-from fuzz.rules.state import check_state
+from fuzz.rules.judge import check_state
 from tests.lib.constants import KEEP, MOVE
 from tests.lib.drawn import PAGE as P
 from tests.lib.drawn import scene, shown, tags, tiny

@@ -22,11 +22,11 @@ from engine.calls.mmap import mmap
 from engine.mremap import mremap
 from engine.pages.fault import touch
 from engine.state.space import AddressSpace
-from fuzz.rules.leaves import leaves_of
-from fuzz.rules.move import MoveRules
-from fuzz.rules.mremap import Request, Snapshot, check_mremap, mapped_of
-from fuzz.rules.state import check_state
+from fuzz.rules.judge import MoveRules, check_state
+from fuzz.rules.picture import leaves_of
+from fuzz.rules.sight import Sight, mapped_of
 from tests.lib.constants import PAGE
+from tests.lib.told import told
 
 FLAGS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
 
@@ -116,16 +116,16 @@ def test_every_failing_allocation_is_rolled_back(kernel_name: str, name: str, fl
     count = allocations(kernel, name, flags)
     for how, refuse in refusals(count):
         space, old, length, new = prepare(kernel, name, refuse)
-        before, leaves, mapped = Snapshot(space), leaves_of(space), mapped_of(space)
+        leaves, mapped = leaves_of(space), mapped_of(space.vmas, space.geometry)
+        sight = Sight(space, "mremap", (old, length, length, flags, new))
         assert mremap(space, old, length, length, flags, new) is Errno.ENOMEM, how
         space.tree.refuse = None
         assert leaves_of(space) == leaves, how
-        assert mapped_of(space) == mapped, how
-        request = Request(old, length, length, flags, new)
+        assert mapped_of(space.vmas, space.geometry) == mapped, how
         found = [
             *space.violations,
             *check_state(space),
-            *check_mremap(space, before, request, Errno.ENOMEM),
+            *told(sight, Errno.ENOMEM, "mremap", "accounts"),
         ]
         assert not [v for v in found if not expected(kernel, v.rule)], how
 

@@ -15,8 +15,8 @@ from engine.base.uapi import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, Errno
 from engine.calls.mmap import mmap
 from engine.stack import execve_stack, relocate
 from engine.state.space import AddressSpace
-from fuzz.rules.mremap import expected_stack_warnings
-from fuzz.rules.state import check_state
+from fuzz.rules.judge import check_state
+from fuzz.rules.stack import expected_stack_warnings
 from tests.lib.listening import at
 
 

@@ -22,7 +22,7 @@ from engine.calls.mprotect import mprotect
 from engine.mremap import mremap
 from engine.pages.fault import touch
 from engine.state.space import AddressSpace
-from fuzz.rules.state import check_state
+from fuzz.rules.judge import check_state
 
 P = 0x1000
 SLOT = 0x200000

@@ -23,8 +23,9 @@ from engine.mremap import mremap
 from engine.pages.fault import touch
 from engine.stack import execve_stack
 from engine.state.space import AddressSpace
-from fuzz.rules.limits import check_refused_stack
-from fuzz.rules.state import check_state
+from fuzz.rules.judge import check_state
+from fuzz.rules.sight import Sight
+from fuzz.rules.stack import refused
 
 P = 0x1000
 FLAGS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
@@ -122,9 +123,11 @@ def test_arguments_are_too_long_beyond_a_limit_only() -> None:
     space = AddressSpace(CURRENT[0])
     for name in ("address_space", "commit", "request"):
         space.limits = replace(Limits(), **{name: 10 * P})
-        assert not list(check_refused_stack(space, A, A + 11 * P, Errno.E2BIG))
-        assert not list(check_refused_stack(space, A, A + 10 * P, None))
-        (found,) = check_refused_stack(space, A, A + 10 * P, Errno.E2BIG)
+        longer = Sight(space, "execve_stack", (A, A + 11 * P, 0)).returned(Errno.E2BIG)
+        assert not list(refused(longer))
+        sight = Sight(space, "execve_stack", (A, A + 10 * P, 0))
+        assert not list(refused(sight.returned(None)))
+        (found,) = refused(sight.returned(Errno.E2BIG))
         assert found.rule == "stack-fits"
 
 

@@ -21,7 +21,7 @@ from engine.calls.reclaim import migrate_begin, migrate_end
 from engine.mremap import mremap
 from engine.pages.fault import peek, touch
 from engine.state.space import AddressSpace
-from fuzz.rules.state import check_state
+from fuzz.rules.judge import check_state
 from tests.lib.drawn import PAGE, SLOT, scene, tags
 from tests.lib.entries import bits, entry, huge
 

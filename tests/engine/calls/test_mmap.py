@@ -24,7 +24,7 @@ from engine.state.vma import (
     VM_SHARED,
     VM_WRITE,
 )
-from fuzz.rules.state import check_state
+from fuzz.rules.judge import check_state
 from tests.lib.drawn import PAGE as P
 from tests.lib.drawn import scene, shown, tags, tiny
 

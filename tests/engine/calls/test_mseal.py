@@ -25,7 +25,7 @@ from engine.calls.mseal import mseal
 from engine.mremap import mremap
 from engine.pages.fault import touch
 from engine.state.space import AddressSpace
-from fuzz.rules.state import check_state
+from fuzz.rules.judge import check_state
 
 P = 0x1000
 FLAGS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED

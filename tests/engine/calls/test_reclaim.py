@@ -23,7 +23,7 @@ from engine.state.space import AddressSpace
 from engine.state.vma import VM_STACK_INCOMPLETE
 from fuzz.execute import execute
 from fuzz.forms.text import parse
-from fuzz.rules.state import check_state
+from fuzz.rules.judge import check_state
 from fuzz.subjects.observe import observation
 from tests.lib.constants import MOVE
 from tests.lib.drawn import PAGE, SLOT, scene, tags

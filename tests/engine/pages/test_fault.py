@@ -21,7 +21,7 @@ from engine.calls.mmap import mmap, munmap
 from engine.pages.fault import access_range, peek, populate_locked, touch
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_ACCOUNT, VM_READ, VM_WRITE
-from fuzz.rules.state import check_state
+from fuzz.rules.judge import check_state
 from fuzz.tell.draw import strip_tables
 from tests.lib.drawn import PAGE as P
 from tests.lib.drawn import scene, shown, tags, tiny

@@ -35,8 +35,7 @@ from engine.mremap import mremap
 from engine.pages.fault import peek, touch
 from engine.state.hugepool import POOL_PAGES
 from engine.state.space import AddressSpace
-from fuzz.rules.move import MoveRules
-from fuzz.rules.state import check_state
+from fuzz.rules.judge import MoveRules, check_state
 from tests.lib.constants import MOVE
 
 P, H = 0x1000, 0x200000

@@ -19,7 +19,7 @@ from engine.mremap import mremap
 from engine.pages.fault import touch
 from engine.state.space import AddressSpace
 from engine.state.table import OutOfTables, Table, TableTree
-from fuzz.rules.state import check_state
+from fuzz.rules.judge import check_state
 from tests.lib.constants import PAGE
 
 PLAIN = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED

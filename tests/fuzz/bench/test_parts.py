@@ -9,9 +9,11 @@ from engine.base.kernel import kernel_named
 from fuzz.bench.__main__ import main
 from fuzz.bench.profile import profile
 from fuzz.bench.programs import cases_of
-from fuzz.bench.rules import GROUPS, group_costs, left_out_costs, state_costs
+from fuzz.bench.rules import group_costs, left_out_costs, state_costs
 from fuzz.forms.text import dump
-from fuzz.rules.state import STATE_RULES
+from fuzz.rules.index import ORDER
+from fuzz.rules.judge import ON
+from fuzz.rules.rule import STATE
 from tests.lib.constants import ROOT
 
 KERNEL = kernel_named("linux-6.18")
@@ -31,7 +33,7 @@ def test_programs_come_from_files_or_from_a_seed(tmp_path: Path) -> None:
 
 def test_a_profile_shares_out_the_time_of_the_model() -> None:
     cases = cases_of([], KERNEL, 30, 1)
-    for rules, there in ((False, "fuzz.subjects.observe"), (True, "fuzz.rules.state")):
+    for rules, there in ((False, "fuzz.subjects.observe"), (True, "fuzz.rules.leaves")):
         shares = {share.module: share.part for share in profile(KERNEL, cases, rules=rules)}
         assert sum(shares.values()) == pytest.approx(1)
         assert {"engine.state.table", "fuzz.execute", there} <= set(shares)
@@ -42,9 +44,11 @@ def test_every_rule_on_a_state_and_every_cadence_has_its_cost() -> None:
     cases = cases_of([], KERNEL, 10, 1)
     groups = [cost.what for cost in group_costs(KERNEL, cases)]
     assert [what.rpartition(" ")[2] for what in groups[2:]] == ["last", "moving", "call"]
-    assert [cost.what for cost in left_out_costs(KERNEL, cases)][1:-1] == list(GROUPS)
+    assert [cost.what for cost in left_out_costs(KERNEL, cases)][1:-1] == [
+        f"{name}.py" for name in ORDER
+    ]
     costs = {cost.what: cost.microseconds for cost in state_costs(KERNEL, cases)}
-    assert {rule.__name__ for rule in STATE_RULES} < costs.keys()
+    assert {what.rpartition(".")[2] for what in costs} > {rule.__name__ for rule in ON[STATE]}
     assert all(microseconds > 0 for microseconds in costs.values())
 
 

@@ -13,7 +13,7 @@ from fuzz.case import Case
 from fuzz.execute import execute
 from fuzz.inputs.inputs import Inputs
 from fuzz.inputs.mutator import Mutator
-from fuzz.rules.leaves import picture
+from fuzz.rules.picture import picture
 from fuzz.showing import Showing
 
 PROGRAMS = 250

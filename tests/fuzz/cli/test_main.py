@@ -20,7 +20,7 @@ from fuzz.execute import RulesAfter
 from fuzz.findings.bucket import Bucket
 from fuzz.findings.store import CaseStore, Ledger
 from fuzz.forms.text import load, parse
-from fuzz.rules.catalogue import RULES
+from fuzz.rules.index import RULES
 from tests.lib.constants import ROOT
 
 STACK = "execve_stack(0xbfb00000, 0xc0000000, 0x400000)\n"

@@ -13,7 +13,7 @@ from fuzz.case import Call, Case
 from fuzz.defects.known import DEFECTS, KNOWN, known_defect
 from fuzz.execute import Found
 from fuzz.findings.bucket import Bucket
-from fuzz.rules.catalogue import BY_SLUG
+from fuzz.rules.index import BY_SLUG
 from fuzz.showing import Showing
 
 NOW = kernel_named("linux-6.18")

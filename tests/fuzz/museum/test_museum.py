@@ -34,7 +34,7 @@ from fuzz.museum.results import (
     summary,
     survival,
 )
-from fuzz.rules.catalogue import BY_SLUG
+from fuzz.rules.index import BY_SLUG
 from fuzz.showing import caught, due, showing
 from tests.lib.constants import ROOT
 

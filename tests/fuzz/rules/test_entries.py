@@ -39,13 +39,14 @@ from engine.pages.uffd import uffd_register, uffd_wp
 from engine.stack import execve_stack
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_UFFD_WP, UffdContext
-from fuzz.rules.entries import UffdState, check_uffd
-from fuzz.rules.move import MoveRules
-from fuzz.rules.state import check_fresh, check_state
-from fuzz.rules.walk import Bites
+from fuzz.rules.accounts import fresh
+from fuzz.rules.judge import MoveRules, check_state
+from fuzz.rules.sight import Moving, Sight
+from fuzz.rules.walk import whole_tables
 from tests.lib.constants import MOVE
 from tests.lib.drawn import PAGE, SLOT, scene, tiny
 from tests.lib.entries import huge
+from tests.lib.told import told
 
 Plant = Callable[[pytest.MonkeyPatch, AddressSpace], None]
 
@@ -58,10 +59,10 @@ def broken(space: AddressSpace) -> list[str]:
 def after_move(space: AddressSpace, old: int, new: int, pages: int, flags: int = MOVE) -> list[str]:
     """The rules that break when `pages` pages move."""
     space.listen(MoveRules())
-    before = UffdState(space)
     request = (old * PAGE, pages * PAGE, pages * PAGE, flags, new * PAGE)
+    sight = Sight(space, "mremap", request)
     result = mremap(space, *request)
-    space.violations += check_uffd(space, before, request, result)
+    space.violations += told(sight, result, "uffd")
     return broken(space)
 
 
@@ -357,7 +358,9 @@ def test_only_tables_that_a_kernel_moves_move_whole(monkeypatch: pytest.MonkeyPa
         assert vma is not None
         move = Move(space, vma, vma, 0, 4 * SLOT, SLOT)
         point = PUD_MOVED if unable else PMD_MOVED
-        assert [v.rule for v in Bites().check(point, move, SLOT)] == expected
+        sight = Moving(space, move)
+        sight.point = point
+        assert [v.rule for v in whole_tables(sight)] == expected
 
 
 def test_a_huge_page_across_a_boundary() -> None:
@@ -384,12 +387,12 @@ def test_what_is_counted_is_there(counter: str, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("name", ["tiny", "i386-pae"])
 def test_the_tables_there_are_at_first(name: str) -> None:
     space = AddressSpace(kernel_named("linux-6.12", name))
-    assert not list(check_fresh(space))
+    assert not list(fresh(space))
     if name == "tiny":
         space.tree.make(0, PMD)
     else:
         space.tree.free(space.tree.root, 2)
-    assert [violation.rule for violation in check_fresh(space)] == ["table-count"]
+    assert [violation.rule for violation in fresh(space)] == ["table-count"]
 
 
 def test_vmas_are_put_into_the_reverse_map_one_after_another() -> None:
@@ -402,10 +405,10 @@ def test_vmas_are_put_into_the_reverse_map_one_after_another() -> None:
 
 def test_what_failed_is_not_announced() -> None:
     space = protected(UFFD_FEATURE_EVENT_REMAP)
-    before, request = UffdState(space), (0, SLOT, SLOT, MOVE, 32 * PAGE)
-    assert not list(check_uffd(space, before, request, Errno.ENOMEM))
+    sight = Sight(space, "mremap", (0, SLOT, SLOT, MOVE, 32 * PAGE))
+    assert not told(sight, Errno.ENOMEM, "uffd")
     next(iter(space.uffds.values())).events = [("remap", Range(32 * PAGE, 36 * PAGE))]
-    (found,) = check_uffd(space, before, request, Errno.ENOMEM)
+    (found,) = told(sight, Errno.ENOMEM, "uffd")
     assert found.rule == "uffd-changing"
 
 

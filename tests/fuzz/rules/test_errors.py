@@ -19,10 +19,10 @@ from engine.base.uapi import (
 from engine.calls.mmap import mmap
 from engine.mremap import mremap
 from engine.state.space import AddressSpace
-from fuzz.rules.errors import check_errors
-from fuzz.rules.facts import Facts
+from fuzz.rules.sight import Sight
 from tests.lib.constants import MOVE
 from tests.lib.drawn import PAGE, SLOT, tiny
+from tests.lib.told import told
 
 KEEP_ANYWHERE = MREMAP_MAYMOVE | MREMAP_DONTUNMAP
 NAMES = ["linux-5.0", "linux-6.12", "linux-6.18"]
@@ -48,12 +48,12 @@ def judged(space: AddressSpace, *call: int) -> Errno | None:
     """Returns: the error.  The rule agrees with it, and with nothing else."""
     addr, old, new, flags, to = call
     request = (addr * PAGE, old * PAGE, new * PAGE, flags, to * PAGE)
-    facts = Facts.of(space)
+    sight = Sight(space, "mremap", request)
     result = mremap(space, *request)
-    assert not list(check_errors(facts, *request, result))
+    assert not told(sight, result, "errors")
     for other in (Errno.EAGAIN, Errno.EINVAL, Errno.E2BIG, 3 * PAGE):
         if other != result:
-            assert list(check_errors(facts, *request, other))
+            assert told(sight, other, "errors")
     return result if isinstance(result, Errno) else None
 
 
@@ -105,14 +105,14 @@ def test_huge_pages_move_whole(
     mmap(space, 0, 2 * SLOT, 3, kind | MAP_HUGETLB | MAP_ANONYMOUS | MAP_FIXED)
     addr, to = places
     request = (addr * PAGE, lengths[0] * PAGE, lengths[1] * PAGE, flags, to * PAGE)
-    facts = Facts.of(space)
+    sight = Sight(space, "mremap", request)
     result = mremap(space, *request)
-    assert not list(check_errors(facts, *request, result))
+    assert not told(sight, result, "errors")
 
 
 def test_a_failure_on_demand_gives_its_own_error_only() -> None:
     space = mapped("linux-6.12", MAP_PRIVATE)
     space.failures.arm(HOOK, 1)
-    facts, request = Facts.of(space), (0, 4 * PAGE, 4 * PAGE, MOVE, THERE * PAGE)
-    assert not list(check_errors(facts, *request, Errno.EPERM))
-    assert list(check_errors(facts, *request, Errno.ENOMEM))
+    sight = Sight(space, "mremap", (0, 4 * PAGE, 4 * PAGE, MOVE, THERE * PAGE))
+    assert not told(sight, Errno.EPERM, "errors")
+    assert told(sight, Errno.ENOMEM, "errors")

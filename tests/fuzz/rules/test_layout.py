@@ -12,11 +12,10 @@ from engine.calls.mmap import mmap, munmap
 from engine.mremap import mremap
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_EXEC, VM_SEALED
-from fuzz.rules.facts import Facts
-from fuzz.rules.layout import check_layout
-from fuzz.rules.places import check_mmap, check_munmap
+from fuzz.rules.sight import Sight
 from tests.lib.constants import KEEP, MOVE
 from tests.lib.drawn import PAGE, SLOT, scene, tiny
+from tests.lib.told import told
 
 NAMES = list(KERNELS)
 BOTH_WAYS = ["linux-6.1", "linux-6.12", "linux-6.18"]
@@ -30,12 +29,12 @@ def moved(
     """The rules that break in an mremap: arguments in pages, but for the flags."""
     addr, old, new, flags, to = args
     request = (addr * PAGE, old * PAGE, new * PAGE, flags, to * PAGE)
-    facts = Facts.of(space)
+    sight = Sight(space, "mremap", request)
     result = mremap(space, *request)
     assert not isinstance(result, Errno)
     if sabotage is not None:
         sabotage(space)
-    return [violation.rule for violation in check_layout(space, facts, request, result)]
+    return [violation.rule for violation in told(sight, result, "layout")]
 
 
 # --- VMAs ----------------------------------------------------------------------------------------
@@ -154,10 +153,11 @@ def test_an_attempt_that_is_not_counted_is_noticed(kind: str) -> None:
 def test_a_failure_that_does_not_strike_is_noticed() -> None:
     space = AddressSpace(tiny())
     mmap(space, 0, 4 * PAGE, 3, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED)
-    facts = Facts.of(space)._replace(failing={HOOK: (1,)})
     request = (0, 4 * PAGE, 4 * PAGE, MOVE, 20 * PAGE)
+    sight = Sight(space, "mremap", request)
+    sight.before.failing = {HOOK: (1,)}
     result = mremap(space, *request)
-    found = check_layout(space, facts, request, result)
+    found = told(sight, result, "layout")
     assert [violation.rule for violation in found] == ["failure-strikes"]
 
 
@@ -171,10 +171,11 @@ def test_a_failure_that_does_not_strike_is_noticed() -> None:
 def test_the_place_is_predicted(name: str, kind: int, hint: int, length: int) -> None:
     space = AddressSpace(tiny(name))
     mmap(space, 9 * PAGE, 231 * PAGE, 3, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED)
-    facts, flags = Facts.of(space), kind | MAP_ANONYMOUS
+    flags = kind | MAP_ANONYMOUS
+    sight = Sight(space, "mmap", (hint * PAGE, length * PAGE, 3, flags))
     result = mmap(space, hint * PAGE, length * PAGE, 3, flags)
-    assert not list(check_mmap(facts, hint * PAGE, length * PAGE, flags, result))
-    found = check_mmap(facts, hint * PAGE, length * PAGE, flags, 10 * PAGE)
+    assert not told(sight, result)
+    found = told(sight, 10 * PAGE)
     assert [violation.rule for violation in found] == ["place-chosen"]
 
 
@@ -186,17 +187,18 @@ def test_a_given_place_is_cleared_if_it_may_be(
 ) -> None:
     space = scene("AAAA ....", name)
     space.max_map_count = limit
-    facts, flags = Facts.of(space), MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
+    flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
+    sight = Sight(space, "mmap", (start * PAGE, length * PAGE, 3, flags))
     result = mmap(space, start * PAGE, length * PAGE, 3, flags)
-    assert not list(check_mmap(facts, start * PAGE, length * PAGE, flags, result))
+    assert not told(sight, result)
     wrong = start * PAGE if isinstance(result, Errno) else Errno.ENOMEM
-    found = check_mmap(facts, start * PAGE, length * PAGE, flags, wrong)
+    found = told(sight, wrong)
     assert [violation.rule for violation in found] == ["place-chosen"]
 
 
 def test_nothing_is_said_of_what_is_no_anonymous_memory() -> None:
-    facts = Facts.of(scene("AAAA ...."))
-    assert not list(check_mmap(facts, 0, PAGE, 0, Errno.EBADF))
+    sight = Sight(scene("AAAA ...."), "mmap", (0, PAGE, 3, 0))
+    assert not told(sight, Errno.EBADF)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -223,11 +225,11 @@ def test_what_munmap_refuses_is_predicted(name: str, start: int, length: int, li
     space = scene("AAAA ....", name)
     mmap(space, 8 * PAGE, 8 * PAGE, 3, MAP_PRIVATE | MAP_HUGETLB | MAP_ANONYMOUS | MAP_FIXED)
     space.max_map_count = limit
-    facts = Facts.of(space)
+    sight = Sight(space, "munmap", (start, length))
     result = munmap(space, start, length)
-    assert not list(check_munmap(facts, start, length, result))
+    assert not told(sight, result)
     wrong = None if result else Errno.EINVAL
-    found = check_munmap(facts, start, length, wrong)
+    found = told(sight, wrong)
     assert [violation.rule for violation in found] == ["place-chosen"]
 
 
@@ -235,6 +237,6 @@ def test_sealed_memory_stays() -> None:
     space = scene("AAAA ....", kernel_named("linux-6.12"))
     for vma in space.vmas:
         vma.flags |= VM_SEALED
-    facts = Facts.of(space)
-    assert not list(check_munmap(facts, 0, SLOT, munmap(space, 0, SLOT)))
-    assert list(check_munmap(facts, 0, SLOT, None))
+    sight = Sight(space, "munmap", (0, SLOT))
+    assert not told(sight, munmap(space, 0, SLOT))
+    assert told(sight, None)

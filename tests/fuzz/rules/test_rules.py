@@ -31,21 +31,15 @@ from engine.stack import execve_stack, relocate, relocate_vma_down
 from engine.state.space import AddressSpace
 from engine.state.table import Table
 from engine.state.vma import VM_EXEC, VM_HUGEPAGE, VM_LOCKED, VM_STACK_INCOMPLETE, VM_WRITE, Vma
-from fuzz.rules.catalogue import BY_SLUG, RULES, rule_named
-from fuzz.rules.errors import (
-    check_errors,
-    check_relocate_errors,
-    check_stack_errors,
-)
-from fuzz.rules.facts import Facts
-from fuzz.rules.mapping import check_growth, check_mapping, check_stack_mapping
-from fuzz.rules.move import MoveRules
-from fuzz.rules.mremap import Request, Snapshot, check_execve_stack, check_mremap
-from fuzz.rules.state import StateRules, check_state
+from fuzz.rules.index import BY_SLUG, RULES, checks_of, rule_named
+from fuzz.rules.judge import MoveRules, StateRules, check_state
+from fuzz.rules.sight import Sight
+from fuzz.rules.stack import deserved
 from tests.lib import broken
 from tests.lib.constants import KEEP, MOVE
 from tests.lib.drawn import PAGE, SLOT, scene, tiny
 from tests.lib.listening import at
+from tests.lib.told import told
 
 Scenario = Callable[[bool], list[Violation]]
 Sabotage = Callable[[AddressSpace], object]
@@ -386,17 +380,17 @@ def breaks_call(
     With `result` the call is not made: the kernel claims to have returned that.
     """
     addr, old_pages, new_pages, flags, new_page = args
-    request = Request(addr * PAGE, old_pages * PAGE, new_pages * PAGE, flags, new_page * PAGE)
+    request = (addr * PAGE, old_pages * PAGE, new_pages * PAGE, flags, new_page * PAGE)
 
     def register(sabotage: Sabotage) -> Sabotage:
         def scenario(sabotaged: bool) -> list[Violation]:
             space = scene(picture, "linux-6.18")
-            before = Snapshot(space)
+            sight = Sight(space, "mremap", request)
             returned = result if result is not None else mremap(space, *request)
             replaced = sabotage(space) if sabotaged else None
             if isinstance(replaced, int):
                 returned = replaced
-            return [*check_mremap(space, before, request, returned), *space.violations]
+            return [*told(sight, returned, "mremap", "accounts"), *space.violations]
 
         SCENARIOS.append((slug, sabotage.__name__, scenario))
         return sabotage
@@ -498,11 +492,12 @@ def duplicated(sabotaged: bool) -> list[Violation]:
     space = AddressSpace(tiny())
     mmap(space, 0, 4 * PAGE, 3, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED)
     touch(space, 0, 4 * PAGE)
-    before, request = Snapshot(space), Request(0, 0, 4 * PAGE, MOVE, 8 * PAGE)
+    request = (0, 0, 4 * PAGE, MOVE, 8 * PAGE)
+    sight = Sight(space, "mremap", request)
     returned = mremap(space, *request)
     if sabotaged:
         space.zap(0, PAGE)
-    return [*check_mremap(space, before, request, returned), *space.violations]
+    return [*told(sight, returned, "mremap", "accounts"), *space.violations]
 
 
 SCENARIOS.append(("duplicate-keeps-source", duplicated.__name__, duplicated))
@@ -510,33 +505,35 @@ SCENARIOS.append(("duplicate-keeps-source", duplicated.__name__, duplicated))
 
 def refused(sabotaged: bool) -> list[Violation]:
     space = scene("AA.B bb.. CCCC", "linux-6.18")
-    facts, request = Facts.of(space), (9 * PAGE, 2 * PAGE, 2 * PAGE, MREMAP_FIXED, 0)
+    request = (9 * PAGE, 2 * PAGE, 2 * PAGE, MREMAP_FIXED, 0)
+    sight = Sight(space, "mremap", request)
     returned = mremap(space, *request)
     assert returned is Errno.EINVAL
-    return list(check_errors(facts, *request, Errno.EFAULT if sabotaged else returned))
+    return told(sight, Errno.EFAULT if sabotaged else returned, "errors")
 
 
 def granted(sabotaged: bool) -> list[Violation]:
     space = scene("AA.B bb.. CCCC", "linux-6.18")
-    facts, request = Facts.of(space), (0, 2 * PAGE, 2 * PAGE, MOVE, 20 * PAGE)
+    request = (0, 2 * PAGE, 2 * PAGE, MOVE, 20 * PAGE)
+    sight = Sight(space, "mremap", request)
     returned = mremap(space, *request)
-    return list(check_errors(facts, *request, Errno.ENOMEM if sabotaged else returned))
+    return told(sight, Errno.ENOMEM if sabotaged else returned, "errors")
 
 
 def stack_refused(sabotaged: bool) -> list[Violation]:
     space = AddressSpace(tiny())
     operands = (PAGE, 3 * PAGE, 3 * PAGE)
-    facts = Facts.of(space)
+    sight = Sight(space, "execve_stack", operands)
     error = execve_stack(space, *operands)
-    return list(check_stack_errors(facts, *operands, None if sabotaged else error))
+    return list(deserved(sight.returned(None if sabotaged else error)))
 
 
 def way_blocked(sabotaged: bool) -> list[Violation]:
     space = scene(".b.. .AAA")
     operands = (5 * PAGE, 8 * PAGE, 5 * PAGE)
-    facts = Facts.of(space)
+    sight = Sight(space, "relocate", operands)
     error = relocate(space, *operands)
-    return list(check_relocate_errors(facts, *operands, None if sabotaged else error))
+    return told(sight, None if sabotaged else error)
 
 
 SCENARIOS += [
@@ -548,31 +545,35 @@ SCENARIOS += [
 def copied(pages: int) -> Scenario:
     def scenario(sabotaged: bool) -> list[Violation]:
         space = scene("AA.B bb.. CCCC")
-        before, request = Snapshot(space), Request(0, 2 * PAGE, pages * PAGE, MOVE, 20 * PAGE)
+        request = (0, 2 * PAGE, pages * PAGE, MOVE, 20 * PAGE)
+        sight = Sight(space, "mremap", request)
         returned = mremap(space, *request)
         if sabotaged:
             vma_at(space, 19 + pages).flags |= VM_EXEC
-        return list(check_mapping(space, before, request, returned))
+        return told(sight, returned, "mapping")
 
     return scenario
 
 
 def stack_for_reading(sabotaged: bool) -> list[Violation]:
     space = AddressSpace(tiny())
-    error = execve_stack(space, 200 * PAGE, 208 * PAGE, 5 * PAGE)
+    operands = (200 * PAGE, 208 * PAGE, 5 * PAGE)
+    sight = Sight(space, "execve_stack", operands)
+    error = execve_stack(space, *operands)
     if sabotaged:
         vma_at(space, 199).flags &= ~VM_WRITE
-    return list(check_stack_mapping(space, vma_at(space, 199).range, error))
+    return told(sight, error)
 
 
 def locked_growth(sabotaged: bool) -> list[Violation]:
     space = scene("AA.B bb.. CCCC")
     vma_at(space, 0).flags |= VM_LOCKED
-    request = Request(0, 2 * PAGE, 3 * PAGE, MOVE, 20 * PAGE)
+    request = (0, 2 * PAGE, 3 * PAGE, MOVE, 20 * PAGE)
+    sight = Sight(space, "mremap", request)
     returned = mremap(space, *request)
     if sabotaged:
         take(space, 22)
-    return list(check_growth(space, request, returned))
+    return told(sight, returned, "mapping")
 
 
 SCENARIOS += [
@@ -592,11 +593,12 @@ def breaks_stack(slug: str) -> Callable[[Sabotage], Sabotage]:
     def register(sabotage: Sabotage) -> Sabotage:
         def scenario(sabotaged: bool) -> list[Violation]:
             space = AddressSpace(tiny())
-            start, end, shift = 200 * PAGE, 208 * PAGE, 5 * PAGE
-            assert execve_stack(space, start, end, shift) is None
+            operands = (200 * PAGE, 208 * PAGE, 5 * PAGE)
+            sight = Sight(space, "execve_stack", operands)
+            assert execve_stack(space, *operands) is None
             replaced = sabotage(space) if sabotaged else None
             warnings = replaced if isinstance(replaced, int) else 0
-            return list(check_execve_stack(space, start, end, shift, 1, warnings))
+            return told(sight, None, occupied=warnings)
 
         SCENARIOS.append((slug, sabotage.__name__, scenario))
         return sabotage
@@ -666,11 +668,10 @@ def reservation_lost(broken: bool) -> list[Violation]:
 def populated_after_an_error(broken: bool) -> list[Violation]:
     """A locked mapping that could not grow is filled at the place it did not get (B-58)."""
     space = scene("AAAA .... bbbb")
-    before = Snapshot(space)
+    sight = Sight(space, "mremap", (0, SLOT, 2 * SLOT, MREMAP_MAYMOVE, 0))
     if broken:
         assert not touch(space, 2 * SLOT, 3 * SLOT)
-    request = Request(0, SLOT, 2 * SLOT, MREMAP_MAYMOVE, 0)
-    return list(check_mremap(space, before, request, Errno.ENOMEM))
+    return told(sight, Errno.ENOMEM, "mremap")
 
 
 def way_back_without_a_table(broken: bool) -> list[Violation]:
@@ -698,26 +699,23 @@ def source_not_cut_off(broken: bool) -> list[Violation]:
 def unlocked_by_a_failure(broken: bool) -> list[Violation]:
     """An mremap that fails takes the lock from a mapping."""
     space = scene("AAAA .... BBBB")
-    before = Snapshot(space) if not broken else locked_before(space)
-    return list(check_mremap(space, before, Request(0, SLOT, 2 * SLOT, 0, 0), Errno.ENOMEM))
-
-
-def locked_before(space: AddressSpace) -> Snapshot:
-    """The state before a call, which had a mapping locked."""
-    vma_at(space, 0).flags |= VM_LOCKED
-    before = Snapshot(space)
-    vma_at(space, 0).flags &= ~VM_LOCKED
-    return before
+    vma, request = vma_at(space, 0), (0, SLOT, 2 * SLOT, 0, 0)
+    if broken:
+        vma.flags |= VM_LOCKED
+    sight = Sight(space, "mremap", request)
+    vma.flags &= ~VM_LOCKED
+    return told(sight, Errno.ENOMEM, "mremap")
 
 
 def kept_beside_its_copy(broken: bool) -> list[Violation]:
     """What DONTUNMAP has emptied stays linked to its anon_vma, right below the copy."""
     space = scene("AAAA")
-    before, link = Snapshot(space), vma_at(space, 0).link
-    assert mremap(space, 0, SLOT, SLOT, KEEP, SLOT) == SLOT
+    link, request = vma_at(space, 0).link, (0, SLOT, SLOT, KEEP, SLOT)
+    sight = Sight(space, "mremap", request)
+    assert mremap(space, *request) == SLOT
     if broken:
         vma_at(space, 0).link_to(link)
-    return list(check_mremap(space, before, Request(0, SLOT, SLOT, KEEP, SLOT), SLOT))
+    return told(sight, SLOT, "mremap")
 
 
 SCENARIOS += [
@@ -785,7 +783,7 @@ def test_the_catalogue_is_complete_and_unambiguous() -> None:
     assert len({rule.id for rule in RULES}) == len(RULES)
     for rule in RULES:
         assert rule_named(rule.slug) is rule_named(rule.id) is rule
-        assert all((rule.statement, rule.checkpoint, rule.cost, rule.where))
+        assert all((rule.statement, rule.source, checks_of(rule)))
 
 
 def test_an_unknown_rule_lists_the_known_ones() -> None:

@@ -39,15 +39,13 @@ from engine.state.space import AddressSpace
 from engine.state.table import TableTree
 from engine.state.tlb import Tlb, Translation
 from engine.state.vma import VM_GROWSDOWN, VM_HUGEPAGE, Vma, VmaTree
-from fuzz.rules.facts import Area, Facts
-from fuzz.rules.limits import Attempts
-from fuzz.rules.move import MoveRules
-from fuzz.rules.mremap import Request, Snapshot, check_mremap
-from fuzz.rules.places import check_free
-from fuzz.rules.state import check_emptied, check_state
+from fuzz.rules.failures import vmas_asked_for
+from fuzz.rules.judge import MoveRules, check_state
+from fuzz.rules.sight import Area, Sight
 from fuzz.rules.tlb import check_tlb
 from tests.lib.constants import KEEP, MOVE
 from tests.lib.drawn import PAGE, SLOT, scene, tiny
+from tests.lib.told import told
 
 MAP = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
 
@@ -60,11 +58,11 @@ def judged(space: AddressSpace) -> set[str]:
 
 def remap(space: AddressSpace, old: int, pages: int, new: int, flags: int = MOVE) -> None:
     """Move whole pages, with the rules around the call."""
-    request = Request(old * PAGE, pages * PAGE, pages * PAGE, flags, new * PAGE)
-    before = Snapshot(space)
+    request = (old * PAGE, pages * PAGE, pages * PAGE, flags, new * PAGE)
+    sight = Sight(space, "mremap", request)
     result = mremap(space, *request)
     assert result == new * PAGE
-    space.violations += check_mremap(space, before, request, result)
+    space.violations += told(sight, result, "mremap", "accounts")
 
 
 def watched(space: AddressSpace, *pages: int) -> AddressSpace:
@@ -411,8 +409,9 @@ def test_dropping_a_whole_slot_drops_its_table(monkeypatch: pytest.MonkeyPatch) 
         if not frees:
             monkeypatch.setattr(TableTree, "free", nothing)
         space = scene("AAAA AAaa", "linux-6.18")
-        assert madvise(space, 0, 2 * SLOT - PAGE, MADV_DONTNEED) is None
-        space.violations += check_emptied(space, 0, 2 * SLOT - PAGE)
+        operands = (0, 2 * SLOT - PAGE, MADV_DONTNEED)
+        sight = Sight(space, "madvise", operands)
+        space.violations += told(sight, madvise(space, *operands))
         assert judged(space) == (set() if frees else {"emptied-table-freed"})
 
 
@@ -443,12 +442,12 @@ def test_nothing_is_had_without_asking(
             monkeypatch.setattr(where, name, without_asking)
         space = watched(scene("AAAA"))
         space.failures.arm(kind, 9)
-        attempts = Attempts(space)
+        sight = Sight(space, "mprotect", (PAGE, PAGE, 1))
         if kind is PAGETABLE:
             remap(space, 0, 3, 17)
         else:
             assert mprotect(space, PAGE, PAGE, 1) is None
-        space.violations += attempts.check_vmas(space, splits=True)
+        space.violations += vmas_asked_for(sight)
         assert judged(space) == (set() if asking else {"allocation-asked"})
 
 
@@ -459,12 +458,13 @@ def test_a_chosen_place_is_free_and_clear_of_guard_gaps() -> None:
     space = AddressSpace(kernel_named("linux-6.12"))
     start = space.arena.end - PAGE
     stack = Area(start, space.arena.end, VM_GROWSDOWN, 0, None, None, None)
-    facts = Facts.of(space)._replace(areas=[stack])
-    assert not list(check_free(facts, start - 257 * PAGE, PAGE))
+    sight = Sight(space, "mremap", (0, PAGE, PAGE, 0, 0))
+    sight.before.areas = [stack]
+    assert not told(sight, start - 257 * PAGE, "places")
     for wrong in (start - 256 * PAGE, start - PAGE, start):
-        (found,) = check_free(facts, wrong, PAGE)
+        (found,) = told(sight, wrong, "places")
         assert found.rule == "place-chosen"
     other = stack._replace(start=start - 9 * PAGE, end=start - 8 * PAGE, flags=0)
-    facts = facts._replace(areas=[other, stack])
-    assert not list(check_free(facts, start - 10 * PAGE, PAGE))
-    assert list(check_free(facts, start - 2 * PAGE, PAGE))
+    sight.before.areas = [other, stack]
+    assert not told(sight, start - 10 * PAGE, "places")
+    assert told(sight, start - 2 * PAGE, "places")

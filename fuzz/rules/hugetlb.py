@@ -1,0 +1,45 @@
+"""Huge pages of hugetlb: what is promised, and to whom."""
+
+from collections.abc import Iterator
+
+from engine.base.violation import Violation
+from engine.state.hugepool import POOL_PAGES, HugeFile, file_of
+from engine.state.vma import VM_HUGETLB, VM_SHARED
+from fuzz.rules.rule import HARM, STATE, Rule, on
+from fuzz.rules.view import State
+
+HUGETLB_RESERVE = Rule(
+    "A-07",
+    "hugetlb-reserve",
+    "each reserved huge page of hugetlb belongs to one mapping or file, and none is missing",
+    "hugetlb_reserve_pages(), hugetlb_vm_op_close(); B-46",
+    HARM,
+)
+
+
+@on(STATE, HUGETLB_RESERVE)
+def reservations_owned(state: State) -> Iterator[Violation]:
+    """What is promised, somebody owns; nothing is promised twice, or beyond what is free."""
+    space, pool = state.space, state.space.pool
+    in_use = pool.reserved or pool.free < POOL_PAGES
+    if not in_use and not any(vma.flags & VM_HUGETLB for vma in state.vmas):
+        return
+    shared: dict[int, HugeFile] = {}
+    owned = used = 0
+    for vma in space.vmas:
+        if vma.flags & VM_HUGETLB:
+            file = file_of(vma)
+            if vma.flags & VM_SHARED:
+                shared[file.number] = file
+            else:
+                used += sum(1 for _ in space.tree.leaves(vma.start, vma.end))
+            owned += file.promised_to(vma)
+    owned += sum(file.promised for file in shared.values())
+    used += sum(len(file.faulted) for file in shared.values())
+    free = POOL_PAGES - used
+    if (pool.reserved, pool.free) != (owned, free) or not 0 <= owned <= free:
+        yield HUGETLB_RESERVE.broken(
+            space.arena,
+            f"{pool.reserved} pages reserved, {pool.free} free",
+            f"{owned} reserved, of {free} free",
+        )

@@ -1,0 +1,139 @@
+"""What a move owes to those who reach entries another way: the reverse map, secondary MMUs."""
+
+from collections.abc import Iterable
+
+from engine.base.address import Range
+from engine.base.points import ENTER, HUGE_MOVED, LEAVE, PMD_MOVED, PTES_MOVED, PUD_MOVED, RMAP
+from engine.base.violation import Violation
+from engine.move import Move
+from engine.state.vma import VM_HUGETLB, Vma
+from fuzz.rules.rule import (
+    COURSE,
+    ENGINE,
+    HARM,
+    Rule,
+    at,
+    elsewhere,
+    unchecked,
+)
+from fuzz.rules.sight import BITES, Moving
+
+MIGRATION_LEFT = Rule(
+    "I-15",
+    "migration-left",
+    "a migration that ends finds every entry it has put somewhere",
+    "remove_migration_ptes(); B-20, B-71",
+    HARM,
+)
+
+TABLE_MOVE_LOCKED = Rule(
+    "I-16",
+    "table-move-locked",
+    "a whole table moves under the rmap locks of the source",
+    "take_rmap_locks(), 97113eb39fa7 (5.14); CVE-2022-41222, B-05",
+    HARM,
+)
+
+RMAP_ORDER = Rule(
+    "I-17",
+    "rmap-order",
+    "without the rmap locks the destination comes after the source in the reverse map",
+    "need_rmap_locks of copy_vma(), take_rmap_locks(); B-18, B-19",
+    HARM,
+)
+
+NOTIFIER_RANGE = Rule(
+    "I-24",
+    "notifier-range",
+    "old addresses change inside a range announced to secondary MMUs, which then ends",
+    "mmu_notifier_invalidate_range_start(), mmu_notifier_invalidate_range_end()",
+    HARM,
+)
+
+VMA_WRITE_LOCKED = Rule(
+    "V-10",
+    "vma-write-locked",
+    "source and destination are write-locked while their entries move",
+    "vma_start_write(), 6.4",
+    HARM,
+    needs="faults that run at the same time",
+)
+
+LOCKS_ORDERED = Rule(
+    "I-25",
+    "locks-ordered",
+    "every lock is taken once, in order, and released",
+    "lockdep",
+    COURSE,
+    needs="locks and who else takes them",
+)
+
+unchecked(VMA_WRITE_LOCKED, LOCKS_ORDERED)
+elsewhere(ENGINE, MIGRATION_LEFT)
+
+
+@at(BITES, NOTIFIER_RANGE)
+def notified(sight: Moving) -> Iterable[Violation]:
+    """What a secondary MMU may have translated changes inside an announced range."""
+    announced, moved = sight.move.notified, sight.where
+    if announced is not None and announced.contains(moved):
+        return ()
+    return (NOTIFIER_RANGE.broken(moved, f"{announced} announced", "a notified old range"),)
+
+
+@at((LEAVE,), NOTIFIER_RANGE)
+def notified_to_the_end(sight: Moving) -> Iterable[Violation]:
+    """What was announced has ended."""
+    announced = sight.move.notified
+    if announced is None:
+        return ()
+    return (NOTIFIER_RANGE.broken(announced, "still announced", "an end to it"),)
+
+
+@at((PMD_MOVED, PUD_MOVED), TABLE_MOVE_LOCKED)
+def tables_move_locked(sight: Moving) -> Iterable[Violation]:
+    """Right before the locks of a table are dropped.  Memory without a reverse map needs none."""
+    old = sight.move.old_vma
+    if sight.locks & RMAP or (old.link is None and old.is_anonymous):
+        return ()
+    return (
+        TABLE_MOVE_LOCKED.broken(sight.where, "a table moved without the rmap locks", "with them"),
+    )
+
+
+@at((ENTER,), RMAP_ORDER)
+def order_when_unlocked(sight: Moving) -> Iterable[Violation]:
+    """Where a move asks for no locks."""
+    move = sight.move
+    if move.need_rmap_locks or not _comes_before(move.new_vma, move.old_vma):
+        return ()
+    return (_unordered(move, Range(move.old, move.old_end)),)
+
+
+@at((PTES_MOVED, HUGE_MOVED), RMAP_ORDER)
+def order_of_a_bite(sight: Moving) -> Iterable[Violation]:
+    """Where it takes none.  Hugetlb moves under a lock of its own, of the file, till the end."""
+    move = sight.move
+    if sight.locks & RMAP or move.old_vma.flags & VM_HUGETLB:
+        return ()
+    if not _comes_before(move.new_vma, move.old_vma):
+        return ()
+    return (_unordered(move, sight.where),)
+
+
+def _comes_before(new: Vma, old: Vma) -> bool:
+    """Does a walk of the reverse map that passes both come to the destination first?
+
+    Exec's stack may be missed: only migration must find every page, and it passes the stack over.
+    """
+    shared = not old.is_anonymous and old.backing is new.backing
+    both = shared or (old.link is not None and old.link is new.link)
+    return old is not new and both and (new.pgoff, new.age) < (old.pgoff, old.age)
+
+
+def _unordered(move: Move, where: Range) -> Violation:
+    return RMAP_ORDER.broken(
+        where,
+        f"{move.new_vma!r} comes before {move.old_vma!r} in the reverse map",
+        "the rmap locks, or a destination that a walk visits after the source",
+    )

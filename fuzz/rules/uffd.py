@@ -1,0 +1,207 @@
+"""userfaultfd: what is registered and write-protected, and what monitors are told."""
+
+from collections.abc import Iterator
+
+from engine.base.address import Range
+from engine.base.entry import (
+    MARKER,
+    PFN_SHIFT,
+    UFFD_WP,
+)
+from engine.base.uapi import (
+    UFFD_FEATURE_EVENT_REMAP,
+    UFFD_FEATURE_EVENT_UNMAP,
+)
+from engine.base.violation import Violation
+from engine.state.space import AddressSpace
+from engine.state.vma import (
+    VM_UFFD_MINOR,
+    VM_UFFD_MISSING,
+    VM_UFFD_WP,
+    UffdContext,
+)
+from fuzz.rules.rule import CONTRACT, HARM, STATE, Rule, after, on
+from fuzz.rules.sight import Sight, Snapshot
+from fuzz.rules.view import State
+
+UFFD_WP_STRAY = Rule(
+    "I-22",
+    "uffd-wp-stray",
+    "no entry is write-protected for a userfaultfd that its mapping is not registered with",
+    "move_ptes(), 0cef0bb836e3; B-07",
+    CONTRACT,
+)
+
+ROLLBACK_KEEPS_WP = Rule(
+    "I-30",
+    "rollback-keeps-wp",
+    "what is write-protected for a userfaultfd stays so when a move fails",
+    "move_ptes(), 0cef0bb836e3: cleared on the way there, not set on the way back",
+    HARM,
+)
+
+UFFD_CHANGING = Rule(
+    "S-09",
+    "uffd-changing",
+    "userfaultfd hears of what happened where it watches and of nothing else, then may go on",
+    "mremap_userfaultfd_prep(), mmap_changing; B-54",
+    CONTRACT,
+)
+
+UFFD_KEPT_ELSEWHERE = Rule(
+    "S-12",
+    "uffd-kept-elsewhere",
+    "a move leaves the registrations of other memory with userfaultfd alone",
+    "mremap_userfaultfd_prep(), vma_merge()",
+    HARM,
+)
+
+
+@on(STATE, UFFD_CHANGING)
+def registered(state: State) -> Iterator[Violation]:
+    """A VMA that a userfaultfd watches says for what."""
+    watched = VM_UFFD_MISSING | VM_UFFD_WP | VM_UFFD_MINOR
+    for vma in state.vmas:
+        if (vma.uffd is None) != (not vma.flags & watched):
+            yield UFFD_CHANGING.broken(
+                vma.range,
+                f"{vma.uffd or 'no userfaultfd'} with flags {vma.flags & watched:#x}",
+                "a userfaultfd and what it waits for, or neither",
+            )
+
+
+@on(STATE, UFFD_CHANGING)
+def pending(state: State) -> Iterator[Violation]:
+    """Between calls no change is pending."""
+    for context in state.space.uffds.values():
+        if context.changing:
+            yield UFFD_CHANGING.broken(
+                state.space.arena,
+                f"{context!r} with {context.changing} changes pending",
+                "none between calls",
+            )
+
+
+@after("mremap", UFFD_CHANGING, ROLLBACK_KEEPS_WP)
+def failed(sight: Sight) -> Iterator[Violation]:
+    """After a call that failed memory that is still registered is write-protected where it was, and
+    nobody was told of a move."""
+    if sight.error is None or not sight.before.events:
+        return
+    space, before = sight.space, sight.before
+    protected = before.protected
+    if protected:
+        lost = [
+            addr
+            for addr in sorted(protected - sight.after.protected)
+            if (vma := space.vmas.lookup(addr)) is not None and vma.flags & VM_UFFD_WP
+        ]
+        if lost:
+            yield ROLLBACK_KEEPS_WP.broken(
+                Range(lost[0], lost[-1] + space.geometry.page_bytes),
+                f"{len(lost)} entries without uffd-wp",
+                "what userfaultfd write-protects to stay so when a call fails",
+            )
+    for context in space.uffds.values():
+        if context.events is before.events.get(context):
+            continue  # refused before anything was to be told
+        for kind, where in context.events:
+            if kind == "remap":
+                yield UFFD_CHANGING.broken(where, "a move told of that failed", "nothing of it")
+
+
+@after("mremap", UFFD_KEPT_ELSEWHERE, UFFD_WP_STRAY, UFFD_CHANGING)
+def moved(sight: Sight) -> Iterator[Violation]:
+    """A move takes the registration along, or ends it; nothing else is registered differently."""
+    space, before, request, result = sight.space, sight.before, sight.request, sight.address
+    if result is None or not before.events:
+        return
+    source, target = request.source, Range(result, result + request.new)
+    was, now = (_outside(r, [source, target]) for r in (before.registered, sight.after.registered))
+    if was != now:
+        yield UFFD_KEPT_ELSEWHERE.broken(
+            target,
+            f"registered: {', '.join(str(where) for where, *_ in now) or 'nothing'}",
+            ", ".join(str(where) for where, *_ in was) or "nothing outside of what moved",
+        )
+    if result == request.addr:
+        return
+    for vma in space.vmas.intersecting(target.start, target.end):
+        if not vma.flags & VM_UFFD_WP:
+            low, high = max(vma.start, target.start), min(vma.end, target.end)
+            yield from _new_stray(space, before, low, high)
+    # A tail is cut off before.
+    went = Range(source.start, source.start + min(request.old, request.new))
+    yield from _check_events(sight, went, target)
+
+
+def _new_stray(space: AddressSpace, before: Snapshot, start: int, end: int) -> Iterator[Violation]:
+    for base, table, indices in space.tree.lowest(start, end):
+        shift = space.geometry.entry_shift[table.level]
+        for index in indices:
+            entry = table.leaves[index]
+            if entry & UFFD_WP and entry >> PFN_SHIFT not in before.stray:
+                addr = base + (index << shift)
+                yield UFFD_WP_STRAY.broken(
+                    Range(addr, addr + (1 << shift)),
+                    f"a uffd-wp {'marker' if entry & MARKER else f'entry {entry:#x}'}",
+                    "none where userfaultfd does not write-protect",
+                )
+                return
+
+
+def _outside(
+    registered: list[tuple[Range, int, UffdContext]], touched: list[Range]
+) -> list[tuple[Range, int, UffdContext]]:
+    """Registrations with some ranges cut out; what adjoins and looks alike is joined."""
+    parts = registered
+    for hole in touched:
+        if hole.length > 0:
+            parts = [
+                (Range(low, high), flags, context)
+                for where, flags, context in parts
+                for low, high in (
+                    (where.start, min(where.end, hole.start)),
+                    (max(where.start, hole.end), where.end),
+                )
+                if low < high
+            ]
+    joined: list[tuple[Range, int, UffdContext]] = []
+    for where, flags, context in parts:
+        if joined and joined[-1][0].end == where.start and joined[-1][1:] == (flags, context):
+            where = Range(joined.pop()[0].start, where.end)
+        joined.append((where, flags, context))
+    return joined
+
+
+def _check_events(sight: Sight, source: Range, target: Range) -> Iterator[Violation]:
+    """What was registered hears of its move, and of what the destination lost."""
+    now, kernel = sight.after.registered, sight.space.kernel
+    for where, flags, context in sight.before.registered:
+        if where.overlaps(target) and context.features & UFFD_FEATURE_EVENT_UNMAP:
+            lost = Range(max(where.start, target.start), min(where.end, target.end))
+            named = [at for kind, at in context.events if kind == "unmap"]
+            # Gaps between several VMAs stay at the destination what they were.
+            stayed = [at for at, f, c in now if (f, c) == (flags, context)]
+            if not _covered(lost, named) and not (
+                _covered(lost, named + stayed) and kernel.multi_vma_move
+            ):
+                yield _no_event("unmap", lost, context)
+        moves = where.overlaps(source) and context.features & UFFD_FEATURE_EVENT_REMAP
+        if moves and not any(k == "remap" and at.overlaps(target) for k, at in context.events):
+            yield _no_event("remap", target, context)
+
+
+def _covered(lost: Range, by: list[Range]) -> bool:
+    """Do some ranges together cover all of another?"""
+    start = lost.start
+    for at in sorted(by):
+        if at.start <= start:
+            start = max(start, at.end)
+    return start >= lost.end
+
+
+def _no_event(kind: str, where: Range, context: UffdContext) -> Violation:
+    return UFFD_CHANGING.broken(
+        where, f"events {context.events}", f"one of kind {kind} for {context!r}"
+    )
