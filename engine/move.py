@@ -63,6 +63,7 @@ from engine.base.points import (
     SKIPPED,
     Point,
 )
+from engine.base.seam import seam
 from engine.base.violation import Violation
 from engine.state.space import AddressSpace
 from engine.state.table import OutOfTables, Table
@@ -167,6 +168,7 @@ def _heads_are_unused(move: Move) -> bool:
     )
 
 
+@seam
 def _head_is_unused(move: Move, vma: Vma, addr: int) -> bool:
     """May the slot part below `addr` be moved along?  Source: can_align_down()."""
     # What lies below in the same VMA was not asked to move.  But the stack VMA was just expanded
@@ -209,6 +211,7 @@ def _notified(move: Move) -> Range:
     return Range(move.old, move.old_end)
 
 
+@seam
 def _flush_pending(move: Move) -> None:
     """Do the flush that reclaim has put off, before looking at entries (B-28).
 
@@ -217,6 +220,7 @@ def _flush_pending(move: Move) -> None:
     move.space.tlb.flush_pending()
 
 
+@seam
 def _flush_ptes(move: Move, moved: Iterable[int], extent: int) -> None:
     """Flush what the PTE mover has taken away if anything was present, inside both locks."""
     if move.space.tlb.cached and any(entry & PRESENT for entry in moved):
@@ -228,6 +232,7 @@ def _flush_table(move: Move, extent: int) -> None:
     move.space.flush_tlb(move.old, move.old + extent)
 
 
+@seam
 def _flush_huge(move: Move, entry: int, extent: int) -> None:
     """Flush what a huge leaf mapped at its old place, inside both locks."""
     if entry & PRESENT:
@@ -317,6 +322,7 @@ def destination_table(move: Move, level: int) -> Table:
     return table
 
 
+@seam
 def _must_look_at_entries(move: Move) -> bool:
     """Is uffd-wp to be cleared from what moves?  Then no table moves whole; asked before anything.
 
@@ -352,6 +358,7 @@ def _locks(move: Move, point: str) -> int:
     return held
 
 
+@seam
 def _move_table(move: Move, level: int) -> bool:
     """Move the whole table under one PMD or PUD entry by relinking it.
 
@@ -385,6 +392,7 @@ def _move_table(move: Move, level: int) -> bool:
     return True
 
 
+@seam
 def _is_huge(move: Move) -> bool:
     """Is the PMD entry at the cursor a huge leaf?"""
     tree = move.space.tree
@@ -393,6 +401,7 @@ def _is_huge(move: Move) -> bool:
     return tree.index(move.old, PMD) in table.leaves
 
 
+@seam
 def _move_huge(move: Move) -> bool:
     """Move one huge leaf, with the PTE table deposited for it; it becomes soft-dirty.
 
@@ -497,6 +506,7 @@ def move_ptes(move: Move, source: Table | None, target: Table, extent: int) -> N
     move.announce(PTES_MOVED, extent)
 
 
+@seam
 def _as_moved(move: Move, hits: list[int], taken: list[int], delta: int) -> dict[int, int]:
     """What is stored at the destination, by index: `taken` from `hits`, `delta` further."""
     gained, lost = _bits_to_set(move), _bits_to_clear(move)
@@ -514,6 +524,7 @@ def _as_moved(move: Move, hits: list[int], taken: list[int], delta: int) -> dict
     }
 
 
+@seam
 def _bits_to_set(move: Move) -> int:
     """What an entry that moves alone gets.  Source: move_soft_dirty_pte()."""
     return SOFT_DIRTY
@@ -527,6 +538,7 @@ def _bits_to_clear(move: Move) -> int:
     return UFFD_WP if move.old_vma.uffd_stays_behind and move.space.kernel.uffd_wp_cleared else 0
 
 
+@seam
 def _as_batches(move: Move, hits: list[int], taken: list[int]) -> list[int]:
     """The entries as they come out of a mover that takes runs of pages of one large folio at once.
 

@@ -7,6 +7,7 @@ from engine.base.address import Range
 from engine.base.entry import UFFD_WP
 from engine.base.geometry import PMD
 from engine.base.points import ALLOC_FAILED, ENTER, HUGE_MOVED, I_MMAP, ITERATION, LEAVE
+from engine.base.seam import seam
 from engine.move import Move, destination_table, hole_end, report_occupied, skip
 from engine.state.table import OutOfTables
 
@@ -24,8 +25,7 @@ def move_hugetlb(move: Move) -> int:
     while move.old < move.old_end:
         move.announce(ITERATION)
         if end := hole_end(move, PMD):
-            # Both cursors go on by the same distance, whatever their place in a table (B-45).
-            skip(move, end - move.old)
+            _skip_hole(move, end)
             continue
         try:
             target = destination_table(move, PMD)
@@ -51,3 +51,12 @@ def move_hugetlb(move: Move) -> int:
     move.done = move.length + move.old - move.old_end
     move.announce(LEAVE, move.done)
     return move.done
+
+
+@seam
+def _skip_hole(move: Move, end: int) -> None:
+    """Go over what is missing up to `end`, bytes of the source.
+
+    Both cursors go on by the same distance, whatever their place in a table (B-45).
+    """
+    skip(move, end - move.old)

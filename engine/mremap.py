@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from engine.base.address import Range, round_up
 from engine.base.failures import HOOK, MAPS, VMA, VmaRefused
 from engine.base.points import MMAP_WRITE, MREMAP_UNLOCKED, NONE, VMA_COPIED
+from engine.base.seam import seam
 from engine.base.uapi import MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE, Errno
 from engine.base.violation import Violation
 from engine.move import Move, move_page_tables
@@ -53,6 +54,7 @@ class Remap:
         return bool(self.flags & (MREMAP_FIXED | MREMAP_DONTUNMAP))
 
     @property
+    @seam
     def overlaps(self) -> bool:
         """Do old and new range overlap?  The sums wrap, so a huge range may pass (B-69)."""
         mask = -1 if self.space.kernel.wrap_safe_overlap else self.space.geometry.word_mask
@@ -70,15 +72,21 @@ def mremap(
     hint with DONTUNMAP.
     Returns: the address of the mapping, or the error.
     """
-    geometry = space.geometry
-    page, mask = geometry.page_bytes, geometry.word_mask
+    page, mask = space.geometry.page_bytes, space.geometry.word_mask
     remap = Remap(
         space, addr, round_up(old_len, page) & mask, round_up(new_len, page) & mask, flags, new_addr
     )
+    return do_mremap(remap, differ=old_len != new_len)
+
+
+@seam
+def do_mremap(remap: Remap, *, differ: bool) -> int | Errno:
+    """The call, its lengths rounded up.  Arguments: `differ` the lengths did before that."""
+    space, flags = remap.space, remap.flags
     known = MREMAP_MAYMOVE | MREMAP_FIXED | (MREMAP_DONTUNMAP if space.kernel.dontunmap else 0)
-    if flags & ~known or addr & (page - 1):
+    if flags & ~known or remap.addr & (space.geometry.page_bytes - 1):
         return Errno.EINVAL
-    unequal = flags & MREMAP_DONTUNMAP and old_len != new_len
+    unequal = flags & MREMAP_DONTUNMAP and differ
     if (
         not remap.new_len
         or (remap.implies_new_addr and not flags & MREMAP_MAYMOVE)
@@ -93,7 +101,7 @@ def mremap(
         result = Errno.EINVAL
     else:
         result = _check_first_page(remap) or _move_classic(remap)
-    space.announce(MREMAP_UNLOCKED, addr, addr + remap.old_len, NONE)
+    space.announce(MREMAP_UNLOCKED, remap.addr, remap.addr + remap.old_len, NONE)
     if space.uffds:
         uffd.call_ended(space, failed=isinstance(result, Errno))
     _populate_growth(remap, result)
@@ -135,6 +143,7 @@ def _check_first_page(remap: Remap) -> Errno | None:
     return None if _mapped_by_others(remap.space, remap.addr) else Errno.EFAULT
 
 
+@seam
 def _check_vma(remap: Remap, vma: Vma) -> Errno | None:
     """What the VMA at `addr` says before the request is looked at any further."""
     if vma.flags & VM_SEALED:
@@ -250,6 +259,7 @@ def _move_to(remap: Remap) -> int | Errno:
     return _place_and_move(remap, vma)
 
 
+@seam
 def _move_several(remap: Remap) -> int | Errno:
     """FIXED at the same size: every VMA in the range, gaps kept.  Source: remap_move(), 6.17."""
     space = remap.space
@@ -284,6 +294,7 @@ def _may_be_part(vma: Vma) -> bool:
 # --- common steps --------------------------------------------------------------------------------
 
 
+@seam
 def _make_room(remap: Remap) -> Errno | None:
     """FIXED: unmap what is at the destination.  An error ends the call (B-70)."""
     if not remap.flags & MREMAP_FIXED:
@@ -291,6 +302,7 @@ def _make_room(remap: Remap) -> Errno | None:
     return unmap(remap.space, remap.new_addr, remap.new_len)
 
 
+@seam
 def _cut_tail(remap: Remap) -> Errno | None:
     """Unmap what a shrinking call gives up of the source."""
     excess = remap.old_len - remap.new_len
@@ -321,6 +333,7 @@ def _too_many_maps(space: AddressSpace, more: int) -> bool:
     return len(space.vmas) + more >= space.limits.map_count - 3
 
 
+@seam
 def _source(remap: Remap) -> Vma | Errno:
     """The VMA to resize or move, if it can be.
 
@@ -353,6 +366,7 @@ def _source(remap: Remap) -> Vma | Errno:
     return vma
 
 
+@seam
 def _grow(remap: Remap, vma: Vma) -> int | Errno:
     """Grow in place if the space behind is free, else move if that is allowed."""
     space = remap.space
@@ -483,6 +497,7 @@ def _hook_error(space: AddressSpace, vma: Vma) -> Errno | None:
     return Errno.EPERM if refuses else None
 
 
+@seam
 def _move_back(move: Move, moved: int) -> None:
     """Put the `moved` bytes back, with the roles swapped.
 
@@ -490,18 +505,7 @@ def _move_back(move: Move, moved: int) -> None:
     for one.  Kernels do not look at what it returns: if it comes short, pages are lost.
     """
     start = move.requested_old
-    back = Move(
-        move.space,
-        move.new_vma,
-        move.old_vma,
-        start + move.new - move.old,
-        start,
-        moved,
-        False,
-        True,
-        rollback=True,
-    )
-    returned = _move_entries(back)
+    returned = _move_entries(_way_back(move, moved))
     if returned < moved:
         move.space.report(
             Violation(
@@ -513,12 +517,30 @@ def _move_back(move: Move, moved: int) -> None:
         )
 
 
+@seam
+def _way_back(move: Move, moved: int) -> Move:
+    """The move of the first `moved` bytes back, which goes against the order of the reverse map."""
+    start = move.requested_old
+    return Move(
+        move.space,
+        move.new_vma,
+        move.old_vma,
+        start + move.new - move.old,
+        start,
+        moved,
+        False,
+        True,
+        rollback=True,
+    )
+
+
 def _move_entries(move: Move) -> int:
     """Move the pages of one VMA.  Returns: bytes done."""
     huge = move.old_vma.flags & VM_HUGETLB
     return move_hugetlb(move) if huge else move_page_tables(move)
 
 
+@seam
 def _unmap_moved(
     vma: Vma, space: AddressSpace, start: int, length: int, *, keep_commit: bool
 ) -> None:
@@ -567,6 +589,7 @@ def _keep_emptied(remap: Remap, source: Vma) -> None:
             source.pgoff = pgoff
 
 
+@seam
 def copy_vma(remap: Remap, vma: Vma, keep: bool) -> tuple[Vma, Vma, bool]:
     """Make the VMA of the destination, by merging with a neighbour or as a new one.
 

@@ -10,6 +10,7 @@ from engine.base.address import Range
 from engine.base.entry import PFN_SHIFT
 from engine.base.geometry import PTE
 from engine.base.points import MMAP_WRITE, RELOCATE_VMA_DOWN
+from engine.base.seam import seam
 from engine.base.uapi import Errno
 from engine.base.violation import Violation
 from engine.move import Move, move_page_tables
@@ -51,6 +52,7 @@ def execve_stack(space: AddressSpace, start: int, end: int, shift: int) -> Errno
     return error
 
 
+@seam
 def fits(space: AddressSpace, top: int, length: int) -> bool:
     """Is there room for a stack of `length` bytes below `top`?  Source: setup_arg_pages()."""
     return length < top - (space.arena.start + space.geometry.min_addr)

@@ -248,6 +248,12 @@ def test_rooms_exist() -> None:
         assert place.is_dir() or place.with_suffix(".py").is_file(), room
 
 
+def test_the_engine_is_pure_python() -> None:
+    """Compiled, it would not notice that a seam is replaced (`engine.base.seam`)."""
+    suffixes = {path.suffix for path in (ROOT / "engine").rglob("*") if path.is_file()}
+    assert suffixes <= {".py", ".pyc", ".md"}
+
+
 def test_imports_are_absolute() -> None:
     for name, imported in survey("engine", "fuzz", "corpus", "tests").items():
         assert [found for found in imported if found.module.startswith(".")] == [], name

@@ -12,6 +12,7 @@ from engine.base.address import Range, round_down
 from engine.base.entry import MARKER, UFFD_WP, WRITE, is_guard, is_wp_marker
 from engine.base.failures import VmaRefused
 from engine.base.geometry import PTE
+from engine.base.seam import seam
 from engine.base.uapi import (
     UFFD_FEATURE_EVENT_FORK,
     UFFD_FEATURE_EVENT_REMAP,
@@ -199,6 +200,7 @@ def moved(new_vma: Vma, target: Range) -> None:
         new_vma.flags &= ~VM_UFFD
 
 
+@seam
 def call_ended(space: AddressSpace, *, failed: bool) -> None:
     """Let the monitors have the events of the call that ends.
 

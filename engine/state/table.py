@@ -19,6 +19,7 @@ from engine.base.address import round_down
 from engine.base.entry import ANON, HUGE, MIGRATION, PFN_SHIFT, PRESENT, SWAP, is_zero_page
 from engine.base.failures import PAGETABLE, Failures
 from engine.base.geometry import PMD, PTE, Geometry
+from engine.base.seam import seam
 
 # What some leaves become; 0 where there is none afterwards.
 Change = Callable[[list[int]], list[int]]
@@ -89,6 +90,7 @@ def has_deposit(entry: int) -> bool:
     return bool(entry & ANON) or is_zero_page(entry)
 
 
+@seam
 def carry_deposit(source: Table, target: Table) -> None:
     """Hand the PTE table in store for a huge leaf over to the PMD table the leaf moves to."""
     source.deposited -= 1
@@ -178,6 +180,7 @@ class TableTree:
         index = self.index(addr, level)
         return None if table is None or index not in table.leaves else (table, index)
 
+    @seam
     def make(self, addr: int, level: int, *, may_fail: bool = False) -> Table:
         """The table of `level` whose span holds `addr`, allocating it and those above it.
 
@@ -437,6 +440,7 @@ class TableTree:
         self.link(table, index, ptes)
         return ptes
 
+    @seam
     def free_range(self, start: int, end: int, floor: int, ceiling: int) -> list[tuple[int, Table]]:
         """Free the tables under [start, end) that no neighbour needs.
 

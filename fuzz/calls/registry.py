@@ -49,7 +49,7 @@ def in_order(declared: Sequence[Syscall]) -> dict[str, Syscall]:
 
 CALLS = in_order(list(dict.fromkeys(_declared())))
 DIRECTIVES = frozenset(name for name, call in CALLS.items() if call.is_directive)
-# How the model does them; what takes the place of a function for a while is put in here.
+# How the model does them.
 HANDLERS: dict[str, Callable[..., Any]] = {name: call.model for name, call in CALLS.items()}
 MODELLED_CALLS = frozenset(HANDLERS)
 _ADDRESSES = {name: call.addresses for name, call in CALLS.items()}

@@ -149,7 +149,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         "Over a missing table each address is rounded up by itself; the distance changes.",
         "cursor-lockstep",
         _612,
-        change=Change("engine.move_hugetlb:skip", changes.skips_apart),
+        change=Change("engine.move_hugetlb:_skip_hole", changes.skips_apart),
     ),
     # TLB flushes
     Exhibit(
@@ -219,7 +219,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         "On the way back the roles are swapped, so the order is always the wrong one.",
         "rmap-order",
         _612,
-        change=Change("engine.mremap:Move", changes.rollback_unlocked),
+        change=Change("engine.mremap:_way_back", changes.rollback_unlocked),
     ),
     # What entries carry
     Exhibit(
@@ -382,7 +382,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         "An error number is returned without its minus sign: the caller takes it for an address.",
         "fixed-address",
         _612,
-        change=Change("fuzz.calls.registry:HANDLERS.mremap", changes.positive_errno),
+        change=Change("engine.mremap:do_mremap", changes.positive_errno),
     ),
     Exhibit(
         "B-57",
@@ -428,7 +428,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         "A new length of 0 makes a VMA that covers nothing.",
         "vma-order",
         _612,
-        change=Change("fuzz.calls.registry:HANDLERS.mremap", changes.zero_length),
+        change=Change("engine.mremap:do_mremap", changes.zero_length),
     ),
     Exhibit(
         "B-70",

@@ -167,12 +167,12 @@ def never_locked(original: Function) -> Function:
 def rollback_unlocked(original: Function) -> Function:
     """B-18: the way back needs no rmap locks either, it seems."""
 
-    def move(*args: Any, rollback: bool = False, **how: Any) -> Move:
-        made: Move = original(*args, rollback=rollback, **how)
-        made.need_rmap_locks &= not rollback
-        return made
+    def way_back(move: Move, moved: int) -> Move:
+        back: Move = original(move, moved)
+        back.need_rmap_locks = False
+        return back
 
-    return move
+    return way_back
 
 
 def stale_source(original: Function) -> Function:
@@ -287,29 +287,28 @@ def any_length(original: Function) -> Function:
 def positive_errno(original: Function) -> Function:
     """B-56: an error is returned with the wrong sign."""
 
-    def mremap(space: AddressSpace, *args: int) -> int | Errno:
-        result: int | Errno = original(space, *args)
+    def do_mremap(remap: Remap, *, differ: bool) -> int | Errno:
+        result: int | Errno = original(remap, differ=differ)
         return 14 if result is Errno.EFAULT else result
 
-    return mremap
+    return do_mremap
 
 
 def zero_length(original: Function) -> Function:
     """B-70: a new length of 0 is taken, and makes a VMA that covers nothing."""
 
-    def mremap(
-        space: AddressSpace, addr: int, old_len: int, new_len: int, flags: int, new_addr: int = 0
-    ) -> int | Errno:
-        vma = space.vmas.lookup(addr)
+    def do_mremap(remap: Remap, *, differ: bool) -> int | Errno:
+        space, new_addr = remap.space, remap.new_addr
+        vma = space.vmas.lookup(remap.addr)
         free = space.vmas.lookup(new_addr) is None and new_addr < space.geometry.user_top
-        page = space.geometry.page_bytes
-        if not new_len and flags & MREMAP_FIXED and vma and free and not (addr | new_addr) % page:
+        aligned = not (remap.addr | new_addr) % space.geometry.page_bytes
+        if not remap.new_len and remap.flags & MREMAP_FIXED and vma and free and aligned:
             space.vmas._put(Vma(new_addr, new_addr, vma.flags, 0))
             return new_addr
-        result: int | Errno = original(space, addr, old_len, new_len, flags, new_addr)
+        result: int | Errno = original(remap, differ=differ)
         return result
 
-    return mremap
+    return do_mremap
 
 
 def unmapped_before_seal(original: Function) -> Function:
@@ -446,11 +445,11 @@ def destination_not_announced(original: Function) -> Function:
 def skips_apart(original: Function) -> Function:
     """B-45: over a missing table each address goes to the end of its own table."""
 
-    def skip(move: Move, extent: int) -> None:
+    def skip_hole(move: Move, end: int) -> None:
         span = move.space.geometry.pud_bytes
-        start = move.new
-        original(move, extent)
-        if extent % span == 0 or not move.old % span:
-            move.new = start - start % span + span
+        old, new = move.old, move.new
+        original(move, end)
+        if (end - old) % span == 0 or not move.old % span:
+            move.new = new - new % span + span
 
-    return skip
+    return skip_hole

@@ -8,7 +8,7 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 from engine.base.geometry import Geometry
@@ -25,9 +25,8 @@ Function = Any  # a function of any signature, or a property
 class Change:
     """A replacement of one function of the engine.
 
-    `target` names it: `engine.module:function`, `engine.module:Class.method`, or a value of a
-    dictionary, `fuzz.calls.registry:HANDLERS.mremap`, in the module whose name for it the callers
-    use; `make` gets the function and returns the one with the bug.
+    `target` names it, a seam (`engine.base.seam`): `engine.module:function` or
+    `engine.module:Class.method`; `make` gets the function and returns the one with the bug.
     """
 
     target: str
@@ -41,16 +40,14 @@ class Change:
         *classes, name = path.split(".")
         for one in classes:
             holder = getattr(holder, one)
-        is_dict = isinstance(holder, dict)
-        original = (holder if is_dict else vars(holder))[name]
-        put = holder.__setitem__ if is_dict else partial(setattr, holder)
-        put(name, self.make(original))
+        original = vars(holder)[name]
+        setattr(holder, name, self.make(original))
         _in_place.append(self)
         try:
             yield
         finally:
             _in_place.pop()
-            put(name, original)
+            setattr(holder, name, original)
 
 
 _in_place: list[Change] = []

@@ -94,7 +94,7 @@ def test_a_change_is_undone(exhibit: Exhibit) -> None:
         holder = getattr(holder, one)
 
     def present() -> object:
-        return holder[name] if isinstance(holder, dict) else vars(holder)[name]
+        return vars(holder)[name]
 
     original = present()
     with exhibit.installed():
@@ -109,13 +109,13 @@ def test_an_exhibit_outlives_the_assertions_that_its_bug_breaks() -> None:
     """What counts is what was noticed before the model itself failed."""
 
     def breaks(original: object) -> object:
-        def mremap(space: object, *args: int) -> int:
+        def do_mremap(remap: object, *, differ: bool) -> int:
             raise AssertionError
 
-        return mremap
+        return do_mremap
 
     exhibit = exhibit_named("B-22-overlap")
-    broken = replace(exhibit, change=Change("fuzz.calls.registry:HANDLERS.mremap", breaks))
+    broken = replace(exhibit, change=Change("engine.mremap:do_mremap", breaks))
     outcome = broken.execute(load(CASES / exhibit.file), stop=False)
     assert outcome.violations == []
     assert all(call.name != "mremap" for call in outcome.case.calls)
