@@ -137,6 +137,11 @@ def _mmap_stays(
         return False
     if not flags & MAP_ANONYMOUS:
         return fd < 0  # EBADF; any other number may be a file of ours
+    is_placed = flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)
+    if flags & MAP_32BIT and not is_placed:
+        return False  # not all below 2 GiB is occupied
+    if flags & MAP_HUGETLB and flags & MAP.number == MAP_HUGE_1GB:
+        return False  # a pool of its own, which the model has not
     if arena.start <= addr and addr + length <= arena.end and length <= arena.most - arena.page:
         return True  # the quick answer for nearly every call
     length = arena.rounded(length)
@@ -144,11 +149,8 @@ def _mmap_stays(
         return True  # EINVAL, ENOMEM
     if flags & _FILLING and length > arena.most:
         return False
-    if flags & MAP_HUGETLB and flags & MAP.number == MAP_HUGE_1GB:
-        return False  # a pool of its own, which the model has not
-    if not flags & (MAP_FIXED | MAP_FIXED_NOREPLACE):
-        # Only a hint; what the hint may name is occupied, but not what is below 2 GiB.
-        return not flags & MAP_32BIT
+    if not is_placed:
+        return True  # only a hint; what the hint may name is occupied
     if addr > arena.mask - _MAX_ERRNO:
         return False  # the kernel takes such a place for an error: IS_ERR_VALUE()
     return arena.unaligned(addr) or arena.beyond(addr, length) or arena.inside(addr, length)
