@@ -235,7 +235,7 @@ def test_a_signal_ends_the_run_and_loses_nothing(
         while not any(corpus.glob("[!.]*")) and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(number)
-        shown, errors = process.communicate(timeout=30)
+        shown, errors = process.communicate(timeout=120)
     finally:
         process.kill()
         process.wait()
@@ -404,7 +404,7 @@ def test_the_child_dies_with_its_parent(tmp_path: Path) -> None:
         check=False,
     )
     pid = int(parent.stdout)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
         if state == "Z":

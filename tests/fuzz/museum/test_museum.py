@@ -180,7 +180,7 @@ def test_an_interrupted_run_keeps_what_is_done(tmp_path: Path) -> None:
     first = process.stdout.readline()
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    rest, _ = process.communicate(timeout=60)
+    rest, _ = process.communicate(timeout=300)
     assert "B-14-counted-as-new seed 1: table-count after" in first
     assert "1/1" in rest
     assert process.returncode == 130 or "B-45" in rest

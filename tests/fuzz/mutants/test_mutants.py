@@ -1,7 +1,6 @@
 """Mutation testing: what is changed, how it is judged in forked processes, what is kept."""
 
 import ast
-import os
 import shutil
 import signal
 import subprocess
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fuzz.lib.processes import CpuLimit, Ended, TooLong, forked
+from fuzz.lib.processes import forked
 from fuzz.mutants.__main__ import MODULES
 from fuzz.mutants.hook import import_mutant
 from fuzz.mutants.inputs import GROUNDS, chunks, news
@@ -133,71 +132,7 @@ def test_the_engine_can_be_mutated() -> None:
             compile(mutant.apply(source), name, "exec")
 
 
-# --- processes ----------------------------------------------------------------------------------
-
-
-def test_work_is_done_in_processes_of_its_own() -> None:
-    def work(task: int) -> tuple[int, int]:
-        return task * 2, os.getpid()
-
-    results = {ended.task: ended.result for ended in forked(range(5), work, jobs=2, seconds=60)}
-    assert {task: result and result[0] for task, result in results.items()} == {
-        task: task * 2 for task in range(5)
-    }
-    assert os.getpid() not in {result and result[1] for result in results.values()}
-
-
-def test_a_process_that_dies_or_never_ends_costs_one_result(
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    def work(task: str) -> str:
-        if task == "dies":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if task == "raises":
-            raise ValueError("of the task")
-        if task == "sleeps":
-            time.sleep(60)
-        return "done"
-
-    tasks = ["dies", "raises", "sleeps", "works"]
-    ended = {one.task: one for one in forked(tasks, work, jobs=4, seconds=1.0)}
-    assert ended["works"] == Ended("works", "done")
-    assert ended["dies"].how == f"signal {int(signal.SIGKILL)}"
-    assert ended["raises"].how == "status 1"
-    assert ended["sleeps"].how == "too long"
-    assert "of the task" in capfd.readouterr().err
-
-
-def test_leaving_the_loop_ends_the_processes() -> None:
-    def work(task: int) -> int:
-        if task:
-            time.sleep(60)
-        return os.getpid()
-
-    loop = forked([0, 1], work, jobs=2, seconds=60)
-    next(loop)
-    started = time.monotonic()
-    loop.close()
-    assert time.monotonic() - started < 10
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
-
-
-def test_a_loop_without_end_takes_its_cpu_time_and_no_more() -> None:
-    def work(task: None) -> str:
-        limit = CpuLimit(0.1)
-        limit.begin()
-        try:
-            while True:
-                try:
-                    sum(range(1000))
-                except Exception:
-                    raise AssertionError from None
-        except TooLong:
-            return "too long"
-
-    (ended,) = forked([None], work, jobs=1, seconds=60)
-    assert ended.result == "too long"
+# --- in place of the file -------------------------------------------------------------------------
 
 
 def test_a_mutant_is_imported_in_place_of_the_file(tmp_path: Path) -> None:
@@ -420,7 +355,7 @@ def test_what_was_interrupted_goes_on_where_it_was(tree: Path) -> None:
         while not results.exists() and process.poll() is None:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == 130, err
