@@ -38,6 +38,7 @@ from fuzz.bench.turns import (
 )
 from fuzz.campaign.child import RunError, check_environment
 from fuzz.defects.catalogue import exhibits_named
+from fuzz.lib.exits import BAD_INPUT, FINE, INTERRUPTED
 from fuzz.lib.status import Fields, StatusLine, duration
 from fuzz.subjects.recordings import TruthError, programs
 
@@ -56,7 +57,6 @@ EXHIBITS = {
     "B-46-reservation": 10.0,
 }
 _OTHER_SECONDS = 3.0  # assumed of exhibits that are not in that sample
-_FINE, _BAD_INPUT, _INTERRUPTED = 0, 2, 130
 
 
 @dataclass(slots=True)
@@ -136,7 +136,7 @@ def run(options: argparse.Namespace) -> int:
     """Measure, and print the table.  Returns: the exit status; see the module."""
     rows: dict[Unit, Row] = {}
     missed: list[tuple[str, str, int]] = []
-    status = _FINE
+    status = FINE
     try:
         with tempfile.TemporaryDirectory(prefix="pmdfuzz-bench-") as scratch:
             trees = [Tree.open("this", THIS, Path(scratch))]
@@ -147,10 +147,10 @@ def run(options: argparse.Namespace) -> int:
             print(_versions(), flush=True)
             _measure(slices, trees, rows)
     except KeyboardInterrupt:
-        status = _INTERRUPTED
+        status = INTERRUPTED
     except (BenchError, RunError, TruthError, UnknownName, OSError) as error:
         print(f"fuzz.bench run: {error}", file=sys.stderr)
-        status = _BAD_INPUT
+        status = BAD_INPUT
     if rows:
         names = [tree.name for tree in trees]
         asked = [row for row in rows.values() if _asked(row, options.only)]

@@ -55,12 +55,12 @@ from fuzz.campaign.worker import Failure, Worker
 from fuzz.case import Expectation
 from fuzz.findings.bucket import Bucket
 from fuzz.findings.store import LedgerError
+from fuzz.lib.exits import BAD_INPUT, FINE, OUR_DEFECT, STOPPED, SURPRISES
 from fuzz.lib.files import WriteError
-from fuzz.lib.signals import STOPPED, on_request
+from fuzz.lib.signals import on_request
 from fuzz.subjects.host import beside_model
 from fuzz.subjects.subject import SubjectError
 
-NOTHING_FOUND, NEW_FINDINGS, BAD_INPUT, OUR_DEFECT = 0, 1, 2, 3
 _POLL_SECONDS = 0.1
 
 
@@ -122,7 +122,7 @@ class _Run:
             not seen.old and (session.options.count_known or not seen.bucket.defect)
             for seen in session.findings.values()
         )
-        return NEW_FINDINGS if fresh else NOTHING_FOUND
+        return SURPRISES if fresh else FINE
 
     def _stop(self, number: int) -> None:
         """A signal: the first asks the run to end, a second one kills the workers."""

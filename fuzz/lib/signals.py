@@ -5,8 +5,6 @@ import signal
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-STOPPED = 128  # exit status of a command that a signal has ended, plus the number of the signal
-
 
 @contextlib.contextmanager
 def on_request(stop: Callable[[int], None]) -> Iterator[None]:

@@ -31,10 +31,11 @@ from fuzz.defects.exhibit import Exhibit
 from fuzz.findings.bucket import Bucket
 from fuzz.forms import text, wire
 from fuzz.inputs.inputs import Inputs, shared_out
+from fuzz.lib.exits import BAD_INPUT, FINE, OUR_DEFECT, STOPPED, SURPRISES
 from fuzz.lib.files import WriteError, write_atomic
 from fuzz.lib.lines import columns, tail
 from fuzz.lib.processes import forked
-from fuzz.lib.signals import STOPPED, on_request
+from fuzz.lib.signals import on_request
 from fuzz.lib.status import Fields, StatusLine, duration
 from fuzz.minimize.search import minimize
 from fuzz.museum.results import (
@@ -53,7 +54,6 @@ from fuzz.museum.results import (
 from fuzz.rules.judge import RulesAfter
 from fuzz.showing import caught, showing
 
-ALL_FOUND, SOME_MISSED, BAD_INPUT, OUR_DEFECT = 0, 1, 2, 3
 SECONDS = 60
 MINIMIZE_BUDGET = 2_000
 _POLL_SECONDS = 0.1
@@ -176,7 +176,7 @@ class _Trials:
         if self.failures:
             return OUR_DEFECT
         fine = all(row.outcome in (FOUND, CLEAN) for row in rows)
-        return ALL_FOUND if fine else SOME_MISSED
+        return FINE if fine else SURPRISES
 
     def _trials(self) -> list[_Trial]:
         """Every trial of the run."""

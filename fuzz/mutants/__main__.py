@@ -20,6 +20,7 @@ from pathlib import Path
 from pprint import pformat
 from typing import TypeVar
 
+from fuzz.lib.exits import INTERRUPTED
 from fuzz.lib.files import write_atomic
 from fuzz.lib.fingerprint import fingerprint
 from fuzz.lib.processes import Ended, forked
@@ -273,7 +274,7 @@ class _Course:
         print(told, end="")
         if interrupted:
             print("Interrupted; the same command goes on from here.", file=sys.stderr)
-            return 130
+            return INTERRUPTED
         return 0
 
     def _chosen(self, names: Sequence[str] | None) -> list[Mutant]:

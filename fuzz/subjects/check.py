@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fuzz.case import Case, CaseError
 from fuzz.forms import text, wire
+from fuzz.lib.exits import BAD_INPUT, FINE, INTERRUPTED, SURPRISES
 from fuzz.lib.files import WriteError, write_atomic
 from fuzz.lib.lines import indented
 from fuzz.lib.status import Fields, StatusLine, count, duration
@@ -22,8 +23,6 @@ from fuzz.subjects.against import Against, Divergence
 from fuzz.subjects.difference import Kind
 from fuzz.subjects.host import beside_model
 from fuzz.subjects.subject import Abilities, SubjectError
-
-NONE, DIVERGE, BAD_ENVIRONMENT, INTERRUPTED = 0, 1, 2, 130
 
 DIVERGENCES = "divergences"  # directory in the working directory
 DEFAULT_CASES = 10_000
@@ -123,7 +122,7 @@ def check_cases(
             print(f"{name}: {found.kind}\n{indented(found.told())}")
         does = f"{pair.subject.name} does what {pair.model.name} does"
         print(f"{agreeing} of {total} programs: {does}")
-    return NONE if agreeing == total else DIVERGE
+    return FINE if agreeing == total else SURPRISES
 
 
 def generated(
@@ -184,17 +183,17 @@ class _Check:
             f"{self.pair.subject.name} {keys} beside {self.pair.model.name}, "
             f"{self.options.cases} programs, seed {self.seed}, {len(sources)} cases to mutate"
         )
-        status = NONE
+        status = FINE
         try:
             self._compare(programs)
         except KeyboardInterrupt:
             status = INTERRUPTED
         except SubjectError as error:
-            status = BAD_ENVIRONMENT
+            status = BAD_INPUT
             self.line.write(f"pmdfuzz kernel check: the machine is lost: {error}", sys.stderr)
         self.line.clear()
         self._say(self._summary(status == INTERRUPTED))
-        return status or (DIVERGE if self.standing.diverged else NONE)
+        return status or (SURPRISES if self.standing.diverged else FINE)
 
     def _sources(self) -> Iterator[Case]:
         """The cases to mutate; files that are none, or of another geometry, are left out."""

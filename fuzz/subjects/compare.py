@@ -11,6 +11,7 @@ from engine.base.geometry import Geometry
 from engine.base.kernel import Kernel
 from fuzz.calls.registry import CALLS
 from fuzz.case import Case
+from fuzz.lib.exits import BAD_INPUT, FINE, INTERRUPTED, SURPRISES
 from fuzz.lib.status import Fields, StatusLine
 from fuzz.minimize.search import minimize
 from fuzz.minimize.simplicity import simplicity
@@ -21,7 +22,6 @@ from fuzz.subjects.observe import FIELDS
 from fuzz.subjects.recordings import Recording, TruthError, recordings
 from fuzz.subjects.subject import Observation
 
-AGREE, DIFFER, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 _MINIMIZE_BUDGET = 2_000  # runs on the machine
 
 
@@ -122,7 +122,7 @@ def compare(
     Errors raised: OSError.
     """
     comparison, line, model = Comparison(), StatusLine(sys.stderr), Model(kernel)
-    status, problem = AGREE, ""
+    status, problem = FINE, ""
     try:
         for recording in recordings(path):
             comparison.add(recording, model.observe(recording.case))
@@ -149,7 +149,7 @@ def compare(
         compared = f"{comparison.programs} programs before that were compared"
         print(f"pmdfuzz compare: {problem}; {compared}", file=sys.stderr)
         return status
-    return DIFFER if comparison.kinds else AGREE
+    return SURPRISES if comparison.kinds else FINE
 
 
 def _example(

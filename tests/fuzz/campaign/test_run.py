@@ -16,13 +16,14 @@ import pytest
 
 from engine.base.geometry import GEOMETRIES
 from fuzz.campaign.child import Child, Setting
-from fuzz.campaign.run import BAD_INPUT, NEW_FINDINGS, NOTHING_FOUND, OUR_DEFECT, run
+from fuzz.campaign.run import run
 from fuzz.campaign.session import RunOptions
 from fuzz.case import Case, Faults
 from fuzz.findings.bucket import Bucket
 from fuzz.findings.store import Ledger
 from fuzz.forms.text import load
 from fuzz.inputs.inputs import PLANNED_BYTES, PLANS, Inputs
+from fuzz.lib.exits import BAD_INPUT, FINE, OUR_DEFECT, SURPRISES
 from fuzz.showing import replay
 from fuzz.subjects.against import Against
 from fuzz.subjects.agent import CALLS
@@ -94,7 +95,7 @@ def test_a_finding_is_minimized_kept_and_shown(
 ) -> None:
     (seeds / "stack.case").write_text(TINY_SEED)
     only = {"geometries": ("tiny",), "calls": frozenset(("execve_stack",))}
-    assert run(options(tmp_path, seeds, **only)) == NEW_FINDINGS
+    assert run(options(tmp_path, seeds, **only)) == SURPRISES
     shown = capfd.readouterr().out
     path = tmp_path / "work" / "findings" / f"{UNKNOWN.name}.case"
     case = load(path)
@@ -117,7 +118,7 @@ def test_a_finding_is_minimized_kept_and_shown(
 
 
 @fuzzing_test
-@pytest.mark.parametrize(("count_known", "status"), [(False, NOTHING_FOUND), (True, NEW_FINDINGS)])
+@pytest.mark.parametrize(("count_known", "status"), [(False, FINE), (True, SURPRISES)])
 def test_a_known_defect_is_kept_and_named_and_counts_if_asked(
     count_known: bool,
     status: int,
@@ -144,7 +145,7 @@ def test_an_old_finding_is_counted_and_left_alone(
     path.parent.mkdir(parents=True)
     path.write_text(SEED)
     only = frozenset(("execve_stack",))
-    assert run(options(tmp_path, seeds, runs=5, calls=only, count_known=True)) == NOTHING_FOUND
+    assert run(options(tmp_path, seeds, runs=5, calls=only, count_known=True)) == FINE
     shown = capfd.readouterr().out
     assert path.read_text() == SEED
     assert "known: B-01 on" not in shown
@@ -161,7 +162,7 @@ def test_files_that_are_no_cases_are_told_and_skipped(
     (seeds / "broken.case").write_text("mremap(1, 2\n")
     (seeds / "binary.case").write_bytes(b"\xff\xfe\x00")
     (seeds / "long.case").write_text(HARMLESS * 30)
-    assert run(options(tmp_path, seeds, calls=CALLS | {"execve_stack"})) == NOTHING_FOUND
+    assert run(options(tmp_path, seeds, calls=CALLS | {"execve_stack"})) == FINE
     shown = capfd.readouterr().out
     for name in ("broken", "binary", "long"):
         assert f"skipped: {seeds / name}.case" in shown
@@ -287,7 +288,7 @@ def the_machine() -> tuple[str, ...]:
 @fuzzing_test
 def test_new_inputs_run_on_the_machine(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     both = {"kernels": the_machine(), "against": True, "runs": 100, "calls": CALLS}
-    assert run(options(tmp_path, ROOT / "corpus/seeds", **both)) == NOTHING_FOUND
+    assert run(options(tmp_path, ROOT / "corpus/seeds", **both)) == FINE
     found = re.search(
         r"^(\d+) inputs were run on Linux \S+ and compared", capfd.readouterr().out, re.M
     )
@@ -312,7 +313,7 @@ def test_a_divergence_from_the_machine_is_minimized_and_kept(
     monkeypatch.setattr(Model, "observe", wrong)
     only = frozenset(("peek",))
     status = run(options(tmp_path, kernels=kernels, against=True, runs=20, calls=only))
-    assert status == NEW_FINDINGS
+    assert status == SURPRISES
     assert "NEW FINDING machine-differs--peek: Linux" in capfd.readouterr().out
     case = load(tmp_path / "work" / "findings" / "machine-differs--peek.case")
     (call,) = case.calls
@@ -329,7 +330,7 @@ def test_a_run_goes_on_without_a_machine_that_is_lost(
     kernels = the_machine()
     monkeypatch.setattr(Against, "divergence", lost)
     both = {"kernels": kernels, "against": True, "runs": 100, "calls": CALLS}
-    assert run(options(tmp_path, **both)) == NOTHING_FOUND
+    assert run(options(tmp_path, **both)) == FINE
     shown = capfd.readouterr().out
     assert shown.count("The run goes on without the machine: the agent gave up") == 1
     assert re.search(r"^100 executions in ", shown, re.M)

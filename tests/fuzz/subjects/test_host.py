@@ -18,10 +18,11 @@ import pytest
 from fuzz.case import Case
 from fuzz.cli.main import main
 from fuzz.forms.text import dump, load, parse, parse_call
+from fuzz.lib.exits import BAD_INPUT, FINE, SURPRISES
 from fuzz.subjects import against, agent, host, shortage
 from fuzz.subjects.against import Against, Divergence
 from fuzz.subjects.agent import WITH_KEYS, Agent
-from fuzz.subjects.check import BAD_ENVIRONMENT, DIVERGE, NONE, CheckOptions, check
+from fuzz.subjects.check import CheckOptions, check
 from fuzz.subjects.difference import difference
 from fuzz.subjects.host import Host, beside_model, commit_limit_bytes, host_kernel, obstacles
 from fuzz.subjects.model import Model
@@ -203,7 +204,7 @@ def test_a_check_goes_on_behind_a_worker_that_is_stopped(
     assert Agent.__init__.__kwdefaults__
     monkeypatch.setitem(Agent.__init__.__kwdefaults__, "grace", 0.2)
     # Many more than are under way at a time, which the worker may have answered already.
-    assert check(CheckOptions(tmp_path, cases=600, seed=3, time_limit=0.5)) == NONE
+    assert check(CheckOptions(tmp_path, cases=600, seed=3, time_limit=0.5)) == FINE
     assert stopped
     assert not Path(f"/proc/{stopped[0]}").exists(), "the stopped worker is left behind"
     assert "600 of 600 programs" in capsys.readouterr().out
@@ -227,7 +228,7 @@ def test_a_check_finds_minimizes_and_keeps_a_divergence(
 ) -> None:
     monkeypatch.setattr(Model, "observe", wrong)
     options = CheckOptions(tmp_path, cases=80, seed=1)
-    assert check(options) == DIVERGE
+    assert check(options) == SURPRISES
     shown = capsys.readouterr().out
     kept = sorted((tmp_path / "divergences").iterdir())
     assert kept and all(path.name.startswith("pt-mprotect-") for path in kept)
@@ -236,9 +237,9 @@ def test_a_check_finds_minimizes_and_keeps_a_divergence(
     assert smallest.calls[-1].name == "mprotect"
     assert all(call.result is not None for call in smallest.calls)
     assert f"kernel check {kept[0]}" in shown or len(kept) > 1
-    assert main(["kernel", "check", *map(str, kept)]) == DIVERGE
+    assert main(["kernel", "check", *map(str, kept)]) == SURPRISES
     monkeypatch.undo()
-    assert main(["kernel", "check", *map(str, kept)]) == NONE
+    assert main(["kernel", "check", *map(str, kept)]) == FINE
 
 
 @needs_model
@@ -275,7 +276,7 @@ def test_a_machine_that_is_lost_on_the_way_loses_nothing(
         return judge(self, case, observed)
 
     monkeypatch.setattr(Against, "judge", judging)
-    assert check(CheckOptions(tmp_path, cases=100, seed=1)) == BAD_ENVIRONMENT
+    assert check(CheckOptions(tmp_path, cases=100, seed=1)) == BAD_INPUT
     out, err = capsys.readouterr()
     assert "the machine is lost: agent: /proc/self/status" in err
     assert "19 of 100 programs" in out
@@ -419,7 +420,7 @@ def test_what_only_the_model_has_is_said_to_be_left_out(
         ("stack", text + stack),
     ):
         (tmp_path / f"{name}.case").write_text(case)
-    assert main(["kernel", "check", *map(str, sorted(tmp_path.iterdir()))]) == NONE
+    assert main(["kernel", "check", *map(str, sorted(tmp_path.iterdir()))]) == FINE
     assert capsys.readouterr().out.splitlines()[:3] == [
         "fork: not run, the machine has no fork",
         "huge: not run, the machine has no MAP_HUGETLB",
