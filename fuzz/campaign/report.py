@@ -55,7 +55,7 @@ def told_known(session: Session, seen: Seen, kernel: Kernel) -> str:
     known = DEFECTS[seen.bucket.defect]
     return "\n".join(
         (
-            f"known: {known.id} on {_ground(session, kernel)}, {known.text}",
+            f"known: {known.id} on {_ground(session, kernel)}, {known.title}",
             *(f"  {text.format_call(call)}" for call in seen.case.calls),
             f"  Look with: pmdfuzz show {short(session.path(seen.bucket))}",
         )

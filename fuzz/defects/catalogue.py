@@ -1,11 +1,16 @@
-"""The exhibits: bugs that the code which moves page tables has really had."""
+"""The exhibits: bugs that the code which moves page tables has really had.
+
+What a released kernel has had since 5.0 is told among the known defects, and put back into a kernel
+without it; the others are told here.
+"""
 
 from dataclasses import replace
 
 from engine.base.geometry import UnknownName
-from engine.base.kernel import kernel_named
+from engine.base.kernel import Kernel, kernel_named
 from fuzz.defects import changes
 from fuzz.defects.exhibit import Change, Exhibit
+from fuzz.defects.known import DEFECTS, Settings
 
 _612 = kernel_named("linux-6.12")
 _612_UNCHARGING = replace(_612, uncharge_on_rollback=True)
@@ -13,28 +18,18 @@ _618 = kernel_named("linux-6.18")
 _I386 = kernel_named("linux-6.12", "i386")
 _PAE = kernel_named("linux-6.12", "i386-pae")
 
+
+def _known(id_: str, slug: str, correct: Kernel, also: Settings | None = None) -> Exhibit:
+    """A known defect, put back.  Arguments: `also` what else is set as in its time."""
+    defect = DEFECTS[id_]
+    bug = {**defect.put_back(correct), **(also or {})}
+    return Exhibit(id_, slug, defect.title, defect.text, defect.rules[0], correct, bug)
+
+
 EXHIBITS: tuple[Exhibit, ...] = (
     # The walk and the movers
-    Exhibit(
-        "B-01",
-        "stack-warning",
-        "stack move hits an occupied PMD entry, 5.0 to 6.6",
-        "exec moves the stack over itself; the PMD mover meets the table that the PTE mover has "
-        "just emptied, and warns. Realignment ended it.",
-        "dest-entry-none",
-        _612,
-        {"realign_stack": False},
-    ),
-    Exhibit(
-        "B-09",
-        "result-wraps",
-        "CVE-2024-53111, 6.7 to 6.11",
-        "The check of the result adds addresses; on 32 bits the sum wraps, and a move that is "
-        "complete counts as none: its pages are unmapped.",
-        "move-result",
-        _I386,
-        {"wrap_safe_result": False},
-    ),
+    _known("B-01", "stack-warning", _612),
+    _known("B-09", "result-wraps", _I386),
     Exhibit(
         "B-12",
         "own-head",
@@ -93,16 +88,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         _612,
         change=Change("engine.move:_move_table", changes.table_stored_as_leaf),
     ),
-    Exhibit(
-        "B-63",
-        "pae-gigabyte",
-        "i386 PAE: preallocated PMD tables under the PUD mover, since 5.11, open",
-        "PMD tables of PAE exist from the start; the PUD mover takes an empty one at its "
-        "destination for a mistake, and warns.",
-        "dest-entry-none",
-        replace(_PAE, move_pud=False),
-        {"move_pud": True},
-    ),
+    _known("B-63", "pae-gigabyte", replace(_PAE, move_pud=False)),
     Exhibit(
         "B-11",
         "negative-result",
@@ -192,16 +178,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         change=Change("engine.move:_flush_pending", changes.no_flush),
     ),
     # The reverse map
-    Exhibit(
-        "B-05",
-        "table-unlocked",
-        "CVE-2022-41222, 5.0 to 5.13.2",
-        "Whole tables move without the rmap locks: who waits for the lock of a table then "
-        "changes entries of another address, and flushes the wrong one.",
-        "table-move-locked",
-        _612,
-        {"table_moves_lock_rmap": False},
-    ),
+    _known("B-05", "table-unlocked", _612),
     Exhibit(
         "B-18",
         "merged",
@@ -222,16 +199,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         change=Change("engine.mremap:_way_back", changes.rollback_unlocked),
     ),
     # What entries carry
-    Exhibit(
-        "B-07",
-        "entries",
-        "CVE-2025-21696, 5.7 to 6.12.10",
-        "Memory that userfaultfd write-protects moves without it; its entries keep the mark, "
-        "and become writable and marked at once.",
-        "uffd-wp-stray",
-        _612,
-        {"uffd_wp_cleared": False, "uffd_checks_both": False},
-    ),
+    _known("B-07", "entries", _612, {"uffd_checks_both": False}),
     Exhibit(
         "B-07",
         "tables",
@@ -268,26 +236,8 @@ EXHIBITS: tuple[Exhibit, ...] = (
         _612,
         change=Change("engine.move:_move_huge", changes.wp_huge_kept),
     ),
-    Exhibit(
-        "B-08",
-        "rollback-warns",
-        "CVE-2025-39775, 6.13 to 6.17-rc2",
-        "Whether tables may move is asked of the old VMA only. In a rollback that is the "
-        "copy, which says yes: the table goes back to where an emptied one is.",
-        "rollback-dest-none",
-        _612,
-        {"uffd_checks_both": False},
-    ),
-    Exhibit(
-        "B-49",
-        "write",
-        "a batch spreads the writable bit, 6.17",
-        "The entries of a batch are made from its first one, and the write bit was not looked "
-        "at: a shared page becomes writable.",
-        "entry-bits-kept",
-        _618,
-        {"batch_keeps_write": False},
-    ),
+    _known("B-08", "rollback-warns", _612),
+    _known("B-49", "write", _618),
     Exhibit(
         "B-49",
         "frame",
@@ -384,15 +334,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         _612,
         change=Change("engine.mremap:do_mremap", changes.positive_errno),
     ),
-    Exhibit(
-        "B-57",
-        "map-count-late",
-        "the VMA limit is looked at too late, until 5.0",
-        "That there are too many VMAs is noticed when FIXED has unmapped the destination.",
-        "error-traceless",
-        _612,
-        {"map_count_first": False},
-    ),
+    _known("B-57", "map-count-late", _612),
     Exhibit(
         "B-62",
         "seal-late",
@@ -411,16 +353,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         _612,
         change=Change("engine.mremap:_move_back", changes.no_way_back_from_hook),
     ),
-    Exhibit(
-        "B-69",
-        "overlap-wraps",
-        "the test for overlapping ranges wraps, open",
-        "Address plus length wraps for a huge length, so ranges that overlap pass; the error comes "
-        "after something was unmapped.",
-        "error-traceless",
-        replace(_612, wrap_safe_overlap=True),
-        {"wrap_safe_overlap": False},
-    ),
+    _known("B-69", "overlap-wraps", replace(_612, wrap_safe_overlap=True)),
     Exhibit(
         "B-70",
         "zero-length",
@@ -440,54 +373,11 @@ EXHIBITS: tuple[Exhibit, ...] = (
         change=Change("engine.mremap:_cut_tail", changes.unmap_error_ignored),
     ),
     # VMAs and accounting
-    Exhibit(
-        "B-31",
-        "anon-vma-kept",
-        "DONTUNMAP leaves the source linked to its anon_vma, 5.7 to 5.12",
-        "A source that has given its pages away keeps their anon_vma, and later faults and "
-        "merges go by it.",
-        "anon-vma-linked",
-        _612,
-        {"dontunmap_unlinks_anon_vma": False},
-    ),
-    Exhibit(
-        "B-32",
-        "pgoff-kept",
-        "DONTUNMAP keeps the page offset, until 7.3",
-        "A source that DONTUNMAP has emptied counts as never faulted, but keeps the page offset "
-        "of the time before an earlier move.",
-        "unfaulted-pgoff",
-        _612,
-        {"dontunmap_resets_pgoff": False},
-    ),
-    Exhibit(
-        "B-33",
-        "account-cleared",
-        "DONTUNMAP drops VM_ACCOUNT, 6.15 to 6.17",
-        "The source loses the flag by which its commit charge is given back later.",
-        "dontunmap-source",
-        _612,
-        {"dontunmap_keeps_account": False},
-    ),
-    Exhibit(
-        "B-34",
-        "locked-twice",
-        "DONTUNMAP counts locked memory twice, 6.15 to 7.2",
-        "The copy is counted as locked before the source's lock is taken away, which nobody "
-        "counts.",
-        "locked-vm",
-        _612,
-        {"dontunmap_counts_locked": True},
-    ),
-    Exhibit(
-        "B-35",
-        "self-merge",
-        "DONTUNMAP merges the copy with its source, until 7.3",
-        "Source and destination become one VMA, which then loses what only the source should.",
-        "dontunmap-two-vmas",
-        _612,
-        {"dontunmap_no_self_merge": False},
-    ),
+    _known("B-31", "anon-vma-kept", _612),
+    _known("B-32", "pgoff-kept", _612),
+    _known("B-33", "account-cleared", _612),
+    _known("B-34", "locked-twice", _612),
+    _known("B-35", "self-merge", _612),
     Exhibit(
         "B-36",
         "recharged",
@@ -498,25 +388,8 @@ EXHIBITS: tuple[Exhibit, ...] = (
         _612_UNCHARGING,
         change=Change("engine.mremap:_unmap_moved", changes.always_recharged),
     ),
-    Exhibit(
-        "B-37",
-        "rollback-leaks",
-        "a growing move that rolls back leaks commit charge, 5.16 to 7.2",
-        "The charge for the growth is not given back when the move fails: Committed_AS stays "
-        "too high for ever.",
-        "committed",
-        _612_UNCHARGING,
-        {"uncharge_on_rollback": False},
-    ),
-    Exhibit(
-        "B-39",
-        "not-asked",
-        "DONTUNMAP ignores the overcommit limit, 5.7 to 5.10",
-        "A second accountable mapping appears without a question to the overcommit code.",
-        "limits-hold",
-        _612,
-        {"dontunmap_asks_overcommit": False},
-    ),
+    _known("B-37", "rollback-leaks", _612_UNCHARGING),
+    _known("B-39", "not-asked", _612),
     Exhibit(
         "B-41",
         "pgoff-from-start",
@@ -536,16 +409,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         _612_UNCHARGING,
         change=Change("engine.mremap:_grow", changes.growth_uncharged),
     ),
-    Exhibit(
-        "B-43",
-        "unlinked",
-        "CVE-2026-23077, 6.16 to 6.18.7",
-        "A faulted range merges into an unfaulted neighbour without bringing its anon_vma "
-        "along, which is freed while pages use it.",
-        "anon-vma-linked",
-        _618,
-        {"merge_links_source": False},
-    ),
+    _known("B-43", "unlinked", _618),
     Exhibit(
         "B-46",
         "reservation",
@@ -573,15 +437,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         _612,
         change=Change("engine.mremap:_make_room", changes.destination_not_announced),
     ),
-    Exhibit(
-        "shrink-leak",
-        "",
-        "a FIXED move that shrinks leaks commit charge, 6.17 to 7.2",
-        "The difference of the lengths is charged as if the mapping grew, and never given back.",
-        "committed",
-        _612_UNCHARGING,
-        {"shrink_charges_delta": True},
-    ),
+    _known("shrink-leak", "", _612_UNCHARGING),
 )
 
 BY_NAME = {exhibit.name.lower(): exhibit for exhibit in EXHIBITS}

@@ -1,11 +1,12 @@
 """Defects that kernels are known to have: found again, they are reported by name.
 
-A defect is recognised by the rule that breaks, the call, and the switches of the kernel it was
-found on: a kernel that has the fix cannot be excused by it.  A whole run is judged by them in
-`fuzz.showing`.
+Each is told here once.  A kernel has it if switches have bad values there, and a finding is
+recognised by the rule that breaks, the call, and the kernel it was found on: a kernel that has the
+fix cannot be excused by it.  Put back into a kernel without it, a defect is an exhibit of the
+museum (`fuzz.defects.catalogue`).  A whole run is judged in `fuzz.showing`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from engine.base.address import round_up
@@ -13,33 +14,35 @@ from engine.base.kernel import Kernel
 from engine.base.uapi import MREMAP_DONTUNMAP, MREMAP_FIXED
 from fuzz.case import Call
 
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """One defect, and the rules that it breaks.
-
-    `has` says whether a kernel may show it through a call; `wrecks`, whether the state behind it is
-    no longer sound, so that other rules break as a consequence; `spoils` names those that do where
-    the rest stays sound; `everywhere`, whether about every move shows it, so that another defect is
-    the better name for a run that shows both.
-    """
-
-    id: str
-    rules: tuple[str, ...]
-    calls: tuple[str, ...]
-    text: str
-    has: Callable[[Kernel, Call], bool]
-    wrecks: bool = False
-    spoils: tuple[str, ...] = ()
-    everywhere: bool = False
+Settings = Mapping[str, bool]  # values of switches of a kernel
 
 
-def _stack_warning(kernel: Kernel, call: Call) -> bool:
-    return kernel.move_pmd and not (kernel.realign and kernel.realign_stack)
+def _always(kernel: Kernel, call: Call) -> bool:
+    return True
 
 
-def _pae_gigabyte(kernel: Kernel, call: Call) -> bool:
+def _narrow(kernel: Kernel, call: Call) -> bool:
+    return kernel.geometry.word_bits == 32
+
+
+def _preallocated(kernel: Kernel, call: Call) -> bool:
     return kernel.geometry.prealloc_pmd_tables and kernel.moves_puds()
+
+
+def _dontunmap(kernel: Kernel, call: Call) -> bool:
+    return bool(call.args[3] & MREMAP_DONTUNMAP)
+
+
+def _fixed(kernel: Kernel, call: Call) -> bool:
+    return bool(call.args[3] & MREMAP_FIXED)
+
+
+def _shrinks(kernel: Kernel, call: Call) -> bool:
+    return _fixed(kernel, call) and call.args[1] > call.args[2]
+
+
+def _grows(kernel: Kernel, call: Call) -> bool:
+    return call.args[2] > call.args[1]
 
 
 def _wraps(kernel: Kernel, call: Call) -> bool:
@@ -47,303 +50,292 @@ def _wraps(kernel: Kernel, call: Call) -> bool:
     base = kernel.geometry.arena.start
     addr, new_addr = (base + call.args[0]) & top, (base + call.args[4]) & top
     old_len, new_len = call.args[1] & top, call.args[2] & top
-    wraps = addr + round_up(old_len, page) > top or new_addr + round_up(new_len, page) > top
-    return wraps and not kernel.wrap_safe_overlap
+    return addr + round_up(old_len, page) > top or new_addr + round_up(new_len, page) > top
 
 
-def _result_wraps(kernel: Kernel, call: Call) -> bool:
-    return (
-        kernel.negative_result_is_zero
-        and not kernel.wrap_safe_result
-        and kernel.geometry.word_bits == 32
-    )
+@dataclass(frozen=True, slots=True)
+class Defect:
+    """One defect of kernels.
+
+    `title` says it in a line; `text`, if it is an exhibit, what happens.  `rules` are those that it
+    breaks, first the one that must catch it, through `calls` that are as `when` says.  A kernel has
+    it that has one of `bad`, which are switches and their values; no switch: it is open everywhere.
+    `wrecks`: the state behind it is no longer sound, so that other rules break as a consequence;
+    `spoils` names those that do where the rest stays sound; `everywhere`: about every move shows
+    it, so that another defect is the better name for a run that shows both.
+    """
+
+    id: str
+    title: str
+    rules: tuple[str, ...]
+    bad: tuple[Settings, ...] = ({},)
+    calls: tuple[str, ...] = ("mremap",)
+    when: Callable[[Kernel, Call], bool] = _always
+    wrecks: bool = False
+    spoils: tuple[str, ...] = ()
+    everywhere: bool = False
+    text: str = ""
+
+    def shows(self, kernel: Kernel, call: Call) -> bool:
+        """May the kernel show it through a call of one of the names?"""
+        return self.when(kernel, call) and any(
+            all(getattr(kernel, switch) is value for switch, value in settings.items())
+            for settings in self.bad
+        )
+
+    def put_back(self, correct: Kernel) -> Settings:
+        """What has to be set otherwise in a kernel that has it not."""
+        settings = self.bad[0].items()
+        return {switch: bad for switch, bad in settings if getattr(correct, switch) is not bad}
 
 
-def _keeps_pgoff(kernel: Kernel, call: Call) -> bool:
-    return bool(call.args[3] & MREMAP_DONTUNMAP) and not kernel.dontunmap_resets_pgoff
-
-
-def _keeps_anon_vma(kernel: Kernel, call: Call) -> bool:
-    return bool(call.args[3] & MREMAP_DONTUNMAP) and not kernel.dontunmap_unlinks_anon_vma
-
-
-def _asks_nobody(kernel: Kernel, call: Call) -> bool:
-    return bool(call.args[3] & MREMAP_DONTUNMAP) and not kernel.dontunmap_asks_overcommit
-
-
-def _spreads_write(kernel: Kernel, call: Call) -> bool:
-    return kernel.pte_batching and not kernel.batch_keeps_write
-
-
-def _clears_account(kernel: Kernel, call: Call) -> bool:
-    return bool(call.args[3] & MREMAP_DONTUNMAP) and not kernel.dontunmap_keeps_account
-
-
-def _counts_locked(kernel: Kernel, call: Call) -> bool:
-    return bool(call.args[3] & MREMAP_DONTUNMAP) and (
-        kernel.dontunmap_counts_locked or not kernel.dontunmap_splits_locked
-    )
-
-
-def _unlocks_all(kernel: Kernel, call: Call) -> bool:
-    return bool(call.args[3] & MREMAP_DONTUNMAP) and not kernel.dontunmap_splits_locked
-
-
-def _shrink_leak(kernel: Kernel, call: Call) -> bool:
-    return (
-        bool(call.args[3] & MREMAP_FIXED)
-        and call.args[1] > call.args[2]
-        and kernel.shrink_charges_delta
-    )
-
-
-def _growth_leak(kernel: Kernel, call: Call) -> bool:
-    return call.args[2] > call.args[1] and not kernel.uncharge_on_rollback
-
-
-def _reservation_leak(kernel: Kernel, call: Call) -> bool:
-    return kernel.hugetlb_moves
-
-
-def _unlocked_tables(kernel: Kernel, call: Call) -> bool:
-    return kernel.move_pmd and not kernel.table_moves_lock_rmap
-
-
-def _merges_with_itself(kernel: Kernel, call: Call) -> bool:
-    return bool(call.args[3] & MREMAP_DONTUNMAP) and not kernel.dontunmap_no_self_merge
-
-
-def _forgets_anon_vma(kernel: Kernel, call: Call) -> bool:
-    return kernel.merge_faulted_source and not kernel.merge_links_source
-
-
-def _full_too_late(kernel: Kernel, call: Call) -> bool:
-    return bool(call.args[3] & MREMAP_FIXED) and not kernel.map_count_first
-
-
-def _keeps_wp(kernel: Kernel, call: Call) -> bool:
-    return not kernel.uffd_wp_cleared
-
-
-def _clears_wp(kernel: Kernel, call: Call) -> bool:
-    return kernel.uffd_wp_cleared
-
-
-def _rolls_tables_back(kernel: Kernel, call: Call) -> bool:
-    return kernel.move_pmd and not kernel.uffd_checks_both
-
-
-def _unlocks_its_copy(kernel: Kernel, call: Call) -> bool:
-    return _unlocks_all(kernel, call) and _merges_with_itself(kernel, call)
-
-
-def _open(kernel: Kernel, call: Call) -> bool:
-    return True
-
-
-def _no_caller(kernel: Kernel, call: Call) -> bool:
-    return kernel.move_pmd
-
-
-KNOWN: tuple[Known, ...] = (
-    Known(
+KNOWN: tuple[Defect, ...] = (
+    Defect(
         "B-01",
-        ("dest-entry-none",),
-        ("execve_stack",),
         "the stack move meets the table it has just emptied; realignment ended it in 6.7",
-        _stack_warning,
-    ),
-    Known(
-        "B-05",
-        ("table-move-locked",),
-        ("mremap", "execve_stack", "relocate"),
-        "CVE-2022-41222: whole tables move without the rmap locks, until 5.13.2",
-        _unlocked_tables,
-        everywhere=True,
-    ),
-    Known(
-        "B-07",
-        ("uffd-wp-stray",),
-        ("mremap",),
-        "CVE-2025-21696: what moves keeps the uffd-wp of the userfaultfd it leaves, 5.7 to 6.12",
-        _keeps_wp,
-    ),
-    Known(
-        "B-08",
-        ("rollback-dest-none",),
-        ("mremap",),
-        "CVE-2025-39775: a rollback moves tables that were not moved as tables, until 6.17",
-        _rolls_tables_back,
-    ),
-    Known(
-        "B-09",
-        ("move-result",),
-        ("mremap", "execve_stack", "relocate"),
-        "CVE-2024-53111: the result check wraps on 32 bits, 6.7 to 6.11",
-        _result_wraps,
-        wrecks=True,
-    ),
-    Known(
-        "B-31",
-        ("anon-vma-linked",),
-        ("mremap",),
-        "DONTUNMAP leaves its source linked to the anon_vma of its pages, 5.7 to 5.12",
-        _keeps_anon_vma,
-    ),
-    Known(
-        "B-32",
-        ("unfaulted-pgoff",),
-        ("mremap",),
-        "DONTUNMAP leaves an unfaulted VMA with the page offset of its old place, until 7.3",
-        _keeps_pgoff,
-    ),
-    Known(
-        "B-33",
-        ("dontunmap-source", "committed", "rollback-restores"),
-        ("mremap",),
-        "DONTUNMAP takes VM_ACCOUNT from its source, 6.15 to 6.17.5",
-        _clears_account,
-        spoils=("vma-layout", "committed"),
-    ),
-    Known(
-        "B-34",
-        ("locked-vm",),
-        ("mremap",),
-        "DONTUNMAP miscounts locked memory, 6.15 to 7.2",
-        _counts_locked,
-        spoils=("lock-limit-holds",),
-    ),
-    Known(
-        "dontunmap-unlocks",
-        ("lock-kept",),
-        ("mremap",),
-        "B-34's twin: DONTUNMAP unlocks the whole source VMA, even if the call then fails",
-        _unlocks_all,
-    ),
-    Known(
-        "B-35",
-        ("dontunmap-two-vmas",),
-        ("mremap",),
-        "DONTUNMAP merges the copy with its source, until 7.3",
-        _merges_with_itself,
-    ),
-    Known(
-        "B-35-unlocked",
-        ("mapping-kept",),
-        ("mremap",),
-        "a copy that was merged with its source (B-35) is unlocked with it",
-        _unlocks_its_copy,
-    ),
-    Known(
-        "B-39",
-        ("limits-hold", "error-order"),
-        ("mremap",),
-        "DONTUNMAP asks nobody whether another accountable mapping is granted, 5.7 to 5.10",
-        _asks_nobody,
-    ),
-    Known(
-        "B-43",
-        ("anon-vma-linked",),
-        ("mremap",),
-        "CVE-2026-23077: a merge forgets the anon_vma that a moved range brings, 6.16 to 6.18.7",
-        _forgets_anon_vma,
-        wrecks=True,
-    ),
-    Known(
-        "B-49",
-        ("entry-bits-kept",),
-        ("mremap",),
-        "a batch spreads the write bit of its first entry, 6.17 to 6.17.8",
-        _spreads_write,
-    ),
-    Known(
-        "B-57",
-        ("error-traceless",),
-        ("mremap",),
-        "that there are too many VMAs is found when FIXED has unmapped the destination, until 5.0",
-        _full_too_late,
-    ),
-    Known(
-        "B-63",
         ("dest-entry-none",),
-        ("mremap",),
-        "i386 PAE has PMD tables where nothing was mapped yet; the PUD mover warns of them; open",
-        _pae_gigabyte,
+        bad=({"move_pmd": True, "realign_stack": False}, {"move_pmd": True, "realign": False}),
+        calls=("execve_stack",),
+        text=(
+            "exec moves the stack over itself; the PMD mover meets the table that the PTE mover "
+            "has just emptied, and warns. Realignment ended it."
+        ),
     ),
-    Known(
-        "B-69",
+    Defect(
+        "B-05",
+        "CVE-2022-41222: whole tables move without the rmap locks, until 5.13.2",
+        ("table-move-locked",),
+        bad=({"move_pmd": True, "table_moves_lock_rmap": False},),
+        calls=("mremap", "execve_stack", "relocate"),
+        everywhere=True,
+        text=(
+            "Whole tables move without the rmap locks: who waits for the lock of a table then "
+            "changes entries of another address, and flushes the wrong one."
+        ),
+    ),
+    Defect(
+        "B-07",
+        "CVE-2025-21696: what moves keeps the uffd-wp of the userfaultfd it leaves, 5.7 to 6.12",
+        ("uffd-wp-stray",),
+        bad=({"uffd_wp_cleared": False},),
+        text=(
+            "Memory that userfaultfd write-protects moves without it; its entries keep the mark, "
+            "and become writable and marked at once."
+        ),
+    ),
+    Defect(
+        "B-08",
+        "CVE-2025-39775: a rollback moves tables that were not moved as tables, until 6.17",
+        ("rollback-dest-none",),
+        bad=({"move_pmd": True, "uffd_checks_both": False},),
+        text=(
+            "Whether tables may move is asked of the old VMA only. In a rollback that is the "
+            "copy, which says yes: the table goes back to where an emptied one is."
+        ),
+    ),
+    Defect(
+        "B-09",
+        "CVE-2024-53111: the result check wraps on 32 bits, 6.7 to 6.11",
+        ("move-result",),
+        bad=({"negative_result_is_zero": True, "wrap_safe_result": False},),
+        calls=("mremap", "execve_stack", "relocate"),
+        when=_narrow,
+        wrecks=True,
+        text=(
+            "The check of the result adds addresses; on 32 bits the sum wraps, and a move that is "
+            "complete counts as none: its pages are unmapped."
+        ),
+    ),
+    Defect(
+        "B-31",
+        "DONTUNMAP leaves its source linked to the anon_vma of its pages, 5.7 to 5.12",
+        ("anon-vma-linked",),
+        bad=({"dontunmap_unlinks_anon_vma": False},),
+        when=_dontunmap,
+        text=(
+            "A source that has given its pages away keeps their anon_vma, and later faults and "
+            "merges go by it."
+        ),
+    ),
+    Defect(
+        "B-32",
+        "DONTUNMAP leaves an unfaulted VMA with the page offset of its old place, until 7.3",
+        ("unfaulted-pgoff",),
+        bad=({"dontunmap_resets_pgoff": False},),
+        when=_dontunmap,
+        text=(
+            "A source that DONTUNMAP has emptied counts as never faulted, but keeps the page "
+            "offset of the time before an earlier move."
+        ),
+    ),
+    Defect(
+        "B-33",
+        "DONTUNMAP takes VM_ACCOUNT from its source, 6.15 to 6.17.5",
+        ("dontunmap-source", "committed", "rollback-restores"),
+        bad=({"dontunmap_keeps_account": False},),
+        when=_dontunmap,
+        spoils=("vma-layout", "committed"),
+        text="The source loses the flag by which its commit charge is given back later.",
+    ),
+    Defect(
+        "B-34",
+        "DONTUNMAP miscounts locked memory, 6.15 to 7.2",
+        ("locked-vm",),
+        bad=({"dontunmap_counts_locked": True}, {"dontunmap_splits_locked": False}),
+        when=_dontunmap,
+        spoils=("lock-limit-holds",),
+        text=(
+            "The copy is counted as locked before the source's lock is taken away, which nobody "
+            "counts."
+        ),
+    ),
+    Defect(
+        "dontunmap-unlocks",
+        "B-34's twin: DONTUNMAP unlocks the whole source VMA, even if the call then fails",
+        ("lock-kept",),
+        bad=({"dontunmap_splits_locked": False},),
+        when=_dontunmap,
+    ),
+    Defect(
+        "B-35",
+        "DONTUNMAP merges the copy with its source, until 7.3",
+        ("dontunmap-two-vmas",),
+        bad=({"dontunmap_no_self_merge": False},),
+        when=_dontunmap,
+        text="Source and destination become one VMA, which then loses what only the source should.",
+    ),
+    Defect(
+        "B-35-unlocked",
+        "a copy that was merged with its source (B-35) is unlocked with it",
+        ("mapping-kept",),
+        bad=({"dontunmap_splits_locked": False, "dontunmap_no_self_merge": False},),
+        when=_dontunmap,
+    ),
+    Defect(
+        "B-39",
+        "DONTUNMAP asks nobody whether another accountable mapping is granted, 5.7 to 5.10",
+        ("limits-hold", "error-order"),
+        bad=({"dontunmap_asks_overcommit": False},),
+        when=_dontunmap,
+        text="A second accountable mapping appears without a question to the overcommit code.",
+    ),
+    Defect(
+        "B-43",
+        "CVE-2026-23077: a merge forgets the anon_vma that a moved range brings, 6.16 to 6.18.7",
+        ("anon-vma-linked",),
+        bad=({"merge_faulted_source": True, "merge_links_source": False},),
+        wrecks=True,
+        text=(
+            "A faulted range merges into an unfaulted neighbour without bringing its anon_vma "
+            "along, which is freed while pages use it."
+        ),
+    ),
+    Defect(
+        "B-49",
+        "a batch spreads the write bit of its first entry, 6.17 to 6.17.8",
+        ("entry-bits-kept",),
+        bad=({"pte_batching": True, "batch_keeps_write": False},),
+        text=(
+            "The entries of a batch are made from its first one, and the write bit was not looked "
+            "at: a shared page becomes writable."
+        ),
+    ),
+    Defect(
+        "B-57",
+        "that there are too many VMAs is found when FIXED has unmapped the destination, until 5.0",
         ("error-traceless",),
-        ("mremap",),
+        bad=({"map_count_first": False},),
+        when=_fixed,
+        text="That there are too many VMAs is noticed when FIXED has unmapped the destination.",
+    ),
+    Defect(
+        "B-63",
+        "i386 PAE has PMD tables where nothing was mapped yet; the PUD mover warns of them; open",
+        ("dest-entry-none",),
+        bad=({"move_pud": True},),
+        when=_preallocated,
+        text=(
+            "PMD tables of PAE exist from the start; the PUD mover takes an empty one at its "
+            "destination for a mistake, and warns."
+        ),
+    ),
+    Defect(
+        "B-69",
         "the overlap test wraps, so EINVAL comes after something was unmapped; open",
-        _wraps,
+        ("error-traceless",),
+        bad=({"wrap_safe_overlap": False},),
+        when=_wraps,
+        text=(
+            "Address plus length wraps for a huge length, so ranges that overlap pass; the error "
+            "comes after something was unmapped."
+        ),
     ),
-    Known(
+    Defect(
         "shrink-leak",
-        ("committed",),
-        ("mremap",),
         "a FIXED move that shrinks leaks commit charge, 6.17 to 7.2",
-        _shrink_leak,
-    ),
-    Known(
-        "uffd-neighbour",
-        ("uffd-kept-elsewhere",),
-        ("mremap",),
-        "a copy that merges takes the userfaultfd from all of the VMA it merges with; open",
-        _open,
-    ),
-    Known(
-        "uffd-rollback",
-        ("rollback-keeps-wp",),
-        ("mremap",),
-        "a move that is put back loses the uffd-wp of what had moved, since the fix of B-07; open",
-        _clears_wp,
-    ),
-    Known(
-        "B-37",
         ("committed",),
-        ("mremap",),
+        bad=({"shrink_charges_delta": True},),
+        when=_shrinks,
+        text=(
+            "The difference of the lengths is charged as if the mapping grew, and never given back."
+        ),
+    ),
+    Defect(
+        "uffd-neighbour",
+        "a copy that merges takes the userfaultfd from all of the VMA it merges with; open",
+        ("uffd-kept-elsewhere",),
+    ),
+    Defect(
+        "uffd-rollback",
+        "a move that is put back loses the uffd-wp of what had moved, since the fix of B-07; open",
+        ("rollback-keeps-wp",),
+        bad=({"uffd_wp_cleared": True},),
+    ),
+    Defect(
+        "B-37",
         "a growing move that is put back leaks the charge for its growth, 5.16 to 7.2",
-        _growth_leak,
+        ("committed",),
+        bad=({"uncharge_on_rollback": False},),
+        when=_grows,
+        text=(
+            "The charge for the growth is not given back when the move fails: Committed_AS stays "
+            "too high for ever."
+        ),
     ),
-    Known(
+    Defect(
         "hugetlb-part",
-        ("hugetlb-reserve",),
-        ("mremap",),
         "moving a part of a hugetlb mapping leaks the reservations of the rest; open",
-        _reservation_leak,
+        ("hugetlb-reserve",),
+        bad=({"hugetlb_moves": True},),
     ),
-    Known(
+    Defect(
         "rollback-short",
-        ("rollback-complete",),
-        ("mremap",),
         "the way back of a move that fails may need a page table, and loses pages without; open",
-        _open,
+        ("rollback-complete",),
         wrecks=True,
     ),
-    Known(
+    Defect(
         "not-cut-off",
-        ("moved-unmapped",),
-        ("mremap",),
         "what a move leaves stays mapped if there is no memory to split its VMA; open",
-        _open,
+        ("moved-unmapped",),
         spoils=("limits-hold", "lock-limit-holds"),
     ),
-    Known(
+    Defect(
         "hypothetical",
-        ("dest-entry-none",),
-        ("relocate",),
         "the stack's move with neighbours, which no kernel caller makes",
-        _no_caller,
+        ("dest-entry-none",),
+        bad=({"move_pmd": True},),
+        calls=("relocate",),
     ),
 )
 
 
-DEFECTS = {known.id: known for known in KNOWN}
+DEFECTS = {defect.id: defect for defect in KNOWN}
 
 
-def known_defect(rule: str, call: Call, kernel: Kernel) -> Known | None:
+def known_defect(rule: str, call: Call, kernel: Kernel) -> Defect | None:
     """The known defect that a violation of `rule` through `call` shows on `kernel`, if any."""
     for known in KNOWN:
-        if rule in known.rules and call.name in known.calls and known.has(kernel, call):
+        if rule in known.rules and call.name in known.calls and known.shows(kernel, call):
             return known
     return None

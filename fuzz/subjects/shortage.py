@@ -52,7 +52,7 @@ def ask(kernel: Kernel) -> Iterator[Answer]:
     program = build(source=_SOURCE)
     with cgroup() as group:
         for name in NAMES:
-            yield Answer(name, DEFECTS[name].has(kernel, _MOVE), _seen(program, group, name))
+            yield Answer(name, DEFECTS[name].shows(kernel, _MOVE), _seen(program, group, name))
 
 
 def _seen(program: Path, group: Path, name: str) -> str:

@@ -80,7 +80,7 @@ def story(case: Case, kernel: Kernel, *, colour: bool = False) -> str:
     if found is not None:
         parts.append(f"violation: {in_arena(found.violation, kernel)}")
         if found.bucket.defect:
-            parts.append(f"known: {found.bucket.defect}, {DEFECTS[found.bucket.defect].text}")
+            parts.append(f"known: {found.bucket.defect}, {DEFECTS[found.bucket.defect].title}")
     return "\n".join(parts).lstrip("\n")
 
 

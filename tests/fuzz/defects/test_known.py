@@ -1,5 +1,6 @@
 """Known defects: which violation of a run is its finding, and what excuses it."""
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -10,7 +11,7 @@ from engine.base.uapi import MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE
 from engine.base.violation import Violation
 from fuzz.calls.registry import call
 from fuzz.case import Call, Case
-from fuzz.defects.known import DEFECTS, KNOWN, known_defect
+from fuzz.defects.known import DEFECTS, KNOWN, Defect, known_defect
 from fuzz.execute import Found
 from fuzz.findings.bucket import Bucket
 from fuzz.rules.index import BY_SLUG
@@ -112,6 +113,23 @@ def test_wrapping_is_judged_in_the_registers_of_the_machine() -> None:
     wraps = call("mremap", 0x1000, 0xFFFFF000, 0x1000, 3, 0x4000)
     known = known_defect("error-traceless", wraps, narrow)
     assert known is not None and known.id == "B-69"
+
+
+def test_a_defect_has_as_many_settings_as_ways_to_have_it() -> None:
+    """B-34: the copy is counted, or the source loses more than it has moved."""
+    sound = replace(NOW, dontunmap_counts_locked=False, dontunmap_splits_locked=True)
+    assert known_defect("locked-vm", MOVE, sound) is None
+    for switch, bad in (("dontunmap_counts_locked", True), ("dontunmap_splits_locked", False)):
+        known = known_defect("locked-vm", MOVE, replace(sound, **{switch: bad}))
+        assert known is DEFECTS["B-34"]
+
+
+@pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.id)
+def test_a_defect_is_put_back_by_what_a_kernel_has_otherwise(known: Defect) -> None:
+    settings = dict(known.bad[0])
+    correct = replace(NOW, **{switch: not bad for switch, bad in settings.items()})
+    assert known.put_back(correct) == settings
+    assert known.put_back(replace(correct, **settings)) == {}
 
 
 @pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.id)
