@@ -189,7 +189,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--kernel", required=True, metavar="K", help="the model of that kernel")
 
-    _add_kernel_check(commands)
+    _add_host_check(commands)
     _add_findings(commands)
     museum.add(commands, _add, _positive, _seconds, _add_workdir, _add_rules_after)
     add("kernels", _kernels, "list the kernels, the switches by which they differ, geometries")
@@ -299,11 +299,11 @@ def _add_findings(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     _add_kernels(action, "default: every kernel")
 
 
-def _add_kernel_check(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_host_check(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     sub = _add(
         commands,
-        "kernel",
-        _kernel_check,
+        "host",
+        _host_check,
         "check the model against the kernel of this machine",
         f"{_MACHINE_NEEDS}",
     )
@@ -311,7 +311,7 @@ def _add_kernel_check(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     action = _add(
         actions,
         "check",
-        _kernel_check,
+        _host_check,
         "run programs on this machine and on its model, and compare all that both show",
         "Without files the programs are random; each class of divergence is minimized on the "
         "machine and kept as a case in the working directory. With files exactly these programs "
@@ -348,7 +348,7 @@ def _add_kernel_check(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     action = _add(
         actions,
         "shortage",
-        _kernel_shortage,
+        _host_shortage,
         "try the known defects that show only when memory runs out in the middle of a move",
         "Each is tried in a memory cgroup that is allowed no more than it has, and compared with "
         "the model. Needs Linux on x86-64, a C compiler with a static libc, root, and the memory "
@@ -621,7 +621,7 @@ def _compare(options: argparse.Namespace) -> int:
         return compare(options.truth, kernel, machine=machine)
 
 
-def _kernel_check(options: argparse.Namespace) -> int:
+def _host_check(options: argparse.Namespace) -> int:
     from fuzz.campaign.seeds import CORPUS
     from fuzz.subjects.check import CheckOptions, check, check_cases
 
@@ -640,7 +640,7 @@ def _kernel_check(options: argparse.Namespace) -> int:
         )
 
 
-def _kernel_shortage(options: argparse.Namespace) -> int:
+def _host_shortage(options: argparse.Namespace) -> int:
     from fuzz.subjects.host import host_kernel, release
     from fuzz.subjects.shortage import ask
 
