@@ -19,6 +19,7 @@ from fuzz.bench.rules import rules
 from fuzz.bench.run import add_run
 from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.campaign.feedback import KINDS
+from fuzz.lib.arguments import positive
 from fuzz.showing import DEFAULT_KERNEL
 
 
@@ -28,8 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.set_defaults(command=speed)
     parser.add_argument("--kernel", default=DEFAULT_KERNEL, help="default: %(default)s")
     parser.add_argument("--geometry", help="in place of the kernel's own")
-    parser.add_argument("--inputs", type=int, default=4000, help="programs (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="of the random programs")
+    parser.add_argument(
+        "--inputs", type=positive, default=4000, help="programs (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=positive, default=1, help="of the random programs")
     commands = parser.add_subparsers(metavar="COMMAND")
     commands.add_parser("speed", help="what each part costs (default)")
     add_run(commands)
@@ -47,7 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sub.set_defaults(command=command, kernel=None)
         sub.add_argument("files", nargs="*", type=Path, metavar="FILE", help="of programs")
         sub.add_argument("--kernel", default=None, help="default: that of the machine")
-        sub.add_argument("--inputs", type=int, default=4000, help="random programs, without files")
+        sub.add_argument(
+            "--inputs", type=positive, default=4000, help="random programs, without files"
+        )
     sub.add_argument("--rules", action="store_true", help="as in a run, with rules and oracle")
     sub = commands.add_parser(
         "feedback", help="executions until a finding, with and without feeding cells"
@@ -56,8 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     sub.add_argument("--kernel", default="linux-6.1", help="default: %(default)s")
     sub.add_argument("--finding", default="dest-entry-none--execve_stack--B-01", metavar="NAME")
     sub.add_argument("--feed", default="vma", metavar="KIND,…", help=f"out of: {', '.join(KINDS)}")
-    sub.add_argument("--seeds", type=int, default=5, help="runs of each kind")
-    sub.add_argument("--limit", type=int, default=100_000, help="executions of a run")
+    sub.add_argument("--seeds", type=positive, default=5, help="runs of each kind")
+    sub.add_argument("--limit", type=positive, default=100_000, help="executions of a run")
     sub.add_argument("--ops", help=f"only these calls, out of: {', '.join(sorted(MODELLED_CALLS))}")
     options = parser.parse_args(argv)
     chosen: Callable[[argparse.Namespace], int | None] = options.command

@@ -1,23 +1,28 @@
-"""`pmdfuzz museum`: list, run, show."""
+"""`pmdfuzz museum`: list, show, run."""
 
 import argparse
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
 
+from fuzz.campaign.seeds import CORPUS
+from fuzz.cli.options import Parser, add_action, add_rules_after, add_workdir, define
+from fuzz.defects.catalogue import EXHIBITS, exhibit_named, exhibits_named
+from fuzz.defects.exhibit import Exhibit
+from fuzz.forms.text import load
+from fuzz.lib.arguments import positive, seconds
+from fuzz.lib.exits import FINE
+from fuzz.lib.lines import columns
 from fuzz.lib.status import wants_colour
-
-if TYPE_CHECKING:
-    from fuzz.defects.exhibit import Exhibit
+from fuzz.museum.run import SECONDS, MuseumOptions, run
+from fuzz.tell.story import story
 
 _ABOUT_RUN = (
     "Neither the exhibit's own case nor any seed is given. What was found is minimized; finished "
     "trials are kept in the working directory, and a run that was interrupted goes on where it "
     "was. Needs Atheris."
 )
-EXIT_RUN = """\
+_EXIT_RUN = """\
 exit status:
   0    every bug was found
   1    some were not, or a correct kernel broke a rule
@@ -27,76 +32,66 @@ exit status:
 """
 
 
-def add(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    add_command: Callable[..., argparse.ArgumentParser],
-    positive: Callable[[str], int],
-    seconds: Callable[[str], int],
-    add_workdir: Callable[[argparse.ArgumentParser], None],
-    add_rules_after: Callable[[argparse.ArgumentParser], None],
-) -> None:
-    """Add the command; the others are what `fuzz.cli.main` makes commands and options with."""
-    sub = add_command(
-        commands,
-        "museum",
+def make_museum(parser: Parser, summary: str) -> None:
+    """Make the command."""
+    define(
+        parser,
         _list,
-        "bugs that the real code has had, put back one by one: does the fuzzer find them?",
+        summary,
         "Each exhibit is a bug that a setting of the kernel, or a replacement of one function of "
         "the model, brings back.",
     )
-
-    def add_options(action: argparse.ArgumentParser) -> None:
-        action.add_argument(
-            "--time",
-            type=seconds,
-            metavar="T",
-            help="give each trial T of CPU time: 60, 90s, 10m (default: 60)",
-        )
-        action.add_argument(
-            "--seeds",
-            type=positive,
-            default=1,
-            metavar="N",
-            help="use the seeds 1 to N (default: 1)",
-        )
-        action.add_argument(
-            "--correct",
-            action="store_true",
-            help="repeat each trial without the bug: no rule may break but for known open defects",
-        )
-        action.add_argument(
-            "--jobs", type=positive, default=1, metavar="N", help="trials at a time (default: 1)"
-        )
-        action.add_argument("--fresh", action="store_true", help="forget earlier results")
-        add_rules_after(action)
-        add_workdir(action)
-
-    actions = sub.add_subparsers(title="actions", metavar="ACTION")
-    action = add_command(actions, "list", _list, "list the exhibits (the default action)")
+    actions = parser.add_subparsers(title="actions", metavar="ACTION")
+    action = add_action(actions, "list", _list, "list the exhibits (the default action)")
     action.add_argument("ids", nargs="*", metavar="ID", help="only these, with what they were")
-    action = add_command(actions, "show", _show, "draw an exhibit's case, with its bug")
+    action = add_action(actions, "show", _show, "draw an exhibit's case, with its bug")
     action.add_argument("id", metavar="ID", help="the full name of an exhibit")
-    action = add_command(
+    action = add_action(
         actions,
         "run",
         _run,
         "fuzz exhibits from an empty corpus until each bug is found",
         _ABOUT_RUN,
-        EXIT_RUN,
+        _EXIT_RUN,
     )
     action.add_argument(
         "ids", nargs="+", metavar="ID", help="B-12 (all variants), B-12-own-head, or all"
     )
-    add_options(action)
-    action = add_command(actions, "all", _run, "the same as `run all`", _ABOUT_RUN, EXIT_RUN)
+    _add_trials(action)
+    action = add_action(actions, "all", _run, "the same as `run all`", _ABOUT_RUN, _EXIT_RUN)
     action.set_defaults(ids=["all"])
-    add_options(action)
+    _add_trials(action)
 
 
-def _chosen(names: Sequence[str]) -> "list[Exhibit]":
+def _add_trials(action: Parser) -> None:
+    action.add_argument(
+        "--time",
+        type=seconds,
+        metavar="T",
+        help="give each trial T of CPU time: 60, 90s, 10m (default: 60)",
+    )
+    action.add_argument(
+        "--seeds",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="use the seeds 1 to N (default: 1)",
+    )
+    action.add_argument(
+        "--correct",
+        action="store_true",
+        help="repeat each trial without the bug: no rule may break but for known open defects",
+    )
+    action.add_argument(
+        "--jobs", type=positive, default=1, metavar="N", help="trials at a time (default: 1)"
+    )
+    action.add_argument("--fresh", action="store_true", help="forget earlier results")
+    add_rules_after(action)
+    add_workdir(action)
+
+
+def _chosen(names: Sequence[str]) -> list[Exhibit]:
     """Errors raised: UnknownName."""
-    from fuzz.defects.catalogue import EXHIBITS, exhibits_named
-
     if [name.lower() for name in names] in ([], ["all"]):
         return list(EXHIBITS)
     found = [exhibit for name in names for exhibit in exhibits_named(name)]
@@ -104,8 +99,6 @@ def _chosen(names: Sequence[str]) -> "list[Exhibit]":
 
 
 def _list(options: argparse.Namespace) -> int:
-    from fuzz.lib.lines import columns
-
     names: list[str] = getattr(options, "ids", [])
     exhibits = _chosen(names)
     rows = [(e.name, e.rule, _where(e), e.title) for e in exhibits]
@@ -115,15 +108,15 @@ def _list(options: argparse.Namespace) -> int:
             print(textwrap.indent(textwrap.fill(exhibit.text, 94), "    "))
             print(f"    rule: {exhibit.broken.id} {exhibit.rule}: {exhibit.broken.statement}")
             print(f"    bug:  {_bug(exhibit)}")
-    return 0
+    return FINE
 
 
-def _where(exhibit: "Exhibit") -> str:
+def _where(exhibit: Exhibit) -> str:
     name, geometry = exhibit.correct.name, exhibit.correct.geometry.name
     return name if geometry == "x86-64" else f"{name} {geometry}"
 
 
-def _bug(exhibit: "Exhibit") -> str:
+def _bug(exhibit: Exhibit) -> str:
     """What brings it back."""
     parts = [f"{switch} = {'yes' if on else 'no'}" for switch, on in exhibit.bug.items()]
     if exhibit.change is not None:
@@ -132,29 +125,20 @@ def _bug(exhibit: "Exhibit") -> str:
 
 
 def _show(options: argparse.Namespace) -> int:
-    from fuzz.campaign.seeds import CORPUS
-    from fuzz.defects.catalogue import exhibit_named
-    from fuzz.forms.text import load
-    from fuzz.tell.story import story
-
     exhibit = exhibit_named(options.id)
     case = load(CORPUS / "museum" / exhibit.file)
     print(f"{exhibit.name}: {exhibit.title}\n{textwrap.fill(exhibit.text, 98)}\n")
     print(f"{_where(exhibit)} with {_bug(exhibit)}\n")
     with exhibit.installed():
         print(story(case, exhibit.kernel, colour=wants_colour(sys.stdout)))
-    return 0
+    return FINE
 
 
 def _run(options: argparse.Namespace) -> int:
-    from fuzz.museum.run import SECONDS, MuseumOptions, run
-
-    chosen: Any = tuple(_chosen(options.ids))
-    workdir: Path = options.workdir
     return run(
         MuseumOptions(
-            workdir,
-            chosen,
+            options.workdir,
+            tuple(_chosen(options.ids)),
             seconds=options.time or SECONDS,
             seeds=options.seeds,
             correct=options.correct,

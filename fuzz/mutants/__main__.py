@@ -20,6 +20,7 @@ from pathlib import Path
 from pprint import pformat
 from typing import TypeVar
 
+from fuzz.lib.arguments import positive
 from fuzz.lib.exits import INTERRUPTED
 from fuzz.lib.files import write_atomic
 from fuzz.lib.fingerprint import fingerprint
@@ -347,21 +348,25 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--show", metavar="ID", help="print a mutant as a patch, and what is known")
     parser.add_argument(
         "--executions",
-        type=int,
+        type=positive,
         default=_EXECUTIONS,
         help="of inputs that run what is changed, for each mutant (default: %(default)s)",
     )
     parser.add_argument(
-        "--inputs", type=int, default=_INPUTS, help="to choose from (default: %(default)s)"
+        "--inputs", type=positive, default=_INPUTS, help="to choose from (default: %(default)s)"
     )
     parser.add_argument(
-        "--every", type=int, default=1, metavar="N", help="only every N-th mutant, for a quick look"
+        "--every",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="only every N-th mutant, for a quick look",
     )
-    parser.add_argument("--seed", type=int, default=1, help="of the inputs")
+    parser.add_argument("--seed", type=positive, default=1, help="of the inputs")
     parser.add_argument(
         "--tests", choices=("survivors", "all", "none"), default="survivors", help="run them on"
     )
-    parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, 8), metavar="N")
+    parser.add_argument("--jobs", type=positive, default=min(os.cpu_count() or 1, 8), metavar="N")
     parser.add_argument(
         "--keep-kills",
         action="store_true",

@@ -11,10 +11,9 @@ import pytest
 
 from engine.base.kernel import KERNELS, KNOWN_NAMES, SWITCHES
 from fuzz.calls.registry import MODELLED_CALLS
-from fuzz.campaign import run
 from fuzz.campaign.session import RunOptions
 from fuzz.case import MAX_CALLS
-from fuzz.cli import main as cli
+from fuzz.cli import cases
 from fuzz.cli.main import main
 from fuzz.execute import RulesAfter
 from fuzz.findings.bucket import Bucket
@@ -285,9 +284,7 @@ def test_minimize_into_a_missing_directory(write: Write, capsys: Output) -> None
 def test_interrupted_minimize_keeps_the_best_so_far(
     write: Write, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fuzz.minimize import search as minimize
-
-    real = minimize.minimize
+    real = cases.minimize
 
     def interrupted(case, same, geometry, *, budget, progress):  # type: ignore[no-untyped-def]
         def stop(best, runs):  # type: ignore[no-untyped-def]
@@ -296,7 +293,7 @@ def test_interrupted_minimize_keeps_the_best_so_far(
 
         return real(case, same, geometry, budget=budget, progress=stop)
 
-    monkeypatch.setattr(minimize, "minimize", interrupted)
+    monkeypatch.setattr(cases, "minimize", interrupted)
     assert main(["minimize", write(f"{MAP}{STACK}"), "--kernel", "linux-6.1"]) == 130
     out, err = capsys.readouterr()
     assert [call.name for call in parse(out).calls] == ["execve_stack"]
@@ -413,7 +410,7 @@ def chosen(monkeypatch: pytest.MonkeyPatch) -> list[RunOptions]:
         seen.append(options)
         return 1
 
-    monkeypatch.setattr(run, "run", record)
+    monkeypatch.setattr("fuzz.cli.run.run", record)
     return seen
 
 
@@ -498,7 +495,7 @@ def test_interrupt_is_130_without_a_traceback(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_load", interrupted)
+    monkeypatch.setattr(cases, "loaded", interrupted)
     assert main(["show", write(STACK)]) == 130
     assert capsys.readouterr().err == "\n"
 

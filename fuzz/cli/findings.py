@@ -1,0 +1,168 @@
+"""`pmdfuzz findings`: what runs have found.
+
+The list is quick: what it takes to run a case is loaded by the other actions, when they do.
+"""
+
+import argparse
+import contextlib
+import shlex
+import time
+from pathlib import Path
+
+from engine.base.kernel import KERNELS
+from fuzz.case import Case
+from fuzz.cli.named import loaded, naming
+from fuzz.cli.options import (
+    Handler,
+    Parser,
+    UsageError,
+    add_action,
+    add_kernel,
+    add_kernels,
+    add_workdir,
+    define,
+    refuse,
+    workdir_flag,
+)
+from fuzz.findings.bucket import Bucket
+from fuzz.findings.store import LEDGER, CaseStore, Finding, Ledger, LedgerError
+from fuzz.forms.text import dump
+from fuzz.lib.exits import FINE
+from fuzz.lib.files import write_atomic
+from fuzz.lib.lines import columns
+
+REGRESSIONS = Path("corpus/regressions")
+
+
+def make_findings(parser: Parser, summary: str) -> None:
+    """Make the command."""
+    define(parser, _list, summary)
+    add_workdir(parser)
+    actions = parser.add_subparsers(title="actions", metavar="ACTION")
+
+    def add(name: str, handler: Handler, summary: str, more: str = "") -> Parser:
+        action = add_action(actions, name, handler, summary, more)
+        # SUPPRESS: a default here would replace what was given before the action.
+        add_workdir(action, argparse.SUPPRESS)
+        return action
+
+    def add_name(action: Parser) -> None:
+        action.add_argument("name", metavar="NAME", help="as `pmdfuzz findings list` prints it")
+
+    add("list", _list, "list the findings (the default action)")
+    action = add("show", _show, "draw a finding's case, as `pmdfuzz show` does")
+    add_name(action)
+    add_kernel(action)
+    action = add(
+        "promote",
+        _promote,
+        "copy a finding into the corpus of regressions",
+        "What the case shows on each kernel is written into it: an `@expect` line for each "
+        "kernel, and the results of the calls in which these kernels agree.",
+    )
+    add_name(action)
+    action.add_argument(
+        "--to",
+        type=Path,
+        default=REGRESSIONS,
+        metavar="DIR",
+        help="directory to copy it to (default: %(default)s)",
+    )
+    action.add_argument("--force", action="store_true", help="replace a case that is there")
+    add_kernels(action, "default: every kernel")
+
+
+def _list(options: argparse.Namespace) -> int:
+    workdir: Path = options.workdir
+    if not workdir.exists():
+        print(f"no findings: {workdir} is not there; `pmdfuzz run` makes it")
+        return FINE
+    if not workdir.is_dir():
+        raise UsageError(f"{workdir}: not a directory")
+    found = CaseStore(workdir).load_all()
+    status = FINE
+    for error in found.errors:
+        status = refuse(str(error))
+    sightings: dict[str, Finding] = {}
+    if (workdir / LEDGER).exists():  # opening it would make one
+        try:
+            with Ledger.open(workdir) as ledger:
+                sightings = {finding.bucket.name: finding for finding in ledger.list()}
+        except LedgerError as error:
+            status = refuse(str(error))
+    cases = {path.stem: case for path, case in found.cases.items()}
+    names = sorted(cases | sightings, key=lambda name: (bool(_defect(name)), name))
+    if not names:
+        print(f"no findings in {workdir}")
+        return status
+    rows = [_row(name, cases.get(name), sightings.get(name)) for name in names]
+    for line in columns([("finding", "calls", "seen", "first", "last", "kernels"), *rows]):
+        print(line)
+    print(f"Look with: pmdfuzz findings show {names[0]}{workdir_flag(workdir)}")
+    return status
+
+
+def _row(name: str, case: Case | None, sighting: Finding | None) -> tuple[str, ...]:
+    """What the list says of a finding that has a case, or has been seen, or both."""
+    calls = str(len(case.calls)) if case else "no case"
+    if sighting and sighting.first and sighting.last:
+        first, last = _date(sighting.first.at), _date(sighting.last.at)
+        return name, calls, str(sighting.count), first, last, ", ".join(sighting.kernels)
+    return name, calls, "-", "-", "-", case.kernel or "-" if case else "-"
+
+
+def _date(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
+def _defect(name: str) -> str:
+    """The known defect in the name of a finding; empty if there is none."""
+    with contextlib.suppress(ValueError):  # a case that somebody else has put there
+        return Bucket.named(name).defect
+    return ""
+
+
+def _show(options: argparse.Namespace) -> int:
+    from fuzz.cli.cases import tell
+
+    path = _path(options)
+    with naming(path):
+        return tell(loaded(path), path, options.kernel)
+
+
+def _promote(options: argparse.Namespace) -> int:
+    from fuzz.showing import annotated, expecting
+    from fuzz.subjects.against import RULE
+
+    path = _path(options)
+    case = loaded(path)
+    names = list(dict.fromkeys(options.kernels or KERNELS))
+    target: Path = options.to / path.name
+    if target.exists() and not options.force:
+        raise UsageError(f"{target} is there already; --force replaces it")
+    # Where machine and model part, the machine's results are what is worth keeping.
+    machine = path.stem.startswith(f"{RULE}--")
+    promoted = case if machine else annotated(expecting(case, names), names)
+    try:
+        options.to.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise UsageError(f"{options.to}: not a directory") from None
+    write_atomic(target, dump(promoted))
+    for expectation in promoted.expects:
+        print(f"{expectation.kernel}: {expectation.outcome}")
+    print(f"Test with: pytest {shlex.quote(str(target))}")
+    return FINE
+
+
+def _path(options: argparse.Namespace) -> Path:
+    """The case of the finding that the user named.  Errors raised: UsageError."""
+    store = CaseStore(options.workdir)
+    try:
+        path = store.path(Bucket.named(options.name))
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if not path.exists():
+        known = ", ".join(sorted(path.stem for path in store.load_all().cases))
+        listed = f"known: {known}" if known else f"there are none in {options.workdir}"
+        raise UsageError(f"no finding {options.name!r}; {listed}")
+    return path

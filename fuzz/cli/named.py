@@ -1,0 +1,42 @@
+"""What the user has named: cases, kernels and geometries."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from engine.base.geometry import geometry_named
+from engine.base.kernel import kernel_named
+from fuzz.case import Case, CaseError
+from fuzz.forms.text import load
+
+
+def loaded(path: Path, geometry: str | None = None) -> Case:
+    """Read a case, on another geometry if one is named.
+
+    Errors raised: CaseError, OSError, UnknownName.
+    """
+    case = load(path)
+    if geometry is not None:
+        case = replace(case, geometry=geometry_named(geometry).name)
+    return case
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Errors about what a case asks for name its file, as errors of its syntax do."""
+    try:
+        yield
+    except CaseError as error:
+        if error.file:
+            raise
+        why, line, column, source = error.why, error.line, error.column, error.source
+        raise CaseError(why, line, column, source, str(path)) from None
+
+
+def check_names(kernels: Sequence[str], geometry: str | None) -> None:
+    """Errors raised: UnknownName, before any file is looked at."""
+    for kernel in kernels:
+        kernel_named(kernel)
+    if geometry is not None:
+        geometry_named(geometry)

@@ -1,0 +1,133 @@
+"""What the commands share: how one is told of, and options.  Loads nothing of the model."""
+
+import argparse
+import shlex
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+from fuzz.lib.exits import BAD_INPUT
+
+WORKDIR = Path(".pmdfuzz")
+EXIT = """\
+exit status:
+  0    as expected; nothing found
+  1    findings, or results that differ from what a case says
+  2    bad input or environment
+  130  stopped by Ctrl-C
+"""
+MACHINE_NEEDS = (
+    "Needs Linux on x86-64 and a C compiler with a static libc. Without root, which kernels before "
+    "6.7 need, warnings in the kernel's log are not seen (taints are), and calls that lock memory "
+    "are left out."
+)
+_TEXT_COLUMNS = 90
+
+Parser = argparse.ArgumentParser
+Parsers = argparse._SubParsersAction  # has no public name
+Handler = Callable[[argparse.Namespace], int]  # does what a command is for; returns its status
+
+
+class UsageError(Exception):
+    """Something the user asked for cannot be done; the message says what and why."""
+
+
+def refuse(message: str) -> int:
+    """Say on stderr why not.  Returns: the exit status."""
+    print(f"pmdfuzz: {message}", file=sys.stderr)
+    return BAD_INPUT
+
+
+# --- Commands -------------------------------------------------------------------------------------
+
+
+def add_command(commands: "Parsers[Parser]", name: str, summary: str) -> Parser:
+    """A command, or an action of one, that is not made yet (`define`)."""
+    return commands.add_parser(
+        name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def define(
+    parser: Parser, handler: Handler, summary: str, more: str = "", epilog: str = EXIT
+) -> None:
+    """Say what a command does, and let it be done by `handler`."""
+    text = f"{summary[0].upper()}{summary[1:]}. {more}".strip()
+    parser.description = textwrap.fill(text, _TEXT_COLUMNS)
+    parser.epilog = epilog
+    parser.set_defaults(command=handler)
+
+
+def add_action(
+    actions: "Parsers[Parser]",
+    name: str,
+    handler: Handler,
+    summary: str,
+    more: str = "",
+    epilog: str = EXIT,
+) -> Parser:
+    """An action of a command."""
+    parser = add_command(actions, name, summary)
+    define(parser, handler, summary, more, epilog)
+    return parser
+
+
+# --- Options --------------------------------------------------------------------------------------
+
+
+def add_case(parser: Parser) -> None:
+    """CASE: one case file."""
+    parser.add_argument("case", type=Path, metavar="CASE", help="a case file")
+
+
+def add_kernels(parser: Parser, default: str = "default: as the case says") -> None:
+    """--kernel, repeatable."""
+    parser.add_argument(
+        "--kernel",
+        dest="kernels",
+        action="append",
+        metavar="K",
+        help=f"a kernel of `pmdfuzz kernels`; may be given more than once ({default})",
+    )
+
+
+def add_kernel(parser: Parser) -> None:
+    """--kernel, for a case."""
+    parser.add_argument(
+        "--kernel", metavar="K", help="a kernel of `pmdfuzz kernels` (default: as the case says)"
+    )
+
+
+def add_geometry(parser: Parser) -> None:
+    """--geometry, for a case."""
+    parser.add_argument(
+        "--geometry", metavar="G", help="a geometry of `pmdfuzz kernels` in place of the usual one"
+    )
+
+
+def add_rules_after(parser: Parser) -> None:
+    """--rules-after; see `fuzz.execute.RulesAfter`."""
+    parser.add_argument(
+        "--rules-after",
+        choices=("last", "moving", "call"),
+        default="moving",
+        help="judge the whole state after the last call, after every moving one and the last, or "
+        "after every call (default: moving)",
+    )
+
+
+def add_workdir(parser: Parser, default: object = WORKDIR) -> None:
+    """--workdir."""
+    parser.add_argument(
+        "--workdir",
+        type=Path,
+        default=default,
+        metavar="DIR",
+        help=f"where runs keep everything (default: {WORKDIR})",
+    )
+
+
+def workdir_flag(workdir: Path) -> str:
+    """What a command that we suggest needs to find the same working directory."""
+    return "" if workdir == WORKDIR else f" --workdir {shlex.quote(str(workdir))}"

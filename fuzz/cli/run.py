@@ -1,0 +1,114 @@
+"""`pmdfuzz run`."""
+
+import argparse
+from dataclasses import replace
+
+from fuzz.calls.registry import MODELLED_CALLS
+from fuzz.campaign.run import run
+from fuzz.campaign.session import RunOptions
+from fuzz.cli.named import check_names
+from fuzz.cli.options import (
+    MACHINE_NEEDS,
+    Parser,
+    UsageError,
+    add_kernels,
+    add_rules_after,
+    add_workdir,
+    define,
+)
+from fuzz.cli.subjects import machine_errors
+from fuzz.lib.arguments import positive, seconds
+from fuzz.subjects.host import host_kernel
+
+_EXIT = """\
+exit status:
+  0    as expected: nothing new found, or known defects only (unless --count-known)
+  1    findings that are new
+  2    bad input or environment
+  3    the fuzzing process itself failed: a defect of pmdfuzz
+  130  stopped by Ctrl-C, 143 by SIGTERM; everything was saved
+"""
+
+
+def make_run(parser: Parser, summary: str) -> None:
+    """Make the command."""
+    define(
+        parser,
+        _run,
+        summary,
+        "Every new finding is minimized, shown, and kept as a case in the working directory. One "
+        "that a known defect of the kernel explains is told of by its name, and does not count for "
+        "the exit status. Flags after -- are passed on to libFuzzer as they are. Needs Atheris.",
+        _EXIT,
+    )
+    add_kernels(parser)
+    parser.add_argument(
+        "--geometry",
+        dest="geometries",
+        action="append",
+        metavar="G",
+        help="a geometry of `pmdfuzz kernels`; given more than once, the programs are shared out "
+        "among them (default: x86-64 and small)",
+    )
+    parser.add_argument(
+        "--time", type=seconds, metavar="T", help="stop after T: 60, 90s, 10m, 8h, 2d"
+    )
+    parser.add_argument("--runs", type=positive, metavar="N", help="stop after N executions")
+    parser.add_argument("--seed", type=positive, metavar="N", help="seed of the random numbers")
+    parser.add_argument(
+        "--ops", metavar="A,B,…", help="use these calls only, such as mmap,touch,mremap"
+    )
+    parser.add_argument(
+        "--against",
+        choices=("host",),
+        help="run inputs that are new to the model on the kernel of this machine, too, and compare "
+        "it with the model (the first --kernel; default: the one with its version). "
+        f"{MACHINE_NEEDS}",
+    )
+    add_workdir(parser)
+    parser.add_argument(
+        "--no-seeds", action="store_true", help="start from nothing, not the corpus"
+    )
+    parser.add_argument(
+        "--count-known",
+        action="store_true",
+        help="exit with 1 for new findings that show known defects, too",
+    )
+    add_rules_after(parser)
+
+
+def _run(options: argparse.Namespace) -> int:
+    chosen = RunOptions(
+        workdir=options.workdir,
+        geometries=options.geometries and tuple(dict.fromkeys(options.geometries)),
+        seconds=options.time,
+        runs=options.runs,
+        seed=options.seed,
+        calls=None if options.ops is None else _calls(options.ops),
+        against=options.against is not None,
+        count_known=options.count_known,
+        rules_after=options.rules_after,
+        libfuzzer=tuple(options.rest),
+    )
+    if options.against and not options.kernels:
+        with machine_errors():
+            chosen = replace(chosen, kernels=(host_kernel().name,))
+    if options.kernels:
+        chosen = replace(chosen, kernels=tuple(dict.fromkeys(options.kernels)))
+    if options.no_seeds:
+        chosen = replace(chosen, seeds=())
+    for geometry in chosen.geometries or (None,):
+        check_names(chosen.kernels, geometry)
+    return run(chosen)
+
+
+def _calls(words: str) -> frozenset[str]:
+    """The calls of `--ops`.  Errors raised: UsageError, which lists the unknown ones."""
+    names = [word.strip() for word in words.split(",") if word.strip()]
+    unknown = [name for name in names if name not in MODELLED_CALLS]
+    known = ", ".join(sorted(MODELLED_CALLS))
+    if unknown:
+        raise UsageError(f"--ops: unknown {', '.join(unknown)}; known: {known}")
+    if not names:
+        raise UsageError(f"--ops names no call; known: {known}")
+    return frozenset(names)

@@ -1,0 +1,241 @@
+"""`pmdfuzz observe`, `compare` and `host`: the model beside what really happens."""
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from engine.base.kernel import kernel_named
+from fuzz.campaign.seeds import CORPUS
+from fuzz.case import Case
+from fuzz.cli.named import check_names, loaded
+from fuzz.cli.options import (
+    MACHINE_NEEDS,
+    Parser,
+    UsageError,
+    add_action,
+    add_geometry,
+    add_kernel,
+    add_workdir,
+    define,
+)
+from fuzz.execute import execute
+from fuzz.forms.text import format_call
+from fuzz.lib.arguments import positive
+from fuzz.lib.exits import FINE, SURPRISES
+from fuzz.showing import kernel_for
+from fuzz.subjects.against import Against
+from fuzz.subjects.check import CheckOptions, check, check_cases
+from fuzz.subjects.compare import compare
+from fuzz.subjects.host import Host, beside_model, host_kernel, release
+from fuzz.subjects.observe import observation
+from fuzz.subjects.recordings import TruthError, is_json_lines, programs
+from fuzz.subjects.shortage import ask
+from fuzz.subjects.subject import SubjectError
+
+# --- observe --------------------------------------------------------------------------------------
+
+
+def make_observe(parser: Parser, summary: str) -> None:
+    """Make the command."""
+    define(
+        parser,
+        _observe,
+        summary,
+        "The format is that in which real kernels are recorded: results and bytes of page tables "
+        "after each call, VMAs and pages at the end.",
+    )
+    _add_files(parser, "+")
+    add_kernel(parser)
+    add_geometry(parser)
+    parser.add_argument(
+        "--on",
+        choices=("model", "host"),
+        default="model",
+        help=f"what they run on (default: %(default)s). host: {MACHINE_NEEDS}",
+    )
+
+
+def _observe(options: argparse.Namespace) -> int:
+    if options.on == "host":
+        return _observe_host(options)
+    check_names([options.kernel] if options.kernel else [], options.geometry)
+    for name, case in _programs(options.files, options.geometry):
+        outcome = execute(case, kernel_for(case, options.kernel), stop=False, oracle=False)
+        print(json.dumps(observation(outcome, name)))
+    return FINE
+
+
+def _observe_host(options: argparse.Namespace) -> int:
+    if options.kernel or options.geometry:
+        raise UsageError("--on host: the machine is what it is; leave --kernel and --geometry out")
+    status = FINE
+    with machine_errors(), Host() as host:
+        for name, case in _programs(options.files, None):
+            if lacking := host.able.missing(case):
+                print(f"{name}: not run: only the model has {', '.join(lacking)}", file=sys.stderr)
+                status = SURPRISES
+                continue
+            case = host.able.runnable(case.program())
+            observed = host.observe(case)
+            ops = [format_call(call) for call in case.calls]
+            print(json.dumps({"id": name, "ops": ops} | observed | {"id": name}))
+            if "crash" in observed:
+                status = SURPRISES
+    return status
+
+
+# --- compare --------------------------------------------------------------------------------------
+
+
+def make_compare(parser: Parser, summary: str) -> None:
+    """Make the command."""
+    define(
+        parser,
+        _compare,
+        summary,
+        "Programs that differ are put into classes: the first field that differs, the call after "
+        "which it does, and its flags. Of each class the simplest program is shown, minimized if "
+        "the recorded kernel is the one this machine runs.",
+    )
+    parser.add_argument(
+        "truth", type=Path, metavar="TRUTH", help="recordings as JSON lines, perhaps .gz"
+    )
+    parser.add_argument("--kernel", required=True, metavar="K", help="the model of that kernel")
+
+
+def _compare(options: argparse.Namespace) -> int:
+    kernel = kernel_named(options.kernel)
+    with contextlib.ExitStack() as stack, machine_errors():
+
+        def machine() -> Against | None:
+            with contextlib.suppress(SubjectError):  # then nothing is minimized
+                if host_kernel() == replace(kernel, name=host_kernel().name):
+                    return stack.enter_context(beside_model(kernel.name))
+            return None
+
+        return compare(options.truth, kernel, machine=machine)
+
+
+# --- host -----------------------------------------------------------------------------------------
+
+
+def make_host(parser: Parser, summary: str) -> None:
+    """Make the command."""
+    define(parser, _check, summary, MACHINE_NEEDS)
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    action = add_action(
+        actions,
+        "check",
+        _check,
+        "run programs on this machine and on its model, and compare all that both show",
+        "Without files the programs are random; each class of divergence is minimized on the "
+        "machine and kept as a case in the working directory. With files exactly these programs "
+        f"run. {MACHINE_NEEDS}",
+    )
+    _add_files(action, "*")
+    action.add_argument(
+        "--cases",
+        type=positive,
+        default=10_000,
+        metavar="N",
+        help="run N random programs (default: %(default)s)",
+    )
+    action.add_argument("--seed", type=positive, metavar="N", help="seed of the random numbers")
+    _add_model(action)
+    action.add_argument(
+        "--geometry",
+        metavar="G",
+        help="x86-64-pku: leave the kernel this CPU's protection keys, by which memory that may "
+        "only be executed cannot be read (default: x86-64, as if there were none)",
+    )
+    add_workdir(action)
+    action = add_action(
+        actions,
+        "shortage",
+        _shortage,
+        "try the known defects that show only when memory runs out in the middle of a move",
+        "Each is tried in a memory cgroup that is allowed no more than it has, and compared with "
+        "the model. Needs Linux on x86-64, a C compiler with a static libc, root, and the memory "
+        "controller of cgroup v1.",
+    )
+    _add_model(action)
+
+
+def _add_model(action: Parser) -> None:
+    action.add_argument(
+        "--kernel",
+        metavar="K",
+        help="the model to compare with (default: the kernel with the version of this machine's)",
+    )
+
+
+def _check(options: argparse.Namespace) -> int:
+    with machine_errors():
+        if options.files:
+            return check_cases(_programs(options.files, None), options.kernel, options.geometry)
+        return check(
+            CheckOptions(
+                options.workdir,
+                cases=options.cases,
+                seed=options.seed,
+                kernel=options.kernel,
+                geometry=options.geometry,
+                sources=sorted(CORPUS.rglob("*.case")),
+            )
+        )
+
+
+def _shortage(options: argparse.Namespace) -> int:
+    status = FINE
+    with machine_errors():
+        model = host_kernel(options.kernel)
+        print(f"this machine: {release()}; the model: {model.name}")
+        for answer in ask(model):
+            said = answer.seen or "not shown"
+            if not answer.agrees:
+                status = SURPRISES
+                said += f"; the model {'has' if answer.due else 'does not have'} it"
+            print(f"{answer.defect:16}{said}")
+    return status
+
+
+# --- Programs and machines ------------------------------------------------------------------------
+
+
+def _add_files(parser: Parser, count: str) -> None:
+    parser.add_argument(
+        "files",
+        nargs=count,
+        type=Path,
+        metavar="FILE",
+        help="a case file, or programs as JSON lines with id and ops",
+    )
+
+
+def _programs(files: Sequence[Path], geometry: str | None) -> Iterator[tuple[str, Case]]:
+    """Name and program of each case file, and of each line of files with JSON lines.
+
+    Errors raised: CaseError, UsageError, OSError.
+    """
+    for path in files:
+        if not is_json_lines(path):
+            yield path.stem, loaded(path, geometry)
+            continue
+        try:
+            for name, case in programs(path):
+                yield name, replace(case, geometry=geometry)
+        except TruthError as error:
+            raise UsageError(str(error)) from None
+
+
+@contextlib.contextmanager
+def machine_errors() -> Iterator[None]:
+    """A machine that cannot run cases is told of as other mistakes are."""
+    try:
+        yield
+    except SubjectError as error:
+        raise UsageError(str(error)) from None
