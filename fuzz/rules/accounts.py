@@ -13,7 +13,7 @@ from engine.state.vma import (
     VM_ACCOUNT,
     VM_LOCKED,
 )
-from fuzz.rules.rule import CONTRACT, FRESH, HARM, STATE, Rule, after, on
+from fuzz.rules.rule import CONTRACT, FRESH, HARM, STATE, VMAS, Rule, after, on
 from fuzz.rules.sight import Sight
 from fuzz.rules.view import State, tables_below
 
@@ -152,7 +152,7 @@ def within_limits(state: State) -> Iterator[Violation]:
             )
 
 
-@after("mremap", HIGH_WATER)
+@after("mremap", HIGH_WATER, before=VMAS)
 def peak(sight: Sight) -> Iterator[Violation]:
     """A move does not count its pages twice.
 

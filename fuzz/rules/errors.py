@@ -15,6 +15,7 @@ from engine.state.vma import VM_ACCOUNT, VM_HUGETLB, VM_LOCKED, VM_SEALED, VM_SH
 from fuzz.rules.places import Granted, Promise, compared, placed, removed
 from fuzz.rules.rule import (
     CONTRACT,
+    VMAS,
     Rule,
     after,
 )
@@ -29,7 +30,7 @@ ERROR_ORDER = Rule(
 )
 
 
-@after("mremap", ERROR_ORDER)
+@after("mremap", ERROR_ORDER, before=VMAS)
 def deserved(sight: Sight) -> Iterator[Violation]:
     """Is the result of an mremap the one that its operands deserve?"""
     before, remap, result = sight.before, sight.request, sight.result

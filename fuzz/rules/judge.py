@@ -4,7 +4,7 @@
 moments.  Which rules there are, and when they are checked, is said by the files that check them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 from engine.base.points import ENTER, PMD_OCCUPIED, PUD_OCCUPIED, Point
@@ -16,7 +16,7 @@ from fuzz.calls.syscall import Does
 from fuzz.case import Call, Result
 from fuzz.rules.contents import Contents
 from fuzz.rules.index import checks_on
-from fuzz.rules.rule import FRESH, SHORTAGE, STATE, TLB, CheckFunction, Occasion
+from fuzz.rules.rule import FRESH, NOTHING, SHORTAGE, STATE, TLB, CheckFunction, Occasion
 from fuzz.rules.sight import Moving, Returned, Sight
 from fuzz.rules.view import Memory, State
 
@@ -40,8 +40,8 @@ def _by_name(occasion: Occasion) -> dict[str, Functions]:
 ON: dict[Occasion, Functions] = {occasion: _functions(occasion) for occasion in Occasion}
 AT = _by_name(Occasion.POINT)
 AFTER = _by_name(Occasion.CALL)
-# Calls of which a check compares the leaves before with those after.
-_COMPARED = frozenset(("mremap",))
+# What of the state before a call its checks compare.
+BEFORE = {name: max(check.before for check in checks_on(Occasion.CALL, name)) for name in AFTER}
 
 
 class MoveRules:
@@ -91,12 +91,6 @@ def check_state(space: AddressSpace) -> list[Violation]:
     return StateRules().check(space)
 
 
-def check_call(sight: Sight) -> Iterable[Violation]:
-    """Every rule on a call that has returned, in order."""
-    for function in AFTER.get(sight.call, ()):
-        yield from function(sight)
-
-
 class Judge:
     """The rules of one run.  What they find is added to `space.violations`.
 
@@ -119,7 +113,7 @@ class Judge:
         """A call is about to be made, with these operands and real addresses."""
         if call in AFTER or self._space.failures.armed:
             self._moves.occupied = 0
-            self._sight = Sight(self._space, call, args, leaves=call in _COMPARED)
+            self._sight = Sight(self._space, call, args, BEFORE.get(call, NOTHING))
 
     def after(self, returned: Returned) -> None:
         """It has returned."""
@@ -128,7 +122,8 @@ class Judge:
             return
         space = self._space
         sight.returned(returned, self._moves.occupied)
-        space.violations += check_call(sight)
+        for function in AFTER.get(sight.call, ()):
+            space.violations += function(sight)
         if sight.attempts is not None:
             for function in ON[SHORTAGE]:
                 space.violations += function(sight)

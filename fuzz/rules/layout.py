@@ -29,6 +29,7 @@ from fuzz.rules.mremap import DONTUNMAP_TWO_VMAS
 from fuzz.rules.rule import (
     CONTRACT,
     COURSE,
+    VMAS,
     Rule,
     after,
 )
@@ -242,7 +243,7 @@ def expected(before: Snapshot, request: Request, result: int) -> Tape | None:
     return tape if tape.move(source, target, flags) else None
 
 
-@after("mremap", VMA_LAYOUT, FAILURE_STRIKES)
+@after("mremap", VMA_LAYOUT, FAILURE_STRIKES, before=VMAS)
 def laid_out(sight: Sight) -> Iterator[Violation]:
     """Are the VMAs those that should be there, and was every attempt counted?
 

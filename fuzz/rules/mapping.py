@@ -13,6 +13,7 @@ from engine.state.vma import (
 from fuzz.rules.mremap import DONTUNMAP_TWO_VMAS, POPULATE_ON_SUCCESS
 from fuzz.rules.rule import (
     HARM,
+    VMAS,
     Rule,
     after,
 )
@@ -27,7 +28,7 @@ MAPPING_KEPT = Rule(
 )
 
 
-@after("mremap", MAPPING_KEPT)
+@after("mremap", MAPPING_KEPT, before=VMAS)
 def moved(sight: Sight) -> Iterator[Violation]:
     """The mappings of the source are where the call says, as they were.
 
@@ -73,7 +74,7 @@ def moved(sight: Sight) -> Iterator[Violation]:
                 return
 
 
-@after("mremap", POPULATE_ON_SUCCESS)
+@after("mremap", POPULATE_ON_SUCCESS, before=VMAS)
 def grown(sight: Sight) -> Iterator[Violation]:
     """Private memory that was added is present if it is locked, and else empty."""
     space, request, result = sight.space, sight.request, sight.address

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator
 
-from engine.base.address import Range, round_up
+from engine.base.address import Range
 from engine.base.entry import ANON, MIGRATION, PFN_SHIFT, PRESENT, SOFT_DIRTY
 from engine.base.uapi import MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE, Errno
 from engine.base.violation import Violation
 from engine.state.space import AddressSpace
 from engine.state.vma import (
-    VM_HUGETLB,
     VM_LOCKED,
     VM_LOCKONFAULT,
     VM_SEALED,
@@ -16,7 +15,7 @@ from engine.state.vma import (
 )
 from fuzz.rules.failures import page_count
 from fuzz.rules.picture import Leaves, carried, clipped, differing, pages, shifted
-from fuzz.rules.rule import CONTRACT, ENGINE, HARM, Rule, after, elsewhere
+from fuzz.rules.rule import CONTRACT, ENGINE, HARM, LEAVES, VMAS, Rule, after, elsewhere
 from fuzz.rules.sight import Mapped, Request, Sight, Snapshot, clip, merged, without
 from fuzz.rules.vmas import ANON_VMA_LINKED
 
@@ -129,28 +128,7 @@ elsewhere(ENGINE, DONTUNMAP_TWO_VMAS, ROLLBACK_COMPLETE, MOVED_UNMAPPED)
 _UNLOCKED = ~(VM_LOCKED | VM_LOCKONFAULT)
 
 
-def _sides(sight: Sight) -> tuple[Range, Range]:
-    """Source and destination, the latter as it was asked for.
-
-    Huge pages go whole: those at the start, or, when several VMAs may move, those at the end.
-    """
-    request, before = sight.request, sight.before
-    page, old, new = before.geometry.page_bytes, request.old, request.new
-    is_huge = _in_huge_page(before, request.addr)
-    at_end = _in_huge_page(before, request.addr + max(old, page) - 1)
-    may_be_several = request.flags & MREMAP_FIXED and old == new
-    if may_be_several and at_end != is_huge and before.kernel.multi_vma_move:
-        is_huge = at_end
-    if is_huge:
-        start, huge = request.addr, before.geometry.slot_bytes
-        old, new = (round_up(start + n, huge) - start for n in (old, new))
-    return (
-        Range(request.addr, request.addr + old),
-        Range(request.new_addr, request.new_addr + new),
-    )
-
-
-@after("mremap", POPULATE_ON_SUCCESS)
+@after("mremap", POPULATE_ON_SUCCESS, before=LEAVES)
 def nothing_populated(sight: Sight) -> Iterator[Violation]:
     """A call that failed has brought no page in."""
     if sight.error is None or sight.after.equals(sight.before):
@@ -165,13 +143,13 @@ def nothing_populated(sight: Sight) -> Iterator[Violation]:
         )
 
 
-@after("mremap", ROLLBACK_RESTORES, ERROR_TRACELESS, LOCK_KEPT)
+@after("mremap", ROLLBACK_RESTORES, ERROR_TRACELESS, LOCK_KEPT, before=LEAVES)
 def traceless(sight: Sight) -> Iterator[Violation]:
     """What an error may leave behind: with FIXED the destination and a shrink's tail, late only."""
     space, before, after, request = sight.space, sight.before, sight.after, sight.request
     if sight.error is None or after.equals(before):
         return
-    source, target = _sides(sight)
+    source, target = sight.sides
     traces: list[Range] = []
     # A failed move has a copy step behind it: the rollback's own rule speaks for it.
     failed = sight.error is Errno.ENOMEM and not _full(before, request)
@@ -187,21 +165,21 @@ def traceless(sight: Sight) -> Iterator[Violation]:
     yield from _unchanged_outside(before, after, traces, rule)
 
 
-@after("mremap", FIXED_ADDRESS)
+@after("mremap", FIXED_ADDRESS, before=VMAS)
 def at_the_address(sight: Sight) -> Iterator[Violation]:
     """What has its place given goes there."""
     request, result = sight.request, sight.address
     if result is not None and request.flags & MREMAP_FIXED and result != request.new_addr:
-        yield FIXED_ADDRESS.broken(_sides(sight)[1], f"{result:#x}", f"{request.new_addr:#x}")
+        yield FIXED_ADDRESS.broken(sight.sides[1], f"{result:#x}", f"{request.new_addr:#x}")
 
 
-@after("mremap", RESIZE_EXACT, LOCK_KEPT)
+@after("mremap", RESIZE_EXACT, LOCK_KEPT, before=LEAVES)
 def resized(sight: Sight) -> Iterator[Violation]:
     """Without a move only the tail of a shrink goes."""
     request = sight.request
     if sight.address != request.addr or request.places:
         return
-    source, target = _sides(sight)
+    source, target = sight.sides
     if source.length < target.length:
         return
     tail = Range(request.addr + target.length, source.end)
@@ -210,32 +188,34 @@ def resized(sight: Sight) -> Iterator[Violation]:
         yield RESIZE_EXACT.broken(tail, "something mapped", "nothing after a shrink")
 
 
-@after("mremap", DUPLICATE_KEEPS_SOURCE, LOCK_KEPT)
+@after("mremap", DUPLICATE_KEEPS_SOURCE, LOCK_KEPT, before=LEAVES)
 def duplicated(sight: Sight) -> Iterator[Violation]:
     """Where nothing was to move, nothing but the destination has changed."""
-    source, target = _sides(sight)
-    if sight.address is not None and not source.length:
+    if sight.address is None or sight.request.old:
+        return
+    source, target = sight.sides
+    if not source.length:
         copy = Range(sight.address, sight.address + target.length)
         yield from _unchanged_outside(sight.before, sight.after, [copy], DUPLICATE_KEEPS_SOURCE)
 
 
-@after("mremap", FIXED_EXACT, MULTI_GAPS)
+@after("mremap", FIXED_EXACT, MULTI_GAPS, before=LEAVES)
 def moved_there(sight: Sight) -> Iterator[Violation]:
     """What a FIXED move leaves at the destination."""
     if sight.address is None or not sight.request.flags & MREMAP_FIXED:
         return
-    source, target = _sides(sight)
+    source, target = sight.sides
     if source.length:
         length = min(source.length, target.length)
         yield from _check_moved(sight.before, sight.after, source, target, length)
 
 
-@after("mremap", DONTUNMAP_SOURCE, ANON_VMA_LINKED)
+@after("mremap", DONTUNMAP_SOURCE, ANON_VMA_LINKED, before=LEAVES)
 def source_kept(sight: Sight) -> Iterator[Violation]:
     """What DONTUNMAP leaves behind; a source that is its own copy cannot be as it should."""
     if sight.address is None or not sight.request.keeps:
         return
-    source, target = _sides(sight)
+    source, target = sight.sides
     if source.length and DONTUNMAP_TWO_VMAS.slug not in sight.warned:
         yield from _check_dontunmap(sight.before, sight.after, source)
         copy = Range(sight.address, sight.address + target.length)
@@ -276,11 +256,6 @@ def _refused_early(before: Snapshot, source: Range, target: Range, request: Requ
         or not _is_mapped(before, source, page)
         or (bool(request.flags & MREMAP_DONTUNMAP) and source.length != target.length)
     )
-
-
-def _in_huge_page(before: Snapshot, addr: int) -> bool:
-    """Is the address in a huge page of hugetlb?"""
-    return any(m.flags & VM_HUGETLB for m in clip(before.mapped, Range(addr, addr + 1)))
 
 
 def _full(before: Snapshot, request: Request) -> bool:

@@ -28,6 +28,7 @@ from engine.state.vma import (
 )
 from fuzz.rules.rule import (
     CONTRACT,
+    VMAS,
     Rule,
     after,
 )
@@ -133,7 +134,7 @@ def _hole(before: Snapshot, length: int) -> int | None:
     return top if top - before.arena.start >= length else None
 
 
-@after("mmap", PLACE_CHOSEN)
+@after("mmap", PLACE_CHOSEN, before=VMAS)
 def mapped_at(sight: Sight) -> Iterator[Violation]:
     """Does an mmap(2) go where it should?  Errors other than ENOMEM may be due.
 
@@ -163,7 +164,7 @@ def mapped_at(sight: Sight) -> Iterator[Violation]:
     yield from compared(before, Range(addr, addr + length), promise, result, PLACE_CHOSEN)
 
 
-@after("mremap", PLACE_CHOSEN)
+@after("mremap", PLACE_CHOSEN, before=VMAS)
 def moved_to(sight: Sight) -> Iterator[Violation]:
     """Is the place of a move free, where the kernel has chosen it?"""
     request, result = sight.request, sight.address
@@ -184,7 +185,7 @@ def _free(before: Snapshot, start: int, length: int) -> Iterator[Violation]:
         below = area.end
 
 
-@after("munmap", PLACE_CHOSEN)
+@after("munmap", PLACE_CHOSEN, before=VMAS)
 def unmapped(sight: Sight) -> Iterator[Violation]:
     """Does a munmap(2) do what it should?"""
     before, result, (start, length) = sight.before, sight.error, sight.args

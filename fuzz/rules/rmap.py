@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from engine.base.address import Range
-from engine.base.points import ENTER, HUGE_MOVED, LEAVE, PMD_MOVED, PTES_MOVED, PUD_MOVED, RMAP
+from engine.base.points import ENTER, HUGE_MOVED, LEAVE, PMD_MOVED, PTES_MOVED, PUD_MOVED
 from engine.base.violation import Violation
 from engine.move import Move
 from engine.state.vma import VM_HUGETLB, Vma
@@ -94,7 +94,7 @@ def notified_to_the_end(sight: Moving) -> Iterable[Violation]:
 def tables_move_locked(sight: Moving) -> Iterable[Violation]:
     """Right before the locks of a table are dropped.  Memory without a reverse map needs none."""
     old = sight.move.old_vma
-    if sight.locks & RMAP or (old.link is None and old.is_anonymous):
+    if sight.locked or (old.link is None and old.is_anonymous):
         return ()
     return (
         TABLE_MOVE_LOCKED.broken(sight.where, "a table moved without the rmap locks", "with them"),
@@ -114,7 +114,7 @@ def order_when_unlocked(sight: Moving) -> Iterable[Violation]:
 def order_of_a_bite(sight: Moving) -> Iterable[Violation]:
     """Where it takes none.  Hugetlb moves under a lock of its own, of the file, till the end."""
     move = sight.move
-    if sight.locks & RMAP or move.old_vma.flags & VM_HUGETLB:
+    if sight.locked or move.old_vma.flags & VM_HUGETLB:
         return ()
     if not _comes_before(move.new_vma, move.old_vma):
         return ()

@@ -13,7 +13,7 @@ other list of them.  `fuzz.rules.index` collects what the files of this folder d
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Any, TypeVar
 
 from engine.base.address import Range
@@ -72,6 +72,17 @@ class Occasion(StrEnum):
 FRESH, SHORTAGE, STATE = Occasion.FRESH, Occasion.SHORTAGE, Occasion.STATE
 TLB, CONTENTS, ENGINE = Occasion.TLB, Occasion.CONTENTS, Occasion.ENGINE
 
+
+class Before(IntEnum):
+    """What a check around a call compares of the state before it, each with those above it."""
+
+    NOTHING = 0
+    VMAS = 1
+    LEAVES = 2
+
+
+NOTHING, VMAS, LEAVES = Before.NOTHING, Before.VMAS, Before.LEAVES
+
 CheckFunction = Callable[[Any], Iterable[Violation]]
 _F = TypeVar("_F", bound=Callable[..., Iterable[Violation]])
 
@@ -80,13 +91,14 @@ _F = TypeVar("_F", bound=Callable[..., Iterable[Violation]])
 class Check:
     """A function that looks for broken rules; None where others look (ENGINE, CONTENTS).
 
-    Arguments: `names` the points of a move, or the calls, that it is for.
+    Arguments: `names` the points of a move, or the calls; `before` what it compares.
     """
 
     occasion: Occasion
     names: tuple[str, ...]
     rules: tuple[Rule, ...]
     function: CheckFunction | None
+    before: Before = Before.NOTHING
 
     @property
     def when(self) -> str:
@@ -109,16 +121,22 @@ def at(points: Sequence[str], *rules: Rule) -> Callable[[_F], _F]:
     return _checking(Occasion.POINT, tuple(points), rules)
 
 
-def after(call: str, *rules: Rule) -> Callable[[_F], _F]:
-    """Check rules when a call of that name has returned."""
-    return _checking(Occasion.CALL, (call,), rules)
+def after(call: str, *rules: Rule, before: Before) -> Callable[[_F], _F]:
+    """Check rules when a call of that name has returned.
+
+    Arguments: `before` what the check compares of the state before the call.
+    """
+    return _checking(Occasion.CALL, (call,), rules, before)
 
 
 def _checking(
-    occasion: Occasion, names: tuple[str, ...], rules: tuple[Rule, ...]
+    occasion: Occasion,
+    names: tuple[str, ...],
+    rules: tuple[Rule, ...],
+    before: Before = Before.NOTHING,
 ) -> Callable[[_F], _F]:
     def register(function: _F) -> _F:
-        CHECKS.append(Check(occasion, names, rules, function))
+        CHECKS.append(Check(occasion, names, rules, function, before))
         return function
 
     return register

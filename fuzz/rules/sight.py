@@ -25,14 +25,17 @@ from engine.base.points import (
     PTES_MOVED,
     PUD_MOVED,
     PUD_OCCUPIED,
+    RMAP,
+    Point,
 )
 from engine.base.uapi import MREMAP_DONTUNMAP, MREMAP_FIXED, Errno
-from engine.move import Move, MovePoint
+from engine.move import Move
 from engine.pages.fault import Faulted
 from engine.state.backing import Backing
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_HUGETLB, VM_UFFD, VM_UFFD_WP, AnonVma, UffdContext, Vma
 from fuzz.rules.picture import Leaves, Picture, pages, picture, shifted
+from fuzz.rules.rule import Before
 
 BITES = (PTES_MOVED, PMD_MOVED, PUD_MOVED, HUGE_MOVED)  # points at which something has moved
 Returned = int | Errno | Faulted | None  # by a call of the engine
@@ -151,7 +154,9 @@ class Snapshot:
         self.pool = space.pool.free - space.pool.reserved
         self.high_water = max(space.hiwater_vm, space.total_vm)
         self.slots: Picture = picture(space) if leaves else {}
-        self.events = {context: context.events for context in space.uffds.values()}
+        self.events = (
+            {context: context.events for context in space.uffds.values()} if space.uffds else {}
+        )
 
     @property
     def scarce(self) -> bool:
@@ -206,6 +211,11 @@ class Snapshot:
             if area.start <= addr < area.end:
                 return area
         return None
+
+    def is_hugetlb(self, addr: int) -> bool:
+        """Is there a huge page of hugetlb?"""
+        area = self.at(addr)
+        return area is not None and bool(area.flags & VM_HUGETLB)
 
     def inside(self, start: int, end: int) -> list[Area]:
         """What is mapped in [start, end)."""
@@ -297,29 +307,39 @@ class Attempts:
 class Sight:
     """One call: `before` it, and once it has `returned` the `space` as it is now.
 
+    `error` is what it was refused with, `address` what an mmap or mremap has returned, else None;
     `attempts` only where failures are to come; `warned` are the rules that the model itself has
     found broken in the call; `occupied` how many entries moves of tables found taken; `first_tag`
     the content that the next page gets.
-    Arguments: `args` the operands, with real addresses; `leaves` a check compares them.
+    Arguments: `args` the operands, with real addresses; `before` what is compared; no check may
+    look at more than it has said.
     """
 
+    before: Snapshot
+
     def __init__(
-        self, space: AddressSpace, call: str, args: Iterable[int], *, leaves: bool = True
+        self, space: AddressSpace, call: str, args: Iterable[int], before: Before = Before.LEAVES
     ) -> None:
         self.space = space
         self.call = call
         self.args = tuple(args)
-        self.before = Snapshot(space, leaves=leaves)
+        if before:
+            self.before = Snapshot(space, leaves=before == Before.LEAVES)
         self.attempts = Attempts(space) if space.failures.armed else None
         self.first_tag = space.next_tag
         self.occupied = 0
         self.result: Returned = None
+        self.error: Errno | None = None
+        self.address: int | None = None
         self.warned: frozenset[str] = frozenset()
 
     def returned(self, result: Returned, occupied: int = 0) -> "Sight":
         """Note what the call has returned.  Returns: the sight."""
         self.result, self.occupied = result, occupied
-        self.warned = frozenset(violation.rule for violation in self.space.violations)
+        self.error = result if isinstance(result, Errno) else None
+        self.address = result if isinstance(result, int) else None
+        if self.space.violations:
+            self.warned = frozenset(violation.rule for violation in self.space.violations)
         return self
 
     @cached_property
@@ -332,15 +352,20 @@ class Sight:
         """The operands of an mremap."""
         return Request.of(self.space.geometry, *self.args)
 
-    @property
-    def error(self) -> Errno | None:
-        """The error, if the call was refused."""
-        return self.result if isinstance(self.result, Errno) else None
+    @cached_property
+    def sides(self) -> tuple[Range, Range]:
+        """Source and destination of an mremap, the latter as it was asked for.
 
-    @property
-    def address(self) -> int | None:
-        """The address that an mmap or an mremap has returned, if it did."""
-        return self.result if isinstance(self.result, int) else None
+        Huge pages go whole: those at the start, or, when several VMAs may move, those at the end.
+        """
+        request, before = self.request, self.before
+        addr, old, new = request.addr, request.old, request.new
+        page, huge = before.geometry.page_bytes, before.geometry.slot_bytes
+        at_start, at_end = (before.is_hugetlb(at) for at in (addr, addr + max(old, page) - 1))
+        may_be_several = request.flags & MREMAP_FIXED and old == new
+        if at_end if may_be_several and before.kernel.multi_vma_move else at_start:
+            old, new = (round_up(addr + n, huge) - addr for n in (old, new))
+        return Range(addr, addr + old), Range(request.new_addr, request.new_addr + new)
 
 
 class Moving:
@@ -359,9 +384,8 @@ class Moving:
     def __init__(self, space: AddressSpace, move: Move) -> None:
         self.space = space
         self.move = move
-        self.point = ""
-        self.where = Range(move.old, move.old)  # of the point
-        self.locks = 0  # that are held there
+        self.at = Point("", move.old, move.old, 0)
+        self.point = ""  # its name
         self.before = picture(space)
         self.attempts = Attempts(space) if space.failures.armed else None
         self.delta = move.new - move.old
@@ -370,9 +394,9 @@ class Moving:
         self.refused: set[str] = set()
         self.unmapped = False
 
-    def arrive(self, point: MovePoint) -> None:
+    def arrive(self, point: Point) -> None:
         """The move is at a point."""
-        self.point, self.where, self.locks = point.name, point.where, point.held
+        self.at, self.point = point, point.name
 
     def depart(self) -> None:
         """The point has been judged, the move goes on."""
@@ -389,6 +413,21 @@ class Moving:
         elif name == HUGE_SPLIT:
             self.refused.add(name)
             self.unmapped |= self.space.tree.find(move.old, PTE) is None
+
+    @property
+    def where(self) -> Range:
+        """The range of the point."""
+        return self.at.where
+
+    @property
+    def extent(self) -> int:
+        """How long that is, bytes."""
+        return self.at.end - self.at.start
+
+    @property
+    def locked(self) -> bool:
+        """Are locks of the reverse map held there?"""
+        return bool(self.at.held & RMAP)
 
     @property
     def moved(self) -> Range:

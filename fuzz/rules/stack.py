@@ -25,6 +25,7 @@ from fuzz.rules.rule import (
     COURSE,
     ENGINE,
     HARM,
+    VMAS,
     Rule,
     after,
     at,
@@ -90,7 +91,7 @@ def alone(sight: Moving) -> Iterable[Violation]:
     return (EXEC_ALONE.broken(move.old_vma.range, f"{there} VMAs", "the stack only"),)
 
 
-@after("execve_stack", ERROR_ORDER)
+@after("execve_stack", ERROR_ORDER, before=VMAS)
 def deserved(sight: Sight) -> Iterator[Violation]:
     """Is the result of a stack move the one that its operands deserve?"""
     before, result, (start, end, shift) = sight.before, sight.error, sight.args
@@ -109,7 +110,7 @@ def deserved(sight: Sight) -> Iterator[Violation]:
     yield from _stack_compared(before, start, end, deserved, result)
 
 
-@after("relocate", ERROR_ORDER)
+@after("relocate", ERROR_ORDER, before=VMAS)
 def deserved_among_neighbours(sight: Sight) -> Iterator[Violation]:
     """The same for a stack move among neighbours: the way must be free, the VMA in use."""
     before, result, (start, end, shift) = sight.before, sight.error, sight.args
@@ -138,7 +139,7 @@ def _stack_compared(
 _SHORT = frozenset((Errno.ENOMEM, Errno.EAGAIN))  # a limit or memory runs out
 
 
-@after("execve_stack", STACK_FITS)
+@after("execve_stack", STACK_FITS, before=VMAS)
 def refused(sight: Sight) -> Iterator[Violation]:
     """The arguments of a program are too long only if they pass a limit, the most there may be."""
     space, result, (start, end, _) = sight.space, sight.error, sight.args
@@ -148,7 +149,7 @@ def refused(sight: Sight) -> Iterator[Violation]:
         yield STACK_FITS.broken(Range(start, end), "E2BIG", f"a stack, which is within {limits}")
 
 
-@after("execve_stack", MAPPING_KEPT)
+@after("execve_stack", MAPPING_KEPT, before=VMAS)
 def mapping(sight: Sight) -> Iterator[Violation]:
     """A stack as every program gets it; or nothing, if it is too late to go back."""
     space, result, (start, end, _) = sight.space, sight.error, sight.args
@@ -160,7 +161,7 @@ def mapping(sight: Sight) -> Iterator[Violation]:
         yield MAPPING_KEPT.broken(place, f"{vmas}", "nothing mapped")
 
 
-@after("execve_stack", STACK_PLACED, STACK_PGOFF, STACK_WARN_COUNT)
+@after("execve_stack", STACK_PLACED, STACK_PGOFF, STACK_WARN_COUNT, before=VMAS)
 def placed(sight: Sight) -> Iterator[Violation]:
     """Where a stack is that has moved, with which pages, and what it has met."""
     if sight.error is not None:

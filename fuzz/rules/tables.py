@@ -11,6 +11,7 @@ from fuzz.rules.rule import (
     COURSE,
     ENGINE,
     HARM,
+    NOTHING,
     STATE,
     Rule,
     after,
@@ -109,7 +110,7 @@ def table_has_vma(state: State) -> Iterator[Violation]:
             )
 
 
-@after("madvise", EMPTIED_TABLE_FREED)
+@after("madvise", EMPTIED_TABLE_FREED, before=NOTHING)
 def emptied(sight: Sight) -> Iterator[Violation]:
     """No empty PTE table is left in a VMA's part of what MADV_DONTNEED was for."""
     space, (start, length, advice) = sight.space, sight.args

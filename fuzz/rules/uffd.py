@@ -20,7 +20,7 @@ from engine.state.vma import (
     VM_UFFD_WP,
     UffdContext,
 )
-from fuzz.rules.rule import CONTRACT, HARM, STATE, Rule, after, on
+from fuzz.rules.rule import CONTRACT, HARM, LEAVES, STATE, Rule, after, on
 from fuzz.rules.sight import Sight, Snapshot
 from fuzz.rules.view import State
 
@@ -82,7 +82,7 @@ def pending(state: State) -> Iterator[Violation]:
             )
 
 
-@after("mremap", UFFD_CHANGING, ROLLBACK_KEEPS_WP)
+@after("mremap", UFFD_CHANGING, ROLLBACK_KEEPS_WP, before=LEAVES)
 def failed(sight: Sight) -> Iterator[Violation]:
     """After a call that failed memory that is still registered is write-protected where it was, and
     nobody was told of a move."""
@@ -110,7 +110,7 @@ def failed(sight: Sight) -> Iterator[Violation]:
                 yield UFFD_CHANGING.broken(where, "a move told of that failed", "nothing of it")
 
 
-@after("mremap", UFFD_KEPT_ELSEWHERE, UFFD_WP_STRAY, UFFD_CHANGING)
+@after("mremap", UFFD_KEPT_ELSEWHERE, UFFD_WP_STRAY, UFFD_CHANGING, before=LEAVES)
 def moved(sight: Sight) -> Iterator[Violation]:
     """A move takes the registration along, or ends it; nothing else is registered differently."""
     space, before, request, result = sight.space, sight.before, sight.request, sight.address

@@ -165,7 +165,7 @@ def whole_tables(sight: Moving) -> Iterable[Violation]:
 @at((PMD_MOVED, PTES_MOVED, HUGE_MOVED, SKIPPED), LARGEST_BITE)
 def bite(sight: Moving) -> Iterable[Violation]:
     """Nothing moves entry by entry that could in its table."""
-    move, point, extent = sight.move, sight.point, sight.where.length
+    move, point, extent = sight.move, sight.point, sight.extent
     geometry, kernel = sight.space.geometry, sight.space.kernel
     slot, pud, refused = geometry.slot_bytes, geometry.pud_bytes, sight.refused
     may_be_pud = (
@@ -192,7 +192,7 @@ def bite(sight: Moving) -> Iterable[Violation]:
 @at(BITES, EXTENT_BOUNDS)
 def extent(sight: Moving) -> Iterable[Violation]:
     """A bite lies in one unit on both sides; that of a table is all of it."""
-    move, length = sight.move, sight.where.length
+    move, length = sight.move, sight.extent
     geometry = sight.space.geometry
     unit = geometry.pud_bytes if sight.point == PUD_MOVED else geometry.slot_bytes
     if (
