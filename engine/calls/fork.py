@@ -23,10 +23,10 @@ def fork(space: AddressSpace) -> None:
     pages = space.geometry.slot_pages
 
     def share(entries: list[int]) -> list[int]:
-        for entry in entries:
-            if entry & (ANON | SWAP):
-                pfn = entry >> PFN_SHIFT
-                space.held.update(range(pfn, pfn + pages) if entry & HUGE else (pfn,))
+        shared = [e for e in entries if e & (ANON | SWAP)]
+        space.held.update([e >> PFN_SHIFT for e in shared])
+        for pfn in [e >> PFN_SHIFT for e in shared if e & HUGE]:
+            space.held.update(range(pfn, pfn + pages))
         return [e & ~(WRITE | EXCLUSIVE) if e & (ANON | SWAP) else e for e in entries]
 
     for vma in space.vmas:

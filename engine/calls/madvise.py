@@ -255,7 +255,7 @@ def _pageout(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | Non
             if table.level != PTE or entry & (ANON | PRESENT) != PRESENT:
                 continue
             if mapped[entry >> PFN_SHIFT] == 1:
-                space.unmap_page(table, index)
+                space.unmap_pages(table, [index])
                 linear = space.frames.index[entry >> PFN_SHIFT]
                 if linear in vma.backing.clean:
                     vma.backing.clean.remove(linear)

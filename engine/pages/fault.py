@@ -332,11 +332,13 @@ def _read_slot(
     shift = space.geometry.page_shift
     first = space.geometry.index_mask[PTE] & (start >> shift)
     leaves, indices = table.leaves, range(first, first + ((end - start) >> shift))
-    absent = [index for index in indices if index not in leaves]
-    if absent and vma.flags & VM_UFFD_MISSING:
-        prepare_anon_vma(space, vma)
-    space.tree.put_all(table, absent, [ZERO_ENTRY] * len(absent))
-    for index in indices:
+    there = [index for index in indices if index in leaves]
+    if len(there) < len(indices):
+        if vma.flags & VM_UFFD_MISSING:
+            prepare_anon_vma(space, vma)
+        absent = [index for index in indices if index not in leaves]
+        space.tree.put_all(table, absent, [ZERO_ENTRY] * len(absent))
+    for index in there:
         entry = leaves[index]
         if not entry & PRESENT:
             if is_guard(entry):

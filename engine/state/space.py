@@ -192,23 +192,25 @@ class AddressSpace:
             if table.level != PTE:
                 self._zap_huge(base, table, indices[0], start, end)
                 continue
-            if not keep:
+            if keep:
+                indices = [i for i in indices if not table.leaves[i] & keep]
+                self.unmap_pages(table, indices)
+            else:
                 self.tree.take_all(table, indices)
-                continue
-            for index in indices:
-                if not table.leaves[index] & keep:
-                    self.unmap_page(table, index)
         self.flush_tlb(start, end)
 
-    def unmap_page(self, table: Table, index: int) -> None:
-        """Take one page out of a PTE table, not its mapping: it may come back there.
+    def unmap_pages(self, table: Table, indices: list[int]) -> None:
+        """Take pages out of a PTE table, not their mapping: they may come back there.
 
         A page of a shared object that userfaultfd write-protects leaves a mark in its place.
         Source: pte_install_uffd_wp_if_needed().
         """
-        entry = self.tree.take(table, index)
-        if entry & UFFD_WP and not entry & (ANON | SWAP) and entry >> PFN_SHIFT:
-            self.tree.put(table, index, MARKER | UFFD_WP)
+        marked = []
+        if self.uffds:
+            protected = [(i, e) for i in indices if (e := table.leaves[i]) & UFFD_WP]
+            marked = [i for i, e in protected if not e & (ANON | SWAP) and e >> PFN_SHIFT]
+        self.tree.take_all(table, indices)
+        self.tree.put_all(table, marked, [MARKER | UFFD_WP] * len(marked))
 
     def _zap_huge(self, base: int, table: Table, index: int, start: int, end: int) -> None:
         slot = self.geometry.slot_bytes

@@ -25,6 +25,9 @@ from engine.base.seam import seam
 Change = Callable[[list[int]], list[int]]
 
 
+_NOTHING: dict[int, int] = {}
+
+
 class OutOfTables(Exception):
     """A page-table page could not be allocated."""
 
@@ -47,7 +50,7 @@ class Table:
         self.tables: dict[int, Table] = {}
         self.deposited = 0
         self.touched = 0
-        self._frozen: dict[int, int] = {}
+        self._frozen = _NOTHING
         self._frozen_at = 0
 
     @property
@@ -192,7 +195,6 @@ class TableTree:
             index = addr >> shift & mask
             child = table.tables.get(index)
             if child is None:
-                assert index not in table.leaves, f"a huge leaf covers {addr:#x}"
                 child = self.new_table(table.level - 1, may_fail=may_fail)
                 self.link(table, index, child)
             table = child
@@ -230,6 +232,9 @@ class TableTree:
         shift = self.geometry.entry_shift[table.level]
         low = max(start - base, 0) >> shift
         high = min(end - 1 - base >> shift, self.geometry.index_mask[table.level])
+        if low == high:
+            is_there = low in table.tables or low in table.leaves
+            return [(low, base + (low << shift))] if is_there else []
         return [(i, base + (i << shift)) for i in table.indices(low, high)]
 
     def lowest(self, start: int, end: int) -> Iterator[tuple[int, Table, list[int]]]:
@@ -356,10 +361,12 @@ class TableTree:
     def take_all(self, table: Table, indices: Iterable[int]) -> None:
         """Take leaves out of a PTE table; mostly all of them are private pages."""
         taken = self.lift(table, indices)
-        others = [entry for entry in taken if not entry & ANON]
+        others = [e for e in taken if not e & ANON]
         self.rss_anon -= len(taken) - len(others)
-        for entry in others:
-            self._count(entry, -1)
+        if others:
+            shared = [e for e in others if e & (PRESENT | MIGRATION) and e >> PFN_SHIFT]
+            self.rss_shmem -= len(shared)
+            self.rss_swap -= len([e for e in others if e & SWAP])
 
     def change(self, table: Table, indices: Sequence[int], change: Change) -> None:
         """Change leaves that are there, but not what they count as."""
