@@ -34,6 +34,7 @@ from engine.state.vma import (
     VM_GROWSDOWN,
     VM_HUGEPAGE,
     VM_HUGETLB,
+    VM_LOCKONFAULT,
     VM_SHARED,
     VM_UFFD_MINOR,
     VM_UFFD_MISSING,
@@ -190,9 +191,12 @@ def populate_locked(space: AddressSpace, vma: Vma, start: int, end: int) -> bool
     """Fault in [start, end) of one VMA as mlock and MAP_POPULATE do.
 
     Private memory is written where that is allowed, to have the copies; shared memory only read.
+    What is locked on fault only stays as it is, also where it may not be accessed.
     Returns: False if a page could not be had, as with memory that the process may not read.
-    Source: __mm_populate(), populate_vma_page_range(), arch_vma_access_permitted().
+    Source: __mm_populate(), populate_vma_page_range() since 5.18, arch_vma_access_permitted().
     """
+    if vma.flags & VM_LOCKONFAULT:
+        return True
     if not vma.readable:
         return False
     write = vma.flags & (VM_WRITE | VM_SHARED) == VM_WRITE

@@ -20,7 +20,7 @@ from engine.base.uapi import MAP_ANONYMOUS, MAP_FIXED, MAP_SHARED
 from engine.calls.mmap import mmap, munmap
 from engine.pages.fault import access_range, peek, populate_locked, touch
 from engine.state.space import AddressSpace
-from engine.state.vma import VM_ACCOUNT, VM_READ, VM_WRITE
+from engine.state.vma import VM_ACCOUNT, VM_LOCKED, VM_LOCKONFAULT, VM_READ, VM_WRITE
 from fuzz.rules.judge import check_state
 from fuzz.tell.draw import strip_tables
 from tests.lib.drawn import PAGE as P
@@ -235,3 +235,14 @@ def test_populate_keeps_what_is_there() -> None:
 def test_an_access_concerns_whole_pages(addr: int, length: int, pages: tuple[int, int]) -> None:
     space = AddressSpace(tiny())
     assert access_range(space, addr, length) == Range(pages[0] * P, pages[1] * P)
+
+
+@pytest.mark.parametrize("rights", [VM_READ | VM_WRITE, VM_READ, 0])
+def test_what_is_locked_on_fault_only_is_not_populated(rights: int) -> None:
+    space = scene("aaaa")
+    (vma,) = space.vmas
+    vma.flags = vma.flags & ~(VM_READ | VM_WRITE) | rights | VM_LOCKED | VM_LOCKONFAULT
+    assert populate_locked(space, vma, 0, 4 * P)
+    assert shown(space, 1) == "aaaa"
+    vma.flags &= ~VM_LOCKONFAULT
+    assert populate_locked(space, vma, 0, 4 * P) is bool(rights)
