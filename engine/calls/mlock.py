@@ -1,8 +1,8 @@
-"""mlock and munlock: pages that stay in memory."""
+"""mlock, mlock2 and munlock: pages that stay in memory."""
 
 from engine.base.address import round_down, round_up
 from engine.base.failures import VmaRefused
-from engine.base.uapi import Errno
+from engine.base.uapi import MLOCK_ONFAULT, Errno
 from engine.pages.fault import populate_locked
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_HUGETLB, VM_LOCKED, VM_LOCKONFAULT
@@ -16,9 +16,25 @@ def mlock(space: AddressSpace, addr: int, length: int) -> Errno | None:
     brought in), at a page that cannot be had, and where the limit would be passed; EPERM if the
     limit is 0.  Source: mm/mlock.c do_mlock().
     """
+    return _lock(space, addr, length, VM_LOCKED)
+
+
+def mlock2(space: AddressSpace, addr: int, length: int, flags: int) -> Errno | None:
+    """The same; with MLOCK_ONFAULT pages are not brought in, but stay once they are there.
+
+    Returns: None or the error; EINVAL for other flags, else those of mlock.
+    Source: mm/mlock.c mlock2().
+    """
+    if flags & ~MLOCK_ONFAULT:
+        return Errno.EINVAL
+    return _lock(space, addr, length, VM_LOCKED | (VM_LOCKONFAULT if flags else 0))
+
+
+def _lock(space: AddressSpace, addr: int, length: int, lock: int) -> Errno | None:
+    """Lock a range with the VM_ flags `lock`."""
     if not _may_lock_range(space, addr, length):
         return Errno.ENOMEM if space.limits.locked else Errno.EPERM
-    error, start, end = _set_locked(space, addr, length, lock=True)
+    error, start, end = _set_locked(space, addr, length, lock)
     if error or start == end:
         return error
     for vma in space.vmas.intersecting(start, end):
@@ -49,13 +65,16 @@ def _may_lock_range(space: AddressSpace, addr: int, length: int) -> bool:
 
 def munlock(space: AddressSpace, addr: int, length: int) -> Errno | None:
     """Unlock the pages of [addr, addr + length), bytes.  Source: mm/mlock.c munlock()."""
-    return _set_locked(space, addr, length, lock=False)[0]
+    return _set_locked(space, addr, length, 0)[0]
 
 
 def _set_locked(
-    space: AddressSpace, addr: int, length: int, *, lock: bool
+    space: AddressSpace, addr: int, length: int, lock: int
 ) -> tuple[Errno | None, int, int]:
-    """Set or clear VM_LOCKED up to the first hole.  Returns: the error and the range, bytes."""
+    """Give a range the VM_ flags `lock`, of those that lock, up to the first hole.
+
+    Returns: the error and the range, bytes.
+    """
     geometry = space.geometry
     start = round_down(addr, geometry.page_bytes)
     length = round_up(length + addr - start, geometry.page_bytes) & geometry.word_mask
@@ -68,9 +87,7 @@ def _set_locked(
         if vma is None:
             return Errno.ENOMEM, start, end
         stop = min(vma.end, end)
-        flags = vma.flags & ~(VM_LOCKED | VM_LOCKONFAULT)
-        if lock:
-            flags |= VM_LOCKED
+        flags = vma.flags & ~(VM_LOCKED | VM_LOCKONFAULT) | lock
         if vma.flags & VM_HUGETLB:
             cursor = stop
             continue

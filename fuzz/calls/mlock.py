@@ -1,10 +1,33 @@
-"""mlock and munlock."""
+"""mlock, mlock2 and munlock."""
 
-from engine.calls.mlock import mlock, munlock
-from fuzz.calls.arena import filled_pages, touched_pages
-from fuzz.calls.operand import ADDR, LEN
-from fuzz.calls.record import EXISTING_RANGE, FILLED_RANGE
+from collections.abc import Sequence
+
+from engine.base import uapi
+from engine.base.uapi import MLOCK_ONFAULT
+from engine.calls.mlock import mlock, mlock2, munlock
+from fuzz.calls.arena import Arena, filled_pages, touched_pages
+from fuzz.calls.operand import ADDR, C_INT, LEN, Flags
+from fuzz.calls.record import EXISTING_RANGE, FILLED_RANGE, FLAGS, choice
 from fuzz.calls.syscall import Makes, Param, Span, Syscall, main_filled
+
+ONFAULT = Flags(
+    meaning="mlock flags",
+    names=uapi.values("MLOCK_ONFAULT"),
+    taken=C_INT,
+    likely={MLOCK_ONFAULT: 24, 0: 6, MLOCK_ONFAULT << 1: 1},  # the last is unknown
+)
+
+
+def _mlock2_stays(arena: Arena, addr: int, length: int, flags: int) -> bool:
+    if flags & ~ONFAULT.known:
+        return True  # EINVAL
+    return (touched_pages if flags else filled_pages)(arena, addr, length)
+
+
+def _mlock2_fills(args: Sequence[int], locking: bool) -> int:
+    del locking
+    return 0 if args[2] else args[1]
+
 
 MLOCK = Syscall(
     number=5,
@@ -29,4 +52,18 @@ MUNLOCK = Syscall(
     stays=touched_pages,
     codes=range(249, 251),
     record=EXISTING_RANGE,
+)
+MLOCK2 = Syscall(
+    number=23,
+    name="mlock2",
+    params=(Param("addr", ADDR), Param("len", LEN), Param("flags", ONFAULT)),
+    model=mlock2,
+    made_by=Makes.KERNEL,
+    span=Span(0, 1),
+    stays=_mlock2_stays,
+    locks=lambda args: True,
+    fills=_mlock2_fills,
+    theme=1,
+    codes=(63, 105, 147),  # of mremap, mmap and touch, which have many
+    record=(choice(2, FLAGS, frozenset((0,))), *EXISTING_RANGE),
 )

@@ -690,6 +690,7 @@ MEANINGS: dict[str, Meaning] = {
     "madvise": Meaning(_World._madvise, needs=True, cuts=True),
     "mlock": _MARKS,
     "munlock": _MARKS,
+    "mlock2": _MARKS,
     "touch": Meaning(accesses=True),
     "peek": Meaning(accesses=True),
     "execve_stack": Meaning(_World._execve_stack, maps=True),
