@@ -179,7 +179,7 @@ class _Run:
             wait([worker.child.fileno() for worker in talking], timeout)
         for worker in talking:
             for event in worker.events():
-                self._handle(event)
+                self._handle(worker, event)
         self.meter.read(self.workers, self.machine)
         self.session.line.update(self.session.progress)
 
@@ -195,14 +195,14 @@ class _Run:
         if self.signal:
             raise Interrupted
 
-    def _handle(self, event: dict[str, Any]) -> None:
+    def _handle(self, worker: Worker, event: dict[str, Any]) -> None:
         """What a worker reports; see `fuzz.campaign.harness`."""
         match event["event"]:
             case "stats":
                 for bucket, kernel, hits in event["hits"]:
                     self._record(event, Bucket(*bucket), kernel, hits)
             case "finding":
-                self._found(event)
+                self._found(worker, event)
             case "new":
                 assert self.machine is not None
                 self.machine.add(bytes.fromhex(event["input"]))
@@ -212,7 +212,7 @@ class _Run:
                         "addresses are random here: the same seed may give another run"
                     )
 
-    def _found(self, event: dict[str, Any]) -> None:
+    def _found(self, worker: Worker, event: dict[str, Any]) -> None:
         """A kernel violated a rule for the first time in a worker."""
         session, bucket = self.session, Bucket(*event["bucket"])
         kernel = kernel_named(event["kernel"], event["geometry"])
@@ -221,7 +221,7 @@ class _Run:
                 session.decode(bytes.fromhex(event["input"])),
                 kernel=kernel.name,
                 expects=(Expectation(kernel.name, bucket.rule),),
-                found=(f"run seed={session.seed} executions={event['execs']}",),
+                found=(f"run seed={worker.seed} executions={event['execs']}",),
             )
             session.met(bucket, marked(case), kernel)
         self._record(event, bucket, kernel.name, 1)

@@ -1,5 +1,6 @@
 """What a run starts from: cases given as seeds, and the corpus that earlier runs have left."""
 
+import contextlib
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,7 +59,7 @@ def write_seeds(
             skipped.append(f"{path}: {error}")
     for stale in directory.iterdir():
         if stale.name not in wanted:
-            stale.unlink()
+            stale.unlink(missing_ok=True)
     for name, data in wanted.items():
         (directory / name).write_bytes(data)
     return Written(max(map(len, wanted.values()), default=0), skipped)
@@ -71,11 +72,14 @@ def spell_out(corpus: Path, inputs: Inputs) -> list[Path]:
     """
     outdated = []
     for path in _files(corpus):
-        data = path.read_bytes()
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            continue  # another run in this directory was faster
         spelled = inputs.spelled_out(data)
         if spelled is not data:
             write_atomic(path.with_name(hashlib.sha1(spelled).hexdigest()), spelled)
-            path.unlink()
+            path.unlink(missing_ok=True)
         elif inputs.is_outdated(data):
             outdated.append(path)
     return outdated
@@ -92,7 +96,8 @@ def take_up(corpus: Path, outdated: Path, inputs: Inputs) -> list[str]:
         return []
     outdated.mkdir(exist_ok=True)
     for path in old:
-        path.rename(outdated / path.name)
+        with contextlib.suppress(FileNotFoundError):
+            path.rename(outdated / path.name)
     return [
         f"{len(old)} inputs of a run that was killed, made to plans that have changed since; "
         f"they are in {short(outdated)} now"

@@ -40,6 +40,7 @@ class Worker:
     def __init__(self, session: Session, longest_seed: int, number: int = 0) -> None:
         """Start it.  `longest_seed` are bytes."""
         options = session.options
+        self.seed = session.seed + number
         self.log = session.workdir / (f"libfuzzer-{number}.log" if number else "libfuzzer.log")
         self._stats: dict[int, dict[str, Any]] = {}  # the last one of each process: -fork has many
         self._crash: dict[str, Any] | None = None
@@ -55,7 +56,7 @@ class Worker:
             rules_after=options.rules_after,
         )
         flags = [
-            f"-seed={session.seed + number}",
+            f"-seed={self.seed}",
             # Longer inputs decode to the same; but libFuzzer would cut a longer seed.
             f"-max_len={max(wire.WIDTH * options.max_calls + 1, longest_seed)}",
             f"-artifact_prefix={session.crashes}/",

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 from engine.base.kernel import Kernel
 from fuzz.campaign.child import LIBFUZZER, Child, RunError, Setting, check_environment
+from fuzz.campaign.session import marked
 from fuzz.case import Case
 from fuzz.defects.catalogue import exhibit_named
 from fuzz.defects.exhibit import Exhibit
@@ -294,12 +295,11 @@ class _Trials:
         if test(case):
             case = minimize(case, test, geometry, budget=MINIMIZE_BUDGET)
         kept = replace(
-            case,
+            marked(case),
             kernel=exhibit.correct.name,
             geometry=None if geometry.name == "x86-64" else geometry.name,
             comments=(f"{exhibit.name}: {exhibit.title}",),
             found=(f"museum seed={seed}",),
-            hypothetical=any(call.name == "relocate" for call in case.calls),
         )
         path = self.directory / where / f"{exhibit.name.lower()}.seed-{seed}.case"
         path.parent.mkdir(parents=True, exist_ok=True)
