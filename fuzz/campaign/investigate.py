@@ -41,11 +41,12 @@ def investigate(session: Session, seen: Seen, crashes: Crashes, breathe: Breathe
         def same(case: Case) -> bool:
             breathe()
             try:
-                return showing(case, kernel).bucket == seen.bucket
+                shown = showing(case, kernel, session.options.rules_after)
             except Exception as error:
                 # A candidate on which the project itself fails is no simpler form of it.
                 crashes.while_minimizing(case, kernel.name, error)
                 return False
+            return shown.bucket == seen.bucket
 
         return same
 

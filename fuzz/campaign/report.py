@@ -41,7 +41,12 @@ def told(session: Session, seen: Seen, kernel: Kernel) -> str:
         (
             "",
             f"NEW FINDING {seen.bucket.name} on {_ground(session, kernel)}",
-            describe(seen.case, kernel, colour=wants_colour(sys.stdout)),
+            describe(
+                seen.case,
+                kernel,
+                colour=wants_colour(sys.stdout),
+                rules_after=session.options.rules_after,
+            ),
             f"Shows: {', '.join(outcomes)}",
             f"Reproduce with: pmdfuzz replay {short(session.path(seen.bucket))}",
             f"Promote with:   {_promote(session, seen)}",

@@ -12,6 +12,7 @@ from fuzz.defects.known import DEFECTS
 from fuzz.execute import execute
 from fuzz.forms.text import format_call
 from fuzz.rules.index import BY_SLUG
+from fuzz.rules.judge import RulesAfter
 from fuzz.showing import Shown, showing
 from fuzz.tell.draw import draw, draw_change
 
@@ -55,16 +56,26 @@ class Witness:
             self.drawings.append(draw(space, where=found.violation.where))
 
 
-def story(case: Case, kernel: Kernel, *, colour: bool = False) -> str:
+def story(
+    case: Case, kernel: Kernel, *, colour: bool = False, rules_after: RulesAfter = "moving"
+) -> str:
     """Every call with its result and what it changed, up to the one that shows the finding.
 
     A violation in the middle of a call is shown as it was then: the address space when the move
     began, and when the rule was broken.
+    Arguments: `rules_after` see `fuzz.execute.execute`.
     """
-    shown = showing(case, kernel)
+    shown = showing(case, kernel, rules_after)
     found = shown.found
     witness = Witness(found)
-    execute(case, kernel, stop=False, listeners=[witness], on_step=witness.step)
+    execute(
+        case,
+        kernel,
+        stop=False,
+        listeners=[witness],
+        on_step=witness.step,
+        rules_after=rules_after,
+    )
     parts = []
     for number, (before, after) in enumerate(pairwise(witness.drawings)):
         parts.append(_told(case.calls[number], shown.results[number], kernel))
@@ -84,16 +95,20 @@ def story(case: Case, kernel: Kernel, *, colour: bool = False) -> str:
     return "\n".join(parts).lstrip("\n")
 
 
-def describe(case: Case, kernel: Kernel, *, colour: bool = False) -> str:
+def describe(
+    case: Case, kernel: Kernel, *, colour: bool = False, rules_after: RulesAfter = "moving"
+) -> str:
     """The finding that a case shows: the rule in words, and the story.
 
+    Arguments: `rules_after` see `fuzz.execute.execute`.
     Errors raised: ValueError if the case shows none.
     """
-    shown = showing(case, kernel)
+    shown = showing(case, kernel, rules_after)
     if shown.found is None:
         raise ValueError(f"no rule is broken on {kernel.name}")
     rule = BY_SLUG[shown.rule]
-    return f"{rule.id} {rule.slug}: {rule.statement}\n\n{story(case, kernel, colour=colour)}"
+    told = story(case, kernel, colour=colour, rules_after=rules_after)
+    return f"{rule.id} {rule.slug}: {rule.statement}\n\n{told}"
 
 
 def in_arena(violation: Violation, kernel: Kernel) -> str:
