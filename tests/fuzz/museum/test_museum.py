@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from engine.base.kernel import KERNELS, kernel_named
-from fuzz.cli.main import main
 from fuzz.defects import known
 from fuzz.defects.catalogue import EXHIBITS, exhibit_named
 from fuzz.defects.exhibit import Change, Exhibit
@@ -312,42 +311,3 @@ def test_summary() -> None:
     lines = survival(rows)
     assert lines[0] == "1 of 2 exhibits found with every seed, 1 with some, 0 with none"
     assert lines[1].startswith("2 of 3 trials found the bug: 0% within 2 s, 67% within 5 s")
-
-
-# --- The command ----------------------------------------------------------------------------------
-
-
-def test_list(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["museum"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == [e.name for e in EXHIBITS]
-    assert main(["museum", "list", "b-12"]) == 0
-    out = capsys.readouterr().out
-    assert "B-12-own-head" in out and "B-12-new-head-only" in out and "B-13" not in out
-    assert "another engine.move._head_is_unused" in out
-
-
-def test_show(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["museum", "show", "B-01-stack-warning"]) == 0
-    out = capsys.readouterr().out
-    assert "dest-entry-none" in out
-    assert "realign_stack = no" in out
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["list", "B-999"],
-        ["show", "B-12"],
-        ["run", "B-999"],
-        ["run", "B-01", "--seeds", "0"],
-        ["run", "B-01", "--time", "soon"],
-        ["run"],
-    ],
-)
-def test_mistakes_are_told(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["museum", *words]) == 2
-    err = capsys.readouterr().err
-    assert err
-    if "B-999" in words:
-        assert "unknown exhibit 'B-999'; known: B-01-stack-warning" in err

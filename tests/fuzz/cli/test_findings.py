@@ -1,0 +1,107 @@
+"""`findings`: what a working directory holds, listed, drawn, promoted."""
+
+from pathlib import Path
+
+import pytest
+
+from engine.base.kernel import KERNELS
+from fuzz.cli.main import main
+from fuzz.findings.bucket import Bucket
+from fuzz.findings.store import CaseStore
+from fuzz.forms.text import load, parse
+from tests.lib.command import BUCKET, RULE, STACK, Output, refused
+
+
+def test_findings_list(workdir: Path, capsys: Output) -> None:
+    assert main(["findings", "--workdir", "work"]) == 0
+    head, row, hint = capsys.readouterr().out.splitlines()
+    assert head.split() == ["finding", "calls", "seen", "first", "last", "kernels"]
+    assert row.split()[:3] == [BUCKET.name, "2", "3"]
+    assert row.endswith("linux-6.1")
+    assert hint == f"Look with: pmdfuzz findings show {BUCKET.name} --workdir work"
+
+
+def test_findings_list_puts_known_defects_last(workdir: Path, capsys: Output) -> None:
+    store = CaseStore(workdir)
+    case = parse(f"@kernel linux-6.1\n{STACK}")
+    store.save(Bucket("a", "mmap", "B-99"), case)
+    store.save(Bucket("z", "mmap"), case)
+    assert main(["findings", "--workdir", "work"]) == 0
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:-1]]
+    assert names == [BUCKET.name, "z--mmap", "a--mmap--B-99"]
+
+
+def test_findings_list_without_a_ledger(workdir: Path, capsys: Output) -> None:
+    (workdir / "ledger.sqlite").unlink()
+    assert main(["findings", "list", "--workdir", "work"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split() == [
+        *(BUCKET.name, "2", "-", "-", "-", "linux-6.1")
+    ]
+    assert not (workdir / "ledger.sqlite").exists()
+
+
+def test_findings_list_with_a_damaged_ledger(workdir: Path, capsys: Output) -> None:
+    (workdir / "ledger.sqlite").write_bytes(b"no database" * 100)
+    assert main(["findings", "list", "--workdir", "work"]) == 2
+    out, err = capsys.readouterr()
+    assert BUCKET.name in out
+    assert err.startswith("pmdfuzz: work/ledger.sqlite: not a")
+
+
+def test_findings_list_before_any_run(tmp_path: Path, capsys: Output) -> None:
+    assert main(["findings"]) == 0
+    assert capsys.readouterr().out.startswith("no findings: .pmdfuzz is not there")
+    (tmp_path / "empty").mkdir()
+    assert main(["findings", "list", "--workdir", "empty"]) == 0
+    assert capsys.readouterr().out == "no findings in empty\n"
+    (tmp_path / "file").touch()
+    assert main(["findings", "--workdir", "file"]) == 2
+    assert refused(capsys) == "file: not a directory\n"
+
+
+def test_findings_show(workdir: Path, capsys: Output) -> None:
+    assert main(["findings", "show", BUCKET.name, "--workdir", "work"]) == 0
+    assert "emptied <==" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("action", ["show", "promote"])
+def test_unknown_findings_list_the_known_ones(action: str, workdir: Path, capsys: Output) -> None:
+    assert main(["findings", "--workdir", "work", action, "rule--mmap"]) == 2
+    assert refused(capsys) == f"no finding 'rule--mmap'; known: {BUCKET.name}\n"
+    assert main(["findings", "--workdir", "work", action, "../escape"]) == 2
+    assert "'../escape' is not the name of a finding" in refused(capsys)
+    assert main(["findings", action, "rule--mmap"]) == 2
+    assert refused(capsys) == "no finding 'rule--mmap'; there are none in .pmdfuzz\n"
+
+
+def test_promote_writes_what_every_kernel_shows(workdir: Path, capsys: Output) -> None:
+    words = ["findings", "promote", BUCKET.name, "--workdir", "work"]
+    assert main(words) == 0
+    path = Path(f"corpus/regressions/{BUCKET.name}.case")
+    assert capsys.readouterr().out.splitlines()[-1] == f"Test with: pytest {path}"
+    case = load(path)
+    expected = dict(case.expects)
+    assert list(expected) == list(KERNELS)
+    assert (expected["linux-6.1"], expected["linux-6.18"]) == (RULE, "ok")
+    assert [call.result for call in case.calls] == [0x200000, 0]
+    assert main(["replay", str(path)]) == 0
+
+
+def test_promote_replaces_nothing_unless_forced(workdir: Path, capsys: Output) -> None:
+    words = ["findings", "promote", BUCKET.name, "--workdir", "work", "--to", "to", "--kernel"]
+    assert main([*words, "linux-6.1"]) == 0
+    path = Path(f"to/{BUCKET.name}.case")
+    before = path.read_text()
+    capsys.readouterr()
+    assert main([*words, "linux-6.18"]) == 2
+    assert refused(capsys) == f"{path} is there already; --force replaces it\n"
+    assert path.read_text() == before
+    assert main([*words, "linux-6.18", "--force"]) == 0
+    assert load(path).expects == (("linux-6.18", "ok"),)
+
+
+def test_promote_to_a_file_in_the_way(workdir: Path, tmp_path: Path, capsys: Output) -> None:
+    (tmp_path / "to").touch()
+    words = ["findings", "promote", BUCKET.name, "--workdir", "work", "--to", "to"]
+    assert main(words) == 2
+    assert refused(capsys) == "to: not a directory\n"

@@ -1,0 +1,68 @@
+"""`run`: what its options become."""
+
+from pathlib import Path
+
+import pytest
+
+from fuzz.calls.registry import MODELLED_CALLS
+from fuzz.campaign.session import RunOptions
+from fuzz.cli.main import main
+from tests.lib.command import Output, refused
+
+
+@pytest.fixture
+def chosen(monkeypatch: pytest.MonkeyPatch) -> list[RunOptions]:
+    """What `run` would have been started with."""
+    seen: list[RunOptions] = []
+
+    def record(options: RunOptions) -> int:
+        seen.append(options)
+        return 1
+
+    monkeypatch.setattr("fuzz.cli.run.run", record)
+    return seen
+
+
+def test_run_hands_its_options_on(chosen: list[RunOptions]) -> None:
+    words = "run --kernel linux-6.1 --kernel linux-6.7 --geometry i386 --time 2m --runs 9 --seed 3"
+    more = "--ops mmap,mremap --workdir w --no-seeds --count-known -- -fork=1 -x"
+    assert main([*words.split(), *more.split()]) == 1
+    assert chosen == [
+        RunOptions(
+            workdir=Path("w"),
+            kernels=("linux-6.1", "linux-6.7"),
+            geometries=("i386",),
+            seconds=120,
+            runs=9,
+            seed=3,
+            calls=frozenset({"mmap", "mremap"}),
+            seeds=(),
+            count_known=True,
+            libfuzzer=("-fork=1", "-x"),
+        )
+    ]
+
+
+def test_run_by_default(chosen: list[RunOptions]) -> None:
+    main(["run"])
+    assert chosen == [RunOptions(workdir=Path(".pmdfuzz"))]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["--ops", "mmap,reboot,clone"],
+            f"--ops: unknown reboot, clone; known: {', '.join(sorted(MODELLED_CALLS))}",
+        ),
+        (["--ops", ","], "--ops names no call; known: "),
+        (["--kernel", "linux-9.9"], "unknown kernel 'linux-9.9'; known: "),
+        (["--geometry", "vax"], "unknown geometry 'vax'; known: "),
+    ],
+)
+def test_run_refuses(
+    words: list[str], message: str, chosen: list[RunOptions], capsys: Output
+) -> None:
+    assert main(["run", *words]) == 2
+    assert refused(capsys).startswith(message)
+    assert chosen == []
