@@ -4,14 +4,20 @@ A run must not fail on one machine and pass on another.  `--hypothesis-profile=e
 new examples each time.  What counts as slow is CPU time, that of child processes included, and in
 terms of how fast the machine is at that moment: neither a busy machine nor an old one makes a test
 fail.
+
+A session that ran all tests fails if there is a rule that none of them has seen to fire and to be
+silent (tests/lib/breaks.py).
 """
 
 import os
 import time
 from collections.abc import Generator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.lib import breaks
 
 settings.register_profile(
     "stable",
@@ -47,9 +53,12 @@ def yardstick() -> float:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
-    """Fail a test that takes long and does not say so."""
+    """Fail a test that takes long and does not say so, or breaks no rule and says so."""
+    breaks.begin()
     began = cpu_seconds()
     yield
+    if objections := breaks.end(item):
+        pytest.fail("; ".join(objections), pytrace=False)
     took = cpu_seconds() - began
     if took > LONGEST and item.get_closest_marker("slow") is None:
         slowness = max(1.0, yardstick() / YARDSTICK_SECONDS)
@@ -58,4 +67,44 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
                 f"took {took:.1f} s of CPU time on a machine {slowness:.1f} times as slow as usual:"
                 " mark it slow, or make it cheaper",
                 pytrace=False,
+            )
+
+
+def ran_all(session: pytest.Session) -> bool:
+    """Were all tests to be run, but for those of a mark, and was each run that could be?"""
+    config = session.config
+    narrowed = ("keyword", "lf", "stepwise", "deselect", "ignore", "ignore_glob", "collectonly")
+    return (
+        config.args_source is pytest.Config.ArgsSource.TESTPATHS
+        and not any(config.getoption(name, None) for name in narrowed)
+        and config.getoption("markexpr") in ("", "not atheris", "not slow")
+        and not session.shouldstop
+        and not session.shouldfail
+    )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """What the tests of a worker of pytest-xdist have seen."""
+    breaks.proven.update(getattr(node, "workeroutput", {}).get("proven", ()))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail if all tests were run and a rule has none, or tell the parent of a worker."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["proven"] = sorted(breaks.proven)
+    elif session.exitstatus == pytest.ExitCode.OK and ran_all(session) and breaks.unproven():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
+) -> None:
+    """Name the rules that have no test."""
+    session = terminalreporter._session
+    if session is not None and not session.testsfailed and ran_all(session):
+        for slug in breaks.unproven():
+            terminalreporter.write_line(
+                f"ERROR {slug}: no test marked `breaks` has seen it fire and be silent", red=True
             )

@@ -3,14 +3,15 @@
 from engine.base.violation import Violation
 from fuzz.rules.judge import AFTER
 from fuzz.rules.sight import Returned, Sight
+from tests.lib.breaks import looked
 
 
 def told(sight: Sight, result: Returned, *files: str, occupied: int = 0) -> list[Violation]:
     """What is found once the call has returned `result`: by the rules of some files, or of all."""
     sight.returned(result, occupied)
-    return [
+    return looked(
         violation
         for function in AFTER[sight.call]
         if not files or function.__module__.rpartition(".")[2] in files
         for violation in function(sight)
-    ]
+    )
