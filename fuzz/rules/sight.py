@@ -361,9 +361,11 @@ class Sight:
         request, before = self.request, self.before
         addr, old, new = request.addr, request.old, request.new
         page, huge = before.geometry.page_bytes, before.geometry.slot_bytes
-        at_start, at_end = (before.is_hugetlb(at) for at in (addr, addr + max(old, page) - 1))
-        may_be_several = request.flags & MREMAP_FIXED and old == new
-        if at_end if may_be_several and before.kernel.multi_vma_move else at_start:
+        is_huge, at_end = (before.is_hugetlb(at) for at in (addr, addr + max(old, page) - 1))
+        if is_huge != at_end and request.flags & MREMAP_FIXED and old == new:
+            # Asked late: where it makes no difference a kernel without it does the same.
+            is_huge = is_huge != before.kernel.multi_vma_move
+        if is_huge:
             old, new = (round_up(addr + n, huge) - addr for n in (old, new))
         return Range(addr, addr + old), Range(request.new_addr, request.new_addr + new)
 
