@@ -23,6 +23,8 @@ from engine.base.seam import seam
 
 # What some leaves become; 0 where there is none afterwards.
 Change = Callable[[list[int]], list[int]]
+# What each slot maps, by its address: the leaves of its PTE table, or a huge leaf.
+Picture = dict[int, dict[int, int] | int]
 
 
 _NOTHING: dict[int, int] = {}
@@ -111,6 +113,8 @@ class TableTree:
     """
 
     __slots__ = (
+        "_frozen",
+        "_frozen_at",
         "_path",
         "allocations",
         "clock",
@@ -133,6 +137,8 @@ class TableTree:
         self.counts = [0] * geometry.levels
         self.allocations = 0
         self.clock = 0
+        self._frozen: Picture = {}
+        self._frozen_at = 0
         self.huge = 0
         self.rss_anon = 0
         self.rss_shmem = 0
@@ -314,6 +320,23 @@ class TableTree:
                 shift = shifts[table.level]
                 pending += [(base + (i << shift), child) for i, child in table.tables.items()]
         return found
+
+    def frozen(self) -> Picture:
+        """All leaves as they are now, whatever happens later; not to be changed.
+
+        It is the same object until anything is written, and what it has of a table is the same
+        until that is.
+        """
+        if self._frozen_at != self.clock:
+            self._frozen, self._frozen_at = {}, self.clock
+            for base, table in self.leaf_tables():
+                if table.level == PTE:
+                    self._frozen[base] = table.frozen()
+                else:
+                    shift = self.geometry.entry_shift[table.level]
+                    for index, entry in table.leaves.items():
+                        self._frozen[base + (index << shift)] = entry
+        return self._frozen
 
     def bytes_used(self) -> int:
         """Bytes of PTE, PMD and PUD tables, as VmPTE shows them (without the root and P4D)."""

@@ -21,8 +21,9 @@ from engine.base.geometry import PMD
 from engine.base.points import LEAVE
 from engine.base.violation import Violation
 from engine.move import Move
+from engine.state.table import Picture
 from engine.state.vma import VM_HUGETLB, VM_WRITE
-from fuzz.rules.picture import Picture, alike
+from fuzz.rules.picture import alike
 from fuzz.rules.rule import CONTRACT, HARM, STATE, Rule, at, on
 from fuzz.rules.sight import Moving
 from fuzz.rules.view import State

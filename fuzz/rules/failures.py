@@ -10,9 +10,10 @@ from engine.base.points import (
 )
 from engine.base.violation import Violation
 from engine.state.space import AddressSpace
+from engine.state.table import Picture
 from fuzz.calls.registry import that_do
 from fuzz.calls.syscall import Does
-from fuzz.rules.picture import Picture, count, picture
+from fuzz.rules.picture import count
 from fuzz.rules.rule import (
     COURSE,
     HARM,
@@ -52,7 +53,7 @@ def others_keep_theirs(sight: Moving) -> Iterator[Violation]:
     Only private pages count where shared ones went by a split.
     """
     space, before, anonymous = sight.space, sight.before, sight.unmapped
-    left = page_count(space, picture(space), anonymous=anonymous)
+    left = page_count(space, space.tree.frozen(), anonymous=anonymous)
     were = page_count(space, before, anonymous=anonymous)
     if left < were:
         yield FAILED_ALLOC_HARMLESS.broken(

@@ -3,7 +3,7 @@
 A rule about a move or a call compares a state with an earlier one.  A picture keeps the entries of
 each slot in one dictionary, which is the same one in all pictures until the table is written to: so
 most slots are known to be equal at a glance.  Others are copied and compared in C, and only those
-that differ are looked at page by page.
+that differ are looked at page by page.  It is made by `TableTree.frozen`.
 """
 
 from engine.base.address import Range
@@ -19,31 +19,16 @@ from engine.base.entry import (
     WRITE,
     is_zero_page,
 )
-from engine.base.geometry import PTE, Geometry
+from engine.base.geometry import Geometry
 from engine.state.space import AddressSpace
+from engine.state.table import Picture
 
 Leaves = dict[int, int]  # address in bytes -> entry
-# What each slot maps, by its address: the entries of its PTE table, or a huge leaf.
-Picture = dict[int, dict[int, int] | int]
 
 # What says which page it is, and how it is there; the other bits have rules of their own.
 _IDENTITY = ~(WRITE | DIRTY | ACCESSED | SOFT_DIRTY | EXCLUSIVE | UFFD_WP)
 _EVERYWHERE = Range(0, 1 << 64)
 _NOWHERE = Range(0, 0)
-
-
-def picture(space: AddressSpace) -> Picture:
-    """Every leaf of a space as it is now, whatever happens later."""
-    shifts = space.geometry.entry_shift
-    slots: Picture = {}
-    for base, table in space.tree.leaf_tables():
-        if table.level == PTE:
-            slots[base] = table.frozen()
-        else:
-            shift = shifts[table.level]
-            for index, entry in table.leaves.items():
-                slots[base + (index << shift)] = entry
-    return slots
 
 
 def pages(
@@ -95,7 +80,7 @@ def count(geometry: Geometry, slots: Picture, carrying: int = 0) -> int:
 
 def leaves_of(space: AddressSpace) -> Leaves:
     """Every page of a space, as `pages` has them."""
-    return pages(space.geometry, picture(space))
+    return pages(space.geometry, space.tree.frozen())
 
 
 def alike(one: dict[int, int] | int | None, other: dict[int, int] | int | None) -> bool:

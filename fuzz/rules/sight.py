@@ -33,8 +33,9 @@ from engine.move import Move
 from engine.pages.fault import Faulted
 from engine.state.backing import Backing
 from engine.state.space import AddressSpace
+from engine.state.table import Picture
 from engine.state.vma import VM_HUGETLB, VM_UFFD, VM_UFFD_WP, AnonVma, UffdContext, Vma
-from fuzz.rules.picture import Leaves, Picture, pages, picture, shifted
+from fuzz.rules.picture import Leaves, pages, shifted
 from fuzz.rules.rule import Before
 
 BITES = (PTES_MOVED, PMD_MOVED, PUD_MOVED, HUGE_MOVED)  # points at which something has moved
@@ -153,7 +154,7 @@ class Snapshot:
         )
         self.pool = space.pool.free - space.pool.reserved
         self.high_water = max(space.hiwater_vm, space.total_vm)
-        self.slots: Picture = picture(space) if leaves else {}
+        self.slots: Picture = space.tree.frozen() if leaves else {}
         self.events = (
             {context: context.events for context in space.uffds.values()} if space.uffds else {}
         )
@@ -388,7 +389,7 @@ class Moving:
         self.move = move
         self.at = Point("", move.old, move.old, 0)
         self.point = ""  # its name
-        self.before = picture(space)
+        self.before = space.tree.frozen()
         self.attempts = Attempts(space) if space.failures.armed else None
         self.delta = move.new - move.old
         self.cursor = move.old - 1
@@ -443,7 +444,7 @@ class Moving:
     @cached_property
     def after(self) -> Picture:
         """The leaves at the end of the move."""
-        return picture(self.space)
+        return self.space.tree.frozen()
 
     @cached_property
     def all_as_due(self) -> bool:

@@ -19,7 +19,6 @@ from engine.state.vma import (
 )
 from fuzz.rules.errors import ERROR_ORDER
 from fuzz.rules.mapping import MAPPING_KEPT
-from fuzz.rules.picture import picture
 from fuzz.rules.rule import (
     CONTRACT,
     COURSE,
@@ -178,7 +177,7 @@ def placed(sight: Sight) -> Iterator[Violation]:
     wanted = place.length >> shift_bits
     tags, present = space.frames.tag, 0
     misplaced: list[int] = []
-    for base, held in picture(space).items():
+    for base, held in space.tree.frozen().items():
         if isinstance(held, dict):
             offset = first_tag + ((base - place.start) >> shift_bits)
             present += len(held)

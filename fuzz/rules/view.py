@@ -36,7 +36,6 @@ class Sound(NamedTuple):
     long as nothing is written into it and the place of its VMA stays what it is.
     """
 
-    table: Table  # kept, so that no other object gets its id
     touched: int  # when it was written last
     plain: int  # how many are pages; the others are guard markers, which fit everywhere
     reach: Range  # which bytes of its span had to be in that mapping
@@ -44,7 +43,7 @@ class Sound(NamedTuple):
     link: AnonVma | None  # of its VMA
 
 
-Memory = dict[int, Sound]  # by the id of the table
+Memory = dict[Table, Sound]
 
 
 class State:
@@ -81,7 +80,7 @@ class State:
 
     def still_sound(self, base: int, table: Table) -> Sound | None:
         """What was found of a table, if it is as it was then; it is remembered further."""
-        known = self.known.get(id(table))
+        known = self.known.get(table)
         if known is None or known.touched != table.touched:
             return None
         vma = self.holder(base + known.reach.start, base + known.reach.end)
@@ -92,7 +91,7 @@ class State:
             or self.offset(base, vma) != known.offset
         ):
             return None
-        self.sound[id(table)] = known
+        self.sound[table] = known
         return known
 
     def remember(self, part: Part, plain: int) -> None:
@@ -100,7 +99,7 @@ class State:
         table, vma = part.table, part.vma
         if part.reach is not None and vma is not None and len(table.leaves) >= _WORTH_KNOWING:
             offset = self.offset(part.base, vma)
-            self.sound[id(table)] = Sound(table, table.touched, plain, part.reach, offset, vma.link)
+            self.sound[table] = Sound(table.touched, plain, part.reach, offset, vma.link)
 
     def offset(self, base: int, vma: Vma) -> int:
         """The linear index of a page at `base` that is of a VMA."""

@@ -13,7 +13,6 @@ from fuzz.case import Case
 from fuzz.execute import execute
 from fuzz.inputs.inputs import Inputs
 from fuzz.inputs.mutator import Mutator
-from fuzz.rules.picture import picture
 from fuzz.showing import Showing
 
 PROGRAMS = 250
@@ -55,7 +54,7 @@ def run(case: Case, kernel: Kernel) -> tuple[object, ...]:
         outcome.results,
         outcome.page_tables,
         vmas,
-        picture(space),
+        space.tree.frozen(),
         space.contents(),
         (*counters, space.locked_vm, space.committed, space.pool.free, space.pool.reserved),
         space.failures.left(),
