@@ -38,6 +38,7 @@ from fuzz.bench.turns import (
 )
 from fuzz.campaign.child import RunError, check_environment
 from fuzz.defects.catalogue import exhibits_named
+from fuzz.lib.arguments import positive
 from fuzz.lib.exits import BAD_INPUT, FINE, INTERRUPTED
 from fuzz.lib.status import Fields, StatusLine, duration
 from fuzz.subjects.recordings import TruthError, programs
@@ -93,11 +94,11 @@ def add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         help="measure this only; may be given more than once (default: all)",
     )
     sub.add_argument(
-        "--repeat", type=_positive, default=REPEAT, metavar="N", help="repetitions (%(default)s)"
+        "--repeat", type=positive, default=REPEAT, metavar="N", help="repetitions (%(default)s)"
     )
     sub.add_argument(
         "--runs",
-        type=_positive,
+        type=positive,
         default=RUNS,
         metavar="N",
         help="rate, memory: executions of a run (%(default)s)",
@@ -118,14 +119,14 @@ def add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     )
     sub.add_argument(
         "--seeds",
-        type=_positive,
+        type=positive,
         default=SEEDS,
         metavar="N",
         help="find: use the seeds 1 to N, which are its repetitions (%(default)s)",
     )
     sub.add_argument(
         "--time",
-        type=_positive,
+        type=positive,
         default=LIMIT_SECONDS,
         metavar="S",
         help="find: CPU seconds of a trial (%(default)s)",
@@ -163,12 +164,6 @@ def _versions() -> str:
     with contextlib.suppress(PackageNotFoundError):  # `compare` does without
         shown += f", Atheris {version('atheris')}"
     return shown
-
-
-def _positive(word: str) -> int:
-    if not (word.isascii() and word.isdigit() and int(word)):
-        raise argparse.ArgumentTypeError(f"{word!r} is not a positive whole number")
-    return int(word)
 
 
 # --- What to measure ------------------------------------------------------------------------------
