@@ -270,6 +270,9 @@ class Kernel:
     madv_populate: Annotated[bool, since("5.14"), "MADV_POPULATE_READ, MADV_POPULATE_WRITE"] = False
     madv_dontneed_locked: Annotated[bool, since("5.18"), "MADV_DONTNEED_LOCKED"] = False
     madv_collapse: Annotated[bool, since("6.1"), "MADV_COLLAPSE"] = False
+    onfault_anywhere: Annotated[
+        bool, since("5.18"), "MLOCK_ONFAULT also locks what may not be accessed"
+    ] = False
     hugetlb_dontneed: Annotated[bool, since("5.18"), "MADV_DONTNEED drops pages of hugetlb"] = False
     guards_objects: Annotated[
         bool, since("6.15"), "MADV_GUARD_INSTALL and MADV_GUARD_REMOVE on shared memory as well"

@@ -191,14 +191,15 @@ def populate_locked(space: AddressSpace, vma: Vma, start: int, end: int) -> bool
     """Fault in [start, end) of one VMA as mlock and MAP_POPULATE do.
 
     Private memory is written where that is allowed, to have the copies; shared memory only read.
-    What is locked on fault only stays as it is, also where it may not be accessed.
+    What is locked on fault only stays as it is; until 5.17 it was looked at all the same.
     Returns: False if a page could not be had, as with memory that the process may not read.
-    Source: __mm_populate(), populate_vma_page_range() since 5.18, arch_vma_access_permitted().
+    Source: __mm_populate(), populate_vma_page_range(), b67bf49ce7aa (5.18), check_vma_flags(),
+    arch_vma_access_permitted().
     """
+    if not vma.readable:
+        return bool(vma.flags & VM_LOCKONFAULT) and space.kernel.onfault_anywhere
     if vma.flags & VM_LOCKONFAULT:
         return True
-    if not vma.readable:
-        return False
     write = vma.flags & (VM_WRITE | VM_SHARED) == VM_WRITE
     return populate_range(space, vma, start, end, write=write)
 

@@ -377,6 +377,9 @@ static bool locked_at(u64 addr)
  * The system calls that a case may make, from their declarations in fuzz/calls/: SYSCALLS is a row of
  * SYSCALL(name, returns_address), given by whoever compiles this.
  */
+#ifndef SYSCALLS
+#error "fuzz/subjects/agent.py compiles this, and says which calls there are"
+#endif
 #define SYSCALL(name, returns_address) {#name, SYS_##name, returns_address},
 static const struct { const char *name; long number; bool returns_address; } syscalls[] = {SYSCALLS};
 #define N_SYSCALLS (sizeof syscalls / sizeof *syscalls)

@@ -72,6 +72,7 @@ SHOWN_BY = {
     "large_folio_reuse": ("regressions/cold-part-of-a-shared-folio", "linux-6.12"),
     "madv_cold": ("regressions/advice-before-it-was", "linux-5.0"),
     "madv_populate": ("regressions/advice-before-it-was", "linux-5.0"),
+    "onfault_anywhere": ("regressions/locked-on-fault", "linux-5.0"),
     "madv_dontneed_locked": ("regressions/advice-before-it-was", "linux-5.0"),
     "madv_collapse": ("regressions/advice-before-it-was", "linux-5.0"),
     "hugetlb_dontneed": ("regressions/hugetlb-dontneed-5.0", "linux-5.0"),

@@ -69,6 +69,7 @@ TABLE = {
     "madv_cold": "no yes yes yes yes",
     "madv_populate": "no yes yes yes yes",
     "madv_dontneed_locked": "no yes yes yes yes",
+    "onfault_anywhere": "no yes yes yes yes",
     "madv_collapse": "no yes yes yes yes",
     "hugetlb_dontneed": "no yes yes yes yes",
     "guards_objects": "no no no no yes",

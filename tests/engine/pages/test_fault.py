@@ -244,5 +244,10 @@ def test_what_is_locked_on_fault_only_is_not_populated(rights: int) -> None:
     vma.flags = vma.flags & ~(VM_READ | VM_WRITE) | rights | VM_LOCKED | VM_LOCKONFAULT
     assert populate_locked(space, vma, 0, 4 * P)
     assert shown(space, 1) == "aaaa"
+    old = scene("aaaa", "linux-5.0")
+    old_vma = next(iter(old.vmas))
+    old_vma.flags = vma.flags
+    assert populate_locked(old, old_vma, 0, 4 * P) is bool(rights)
+    assert shown(old, 1) == "aaaa"
     vma.flags &= ~VM_LOCKONFAULT
     assert populate_locked(space, vma, 0, 4 * P) is bool(rights)
