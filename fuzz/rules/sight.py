@@ -324,8 +324,9 @@ class Sight:
         self.space = space
         self.call = call
         self.args = tuple(args)
+        self._leaves = before == Before.LEAVES
         if before:
-            self.before = Snapshot(space, leaves=before == Before.LEAVES)
+            self.before = Snapshot(space, leaves=self._leaves)
         self.attempts = Attempts(space) if space.failures.armed else None
         self.first_tag = space.next_tag
         self.occupied = 0
@@ -346,7 +347,7 @@ class Sight:
     @cached_property
     def after(self) -> Snapshot:
         """The state now."""
-        return Snapshot(self.space)
+        return Snapshot(self.space, leaves=self._leaves)
 
     @cached_property
     def request(self) -> Request:
