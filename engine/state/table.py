@@ -26,7 +26,6 @@ Change = Callable[[list[int]], list[int]]
 # What each slot maps, by its address: the leaves of its PTE table, or a huge leaf.
 Picture = dict[int, dict[int, int] | int]
 
-
 _NOTHING: dict[int, int] = {}
 
 
