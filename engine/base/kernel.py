@@ -173,6 +173,9 @@ class Kernel:
         "the PTE mover warns of an occupied destination",
         Unread("the log tells it, the call does not: fuzz/subjects/observe.py asks"),
     ] = False
+    map_droppable: Annotated[
+        bool, since("6.11"), "MAP_DROPPABLE, memory whose pages reclaim may just drop"
+    ] = False
     thp_aligned_search: Annotated[
         bool, since("6.7"), "kernel-chosen addresses are aligned for huge pages"
     ] = False
@@ -279,6 +282,9 @@ class Kernel:
     ] = False
     uffd_wp_objects: Annotated[
         bool, since("5.19"), "UFFDIO_REGISTER_MODE_WP on shared memory and hugetlb as well"
+    ] = False
+    uffd_refuses_droppable: Annotated[
+        bool, since("6.17"), "memory of MAP_DROPPABLE cannot be registered with a userfaultfd"
     ] = False
     uffd_minor_hugetlb: Annotated[
         bool,

@@ -41,6 +41,7 @@ from engine.base.uapi import (
     Errno,
 )
 from engine.calls.mseal import may_discard
+from engine.calls.reclaim import drop
 from engine.pages.collapse import collapse
 from engine.pages.fault import populate_range, slots_of
 from engine.pages.huge import (
@@ -56,6 +57,7 @@ from engine.state.space import AddressSpace
 from engine.state.vma import (
     VM_DONTCOPY,
     VM_DONTDUMP,
+    VM_DROPPABLE,
     VM_HUGEPAGE,
     VM_HUGETLB,
     VM_LOCKED,
@@ -88,6 +90,10 @@ _FLAGS = {
     MADV_HUGEPAGE: (VM_HUGEPAGE, VM_NOHUGEPAGE),
     MADV_NOHUGEPAGE: (VM_NOHUGEPAGE, VM_HUGEPAGE),
 }
+
+_OF_KSM = (MADV_MERGEABLE, MADV_UNMERGEABLE)
+# What memory that may be dropped does not give up.
+_FOR_DROPPABLE = (MADV_DODUMP, MADV_KEEPONFORK)
 
 # What throws contents away.  Source: is_madv_discard(), mm/mseal.c.
 _DISCARDS = frozenset(
@@ -180,8 +186,10 @@ def _change_flags(space: AddressSpace, vma: Vma, start: int, end: int, advice: i
     if vma.flags & VM_SHARED:
         if advice == MADV_WIPEONFORK:
             return Errno.EINVAL
-        if advice in (MADV_MERGEABLE, MADV_UNMERGEABLE):
+        if advice in _OF_KSM:
             return None
+    if vma.flags & VM_DROPPABLE and advice in (*_OF_KSM, *_FOR_DROPPABLE):
+        return Errno.EINVAL if advice in _FOR_DROPPABLE else None
     added, removed = _FLAGS[advice]
     try:
         modify(space.kernel, space.vmas, vma, start, end, (vma.flags & ~removed) | added)
@@ -238,9 +246,17 @@ def _cold(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
 
 
 def _pageout(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
-    """MADV_PAGEOUT without swap: private pages stay; shared ones mapped once are unmapped."""
+    """MADV_PAGEOUT without swap: private pages stay; shared ones mapped once are unmapped.
+
+    Those that may be dropped are, also huge ones.
+    """
     if vma.flags & VM_LOCKED:
         return Errno.EINVAL
+    if vma.flags & VM_DROPPABLE:
+        _split_partial_folios(space, start, end)
+        drop(space, start, end)
+        space.flush_tlb(start, end)
+        return None
     _split_partial_folios(space, start, end, whole=True)
     if vma.is_anonymous:
         return None

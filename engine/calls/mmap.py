@@ -4,6 +4,7 @@ from engine.base.address import round_up
 from engine.base.failures import VmaRefused
 from engine.base.uapi import (
     MAP_ANONYMOUS,
+    MAP_DROPPABLE,
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
     MAP_GROWSDOWN,
@@ -27,12 +28,15 @@ from engine.pages.protect import access_flags
 from engine.state.space import AddressSpace
 from engine.state.vma import (
     VM_ACCOUNT,
+    VM_DONTDUMP,
+    VM_DROPPABLE,
     VM_GROWSDOWN,
     VM_HUGETLB,
     VM_LOCKED,
     VM_NOHUGEPAGE,
     VM_NORESERVE,
     VM_SHARED,
+    VM_WIPEONFORK,
     VM_WRITE,
     Vma,
 )
@@ -89,10 +93,9 @@ def mmap(
         return Errno.EEXIST
     if flags & MAP_LOCKED and not space.may_lock(length):
         return Errno.EAGAIN if space.limits.locked else Errno.EPERM
-    if flags & MAP_TYPE not in (MAP_SHARED, MAP_PRIVATE):
-        return Errno.EINVAL
-    if flags & MAP_GROWSDOWN and (shared or huge):
-        return Errno.EINVAL
+    error = _check_type(space, flags)
+    if error:
+        return error
     if huge and offset & (huge - 1):
         return Errno.EINVAL
     vm_flags = _vm_flags(access_flags(geometry, prot), flags)
@@ -111,6 +114,26 @@ def mmap(
     return place
 
 
+def _check_type(space: AddressSpace, flags: int) -> Errno | None:
+    """Is there such a type of mapping, and may it have these flags?
+
+    Model: where there is no bit for VM_DROPPABLE the error is the one that was meant; at first it
+    was 524, which is no error that programs know.
+    """
+    kind = flags & MAP_TYPE
+    if kind == MAP_DROPPABLE and space.kernel.map_droppable:
+        if space.geometry.word_bits < 64 and not flags & MAP_HUGETLB:
+            return Errno.EOPNOTSUPP
+        refused = MAP_LOCKED | MAP_HUGETLB | MAP_GROWSDOWN
+    elif kind == MAP_SHARED:
+        refused = MAP_GROWSDOWN
+    elif kind == MAP_PRIVATE:
+        refused = MAP_GROWSDOWN if flags & MAP_HUGETLB else 0
+    else:
+        return Errno.EINVAL
+    return Errno.EINVAL if flags & refused else None
+
+
 def _vm_flags(access: int, flags: int) -> int:
     """The VM_ flags of a new mapping, which permits `access`."""
     vm_flags = access
@@ -120,6 +143,8 @@ def _vm_flags(access: int, flags: int) -> int:
         vm_flags |= VM_NORESERVE
     if flags & MAP_TYPE == MAP_SHARED:
         vm_flags |= VM_SHARED
+    elif flags & MAP_TYPE == MAP_DROPPABLE:
+        vm_flags |= VM_DROPPABLE | VM_NORESERVE | VM_WIPEONFORK | VM_DONTDUMP
     if flags & MAP_HUGETLB:
         return vm_flags | VM_HUGETLB  # never charged, and not locked: it stays anyway
     if flags & MAP_LOCKED:

@@ -1,7 +1,7 @@
 """What the kernel does to pages on its own account: swapping, migrating, tracking of writes.
 
 Nobody calls these but the kernel and its interfaces; as calls of a case they bring entries into the
-states that a move has to carry along.  Contents never change.
+states that a move has to carry along.  Contents change only where they may be dropped.
 Source: mm/vmscan.c, mm/rmap.c try_to_unmap(), mm/migrate.c, fs/proc/task_mmu.c, Linux 6.1 to 6.18.
 """
 
@@ -19,7 +19,7 @@ from engine.base.entry import (
     WRITE,
     is_zero_page,
 )
-from engine.base.geometry import PTE
+from engine.base.geometry import PMD, PTE
 from engine.base.points import ANON_VMA, NONE, TRY_TO_UNMAP, TRY_TO_UNMAP_FLUSH
 from engine.base.uapi import Errno
 from engine.pages.huge import split_folio
@@ -27,7 +27,7 @@ from engine.pages.protect import change_entries
 from engine.pages.rmap import begin_migration, end_migration, folio_of
 from engine.state.space import AddressSpace
 from engine.state.table import Table
-from engine.state.vma import VM_HUGETLB, VM_LOCKED
+from engine.state.vma import VM_DROPPABLE, VM_HUGETLB, VM_LOCKED
 
 _GOES_TO_SWAP = PRESENT | WRITE | DIRTY | ACCESSED | ANON  # what a swap entry does not have
 
@@ -35,7 +35,8 @@ _GOES_TO_SWAP = PRESENT | WRITE | DIRTY | ACCESSED | ANON  # what a swap entry d
 def swapout(space: AddressSpace, addr: int, length: int) -> Errno | None:
     """Swap out the private pages of [addr, addr + length), bytes, that this process alone maps.
 
-    Large folios are split first; locked pages, those of children and of shared objects stay.
+    Large folios are split first; locked pages, those of children and of shared objects stay.  What
+    may be dropped is not written to swap, but dropped.
     Returns: None, or EINVAL for a range that is not of whole pages.  Source: try_to_unmap_one().
     """
     page, mask = space.geometry.page_bytes, space.geometry.word_mask
@@ -49,12 +50,32 @@ def swapout(space: AddressSpace, addr: int, length: int) -> Errno | None:
         for first in _large_folios(space, start, stop):
             split_folio(space, first)
         space.announce(TRY_TO_UNMAP, start, stop, ANON_VMA)
+        if vma.flags & VM_DROPPABLE:
+            drop(space, start, stop)
+            continue
         for _, table, indices in space.tree.lowest(start, stop):
             if table.level == PTE:
                 _swap_out(space, table, indices)
     space.tlb.put_off()
     space.announce(TRY_TO_UNMAP_FLUSH, addr, end, NONE)
     return None
+
+
+def drop(space: AddressSpace, start: int, end: int) -> None:
+    """Take away the private pages of [start, end), bytes, dirty or not: it reads as zeroes then.
+
+    Precondition: the range is of droppable memory, and covers the huge pages in it.  What
+    flushes TLBs is left to the caller.  Source: try_to_unmap_one(), 6.11.
+    """
+    for _, table, indices in list(space.tree.lowest(start, end)):
+        if table.level == PMD:
+            for index in indices:
+                if _is_private_page(table.leaves[index]):
+                    space.split_huge(table, index)
+    for _, table, indices in space.tree.lowest(start, end):
+        if table.level == PTE:
+            there = [index for index in indices if _is_private_page(table.leaves[index])]
+            space.tree.take_all(table, there)
 
 
 def _large_folios(space: AddressSpace, start: int, end: int) -> list[int]:
@@ -71,10 +92,12 @@ def _large_folios(space: AddressSpace, start: int, end: int) -> list[int]:
     return list(found)
 
 
+def _is_private_page(entry: int) -> bool:
+    return entry & (PRESENT | ANON) == PRESENT | ANON
+
+
 def _may_go(space: AddressSpace, entry: int) -> bool:
-    return entry & (PRESENT | ANON) == PRESENT | ANON and space.held.isdisjoint(
-        folio_of(space, entry >> PFN_SHIFT)
-    )
+    return _is_private_page(entry) and space.held.isdisjoint(folio_of(space, entry >> PFN_SHIFT))
 
 
 def _swap_out(space: AddressSpace, table: Table, indices: Iterable[int]) -> None:

@@ -27,6 +27,7 @@ from engine.pages.protect import allow_writes, change_entries
 from engine.state.space import AddressSpace
 from engine.state.table import OutOfTables
 from engine.state.vma import (
+    VM_DROPPABLE,
     VM_HUGETLB,
     VM_UFFD,
     VM_UFFD_MINOR,
@@ -91,6 +92,8 @@ def uffd_register(
     context = space.uffds.get(features) or UffdContext(features)
     for vma in vmas:
         if not vma.backing.can_userfault(space.kernel, mode):
+            return Errno.EINVAL
+        if vma.flags & VM_DROPPABLE and space.kernel.uffd_refuses_droppable:
             return Errno.EINVAL
         if vma.flags & VM_HUGETLB and (max(vma.start, addr) | min(vma.end, end)) & (slot - 1):
             return Errno.EINVAL

@@ -36,6 +36,7 @@ VM_NOHUGEPAGE = 0x40000000
 VM_MERGEABLE = 0x80000000
 VM_PKEY_BIT0 = 0x100000000  # key 1, which the kernel takes for what may only be executed
 VM_UFFD_MINOR = 0x4000000000
+VM_DROPPABLE = 0x10000000000
 VM_SEALED = 0x8000000000000000
 
 STACK_GUARD_PAGES = 256  # stack_guard_gap
@@ -70,6 +71,7 @@ _FLAGS = (
     VM_MERGEABLE,
     VM_PKEY_BIT0,
     VM_UFFD_MINOR,
+    VM_DROPPABLE,
     VM_SEALED,
 )
 assert all(bit.bit_count() == 1 for bit in _FLAGS), "a flag is one bit"

@@ -7,6 +7,7 @@ from engine.base.uapi import (
     MAP_32BIT,
     MAP_ANONYMOUS,
     MAP_DENYWRITE,
+    MAP_DROPPABLE,
     MAP_EXECUTABLE,
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
@@ -44,12 +45,14 @@ from fuzz.calls.record import PROT as PROT_BYTE
 from fuzz.calls.syscall import Does, Makes, Param, Returns, Span, Syscall
 
 _PRIVATE, _SHARED = MAP_PRIVATE | MAP_ANONYMOUS, MAP_SHARED | MAP_ANONYMOUS
+_DROPPABLE = MAP_DROPPABLE | MAP_ANONYMOUS
 _NO_EFFECT = MAP_32BIT | MAP_DENYWRITE | MAP_EXECUTABLE  # with MAP_FIXED
 MAP = Flags(
     meaning="map flags",
     names=uapi.values(
         "MAP_SHARED",
         "MAP_PRIVATE",
+        "MAP_DROPPABLE",
         "MAP_FIXED",
         "MAP_ANONYMOUS",
         "MAP_32BIT",
@@ -81,7 +84,7 @@ MAP = Flags(
         "MAP_HUGE_16GB",
     ),
     # What a mapping is comes before how it is placed, as most people write it.
-    first=("MAP_SHARED", "MAP_PRIVATE", "MAP_ANONYMOUS"),
+    first=("MAP_SHARED", "MAP_PRIVATE", "MAP_DROPPABLE", "MAP_ANONYMOUS"),
     # MAP_FIXED is among the ordinary ones: a case whose addresses are all written down is easier to
     # read than one where the kernel chooses.
     ordinary=_PRIVATE | MAP_FIXED,
@@ -98,6 +101,9 @@ MAP = Flags(
         _PRIVATE | MAP_FIXED | MAP_LOCKED: 3,
         _PRIVATE | MAP_FIXED | MAP_NORESERVE: 2,
         _PRIVATE | MAP_FIXED | MAP_GROWSDOWN: 2,
+        _DROPPABLE | MAP_FIXED: 3,
+        _DROPPABLE | MAP_FIXED | MAP_POPULATE: 1,
+        _DROPPABLE | MAP_FIXED | MAP_LOCKED: 1,
         _PRIVATE | MAP_FIXED | MAP_STACK: 2,
         _SHARED | MAP_FIXED | MAP_STACK: 1,
         _PRIVATE | MAP_FIXED | MAP_POPULATE | MAP_NONBLOCK: 1,

@@ -19,6 +19,7 @@ from engine.base.uapi import (
     MADV_HUGEPAGE,
     MADV_PAGEOUT,
     MAP_ANONYMOUS,
+    MAP_DROPPABLE,
     MAP_FIXED,
     MAP_GROWSDOWN,
     MAP_HUGETLB,
@@ -43,7 +44,8 @@ from fuzz.inputs.ground import FEW, Ground, Pages
 
 _PRIVATE = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
 _SHARED = MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED
-_RARE_FLAGS = (MAP_LOCKED, MAP_GROWSDOWN, MAP_NORESERVE, MAP_POPULATE)
+_DROPPABLE = MAP_DROPPABLE | MAP_ANONYMOUS | MAP_FIXED
+_RARE_FLAGS = (MAP_LOCKED, MAP_GROWSDOWN, MAP_NORESERVE, MAP_POPULATE, MAP_DROPPABLE)
 _MOVES = (  # flags
     *(MREMAP_MAYMOVE | MREMAP_FIXED,) * 26,
     *(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,) * 6,
@@ -137,7 +139,8 @@ class _Scene(Ground):
             flags |= MAP_HUGETLB
         place = self.aligned() if self.huge or self.hugetlb else self.place()
         if not self.hugetlb and not random.randrange(8) and place == self.piece(place):
-            flags |= one_of(_RARE_FLAGS)
+            rare = one_of(_RARE_FLAGS)
+            flags = _DROPPABLE if rare == MAP_DROPPABLE else flags | rare
         self.add_mapping(place, flags)
 
     def add_mapping(self, place: Pages, flags: int) -> None:

@@ -47,6 +47,7 @@ class Area(NamedTuple):
     grows: bool = False  # downwards, when a page below it is accessed
     guarded: bool = False  # may hold guard pages, on which every access fails
     huge: bool = False  # of huge pages, which the pool may run out of
+    droppable: bool = False  # reclaim may throw its pages away
 
     def overlaps(self, lo: int, hi: int) -> bool:
         """Is a page of [lo, hi) in it?"""
@@ -80,16 +81,18 @@ class Memory:
     """Contents, mappings and the tag counter.
 
     `pages` holds what is visible: tags of private pages, and those of an origin through each of
-    its mappings.  `areas` are disjoint and in address order.
+    its mappings.  Where that may be gone the tag is negative; `doubtful` says that there may be
+    such pages.  `areas` are disjoint and in address order.
     """
 
     pages: dict[int, int] = field(default_factory=dict)
     areas: list[Area] = field(default_factory=list)
     next_tag: int = 1
+    doubtful: bool = False
 
     def copy(self) -> "Memory":
         """A copy that can be remapped freely; origins are shared with the original."""
-        return Memory(self.pages.copy(), self.areas.copy(), self.next_tag)
+        return Memory(self.pages.copy(), self.areas.copy(), self.next_tag, self.doubtful)
 
     def inside(self, lo: int, hi: int) -> list[Area]:
         """The mapped parts of [lo, hi)."""
@@ -194,6 +197,18 @@ class Memory:
                 self.take(area.start, area.end)
                 self.show(area)
 
+    def doubt(self, lo: int, hi: int) -> None:
+        """What may be dropped of [lo, hi) may be gone from now on."""
+        for area in self.inside(lo, hi):
+            if area.droppable:
+                self.doubtful = True
+                self.pages |= {p: -abs(self.pages[p]) for p in self.tagged(area.start, area.end)}
+
+    def settled(self, contents: Mapping[int, int]) -> dict[int, int]:
+        """The pages when `contents` say which of those that may be gone are gone."""
+        pages = self.pages
+        return {page: abs(tag) for page, tag in pages.items() if tag > 0 or page in contents}
+
     def store(self, origin: Origin, tags: Mapping[int, int]) -> None:
         """Write tags into what mappings share, 0 to punch a hole: all of them show it."""
         for offset, tag in tags.items():
@@ -206,9 +221,11 @@ class Memory:
 
     def agrees(self, contents: Mapping[int, int] | None, mapped: list[Span] | None) -> bool:
         """True if the implementation holds this, as far as that is known (None: it is not)."""
-        return (contents is None or self.pages == contents) and (
-            mapped is None or self.mapped() == mapped
-        )
+        if contents is not None:
+            pages = self.settled(contents) if self.doubtful else self.pages
+            if pages != contents:
+                return False
+        return mapped is None or self.mapped() == mapped
 
 
 def put(tags: dict[int, int], key: int, tag: int) -> None:

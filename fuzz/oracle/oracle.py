@@ -12,7 +12,8 @@ implementation under test holds something else:
 Whether a call succeeds is the business of the implementation; what follows from the result is
 the business of the oracle.  Where a kernel may or may not have done something before it failed,
 the oracle lists every state it may have left and accepts the one it is shown, and no other; those
-that look alike it follows all, until what is shown later tells them apart.
+that look alike it follows all, until what is shown later tells them apart.  Pages of MAP_DROPPABLE
+may be gone after reclaim, each by itself: the oracle learns which when it is shown contents.
 
 All positions here are page numbers in the arena unless a name says bytes.  The cost of a call
 follows the pages with a tag and the mappings, never the length of a range.
@@ -30,12 +31,15 @@ from engine.base.uapi import (
     MADV_COLLAPSE,
     MADV_DONTNEED,
     MADV_GUARD_INSTALL,
+    MADV_PAGEOUT,
     MADV_REMOVE,
+    MAP_DROPPABLE,
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
     MAP_GROWSDOWN,
     MAP_HUGETLB,
     MAP_SHARED,
+    MAP_TYPE,
     MREMAP_DONTUNMAP,
     MREMAP_FIXED,
     MREMAP_MAYMOVE,
@@ -261,7 +265,10 @@ class _World:
         origin = ZEROES if private else Origin(end - start)
         self.memory.unmap(start, end)
         grows, huge = bool(flags & MAP_GROWSDOWN), bool(flags & MAP_HUGETLB)
-        self.memory.map(Area(start, end, prot, origin, private, grows=grows, huge=huge))
+        droppable = flags & MAP_TYPE == MAP_DROPPABLE
+        self.memory.map(
+            Area(start, end, prot, origin, private, grows=grows, huge=huge, droppable=droppable)
+        )
 
     def _munmap(self, args: tuple[int, ...], result: int) -> None:
         self.memory.unmap(*self._range(args[0], args[1]))
@@ -273,6 +280,9 @@ class _World:
     def _madvise(self, args: tuple[int, ...], result: int) -> None:
         address, length, advice = args
         self._advise(*self._range(address, length), advice)
+
+    def _swapout(self, args: tuple[int, ...], result: int) -> None:
+        self.memory.doubt(*self._range(*args))
 
     def _mremap(self, args: tuple[int, ...], result: int) -> None:
         address, old_bytes, new_bytes, flags, target = args
@@ -343,6 +353,8 @@ class _World:
 
     def _advise(self, lo: int, hi: int, advice: int) -> None:
         """Do to [lo, hi) what an advice does to contents; most do nothing."""
+        if advice == MADV_PAGEOUT:
+            self.memory.doubt(lo, hi)
         if advice not in (MADV_DONTNEED, MADV_REMOVE, MADV_GUARD_INSTALL, MADV_COLLAPSE):
             return
         for area in self.memory.inside(lo, hi):
@@ -478,7 +490,7 @@ class _World:
                 for page in self.memory.tagged(area.start, self._discardable(area))
             )
             done = next((page for page in concerned if page in contents), hi)
-        self._advise(lo, hi if advice == MADV_COLLAPSE else done, advice)
+        self._advise(lo, hi if advice in (MADV_COLLAPSE, MADV_PAGEOUT) else done, advice)
         if advice == MADV_GUARD_INSTALL:
             self.memory.change(lo, hi, lambda area: area._replace(guarded=True))
 
@@ -603,6 +615,8 @@ class _World:
             for start, end in (hole for span in mapped for hole in minus(span, ours)):
                 self._report("mapped", start, end - start, None, "a mapping")
                 memory.map(Area(start, end, None))
+        if contents is not None and memory.doubtful:
+            memory.pages, memory.doubtful = memory.settled(contents), False
         if contents is not None and memory.pages != contents:
             self._mismatches += _differences(memory.pages, contents)
             for area in memory.areas:
@@ -700,7 +714,7 @@ MEANINGS: dict[str, Meaning] = {
     "uffd_wp": UNMOVED,
     "fork": UNMOVED,
     "exit_child": UNMOVED,
-    "swapout": UNMOVED,
+    "swapout": Meaning(_World._swapout),
     "migrate_begin": UNMOVED,
     "migrate_end": UNMOVED,
     "soft_dirty_clear": UNMOVED,

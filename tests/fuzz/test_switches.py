@@ -46,6 +46,7 @@ SHOWN_BY = {
     "merge_faulted_source": ("regressions/new-mapping-joins-two", "linux-5.0"),
     "merge_links_source": ("museum/b-43-unlinked", "linux-6.18"),
     "stacks_stay_small": ("regressions/stack-stays-small", "linux-6.12"),
+    "map_droppable": ("regressions/droppable", "linux-6.18"),
     "thp_aligned_search": ("regressions/place-for-huge-pages", "linux-5.0"),
     "zero_pages_on_split": ("regressions/split-maps-zero-pages", "linux-5.0"),
     "populate_passes_holes": ("regressions/populate-and-a-hole", "linux-6.1"),
@@ -78,6 +79,7 @@ SHOWN_BY = {
     "hugetlb_dontneed": ("regressions/hugetlb-dontneed-5.0", "linux-5.0"),
     "guards_objects": ("regressions/guards-6.14", "linux-6.14"),
     "uffd_wp_objects": ("regressions/uffd-modes-5.13", "linux-5.13"),
+    "uffd_refuses_droppable": ("regressions/droppable-registered", "linux-6.17"),
     "uffd_minor_hugetlb": ("regressions/uffd-modes-5.13", "linux-5.13"),
     "uffd_minor_shared": ("regressions/uffd-modes-5.13", "linux-5.13"),
 }

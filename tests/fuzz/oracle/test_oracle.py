@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from engine.base.uapi import (
     MAP_ANONYMOUS,
+    MAP_DROPPABLE,
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
     MAP_GROWSDOWN,
@@ -43,6 +44,7 @@ FIXED = MAP_FIXED
 NOREPLACE = MAP_FIXED_NOREPLACE
 GROWSDOWN = MAP_GROWSDOWN
 PRIVATE, SHARED = MAP_PRIVATE | ANON, MAP_SHARED | ANON
+DROPPABLE = MAP_DROPPABLE | ANON
 MAYMOVE = MREMAP_MAYMOVE
 TO = MAYMOVE | MREMAP_FIXED
 DONTUNMAP = MREMAP_DONTUNMAP
@@ -274,6 +276,41 @@ def test_advice(program: Program, advice: str, after: str) -> None:
     program.mmap(3, 3, "_ _ _ _ _ _", flags=SHARED)
     program.touch(0, 6, "1 2 3 4 5 6")
     program.step(advise(1, 3, advice), 0, after)
+
+
+@pytest.mark.parametrize(
+    "op", [advise(0, 3, "PAGEOUT"), on("swapout", 0, 3)], ids=["pageout", "swapout"]
+)
+@pytest.mark.parametrize("after", ["1 2 3 4 5", "_ 2 _ 4 5", "_ _ _ 4 5"])
+def test_what_may_be_dropped_may_be_gone(program: Program, op: Call, after: str) -> None:
+    program.mmap(0, 4, "_ _ _ _", flags=DROPPABLE)
+    program.mmap(4, 1, "_ _ _ _ _")
+    program.touch(0, 5, "1 2 3 4 5")
+    program.step(op, 0, after)
+    program.move(0, 4, 4, 6, ". . . . 5 . " + after[:-2])  # it is known now
+    wrong = program.oracle.apply(on("peek", 6, 1), 0, {4: 5})
+    assert wrong[0].kind == "contents"
+
+
+def test_what_may_be_gone_moves_and_is_not_another_page(program: Program) -> None:
+    program.mmap(0, 3, "_ _ _", flags=DROPPABLE)
+    program.touch(0, 3, "1 2 3")
+    assert program.oracle.apply(advise(0, 3, "PAGEOUT"), 0) == []
+    assert program.oracle.apply(on("touch", 2, 1), 0) == []  # is there for certain
+    assert program.oracle.apply(mremap(0, 3, 3, TO, 4), 4 * PAGE) == []
+    alike = deepcopy(program.oracle)
+    assert alike.apply(on("peek", 4, 3), 0, {5: 2, 6: 4}) == []
+    assert len(alike.apply(on("peek", 4, 3), 0, {4: 1, 5: 2, 6: 4})) == 1
+    assert len(program.oracle.apply(on("peek", 4, 3), 0, {4: 2})) == 2
+
+
+def test_advice_that_failed_may_have_dropped_some(program: Program) -> None:
+    program.mmap(0, 4, "_ _ _ _", flags=DROPPABLE)
+    program.touch(0, 4, "1 2 3 4")
+    program.step(advise(0, 3, "PAGEOUT"), "-EINVAL", "_ 2 _ 4")
+    program.mmap(2, 1, "_ 2 _ 4")
+    program.touch(2, 1, "_ 2 5 4")
+    program.step(advise(0, 4, "PAGEOUT"), "-EINVAL", "_ _ 5 4")
 
 
 def test_execve_replaces_everything_by_a_stack(program: Program) -> None:
