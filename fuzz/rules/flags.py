@@ -25,6 +25,7 @@ from engine.base.violation import Violation
 from engine.state.vma import (
     VM_DONTCOPY,
     VM_DONTDUMP,
+    VM_DROPPABLE,
     VM_HUGEPAGE,
     VM_HUGETLB,
     VM_LOCKED,
@@ -49,6 +50,8 @@ FLAGS_SET = Rule(
 )
 
 _READING = VM_RAND_READ | VM_SEQ_READ
+_NEVER_LOCKED = VM_HUGETLB | VM_DROPPABLE
+_NEVER_MERGEABLE = VM_SHARED | VM_DROPPABLE
 # By advice: what is set, of what may be.
 _ADVICE = {
     MADV_NORMAL: (0, _READING),
@@ -75,29 +78,29 @@ def sealed(sight: Sight) -> Iterator[Violation]:
 
 @after("mlock", FLAGS_SET, before=VMAS)
 def locked(sight: Sight) -> Iterator[Violation]:
-    """All is locked, but for huge pages of hugetlb, which stay anyway."""
-    return _changed(sight, VM_LOCKED, VM_LOCKED | VM_LOCKONFAULT, but=VM_HUGETLB)
+    """All is locked, but for huge pages of hugetlb, which stay anyway, and what may be dropped."""
+    return _changed(sight, VM_LOCKED, VM_LOCKED | VM_LOCKONFAULT, but=_NEVER_LOCKED)
 
 
 @after("munlock", FLAGS_SET, before=VMAS)
 def unlocked(sight: Sight) -> Iterator[Violation]:
     """Nothing is."""
-    return _changed(sight, 0, VM_LOCKED | VM_LOCKONFAULT, but=VM_HUGETLB)
+    return _changed(sight, 0, VM_LOCKED | VM_LOCKONFAULT, but=_NEVER_LOCKED)
 
 
 @after("madvise", FLAGS_SET, before=VMAS)
 def advised(sight: Sight) -> Iterator[Violation]:
-    """The advice is noted.  Only private memory can be merged with memory that is the same."""
+    """The advice is noted.  Only private memory that lasts can be merged with what is the same."""
     advice = sight.args[2]
     if advice in _ADVICE:
         flags, of = _ADVICE[advice]
-        yield from _changed(sight, flags, of, but=VM_SHARED if of == VM_MERGEABLE else 0)
+        yield from _changed(sight, flags, of, but=_NEVER_MERGEABLE if of == VM_MERGEABLE else 0)
 
 
 def _changed(sight: Sight, flags: int, of: int, but: int = 0) -> Iterator[Violation]:
     """Are VMAs what they were, but with `flags`, of those in `of`, in the range of the call?
 
-    Arguments: `but` mappings with this flag stay what they are.
+    Arguments: `but` mappings with one of these flags stay what they are.
     """
     page, (start, length) = sight.before.geometry.page_bytes, sight.args[:2]
     where = Range(round_down(start, page), round_up(start + length, page))

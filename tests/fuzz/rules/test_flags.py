@@ -13,6 +13,7 @@ from engine.base.uapi import (
     MADV_MERGEABLE,
     MADV_SEQUENTIAL,
     MAP_ANONYMOUS,
+    MAP_DROPPABLE,
     MAP_FIXED,
     MAP_SHARED,
 )
@@ -112,3 +113,15 @@ def test_shared_memory_is_not_merged() -> None:
     args = (8 * PAGE, 2 * PAGE, MADV_MERGEABLE)
     sight = Sight(space, "madvise", args)
     assert not told(sight, HANDLERS["madvise"](space, *args), "flags")
+
+
+@pytest.mark.parametrize(
+    ("name", "more"), [("madvise", (MADV_MERGEABLE,)), ("mlock", ()), ("munlock", ())]
+)
+def test_what_may_be_dropped_is_neither_merged_nor_locked(name: str, more: tuple[int, ...]) -> None:
+    space = open_around_a_seal()
+    droppable = MAP_DROPPABLE | MAP_ANONYMOUS | MAP_FIXED
+    assert mmap(space, 8 * PAGE, 2 * PAGE, 3, droppable) == 8 * PAGE
+    args = (7 * PAGE, 2 * PAGE, *more)
+    sight = Sight(space, name, args)
+    assert not told(sight, HANDLERS[name](space, *args), "flags")
