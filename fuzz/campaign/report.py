@@ -75,7 +75,7 @@ def told_divergence(session: Session, seen: Seen, found: Divergence, against: Ag
             f"NEW FINDING {seen.bucket.name}: {against.subject.name} is not {against.model.name}",
             str(found.kind),
             indented(found.told()),
-            f"Reproduce with: pmdfuzz host check {short(session.path(seen.bucket))}",
+            f"Reproduce with: pmdfuzz kernel check {short(session.path(seen.bucket))}",
             "",
         )
     )

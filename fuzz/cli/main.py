@@ -27,7 +27,7 @@ COMMANDS = {
     "minimize": ("cases", "make a case as simple as it can be while it shows the same finding"),
     "observe": ("subjects", "print what cases show, one JSON object a line"),
     "compare": ("subjects", "compare the model with recordings of a real kernel"),
-    "host": ("subjects", "check the model against the kernel of this machine"),
+    "kernel": ("subjects", "check the model against the kernel of this machine"),
     "findings": ("findings", "list, show and promote what runs have found"),
     "museum": (
         "museum",

@@ -120,10 +120,10 @@ def _compare(options: argparse.Namespace) -> int:
         return compare(options.truth, kernel, machine=machine)
 
 
-# --- host -----------------------------------------------------------------------------------------
+# --- kernel ---------------------------------------------------------------------------------------
 
 
-def make_host(parser: Parser, summary: str) -> None:
+def make_kernel(parser: Parser, summary: str) -> None:
     """Make the command."""
     define(parser, _check, summary, MACHINE_NEEDS)
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)

@@ -1,4 +1,4 @@
-"""`pmdfuzz host check`: random programs on the kernel below us and on its model, side by side.
+"""`pmdfuzz kernel check`: random programs on the kernel below us and on its model, side by side.
 
 Half of the programs come from random bytes, half from mutations of the project's own cases; the
 byte form turns either into programs that make boundaries likely.  Every class of divergence is
@@ -190,7 +190,7 @@ class _Check:
             status = INTERRUPTED
         except SubjectError as error:
             status = BAD_INPUT
-            self.line.write(f"pmdfuzz host check: the machine is lost: {error}", sys.stderr)
+            self.line.write(f"pmdfuzz kernel check: the machine is lost: {error}", sys.stderr)
         self.line.clear()
         self._say(self._summary(status == INTERRUPTED))
         return status or (SURPRISES if self.standing.diverged else FINE)
@@ -256,7 +256,7 @@ class _Check:
         """Write a divergence as a case, and show it."""
         name = "-".join(filter(None, (found.kind.field, found.kind.call, _slug(found.kind.detail))))
         path = self.directory / f"{name}.case"
-        note = f"host check seed={self.seed} programs={self.standing.done}"
+        note = f"kernel check seed={self.seed} programs={self.standing.done}"
         case = self.pair.as_case(found, note)
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -283,7 +283,7 @@ class _Check:
         if self.kept:
             again = f" --geometry {self.options.geometry}" if self.options.geometry else ""
             again += f" {next(iter(self.kept.values()))}"
-            lines.append(f"Look again with: pmdfuzz host check{again}")
+            lines.append(f"Look again with: pmdfuzz kernel check{again}")
         return "\n".join(lines)
 
     def _say(self, message: str) -> None:

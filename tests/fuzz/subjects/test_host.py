@@ -103,7 +103,7 @@ def test_a_check_says_whether_there_are_protection_keys(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(host, "release", lambda: "6.18.0")
-    words = ["host", "check", "--cases", "2", "--seed", "1", "--workdir", str(tmp_path)]
+    words = ["kernel", "check", "--cases", "2", "--seed", "1", "--workdir", str(tmp_path)]
     main([*words, *(["--geometry", geometry] if geometry else [])])
     first = capsys.readouterr().out.splitlines()[0]
     assert first.startswith(
@@ -112,7 +112,7 @@ def test_a_check_says_whether_there_are_protection_keys(
 
 
 def test_a_machine_is_of_no_other_geometry(capsys: pytest.CaptureFixture[str]) -> None:
-    said = refused(["host", "check", "--cases", "2", "--geometry", "tiny"], capsys)
+    said = refused(["kernel", "check", "--cases", "2", "--geometry", "tiny"], capsys)
     assert "the machine is x86-64 or x86-64-pku, not tiny" in said
 
 
@@ -236,10 +236,10 @@ def test_a_check_finds_minimizes_and_keeps_a_divergence(
     assert len(smallest.calls) <= 3
     assert smallest.calls[-1].name == "mprotect"
     assert all(call.result is not None for call in smallest.calls)
-    assert f"host check {kept[0]}" in shown or len(kept) > 1
-    assert main(["host", "check", *map(str, kept)]) == SURPRISES
+    assert f"kernel check {kept[0]}" in shown or len(kept) > 1
+    assert main(["kernel", "check", *map(str, kept)]) == SURPRISES
     monkeypatch.undo()
-    assert main(["host", "check", *map(str, kept)]) == FINE
+    assert main(["kernel", "check", *map(str, kept)]) == FINE
 
 
 @needs_model
@@ -292,7 +292,7 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 USES = pytest.mark.parametrize(
     "words",
-    [["host", "check", "--cases", "5"], ["observe", "--on", "host", "x.case"]],
+    [["kernel", "check", "--cases", "5"], ["observe", "--on", "host", "x.case"]],
     ids=["check", "observe"],
 )
 
@@ -368,7 +368,7 @@ def test_a_kernel_without_a_model_names_those_that_have_one(
     case_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(host, "release", lambda: "4.19.1")
-    said = refused(["host", "check", "--cases", "5"], capsys)
+    said = refused(["kernel", "check", "--cases", "5"], capsys)
     assert "no model of this kernel, 4.19.1; known: linux-5.0 to " in said
     assert "--kernel K" in said
 
@@ -391,7 +391,7 @@ needs_namespaces = pytest.mark.skipif(
 @needs_machine
 def test_without_proc_commands_say_so_and_what_needs_no_machine_works(case_file: Path) -> None:
     pmdfuzz = (sys.executable, "-m", "fuzz")
-    for words in (("host", "check", "--cases", "5"), ("observe", "--on", "host", str(case_file))):
+    for words in (("kernel", "check", "--cases", "5"), ("observe", "--on", "host", str(case_file))):
         done = without_proc(*pmdfuzz, *words)
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr == "pmdfuzz: /proc is not mounted, or has no pagemap\n"
@@ -420,7 +420,7 @@ def test_what_only_the_model_has_is_said_to_be_left_out(
         ("stack", text + stack),
     ):
         (tmp_path / f"{name}.case").write_text(case)
-    assert main(["host", "check", *map(str, sorted(tmp_path.iterdir()))]) == FINE
+    assert main(["kernel", "check", *map(str, sorted(tmp_path.iterdir()))]) == FINE
     assert capsys.readouterr().out.splitlines()[:3] == [
         "fork: not run, the machine has no fork",
         "huge: not run, the machine has no MAP_HUGETLB",
@@ -467,7 +467,7 @@ def test_a_machine_that_does_not_have_a_defect_differs(
 ) -> None:
     script = '[ "$2" = rollback-short ] || echo it failed'
     group = pretending(monkeypatch, tmp_path, script)
-    assert main(["host", "shortage", "--kernel", "linux-6.18"]) == 1
+    assert main(["kernel", "shortage", "--kernel", "linux-6.18"]) == 1
     _, wp, short, left = capsys.readouterr().out.splitlines()
     assert wp.split(maxsplit=1) == ["uffd-rollback", "it failed"]
     assert short.split(maxsplit=1) == ["rollback-short", "not shown; the model has it"]
@@ -479,7 +479,7 @@ def test_a_machine_that_cannot_run_out_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     group = pretending(monkeypatch, tmp_path, "echo no userfaultfd >&2; exit 71")
-    words = ["host", "shortage", "--kernel", "linux-6.18"]
+    words = ["kernel", "shortage", "--kernel", "linux-6.18"]
     assert "no userfaultfd" in refused(words, capsys)
     assert list(group.iterdir()) == []
     group.rmdir()
@@ -491,7 +491,7 @@ def test_a_defect_that_takes_too_long_leaves_nothing_behind(
 ) -> None:
     monkeypatch.setattr(shortage, "_SECONDS", 0.2)
     group = pretending(monkeypatch, tmp_path, "exec sleep 60")
-    words = ["host", "shortage", "--kernel", "linux-6.18"]
+    words = ["kernel", "shortage", "--kernel", "linux-6.18"]
     assert "no end of uffd-rollback" in refused(words, capsys)
     assert list(group.iterdir()) == []
 
@@ -501,5 +501,5 @@ def test_a_cgroup_that_is_in_use_is_told(
 ) -> None:
     monkeypatch.setattr(shortage, "_PATIENCE", 0.1)
     pretending(monkeypatch, tmp_path, 'touch "$1/process"')
-    words = ["host", "shortage", "--kernel", "linux-6.18"]
+    words = ["kernel", "shortage", "--kernel", "linux-6.18"]
     assert "cannot remove" in refused(words, capsys)
