@@ -1,9 +1,10 @@
 """Page tables: linked once, needed by a VMA, and told from leaves."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from engine.base.address import Range
 from engine.base.geometry import PMD, PTE
+from engine.base.points import ALLOCATED
 from engine.base.uapi import MADV_DONTNEED
 from engine.base.violation import Violation
 from fuzz.rules.rule import (
@@ -15,11 +16,12 @@ from fuzz.rules.rule import (
     STATE,
     Rule,
     after,
+    at,
     elsewhere,
     on,
     unchecked,
 )
-from fuzz.rules.sight import Sight
+from fuzz.rules.sight import Moving, Sight
 from fuzz.rules.view import State, tables_below
 
 DEST_ENTRY_NONE = Rule(
@@ -83,6 +85,15 @@ unchecked(TABLE_STILL_LINKED)
 elsewhere(ENGINE, DEST_ENTRY_NONE, ROLLBACK_DEST_NONE, TABLE_NOT_LEAF)
 
 
+TABLE_HAS_SOURCE = Rule(
+    "I-32",
+    "table-has-source",
+    "a move makes no table at a destination whose source has none",
+    "get_old_pud(), get_old_pmd(), which come before alloc_new_pud() and alloc_new_pmd()",
+    COURSE,
+)
+
+
 @on(STATE, TABLE_LINKED_ONCE)
 def table_linked_once(state: State) -> Iterator[Violation]:
     """I-02."""
@@ -125,3 +136,21 @@ def emptied(sight: Sight) -> Iterator[Violation]:
             yield EMPTIED_TABLE_FREED.broken(
                 Range(base, base + slot), "an emptied table", "no table"
             )
+
+
+@at((ALLOCATED,), TABLE_HAS_SOURCE)
+def made_for_a_table(sight: Moving) -> Iterable[Violation]:
+    """The source has something where the lowest table is that the destination has now."""
+    move, tree = sight.move, sight.space.tree
+    level = next(
+        level for level in range(PTE, tree.root.level + 1) if tree.find(move.new, level) is not None
+    )
+    if not tree.hole_end(move.old, level + 1):
+        return ()
+    return (
+        TABLE_HAS_SOURCE.broken(
+            Range(move.new, move.new + sight.space.geometry.page_bytes),
+            f"a level-{level} table, for nothing at {move.old:#x}",
+            "no table where nothing can move to",
+        ),
+    )

@@ -373,6 +373,22 @@ def test_only_tables_that_a_kernel_moves_move_whole(monkeypatch: pytest.MonkeyPa
         assert [v.rule for v in whole_tables(sight)] == expected
 
 
+@breaks("table-has-source")
+def test_a_hole_gets_no_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A destination table that is made before the source is looked at."""
+    hole_end = engine.move.hole_end
+
+    def late(move: Move, level: int) -> int:
+        engine.move.destination_table(move, PTE)
+        return hole_end(move, level)
+
+    for wasteful in (False, True):
+        if wasteful:
+            monkeypatch.setattr(engine.move, "hole_end", late)
+        found = after_move(scene("aaaa aaAA"), 0, 33, 8)
+        assert found == (["table-has-source"] if wasteful else [])
+
+
 def test_a_huge_page_across_a_boundary() -> None:
     space = huge()
     assert not broken(space)
