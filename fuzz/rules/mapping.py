@@ -1,8 +1,9 @@
 """S-11 and S-10: what a call that succeeds has mapped where, by plain intervals."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from engine.base.address import Range
+from engine.base.points import ENTER
 from engine.base.violation import Violation
 from engine.state.vma import (
     VM_HUGETLB,
@@ -12,12 +13,14 @@ from engine.state.vma import (
 )
 from fuzz.rules.mremap import DONTUNMAP_TWO_VMAS, POPULATE_ON_SUCCESS
 from fuzz.rules.rule import (
+    CONTRACT,
     HARM,
     VMAS,
     Rule,
     after,
+    at,
 )
-from fuzz.rules.sight import Mapped, Sight, clip
+from fuzz.rules.sight import Mapped, Moving, Sight, clip
 
 MAPPING_KEPT = Rule(
     "S-11",
@@ -26,6 +29,33 @@ MAPPING_KEPT = Rule(
     "copy_vma(), vma_merge()",
     HARM,
 )
+
+
+TRACKING_KEPT = Rule(
+    "S-18",
+    "tracking-kept",
+    "a copy has its writes tracked as the mapping that it is made from",
+    "copy_vma(), which takes VM_SOFTDIRTY along in vm_flags",
+    CONTRACT,
+)
+
+
+@at((ENTER,), TRACKING_KEPT)
+def tracked(sight: Moving) -> Iterable[Violation]:
+    """What becomes part of another mapping is tracked as that is.  Exec moves one VMA as it is."""
+    move = sight.move
+    source, copy = move.old_vma, move.new_vma
+    there = move.requested_old + sight.delta
+    alone = (copy.start, copy.end) == (there, there + move.length)
+    if move.rollback or source is copy or not alone or source.tracked == copy.tracked:
+        return ()
+    return (
+        TRACKING_KEPT.broken(
+            copy.range,
+            "writes are tracked" if copy.tracked else "writes are not tracked",
+            f"as in {source!r}",
+        ),
+    )
 
 
 @after("mremap", MAPPING_KEPT, before=VMAS)

@@ -389,6 +389,22 @@ def test_a_hole_gets_no_table(monkeypatch: pytest.MonkeyPatch) -> None:
         assert found == (["table-has-source"] if wasteful else [])
 
 
+@breaks("tracking-kept")
+def test_a_copy_tracks_writes_as_its_source_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    copy_vma = engine.mremap.copy_vma
+
+    def forgetful(*args: object) -> object:
+        copy, *others = copy_vma(*args)  # type: ignore[arg-type]
+        copy.tracked = False
+        return copy, *others
+
+    for forgets in (False, True):
+        if forgets:
+            monkeypatch.setattr(engine.mremap, "copy_vma", forgetful)
+        assert after_move(tracked(), 0, 33, 8) == (["tracking-kept"] if forgets else [])
+        assert after_move(scene("AAAA AAAA"), 0, 33, 8) == []
+
+
 def test_a_huge_page_across_a_boundary() -> None:
     space = huge()
     assert not broken(space)
