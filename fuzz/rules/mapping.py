@@ -106,14 +106,21 @@ def moved(sight: Sight) -> Iterator[Violation]:
 
 @after("mremap", POPULATE_ON_SUCCESS, before=VMAS)
 def grown(sight: Sight) -> Iterator[Violation]:
-    """Private memory that was added is present if it is locked, and else empty."""
+    """What was added is present if it is locked, as far as its object goes; else it is empty.
+
+    Behind the end of an object there may be the rest of a huge page: nothing is said of that.
+    """
     space, request, result = sight.space, sight.request, sight.address
     if result is None or request.new <= request.old:
         return
     growth = Range(result + request.old, result + request.new)
     vma = space.vmas.lookup(growth.start)
-    if vma is None or not vma.is_anonymous or vma.flags & VM_HUGETLB or space.failures.armed:
+    if vma is None or vma.flags & VM_HUGETLB or space.failures.armed:
         return
+    if not vma.is_anonymous:
+        pages = vma.backing.size_pages - vma.pgoff
+        size_end = vma.start + (pages << space.geometry.page_shift)
+        growth = Range(growth.start, max(min(growth.end, size_end), growth.start))
     present = sum(
         min(addr + (1 << space.geometry.entry_shift[level]), growth.end) - max(addr, growth.start)
         for addr, level, _ in space.tree.leaves(growth.start, growth.end)

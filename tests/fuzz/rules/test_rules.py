@@ -565,6 +565,20 @@ def stack_for_reading(sabotaged: bool) -> list[Violation]:
     return told(sight, error)
 
 
+def locked_growth_of_an_object(sabotaged: bool) -> list[Violation]:
+    """Over pages that the object has already, and one beyond its end."""
+    space = AddressSpace(tiny())
+    mmap(space, 0, 4 * PAGE, 3, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED)
+    munmap(space, 2 * PAGE, 2 * PAGE)
+    vma_at(space, 0).flags |= VM_LOCKED
+    request = (0, 2 * PAGE, 5 * PAGE, MOVE, 20 * PAGE)
+    sight = Sight(space, "mremap", request)
+    returned = mremap(space, *request)
+    if sabotaged:
+        take(space, 23)
+    return told(sight, returned, "mapping")
+
+
 def locked_growth(sabotaged: bool) -> list[Violation]:
     space = scene("AA.B bb.. CCCC")
     vma_at(space, 0).flags |= VM_LOCKED
@@ -578,6 +592,7 @@ def locked_growth(sabotaged: bool) -> list[Violation]:
 
 SCENARIOS += [
     ("populate-on-success", locked_growth.__name__, locked_growth),
+    ("populate-on-success", locked_growth_of_an_object.__name__, locked_growth_of_an_object),
     ("mapping-kept", "copy_with_other_flags", copied(2)),
     ("mapping-kept", "growth_with_other_flags", copied(3)),
     ("mapping-kept", stack_for_reading.__name__, stack_for_reading),
