@@ -49,6 +49,8 @@ FLAGS_SET = Rule(
     HARM,
 )
 
+_LOCKS = VM_LOCKED | VM_LOCKONFAULT
+_NOT_LOCKED = VM_HUGETLB | VM_DROPPABLE
 _READING = VM_RAND_READ | VM_SEQ_READ
 _NEVER_LOCKED = VM_HUGETLB | VM_DROPPABLE
 _NEVER_MERGEABLE = VM_SHARED | VM_DROPPABLE
@@ -79,13 +81,20 @@ def sealed(sight: Sight) -> Iterator[Violation]:
 @after("mlock", FLAGS_SET, before=VMAS)
 def locked(sight: Sight) -> Iterator[Violation]:
     """All is locked, but for huge pages of hugetlb, which stay anyway, and what may be dropped."""
-    return _changed(sight, VM_LOCKED, VM_LOCKED | VM_LOCKONFAULT, but=_NEVER_LOCKED)
+    return _changed(sight, VM_LOCKED, _LOCKS, but=_NEVER_LOCKED)
+
+
+@after("mlock2", FLAGS_SET, before=VMAS)
+def locked_somehow(sight: Sight) -> Iterator[Violation]:
+    """The same, at once or as pages come in."""
+    on_fault = VM_LOCKONFAULT if sight.args[2] else 0
+    return _changed(sight, VM_LOCKED | on_fault, _LOCKS, but=_NOT_LOCKED)
 
 
 @after("munlock", FLAGS_SET, before=VMAS)
 def unlocked(sight: Sight) -> Iterator[Violation]:
     """Nothing is."""
-    return _changed(sight, 0, VM_LOCKED | VM_LOCKONFAULT, but=_NEVER_LOCKED)
+    return _changed(sight, 0, _LOCKS, but=_NEVER_LOCKED)
 
 
 @after("madvise", FLAGS_SET, before=VMAS)

@@ -16,6 +16,7 @@ from engine.base.uapi import (
     MAP_DROPPABLE,
     MAP_FIXED,
     MAP_SHARED,
+    MLOCK_ONFAULT,
 )
 from engine.calls.mmap import mmap
 from engine.state.space import AddressSpace
@@ -31,6 +32,8 @@ Call = tuple[str, tuple[int, ...]]
 CALLS: list[Call] = [
     ("mseal", (PAGE, 4 * PAGE)),
     ("mlock", (PAGE + 9, 4 * PAGE)),
+    ("mlock2", (PAGE, 4 * PAGE, 0)),
+    ("mlock2", (PAGE, 4 * PAGE, MLOCK_ONFAULT)),
     ("munlock", (PAGE, 4 * PAGE)),
     *(
         ("madvise", (PAGE, 4 * PAGE, advice))
