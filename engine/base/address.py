@@ -4,10 +4,7 @@ All quantities are in bytes unless a name says pages.  Arithmetic that may wrap 
 kernel computes with unsigned machine words, Python does not.
 """
 
-from typing import NamedTuple, NewType
-
-Addr = NewType("Addr", int)  # byte address
-Pfn = NewType("Pfn", int)  # frame number
+from typing import NamedTuple
 
 WORD_MASK = (1 << 64) - 1
 

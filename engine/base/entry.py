@@ -1,8 +1,8 @@
 """What a page-table entry can hold.
 
-An entry is a plain int: flag bits below, the frame number above.  A missing key in a table is
-`p?d_none()`; a `Table` object as an entry points to a lower table; every int is a leaf.  Ints, not
-flag objects: an `IntFlag` operation costs forty times as much, and moves copy many entries.
+A leaf is a plain int: flag bits below, the frame number above.  Entries that lead to a lower table
+are kept apart (`engine.state.table`); what neither has is `p?d_none()`.  Ints, not flag objects: an
+`IntFlag` operation costs forty times as much, and moves copy many entries.
 """
 
 PRESENT = 1 << 0
@@ -24,11 +24,6 @@ ZERO_PFN = 0  # the zero page, and as a huge leaf the huge zero page
 WP_MARKER = MARKER | UFFD_WP  # a mark that says: write-protect the page once it is there
 ZERO_ENTRY = PRESENT | ACCESSED
 WRITABLE = PRESENT | WRITE  # what a write needs; an entry under migration may have WRITE alone
-
-
-def pfn_of(entry: int) -> int:
-    """Frame number of a leaf entry."""
-    return entry >> PFN_SHIFT
 
 
 def is_zero_page(entry: int) -> bool:

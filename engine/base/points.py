@@ -5,13 +5,13 @@ moments that matter, with the range that is worked on and the locks that are hel
 state feedback and drawings listen, each to the points that it names; a point that nobody listens to
 is not even made.
 
-What may happen at a point follows from `held`.  Without MMAP nobody is kept away; with MMAP_READ
-those that change VMAs are, with MMAP_WRITE faults are, too.  A walk of the reverse map (reclaim,
-migration, collapse of a shared object) asks for neither, but for the ANON_VMA or I_MMAP of the
-pages in question.  With PAGE_TABLES nobody else changes their entries; other CPUs always reach
-memory through their TLBs.  Model: locks for reading are told from those for writing of the mmap
-lock only; a VMA's own lock (6.4) counts as MMAP_READ; that munmap goes on with MMAP_READ once the
-VMAs are out is not told.
+What may happen at a point follows from `held`.  Without the mmap lock nobody is kept away; with
+MMAP_READ those that change VMAs are, with MMAP_WRITE faults are, too.  A walk of the reverse map
+(reclaim, migration, collapse of a shared object) asks for neither, but for the ANON_VMA or I_MMAP
+of the pages in question.  With PAGE_TABLES nobody else changes their entries; other CPUs always
+reach memory through their TLBs.  Model: locks for reading are told from those for writing of the
+mmap lock only; a VMA's own lock (6.4) counts as MMAP_READ; that munmap goes on with MMAP_READ once
+the VMAs are out is not told.
 
 ======================  =======================================  ==================================
 point                   where                                    held
@@ -120,7 +120,6 @@ ANON_VMA = 4  # of the anon_vma that the pages belong to
 I_MMAP = 8  # of the object that is mapped
 PAGE_TABLES = 16  # those of the tables on both sides
 
-MMAP = MMAP_READ | MMAP_WRITE
 RMAP = ANON_VMA | I_MMAP
 
 

@@ -241,7 +241,7 @@ class VmaTree:
     """Disjoint VMAs in address order.  Lookups are O(log n).
 
     Two plain lists, `_starts` for bisect and `_vmas`: address spaces of programs are so small that
-    shifting a list costs less than a tree (`python -m fuzz.bench_order`).
+    shifting a list costs less than a tree (`python -m fuzz.bench order`).
     `on_boundary` is told each address where a VMA is about to begin or end: a huge page
     never crosses such a place (vma_adjust_trans_huge).  `failures` and `limits` are those of the
     address space.

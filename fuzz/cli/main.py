@@ -31,7 +31,7 @@ COMMANDS = {
     "findings": ("findings", "list, show and promote what runs have found"),
     "museum": (
         "museum",
-        "bugs that the real code has had, put back one by one: does the fuzzer find them?",
+        "list bugs that the real code has had, put them back, see whether they are found",
     ),
     "kernels": ("catalogues", "list the kernels, the switches by which they differ, geometries"),
     "rules": ("catalogues", "list the rules: what the kernel promises"),

@@ -107,7 +107,7 @@ def add_geometry(parser: Parser) -> None:
 
 
 def add_rules_after(parser: Parser) -> None:
-    """--rules-after; see `fuzz.execute.RulesAfter`."""
+    """--rules-after; see `fuzz.rules.judge.RulesAfter`."""
     parser.add_argument(
         "--rules-after",
         choices=("last", "moving", "call"),

@@ -18,6 +18,7 @@ from fuzz.cli.options import (
 )
 from fuzz.cli.subjects import machine_errors
 from fuzz.lib.arguments import positive, seconds
+from fuzz.showing import DEFAULT_KERNEL
 from fuzz.subjects.host import host_kernel
 
 _EXIT = """\
@@ -41,7 +42,7 @@ def make_run(parser: Parser, summary: str) -> None:
         "the exit status. Flags after -- are passed on to libFuzzer as they are. Needs Atheris.",
         _EXIT,
     )
-    add_kernels(parser)
+    add_kernels(parser, f"default: {DEFAULT_KERNEL}")
     parser.add_argument(
         "--geometry",
         dest="geometries",

@@ -1,4 +1,4 @@
-"""`pmdfuzz observe`, `compare` and `host`: the model beside what really happens."""
+"""`pmdfuzz observe`, `compare` and `kernel`: the model beside what really happens."""
 
 import argparse
 import contextlib

@@ -20,7 +20,6 @@ from engine.base.entry import (
     is_zero_page,
 )
 from engine.base.geometry import Geometry
-from engine.state.space import AddressSpace
 from engine.state.table import Picture
 
 Leaves = dict[int, int]  # address in bytes -> entry
@@ -76,11 +75,6 @@ def count(geometry: Geometry, slots: Picture, carrying: int = 0) -> int:
             there = [e for e in held.values() if e & WP_MARKER != WP_MARKER]
             total += len([e for e in there if e & carrying]) if carrying else len(there)
     return total
-
-
-def leaves_of(space: AddressSpace) -> Leaves:
-    """Every page of a space, as `pages` has them."""
-    return pages(space.geometry, space.tree.frozen())
 
 
 def alike(one: dict[int, int] | int | None, other: dict[int, int] | int | None) -> bool:

@@ -1,11 +1,9 @@
 """An address space as text, for people.
 
 `draw` lists the VMAs and the page tables that exist; `draw_change` marks what a call changed.
-`strip` and `strip_tables` are pictures of small arenas, one character a page or slot, exact enough
-to be what a test expects.  Cost and output follow what is there, never the size of the arena.
+Cost and output follow what is there, never the size of the arena.
 """
 
-import string
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -114,45 +112,6 @@ def draw_change(before: str, after: str, *, colour: bool = False) -> str:
     )
 
 
-def strip(space: AddressSpace, first: int = 0, count: int | None = None) -> str:
-    """One character a page, `count` pages of the arena from page `first` on (default: all).
-
-    `.` not mapped; a lower-case letter a VMA (in address order) without a page there, upper case
-    with a page or marker; `!` an entry outside every VMA.
-    """
-    page_bytes = space.geometry.page_bytes
-    total = space.arena.length // page_bytes
-    pages = ["."] * total
-    for number, vma in enumerate(space.vmas):
-        letter = string.ascii_lowercase[number % len(string.ascii_lowercase)]
-        for page in _units(space, vma.range, page_bytes):
-            pages[page] = letter
-    for address, level, _ in space.tree.leaves():
-        leaf = Range(address, address + space.geometry.span_bytes[level - 1])
-        for page in _units(space, leaf, page_bytes):
-            pages[page] = "!" if pages[page] == "." else pages[page].upper()
-    return "".join(pages[first : total if count is None else first + count])
-
-
-def strip_tables(space: AddressSpace, first: int = 0, count: int | None = None) -> str:
-    """One character a slot, `count` slots of the arena from slot `first` on (default: all).
-
-    `.` no PTE table; `o` an emptied one; `T` one with entries; `H` a huge page or other leaf.
-    """
-    slot_bytes = space.geometry.slot_bytes
-    total = -(-space.arena.length // slot_bytes)
-    slots = ["."] * total
-    for address, table in space.tree.tables():
-        if table.level == PTE:
-            slots[(address - space.arena.start) // slot_bytes] = "T" if table.leaves else "o"
-    for address, level, _ in space.tree.leaves():
-        if level >= PMD:
-            leaf = Range(address, address + space.geometry.span_bytes[level - 1])
-            for slot in _units(space, leaf, slot_bytes):
-                slots[slot] = "H"
-    return "".join(slots[first : total if count is None else first + count])
-
-
 def readable_bytes(value: int) -> str:
     """`value` bytes in the largest unit that leaves at least 1, with at most one decimal."""
     size, unit = float(value), "B"
@@ -161,13 +120,6 @@ def readable_bytes(value: int) -> str:
             break
         size, unit = size / 1024, larger
     return f"{size:.0f} {unit}" if size == int(size) else f"{size:.1f} {unit}"
-
-
-def _units(space: AddressSpace, where: Range, unit: int) -> range:
-    """Numbers of the arena's units of `unit` bytes that `where` intersects."""
-    low = max(where.start, space.arena.start) - space.arena.start
-    high = min(where.end, space.arena.end) - space.arena.start
-    return range(low // unit, -(-high // unit))
 
 
 def _vma_lines(space: AddressSpace, vmas: Sequence[Vma]) -> list[str]:

@@ -37,8 +37,7 @@ from engine.mremap import mremap
 from engine.pages.fault import touch
 from engine.state.space import AddressSpace
 from engine.state.vma import Vma
-from fuzz.tell.draw import strip_tables
-from tests.lib.drawn import FLAGS, PAGE, SLOT, scene, shown, tags, tiny
+from tests.lib.drawn import FLAGS, PAGE, SLOT, scene, shown, strip_tables, tags, tiny
 
 STEPS = {
     PTES_MOVED: "PTE",

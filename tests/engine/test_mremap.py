@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from engine.base.entry import pfn_of
+from engine.base.entry import PFN_SHIFT
 from engine.base.failures import COMMIT, MAPS
 from engine.base.kernel import Kernel, kernel_named
 from engine.base.uapi import (
@@ -736,11 +736,11 @@ def test_rmap_locks_are_needed_when_the_destination_comes_first(
 @pytest.mark.parametrize("kernel", ALL)
 def test_a_faulted_half_moved_away_and_back_merges_again(kernel: str) -> None:
     space = scene("AAAA AAAA", kernel)
-    frames = [pfn_of(entry) for _, _, entry in space.tree.leaves()]
+    frames = [entry >> PFN_SHIFT for _, _, entry in space.tree.leaves()]
     assert run(space, 4 * P, 4 * P, 4 * P, MOVE, 64 * P) == 64 * P
     assert run(space, 64 * P, 4 * P, 4 * P, MOVE, 4 * P) == 4 * P
     assert shown(space, 2) == "AAAA AAAA"
-    assert [pfn_of(entry) for _, _, entry in space.tree.leaves()] == frames
+    assert [entry >> PFN_SHIFT for _, _, entry in space.tree.leaves()] == frames
 
 
 @pytest.mark.parametrize("kernel", ALL)

@@ -23,7 +23,6 @@ from engine.mremap import mremap
 from engine.pages.fault import touch
 from engine.state.space import AddressSpace
 from fuzz.rules.judge import MoveRules, check_state
-from fuzz.rules.picture import leaves_of
 from fuzz.rules.sight import Sight, mapped_of
 from tests.lib.constants import PAGE
 from tests.lib.told import told
@@ -116,11 +115,11 @@ def test_every_failing_allocation_is_rolled_back(kernel_name: str, name: str, fl
     count = allocations(kernel, name, flags)
     for how, refuse in refusals(count):
         space, old, length, new = prepare(kernel, name, refuse)
-        leaves, mapped = leaves_of(space), mapped_of(space.vmas, space.geometry)
+        leaves, mapped = space.tree.frozen(), mapped_of(space.vmas, space.geometry)
         sight = Sight(space, "mremap", (old, length, length, flags, new))
         assert mremap(space, old, length, length, flags, new) is Errno.ENOMEM, how
         space.tree.refuse = None
-        assert leaves_of(space) == leaves, how
+        assert space.tree.frozen() == leaves, how
         assert mapped_of(space.vmas, space.geometry) == mapped, how
         found = [
             *space.violations,

@@ -7,12 +7,12 @@ from engine.base.entry import (
     ANON,
     DIRTY,
     MARKER,
+    PFN_SHIFT,
     PRESENT,
     SOFT_DIRTY,
     WRITE,
     ZERO_ENTRY,
     leaf,
-    pfn_of,
 )
 from engine.base.geometry import PMD, PTE
 from engine.base.kernel import kernel_named
@@ -22,9 +22,8 @@ from engine.pages.fault import access_range, peek, populate_locked, touch
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_ACCOUNT, VM_LOCKED, VM_LOCKONFAULT, VM_READ, VM_WRITE
 from fuzz.rules.judge import check_state
-from fuzz.tell.draw import strip_tables
 from tests.lib.drawn import PAGE as P
-from tests.lib.drawn import scene, shown, tags, tiny
+from tests.lib.drawn import scene, shown, strip_tables, tags, tiny
 
 
 def entries(space: AddressSpace) -> dict[int, int]:
@@ -37,11 +36,11 @@ def test_touching_gives_every_page_a_frame_a_tag_and_its_index() -> None:
     assert shown(space, 2) == ".aAA AAa."
     assert tags(space) == {2: 1, 3: 2, 4: 3, 5: 4}
     found = entries(space)
-    assert len({pfn_of(entry) for entry in found.values()}) == 4
+    assert len({entry >> PFN_SHIFT for entry in found.values()}) == 4
     assert all(entry & (PRESENT | WRITE | DIRTY | SOFT_DIRTY | ANON) for entry in found.values())
-    assert [space.frames.index[pfn_of(entry)] for entry in found.values()] == [2, 3, 4, 5]
+    assert [space.frames.index[entry >> PFN_SHIFT] for entry in found.values()] == [2, 3, 4, 5]
     (vma,) = space.vmas
-    assert {space.frames.owner[pfn_of(entry)] for entry in found.values()} == {vma.anon_vma}
+    assert {space.frames.owner[entry >> PFN_SHIFT] for entry in found.values()} == {vma.anon_vma}
     assert space.tree.rss_anon == 4
     assert not check_state(space)
 
@@ -52,8 +51,8 @@ def test_touching_again_writes_the_page_that_is_there() -> None:
     assert not touch(space, P, 3 * P)
     assert tags(space) == {0: 1, 1: 3, 2: 4}
     after = entries(space)
-    assert {page: pfn_of(after[page]) for page in before} == {
-        page: pfn_of(entry) for page, entry in before.items()
+    assert {page: after[page] >> PFN_SHIFT for page in before} == {
+        page: entry >> PFN_SHIFT for page, entry in before.items()
     }
     assert space.tree.rss_anon == 3
 

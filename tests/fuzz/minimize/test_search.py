@@ -1,7 +1,6 @@
 """The minimizer on toy findings, whose simplest cases are known."""
 
 import zlib
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -25,8 +24,6 @@ PUD = 0x40000000
 RW, RWX = 3, 7
 FIXED_ANON, SHARED_ANON, POPULATED = 0x32, 0x31, 0x8032
 MAYMOVE_FIXED = 3
-
-Predicate = Callable[[Case], bool]
 
 
 def program(*calls: Call, kernel: str | None = None) -> Case:

@@ -8,8 +8,9 @@ from engine.base.geometry import PMD, PTE
 from engine.base.kernel import kernel_named
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_EXEC, VM_LOCKED, VM_READ, VM_SHARED, VM_WRITE, Vma
-from fuzz.tell.draw import draw, draw_change, readable_bytes, strip, strip_tables
+from fuzz.tell.draw import draw, draw_change, readable_bytes
 from tests.lib.constants import PAGE
+from tests.lib.drawn import strip, strip_tables
 
 SLOT = 0x4000  # of the tiny geometry
 
