@@ -36,13 +36,18 @@ for _path in sorted(Path(__file__).parent.glob("*.py")):
         import_module(f"fuzz.rules.{_path.stem}")
 
 
+def _file(check: Check) -> str:
+    """The file that checks, "" if that is done elsewhere."""
+    return check.function.__module__.rpartition(".")[2] if check.function else ""
+
+
 def _place(check: Check) -> int:
-    """A check of no function has no order."""
-    file = check.function.__module__.rpartition(".")[2] if check.function else ""
-    return ORDER.index(file) if file in ORDER else len(ORDER)
+    return ORDER.index(_file(check)) if _file(check) in ORDER else len(ORDER)
 
 
 ALL_CHECKS: tuple[Check, ...] = tuple(sorted(CHECKS, key=_place))
+# The files that check something, in order.
+FILES = tuple(dict.fromkeys(_file(check) for check in ALL_CHECKS if check.function))
 # Entries, VMAs, accounts, system calls, exec, contents.
 RULES: tuple[Rule, ...] = tuple(
     sorted(

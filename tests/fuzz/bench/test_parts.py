@@ -11,7 +11,7 @@ from fuzz.bench.profile import profile
 from fuzz.bench.programs import cases_of
 from fuzz.bench.rules import group_costs, left_out_costs, state_costs
 from fuzz.forms.text import dump
-from fuzz.rules.index import ORDER
+from fuzz.rules.index import FILES
 from fuzz.rules.judge import ON
 from fuzz.rules.rule import STATE
 from tests.lib.constants import ROOT
@@ -45,7 +45,7 @@ def test_every_rule_on_a_state_and_every_cadence_has_its_cost() -> None:
     groups = [cost.what for cost in group_costs(KERNEL, cases)]
     assert [what.rpartition(" ")[2] for what in groups[2:]] == ["last", "moving", "call"]
     assert [cost.what for cost in left_out_costs(KERNEL, cases)][1:-1] == [
-        f"{name}.py" for name in ORDER
+        f"{name}.py" for name in FILES
     ]
     costs = {cost.what: cost.microseconds for cost in state_costs(KERNEL, cases)}
     assert {what.rpartition(".")[2] for what in costs} > {rule.__name__ for rule in ON[STATE]}
