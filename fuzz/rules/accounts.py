@@ -76,7 +76,7 @@ LOCK_LIMIT_HOLDS = Rule(
 
 @on(FRESH, TABLE_COUNT)
 def fresh(space: AddressSpace) -> Iterator[Violation]:
-    """A-04 before the first call: there are the tables that the geometry wants, and no others.
+    """Before the first call there are the tables that the geometry wants, and no others.
 
     On i386 PAE one PMD table for each gigabyte of user space.
     """
@@ -90,7 +90,7 @@ def fresh(space: AddressSpace) -> Iterator[Violation]:
 
 @on(STATE, TABLE_COUNT)
 def table_count(state: State) -> Iterator[Violation]:
-    """A-04: what is counted, and what VmPTE shows of it, is what is there."""
+    """What is counted, and what VmPTE shows of it, is what is there."""
     tree = state.space.tree
     linked = [0] * len(tree.counts)
     for _, table in state.tables:
@@ -115,7 +115,7 @@ def table_count(state: State) -> Iterator[Violation]:
 
 @on(STATE, TOTAL_VM, LOCKED_VM, COMMITTED)
 def vma_counters(state: State) -> Iterator[Violation]:
-    """A-01, A-02, A-03."""
+    """The counters of pages are sums over VMAs."""
     space, shift = state.space, state.space.geometry.page_shift
     total = locked = committed = 0
     for vma in state.vmas:

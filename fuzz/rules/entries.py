@@ -235,7 +235,7 @@ def _by_page(
 
 @on(STATE, WRITABLE_FITS)
 def writable_fits(state: State) -> Iterator[Violation]:
-    """E-01: a writable entry lies in a writable VMA, and maps no page that a child shares."""
+    """A writable entry lies in a writable VMA, and maps no page that a child shares."""
     space, held = state.space, state.space.held
     for vma in state.vmas:
         if vma.flags & VM_WRITE and not held:
@@ -258,7 +258,7 @@ def writable_fits(state: State) -> Iterator[Violation]:
 
 @on(STATE, HUGE_DEPOSIT)
 def huge_deposit(state: State) -> Iterator[Violation]:
-    """I-20."""
+    """Huge pages of private memory, and tables in store, table by table."""
     if not state.space.tree.huge:
         return
     for base, table in state.holders:

@@ -1,4 +1,4 @@
-"""S-01: which calls the kernel refuses, and with which error.
+"""Which calls the kernel refuses, and with which error.
 
 The order of the checks of mremap, as the manual and the specification's tables 6.2 and 6.3 have it,
 on plain intervals and integers that nothing wraps in.  Where an error may or may not come (failures

@@ -1,4 +1,4 @@
-"""V-12 and S-14: which VMAs there are after an mremap, and how many attempts it has made.
+"""Which VMAs there are after an mremap, and how many attempts it has made.
 
 The kernel's own words for it are split, copy and merge.  Here a mapping is a piece of tape: what
 goes is cut out, the copy is stuck in, and a seam is closed where both sides of it are alike:

@@ -48,7 +48,7 @@ _ANON = ANON | SWAP
 
 @on(STATE, LEAF_HAS_VMA, PAGE_INDEX, ANON_VMA_LINKED, RSS_COUNT)
 def leaves(state: State) -> Iterator[Violation]:
-    """I-04, V-04, V-05 and A-05, in one pass over all leaves.
+    """Place, kind and number, in one pass over all leaves.
 
     Most leaves are the plain pages of their VMA; what is not is looked at more closely.
     """
@@ -118,7 +118,7 @@ def _not_plain(state: State, part: Part) -> Collection[tuple[int, int]]:
 
 
 def _odd_leaves(space: AddressSpace, part: Part) -> Iterator[Violation]:
-    """I-04 and V-04 for leaves that are not plainly right."""
+    """The same for leaves that are not plainly right."""
     base, table, items, vma, _ = part
     shifts = space.geometry.entry_shift
     shift, scale = shifts[table.level], shifts[table.level] - shifts[PTE]
@@ -175,7 +175,7 @@ def _odd_leaves(space: AddressSpace, part: Part) -> Iterator[Violation]:
 
 
 def _wrong(base: int, shift: int, items: Collection[tuple[int, int]], wanted: str) -> Violation:
-    """I-04 for leaves of one table."""
+    """Leaves of one table that do not belong there."""
     indices = [i for i, _ in items]
     first = min(indices)
     place = Range(base + (first << shift), base + ((max(indices) + 1) << shift))

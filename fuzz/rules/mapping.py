@@ -1,4 +1,4 @@
-"""S-11 and S-10: what a call that succeeds has mapped where, by plain intervals."""
+"""What a call that succeeds has mapped where, by plain intervals."""
 
 from collections.abc import Iterable, Iterator
 

@@ -1,7 +1,6 @@
-"""Rules around one page-table move: the state before against the state after.
+"""Where pages are after a move of page tables, against where they were before it.
 
-`MoveRules` is a listener.  It keeps a picture of the leaves when a move begins; the cost follows
-the tables that there are, and the pages of those that did not move as a whole.
+The cost follows the tables that there are, and the pages of those that did not move as a whole.
 """
 
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Rules around one call: mremap and the stack move, the state before against the state after."""
+"""What an mremap leaves behind, at both its places and elsewhere: before against after."""
 
 from collections.abc import Iterator
 
@@ -329,7 +329,7 @@ def _unlocked(mapped: list[Mapped]) -> list[Mapped]:
 def _check_moved(
     before: Snapshot, after: Snapshot, source: Range, target: Range, length: int
 ) -> Iterator[Violation]:
-    """S-04 and S-08: the destination holds the moved parts, its gaps what they held before."""
+    """The destination holds the moved parts, its gaps what they held before."""
     delta = target.start - source.start
     part = Range(source.start, source.start + length)
     moved = clip(before.mapped, part)
@@ -397,7 +397,7 @@ def _joined(mapped: list[Mapped]) -> list[Mapped]:
 
 
 def _check_dontunmap(before: Snapshot, after: Snapshot, source: Range) -> Iterator[Violation]:
-    """S-05."""
+    """The source is mapped, empty, and has its flags, but is not locked."""
     was = [m._replace(flags=m.flags & _UNLOCKED) for m in clip(before.mapped, source)]
     now = clip(after.mapped, source)
     left = after.pages(source)
@@ -412,7 +412,7 @@ def _check_dontunmap(before: Snapshot, after: Snapshot, source: Range) -> Iterat
 def _check_emptied(
     space: AddressSpace, before: Snapshot, source: Range, target: Range
 ) -> Iterator[Violation]:
-    """V-05: what DONTUNMAP has emptied as a whole is unfaulted again.
+    """What DONTUNMAP has emptied as a whole is unfaulted again.
 
     What the target has cut may be the rest of a VMA of which a part has moved only.
     """

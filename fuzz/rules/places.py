@@ -1,4 +1,4 @@
-"""S-13: where memory goes that has no place yet, and what munmap(2) may take away.
+"""Where memory goes that has no place yet, and what munmap(2) may take away.
 
 On the intervals that were mapped before the call; what memory that runs out may give is left to
 `fuzz.rules.errors`.

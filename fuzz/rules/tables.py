@@ -96,7 +96,7 @@ TABLE_HAS_SOURCE = Rule(
 
 @on(STATE, TABLE_LINKED_ONCE)
 def table_linked_once(state: State) -> Iterator[Violation]:
-    """I-02."""
+    """No table is met twice."""
     if len({id(table) for _, table in state.tables}) == len(state.tables):
         return
     seen: set[int] = set()
@@ -108,7 +108,7 @@ def table_linked_once(state: State) -> Iterator[Violation]:
 
 @on(STATE, TABLE_HAS_VMA)
 def table_has_vma(state: State) -> Iterator[Violation]:
-    """I-03."""
+    """No table lies where nothing is mapped."""
     prealloc, spans = state.space.geometry.prealloc_pmd_tables, state.space.geometry.span_bytes
     for base, table in state.tables:
         if state.first_vma(base, base + spans[table.level]) is None:

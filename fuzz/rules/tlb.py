@@ -70,7 +70,7 @@ def flushed_at_the_end(sight: Moving) -> Iterable[Violation]:
 
 @on(TLB, TLB_AFTER)
 def check_tlb(space: AddressSpace) -> Iterator[Violation]:
-    """I-14: what a TLB says is what the tables say, and never more.
+    """What a TLB says is what the tables say, and never more.
 
     Where reclaim has taken a page away its flush may be yet to come.
     """

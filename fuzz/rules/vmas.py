@@ -69,7 +69,7 @@ elsewhere(ENGINE, MERGE_AGREES)
 
 @on(STATE, VMA_ORDER)
 def vma_order(state: State) -> Iterator[Violation]:
-    """V-01."""
+    """One after another, in user space, of whole pages."""
     page, top = state.space.geometry.page_bytes, state.space.geometry.user_top
     floor = 0
     for vma in state.vmas:
@@ -80,7 +80,7 @@ def vma_order(state: State) -> Iterator[Violation]:
 
 @on(STATE, MAP_COUNT)
 def map_count(state: State) -> Iterator[Violation]:
-    """V-02.  The slack: a split is allowed at the limit before anything is taken away."""
+    """There is one to spare: a split is allowed at the limit before anything is taken away."""
     if len(state.vmas) > state.space.max_map_count + 1:
         yield MAP_COUNT.broken(
             state.space.arena,
@@ -91,7 +91,7 @@ def map_count(state: State) -> Iterator[Violation]:
 
 @on(STATE, UNFAULTED_PGOFF)
 def unfaulted_pgoff(state: State) -> Iterator[Violation]:
-    """V-03."""
+    """Memory that never had a page counts its pages from 0."""
     shift = state.space.geometry.page_shift
     for vma in state.vmas:
         if vma.is_anonymous and vma.anon_vma is None and vma.pgoff != vma.start >> shift:
@@ -104,7 +104,7 @@ def unfaulted_pgoff(state: State) -> Iterator[Violation]:
 
 @on(STATE, ANON_VMA_LINKED)
 def anon_vma_linked(state: State) -> Iterator[Violation]:
-    """V-05 for VMAs: they point to the anon_vma that they are linked to; `leaves` has the pages.
+    """VMAs point to the anon_vma that they are linked to; `leaves` has the pages.
 
     Trees of the reverse map keep those of one page offset in the order they were put in.
     """
@@ -124,7 +124,7 @@ def anon_vma_linked(state: State) -> Iterator[Violation]:
 
 @on(STATE, PGOFF_WRAP)
 def pgoff_wrap(state: State) -> Iterator[Violation]:
-    """V-07."""
+    """The last page of a VMA has a page offset, too."""
     mask, shift = state.space.geometry.word_mask, state.space.geometry.page_shift
     for vma in state.vmas:
         if vma.pgoff < 0 or vma.pgoff + ((vma.end - vma.start) >> shift) > mask:

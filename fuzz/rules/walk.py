@@ -1,7 +1,8 @@
-"""I-26: a move takes the largest bites there are, so that it leaves no table behind needlessly.
+"""How a move goes from its start to its end: over which VMAs, with which cursors, in which bites.
 
-It starts at the slot boundary below if that is allowed, and where a whole table can change its
-parent its entries do not move one by one.  Said of the addresses alone.
+It takes the largest bites there are, so that it leaves no table behind needlessly: it starts at the
+slot boundary below if that is allowed, and where a whole table can change its parent its entries do
+not move one by one.  Said of the addresses alone.
 """
 
 from collections.abc import Iterable, Iterator
