@@ -50,7 +50,6 @@ FLAGS_SET = Rule(
 )
 
 _LOCKS = VM_LOCKED | VM_LOCKONFAULT
-_NOT_LOCKED = VM_HUGETLB | VM_DROPPABLE
 _READING = VM_RAND_READ | VM_SEQ_READ
 _NEVER_LOCKED = VM_HUGETLB | VM_DROPPABLE
 _NEVER_MERGEABLE = VM_SHARED | VM_DROPPABLE
@@ -88,7 +87,7 @@ def locked(sight: Sight) -> Iterator[Violation]:
 def locked_somehow(sight: Sight) -> Iterator[Violation]:
     """The same, at once or as pages come in."""
     on_fault = VM_LOCKONFAULT if sight.args[2] else 0
-    return _changed(sight, VM_LOCKED | on_fault, _LOCKS, but=_NOT_LOCKED)
+    return _changed(sight, VM_LOCKED | on_fault, _LOCKS, but=_NEVER_LOCKED)
 
 
 @after("munlock", FLAGS_SET, before=VMAS)
