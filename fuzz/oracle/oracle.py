@@ -30,6 +30,7 @@ from engine.base.address import round_up
 from engine.base.uapi import (
     MADV_COLLAPSE,
     MADV_DONTNEED,
+    MADV_DONTNEED_LOCKED,
     MADV_GUARD_INSTALL,
     MADV_PAGEOUT,
     MADV_REMOVE,
@@ -57,6 +58,10 @@ from fuzz.oracle.memory import ZEROES, Area, Memory, Origin, Span, joined, minus
 _ANY = PROT_READ | PROT_WRITE | PROT_EXEC
 _MOVE_FIXED = MREMAP_MAYMOVE | MREMAP_FIXED
 _REMAP_MASK = _MOVE_FIXED | MREMAP_DONTUNMAP
+# Advice after which memory may hold something else, or be accessible otherwise.
+_TOUCHING = frozenset(
+    (MADV_DONTNEED, MADV_DONTNEED_LOCKED, MADV_REMOVE, MADV_GUARD_INSTALL, MADV_COLLAPSE)
+)
 _VMA_FAILS = failures.KINDS.index(failures.VMA)
 
 _MOST_WORLDS = 16
@@ -355,7 +360,7 @@ class _World:
         """Do to [lo, hi) what an advice does to contents; most do nothing."""
         if advice == MADV_PAGEOUT:
             self.memory.doubt(lo, hi)
-        if advice not in (MADV_DONTNEED, MADV_REMOVE, MADV_GUARD_INSTALL, MADV_COLLAPSE):
+        if advice not in _TOUCHING:
             return
         for area in self.memory.inside(lo, hi):
             if advice == MADV_COLLAPSE:

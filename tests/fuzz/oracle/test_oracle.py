@@ -263,6 +263,7 @@ def test_duplicate_over_its_neighbour(program: Program) -> None:
     ("advice", "after"),
     [
         ("DONTNEED", "1 _ _ 4 5 6"),
+        ("DONTNEED_LOCKED", "1 _ _ 4 5 6"),
         ("GUARD_INSTALL", "1 _ _ 4 5 6"),
         ("FREE", "1 2 3 4 5 6"),
         ("POPULATE_WRITE", "1 2 3 4 5 6"),
