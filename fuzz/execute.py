@@ -8,7 +8,7 @@ from engine.base.kernel import Kernel
 from engine.base.violation import Violation
 from engine.state.space import AddressSpace, Listener
 from fuzz.calls.arena import Arena
-from fuzz.calls.registry import HANDLERS, as_made, as_result, leaves_arena, operands
+from fuzz.calls.registry import CALLS, as_made, as_result, leaves_arena, operands
 from fuzz.case import Case, CaseError, Result
 from fuzz.rules.judge import Judge, RulesAfter
 
@@ -72,16 +72,16 @@ def execute(
         on_step(-1, space)
     for index, call in enumerate(case.calls):
         call = as_made(call, geometry)
-        handler = HANDLERS.get(call.name)
-        if handler is None:
-            raise CaseError(f"{call.name} is not modelled; known calls: {', '.join(HANDLERS)}")
-        args = operands(geometry, call)
-        if leaves_arena(space, arena, call.name, args):
+        declared = CALLS.get(call.name)  # looked up once: that is done for every call
+        if declared is None:
+            raise CaseError(f"{call.name} is not modelled; known calls: {', '.join(CALLS)}")
+        args = operands(arena, declared, call.args)
+        if leaves_arena(space, arena, declared, args):
             result: Result = "SKIP"
         else:
             if judge is not None:
                 judge.before(call.name, args)
-            returned = handler(space, *args)
+            returned = declared.model(space, *args)
             if judge is not None:
                 judge.after(returned)
             result = as_result(space, returned)

@@ -4,11 +4,10 @@ A call is a `Syscall` in one of the modules of this folder, which are all looked
 call adds its declaration and changes nothing here.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from itertools import pairwise
 from pkgutil import iter_modules
-from typing import Any
 
 import fuzz.calls
 from engine.base.geometry import Geometry
@@ -49,12 +48,7 @@ def in_order(declared: Sequence[Syscall]) -> dict[str, Syscall]:
 
 CALLS = in_order(list(dict.fromkeys(_declared())))
 DIRECTIVES = frozenset(name for name, call in CALLS.items() if call.is_directive)
-# How the model does them.
-HANDLERS: dict[str, Callable[..., Any]] = {name: call.model for name, call in CALLS.items()}
-MODELLED_CALLS = frozenset(HANDLERS)
-_ADDRESSES = {name: call.addresses for name, call in CALLS.items()}
-_STAYS = {name: call.stays for name, call in CALLS.items()}
-_UNLESS_LOCKED = {name: call.unless_locked for name, call in CALLS.items() if call.unless_locked}
+MODELLED_CALLS = frozenset(CALLS)
 _TAKEN = {  # what the kernel takes less than a register of
     name: narrow
     for name, call in CALLS.items()
@@ -97,32 +91,22 @@ def as_made(call: Call, geometry: Geometry) -> Call:
     return call
 
 
-def operands(geometry: Geometry, call: Call) -> list[int]:
+def operands(arena: Arena, declared: Syscall, args: Sequence[int]) -> list[int]:
     """The operands of a call with addresses for arena offsets, in the machine's arithmetic."""
-    base, mask, args = geometry.arena.start, geometry.word_mask, list(call.args)
-    for index in _ADDRESSES[call.name]:
-        args[index] = (base + args[index]) & mask
-    return args
+    made = list(args)
+    for index in declared.addresses:
+        made[index] = (arena.start + made[index]) & arena.mask
+    return made
 
 
-def stays(arena: Arena, name: str, args: Sequence[int]) -> bool:
-    """May a call run, as far as its operands tell (see `operands`)?  See `fills_if_locked`, too."""
-    return _STAYS[name](arena, *args)
-
-
-def fills_if_locked(arena: Arena, name: str, args: Sequence[int]) -> bool:
-    """Must a call not run if what lies at its address is locked?"""
-    return name in _UNLESS_LOCKED and _UNLESS_LOCKED[name](arena, *args)
-
-
-def leaves_arena(space: AddressSpace, arena: Arena, name: str, args: Sequence[int]) -> bool:
+def leaves_arena(space: AddressSpace, arena: Arena, declared: Syscall, args: Sequence[int]) -> bool:
     """Would the call touch something outside the arena, or fill too many pages?
 
     Arguments: `args` see `operands`.
     """
-    if not _STAYS[name](arena, *args):
+    if not declared.stays(arena, *args):
         return True
-    if name not in _UNLESS_LOCKED or not _UNLESS_LOCKED[name](arena, *args):
+    if declared.unless_locked is None or not declared.unless_locked(arena, *args):
         return False
     vma = space.vmas.lookup(args[0])
     return vma is not None and bool(vma.flags & VM_LOCKED)

@@ -8,6 +8,7 @@ oracle has an idea of its own of what each call does to memory.
 import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from fuzz.calls.operand import Address, Operand
@@ -142,7 +143,7 @@ class Syscall:
         """Does it steer the calls behind it, and have no result?"""
         return self.name.startswith("@")
 
-    @property
+    @cached_property
     def addresses(self) -> tuple[int, ...]:
         """The positions of the operands that are addresses."""
         return tuple(i for i, param in enumerate(self.params) if isinstance(param.kind, Address))

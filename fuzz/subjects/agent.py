@@ -29,7 +29,7 @@ from engine.base.address import WORD_MASK
 from engine.base.geometry import geometry_named
 from fuzz.calls.arena import Arena
 from fuzz.calls.registry import CALLS as DECLARED
-from fuzz.calls.registry import as_made, fills_if_locked, operands, stays
+from fuzz.calls.registry import as_made, operands
 from fuzz.calls.syscall import Makes, Returns
 from fuzz.case import Call, Case
 from fuzz.subjects.subject import Observation, SubjectError, flags_of_the_model
@@ -138,10 +138,12 @@ def _told(call: Call) -> str:
     """A call in the form that the agent reads."""
     if call.name not in CALLS or any(flags_of_the_model(call)):
         return "skip"
-    args = operands(_GEOMETRY, as_made(call, _GEOMETRY))
-    if not stays(_ARENA, call.name, args):
+    declared = DECLARED[call.name]
+    args = operands(_ARENA, declared, as_made(call, _GEOMETRY).args)
+    if not declared.stays(_ARENA, *args):
         return "skip"
-    condition = f"unlocked {args[0]:x} " if fills_if_locked(_ARENA, call.name, args) else ""
+    is_conditional = declared.unless_locked and declared.unless_locked(_ARENA, *args)
+    condition = f"unlocked {args[0]:x} " if is_conditional else ""
     return condition + " ".join((call.name, *(f"{arg & WORD_MASK:x}" for arg in args)))
 
 

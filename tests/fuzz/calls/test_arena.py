@@ -7,7 +7,7 @@ import pytest
 from engine.base.geometry import GEOMETRIES, Geometry
 from engine.base.kernel import kernel_named
 from fuzz.calls.arena import Arena
-from fuzz.calls.registry import CALLS, as_made, operands, stays
+from fuzz.calls.registry import CALLS, as_made, operands
 from fuzz.calls.syscall import Makes
 from fuzz.case import Call, Case
 from fuzz.execute import execute
@@ -20,8 +20,8 @@ ARENA = Arena.of(GEOMETRY)
 
 def runs(call: Call) -> bool:
     """Does the rule let the call run?"""
-    made = as_made(call, GEOMETRY)
-    return stays(ARENA, made.name, operands(GEOMETRY, made))
+    declared = CALLS[call.name]
+    return declared.stays(ARENA, *operands(ARENA, declared, as_made(call, GEOMETRY).args))
 
 
 def told(*lines: str) -> list[str]:

@@ -12,7 +12,7 @@ from engine.base.geometry import GEOMETRIES
 from fuzz.calls.arena import Arena, anywhere
 from fuzz.calls.operand import ADDR, Address, Flags, Length, Operand, Symbols
 from fuzz.calls.record import FIELDS, FLAGS, PROT, Reads
-from fuzz.calls.registry import CALLS, HANDLERS, as_made, call, in_order, operands, stays, that_do
+from fuzz.calls.registry import CALLS, as_made, call, in_order, operands, that_do
 from fuzz.calls.syscall import Does, Makes, Returns, Syscall
 from fuzz.case import Call, Case
 from fuzz.forms import wire
@@ -92,12 +92,12 @@ def test_calls_about_an_address_have_a_rule_of_the_arena(declared: Syscall) -> N
     assert declared.stays is not anywhere, f"{declared.name} is about an address: name its rule"
     arena = Arena.of(X86)
     call = usual(declared)
-    assert stays(arena, declared.name, operands(X86, as_made(call, X86))), call
+    assert declared.stays(arena, *operands(arena, declared, as_made(call, X86).args)), call
     outside = list(call.args)
     for at in declared.addresses:
         outside[at] += X86.arena.length
-    args = operands(X86, Call(declared.name, tuple(outside)))
-    assert not stays(arena, declared.name, args), f"{declared.name} leaves the arena"
+    args = operands(arena, declared, outside)
+    assert not declared.stays(arena, *args), f"{declared.name} leaves the arena"
 
 
 @EACH
@@ -107,7 +107,8 @@ def test_what_fills_pages_says_so_and_is_kept_small(declared: Syscall) -> None:
         return
     args = list(usual(declared).args)
     args[span.length] = 1 << 38
-    may = stays(Arena.of(X86), declared.name, operands(X86, Call(declared.name, tuple(args))))
+    arena = Arena.of(X86)
+    may = declared.stays(arena, *operands(arena, declared, args))
     fills = declared.fills(args, False)
     assert fills in (0, 1 << 38)
     assert may or fills, "what the arena keeps small fills pages: say how many"
@@ -203,11 +204,6 @@ def test_the_oracle_knows_each_call(declared: Syscall) -> None:
 
 def test_the_oracle_knows_no_other_calls() -> None:
     assert MEANINGS.keys() == CALLS.keys()
-
-
-@EACH
-def test_the_model_has_each_call(declared: Syscall) -> None:
-    assert HANDLERS[declared.name] is declared.model
 
 
 @EACH

@@ -21,7 +21,7 @@ from engine.base.uapi import (
 from engine.calls.mmap import mmap
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_LOCKED, VM_SEALED
-from fuzz.calls.registry import HANDLERS
+from fuzz.calls.registry import CALLS as DECLARED
 from fuzz.rules.sight import Sight
 from tests.lib.breaks import breaks
 from tests.lib.drawn import PAGE, scene
@@ -57,7 +57,7 @@ def after(call: Call, sabotage: Callable[[AddressSpace], object] | None = None) 
     name, args = call
     space = open_around_a_seal()
     sight = Sight(space, name, args)
-    result = HANDLERS[name](space, *args)
+    result = DECLARED[name].model(space, *args)
     if sabotage is not None:
         sabotage(space)
     return [violation.rule for violation in told(sight, result, "flags")]
@@ -98,7 +98,7 @@ def test_a_part_that_is_left_as_it_was_is_told(
     made = open_around_a_seal()
     sight = Sight(made, *call)
     monkeypatch.setattr(module, "modify", forgetful)
-    result = HANDLERS[call[0]](made, *call[1])
+    result = DECLARED[call[0]].model(made, *call[1])
     assert [violation.rule for violation in told(sight, result, "flags")] == ["flags-set"]
 
 
@@ -108,14 +108,14 @@ def test_a_hole_is_no_success() -> None:
     sight = Sight(space, "mseal", (10 * PAGE, PAGE))
     (found,) = told(sight, None, "flags")
     assert found.rule == "flags-set"
-    assert not told(sight, HANDLERS["mseal"](space, 10 * PAGE, PAGE), "flags")
+    assert not told(sight, DECLARED["mseal"].model(space, 10 * PAGE, PAGE), "flags")
 
 
 def test_shared_memory_is_not_merged() -> None:
     space = open_around_a_seal()
     args = (8 * PAGE, 2 * PAGE, MADV_MERGEABLE)
     sight = Sight(space, "madvise", args)
-    assert not told(sight, HANDLERS["madvise"](space, *args), "flags")
+    assert not told(sight, DECLARED["madvise"].model(space, *args), "flags")
 
 
 @pytest.mark.parametrize(
@@ -127,4 +127,4 @@ def test_what_may_be_dropped_is_neither_merged_nor_locked(name: str, more: tuple
     assert mmap(space, 8 * PAGE, 2 * PAGE, 3, droppable) == 8 * PAGE
     args = (7 * PAGE, 2 * PAGE, *more)
     sight = Sight(space, name, args)
-    assert not told(sight, HANDLERS[name](space, *args), "flags")
+    assert not told(sight, DECLARED[name].model(space, *args), "flags")
