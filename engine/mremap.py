@@ -116,7 +116,10 @@ def _order_matters(remap: Remap) -> bool:
     space = remap.space
     vma = space.vmas.lookup(remap.addr)
     counted = space.failures.armed and MAPS in space.failures.left()  # what _check_target asks
-    refused = Errno.EFAULT if vma is None else _check_vma(replace(remap), vma)
+    refused: Errno | None = Errno.EFAULT
+    if vma is not None:
+        rounded = vma.flags & VM_HUGETLB  # by the check: in a copy
+        refused = _check_vma(replace(remap) if rounded else remap, vma)
     if vma is None or refused:  # before the destination is looked at, or just after that
         if counted or (_mapped_by_others(space, remap.addr) if vma is None else uffd.is_armed(vma)):
             return True
