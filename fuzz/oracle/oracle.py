@@ -422,8 +422,12 @@ class _World:
             hidden = self._exec_only and area.prot == PROT_EXEC
             if hidden or not area.prot & (PROT_WRITE if name == "touch" else _ANY):
                 yield area.start, area.end, "SIGSEGV"
+                continue
+            limit = area.start + area.origin.size - area.offset
+            if area.end <= limit:
+                yield area.start, area.end, "access"
             else:
-                limit = min(max(area.start + area.origin.size - area.offset, area.start), area.end)
+                limit = max(limit, area.start)
                 yield area.start, limit, "access"
                 yield limit, area.end, "" if area.origin.collapsed else "SIGBUS"
 

@@ -1,12 +1,10 @@
 """Contents of memory, which an oracle knows that shares nothing with the model."""
 
-from collections.abc import Iterator
-
 from engine.base.address import Range
 from engine.base.violation import Violation
 from engine.state.space import AddressSpace
 from fuzz.case import Call, Result
-from fuzz.oracle.oracle import Oracle
+from fuzz.oracle.oracle import Mismatch, Oracle
 from fuzz.rules.rule import CONTENTS, HARM, Rule, elsewhere
 
 ORACLE_CONTENTS = Rule(
@@ -35,19 +33,22 @@ class Contents:
             exec_only=geometry.exec_only_keys,
         )
 
-    def check(self, call: Call, result: Result, *, looking: bool) -> Iterator[Violation]:
+    def check(self, call: Call, result: Result, *, looking: bool) -> list[Violation]:
         """Tell it of a call, and compare; contents only when `looking`."""
-        space = self._space
-        page, base = space.geometry.page_bytes, space.arena.start
+        looked_at = self._space.contents() if looking else None
+        mismatches = self._oracle.apply(call, result, looked_at, self._mapped)
+        return [self._told(mismatch) for mismatch in mismatches]
 
-        def mapped() -> list[tuple[int, int]]:
-            return [(vma.start - base, vma.end - base) for vma in space.vmas]
+    def _mapped(self) -> list[tuple[int, int]]:
+        """What is mapped, as offsets into the arena."""
+        base = self._space.arena.start
+        return [(vma.start - base, vma.end - base) for vma in self._space.vmas]
 
-        looked_at = space.contents() if looking else None
-        for mismatch in self._oracle.apply(call, result, looked_at, mapped):
-            start = base + mismatch.start_page * page
-            yield ORACLE_CONTENTS.broken(
-                Range(start, start + mismatch.count * page),
-                f"{mismatch.kind} {mismatch.found}",
-                str(mismatch.expected),
-            )
+    def _told(self, mismatch: Mismatch) -> Violation:
+        page, base = self._space.geometry.page_bytes, self._space.arena.start
+        start = base + mismatch.start_page * page
+        return ORACLE_CONTENTS.broken(
+            Range(start, start + mismatch.count * page),
+            f"{mismatch.kind} {mismatch.found}",
+            str(mismatch.expected),
+        )
