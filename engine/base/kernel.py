@@ -269,6 +269,20 @@ class Kernel:
     large_folio_reuse: Annotated[
         bool, since("6.15"), "a write keeps a page of a large folio that no other process maps"
     ] = False
+    advises_large_folios: Annotated[
+        bool,
+        since("6.10"),
+        "MADV_FREE, COLD, PAGEOUT do not split a folio that they name all of",
+    ] = False
+    drops_huge: Annotated[
+        bool, between("6.11", "6.17"), "reclaim drops a huge page of MADV_FREE with its table"
+    ] = False
+    keeps_huge: Annotated[
+        bool, between("6.15", "6.17"), "reclaim leaves it huge if it was written since"
+    ] = False
+    unmaps_large_folios: Annotated[
+        bool, since("6.15"), "reclaim drops all of a large folio of MADV_FREE, or nothing of it"
+    ] = False
     madv_cold: Annotated[bool, since("5.4"), "MADV_COLD and MADV_PAGEOUT"] = False
     madv_populate: Annotated[bool, since("5.14"), "MADV_POPULATE_READ, MADV_POPULATE_WRITE"] = False
     madv_dontneed_locked: Annotated[bool, since("5.18"), "MADV_DONTNEED_LOCKED"] = False

@@ -8,7 +8,16 @@ at the end; a VMA that refuses ends it at once.  Source: mm/madvise.c, Linux 6.1
 from collections.abc import Callable
 
 from engine.base.address import round_up
-from engine.base.entry import ANON, MARKER, PFN_SHIFT, PRESENT, is_guard
+from engine.base.entry import (
+    ACCESSED,
+    ANON,
+    DIRTY,
+    MARKER,
+    PFN_SHIFT,
+    PRESENT,
+    SWAP,
+    is_guard,
+)
 from engine.base.failures import VmaRefused
 from engine.base.geometry import PMD, PTE
 from engine.base.kernel import Kernel
@@ -51,7 +60,7 @@ from engine.pages.huge import (
     unmap_folio,
 )
 from engine.pages.hugetlb import discard_hugetlb
-from engine.pages.rmap import prepare_anon_vma
+from engine.pages.rmap import folio_of, prepare_anon_vma
 from engine.state.backing import Backing
 from engine.state.space import AddressSpace
 from engine.state.vma import (
@@ -94,6 +103,8 @@ _FLAGS = {
 _OF_KSM = (MADV_MERGEABLE, MADV_UNMERGEABLE)
 # What memory that may be dropped does not give up.
 _FOR_DROPPABLE = (MADV_DODUMP, MADV_KEEPONFORK)
+
+_PRIVATE_PAGE = ANON | PRESENT
 
 # What throws contents away.  Source: is_madv_discard(), mm/mseal.c.
 _DISCARDS = frozenset(
@@ -230,11 +241,37 @@ def _drop(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
 
 
 def _free(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
-    """MADV_FREE: without memory pressure only large folios show it, when part of one is named."""
+    """MADV_FREE: until they are written again, reclaim may drop the pages; swapped ones go at once.
+
+    What a child maps, too, is left alone if it is large, or known to be dirty.
+    Source: madvise_free_pte_range(), madvise_free_huge_pmd(), folio_mark_lazyfree().
+    """
     if not vma.is_anonymous or vma.flags & VM_LOCKED:
         return Errno.EINVAL
     _split_partial_folios(space, start, end)
+    frames, held = space.frames, space.held
+    for _, table, indices in space.tree.lowest(start, end):
+        freed, swapped = [], []
+        for index in indices:
+            entry = table.leaves[index]
+            if entry & SWAP:
+                swapped.append(index)
+            elif entry & _PRIVATE_PAGE == _PRIVATE_PAGE:
+                folio = folio_of(space, entry >> PFN_SHIFT)
+                large_or_dirty = len(folio) > 1 or folio.start in frames.dirty
+                if large_or_dirty and not held.isdisjoint(folio):
+                    continue
+                frames.dirty.discard(folio.start)
+                frames.lazyfree.add(folio.start)
+                freed.append(index)
+        space.tree.change(table, freed, _clean)
+        space.tree.take_all(table, swapped)
+    space.flush_tlb(start, end)
     return None
+
+
+def _clean(entries: list[int]) -> list[int]:
+    return [entry & ~(DIRTY | ACCESSED) for entry in entries]
 
 
 def _cold(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
@@ -246,19 +283,16 @@ def _cold(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
 
 
 def _pageout(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
-    """MADV_PAGEOUT without swap: private pages stay; shared ones mapped once are unmapped.
+    """MADV_PAGEOUT without swap: private pages stay, unless they may be dropped.
 
-    Those that may be dropped are, also huge ones.
+    Shared ones mapped once are unmapped.
     """
     if vma.flags & VM_LOCKED:
         return Errno.EINVAL
-    if vma.flags & VM_DROPPABLE:
-        _split_partial_folios(space, start, end)
-        drop(space, start, end)
-        space.flush_tlb(start, end)
-        return None
-    _split_partial_folios(space, start, end, whole=True)
     if vma.is_anonymous:
+        _split_partial_folios(space, start, end, for_swap=not vma.flags & VM_DROPPABLE)
+        drop(space, vma, start, end)
+        space.flush_tlb(start, end)
         return None
     _split_partial_shared(space, start, end, pageout=True)
     mapped: dict[int, int] = {}
@@ -281,40 +315,51 @@ def _pageout(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | Non
 
 
 def _split_partial_folios(
-    space: AddressSpace, start: int, end: int, *, whole: bool = False
+    space: AddressSpace, start: int, end: int, *, for_swap: bool = False
 ) -> None:
-    """Split each private large folio of which the range names a part.
+    """Split each private large folio of which the range names a part, unless a child maps it, too.
 
-    `whole`: also those that it covers.
+    `for_swap`: also those that it covers, but for those that reclaim may drop without.
 
-    A folio is covered if the range maps all of it in a row, inside one PTE table.
+    A folio is covered if the range maps all of it in a row, inside one PTE table; until 6.10 only
+    if it does so by a huge page.
+    Source: madvise_cold_or_pageout_pte_range(), shrink_folio_list().
     """
+    frames = space.frames
+
+    def stays(folio: int, *, covered: bool) -> bool:
+        if not space.held.isdisjoint(range(folio, folio + pages)):
+            return True
+        return covered and not (for_swap and folio not in frames.lazyfree)
+
     pages, shift = space.geometry.slot_pages, space.geometry.page_shift
     for base, table, indices in list(space.tree.lowest(start, end)):
         if table.level == PMD:
             entry = table.leaves[indices[0]]
-            if entry & (ANON | PRESENT) == ANON | PRESENT:
+            if entry & _PRIVATE_PAGE == _PRIVATE_PAGE:
                 first = base + (indices[0] << space.geometry.entry_shift[PMD])
-                if whole or start > first or end < first + space.geometry.slot_bytes:
+                covered = start <= first and first + space.geometry.slot_bytes <= end
+                if not stays(entry >> PFN_SHIFT, covered=covered):
                     split_folio(space, entry >> PFN_SHIFT)
             continue
         for index in indices:
             small = table.leaves.get(index)
-            if small is None or small & (ANON | PRESENT) != ANON | PRESENT:
+            if small is None or small & _PRIVATE_PAGE != _PRIVATE_PAGE:
                 continue
             pfn = small >> PFN_SHIFT
             folio = pfn - pfn % pages
-            if folio not in space.frames.large:
+            if folio not in frames.large:
                 continue
-            in_range = all(
+            in_a_row = all(
                 base + (i << shift) < end
                 and (e := table.leaves.get(i)) is not None
                 and e >> PFN_SHIFT == folio + i - index
                 for i in range(index, index + pages)
             )
-            if whole or pfn != folio or not in_range:
+            covered = pfn == folio and in_a_row
+            if not stays(folio, covered=covered and space.kernel.advises_large_folios):
                 split_folio(space, folio)
-            else:
+            elif covered:
                 break  # the whole table is this folio
 
 

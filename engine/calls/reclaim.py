@@ -27,7 +27,7 @@ from engine.pages.protect import change_entries
 from engine.pages.rmap import begin_migration, end_migration, folio_of
 from engine.state.space import AddressSpace
 from engine.state.table import Table
-from engine.state.vma import VM_DROPPABLE, VM_HUGETLB, VM_LOCKED
+from engine.state.vma import VM_DROPPABLE, VM_HUGETLB, VM_LOCKED, Vma
 
 _GOES_TO_SWAP = PRESENT | WRITE | DIRTY | ACCESSED | ANON  # what a swap entry does not have
 
@@ -36,7 +36,8 @@ def swapout(space: AddressSpace, addr: int, length: int) -> Errno | None:
     """Swap out the private pages of [addr, addr + length), bytes, that this process alone maps.
 
     Large folios are split first; locked pages, those of children and of shared objects stay.  What
-    may be dropped is not written to swap, but dropped.
+    may be dropped is not written to swap, but dropped.  Model: reclaim comes again to what was
+    written since MADV_FREE, which it would leave alone the first time.
     Returns: None, or EINVAL for a range that is not of whole pages.  Source: try_to_unmap_one().
     """
     page, mask = space.geometry.page_bytes, space.geometry.word_mask
@@ -50,9 +51,7 @@ def swapout(space: AddressSpace, addr: int, length: int) -> Errno | None:
         for first in _large_folios(space, start, stop):
             split_folio(space, first)
         space.announce(TRY_TO_UNMAP, start, stop, ANON_VMA)
-        if vma.flags & VM_DROPPABLE:
-            drop(space, start, stop)
-            continue
+        drop(space, vma, start, stop)
         for _, table, indices in space.tree.lowest(start, stop):
             if table.level == PTE:
                 _swap_out(space, table, indices)
@@ -61,21 +60,75 @@ def swapout(space: AddressSpace, addr: int, length: int) -> Errno | None:
     return None
 
 
-def drop(space: AddressSpace, start: int, end: int) -> None:
-    """Take away the private pages of [start, end), bytes, dirty or not: it reads as zeroes then.
+def drop(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
+    """Take away the private pages of [start, end), bytes, that need no swap: they read as zeroes.
 
-    Precondition: the range is of droppable memory, and covers the huge pages in it.  What
-    flushes TLBs is left to the caller.  Source: try_to_unmap_one(), 6.11.
+    In droppable memory that is all of them, elsewhere what MADV_FREE was called for and nobody has
+    written since; what was written is as any other from now on.
+    Precondition: the range covers the large folios in it.  What flushes TLBs is left to the caller.
+    Source: mm/rmap.c try_to_unmap_one(), mm/huge_memory.c __discard_anon_folio_pmd_locked().
     """
+    droppable, frames = bool(vma.flags & VM_DROPPABLE), space.frames
+    if not (droppable or frames.lazyfree):
+        return
     for _, table, indices in list(space.tree.lowest(start, end)):
         if table.level == PMD:
             for index in indices:
-                if _is_private_page(table.leaves[index]):
-                    space.split_huge(table, index)
+                if _needs_no_swap(space, table.leaves[index], droppable):
+                    _drop_huge(space, table, index, droppable)
     for _, table, indices in space.tree.lowest(start, end):
         if table.level == PTE:
-            there = [index for index in indices if _is_private_page(table.leaves[index])]
+            there = [i for i in indices if _needs_no_swap(space, table.leaves[i], droppable)]
+            if not droppable:
+                there = _not_written(space, table, there)
             space.tree.take_all(table, there)
+
+
+def _needs_no_swap(space: AddressSpace, entry: int, droppable: bool) -> bool:
+    if droppable:
+        return _is_private_page(entry)
+    return _may_go(space, entry) and _folio(space, entry) in space.frames.lazyfree
+
+
+def _drop_huge(space: AddressSpace, table: Table, index: int, droppable: bool) -> None:
+    """Drop a huge page with its deposited table, or split it, for its pages to go one by one.
+
+    One that was written since MADV_FREE stays: split, or from 6.15 to 6.17 huge.
+    """
+    kernel, folio = space.kernel, _folio(space, table.leaves[index])
+    written = bool(table.leaves[index] & DIRTY) or folio in space.frames.dirty
+    if kernel.drops_huge and (not written or (droppable and kernel.keeps_huge)):
+        space.tree.clear_huge(table, index)
+    elif written and kernel.keeps_huge:
+        space.frames.dirty.add(folio)
+        space.frames.lazyfree.discard(folio)
+    else:
+        space.split_huge(table, index)
+
+
+def _not_written(space: AddressSpace, table: Table, indices: list[int]) -> list[int]:
+    """Those of the pages at `indices` that nobody has written since MADV_FREE.
+
+    The others are dirty from now on, as is all of a large folio from the first of them on, or since
+    6.15 from the beginning.
+    """
+    frames, leaves, clean = space.frames, table.leaves, []
+    if frames.large and space.kernel.unmaps_large_folios:
+        frames.dirty.update(_folio(space, leaves[i]) for i in indices if leaves[i] & DIRTY)
+    for index in indices:
+        folio = _folio(space, leaves[index])
+        if leaves[index] & DIRTY:
+            frames.dirty.add(folio)
+        if folio in frames.dirty:
+            frames.lazyfree.discard(folio)
+        elif folio in frames.lazyfree:
+            clean.append(index)
+    return clean
+
+
+def _folio(space: AddressSpace, entry: int) -> int:
+    """The first frame of the folio of a page."""
+    return folio_of(space, entry >> PFN_SHIFT).start
 
 
 def _large_folios(space: AddressSpace, start: int, end: int) -> list[int]:

@@ -6,6 +6,7 @@ from engine.base.address import Range, round_down, round_up
 from engine.base.entry import (
     ACCESSED,
     ANON,
+    DIRTY,
     EXCLUSIVE,
     MARKER,
     PFN_SHIFT,
@@ -25,7 +26,7 @@ from engine.pages.huge import (
     map_shared_huge,
 )
 from engine.pages.hugetlb import access_hugetlb
-from engine.pages.rmap import prepare_anon_vma, settle_shared
+from engine.pages.rmap import folio_of, prepare_anon_vma, settle_shared
 from engine.state.space import STACK_LIMIT_BYTES, AddressSpace
 from engine.state.table import Table
 from engine.state.vma import (
@@ -47,6 +48,7 @@ FAULT_AROUND_PAGES = 16  # fault_around_bytes, 64 KiB of 4 KiB pages
 
 _ANON = WRITTEN | ANON | EXCLUSIVE
 _FAULT_AROUND = PRESENT | ACCESSED
+_WRITTEN = WRITABLE | DIRTY
 
 
 class Faulted:
@@ -317,11 +319,14 @@ def _write_slot(
     first = start >> shift & space.geometry.index_mask[PTE]
     for index in _new_pages(space, vma, table, start, end, tag):
         entry = leaves[index]
-        if entry & WRITABLE != WRITABLE:
+        if entry & _WRITTEN != _WRITTEN:
             if is_guard(entry):
                 _note(faulted.segv, start + (index - first << shift), 1, shift)
                 continue
-            entry = make_writable(space, vma, table, index)
+            if tag or entry & WRITABLE != WRITABLE:
+                entry = make_writable(space, vma, table, index)
+            else:  # found by get_user_pages(), which marks the page itself
+                space.frames.dirty.add(folio_of(space, entry >> PFN_SHIFT).start)
         if tag:
             tags[entry >> PFN_SHIFT] = tag + index - first
 

@@ -80,7 +80,7 @@ def access_huge(
             return False
         prepare_anon_vma(space, vma)
         _replace_zero(space, vma, table, index, start)
-    elif entry & (needed := WRITABLE if write else PRESENT) != needed:
+    elif entry & (needed := WRITABLE | DIRTY if write else PRESENT) != needed:
         assert table is not None
         if not _regain(space, table, index, write=write):
             return False
@@ -190,7 +190,8 @@ def split_folio(space: AddressSpace, first: int) -> None:
     """Split the large anonymous folio that begins at frame `first`.
 
     Its pages that were never written are replaced by the zero page wherever they are mapped, except
-    in locked memory (since 6.12; before, splitting shows nothing).
+    in locked memory (since 6.12; before, splitting shows nothing).  If one was written since
+    MADV_FREE, all count as written.
     Source: split_huge_page_to_list_to_order(), try_to_map_unused_to_zeropage().
     """
     space.frames.large.discard(first)
@@ -206,10 +207,15 @@ def split_folio(space: AddressSpace, first: int) -> None:
             continue
         for index, entry in table.leaves.items():
             pfn = entry >> PFN_SHIFT
-            if first <= pfn < first + pages and entry & ANON and not tags[pfn]:
+            if not (first <= pfn < first + pages and entry & ANON):
+                continue
+            if entry & DIRTY:
+                space.frames.dirty.add(first)
+            if not tags[pfn]:
                 vma = space.vmas.lookup(base + (index << shift))
                 locked = vma is None or vma.flags & VM_LOCKED
                 if not locked and space.kernel.zero_pages_on_split:
                     kept = entry & (SOFT_DIRTY | UFFD_WP)
                     space.tree.put(table, index, ZERO_ENTRY | kept)
                     space.tlb.flush_frames(pfn, 1)
+    space.frames.inherit(range(first, first + pages), first)

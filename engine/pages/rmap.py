@@ -8,7 +8,7 @@ Source: mm/rmap.c rmap_walk(), vma_address(); mm/migrate.c, Linux 6.1 to 6.18.
 from collections.abc import Iterator
 
 from engine.base.address import Range, round_down
-from engine.base.entry import MIGRATION, PFN_SHIFT, PRESENT
+from engine.base.entry import DIRTY, MIGRATION, PFN_SHIFT, PRESENT
 from engine.base.geometry import PTE
 from engine.base.points import ANON_VMA, I_MMAP, REMOVE_MIGRATION_PTES, TRY_TO_MIGRATE
 from engine.base.violation import Violation
@@ -73,6 +73,8 @@ def begin_migration(space: AddressSpace, pfn: int) -> None:
                 table, index = found
                 entry = table.leaves[index]
                 if entry & PRESENT:
+                    if entry & DIRTY:
+                        space.frames.dirty.add(folio.start)
                     space.tree.put(table, index, entry ^ (PRESENT | MIGRATION))
                     space.flush_tlb(addr, addr + space.geometry.page_bytes)
                     space.migrating[folio.start] = len(folio)
@@ -91,6 +93,7 @@ def end_migration(space: AddressSpace, first: int) -> None:
         frames.tag[new : new + pages] = frames.tag[first : first + pages]
     else:
         new = frames.allocate([frames.tag[first]], [frames.index[first]], frames.owner[first])
+    frames.inherit(range(new, new + 1), first)
     delta = (new - first) << PFN_SHIFT
     for page in range(first, first + pages):
         if page in space.held:

@@ -16,9 +16,12 @@ class Frames:
     `owner[pfn]` the anon_vma or object it belongs to (folio->mapping).  `large` are the large
     folios, by their first frame: allocated for a huge page, and not split since.  `pieces` are the
     smaller folios that splitting one of a shared object has left: their pages, by first frame.
+    `lazyfree` and `dirty` are flags of private folios, by first frame: MADV_FREE was called for it,
+    and nobody has found it written since (no PG_swapbacked); it was written, though entries may not
+    say so (PG_dirty).
     """
 
-    __slots__ = ("index", "large", "owner", "pieces", "tag")
+    __slots__ = ("dirty", "index", "large", "lazyfree", "owner", "pieces", "tag")
 
     def __init__(self) -> None:
         self.tag: list[int] = [0]
@@ -26,6 +29,8 @@ class Frames:
         self.owner: list[object] = [None]
         self.large: set[int] = set()
         self.pieces: dict[int, int] = {}
+        self.lazyfree: set[int] = set()
+        self.dirty: set[int] = set()
 
     def allocate(self, tags: Iterable[int], indices: Iterable[int], owner: object) -> int:
         """Add frames that hold `tags` and have the linear `indices` (as many), all of one owner.
@@ -49,6 +54,12 @@ class Frames:
         first = self.allocate([0] * pages, range(first_index, first_index + pages), owner)
         self.large.add(first)
         return first
+
+    def inherit(self, new: range, first: int) -> None:
+        """The folios that begin at each of the frames `new` get the flags of the one at `first`."""
+        for flagged in (self.lazyfree, self.dirty):
+            if first in flagged:
+                flagged.update(new)
 
     def split_at(self, first: int, pages: int, frame: int) -> None:
         """Cut a folio of `pages` frames from `first` on as small as it takes to set `frame` apart.

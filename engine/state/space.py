@@ -6,6 +6,7 @@ from typing import Protocol
 from engine.base.address import Range
 from engine.base.entry import (
     ANON,
+    DIRTY,
     MARKER,
     PFN_SHIFT,
     SWAP,
@@ -225,10 +226,14 @@ class AddressSpace:
         """Split the huge page at `index` of a PMD table into its pages.
 
         One of a shared object just disappears: its pages come back at the next access.
+        A private one that was written makes its folio dirty.
+        Source: mm/huge_memory.c __split_huge_pmd_locked().
         """
         entry = table.leaves[index]
         if self.tree.split_huge(table, index) is None:
             self.tlb.flush_frames(entry >> PFN_SHIFT, self.geometry.slot_pages)
+        elif entry & DIRTY:
+            self.frames.dirty.add(entry >> PFN_SHIFT)
 
     def split_huge_at(self, addr: int) -> None:
         """Split the huge page around `addr`, if there is one and it does not begin there."""

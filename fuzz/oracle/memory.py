@@ -82,17 +82,20 @@ class Memory:
 
     `pages` holds what is visible: tags of private pages, and those of an origin through each of
     its mappings.  Where that may be gone the tag is negative; `doubtful` says that there may be
-    such pages.  `areas` are disjoint and in address order.
+    such pages.  `given_up` are the tags of pages that reclaim may drop though the mapping is not
+    droppable; a write gives a page another tag.  `areas` are disjoint and in address order.
     """
 
     pages: dict[int, int] = field(default_factory=dict)
     areas: list[Area] = field(default_factory=list)
     next_tag: int = 1
     doubtful: bool = False
+    given_up: set[int] = field(default_factory=set)
 
     def copy(self) -> "Memory":
         """A copy that can be remapped freely; origins are shared with the original."""
-        return Memory(self.pages.copy(), self.areas.copy(), self.next_tag, self.doubtful)
+        pages, areas, given_up = self.pages.copy(), self.areas.copy(), self.given_up.copy()
+        return Memory(pages, areas, self.next_tag, self.doubtful, given_up)
 
     def inside(self, lo: int, hi: int) -> list[Area]:
         """The mapped parts of [lo, hi)."""
@@ -197,12 +200,22 @@ class Memory:
                 self.take(area.start, area.end)
                 self.show(area)
 
+    def give_up(self, lo: int, hi: int) -> None:
+        """Reclaim may drop the private pages of [lo, hi) until they are written again."""
+        for area in self.inside(lo, hi):
+            if area.private:
+                self.given_up |= {abs(self.pages[p]) for p in self.tagged(area.start, area.end)}
+        self.doubt(lo, hi)  # what is in swap is dropped at once
+
     def doubt(self, lo: int, hi: int) -> None:
         """What may be dropped of [lo, hi) may be gone from now on."""
         for area in self.inside(lo, hi):
-            if area.droppable:
-                self.doubtful = True
-                self.pages |= {p: -abs(self.pages[p]) for p in self.tagged(area.start, area.end)}
+            if area.droppable or (area.private and self.given_up):
+                pages = {p: -abs(self.pages[p]) for p in self.tagged(area.start, area.end)}
+                if not area.droppable:
+                    pages = {p: tag for p, tag in pages.items() if -tag in self.given_up}
+                self.doubtful |= bool(pages)
+                self.pages |= pages
 
     def settled(self, contents: Mapping[int, int]) -> dict[int, int]:
         """The pages when `contents` say which of those that may be gone are gone."""

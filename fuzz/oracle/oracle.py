@@ -13,7 +13,8 @@ Whether a call succeeds is the business of the implementation; what follows from
 the business of the oracle.  Where a kernel may or may not have done something before it failed,
 the oracle lists every state it may have left and accepts the one it is shown, and no other; those
 that look alike it follows all, until what is shown later tells them apart.  Pages of MAP_DROPPABLE
-may be gone after reclaim, each by itself: the oracle learns which when it is shown contents.
+may be gone after reclaim, each by itself, and so may those that MADV_FREE was called for until they
+are written again: the oracle learns which when it is shown contents.
 
 All positions here are page numbers in the arena unless a name says bytes.  The cost of a call
 follows the pages with a tag and the mappings, never the length of a range.
@@ -31,6 +32,7 @@ from engine.base.uapi import (
     MADV_COLLAPSE,
     MADV_DONTNEED,
     MADV_DONTNEED_LOCKED,
+    MADV_FREE,
     MADV_GUARD_INSTALL,
     MADV_PAGEOUT,
     MADV_REMOVE,
@@ -62,6 +64,8 @@ _REMAP_MASK = _MOVE_FIXED | MREMAP_DONTUNMAP
 _TOUCHING = frozenset(
     (MADV_DONTNEED, MADV_DONTNEED_LOCKED, MADV_REMOVE, MADV_GUARD_INSTALL, MADV_COLLAPSE)
 )
+# Advice whose failure leaves no trace in contents of how far it has come.
+_GOES_ON = (MADV_COLLAPSE, MADV_FREE, MADV_PAGEOUT)
 _VMA_FAILS = failures.KINDS.index(failures.VMA)
 
 _MOST_WORLDS = 16
@@ -358,7 +362,9 @@ class _World:
 
     def _advise(self, lo: int, hi: int, advice: int) -> None:
         """Do to [lo, hi) what an advice does to contents; most do nothing."""
-        if advice == MADV_PAGEOUT:
+        if advice == MADV_FREE:
+            self.memory.give_up(lo, hi)
+        elif advice == MADV_PAGEOUT:
             self.memory.doubt(lo, hi)
         if advice not in _TOUCHING:
             return
@@ -499,7 +505,7 @@ class _World:
                 for page in self.memory.tagged(area.start, self._discardable(area))
             )
             done = next((page for page in concerned if page in contents), hi)
-        self._advise(lo, hi if advice in (MADV_COLLAPSE, MADV_PAGEOUT) else done, advice)
+        self._advise(lo, hi if advice in _GOES_ON else done, advice)
         if advice == MADV_GUARD_INSTALL:
             self.memory.change(lo, hi, lambda area: area._replace(guarded=True))
 

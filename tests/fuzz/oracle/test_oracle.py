@@ -293,6 +293,37 @@ def test_what_may_be_dropped_may_be_gone(program: Program, op: Call, after: str)
     assert wrong[0].kind == "contents"
 
 
+@pytest.mark.parametrize(
+    "op", [advise(0, 3, "PAGEOUT"), on("swapout", 0, 3)], ids=["pageout", "swapout"]
+)
+@pytest.mark.parametrize("after", ["1 2 3 4", "_ 2 _ 4", "1 2 _ 4"])
+def test_what_was_given_up_may_be_gone(program: Program, op: Call, after: str) -> None:
+    program.mmap(0, 4, "_ _ _ _")
+    program.touch(0, 4, "1 2 3 4")
+    program.step(advise(0, 4, "FREE"), 0, "1 2 3 4")
+    program.step(op, 0, after)
+    wrong = program.oracle.apply(on("peek", 0, 1), 0, {1: 2})  # it is known now
+    assert wrong[0].kind == "contents"
+
+
+def test_what_is_written_is_not_given_up_any_more(program: Program) -> None:
+    program.mmap(0, 3, "_ _ _ . . .")
+    program.touch(0, 3, "1 2 3 . . .")
+    program.step(advise(0, 2, "FREE"), 0, "1 2 3 . . .")
+    program.touch(1, 1, "1 4 3 . . .")
+    program.move(0, 3, 3, 3, ". . . 1 4 3")
+    alike = deepcopy(program.oracle)
+    assert alike.apply(advise(3, 3, "PAGEOUT"), 0, {4: 4, 5: 3}) == []
+    assert len(program.oracle.apply(advise(3, 3, "PAGEOUT"), 0, {3: 1})) == 2
+
+
+def test_what_is_in_swap_may_go_at_once(program: Program) -> None:
+    program.mmap(0, 3, "_ _ _")
+    program.touch(0, 3, "1 2 3")
+    program.step(on("swapout", 0, 1), 0, "1 2 3")
+    program.step(advise(0, 2, "FREE"), "-ENOMEM", "_ 2 3")
+
+
 def test_what_may_be_gone_moves_and_is_not_another_page(program: Program) -> None:
     program.mmap(0, 3, "_ _ _", flags=DROPPABLE)
     program.touch(0, 3, "1 2 3")
