@@ -19,7 +19,7 @@ Entries that move one by one become soft-dirty, and lose uffd-wp if they leave t
 asked for it; a table moves with everything in it, so then none may.
 
 Model: one thread, so the rmap and page-table locks are not taken; the points tell which ones the
-kernel would hold.  Source: mm/mremap.c, Linux 5.0 to 6.18.
+kernel would hold.  It is one loop, and so one file.  Source: mm/mremap.c, Linux 5.0 to 6.18.
 """
 
 from collections.abc import Iterable

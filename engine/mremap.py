@@ -2,7 +2,8 @@
 
 The order matters: until 6.16 a FIXED call unmaps its destination (and a shrinking one the tail of
 its source) before the source is checked, so an error may leave a hole behind.  6.17 checks first,
-and moves several VMAs in one call.  Source: mm/mremap.c, Linux 5.0 to 6.18.
+and moves several VMAs in one call.  Both orders are here, to be read beside each other.
+Source: mm/mremap.c, Linux 5.0 to 6.18.
 """
 
 from dataclasses import dataclass, field, replace

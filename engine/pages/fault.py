@@ -1,4 +1,8 @@
-"""Page faults: what accessing memory brings into the page tables."""
+"""Page faults: what accessing memory brings into the page tables.
+
+One access may run through memory of all kinds, slot by slot, so they are all here: private and
+shared, one page or many at once.  What it takes to have a huge page, or a copy, is elsewhere.
+"""
 
 from collections.abc import Iterable, Sequence
 

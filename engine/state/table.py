@@ -3,9 +3,10 @@
 Tables are sparse: the cost of every operation follows the entries that exist, never the length of
 the range it is given.
 
-Everybody may read a table's dictionaries; they are written to by the functions of `TableTree` only.
-These keep the counters, and note what they touch: each write is one tick of the tree's `clock`, and
-the table has the tick of its last one.  What has a later tick than a moment was written since:
+Everybody may read a table's dictionaries; they are written to by the functions of `TableTree` only,
+so all ways of writing are in this file.  They keep the counters, and note what they touch: each
+write is one tick of the tree's `clock`, and the table has the tick of its last one.  What has a
+later tick than a moment was written since:
 
     then = tree.clock
     ...

@@ -2,7 +2,8 @@
 
 One call a line in the syntax `strace` prints, header lines that start with `@`, comments that
 start with `#`.  `corpus/README.md` describes the format for people.  Two laws hold:
-`parse(dump(case)) == case`, and `dump(parse(text))` is a fixed point of `dump` after `parse`.
+`parse(dump(case)) == case`, and `dump(parse(text))` is a fixed point of `dump` after `parse`; so
+both are in this file.
 
 A call is read as if there were nothing else on its line, and if there is, by one regular
 expression.  Only if that, or one of its operands, fails is the line read once more, slowly, to find

@@ -12,8 +12,8 @@ has many entries, so that a mutated byte still means something, mostly something
 
 What no field can express is a literal: a record that is not a call but gives one operand of the
 next call its exact value.  So `decode(encode(case)) == case.program()` for every case.  Decoding
-and encoding walk the same plan of steps; the encoder searches for bytes that the decoder reads
-as the wanted value.
+and encoding walk the same plan of steps, and are one class; the encoder searches for bytes that the
+decoder reads as the wanted value.
 
 What bytes mean follows from the declarations of the calls and the tables of `fuzz.calls.record`.
 When those change, a corpus that libFuzzer has collected stays a corpus of programs, but of others:

@@ -1,6 +1,7 @@
 """What memory must hold: an independent reference, page number -> tag.
 
-The oracle knows no tables, no entries and no kernel versions, and shares nothing with the engine.
+The oracle knows no tables, no entries and no kernel versions, and shares nothing with the engine:
+what each call does to memory is all told here once more.
 It is told each call and its result, keeps a flat dictionary of contents, and says where the
 implementation under test holds something else:
 
