@@ -82,6 +82,15 @@ def whole_pages(arena: Arena, addr: int, length: int, *_: int) -> bool:
     return arena.empty_or_wraps(addr, length) or arena.inside(addr, length)
 
 
+def filled_whole_pages(arena: Arena, addr: int, length: int, *_: int) -> bool:
+    """Of calls as those of `whole_pages` that fill each page, if only with a marker."""
+    if not whole_pages(arena, addr, length):
+        return False
+    if length <= arena.most or arena.unaligned(addr):
+        return True
+    return arena.empty_or_wraps(addr, arena.rounded(length))
+
+
 def touched_pages(arena: Arena, addr: int, length: int, *_: int) -> bool:
     """Of calls about all pages that a range touches."""
     first = round_down(addr, arena.page)

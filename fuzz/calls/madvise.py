@@ -13,7 +13,7 @@ from engine.base.uapi import (
     MADV_SOFT_OFFLINE,
 )
 from engine.calls.madvise import madvise
-from fuzz.calls.arena import Arena, whole_pages
+from fuzz.calls.arena import Arena, filled_whole_pages, whole_pages
 from fuzz.calls.operand import ADDR, C_INT, LEN, Choice
 from fuzz.calls.record import EXISTING_RANGE, FLAGS, choice
 from fuzz.calls.syscall import Makes, Param, Span, Syscall
@@ -73,12 +73,9 @@ _DAMAGING = frozenset((MADV_HWPOISON, MADV_SOFT_OFFLINE))  # the machine's memor
 
 
 def _stays(arena: Arena, addr: int, length: int, advice: int) -> bool:
-    if advice in _DAMAGING or not whole_pages(arena, addr, length):
+    if advice in _DAMAGING:
         return False
-    if advice not in _FILLING or arena.unaligned(addr):
-        return True
-    length = arena.rounded(length)
-    return length <= arena.most or arena.empty_or_wraps(addr, length)
+    return (filled_whole_pages if advice in _FILLING else whole_pages)(arena, addr, length)
 
 
 def _fills(args: Sequence[int], locking: bool) -> int:

@@ -11,7 +11,7 @@ from engine.base.uapi import (
     UFFDIO_REGISTER_MODE_WP,
 )
 from engine.pages.uffd import uffd_register, uffd_wp
-from fuzz.calls.arena import whole_pages
+from fuzz.calls.arena import Arena, filled_whole_pages, whole_pages
 from fuzz.calls.operand import ADDR, LEN, Flags, Number
 from fuzz.calls.record import EARLIER_RANGE, EXISTING_RANGE, FLAGS, PROT, choice
 from fuzz.calls.syscall import Makes, Param, Span, Syscall, main_filled
@@ -51,6 +51,12 @@ FEATURES = Flags(
 )
 SWITCH = Number(meaning="switch", high=1, ordinary=1, likely={1: 3, 0: 1})
 
+
+def _wp_stays(arena: Arena, addr: int, length: int, on: int) -> bool:
+    # In shared memory every page that is missing gets a marker.
+    return (filled_whole_pages if on else whole_pages)(arena, addr, length)
+
+
 UFFD_REGISTER = Syscall(
     number=12,
     name="uffd_register",
@@ -74,7 +80,7 @@ UFFD_WP = Syscall(
     model=uffd_wp,
     made_by=Makes.MODEL,
     span=Span(0, 1),
-    stays=whole_pages,
+    stays=_wp_stays,
     fills=main_filled,
     prepared_by="uffd_register",
     codes=range(203, 210),

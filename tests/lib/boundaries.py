@@ -59,6 +59,7 @@ STAYS = {
     "madvise(0x200000, 0x4000001, MADV_COLLAPSE)": False,
     "madvise(0x200000, 0x4000001, MADV_GUARD_INSTALL)": False,
     "madvise(0x200000, 0x4000001, MADV_DONTNEED)": True,
+    "uffd_wp(0x200000, 0x4000001, 1)": False,
     f"madvise(0, {END + 1:#x}, MADV_DONTNEED)": False,
     # A machine's memory is not to be damaged: MADV_HWPOISON, MADV_SOFT_OFFLINE, as a C int.
     "madvise(0x200000, 0x1000, 100)": False,

@@ -83,6 +83,19 @@ def test_growth_of_locked_memory_is_kept_small() -> None:
         assert execute(parse(mapped), kernel_named("linux-6.18"), stop=False).results[1] == result
 
 
+@pytest.mark.parametrize(
+    ("line", "stays"),
+    [
+        ("uffd_wp(0x200000, 0x4000000, 1)", True),
+        ("uffd_wp(0x200000, 0x4001000, 1)", False),
+        ("uffd_wp(0x200000, 0x4001000, 0)", True),
+        ("uffd_wp(0x200001, 0x4001000, 1)", True),  # refused
+    ],
+)
+def test_a_marker_is_as_much_as_a_page(line: str, stays: bool) -> None:
+    assert runs(parse_call(line)) is stays
+
+
 @pytest.mark.parametrize("line", ["fork()", "execve_stack(0x1fff000, 0x2200000, 0x200000)"])
 def test_machines_are_not_asked_for_what_only_the_model_has(line: str) -> None:
     assert told(line) == ["skip"]
