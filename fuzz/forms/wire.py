@@ -49,9 +49,11 @@ _AT_ONCE = that_do(Does.BEGINS)
 _CREATORS = that_do(Does.BEGINS | Does.MAPS)
 _PREPARED_BY = {name: call.prepared_by for name, call in CALLS.items()}
 _REFERS_TO = {name: call.refers_to or call.prepared_by for name, call in CALLS.items()}
-_NOTED = {  # what a call does to what is mapped, and which range others may refer to
-    name: (call.guess, None if call.span is None or call.span.fresh else call.span)
+# What a call does to what is mapped; which range others may refer to, and whether that is one page.
+_NOTED = {
+    name: (call.guess, span, span is not None and span.is_point)
     for name, call in CALLS.items()
+    for span in [call.span if call.span and not call.span.fresh else None]
 }
 
 _T = TypeVar("_T")
@@ -124,7 +126,7 @@ class _State:
     def note(self, name: str, args: tuple[int, ...]) -> None:
         """Remember what a call has likely mapped and unmapped."""
         given = self._given.setdefault(name, [])
-        guess, span = _NOTED[name]
+        guess, span, is_point = _NOTED[name]
         if guess is not None:
             guess(self._guess, *args)
         if span is None:
@@ -132,7 +134,7 @@ class _State:
         start, length = span.of(args)
         named = start, length & WORD_MASK
         given.append(named)
-        if not span.is_point:
+        if not is_point:
             self._given[""].append(named)
 
 
@@ -274,7 +276,7 @@ class Codec:
                 operand = step[0]
                 if literals and operand in literals:
                     self._given(step, args[operand], state)
-                elif step[2] == _CHOICE:
+                elif step[2] is _CHOICE:
                     args[operand] = step[3][record[step[1]]]
                 else:
                     args[operand] = self._read(step, record, state, cap)
@@ -301,31 +303,31 @@ class Codec:
         _, at, what, table, _, limit = step
         mode, index = table[record[at]], record[at + 1]
         delta = self._deltas[record[at + 2]]
-        if what == _ADDRESS:
+        if what is _ADDRESS:
             value = self._address(mode, index, delta, state)
             if state.address < 0:
                 state.address = value
             return value
         value = min(self._length(mode, index, delta, state), cap, limit)
-        if what == _DOWNWARDS:
+        if what is _DOWNWARDS:
             value = min(value, state.address)
         state.size = value
-        if what == _LENGTH:
+        if what is _LENGTH:
             return value
-        return (state.address + (value if what == _UPWARDS else -value)) & WORD_MASK
+        return (state.address + (value if what is _UPWARDS else -value)) & WORD_MASK
 
     def _given(self, step: _Step, value: int, state: _State) -> None:
         """Tell the state of an operand that a literal has given."""
         what = step.what
-        if what == _ADDRESS:
+        if what is _ADDRESS:
             if state.address < 0:
                 state.address = value
             holding = (r for r in reversed(state.mapped) if r[0] <= value < r[0] + r[1])
             state.hit = next(holding, (value, 0))
-        elif what == _LENGTH:
+        elif what is _LENGTH:
             state.size = value
-        elif what != _CHOICE:
-            size = value - state.address if what == _UPWARDS else state.address - value
+        elif what is not _CHOICE:
+            size = value - state.address if what is _UPWARDS else state.address - value
             state.size = size & WORD_MASK
 
     def _address(self, mode: int, index: int, delta: int, state: _State) -> int:
@@ -469,7 +471,7 @@ class Codec:
         many indexes are tried only if no other will do.
         """
         at = step.at
-        if step.what == _CHOICE:
+        if step.what is _CHOICE:
             if target not in step.table:
                 return False
             record[at] = step.table.index(target)
@@ -482,7 +484,7 @@ class Codec:
             record[at : at + 3] = bytes((mode, index, 0))
             state.address, state.hit, state.size = before
             delta = target - self._read(step, record, state, cap)
-            if step.what == _DOWNWARDS:
+            if step.what is _DOWNWARDS:
                 delta = -delta
             if (best and abs(delta) >= best[0]) or delta not in self._delta_byte:
                 continue
@@ -512,7 +514,7 @@ class Codec:
                 continue
             seen = mode
             indexes: Iterable[int] = range(16)
-            if step.what == _ADDRESS:
+            if step.what is _ADDRESS:
                 if mode in (meanings.SLOT, meanings.INSIDE, meanings.SHIFT):
                     many.append(code)
                     continue
