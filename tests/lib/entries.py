@@ -3,8 +3,11 @@
 from engine.base.entry import (
     DIRTY,
     EXCLUSIVE,
+    MIGRATION,
+    PFN_SHIFT,
     PRESENT,
     SOFT_DIRTY,
+    SWAP,
     WRITE,
 )
 from engine.base.uapi import MADV_HUGEPAGE, MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE
@@ -47,3 +50,18 @@ def huge(kernel: str = "linux-6.12", slots: int = 1) -> AddressSpace:
     assert madvise(space, 4 * SLOT, slots * SLOT, MADV_HUGEPAGE) is None
     assert not touch(space, 4 * SLOT, (4 + slots) * SLOT)
     return space
+
+
+def frame(space: AddressSpace, page: int) -> int:
+    """The frame that the leaf of a page of the tiny geometry is for."""
+    found = entry(space, page)
+    assert found is not None
+    return found >> PFN_SHIFT
+
+
+def kinds(space: AddressSpace, first: int, pages: int) -> str:
+    """Each page: `P` present, `s` swapped, `m` under migration, `.` none."""
+    found = [entry(space, page) for page in range(first, first + pages)]
+    return "".join(
+        "." if e is None else "s" if e & SWAP else "m" if e & MIGRATION else "P" for e in found
+    )

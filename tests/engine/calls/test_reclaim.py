@@ -2,10 +2,9 @@
 
 import pytest
 
-from engine.base.entry import MIGRATION, PFN_SHIFT, SWAP
+from engine.base.entry import PFN_SHIFT
 from engine.base.uapi import (
     MADV_COLLAPSE,
-    MADV_DONTNEED,
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_SHARED,
@@ -15,7 +14,6 @@ from engine.calls.fork import fork
 from engine.calls.madvise import madvise
 from engine.calls.mlock import mlock
 from engine.calls.mmap import mmap, munmap
-from engine.calls.mprotect import mprotect
 from engine.calls.reclaim import migrate_begin, migrate_end, soft_dirty_clear, swapout
 from engine.mremap import mremap
 from engine.pages.fault import peek, touch
@@ -27,15 +25,7 @@ from fuzz.rules.judge import check_state
 from fuzz.subjects.observe import observation
 from tests.lib.constants import MOVE
 from tests.lib.drawn import PAGE, SLOT, scene, tags
-from tests.lib.entries import bits, entry, huge
-
-
-def kinds(space: AddressSpace, first: int, pages: int) -> str:
-    """Each page: `P` present, `s` swapped, `m` under migration, `.` none."""
-    found = [entry(space, page) for page in range(first, first + pages)]
-    return "".join(
-        "." if e is None else "s" if e & SWAP else "m" if e & MIGRATION else "P" for e in found
-    )
+from tests.lib.entries import bits, entry, huge, kinds
 
 
 def sound(space: AddressSpace) -> bool:
@@ -136,43 +126,6 @@ def test_a_page_under_migration_gets_another_frame() -> None:
     assert sound(space)
 
 
-@pytest.mark.parametrize("use", [touch, peek])
-def test_an_access_waits_for_the_end(use: object) -> None:
-    space = scene("AAAA")
-    assert migrate_begin(space, PAGE) is None
-    use(space, PAGE, 2 * PAGE)  # type: ignore[operator]
-    assert kinds(space, 0, 4) == "PPPP"
-    assert not space.migrating
-
-
-def test_every_mapping_of_a_shared_page_is_found() -> None:
-    space = AddressSpace(scene("").kernel)
-    assert mmap(space, 0, SLOT, 3, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED) == 0
-    assert mremap(space, 0, 0, SLOT, MOVE, 32 * PAGE) == 32 * PAGE
-    touch(space, 0, SLOT)
-    peek(space, 32 * PAGE, 33 * PAGE)
-    assert migrate_begin(space, PAGE) is None
-    assert kinds(space, 0, 4) + kinds(space, 32, 4) == "PmPPPmPP"
-    assert sound(space)
-    peek(space, 33 * PAGE, 34 * PAGE)
-    assert kinds(space, 0, 4) + kinds(space, 32, 4) == "PPPPPPPP"
-    assert entry(space, 1) >> PFN_SHIFT == entry(space, 33) >> PFN_SHIFT  # type: ignore[operator]
-    assert sound(space)
-
-
-def test_a_huge_page_migrates_whole() -> None:
-    space = huge()
-    assert migrate_begin(space, 17 * PAGE) is None
-    assert kinds(space, 16, 4) == "mmmm"
-    assert sound(space)
-    assert mprotect(space, 18 * PAGE, PAGE, 1) is None  # splits it
-    assert migrate_end(space, 16 * PAGE) is None
-    assert kinds(space, 16, 4) == "PPPP"
-    assert bits(space, 17, 18) == "PWDSX PDSX"
-    assert tags(space) == {16 + i: 1 + i for i in range(4)}
-    assert sound(space)
-
-
 @pytest.mark.parametrize("new", [32, 33])
 def test_a_page_moves_under_migration(new: int) -> None:
     space = scene("AAAA")
@@ -181,15 +134,6 @@ def test_a_page_moves_under_migration(new: int) -> None:
     assert kinds(space, new, 4) == "PmPP"
     assert migrate_end(space, (new + 1) * PAGE) is None
     assert kinds(space, new, 4) == "PPPP"
-    assert sound(space)
-
-
-def test_a_page_may_go_before_its_migration_ends() -> None:
-    space = scene("AAAA")
-    assert migrate_begin(space, 0) is None
-    assert madvise(space, 0, SLOT, MADV_DONTNEED) is None
-    assert migrate_end(space, 0) is None
-    assert kinds(space, 0, 4) == "...."
     assert sound(space)
 
 

@@ -4,7 +4,6 @@ import pytest
 
 from engine.base.entry import (
     ACCESSED,
-    ANON,
     DIRTY,
     EXCLUSIVE,
     HUGE,
@@ -16,14 +15,13 @@ from engine.base.entry import (
 )
 from engine.base.geometry import PTE
 from engine.base.uapi import (
-    MADV_COLLAPSE,
     MADV_GUARD_INSTALL,
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_PRIVATE,
     MAP_SHARED,
 )
-from engine.calls.fork import exit_child, fork
+from engine.calls.fork import fork
 from engine.calls.madvise import madvise
 from engine.calls.mmap import mmap
 from engine.calls.mprotect import mprotect
@@ -81,13 +79,6 @@ def test_mprotect_leaves_the_fault_where_somebody_wants_to_notice_the_write() ->
     for prot in (READ, RW):
         assert mprotect(space, 0, 4 * PAGE, prot) is None
     assert bits(space, 0, 1) == "PDS PD"
-
-
-def test_collapse_in_read_only_memory_is_read_only() -> None:
-    space = scene(".... .... .... .... AAAA", "linux-6.18")
-    assert mprotect(space, 16 * PAGE, 4 * PAGE, READ) is None
-    assert madvise(space, 16 * PAGE, 4 * PAGE, MADV_COLLAPSE) is None
-    assert bits(space, 16) == "PDSX"
 
 
 def test_markers() -> None:
@@ -176,13 +167,3 @@ def test_a_batch_does_not_cross_the_extent() -> None:
     move_page_tables(Move(space, source, new, 17 * PAGE, 33 * PAGE, 2 * PAGE))
     assert bits(space, 16, 17, 18, 19) == "PWDSX - - PWDSX"
     assert bits(space, 33, 34) == "PWDSX PWDSX"
-
-
-def test_writing_reuses_what_nobody_shares_any_more() -> None:
-    space = scene("AAAA")
-    fork(space)
-    exit_child(space)
-    before = entry(space, 0)
-    touch(space, 0, PAGE)
-    assert entry(space, 0) == before | WRITE | EXCLUSIVE  # type: ignore[operator]
-    assert entry(space, 0) & ANON  # type: ignore[operator]
