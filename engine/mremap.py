@@ -9,6 +9,7 @@ Source: mm/mremap.c, Linux 5.0 to 6.18.
 from dataclasses import dataclass, field, replace
 
 from engine.base.address import Range, round_up
+from engine.base.entry import PFN_SHIFT, PRESENT
 from engine.base.failures import HOOK, MAPS, VMA, VmaRefused
 from engine.base.points import MMAP_WRITE, MREMAP_UNLOCKED, NONE, VMA_COPIED
 from engine.base.seam import seam
@@ -19,6 +20,7 @@ from engine.move_hugetlb import move_hugetlb
 from engine.pages import uffd
 from engine.pages.fault import populate_locked
 from engine.pages.hugetlb import abandon_copy, drop_reservation
+from engine.pages.rmap import folio_of
 from engine.state.space import AddressSpace
 from engine.state.vma import (
     VM_ACCOUNT,
@@ -578,8 +580,20 @@ def _isolate(space: AddressSpace, vma: Vma, start: int, end: int) -> Vma:
     return vma
 
 
+def _leave_locked(space: AddressSpace, vma: Vma) -> None:
+    """Nobody will unlock the pages of a VMA that loses VM_LOCKED.  Source: mlock_fixup()."""
+    for _, table, indices in space.tree.lowest(vma.start, vma.end):
+        there = [e >> PFN_SHIFT for i in indices if (e := table.leaves[i]) & PRESENT]
+        space.frames.mlocked.update(folio_of(space, pfn).start for pfn in there if pfn)
+
+
 def _keep_emptied(remap: Remap, source: Vma) -> None:
-    """DONTUNMAP: the source stays, empty and unlocked.  Source: dontunmap_complete(), 6.15."""
+    """DONTUNMAP: the source stays, empty and unlocked.  Source: dontunmap_complete(), 6.15.
+
+    If it is more than was named, pages are left that are locked for good.
+    """
+    if source.flags & VM_LOCKED:
+        _leave_locked(remap.space, source)
     source.flags &= ~(VM_LOCKED | VM_LOCKONFAULT)
     if source.flags & VM_ACCOUNT and not remap.space.kernel.dontunmap_keeps_account:
         source.flags &= ~VM_ACCOUNT

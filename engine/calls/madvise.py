@@ -262,7 +262,8 @@ def _free(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
                 if large_or_dirty and not held.isdisjoint(folio):
                     continue
                 frames.dirty.discard(folio.start)
-                frames.lazyfree.add(folio.start)
+                if folio.start not in frames.mlocked:
+                    frames.lazyfree.add(folio.start)
                 freed.append(index)
         space.tree.change(table, freed, _clean)
         space.tree.take_all(table, swapped)
@@ -304,7 +305,8 @@ def _pageout(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | Non
             entry = table.leaves[index]
             if table.level != PTE or entry & (ANON | PRESENT) != PRESENT:
                 continue
-            if mapped[entry >> PFN_SHIFT] == 1:
+            folio = folio_of(space, entry >> PFN_SHIFT).start
+            if mapped[entry >> PFN_SHIFT] == 1 and folio not in space.frames.mlocked:
                 space.unmap_pages(table, [index])
                 linear = space.frames.index[entry >> PFN_SHIFT]
                 if linear in vma.backing.clean:
@@ -319,7 +321,7 @@ def _split_partial_folios(
 ) -> None:
     """Split each private large folio of which the range names a part, unless a child maps it, too.
 
-    `for_swap`: also those that it covers, but for those that reclaim may drop without.
+    `for_swap`: also those that it covers, but for what may be dropped without and what is locked.
 
     A folio is covered if the range maps all of it in a row, inside one PTE table; until 6.10 only
     if it does so by a huge page.
@@ -330,7 +332,9 @@ def _split_partial_folios(
     def stays(folio: int, *, covered: bool) -> bool:
         if not space.held.isdisjoint(range(folio, folio + pages)):
             return True
-        return covered and not (for_swap and folio not in frames.lazyfree)
+        return covered and not (
+            for_swap and folio not in frames.lazyfree and folio not in frames.mlocked
+        )
 
     pages, shift = space.geometry.slot_pages, space.geometry.page_shift
     for base, table, indices in list(space.tree.lowest(start, end)):
@@ -390,7 +394,7 @@ def _split_partial_shared(
                 continue
             if not whole:
                 split_shared_folio(space, folio)
-            elif pageout:
+            elif pageout and folio not in space.frames.mlocked:
                 unmap_folio(space, folio, pages)
 
 

@@ -150,7 +150,10 @@ def _is_private_page(entry: int) -> bool:
 
 
 def _may_go(space: AddressSpace, entry: int) -> bool:
-    return _is_private_page(entry) and space.held.isdisjoint(folio_of(space, entry >> PFN_SHIFT))
+    if not _is_private_page(entry):
+        return False
+    folio = folio_of(space, entry >> PFN_SHIFT)
+    return space.held.isdisjoint(folio) and folio.start not in space.frames.mlocked
 
 
 def _swap_out(space: AddressSpace, table: Table, indices: Iterable[int]) -> None:

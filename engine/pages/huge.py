@@ -170,8 +170,10 @@ def split_shared_folio(space: AddressSpace, first: int) -> None:
 
     Source: split_huge_page_to_list(), whose unmap_folio() is not undone for files.
     """
+    pages = space.geometry.slot_pages
     space.frames.large.discard(first)
-    unmap_folio(space, first, space.geometry.slot_pages)
+    space.frames.inherit(range(first, first + pages), first)
+    unmap_folio(space, first, pages)
 
 
 def unmap_folio(space: AddressSpace, first: int, pages: int) -> None:
@@ -213,7 +215,7 @@ def split_folio(space: AddressSpace, first: int) -> None:
                 space.frames.dirty.add(first)
             if not tags[pfn]:
                 vma = space.vmas.lookup(base + (index << shift))
-                locked = vma is None or vma.flags & VM_LOCKED
+                locked = vma is None or vma.flags & VM_LOCKED or first in space.frames.mlocked
                 if not locked and space.kernel.zero_pages_on_split:
                     kept = entry & (SOFT_DIRTY | UFFD_WP)
                     space.tree.put(table, index, ZERO_ENTRY | kept)

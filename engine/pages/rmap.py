@@ -93,6 +93,7 @@ def end_migration(space: AddressSpace, first: int) -> None:
         frames.tag[new : new + pages] = frames.tag[first : first + pages]
     else:
         new = frames.allocate([frames.tag[first]], [frames.index[first]], frames.owner[first])
+    frames.mlocked.discard(first)  # whoever maps the new one would lock it
     frames.inherit(range(new, new + 1), first)
     delta = (new - first) << PFN_SHIFT
     for page in range(first, first + pages):

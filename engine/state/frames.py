@@ -18,10 +18,11 @@ class Frames:
     smaller folios that splitting one of a shared object has left: their pages, by first frame.
     `lazyfree` and `dirty` are flags of private folios, by first frame: MADV_FREE was called for it,
     and nobody has found it written since (no PG_swapbacked); it was written, though entries may not
-    say so (PG_dirty).
+    say so (PG_dirty).  `mlocked` are folios that stay locked for good: when their VMA was unlocked,
+    nobody looked at its pages.
     """
 
-    __slots__ = ("dirty", "index", "large", "lazyfree", "owner", "pieces", "tag")
+    __slots__ = ("dirty", "index", "large", "lazyfree", "mlocked", "owner", "pieces", "tag")
 
     def __init__(self) -> None:
         self.tag: list[int] = [0]
@@ -31,6 +32,7 @@ class Frames:
         self.pieces: dict[int, int] = {}
         self.lazyfree: set[int] = set()
         self.dirty: set[int] = set()
+        self.mlocked: set[int] = set()
 
     def allocate(self, tags: Iterable[int], indices: Iterable[int], owner: object) -> int:
         """Add frames that hold `tags` and have the linear `indices` (as many), all of one owner.
@@ -57,7 +59,7 @@ class Frames:
 
     def inherit(self, new: range, first: int) -> None:
         """The folios that begin at each of the frames `new` get the flags of the one at `first`."""
-        for flagged in (self.lazyfree, self.dirty):
+        for flagged in (self.lazyfree, self.dirty, self.mlocked):
             if first in flagged:
                 flagged.update(new)
 

@@ -12,7 +12,9 @@ from engine.base.uapi import (
     MADV_PAGEOUT,
     MADV_POPULATE_READ,
     MADV_POPULATE_WRITE,
+    MAP_SHARED,
     MLOCK_ONFAULT,
+    MREMAP_DONTUNMAP,
     Errno,
 )
 from engine.calls.fork import exit_child, fork
@@ -27,7 +29,7 @@ from engine.state.space import AddressSpace
 from fuzz.rules.judge import check_state
 from tests.lib.constants import MOVE
 from tests.lib.drawn import PAGE, SLOT, scene, tags
-from tests.lib.entries import READ, RW, bits, entry, huge
+from tests.lib.entries import READ, RW, bits, entry, huge, mapped
 
 Act = Callable[[AddressSpace], object]
 H = 4 * SLOT  # where the huge page is
@@ -37,10 +39,15 @@ def advised(space: AddressSpace, advice: int, first: int, pages: int) -> None:
     assert madvise(space, first * PAGE, pages * PAGE, advice) is None
 
 
-def left(space: AddressSpace, first: int, pages: int) -> str:
+def kept(space: AddressSpace, first: int, pages: int) -> str:
     """`P` for each page that is there, `.` for none."""
-    assert not check_state(space) and not space.violations
     return "".join("." if entry(space, first + i) is None else "P" for i in range(pages))
+
+
+def left(space: AddressSpace, first: int, pages: int) -> str:
+    """The same; and all is in order."""
+    assert not check_state(space) and not space.violations
+    return kept(space, first, pages)
 
 
 @pytest.mark.parametrize(
@@ -305,3 +312,62 @@ def test_one_that_a_child_maps_is_left_alone(advice: int) -> None:
     exit_child(space)
     advised(space, advice, 16, 2)
     assert not space.frames.large
+
+
+# --- what stays locked ---------------------------------------------------------------------------
+
+
+def part_unlocked(space: AddressSpace, first: int, pages: int) -> None:
+    """Lock pages, and let DONTUNMAP of the first slot of them unlock all."""
+    assert mlock(space, first * PAGE, pages * PAGE) is None
+    away = MOVE | MREMAP_DONTUNMAP
+    assert mremap(space, first * PAGE, SLOT, SLOT, away, 48 * PAGE) == 48 * PAGE
+
+
+@pytest.mark.parametrize(
+    ("kernel", "there"), [("linux-6.1", "...."), ("linux-6.12", "...."), ("linux-6.18", "PPPP")]
+)
+def test_pages_that_nobody_unlocked_stay(kernel: str, there: str) -> None:
+    """Where DONTUNMAP splits first, no more than what is named is unlocked."""
+    space = scene("AAAA AAAA", kernel)
+    part_unlocked(space, 0, 8)
+    for lock in (mlock, munlock):
+        assert lock(space, SLOT, SLOT) is None
+    assert mremap(space, SLOT, SLOT, SLOT, MOVE, 17 * PAGE) == 17 * PAGE
+    advised(space, MADV_FREE, 17, 4)
+    advised(space, MADV_PAGEOUT, 17, 4)
+    assert swapout(space, 17 * PAGE, SLOT) is None
+    assert kept(space, 17, 4) == there
+
+
+def test_shared_ones_stay_as_well() -> None:
+    space = mapped(MAP_SHARED, RW, "linux-6.18", 8)
+    touch(space, H, H + 2 * SLOT)
+    part_unlocked(space, 16, 8)
+    advised(space, MADV_PAGEOUT, 20, 4)
+    assert kept(space, 20, 4) == "PPPP"
+
+
+def test_a_huge_one_is_split_if_a_part_is_named() -> None:
+    space = huge("linux-6.18", 3)
+    space.frames.tag[:] = [0] * len(space.frames.tag)  # would be replaced by the zero page
+    part_unlocked(space, 16, 12)
+    for advice in (MADV_FREE, MADV_PAGEOUT):
+        advised(space, advice, 20, 4)
+    found = entry(space, 20)
+    assert found is not None and found & HUGE
+    advised(space, MADV_COLD, 24, 1)
+    advised(space, MADV_FREE, 24, 4)
+    advised(space, MADV_PAGEOUT, 24, 4)
+    assert kept(space, 24, 4) == "PPPP"
+    assert bits(space, 24) == "PWSX"
+
+
+def test_migration_forgets_it() -> None:
+    space = scene("AAAA AAAA", "linux-6.18")
+    part_unlocked(space, 0, 8)
+    assert migrate_begin(space, SLOT) is None
+    assert migrate_end(space, SLOT) is None
+    advised(space, MADV_FREE, 4, 4)
+    advised(space, MADV_PAGEOUT, 4, 4)
+    assert kept(space, 4, 4) == ".PPP"
