@@ -511,7 +511,7 @@ class _World:
             self.memory.change(lo, hi, lambda area: area._replace(guarded=True))
 
     def _mprotect_failed(self, args: tuple[int, ...], error: str) -> None:
-        """What lies before the first hole has changed; other shortages of memory stop anywhere.
+        """What lies before the first hole has changed; what else is refused stops anywhere.
 
         A length that makes the end wrap around changes nothing.  Where that begins depends on the
         address of the arena, so that nothing is said about lengths beyond half the address space.
@@ -522,8 +522,11 @@ class _World:
             holes = self.memory.holes(lo, hi)
             known = holes and not self._scarce and length <= self._word_mask // 2
             self._protect(lo, holes[0][0] if holes else hi, prot if known else None)
-        elif error == "-EPERM":  # sealed; what lies before that may have changed
-            self._protect(*self._range(address, length), None)
+            return
+        lo, hi = self._range(address, length)
+        cuts_huge = error == "-EINVAL" and any(area.huge for area in self.memory.inside(lo, hi))
+        if error == "-EPERM" or cuts_huge:  # what lies before what is sealed may have changed
+            self._protect(lo, hi, None)
 
     def _outcomes(self, call: Call, error: str, mapped: list[Span]) -> Iterator[Memory]:
         """Every state a kernel may leave when the call fails, the usual one first.

@@ -812,6 +812,13 @@ def test_huge_pages_may_run_out() -> None:
     assert [m.kind for m in oracle.apply(on("touch", 4, 8), Faults(segv=((8, 4),)))] == ["access"]
 
 
+def test_a_huge_page_is_not_cut_but_what_lies_before_may_have_changed() -> None:
+    oracle = huge_oracle()
+    assert not oracle.apply(on("mprotect", 4, 6, PROT_READ), "-EINVAL")
+    assert not oracle.apply(on("touch", 4, 4), Faults(segv=((4, 4),)))
+    assert not oracle.apply(on("touch", 4, 4), 0)
+
+
 @pytest.mark.parametrize(("scarce", "found"), [(True, []), (False, ["mapped"])])
 def test_a_source_may_stay_where_vmas_may_be_refused(scarce: bool, found: list[str]) -> None:
     oracle = Oracle()
