@@ -42,16 +42,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     sub.set_defaults(command=moves)
     sub = commands.add_parser("order", help="plain lists and dictionaries beside sorted ones")
     sub.set_defaults(command=order)
-    for name, command, summary in (
-        ("machine", machine, "the kernel below us and its model, side by side"),
-        ("profile", profiled, "where the model's time goes"),
+    for name, command, kernel, which, summary in (
+        ("machine", machine, None, "that of the machine", "the kernel below us beside its model"),
+        ("profile", profiled, argparse.SUPPRESS, DEFAULT_KERNEL, "where the model's time goes"),
     ):
         sub = commands.add_parser(name, help=summary)
-        sub.set_defaults(command=command, kernel=None)
+        sub.set_defaults(command=command)
         sub.add_argument("files", nargs="*", type=Path, metavar="FILE", help="of programs")
-        sub.add_argument("--kernel", default=None, help="default: that of the machine")
+        sub.add_argument("--kernel", default=kernel, help=f"default: {which}")
         sub.add_argument(
-            "--inputs", type=positive, default=4000, help="random programs, without files"
+            "--inputs",
+            type=positive,
+            default=argparse.SUPPRESS,  # as said before the command
+            help="random programs, without files (default: 4000)",
         )
     sub.add_argument("--rules", action="store_true", help="as in a run, with rules and oracle")
     sub = commands.add_parser(

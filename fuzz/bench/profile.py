@@ -12,7 +12,6 @@ from engine.base.kernel import Kernel, kernel_named
 from fuzz.bench.programs import cases_of
 from fuzz.case import Case
 from fuzz.execute import execute
-from fuzz.showing import DEFAULT_KERNEL
 from fuzz.subjects.model import Model
 
 _HERE = Path(__file__).resolve().parents[2]
@@ -76,7 +75,7 @@ def _module(file: str) -> str:
 
 def profiled(options: argparse.Namespace) -> None:
     """Print where the model's time goes."""
-    kernel = kernel_named(options.kernel or DEFAULT_KERNEL)
+    kernel = kernel_named(options.kernel)
     cases = cases_of(options.files, kernel, options.inputs, options.seed)
     what = "with rules and oracle" if options.rules else "as compared with a machine"
     print(f"{len(cases)} programs on {kernel.name}, {what}\n")

@@ -140,7 +140,11 @@ def make_minimize(parser: Parser, summary: str) -> None:
     add_geometry(parser)
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the case to FILE")
     parser.add_argument(
-        "--budget", type=positive, metavar="N", default=20_000, help="run at most N candidates"
+        "--budget",
+        type=positive,
+        metavar="N",
+        default=20_000,
+        help="run at most N candidates (default: %(default)s)",
     )
 
 

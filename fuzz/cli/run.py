@@ -55,7 +55,9 @@ def make_run(parser: Parser, summary: str) -> None:
         "--time", type=seconds, metavar="T", help="stop after T: 60, 90s, 10m, 8h, 2d"
     )
     parser.add_argument("--runs", type=positive, metavar="N", help="stop after N executions")
-    parser.add_argument("--seed", type=positive, metavar="N", help="seed of the random numbers")
+    parser.add_argument(
+        "--seed", type=positive, metavar="N", help="seed of the random numbers (default: any)"
+    )
     parser.add_argument(
         "--ops", metavar="A,B,…", help="use these calls only, such as mmap,touch,mremap"
     )

@@ -11,13 +11,13 @@ from engine.base.points import ENTER, PMD_OCCUPIED, PUD_OCCUPIED, Point
 from engine.base.violation import Violation
 from engine.move import MovePoint
 from engine.state.space import AddressSpace
-from fuzz.calls.registry import that_do
+from fuzz.calls.registry import Returned, that_do
 from fuzz.calls.syscall import Does
 from fuzz.case import Call, Result
 from fuzz.rules.contents import Contents
 from fuzz.rules.index import checks_on
 from fuzz.rules.rule import FRESH, NOTHING, SHORTAGE, STATE, TLB, CheckFunction, Occasion
-from fuzz.rules.sight import Moving, Returned, Sight
+from fuzz.rules.sight import Moving, Sight
 from fuzz.rules.view import Memory, State
 
 # Calls after which the page tables may be wrong in a new way: every rule is checked there.

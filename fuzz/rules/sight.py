@@ -30,16 +30,15 @@ from engine.base.points import (
 )
 from engine.base.uapi import MREMAP_DONTUNMAP, MREMAP_FIXED, Errno
 from engine.move import Move
-from engine.pages.fault import Faulted
 from engine.state.backing import Backing
 from engine.state.space import AddressSpace
 from engine.state.table import Picture
 from engine.state.vma import VM_HUGETLB, VM_UFFD, VM_UFFD_WP, AnonVma, UffdContext, Vma
+from fuzz.calls.registry import Returned
 from fuzz.rules.picture import Leaves, pages, shifted
 from fuzz.rules.rule import Before
 
 BITES = (PTES_MOVED, PMD_MOVED, PUD_MOVED, HUGE_MOVED)  # points at which something has moved
-Returned = int | Errno | Faulted | None  # by a call of the engine
 
 
 class Area(NamedTuple):
