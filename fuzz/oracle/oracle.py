@@ -48,6 +48,7 @@ from engine.base.uapi import (
     MREMAP_FIXED,
     MREMAP_MAYMOVE,
     PROT_EXEC,
+    PROT_GROWSDOWN,
     PROT_READ,
     PROT_WRITE,
 )
@@ -261,7 +262,10 @@ class _World:
         if result % self._page_bytes:
             self._report("address", self._page(result), 1, "a page boundary", f"{result:#x}")
         if MEANINGS[call.name].needs:
-            self._expect_mapped(*self._range(call.args[0], call.args[1]))
+            lo, hi = self._range(call.args[0], call.args[1])
+            if call.name == "mprotect" and call.args[2] & PROT_GROWSDOWN:
+                lo = next((area.start for area in self.memory.inside(lo, hi)), lo)
+            self._expect_mapped(lo, hi)
 
     def _mmap(self, args: tuple[int, ...], result: int) -> None:
         address, length, prot, flags = args[:4]
@@ -285,7 +289,20 @@ class _World:
 
     def _mprotect(self, args: tuple[int, ...], result: int) -> None:
         address, length, prot = args
-        self._protect(*self._range(address, length), prot)
+        lo, hi = self._range(address, length)
+        if prot & PROT_GROWSDOWN and lo < hi:
+            # From where the first mapping begins.  That may lie lower, if it is a stack: how much
+            # of what lies side by side is one mapping is not known.
+            self._protect(self._stack_start(lo), lo, None)
+            prot &= ~PROT_GROWSDOWN
+        self._protect(lo, hi, prot)
+
+    def _stack_start(self, page: int) -> int:
+        """Where the growing areas begin that reach from below to `page`, without a hole."""
+        for area in reversed(self.memory.areas):
+            if area.grows and area.start < page <= area.end:
+                page = area.start
+        return page
 
     def _madvise(self, args: tuple[int, ...], result: int) -> None:
         address, length, advice = args
@@ -517,15 +534,17 @@ class _World:
         address of the arena, so that nothing is said about lengths beyond half the address space.
         """
         address, length, prot = args
-        if error == "-ENOMEM":
-            lo, hi = self._range(address, length)
-            holes = self.memory.holes(lo, hi)
-            known = holes and not self._scarce and length <= self._word_mask // 2
-            self._protect(lo, holes[0][0] if holes else hi, prot if known else None)
-            return
         lo, hi = self._range(address, length)
-        cuts_huge = error == "-EINVAL" and any(area.huge for area in self.memory.inside(lo, hi))
-        if error == "-EPERM" or cuts_huge:  # what lies before what is sealed may have changed
+        refused = error in ("-ENOMEM", "-EPERM")  # EPERM: sealed
+        if error == "-EINVAL":  # a huge page would be cut
+            refused = any(area.huge for area in self.memory.inside(lo, hi))
+        holes = self.memory.holes(lo, hi)
+        if refused and prot & PROT_GROWSDOWN:
+            self._protect(self._stack_start(lo), hi, None)
+        elif error == "-ENOMEM" and holes:
+            known = not self._scarce and length <= self._word_mask // 2
+            self._protect(lo, holes[0][0], prot if known else None)
+        elif refused:
             self._protect(lo, hi, None)
 
     def _outcomes(self, call: Call, error: str, mapped: list[Span]) -> Iterator[Memory]:

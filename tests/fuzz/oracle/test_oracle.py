@@ -26,6 +26,7 @@ from engine.base.uapi import (
     MREMAP_FIXED,
     MREMAP_MAYMOVE,
     PROT_EXEC,
+    PROT_GROWSDOWN,
     PROT_READ,
     PROT_WRITE,
 )
@@ -810,6 +811,38 @@ def test_huge_pages_may_run_out() -> None:
     oracle = huge_oracle()
     assert not oracle.apply(on("touch", 4, 8), Faults(bus=((8, 4),)))
     assert [m.kind for m in oracle.apply(on("touch", 4, 8), Faults(segv=((8, 4),)))] == ["access"]
+
+
+DOWN = PROT_READ | PROT_GROWSDOWN
+
+
+@pytest.mark.parametrize(
+    ("start", "pages", "prot", "result", "refused"),
+    [
+        (6, 1, PROT_READ, 0, {6}),
+        (6, 1, DOWN, 0, {4, 5, 6}),
+        (1, 4, DOWN, 0, {4}),  # a hole before the first mapping is no harm
+        (6, 0, DOWN, 0, set()),
+        (6, 4, DOWN, "-ENOMEM", {4, 5, 6, 7}),
+        (6, 4, DOWN, "-EPERM", {4}),
+        (6, 1, DOWN, "-EINVAL", set()),
+    ],
+)
+def test_protection_may_reach_down_to_where_a_stack_begins(
+    start: int, pages: int, prot: int, result: Result, refused: set[int]
+) -> None:
+    oracle = Oracle()
+    assert not oracle.apply(mmap(4, 4, flags=PRIVATE | FIXED | MAP_GROWSDOWN), 4 * PAGE)
+    assert not oracle.apply(on("mprotect", start, pages, prot), result)
+    faults = Faults(segv=tuple((page, 1) for page in sorted(refused)))
+    assert not oracle.apply(on("touch", 4, 4), faults)
+
+
+def test_other_protection_neither_reaches_down_nor_skips_a_hole() -> None:
+    oracle = Oracle()
+    assert not oracle.apply(mmap(4, 4), 4 * PAGE)
+    assert oracle.apply(on("mprotect", 1, 4, PROT_READ), 0)
+    assert oracle.apply(on("touch", 5, 1), Faults(segv=((5, 1),)))
 
 
 def test_a_huge_page_is_not_cut_but_what_lies_before_may_have_changed() -> None:
