@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from engine.base.address import Range, round_up
 from engine.base.entry import PFN_SHIFT, PRESENT
 from engine.base.failures import HOOK, MAPS, VMA, VmaRefused
+from engine.base.geometry import PTE
 from engine.base.points import MMAP_WRITE, MREMAP_UNLOCKED, NONE, VMA_COPIED
 from engine.base.seam import seam
 from engine.base.uapi import MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE, Errno
@@ -581,10 +582,17 @@ def _isolate(space: AddressSpace, vma: Vma, start: int, end: int) -> Vma:
 
 
 def _leave_locked(space: AddressSpace, vma: Vma) -> None:
-    """Nobody will unlock the pages of a VMA that loses VM_LOCKED.  Source: mlock_fixup()."""
+    """Nobody will unlock the pages of a VMA that loses VM_LOCKED.
+
+    A large folio is locked as long as a huge entry maps it.  Model: not if others do, though mlock
+    takes what they map already, if it names all of that.
+    Source: mlock_fixup(), allow_mlock_munlock(), __split_huge_pmd_locked().
+    """
     for _, table, indices in space.tree.lowest(vma.start, vma.end):
         there = [e >> PFN_SHIFT for i in indices if (e := table.leaves[i]) & PRESENT]
-        space.frames.mlocked.update(folio_of(space, pfn).start for pfn in there if pfn)
+        if table.level == PTE:
+            there = [pfn for pfn in there if len(folio_of(space, pfn)) == 1]
+        space.frames.mlocked.update(pfn for pfn in there if pfn)
 
 
 def _keep_emptied(remap: Remap, source: Vma) -> None:

@@ -363,6 +363,15 @@ def test_a_huge_one_is_split_if_a_part_is_named() -> None:
     assert bits(space, 24) == "PWSX"
 
 
+def test_splitting_a_huge_page_unlocks_it() -> None:
+    space = huge("linux-6.18")
+    assert mlock(space, H, SLOT) is None
+    assert mremap(space, H, PAGE, PAGE, MOVE | MREMAP_DONTUNMAP, 48 * PAGE) == 48 * PAGE
+    advised(space, MADV_FREE, 16, 4)
+    advised(space, MADV_PAGEOUT, 16, 4)
+    assert kept(space, 16, 4) == "...."
+
+
 def test_migration_forgets_it() -> None:
     space = scene("AAAA AAAA", "linux-6.18")
     part_unlocked(space, 0, 8)
