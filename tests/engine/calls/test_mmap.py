@@ -14,7 +14,7 @@ from engine.base.uapi import (
     MAP_SHARED,
     Errno,
 )
-from engine.calls.mmap import mmap, munmap
+from engine.calls.mmap import mmap
 from engine.state.space import AddressSpace
 from engine.state.vma import (
     VM_ACCOUNT,
@@ -37,9 +37,6 @@ WORD = 1 << 64
 
 def vmas(space: AddressSpace) -> list[tuple[int, int]]:
     return [(vma.start // P, vma.end // P) for vma in space.vmas]
-
-
-# --- mmap ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -137,57 +134,3 @@ def test_mmap_at_the_map_count() -> None:
     assert mmap(space, 8 * P, P, RW, FIXED) is Errno.ENOMEM
     space.max_map_count = 2  # may pass it by one
     assert mmap(space, 8 * P, P, RW, FIXED) == 8 * P
-
-
-# --- munmap --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("addr", "length", "error"),
-    [
-        (1, P, "EINVAL"),
-        (0, 0, "EINVAL"),
-        (TOP + P, P, "EINVAL"),
-        (0, TOP + P, "EINVAL"),
-        (0, WORD - 1, "EINVAL"),
-    ],
-)
-def test_munmap_errors(addr: int, length: int, error: str) -> None:
-    space = scene("AAAA")
-    assert munmap(space, addr, length) is Errno[error]
-    assert shown(space, 1) == "AAAA"
-
-
-@pytest.mark.parametrize(
-    ("picture", "addr", "pages", "after"),
-    [
-        ("AAAA", 0, 4, "...."),
-        ("AAAA", 1, 2, "A..B"),
-        ("AAAA", 0, 1, ".AAA"),
-        ("AAAA", 3, 1, "AAA."),
-        ("AABB .CC.", 1, 5, "A... ..B."),
-        ("A..B", 1, 2, "A..B"),
-        ("AAAA", 4, 4, "AAAA"),
-    ],
-)
-def test_munmap(picture: str, addr: int, pages: int, after: str) -> None:
-    space = scene(picture)
-    assert munmap(space, addr * P, pages * P) is None
-    assert shown(space, len(after) // 5 + 1) == after
-    assert not check_state(space)
-
-
-def test_munmap_rounds_its_length_up() -> None:
-    space = scene("AAAA")
-    assert munmap(space, 0, P + 1) is None
-    assert shown(space, 1) == "..AA"
-
-
-def test_a_split_must_not_pass_the_map_count() -> None:
-    space = scene("AAAA")
-    space.max_map_count = 1
-    assert munmap(space, P, P) is Errno.ENOMEM
-    assert shown(space, 1) == "AAAA"
-    assert munmap(space, 0, P) is None
-    assert munmap(space, 3 * P, P) is None
-    assert shown(space, 1) == ".AA."

@@ -61,18 +61,3 @@ def test_what_userfaultfd_may_have(backing: Backing, old: int, new: int) -> None
     for kernel, allowed in ((OLD, old), (kernel_named("linux-6.18"), new)):
         for mode in (MISSING, WP, MINOR, MISSING | WP | MINOR):
             assert backing.can_userfault(kernel, mode) is (mode & ~allowed == 0)
-
-
-def test_a_shared_file_goes_with_its_last_mapping() -> None:
-    pool = HugePool()
-    file, vma = huge_file(pool), Vma(0, 2 * HUGE * PAGE, VM_SHARED | VM_HUGETLB, 0)
-    assert pool.reserve(2)
-    file.reserved = True
-    assert pool.take(promised=True)
-    file.faulted.add(0)
-    before = pool.free, pool.reserved
-    file.close(vma, ["leaf"], [vma])
-    assert (pool.free, pool.reserved) == before
-    for _ in range(2):  # gone is gone
-        file.close(vma, ["leaf"], [])
-        assert (pool.free, pool.reserved) == (before[0] + 1, 0)

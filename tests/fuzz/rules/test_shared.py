@@ -33,11 +33,11 @@ from engine.calls.mprotect import mprotect
 from engine.calls.reclaim import migrate_begin, soft_dirty_clear, swapout
 from engine.move import Move, move_page_tables
 from engine.mremap import mremap
-from engine.pages.access import touch_on, translation
+from engine.pages.access import touch_on
 from engine.pages.fault import touch
 from engine.state.space import AddressSpace
 from engine.state.table import TableTree
-from engine.state.tlb import Tlb, Translation
+from engine.state.tlb import Tlb
 from engine.state.vma import VM_GROWSDOWN, VM_HUGEPAGE, Vma, VmaTree
 from fuzz.rules.failures import vmas_asked_for
 from fuzz.rules.judge import MoveRules, check_state
@@ -184,32 +184,6 @@ def test_a_copied_page_is_flushed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not judged(copied())
     monkeypatch.setattr(Tlb, "flush", nothing)
     assert judged(copied()) == {"tlb-after"}
-
-
-def test_what_another_cpu_keeps() -> None:
-    space = scene("aA.a")
-    for page in range(4):
-        touch_on(space, 7, page * PAGE + 12)
-    assert space.tlb.cached == {(3, PAGE): Translation(1, True, PAGE)}
-    mprotect(space, 0, 2 * PAGE, 0)
-    touch_on(space, 0, PAGE)
-    assert not space.tlb.cached
-    mprotect(space, 0, 2 * PAGE, 1)
-    touch_on(space, 0, PAGE)
-    assert space.tlb.cached == {(0, PAGE): Translation(1, False, PAGE)}
-    assert translation(space, 2 * PAGE) is None
-
-
-def test_a_huge_translation_reaches_over_its_slot() -> None:
-    space = scene("aaaa")
-    next(iter(space.vmas)).flags |= VM_HUGEPAGE
-    touch(space, 0, PAGE)
-    touch_on(space, 0, 3 * PAGE)
-    assert [kept.reach for kept in space.tlb.cached.values()] == [SLOT]
-    space.flush_tlb(SLOT, 2 * SLOT)
-    assert space.tlb.cached
-    space.flush_tlb(0, PAGE)
-    assert not space.tlb.cached
 
 
 @breaks("tlb-after")
