@@ -120,13 +120,13 @@ class Judge:
         sight, self._sight = self._sight, None
         if sight is None:
             return
-        space = self._space
+        violations = self._space.violations
         sight.returned(returned, self._moves.occupied)
         for function in AFTER.get(sight.call, ()):
-            space.violations += function(sight)
+            violations += function(sight)
         if sight.attempts is not None:
             for function in ON[SHORTAGE]:
-                space.violations += function(sight)
+                violations += function(sight)
 
     def quiet(self, call: Call, result: Result, *, last: bool) -> None:
         """The call is over, or was skipped.

@@ -86,9 +86,8 @@ class Request(NamedTuple):
         new_addr: int,
     ) -> "Request":
         """The request with these operands."""
-        old, new = (
-            round_up(n, geometry.page_bytes) & geometry.word_mask for n in (old_len, new_len)
-        )
+        page, mask = geometry.page_bytes, geometry.word_mask
+        old, new = round_up(old_len, page) & mask, round_up(new_len, page) & mask
         return cls(addr, old_len, new_len, flags, new_addr, old, new)
 
     @property
@@ -114,10 +113,12 @@ class Request(NamedTuple):
     @property
     def evicts(self) -> list[Range]:
         """What is unmapped before the move: the destination with FIXED, the tail of a shrink."""
-        target = Range(self.new_addr, self.new_addr + self.new)
-        tail = Range(self.addr + self.new, self.addr + self.old)
-        wanted = (bool(self.flags & MREMAP_FIXED), target), (self.old > self.new, tail)
-        return [where for is_due, where in wanted if is_due]
+        evicted = []
+        if self.flags & MREMAP_FIXED:
+            evicted.append(Range(self.new_addr, self.new_addr + self.new))
+        if self.old > self.new:
+            evicted.append(Range(self.addr + self.new, self.addr + self.old))
+        return evicted
 
 
 class Snapshot:
