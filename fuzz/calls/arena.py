@@ -11,6 +11,7 @@ operands, with addresses for offsets.
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 from engine.base.address import round_down, round_up
 from engine.base.geometry import Geometry
@@ -32,13 +33,14 @@ class Arena:
     top: int
     most: int
 
-    @classmethod
-    def of(cls, geometry: Geometry) -> "Arena":
+    @staticmethod
+    @cache
+    def of(geometry: Geometry) -> "Arena":
         """The arena of a geometry."""
         start, end = geometry.arena
         page = geometry.page_bytes
         most = MAX_POPULATED_PAGES * page
-        return cls(start, end, page, geometry.word_mask, geometry.user_top, most)
+        return Arena(start, end, page, geometry.word_mask, geometry.user_top, most)
 
     def rounded(self, length: int) -> int:
         """A length in whole pages, as the kernel computes it: it may wrap to 0."""
