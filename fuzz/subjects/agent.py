@@ -76,14 +76,14 @@ def _flags(source: Path) -> list[str]:
     return [*_FLAGS, f"-DSYSCALLS={_SYSCALLS}"] if source == _AGENT else list(_FLAGS)
 
 
-def program_path(cache: Path | None = None, source: Path = _AGENT) -> Path:
-    """Where a program is, or will be, in a cache directory (None: the usual one)."""
+def program_path(source: Path) -> Path:
+    """Where a program is, or will be, in the cache directory."""
     flags = " ".join(_flags(source)).encode()
     key = hashlib.sha256(flags + source.read_bytes()).hexdigest()[:16]
-    return (cache or cache_directory()) / f"{source.stem}-{key}"
+    return cache_directory() / f"{source.stem}-{key}"
 
 
-def build(cache: Path | None = None, source: Path = _AGENT) -> Path:
+def build(source: Path = _AGENT) -> Path:
     """Compile the agent, or another C file, unless the cache directory holds it.
 
     Returns: the path of the program.
@@ -93,7 +93,7 @@ def build(cache: Path | None = None, source: Path = _AGENT) -> Path:
         raise SubjectError(
             f"cases run on Linux x86-64 only; this is {platform.system()} {platform.machine()}"
         )
-    program = program_path(cache, source)
+    program = program_path(source)
     if program.exists():
         return program
     named = os.environ.get("CC")

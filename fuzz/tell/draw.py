@@ -41,7 +41,7 @@ _SHOWN_FLAGS = (
     (VM_PKEY_BIT0, "pkey"),
 )
 _Mapped = Callable[[Range], bool]  # true if a VMA lies in the range (real addresses)
-_STYLES = {"-": "31", "+": "32", "~": "33", EMPTIED: "33", NO_VMA: "31", HERE: "35"}
+_STYLES = {"-": "31", "+": "32", "~": "33"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +55,7 @@ class _Line:
     notes: tuple[str, ...] = ()
 
 
-def draw(
-    space: AddressSpace, *, where: Range | None = None, colour: bool = False, width: int = 78
-) -> str:
+def draw(space: AddressSpace, *, where: Range | None = None, width: int = 78) -> str:
     """The VMAs and page tables of `space`, as lines of at most `width` columns.
 
     A bar shows a table's entries from low to high addresses: `#` all of them used, `+` some, `.`
@@ -87,7 +85,7 @@ def draw(
             named = first.label + times
             shown.append(f"{first.start:>#{address}x} {named:<{label}}  {first.body}  {notes}")
         lines += _elided(shown, _TABLE_LINES, "table")
-    return "\n".join(_painted(_cut(line, width), colour) for line in lines)
+    return "\n".join(_cut(line, width) for line in lines)
 
 
 def draw_change(before: str, after: str, *, colour: bool = False) -> str:
@@ -283,11 +281,3 @@ def _key(line: str) -> tuple[str, ...]:
 
 def _styled(text: str, code: str | None, colour: bool) -> str:
     return f"\033[{code}m{text}\033[0m" if colour and code else text
-
-
-def _painted(line: str, colour: bool) -> str:
-    """The line with its notes in colour."""
-    if colour:
-        for note in (EMPTIED, NO_VMA, HERE):
-            line = line.replace(note, _styled(note, _STYLES[note], colour))
-    return line
