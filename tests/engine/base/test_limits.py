@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 
 from engine.base.kernel import Kernel, kernel_named
-from engine.base.limits import Limits
 from engine.base.uapi import (
     MAP_ANONYMOUS,
     MAP_FIXED,
@@ -24,8 +23,6 @@ from engine.pages.fault import touch
 from engine.stack import execve_stack
 from engine.state.space import AddressSpace
 from fuzz.rules.judge import check_state
-from fuzz.rules.sight import Sight
-from fuzz.rules.stack import refused
 
 P = 0x1000
 FLAGS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
@@ -117,18 +114,6 @@ def test_stacks(kernel: Kernel) -> None:
     assert execve_stack(space, A, A + 11 * P, 0) is Errno.E2BIG
     assert space.total_vm == 10
     assert execve_stack(space, B, B + 10 * P, 0) is None
-
-
-def test_arguments_are_too_long_beyond_a_limit_only() -> None:
-    space = AddressSpace(CURRENT[0])
-    for name in ("address_space", "commit", "request"):
-        space.limits = replace(Limits(), **{name: 10 * P})
-        longer = Sight(space, "execve_stack", (A, A + 11 * P, 0)).returned(Errno.E2BIG)
-        assert not list(refused(longer))
-        sight = Sight(space, "execve_stack", (A, A + 10 * P, 0))
-        assert not list(refused(sight.returned(None)))
-        (found,) = refused(sight.returned(Errno.E2BIG))
-        assert found.rule == "stack-fits"
 
 
 @kernels

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from engine.base.entry import ANON, MARKER, PRESENT, SWAP, leaf
+from engine.base.entry import MARKER, PRESENT, leaf
 from engine.base.failures import HOOK, PAGETABLE, VMA
 from engine.base.geometry import PMD, PTE
 from engine.base.kernel import kernel_named
@@ -27,14 +27,12 @@ from engine.calls.mmap import mmap, munmap
 from engine.move import Move, MovePoint, move_page_tables
 from engine.mremap import mremap
 from engine.pages.fault import touch
-from engine.stack import execve_stack, relocate, relocate_vma_down
 from engine.state.space import AddressSpace
 from engine.state.table import Table
-from engine.state.vma import VM_EXEC, VM_HUGEPAGE, VM_LOCKED, VM_STACK_INCOMPLETE, VM_WRITE, Vma
+from engine.state.vma import VM_EXEC, VM_HUGEPAGE, VM_LOCKED, VM_STACK_INCOMPLETE, Vma
 from fuzz.rules.index import BY_SLUG
-from fuzz.rules.judge import MoveRules, StateRules, check_state
+from fuzz.rules.judge import MoveRules, check_state
 from fuzz.rules.sight import Sight
-from fuzz.rules.stack import deserved
 from tests.lib.breaks import breaks, looked
 from tests.lib.constants import KEEP, MOVE
 from tests.lib.drawn import PAGE, SLOT, scene, tiny
@@ -520,26 +518,7 @@ def granted(sabotaged: bool) -> list[Violation]:
     return told(sight, Errno.ENOMEM if sabotaged else returned, "errors")
 
 
-def stack_refused(sabotaged: bool) -> list[Violation]:
-    space = AddressSpace(tiny())
-    operands = (PAGE, 3 * PAGE, 3 * PAGE)
-    sight = Sight(space, "execve_stack", operands)
-    error = execve_stack(space, *operands)
-    return list(deserved(sight.returned(None if sabotaged else error)))
-
-
-def way_blocked(sabotaged: bool) -> list[Violation]:
-    space = scene(".b.. .AAA")
-    operands = (5 * PAGE, 8 * PAGE, 5 * PAGE)
-    sight = Sight(space, "relocate", operands)
-    error = relocate(space, *operands)
-    return told(sight, None if sabotaged else error)
-
-
-SCENARIOS += [
-    ("error-order", scenario.__name__, scenario)
-    for scenario in (refused, granted, stack_refused, way_blocked)
-]
+SCENARIOS += [("error-order", scenario.__name__, scenario) for scenario in (refused, granted)]
 
 
 def copied(pages: int) -> Scenario:
@@ -553,16 +532,6 @@ def copied(pages: int) -> Scenario:
         return told(sight, returned, "mapping")
 
     return scenario
-
-
-def stack_for_reading(sabotaged: bool) -> list[Violation]:
-    space = AddressSpace(tiny())
-    operands = (200 * PAGE, 208 * PAGE, 5 * PAGE)
-    sight = Sight(space, "execve_stack", operands)
-    error = execve_stack(space, *operands)
-    if sabotaged:
-        vma_at(space, 199).flags &= ~VM_WRITE
-    return told(sight, error)
 
 
 def locked_growth_of_an_object(sabotaged: bool) -> list[Violation]:
@@ -595,64 +564,7 @@ SCENARIOS += [
     ("populate-on-success", locked_growth_of_an_object.__name__, locked_growth_of_an_object),
     ("mapping-kept", "copy_with_other_flags", copied(2)),
     ("mapping-kept", "growth_with_other_flags", copied(3)),
-    ("mapping-kept", stack_for_reading.__name__, stack_for_reading),
 ]
-
-
-# --- the stack -----------------------------------------------------------------------------------
-
-
-def breaks_stack(slug: str) -> Callable[[Sabotage], Sabotage]:
-    """Registers what goes wrong in an execve_stack that is sound."""
-
-    def register(sabotage: Sabotage) -> Sabotage:
-        def scenario(sabotaged: bool) -> list[Violation]:
-            space = AddressSpace(tiny())
-            operands = (200 * PAGE, 208 * PAGE, 5 * PAGE)
-            sight = Sight(space, "execve_stack", operands)
-            assert execve_stack(space, *operands) is None
-            replaced = sabotage(space) if sabotaged else None
-            warnings = replaced if isinstance(replaced, int) else 0
-            return told(sight, None, occupied=warnings)
-
-        SCENARIOS.append((slug, sabotage.__name__, scenario))
-        return sabotage
-
-    return register
-
-
-@breaks_stack("stack-placed")
-def stack_too_short(space: AddressSpace) -> None:
-    space.unmap(195 * PAGE, 196 * PAGE)
-
-
-@breaks_stack("stack-placed")
-def stack_page_lost(space: AddressSpace) -> None:
-    take(space, 199)
-
-
-@breaks_stack("stack-placed")
-def stack_pages_exchanged(space: AddressSpace) -> None:
-    swap(space, 196, 197)
-
-
-@breaks_stack("stack-pgoff")
-def stack_offset_of_its_new_place(space: AddressSpace) -> None:
-    vma_at(space, 199).pgoff = 195
-
-
-@breaks_stack("stack-warn-count")
-def warning_where_none_is_due(space: AddressSpace) -> int:
-    return 1
-
-
-def stack_shifted_below_zero(sabotaged: bool) -> list[Violation]:
-    space = scene(".... .AAA")
-    relocate_vma_down(space, vma_at(space, 5), (6 if sabotaged else 3) * PAGE)
-    return space.violations
-
-
-SCENARIOS.append(("stack-fits", stack_shifted_below_zero.__name__, stack_shifted_below_zero))
 
 
 # --- all of them ---------------------------------------------------------------------------------
@@ -761,29 +673,3 @@ def test_a_rule_fires_where_it_is_broken_and_only_there(slug: str, scenario: Sce
         assert violation.found != violation.expected
         assert str(violation).startswith(violation.rule)
         assert "\n" not in str(violation)
-
-
-def test_what_is_remembered_of_a_table_is_all_of_it() -> None:
-    """A sound table is looked at again once it changes, and if VMAs share it, in any case."""
-    kernel = kernel_named("linux-6.12")
-    space, rules = AddressSpace(kernel), StateRules()
-    base, slot = space.arena.start, kernel.geometry.slot_bytes
-    assert mmap(space, base, slot, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED) == base
-    assert not touch(space, base, base + slot)
-    assert rules.check(space) == rules.check(space) == []
-    table = space.tree.find(base, PTE)
-    assert table is not None
-    space.frames.index.append(5)
-    space.frames.owner.append(None)
-    sound = table.leaves[511]
-    space.tree.put(table, 511, leaf(len(space.frames.index) - 1, sound & 0xFFF))
-    assert [v.rule for v in rules.check(space)] == ["page-index"]
-    space.tree.put(table, 511, sound)
-    assert rules.check(space) == []
-    munmap(space, base + 100 * PAGE, PAGE)
-    assert rules.check(space) == []
-    space.tree.change(
-        table, range(101, 512), lambda old: [e & ~(PRESENT | ANON) | SWAP for e in old]
-    )
-    for _ in range(2):
-        assert [v.rule for v in rules.check(space)] == ["rss-count"]
