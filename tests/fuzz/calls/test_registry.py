@@ -212,6 +212,10 @@ def test_the_grammar_tells_of_each_call(declared: Syscall) -> None:
     assert f"`{signature(declared.name)}" in grammar, (
         f"corpus/README.md must tell of `{signature(declared.name)}`"
     )
+    for param in declared.params:
+        for name in param.kind.names if isinstance(param.kind, Symbols) else ():
+            word = name.removeprefix("MADV_")
+            assert f"`{word}`" in grammar, f"corpus/README.md must tell of `{word}`"
 
 
 # The registry
