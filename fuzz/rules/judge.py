@@ -7,7 +7,7 @@ moments.  Which rules there are, and when they are checked, is said by the files
 from collections.abc import Sequence
 from typing import Literal
 
-from engine.base.points import ENTER, PMD_OCCUPIED, PUD_OCCUPIED, Point
+from engine.base.points import ENTER, LEAVE, PMD_OCCUPIED, PUD_OCCUPIED, Point
 from engine.base.violation import Violation
 from engine.move import MovePoint
 from engine.state.space import AddressSpace
@@ -68,6 +68,8 @@ class MoveRules:
             for violation in function(sight):
                 space.report(violation)
         sight.depart()
+        if name == LEAVE:
+            self._sight = None  # else what it has seen would stay until the space goes
 
 
 class StateRules:
