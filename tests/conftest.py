@@ -73,10 +73,11 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
 def ran_all(session: pytest.Session) -> bool:
     """Were all tests to be run, but for those of a mark, and was each run that could be?"""
     config = session.config
-    narrowed = ("keyword", "lf", "stepwise", "deselect", "ignore", "ignore_glob", "collectonly")
+    narrowed = ("keyword", "lf", "stepwise", "deselect", "ignore", "ignore_glob")
+    not_run = ("collectonly", "setuponly", "setupplan")
     return (
         config.args_source is pytest.Config.ArgsSource.TESTPATHS
-        and not any(config.getoption(name, None) for name in narrowed)
+        and not any(config.getoption(name, None) for name in (*narrowed, *not_run))
         and config.getoption("markexpr") in ("", "not atheris", "not slow")
         and not session.shouldstop
         and not session.shouldfail

@@ -1,8 +1,10 @@
-"""What takes long says so, or fails; waiting does not count."""
+"""What takes long says so, or fails; a session of all tests fails if a rule has none."""
 
 from pathlib import Path
 
 import pytest
+
+from tests.lib import breaks
 
 pytest_plugins = ["pytester"]
 
@@ -40,3 +42,29 @@ def test_a_test_that_takes_long_is_marked_or_fails(pytester: pytest.Pytester) ->
     result.assert_outcomes(passed=2, failed=2)
     result.stdout.fnmatch_lines(["*test_in_a_child*", "took * s of CPU time*mark it slow*"])
     assert result.stdout.str().count("s of CPU time") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [
+        ((), 1),
+        (("-m", "not slow"), 1),
+        (("-m", "slow or not slow"), 0),
+        (("-k", "one"), 0),
+        (("--lf",), 0),
+        (("--setup-plan",), 0),
+        (("--collect-only",), 0),
+        (("test_one.py",), 0),
+    ],
+)
+def test_a_session_of_all_tests_fails_if_a_rule_has_none(
+    pytester: pytest.Pytester,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    status: int,
+) -> None:
+    monkeypatch.setattr(breaks, "proven", set())
+    pytester.makeconftest(Path(__file__).with_name("conftest.py").read_text(encoding="utf-8"))
+    pytester.makeini("[pytest]\nmarkers = slow\ntestpaths = .")
+    pytester.makepyfile(test_one="def test_one(): pass")
+    assert pytester.runpytest(*options).ret == status
