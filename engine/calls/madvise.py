@@ -3,6 +3,8 @@
 Order of the checks, the same on all kernels: unknown advice, unaligned address, a length that
 rounds to 0 or wraps, length 0; then VMA by VMA.  A hole lets the call go on and fail with ENOMEM
 at the end; a VMA that refuses ends it at once.  Source: mm/madvise.c, Linux 6.1 to 6.18.
+
+Each advice is a few lines, and shares these checks with all others: so they are all here.
 """
 
 from collections.abc import Callable
