@@ -62,6 +62,9 @@ def test_without_an_address_of_its_own_it_goes_to_the_top() -> None:
         (4, 2, MAYMOVE | MOVE_FIXED, 16, [(16, 2)]),
         (4, 6, MAYMOVE | MOVE_FIXED, 16, [(16, 6)]),
         (4, 4, MAYMOVE | MOVE_FIXED | DONTUNMAP, 16, [(0, 4), (16, 4)]),
+        (4, 4, MAYMOVE | DONTUNMAP, 16, [(0, 4), (16, 4)]),
+        (4, 4, MAYMOVE | DONTUNMAP, 2, [(0, 4), (0xFC, 4)]),  # a hint that is taken
+        (4, 4, MAYMOVE | DONTUNMAP, 0, [(0, 4), (0xFC, 4)]),
         (4, 2, 0, 0, [(0, 2)]),
         (4, 4, 0, 0, [(0, 4)]),
         (4, 6, 0, 0, [(0, 6)]),
@@ -82,6 +85,32 @@ def test_mremap(
     guess = mapped((0, 4))
     guess.mremap(0, old * PAGE, new * PAGE, flags, target * PAGE)
     assert pages(guess) == expected
+
+
+def test_growth_stops_at_a_neighbour() -> None:
+    guess = mapped((0, 4), (5, 1))
+    guess.mremap(0, 4 * PAGE, 5 * PAGE, 0, 0)
+    assert pages(guess) == [(0, 5), (5, 1)]
+    guess.mremap(0, 5 * PAGE, 6 * PAGE, 0, 0)
+    assert pages(guess) == [(0, 5), (5, 1)]
+    guess.mremap(0, 5 * PAGE, 6 * PAGE, MAYMOVE, 0)
+    assert pages(guess) == [(5, 1), (0xFA, 6)]
+
+
+@pytest.mark.parametrize(
+    ("start", "length"), [(PAGE // 2, PAGE), (0, 0), (ARENA, PAGE), (ARENA - PAGE, 2 * PAGE)]
+)
+def test_what_cannot_be_mapped_is_not(start: int, length: int) -> None:
+    guess = mapped((0, 4))
+    guess.add(start, length)
+    assert pages(guess) == [(0, 4)]
+
+
+def test_what_holds_an_address() -> None:
+    guess = mapped((2, 4), (8, 1))
+    found = [guess.holding(page * PAGE) for page in (1, 2, 5, 6, 8)]
+    two, eight = (2 * PAGE, 4 * PAGE), (8 * PAGE, PAGE)
+    assert found == [None, two, two, None, eight]
 
 
 def test_a_stack_goes_down() -> None:
