@@ -119,14 +119,12 @@ class Move:
 
 @dataclass(slots=True)
 class MovePoint(Point):
-    """A point of a move: the range is that of the source.  The move goes on, the point does not."""
+    """A point of a move: the range is that of the source, at LEAVE what was done.
+
+    The move goes on, the point does not.
+    """
 
     move: Move
-
-    @property
-    def extent(self) -> int:
-        """How long the range is, bytes; at LEAVE: what was done."""
-        return self.end - self.start
 
 
 def extent_bytes(move: Move, entry_bytes: int) -> int:

@@ -20,6 +20,7 @@ from pathlib import Path
 from pprint import pformat
 from typing import TypeVar
 
+from fuzz.case import Case
 from fuzz.lib.arguments import positive
 from fuzz.lib.exits import INTERRUPTED
 from fuzz.lib.files import write_atomic
@@ -316,10 +317,9 @@ class _Course:
         return 0
 
     def _show_input(self, mutant: Mutant, one: Input) -> None:
-        from fuzz.forms.text import dump
-
         print(f"#\n# {one.source}, {one.kernel} on {one.geometry or 'its own geometry'}:")
-        for line in dump(one.case).splitlines():
+        (dumped,) = self._forked([one.case], _dumped)
+        for line in (dumped.result or dumped.how).splitlines():
             print(f"#   {line}")
         sides = {False: [""], True: [""]}
         who = {False: None, True: mutant}
@@ -327,6 +327,13 @@ class _Course:
             sides[ended.task] = pformat(ended.result or ended.how, width=100).splitlines()
         for line in unified_diff(sides[False], sides[True], "engine", "mutant", "", "", 1, ""):
             print(f"#   {line}")
+
+
+def _dumped(case: Case) -> str:
+    """The text of a case.  Imports the engine: call it in a process of its own."""
+    from fuzz.forms.text import dump
+
+    return dump(case)
 
 
 def _module(name: str) -> str:

@@ -330,6 +330,7 @@ def test_mutants_are_judged_kept_and_explained(tree: Path) -> None:
     shown = run(tree, "--show", moved.id)
     assert "-    vmas.resize(vma, new_start, new_end)" in shown
     assert "# killed: " in shown and "execve_stack(" in shown
+    assert "#   --- engine\n#   +++ mutant" in shown and "AssertionError" not in shown
 
     (tree / "tests" / "mutants.toml").write_text(
         REASON.replace("tiny", "engine.stack").replace("a += 2", unused[0].was)
