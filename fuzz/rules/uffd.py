@@ -56,6 +56,8 @@ UFFD_KEPT_ELSEWHERE = Rule(
     HARM,
 )
 
+_EVENTS = {"remap": UFFD_FEATURE_EVENT_REMAP, "unmap": UFFD_FEATURE_EVENT_UNMAP}
+
 
 @on(STATE, UFFD_CHANGING)
 def registered(state: State) -> Iterator[Violation]:
@@ -72,7 +74,7 @@ def registered(state: State) -> Iterator[Violation]:
 
 @on(STATE, UFFD_CHANGING)
 def pending(state: State) -> Iterator[Violation]:
-    """Between calls no change is pending."""
+    """Between calls no change is pending, and a monitor was told what it asked for."""
     for context in state.space.uffds.values():
         if context.changing:
             yield UFFD_CHANGING.broken(
@@ -80,6 +82,11 @@ def pending(state: State) -> Iterator[Violation]:
                 f"{context!r} with {context.changing} changes pending",
                 "none between calls",
             )
+        for kind, where in context.events:
+            if not context.features & _EVENTS[kind]:
+                yield UFFD_CHANGING.broken(
+                    where, f"{context!r} told of {kind}", "only what it asked for"
+                )
 
 
 @after("mremap", UFFD_CHANGING, ROLLBACK_KEEPS_WP, before=LEAVES)

@@ -454,6 +454,14 @@ def test_what_failed_is_not_announced() -> None:
     assert found.rule == "uffd-changing"
 
 
+@pytest.mark.parametrize("what", ["remap", "unmap"])
+def test_a_monitor_is_told_what_it_asked_for(what: str) -> None:
+    space = protected(UFFD_FEATURE_EVENT_REMAP)
+    (context,) = space.uffds.values()
+    context.events = [(what, Range(0, PAGE))]
+    assert broken(space) == (["uffd-changing"] if what == "unmap" else [])
+
+
 def test_registered_is_who_says_for_what() -> None:
     space = protected()
     assert not broken(space)
