@@ -1,8 +1,9 @@
-"""What a move owes to those who reach entries another way: the reverse map, secondary MMUs."""
+"""What is owed to those who reach entries another way: the reverse map, secondary MMUs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from engine.base.address import Range
+from engine.base.address import Range, round_down
+from engine.base.entry import PRESENT, is_zero_page
 from engine.base.points import ENTER, HUGE_MOVED, LEAVE, PMD_MOVED, PTES_MOVED, PUD_MOVED
 from engine.base.violation import Violation
 from engine.move import Move
@@ -11,12 +12,14 @@ from fuzz.rules.rule import (
     COURSE,
     ENGINE,
     HARM,
+    LEAVES,
     Rule,
+    after,
     at,
     elsewhere,
     unchecked,
 )
-from fuzz.rules.sight import BITES, Moving
+from fuzz.rules.sight import BITES, Moving, Sight
 
 MIGRATION_LEFT = Rule(
     "I-15",
@@ -68,8 +71,28 @@ LOCKS_ORDERED = Rule(
     needs="locks and who else takes them",
 )
 
+MIGRATION_BEGINS = Rule(
+    "I-33",
+    "migration-begins",
+    "the migration of a page that is there is not refused",
+    "try_to_migrate()",
+    COURSE,
+)
+
 unchecked(VMA_WRITE_LOCKED, LOCKS_ORDERED)
 elsewhere(ENGINE, MIGRATION_LEFT)
+
+
+@after("migrate_begin", MIGRATION_BEGINS, before=LEAVES)
+def begun(sight: Sight) -> Iterator[Violation]:
+    """Pages of hugetlb and the zero page stay where they are."""
+    if sight.error is None:
+        return
+    before, (addr,) = sight.before, sight.args
+    page = Range(round_down(addr, before.geometry.page_bytes), addr + 1)
+    for entry in before.pages(page).values():
+        if entry & PRESENT and not is_zero_page(entry) and not before.is_hugetlb(addr):
+            yield MIGRATION_BEGINS.broken(page, str(sight.error), "a page that is there to move")
 
 
 @at(BITES, NOTIFIER_RANGE)

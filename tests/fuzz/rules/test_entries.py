@@ -469,6 +469,15 @@ def test_registered_is_who_says_for_what() -> None:
     assert "uffd-changing" in broken(space)
 
 
+@breaks("migration-begins")
+def test_a_page_that_is_there_can_be_migrated() -> None:
+    space = scene("AA..")
+    for page, refused in ((0, ["migration-begins"]), (2, [])):
+        sight = Sight(space, "migrate_begin", (page * PAGE,))
+        found = told(sight, Errno.EFAULT, "rmap")
+        assert [violation.rule for violation in found] == refused
+
+
 def test_a_migration_entry_is_left_where_the_reverse_map_does_not_look() -> None:
     space = scene("AAAA")
     assert migrate_begin(space, 0) is None
