@@ -187,8 +187,9 @@ def populate_range(space: AddressSpace, vma: Vma, start: int, end: int, *, write
         _access_shared(space, vma, start, stop, 0, faulted, write=write)
         if start < stop < end and _first_refused(space, vma, stop, end) > stop:
             return populate_range(space, vma, stop, end, write=write)  # in a huge page made now
-        if stop < end and space.page_index(vma, stop) >= vma.backing.size_pages:
-            _fault_past_object(space, vma, stop, write=write)
+        is_past = stop < end and space.page_index(vma, stop) >= vma.backing.size_pages
+        if is_past and _fault_past_object(space, vma, stop, write=write):
+            return populate_range(space, vma, stop, end, write=write)
     assert not faulted or vma.flags & VM_HUGETLB, "only the pool of huge pages may be empty"
     return stop == end and not faulted
 
@@ -219,7 +220,8 @@ def _first_refused(space: AddressSpace, vma: Vma, start: int, end: int) -> int:
             parent = space.tree.find(size_end, PMD)
             if parent and space.tree.index(size_end, PMD) in parent.leaves:
                 size_end = round_up(size_end, space.geometry.slot_bytes)  # a huge page goes on
-        table = space.tree.find(size_end, PTE) if space.frames.large else None
+        is_large = space.frames.large or space.frames.pieces
+        table = space.tree.find(size_end, PTE) if is_large else None
         while table is not None and space.tree.index(size_end, PTE) in table.leaves:
             size_end += space.geometry.page_bytes  # as do its pages where each has an entry
             table = space.tree.find(size_end, PTE)
@@ -414,9 +416,9 @@ def _access_shared_slot(
                 _note(faulted.segv, addr, 1, shift)
                 continue
             if linear + offset >= size:
-                _fault_past_object(space, vma, addr, write=write)
+                if not _fault_past_object(space, vma, addr, write=write):
+                    _note(faulted.bus, addr, 1, shift)
                 table = space.tree.find(addr, PTE)
-                _note(faulted.bus, addr, 1, shift)
                 continue
             if table is None:
                 table = space.tree.make(addr, PTE)
@@ -487,15 +489,21 @@ def _fault_shared(space: AddressSpace, vma: Vma, table: Table, addr: int, *, wri
         space.tree.put(table, index, leaf(pages[linear], flags))
 
 
-def _fault_past_object(space: AddressSpace, vma: Vma, addr: int, *, write: bool) -> None:
-    """What a fault past the end of an object leaves behind, though it is refused.
+def _fault_past_object(space: AddressSpace, vma: Vma, addr: int, *, write: bool) -> bool:
+    """A fault past the end of an object: what it leaves behind, though it mostly is refused.
 
     The levels above are there before the file is asked, the PTE table only afterwards, or if a read
-    maps neighbours: faulting around comes first.
+    maps neighbours: faulting around comes first.  If a neighbour's large folio reaches to the page,
+    that maps it, and the file is not asked.
+    Returns: True if the page is there now.
+    Source: mm/memory.c do_read_fault(); filemap_map_pages(), 6.18: shmem beyond its size, too.
     """
     space.tree.make(addr, PMD)
-    if not write:
-        _fault_around(space, vma, addr)
+    if write:
+        return False
+    _fault_around(space, vma, addr)
+    table = space.tree.find(addr, PTE)
+    return table is not None and space.tree.index(addr, PTE) in table.leaves
 
 
 def _fault_around(space: AddressSpace, vma: Vma, addr: int) -> None:
