@@ -101,7 +101,7 @@ class _Inputs:
     rank: list[int]
 
     def order(self, mutant: Mutant, number: int, executions: int) -> list[int]:
-        """So many inputs that run the mutant's statement: one of each ground in turn."""
+        """So many inputs that run the mutant's statement: the corpus, then each ground in turn."""
         if mutant.lines is None:
             hits = list(range(len(self.inputs)))
         else:
@@ -181,9 +181,12 @@ class _Course:
             for line, bits in chunk.lines.items():
                 lines[line] = lines.get(line, 0) | bits << len(inputs)
             inputs += chunk.inputs
-            # Of each ground first those that went new ways: they are the most different.
+            # Of each ground first those that went new ways, they are the most different; but before
+            # all others the cases of the corpus, the first chunk, which somebody has chosen.
             late = len(chunk.inputs)
             rank += [i if chunk.fresh >> i & 1 else late + i for i in range(late)]
+            if chunk is made[0]:
+                rank = [0] * late
         return _Inputs(inputs, lines, rank)
 
     def _forked(self, tasks: Iterable[T], work: Callable[[T], R]) -> Iterator[Ended[T, R]]:
