@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from engine.base.address import Range
 from engine.base.entry import ANON, MIGRATION, PFN_SHIFT, PRESENT, SOFT_DIRTY
+from engine.base.geometry import PTE
 from engine.base.uapi import MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE, Errno
 from engine.base.violation import Violation
 from engine.state.space import AddressSpace
@@ -15,7 +16,7 @@ from engine.state.vma import (
 )
 from fuzz.rules.failures import page_count
 from fuzz.rules.picture import Leaves, carried, clipped, differing, pages, shifted
-from fuzz.rules.rule import CONTRACT, ENGINE, HARM, LEAVES, VMAS, Rule, after, elsewhere
+from fuzz.rules.rule import CONTRACT, COURSE, ENGINE, HARM, LEAVES, VMAS, Rule, after, elsewhere
 from fuzz.rules.sight import Mapped, Request, Sight, Snapshot, clip, merged, without
 from fuzz.rules.vmas import ANON_VMA_LINKED
 
@@ -105,6 +106,14 @@ MOVED_UNMAPPED = Rule(
     "what pages have moved away from is unmapped: the source, or the copy of a failed move",
     "move_vma(), which tells nobody that do_vmi_munmap() failed",
     HARM,
+)
+
+LEFT_LOCKED = Rule(
+    "I-34",
+    "left-locked",
+    "pages that MREMAP_DONTUNMAP leaves in a mapping that it unlocks stay locked themselves",
+    "dontunmap_complete(): no mlock_fixup() comes to them",
+    COURSE,
 )
 
 LOCK_KEPT = Rule(
@@ -220,6 +229,28 @@ def source_kept(sight: Sight) -> Iterator[Violation]:
         yield from _check_dontunmap(sight.before, sight.after, source)
         copy = Range(sight.address, sight.address + target.length)
         yield from _check_emptied(sight.space, sight.before, source, copy)
+
+
+@after("mremap", LEFT_LOCKED, before=VMAS)
+def left_locked(sight: Sight) -> Iterator[Violation]:
+    """The pages of the source that were not named; of a large folio only if it is mapped as one."""
+    space, request, area = sight.space, sight.request, sight.before.at(sight.request.addr)
+    vma = space.vmas.lookup(request.addr)
+    if sight.address is None or not request.keeps or area is None or vma is None:
+        return
+    if not area.flags & VM_LOCKED or vma.flags & VM_LOCKED:
+        return
+    frames, pages = space.frames, space.geometry.slot_pages
+    for addr, level, entry in space.tree.leaves(max(area.start, vma.start), min(area.end, vma.end)):
+        pfn = entry >> PFN_SHIFT
+        if not entry & PRESENT or not pfn or pfn in frames.mlocked:
+            continue
+        if level > PTE or pfn - pfn % pages not in frames.large:
+            yield LEFT_LOCKED.broken(
+                Range(addr, addr + space.geometry.span_bytes[level - 1]),
+                f"frame {pfn} is not locked any more",
+                "a page that nobody has unlocked",
+            )
 
 
 def _refused_early(before: Snapshot, source: Range, target: Range, request: Request) -> bool:

@@ -10,6 +10,7 @@ import pytest
 
 import engine.calls.mprotect
 import engine.move
+import engine.mremap
 import engine.pages.rmap
 import engine.pages.uffd
 import engine.state.table
@@ -30,6 +31,7 @@ from engine.base.uapi import (
 )
 from engine.calls.fork import fork
 from engine.calls.madvise import madvise
+from engine.calls.mlock import mlock
 from engine.calls.mprotect import mprotect
 from engine.calls.reclaim import migrate_begin, migrate_end, soft_dirty_clear, swapout
 from engine.move import Move
@@ -467,6 +469,19 @@ def test_registered_is_who_says_for_what() -> None:
     assert not broken(space)
     space.vmas.lookup(0).flags &= ~VM_UFFD_WP  # type: ignore[union-attr]
     assert "uffd-changing" in broken(space)
+
+
+@breaks("left-locked")
+def test_what_dontunmap_leaves_stays_locked(monkeypatch: pytest.MonkeyPatch) -> None:
+    for forgetful in (False, True):
+        if forgetful:
+            monkeypatch.setattr(engine.mremap, "_leave_locked", lambda space, vma: None)
+        space = scene("AAAA", "linux-6.18")
+        assert mlock(space, 0, 4 * PAGE) is None
+        request = (0, 2 * PAGE, 2 * PAGE, MOVE | MREMAP_DONTUNMAP, 32 * PAGE)
+        sight = Sight(space, "mremap", request)
+        found = [violation.rule for violation in told(sight, mremap(space, *request), "mremap")]
+        assert found == (["left-locked"] * 2 if forgetful else [])
 
 
 @breaks("migration-begins")
