@@ -496,14 +496,14 @@ def _fault_past_object(space: AddressSpace, vma: Vma, addr: int, *, write: bool)
     maps neighbours: faulting around comes first.  If a neighbour's large folio reaches to the page,
     that maps it, and the file is not asked.
     Returns: True if the page is there now.
-    Source: mm/memory.c do_read_fault(); filemap_map_pages(), 6.18: shmem beyond its size, too.
+    Source: mm/memory.c do_read_fault(); mm/filemap.c filemap_map_pages(): beyond the size of shmem
+    a folio goes on as a huge page, by 6.18 also page by page.
     """
     space.tree.make(addr, PMD)
     if write:
         return False
     _fault_around(space, vma, addr)
-    table = space.tree.find(addr, PTE)
-    return table is not None and space.tree.index(addr, PTE) in table.leaves
+    return space.tree.leaf_place(addr) is not None
 
 
 def _fault_around(space: AddressSpace, vma: Vma, addr: int) -> None:
@@ -525,6 +525,9 @@ def _fault_around(space: AddressSpace, vma: Vma, addr: int) -> None:
     if space.migrating:  # such pages are locked, which is not waited for here
         near = [(i, pfn) for i, pfn in near if pfn not in space.migrating]
     if near:
+        first = addr + ((near[0][0] - index) << geometry.page_shift)
+        if space.frames.large and map_shared_huge(space, vma, first, write=False):
+            return  # filemap_map_pmd(): also if the page read is past the object
         table = space.tree.make(addr, PTE)
         if space.frames.large or space.frames.pieces:
             for i, _ in near:
