@@ -215,13 +215,12 @@ def _first_refused(space: AddressSpace, vma: Vma, start: int, end: int) -> int:
     """The first page of [start, end) that is a guard or past the object, or `end`."""
     shift = space.geometry.page_shift
     if not vma.is_anonymous:
-        size_end = vma.start + ((vma.backing.size_pages - vma.pgoff) << shift)
-        if space.tree.huge and vma.start <= size_end < vma.end:
+        size_end = max(vma.start + ((vma.backing.size_pages - vma.pgoff) << shift), start)
+        if space.tree.huge and size_end < vma.end:
             parent = space.tree.find(size_end, PMD)
             if parent and space.tree.index(size_end, PMD) in parent.leaves:
                 size_end = round_up(size_end, space.geometry.slot_bytes)  # a huge page goes on
-        is_large = space.frames.large or space.frames.pieces
-        table = space.tree.find(size_end, PTE) if is_large else None
+        table = space.tree.find(size_end, PTE) if size_end < end else None
         while table is not None and space.tree.index(size_end, PTE) in table.leaves:
             size_end += space.geometry.page_bytes  # as do its pages where each has an entry
             table = space.tree.find(size_end, PTE)
@@ -503,7 +502,8 @@ def _fault_past_object(space: AddressSpace, vma: Vma, addr: int, *, write: bool)
     if write:
         return False
     _fault_around(space, vma, addr)
-    return space.tree.leaf_place(addr) is not None
+    place = space.tree.leaf_place(addr)
+    return place is not None and place[0].leaves[place[1]] & PRESENT != 0
 
 
 def _fault_around(space: AddressSpace, vma: Vma, addr: int) -> None:
