@@ -185,10 +185,13 @@ def populate_range(space: AddressSpace, vma: Vma, start: int, end: int, *, write
         _access_anonymous(space, vma, start, stop, 0, faulted, write=write)
     else:
         _access_shared(space, vma, start, stop, 0, faulted, write=write)
-        if start < stop < end and _first_refused(space, vma, stop, end) > stop:
-            return populate_range(space, vma, stop, end, write=write)  # in a huge page made now
-        is_past = stop < end and space.page_index(vma, stop) >= vma.backing.size_pages
-        if is_past and _fault_past_object(space, vma, stop, write=write):
+        if stop < end and (
+            _first_refused(space, vma, stop, end) > stop  # in a huge page made now
+            or (
+                space.page_index(vma, stop) >= vma.backing.size_pages
+                and _fault_past_object(space, vma, stop, write=write)
+            )
+        ):
             return populate_range(space, vma, stop, end, write=write)
     assert not faulted or vma.flags & VM_HUGETLB, "only the pool of huge pages may be empty"
     return stop == end and not faulted

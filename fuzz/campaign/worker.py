@@ -33,8 +33,8 @@ class Failure(NamedTuple):
 class Worker:
     """A fuzzing process, and what it has told.
 
-    All workers of a run read and write one corpus; each has a seed and a log of its own, by its
-    number from 0.
+    All workers of a run write into one corpus, which libFuzzer reads when it begins only; each has
+    a seed and a log of its own, by its number from 0.
     """
 
     def __init__(self, session: Session, longest_seed: int, number: int = 0) -> None:
