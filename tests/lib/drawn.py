@@ -58,6 +58,11 @@ def shown(space: AddressSpace, slots: int) -> str:
     return " ".join(pages[i : i + 4] for i in range(0, len(pages), 4))
 
 
+def vmas(space: AddressSpace) -> list[tuple[int, int]]:
+    """The first page of each VMA, and the one behind its last."""
+    return [(vma.start // PAGE, vma.end // PAGE) for vma in space.vmas]
+
+
 def tags(space: AddressSpace) -> dict[int, int]:
     """Page number in the arena -> content."""
     return dict(sorted(space.contents().items()))

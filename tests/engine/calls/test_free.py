@@ -26,10 +26,10 @@ from engine.mremap import mremap
 from engine.pages.access import touch_on
 from engine.pages.fault import peek, touch
 from engine.state.space import AddressSpace
-from fuzz.rules.judge import check_state
 from tests.lib.constants import MOVE
 from tests.lib.drawn import PAGE, SLOT, scene, tags
 from tests.lib.entries import READ, RW, bits, entry, huge, mapped
+from tests.lib.judged import sound
 
 Act = Callable[[AddressSpace], object]
 H = 4 * SLOT  # where the huge page is
@@ -46,7 +46,7 @@ def kept(space: AddressSpace, first: int, pages: int) -> str:
 
 def left(space: AddressSpace, first: int, pages: int) -> str:
     """The same; and all is in order."""
-    assert not check_state(space) and not space.violations
+    assert sound(space)
     return kept(space, first, pages)
 
 

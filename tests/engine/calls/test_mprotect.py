@@ -31,16 +31,12 @@ from engine.state.vma import (
 )
 from fuzz.rules.judge import check_state
 from tests.lib.drawn import PAGE as P
-from tests.lib.drawn import scene, tags, tiny
+from tests.lib.drawn import scene, tags, tiny, vmas
 
 PLAIN = MAP_PRIVATE | MAP_ANONYMOUS
 FIXED = PLAIN | MAP_FIXED
 R, RW = 1, 3
 WORD = 1 << 64
-
-
-def vmas(space: AddressSpace) -> list[tuple[int, int]]:
-    return [(vma.start // P, vma.end // P) for vma in space.vmas]
 
 
 @pytest.mark.parametrize(

@@ -17,20 +17,14 @@ from engine.calls.mmap import mmap, munmap
 from engine.calls.reclaim import migrate_begin, migrate_end, soft_dirty_clear, swapout
 from engine.mremap import mremap
 from engine.pages.fault import peek, touch
-from engine.state.space import AddressSpace
 from engine.state.vma import VM_STACK_INCOMPLETE
 from fuzz.execute import execute
 from fuzz.forms.text import parse
-from fuzz.rules.judge import check_state
 from fuzz.subjects.observe import observation
 from tests.lib.constants import MOVE
 from tests.lib.drawn import PAGE, SLOT, scene, tags
 from tests.lib.entries import bits, entry, huge, kinds
-
-
-def sound(space: AddressSpace) -> bool:
-    return not check_state(space) and not space.violations
-
+from tests.lib.judged import sound
 
 # --- swap ----------------------------------------------------------------------------------------
 

@@ -27,19 +27,15 @@ from engine.pages.rmap import (
 )
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_STACK_INCOMPLETE
-from fuzz.rules.judge import check_state
 from tests.lib.constants import KEEP, MOVE
 from tests.lib.drawn import PAGE, SLOT, scene, tags
 from tests.lib.entries import bits, frame, huge, kinds
+from tests.lib.judged import sound
 
 
 def found(space: AddressSpace, pfn: int) -> list[int]:
     """The pages at which the reverse map looks for a frame."""
     return [addr // PAGE for _, addr in walk(space, pfn)]
-
-
-def sound(space: AddressSpace) -> bool:
-    return not check_state(space) and not space.violations
 
 
 # --- where a page is looked for -------------------------------------------------------------------
