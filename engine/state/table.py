@@ -202,9 +202,7 @@ class TableTree:
             child = table.tables.get(index)
             if child is None:
                 child = self.new_table(table.level - 1, may_fail=may_fail)
-                assert index not in table.leaves
-                table.tables[index] = child
-                self.clock = table.touched = self.clock + 1
+                self.link(table, index, child)
             table = child
         return table
 
@@ -363,11 +361,9 @@ class TableTree:
     def put(self, table: Table, index: int, entry: int) -> None:
         """Store a leaf, in place of the one that may be there."""
         old = table.leaves.get(index)
-        if old is None:
-            self._count(entry, 1)
-        elif not old & entry & ANON or (old ^ entry) & HUGE:  # else it counts as what it replaces
+        if old is not None:
             self._count(old, -1)
-            self._count(entry, 1)
+        self._count(entry, 1)
         table.leaves[index] = entry
         self.clock = table.touched = self.clock + 1
 
