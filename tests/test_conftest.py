@@ -41,7 +41,7 @@ def test_a_test_that_takes_long_is_marked_or_fails(pytester: pytest.Pytester) ->
     result = pytester.runpytest()
     result.assert_outcomes(passed=2, failed=2)
     result.stdout.fnmatch_lines(["*test_in_a_child*", "took * s of CPU time*mark it slow*"])
-    # Told of one test alone; where it is not cut to the terminal's width, the summary tells it again.
+    # Told of one test alone; the summary may tell it again, where it is not cut to a width.
     told = result.stdout.str().partition("short test summary")[0]
     assert told.count("s of CPU time") == 1
 
