@@ -1,5 +1,6 @@
-"""The story of a case on a kernel: what each call returned and changed, up to its finding."""
+"""The story of a case on a kernel: what each call returned, changed and broke."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from engine.base.address import Range
@@ -13,61 +14,66 @@ from fuzz.execute import execute
 from fuzz.forms.text import format_call
 from fuzz.rules.index import BY_SLUG
 from fuzz.rules.judge import RulesAfter
-from fuzz.showing import Shown, showing
+from fuzz.showing import showing
 from fuzz.tell.draw import draw, draw_change
 
 
 class Witness:
-    """Watches a run and draws the address space at the moments that explain its finding.
+    """Watches a run and draws the address space at the moments that explain what it breaks.
 
-    `drawings` holds the state before the first call and after each, up to the finding's.  Of that
-    call, `at_start` is the state when its last page-table move began, `at_violation` that of the
-    first moment after the rule was broken, which may be gone when the call is over.  None: there
-    was no such moment.
+    `drawings` holds the state before the first call and after each.  Of calls that break a rule,
+    by index, `at_start` is the state when the last page-table move began before it was broken, and
+    `at_violation` that of the first moment after, which may be gone when the call is over.  A call
+    is in neither if there was no such moment.
     """
 
     hears = STEPS
 
-    def __init__(self, found: Shown | None) -> None:
-        """`found` is the finding, known from an earlier run; None: there is none."""
+    def __init__(self, marked: Mapping[int, Violation]) -> None:
+        """`marked` has, by index of the call, the violation that its drawings point at."""
         self.drawings: list[str] = []
-        self.at_start: str | None = None
-        self.at_violation: str | None = None
-        self._found = found
+        self.at_start: dict[int, str] = {}
+        self.at_violation: dict[int, str] = {}
+        self._marked = marked
 
     def __call__(self, space: AddressSpace, point: Point) -> None:
         """See engine.base.points."""
-        found, now = self._found, len(self.drawings) - 1
-        if found is None or now != found.call or self.at_violation is not None:
+        now = len(self.drawings) - 1
+        marked = self._marked.get(now)
+        if marked is None or now in self.at_violation:
             return
         for violation in space.violations:
-            if violation.rule == found.bucket.rule:
-                self.at_violation = draw(space, where=violation.where)
+            if violation.rule == marked.rule:
+                self.at_violation[now] = draw(space, where=violation.where)
                 return
         if point.name == ENTER:
-            self.at_start = draw(space)
+            self.at_start[now] = draw(space)
 
     def step(self, index: int, space: AddressSpace) -> None:
         """See `on_step` of `execute`."""
-        found = self._found
-        if found is None or index < found.call:
-            self.drawings.append(draw(space))
-        elif index == found.call:
-            self.drawings.append(draw(space, where=found.violation.where))
+        marked = self._marked.get(index)
+        self.drawings.append(draw(space, where=marked.where if marked else None))
 
 
 def story(
     case: Case, kernel: Kernel, *, colour: bool = False, rules_after: RulesAfter = "moving"
 ) -> str:
-    """Every call with its result and what it changed, up to the one that shows the finding.
+    """Every call with its result, what it changed, and the rules that it broke.
 
     A violation in the middle of a call is shown as it was then: the address space when the move
-    began, and when the rule was broken.
+    began, and when the rule was broken.  A call that breaks several rules is drawn for its finding,
+    or else for the first of them.
     Arguments: `rules_after` see `fuzz.execute.execute`.
     """
     shown = showing(case, kernel, rules_after)
     found = shown.found
-    witness = Witness(found)
+    broken: dict[int, list[Violation]] = {}
+    for call, violation in shown.violations:
+        broken.setdefault(call, []).append(violation)
+    marked = {call: violations[0] for call, violations in broken.items()}
+    if found is not None:
+        marked[found.call] = found.violation
+    witness = Witness(marked)
     execute(
         case,
         kernel,
@@ -79,19 +85,19 @@ def story(
     parts = []
     for number, (before, after) in enumerate(pairwise(witness.drawings)):
         parts.append(_told(case.calls[number], shown.results[number], kernel))
-        if found is not None and number == found.call and witness.at_violation is not None:
-            if witness.at_start is not None:
-                parts.append("when the move starts:")
-                parts.append(draw_change(before, witness.at_start, colour=colour))
-                before = witness.at_start
-            parts.append(f"when {found.bucket.rule} is broken:")
-            after = witness.at_violation
-        changed = draw_change(before, after, colour=colour)
-        parts.append(changed if after != before else "  (no change)")
-    if found is not None:
-        parts.append(f"violation: {in_arena(found.violation, kernel)}")
-        if found.bucket.defect:
-            parts.append(f"known: {found.bucket.defect}, {DEFECTS[found.bucket.defect].title}")
+        moments = [("", after)]
+        if number in witness.at_violation:
+            broke = f"when {marked[number].rule} is broken:"
+            moments = [(broke, witness.at_violation[number]), ("when the call returns:", after)]
+            if number in witness.at_start:
+                moments.insert(0, ("when the move starts:", witness.at_start[number]))
+        parts += _drawn(before, moments, colour=colour)
+        for violation in broken.get(number, ()):
+            line = f"violation: {in_arena(violation, kernel)}"
+            if line not in parts:  # what stays broken is told once
+                parts.append(line)
+            if found is not None and violation is found.violation and found.bucket.defect:
+                parts.append(f"known: {found.bucket.defect}, {DEFECTS[found.bucket.defect].title}")
     return "\n".join(parts).lstrip("\n")
 
 
@@ -109,6 +115,22 @@ def describe(
     rule = BY_SLUG[shown.rule]
     told = story(case, kernel, colour=colour, rules_after=rules_after)
     return f"{rule.id} {rule.slug}: {rule.statement}\n\n{told}"
+
+
+def _drawn(before: str, moments: Sequence[tuple[str, str]], *, colour: bool) -> Iterator[str]:
+    """What changed up to each moment of a call, below its title; the last is its return.
+
+    A return that changed nothing since the moment before is left out.
+    """
+    *inside, (title, after) = moments
+    for moment, now in inside:
+        yield moment
+        yield draw_change(before, now, colour=colour)
+        before = now
+    if after != before:
+        yield from filter(None, (title, draw_change(before, after, colour=colour)))
+    elif not inside:
+        yield "  (no change)"
 
 
 def in_arena(violation: Violation, kernel: Kernel) -> str:

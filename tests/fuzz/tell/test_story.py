@@ -3,6 +3,7 @@
 import pytest
 
 from engine.base.kernel import kernel_named
+from fuzz.defects.catalogue import exhibit_named
 from fuzz.forms.text import parse
 from fuzz.tell.story import describe, story
 
@@ -58,3 +59,23 @@ def test_a_story_goes_on_to_the_unknown_defect_behind_a_known_one() -> None:
     assert told.count("\n\n") == 2  # all three calls
     assert f"when {RULE} is broken:\n" in told
     assert "known: " not in told
+
+
+def test_a_story_goes_on_to_the_end_and_tells_every_violation_at_its_call() -> None:
+    case = parse(
+        "mmap(0x3fe000, 0x2000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)\n"
+        "touch(0x3fe000, 0x2000)\n"
+        "mremap(0x3ff000, 0x1000, 0x1000, MREMAP_MAYMOVE|MREMAP_FIXED, 0x1ff000)\n"
+        "peek(0x3fe000, 0x1000)\n"
+    )
+    exhibit = exhibit_named("B-12-own-head")
+    with exhibit.installed():
+        told = story(case, exhibit.kernel)
+    *_, move, peek = told.split("\n\n")
+    assert move.index("when largest-bite is broken:\n") < move.index("when the call returns:\n")
+    broken = [line.split()[1] for line in move.splitlines() if line.startswith("violation: ")]
+    assert broken[:3] == ["largest-bite", "others-untouched", "leaf-has-vma"]
+    assert broken.count("oracle-contents") == 2
+    # What stays broken is not told again.
+    assert peek.startswith("peek(")
+    assert "violation: leaf-has-vma" not in peek
