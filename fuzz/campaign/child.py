@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fuzz.lib.command import command
+
 if TYPE_CHECKING:  # the fuzzing process must not import the engine yet
     from fuzz.rules.judge import RulesAfter
 
@@ -51,7 +53,7 @@ def check_environment() -> None:
     if importlib.util.find_spec("atheris") is None:
         raise RunError(
             "fuzzing needs atheris, which is not installed here; install it with\n"
-            "  pip install 'pmdfuzz[fuzz]'\n"
+            f"  {command('install', 'atheris', of='pip')}\n"
             "(replay, minimize, show and compare work without it)"
         )
 

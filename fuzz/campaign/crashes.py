@@ -9,6 +9,7 @@ from fuzz.campaign.session import Session, marked
 from fuzz.campaign.worker import Failure
 from fuzz.case import Case
 from fuzz.forms import text
+from fuzz.lib.command import command
 from fuzz.lib.files import write_atomic
 from fuzz.lib.lines import short
 
@@ -70,4 +71,4 @@ class Crashes:
         comments = tuple(line.rstrip() for line in why.splitlines())
         case = marked(replace(case.program(), comments=comments))
         write_atomic(path, text.dump(replace(case, kernel=kernel)))
-        return f"Replay with: pmdfuzz replay {short(path)}"
+        return f"Replay with: {command('replay', path)}"

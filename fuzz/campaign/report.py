@@ -10,6 +10,7 @@ from fuzz.campaign.session import Seen, Session
 from fuzz.case import CaseError
 from fuzz.defects.known import DEFECTS
 from fuzz.forms import text
+from fuzz.lib.command import command
 from fuzz.lib.lines import columns, indented, short
 from fuzz.lib.status import count, duration, wants_colour
 from fuzz.subjects.against import Against, Divergence
@@ -48,7 +49,7 @@ def told(session: Session, seen: Seen, kernel: Kernel) -> str:
                 rules_after=session.options.rules_after,
             ),
             f"Shows: {', '.join(outcomes)}",
-            f"Reproduce with: pmdfuzz replay {short(session.path(seen.bucket))}",
+            f"Reproduce with: {command('replay', session.path(seen.bucket))}",
             f"Promote with:   {_promote(session, seen)}",
             "",
         )
@@ -62,7 +63,7 @@ def told_known(session: Session, seen: Seen, kernel: Kernel) -> str:
         (
             f"known: {known.id} on {_ground(session, kernel)}, {known.title}",
             *(f"  {text.format_call(call)}" for call in seen.case.calls),
-            f"  Look with: pmdfuzz show {short(session.path(seen.bucket))}",
+            f"  Look with: {command('show', session.path(seen.bucket))}",
         )
     )
 
@@ -75,7 +76,7 @@ def told_divergence(session: Session, seen: Seen, found: Divergence, against: Ag
             f"NEW FINDING {seen.bucket.name}: {against.subject.name} is not {against.model.name}",
             str(found.kind),
             indented(found.told()),
-            f"Reproduce with: pmdfuzz kernel check {short(session.path(seen.bucket))}",
+            f"Reproduce with: {command('kernel', 'check', session.path(seen.bucket))}",
             "",
         )
     )
@@ -83,8 +84,8 @@ def told_divergence(session: Session, seen: Seen, found: Divergence, against: Ag
 
 def not_minimized(session: Session, seen: Seen) -> str:
     """A finding that the end of the run left as it was."""
-    where = short(session.path(seen.bucket))
-    return f"not minimized: {where}\n  pmdfuzz minimize {where} -o {where}"
+    where = session.path(seen.bucket)
+    return f"not minimized: {short(where)}\n  {command('minimize', where, '-o', where)}"
 
 
 # --- The end --------------------------------------------------------------------------------------
@@ -116,7 +117,7 @@ def summary(session: Session, execs: int, machine: str) -> str:
         lines += [
             "",
             "Next:",
-            f"  pmdfuzz show {short(session.path(fresh.bucket))}",
+            f"  {command('show', session.path(fresh.bucket))}",
             f"  {_promote(session, fresh)}",
         ]
     return "\n".join(lines)
@@ -160,4 +161,4 @@ def _ground(session: Session, kernel: Kernel) -> str:
 
 
 def _promote(session: Session, seen: Seen) -> str:
-    return f"pmdfuzz findings promote {seen.bucket.name} --workdir {short(session.workdir)}"
+    return command("findings", "promote", seen.bucket.name, "--workdir", session.workdir)

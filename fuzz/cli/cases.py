@@ -1,7 +1,6 @@
 """`pmdfuzz replay`, `show` and `minimize`: commands about a case."""
 
 import argparse
-import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from fuzz.cli.options import (
 )
 from fuzz.forms.text import dump
 from fuzz.lib.arguments import positive
+from fuzz.lib.command import command
 from fuzz.lib.exits import FINE, INTERRUPTED, SURPRISES
 from fuzz.lib.files import write_atomic
 from fuzz.lib.status import wants_colour
@@ -61,7 +61,7 @@ def _replay(options: argparse.Namespace) -> int:
             if one.surprises:
                 surprises += 1
                 words = _words(path, one.kernel.name, options.geometry)
-                print(f"     Look with: pmdfuzz show {words}")
+                print(f"     Look with: {command('show', *words)}")
     if runs > 1:
         print(f"{runs} replays, {surprises} not as expected")
     return status or (SURPRISES if surprises else FINE)
@@ -111,14 +111,13 @@ def tell(case: Case, path: Path, kernel_name: str | None, geometry: str | None =
     print(story(case, kernel, colour=wants_colour(sys.stdout)))
     (shown,) = replay(case, [name])
     print(f"\n{shown}")
-    print(f"Reproduce with: pmdfuzz replay {_words(path, kernel.name, geometry)}")
+    print(f"Reproduce with: {command('replay', *_words(path, kernel.name, geometry))}")
     return SURPRISES if shown.surprises else FINE
 
 
-def _words(path: Path, kernel: str, geometry: str | None) -> str:
+def _words(path: Path, kernel: str, geometry: str | None) -> list[str | Path]:
     """What a command that we suggest is to be called with."""
-    on = f" --geometry {geometry}" if geometry else ""
-    return f"{shlex.quote(str(path))} --kernel {kernel}{on}"
+    return [path, "--kernel", kernel, *(("--geometry", geometry) if geometry else ())]
 
 
 # --- minimize -------------------------------------------------------------------------------------
@@ -157,7 +156,7 @@ def _minimize(options: argparse.Namespace) -> int:
         return status
     write_atomic(options.output, dump(small))
     print(f"{options.output}: {len(small.calls)} of {len(case.calls)} calls left")
-    print(f"Reproduce with: pmdfuzz replay {shlex.quote(str(options.output))}")
+    print(f"Reproduce with: {command('replay', options.output)}")
     return status
 
 

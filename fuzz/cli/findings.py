@@ -5,7 +5,6 @@ The list is quick: what it takes to run a case is loaded by the other actions, w
 
 import argparse
 import contextlib
-import shlex
 import time
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from fuzz.cli.options import (
 from fuzz.findings.bucket import Bucket
 from fuzz.findings.store import LEDGER, CaseStore, Finding, Ledger, LedgerError
 from fuzz.forms.text import dump
+from fuzz.lib.command import command
 from fuzz.lib.exits import FINE
 from fuzz.lib.files import write_atomic
 from fuzz.lib.lines import columns
@@ -75,7 +75,7 @@ def make_findings(parser: Parser, summary: str) -> None:
 def _list(options: argparse.Namespace) -> int:
     workdir: Path = options.workdir
     if not workdir.exists():
-        print(f"no findings: {workdir} is not there; `pmdfuzz run` makes it")
+        print(f"no findings: {workdir} is not there; `{command('run')}` makes it")
         return FINE
     if not workdir.is_dir():
         raise UsageError(f"{workdir}: not a directory")
@@ -98,7 +98,7 @@ def _list(options: argparse.Namespace) -> int:
     rows = [_row(name, cases.get(name), sightings.get(name)) for name in names]
     for line in columns([("finding", "calls", "seen", "first", "last", "kernels"), *rows]):
         print(line)
-    print(f"Look with: pmdfuzz findings show {names[0]}{workdir_flag(workdir)}")
+    print(f"Look with: {command('findings', 'show', names[0], *workdir_flag(workdir))}")
     return status
 
 
@@ -150,7 +150,7 @@ def _promote(options: argparse.Namespace) -> int:
     write_atomic(target, dump(promoted))
     for expectation in promoted.expects:
         print(f"{expectation.kernel}: {expectation.outcome}")
-    print(f"Test with: pytest {shlex.quote(str(target))}")
+    print(f"Test with: {command(target, of='pytest')}")
     return FINE
 
 

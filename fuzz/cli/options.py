@@ -1,7 +1,6 @@
 """What the commands share: how one is told of, and options.  Loads nothing of the model."""
 
 import argparse
-import shlex
 import sys
 import textwrap
 from collections.abc import Callable
@@ -128,6 +127,6 @@ def add_workdir(parser: Parser, default: object = WORKDIR) -> None:
     )
 
 
-def workdir_flag(workdir: Path) -> str:
+def workdir_flag(workdir: Path) -> tuple[str | Path, ...]:
     """What a command that we suggest needs to find the same working directory."""
-    return "" if workdir == WORKDIR else f" --workdir {shlex.quote(str(workdir))}"
+    return () if workdir == WORKDIR else ("--workdir", workdir)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fuzz.case import Case, CaseError
 from fuzz.forms import text, wire
+from fuzz.lib.command import command
 from fuzz.lib.exits import BAD_INPUT, FINE, INTERRUPTED, SURPRISES
 from fuzz.lib.files import WriteError, write_atomic
 from fuzz.lib.lines import indented
@@ -281,9 +282,9 @@ class _Check:
         for kind, times in standing.kinds.most_common():
             lines.append(f"{times:>7}  {kind}  {self.kept.get(kind, '')}".rstrip())
         if self.kept:
-            again = f" --geometry {self.options.geometry}" if self.options.geometry else ""
-            again += f" {next(iter(self.kept.values()))}"
-            lines.append(f"Look again with: pmdfuzz kernel check{again}")
+            on = ("--geometry", self.options.geometry) if self.options.geometry else ()
+            again = command("kernel", "check", *on, next(iter(self.kept.values())))
+            lines.append(f"Look again with: {again}")
         return "\n".join(lines)
 
     def _say(self, message: str) -> None:
