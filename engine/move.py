@@ -153,7 +153,7 @@ def _realign(move: Move) -> None:
         return
     if not _heads_are_unused(move):
         return
-    if kernel.realign and (kernel.realign_stack or not move.for_stack):
+    if kernel.realign_stack if move.for_stack else kernel.realign:
         move.old -= offset
         move.new -= offset
         move.announce(REALIGNED)

@@ -66,12 +66,14 @@ class Kernel:
     ] = False
     dontunmap_any: Annotated[bool, since("5.13"), "DONTUNMAP on shared mappings as well"] = False
     realign: Annotated[
-        bool, since("6.7"), "lower both starts to a slot boundary if nothing is mapped below"
+        bool,
+        since("6.7"),
+        "a move lowers both starts to a slot boundary if nothing is mapped below",
     ] = False
     realign_stack: Annotated[
         bool,
         since("6.7"),
-        "realignment inside the stack VMA (for_stack)",
+        "the stack's move does so, inside the stack VMA (for_stack)",
     ] = False
     negative_result_is_zero: Annotated[
         bool, since("6.7"), "a move that fails below its start moved nothing"

@@ -410,15 +410,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         change=Change("engine.mremap:_grow", changes.growth_uncharged),
     ),
     _known("B-43", "unlinked", _618),
-    Exhibit(
-        "B-46",
-        "reservation",
-        "hugetlb: reservations given back twice, until 6.15",
-        "A copy that could not be completed releases reservations that belong to its source.",
-        "hugetlb-reserve",
-        _612,
-        {"hugetlb_copy_keeps_reservation": False},
-    ),
+    _known("B-46", "reservation", _612),
     Exhibit(
         "B-54",
         "changing",

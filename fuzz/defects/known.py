@@ -7,7 +7,9 @@ museum (`fuzz.defects.catalogue`).  A whole run is judged in `fuzz.showing`.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any
 
 from engine.base.address import round_up
 from engine.base.kernel import Kernel
@@ -74,6 +76,8 @@ class Defect:
     wrecks: bool = False
     spoils: tuple[str, ...] = ()
     everywhere: bool = False
+    repair: Settings = field(default_factory=dict)
+    reason: str = ""
     text: str = ""
 
     def shows(self, kernel: Kernel, call: Call) -> bool:
@@ -88,13 +92,18 @@ class Defect:
         settings = self.bad[0].items()
         return {switch: bad for switch, bad in settings if getattr(correct, switch) is not bad}
 
+    def repaired_on(self, kernel: Kernel) -> Kernel:
+        """The kernel with this defect alone put right; its name tells the switches."""
+        return _with(kernel, self.repair)
+
 
 KNOWN: tuple[Defect, ...] = (
     Defect(
         "B-01",
         "the stack move meets the table it has just emptied; realignment ended it in 6.7",
         ("dest-entry-none",),
-        bad=({"move_pmd": True, "realign_stack": False}, {"move_pmd": True, "realign": False}),
+        bad=({"move_pmd": True, "realign_stack": False},),
+        repair={"realign_stack": True, "negative_result_is_zero": True, "wrap_safe_result": True},
         calls=("execve_stack",),
         text=(
             "exec moves the stack over itself; the PMD mover meets the table that the PTE mover "
@@ -106,6 +115,7 @@ KNOWN: tuple[Defect, ...] = (
         "CVE-2022-41222: whole tables move without the rmap locks, until 5.13.2",
         ("table-move-locked",),
         bad=({"move_pmd": True, "table_moves_lock_rmap": False},),
+        repair={"table_moves_lock_rmap": True},
         calls=("mremap", "execve_stack", "relocate"),
         everywhere=True,
         text=(
@@ -118,6 +128,7 @@ KNOWN: tuple[Defect, ...] = (
         "CVE-2025-21696: what moves keeps the uffd-wp of the userfaultfd it leaves, 5.7 to 6.12",
         ("uffd-wp-stray",),
         bad=({"uffd_wp_cleared": False},),
+        repair={"uffd_wp_cleared": True},
         text=(
             "Memory that userfaultfd write-protects moves without it; its entries keep the mark, "
             "and become writable and marked at once."
@@ -128,6 +139,7 @@ KNOWN: tuple[Defect, ...] = (
         "CVE-2025-39775: a rollback moves tables that were not moved as tables, until 6.17",
         ("rollback-dest-none",),
         bad=({"move_pmd": True, "uffd_checks_both": False},),
+        repair={"uffd_checks_both": True},
         text=(
             "Whether tables may move is asked of the old VMA only. In a rollback that is the "
             "copy, which says yes: the table goes back to where an emptied one is."
@@ -138,6 +150,7 @@ KNOWN: tuple[Defect, ...] = (
         "CVE-2024-53111: the result check wraps on 32 bits, 6.7 to 6.11",
         ("move-result",),
         bad=({"negative_result_is_zero": True, "wrap_safe_result": False},),
+        repair={"wrap_safe_result": True},
         calls=("mremap", "execve_stack", "relocate"),
         when=_narrow,
         wrecks=True,
@@ -151,6 +164,7 @@ KNOWN: tuple[Defect, ...] = (
         "DONTUNMAP leaves its source linked to the anon_vma of its pages, 5.7 to 5.12",
         ("anon-vma-linked",),
         bad=({"dontunmap_unlinks_anon_vma": False},),
+        repair={"dontunmap_unlinks_anon_vma": True},
         when=_dontunmap,
         text=(
             "A source that has given its pages away keeps their anon_vma, and later faults and "
@@ -162,6 +176,7 @@ KNOWN: tuple[Defect, ...] = (
         "DONTUNMAP leaves an unfaulted VMA with the page offset of its old place, until 7.3",
         ("unfaulted-pgoff",),
         bad=({"dontunmap_resets_pgoff": False},),
+        repair={"dontunmap_resets_pgoff": True},
         when=_dontunmap,
         text=(
             "A source that DONTUNMAP has emptied counts as never faulted, but keeps the page "
@@ -173,6 +188,7 @@ KNOWN: tuple[Defect, ...] = (
         "DONTUNMAP takes VM_ACCOUNT from its source, 6.15 to 6.17.5",
         ("dontunmap-source", "committed", "rollback-restores"),
         bad=({"dontunmap_keeps_account": False},),
+        repair={"dontunmap_keeps_account": True},
         when=_dontunmap,
         spoils=("vma-layout", "committed"),
         text="The source loses the flag by which its commit charge is given back later.",
@@ -181,7 +197,8 @@ KNOWN: tuple[Defect, ...] = (
         "B-34",
         "DONTUNMAP miscounts locked memory, 6.15 to 7.2",
         ("locked-vm",),
-        bad=({"dontunmap_counts_locked": True}, {"dontunmap_splits_locked": False}),
+        bad=({"dontunmap_counts_locked": True},),
+        repair={"dontunmap_counts_locked": False},
         when=_dontunmap,
         spoils=("lock-limit-holds",),
         text=(
@@ -192,30 +209,27 @@ KNOWN: tuple[Defect, ...] = (
     Defect(
         "dontunmap-unlocks",
         "B-34's twin: DONTUNMAP unlocks the whole source VMA, even if the call then fails",
-        ("lock-kept",),
+        ("lock-kept", "mapping-kept", "locked-vm"),
         bad=({"dontunmap_splits_locked": False},),
+        repair={"dontunmap_splits_locked": True},
         when=_dontunmap,
+        spoils=("lock-limit-holds",),
     ),
     Defect(
         "B-35",
         "DONTUNMAP merges the copy with its source, until 7.3",
         ("dontunmap-two-vmas",),
         bad=({"dontunmap_no_self_merge": False},),
+        repair={"dontunmap_no_self_merge": True},
         when=_dontunmap,
         text="Source and destination become one VMA, which then loses what only the source should.",
-    ),
-    Defect(
-        "B-35-unlocked",
-        "a copy that was merged with its source (B-35) is unlocked with it",
-        ("mapping-kept",),
-        bad=({"dontunmap_splits_locked": False, "dontunmap_no_self_merge": False},),
-        when=_dontunmap,
     ),
     Defect(
         "B-39",
         "DONTUNMAP asks nobody whether another accountable mapping is granted, 5.7 to 5.10",
         ("limits-hold", "error-order"),
         bad=({"dontunmap_asks_overcommit": False},),
+        repair={"dontunmap_asks_overcommit": True},
         when=_dontunmap,
         text="A second accountable mapping appears without a question to the overcommit code.",
     ),
@@ -224,6 +238,7 @@ KNOWN: tuple[Defect, ...] = (
         "CVE-2026-23077: a merge forgets the anon_vma that a moved range brings, 6.16 to 6.18.7",
         ("anon-vma-linked",),
         bad=({"merge_faulted_source": True, "merge_links_source": False},),
+        repair={"merge_links_source": True},
         wrecks=True,
         text=(
             "A faulted range merges into an unfaulted neighbour without bringing its anon_vma "
@@ -235,6 +250,7 @@ KNOWN: tuple[Defect, ...] = (
         "a batch spreads the write bit of its first entry, 6.17 to 6.17.8",
         ("entry-bits-kept",),
         bad=({"pte_batching": True, "batch_keeps_write": False},),
+        repair={"batch_keeps_write": True},
         text=(
             "The entries of a batch are made from its first one, and the write bit was not looked "
             "at: a shared page becomes writable."
@@ -245,6 +261,7 @@ KNOWN: tuple[Defect, ...] = (
         "that there are too many VMAs is found when FIXED has unmapped the destination, until 5.0",
         ("error-traceless",),
         bad=({"map_count_first": False},),
+        repair={"map_count_first": True},
         when=_fixed,
         text="That there are too many VMAs is noticed when FIXED has unmapped the destination.",
     ),
@@ -264,6 +281,7 @@ KNOWN: tuple[Defect, ...] = (
         "the overlap test wraps, so EINVAL comes after something was unmapped; open",
         ("error-traceless",),
         bad=({"wrap_safe_overlap": False},),
+        repair={"wrap_safe_overlap": True},
         when=_wraps,
         text=(
             "Address plus length wraps for a huge length, so ranges that overlap pass; the error "
@@ -275,6 +293,7 @@ KNOWN: tuple[Defect, ...] = (
         "a FIXED move that shrinks leaks commit charge, 6.17 to 7.2",
         ("committed",),
         bad=({"shrink_charges_delta": True},),
+        repair={"shrink_charges_delta": False},
         when=_shrinks,
         text=(
             "The difference of the lengths is charged as if the mapping grew, and never given back."
@@ -296,11 +315,20 @@ KNOWN: tuple[Defect, ...] = (
         "a growing move that is put back leaks the charge for its growth, 5.16 to 7.2",
         ("committed",),
         bad=({"uncharge_on_rollback": False},),
+        repair={"uncharge_on_rollback": True},
         when=_grows,
         text=(
             "The charge for the growth is not given back when the move fails: Committed_AS stays "
             "too high for ever."
         ),
+    ),
+    Defect(
+        "B-46",
+        "a copy of hugetlb that cannot be completed gives back its source's reservations, to 6.15",
+        ("hugetlb-reserve",),
+        bad=({"hugetlb_moves": True, "hugetlb_copy_keeps_reservation": False},),
+        repair={"hugetlb_copy_keeps_reservation": True},
+        text="A copy that could not be completed releases reservations that belong to its source.",
     ),
     Defect(
         "hugetlb-part",
@@ -331,6 +359,21 @@ KNOWN: tuple[Defect, ...] = (
 
 
 DEFECTS = {defect.id: defect for defect in KNOWN}
+_REPAIRS = {switch: right for defect in KNOWN for switch, right in defect.repair.items()}
+
+
+@lru_cache(maxsize=256)
+def repaired(kernel: Kernel) -> Kernel:
+    """The kernel with all known defects put right; its name tells the switches."""
+    return _with(kernel, _REPAIRS)
+
+
+def _with(kernel: Kernel, settings: Settings) -> Kernel:
+    """The kernel with these settings, under the name by which `kernel_named` knows it."""
+    changes = {name: on for name, on in settings.items() if getattr(kernel, name) is not on}
+    switches = "".join(f"{'+' if on else '-'}{name}" for name, on in changes.items())
+    more: dict[str, Any] = {"name": kernel.name + switches, **changes}
+    return replace(kernel, **more)
 
 
 def known_defect(rule: str, call: Call, kernel: Kernel) -> Defect | None:

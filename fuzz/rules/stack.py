@@ -203,7 +203,7 @@ def expected_stack_warnings(space: AddressSpace, start: int, end: int, shift: in
     slot, mutual = geometry.slot_bytes, not shift % geometry.slot_bytes
     head = start % slot
     may_be_whole = head and mutual and end - start >= slot - head
-    if may_be_whole and kernel.realign and kernel.realign_stack:
+    if may_be_whole and kernel.realign_stack:
         start -= head
     count = _occupied_entries(start, end, shift, slot) if kernel.move_pmd else 0
     if kernel.moves_puds():

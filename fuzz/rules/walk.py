@@ -107,8 +107,7 @@ def start(sight: Moving) -> Iterable[Violation]:
             for vma in move.space.vmas
             if not (move.for_stack and vma is move.old_vma)
         )
-        and kernel.realign
-        and (kernel.realign_stack or not move.for_stack)
+        and (kernel.realign_stack if move.for_stack else kernel.realign)
     )
     wanted = old - offset if lowered else old
     if move.old == wanted:

@@ -21,7 +21,7 @@ SHOWN_BY = {
     "may_retry": ("regressions/huge-page-meets-emptied-table", "linux-5.0"),
     "dontunmap": ("regressions/dontunmap-counts-locked-twice", "linux-5.0"),
     "dontunmap_any": ("regressions/several-kept-look-alike", "linux-6.1"),
-    "realign": ("regressions/thread-joel-pae-report", "linux-6.7"),
+    "realign": ("regressions/uffd-wp-lost-by-rollback", "linux-6.7"),
     "realign_stack": ("regressions/thread-joel-pae-report", "linux-6.7"),
     "negative_result_is_zero": ("museum/b-09-result-wraps", "linux-5.0"),
     "wrap_safe_result": ("museum/b-09-result-wraps", "linux-6.7"),
