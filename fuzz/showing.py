@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple, Self
 
-from engine.base.kernel import Kernel, kernel_named
+from engine.base.kernel import Kernel, base_of, kernel_named
 from engine.base.violation import Violation
 from fuzz.calls.registry import DIRECTIVES
 from fuzz.case import Call, Case, CaseError, Expectation, Result
@@ -44,7 +44,7 @@ class Mismatch(NamedTuple):
     got: str
 
     def __str__(self) -> str:
-        return f"call {self.number}: {self.call} = {self.got}, the case says {self.expected}"
+        return f"call {self.number}: {self.call} = {self.got}, expected {self.expected}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +107,11 @@ class Showing:
     def expected(self) -> str | None:
         """What `rule` should be; None: the case says nothing of this kernel.
 
+        Of a kernel of one's own, which cases do not know, it says what it does of its base.
         Errors raised: CaseError, see `expectations`.
         """
-        return expectations(self.case).get(self.kernel.name)
+        expected, name = expectations(self.case), self.kernel.name
+        return expected.get(name, expected.get(base_of(name)))
 
     @property
     def mismatches(self) -> tuple[Mismatch, ...]:
@@ -239,15 +241,24 @@ def kernel_for(case: Case, name: str | None = None) -> Kernel:
 def replay(case: Case, kernel_names: Sequence[str] | None = None) -> list[Showing]:
     """What the case shows on each of the kernels; None: on each it has an expectation for.
 
+    A kernel of one's own is to do what the case says of its base, or else what that does.
     Errors raised: CaseError, UnknownName.
     """
     expected = expectations(case)
     names = expected if kernel_names is None else kernel_names
     shown = []
     for kernel in [kernel_for(case, name) for name in names]:
-        shown.append(showing(case, kernel))
+        shown.append(showing(_as_on_its_base(case, kernel.name), kernel))
         _refuse_skipped(shown[-1])
     return shown
+
+
+def _as_on_its_base(case: Case, name: str) -> Case:
+    """The case; if it is about other kernels, expecting of one's own what its base does."""
+    base = base_of(name)
+    if base == name or {name, base} & expectations(case).keys():
+        return case
+    return annotated(expecting(case, [base]), [base])
 
 
 def _refuse_skipped(shown: Showing) -> None:

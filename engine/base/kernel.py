@@ -384,6 +384,14 @@ def kernel_named(name: str, geometry: str | None = None) -> Kernel:
     return kernel.on(geometry_named(geometry)) if geometry else kernel
 
 
+def base_of(name: str) -> str:
+    """The name of the release that a kernel of one's own is made from: linux-6.18 of
+    linux-6.18+realign.  A release is its own base.
+    """
+    found = _NAME.fullmatch(name)
+    return f"linux-{found[1]}" if found else name
+
+
 # Those that commands take if none is named: old and new ones, and the sources that were read.
 KERNELS: dict[str, Kernel] = {
     name: kernel_named(name)

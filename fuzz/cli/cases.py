@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fuzz.case import Case, CaseError
-from fuzz.cli.named import check_names, loaded, naming
+from fuzz.cli.named import case_files, check_names, loaded, naming
 from fuzz.cli.options import (
     Parser,
     UsageError,
@@ -37,9 +37,12 @@ def make_replay(parser: Parser, summary: str) -> None:
         _replay,
         summary,
         "Each case runs on every kernel it has an expectation for (`@expect`), or on those named "
-        "here. Results that a case asserts (`= value`) are checked on all of them.",
+        "here. Results that a case asserts (`= value`) are checked on all of them. A kernel with "
+        "switches (linux-6.18+realign) is to do what the case says of linux-6.18, or what it does.",
     )
-    parser.add_argument("cases", nargs="+", type=Path, metavar="CASE", help="a case file")
+    parser.add_argument(
+        "cases", nargs="+", type=Path, metavar="CASE", help="a case file, or a folder of them"
+    )
     add_kernels(parser)
     add_geometry(parser)
 
@@ -48,7 +51,7 @@ def _replay(options: argparse.Namespace) -> int:
     check_names(options.kernels or [], options.geometry)
     status = FINE
     runs = surprises = 0
-    for path in options.cases:
+    for path in list(case_files(options.cases)):
         try:
             with naming(path):
                 shown = replay(loaded(path, options.geometry), options.kernels)

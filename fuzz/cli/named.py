@@ -1,14 +1,27 @@
 """What the user has named: cases, kernels and geometries."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from engine.base.geometry import geometry_named
 from engine.base.kernel import kernel_named
 from fuzz.case import Case, CaseError
+from fuzz.cli.options import UsageError
 from fuzz.forms.text import load
+
+
+def case_files(paths: Iterable[Path]) -> Iterator[Path]:
+    """The files that are named; of a folder, its cases.  Errors raised: UsageError."""
+    for path in paths:
+        if not path.is_dir():
+            yield path
+            continue
+        found = sorted(path.rglob("*.case"))
+        if not found:
+            raise UsageError(f"{path}: no case in this folder")
+        yield from found
 
 
 def loaded(path: Path, geometry: str | None = None) -> Case:

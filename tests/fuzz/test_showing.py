@@ -78,6 +78,24 @@ def test_named_kernels_replace_those_of_the_case() -> None:
     ]
 
 
+OWN = "linux-6.18-realign-realign_stack"
+
+
+def test_a_kernel_of_ones_own_is_to_do_what_the_case_says_of_its_base() -> None:
+    (shown,) = replayed(f"@expect linux-6.18 ok\n{STACK}", OWN)
+    assert (shown.expected, shown.rule, shown.as_expected) == ("ok", RULE, False)
+    (shown,) = replayed(f"@expect linux-6.18 ok\n@expect {OWN} {RULE}\n{STACK}", OWN)
+    assert shown.as_expected
+
+
+def test_of_what_the_case_does_not_say_the_base_is_asked() -> None:
+    text = f"@expect linux-6.1 {RULE}\n{STACK}munmap(0x1000, 0) = 0\n"
+    (shown,) = replayed(text, OWN)
+    assert (shown.expected, shown.rule, shown.mismatches) == ("ok", RULE, ())
+    (shown,) = replayed(text, "linux-6.18+uncharge_on_rollback")
+    assert shown.as_expected and shown.expected == "ok"
+
+
 def test_geometry_of_the_case_is_used() -> None:
     # A shift by half a slot of i386: there, no whole table moves, and nothing is in the way.
     text = f"@kernel linux-6.1\n@geometry i386\n@expect ok\n{STACK.replace('0x400000', '0x200000')}"
@@ -90,8 +108,8 @@ def test_every_asserted_result_is_checked() -> None:
     (shown,) = replayed(text)
     assert not shown.as_expected
     assert [str(mismatch) for mismatch in shown.mismatches] == [
-        "call 2: touch(0x200000, 0x5000) = SEGV[0x204000, 0x205000), the case says 0",
-        f"call 3: {MOVE} = 0x40200000, the case says -EINVAL",
+        "call 2: touch(0x200000, 0x5000) = SEGV[0x204000, 0x205000), expected 0",
+        f"call 3: {MOVE} = 0x40200000, expected -EINVAL",
     ]
     assert str(shown).startswith(f"{DEFAULT_KERNEL} on x86-64: ok, as expected; call 2: touch(")
 

@@ -1,20 +1,23 @@
 """Every switch by which kernels differ is read, and shows: in a committed case."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
-from engine.base.kernel import SWITCHES, Kernel
+from engine.base.kernel import SWITCHES, Kernel, base_of
 from fuzz.campaign.noted import Noted
 from fuzz.execute import execute
+from fuzz.findings.store import load_all
 from fuzz.forms.text import load
-from fuzz.showing import kernel_for
+from fuzz.showing import expectations, kernel_for
 from fuzz.subjects.observe import observation
 from tests.lib.constants import ROOT
 
 # Where a switch shows: a case, and a kernel on which that does something else when the switch alone
-# is turned over.
+# is turned over.  Not listed need be one for which a case of corpus/regressions has an expectation
+# of a kernel that has it turned over: linux-6.18+SWITCH.
 SHOWN_BY = {
     "move_pmd": ("regressions/thread-joel-pae-report", "linux-5.0"),
     "move_pud": ("museum/b-63-pae-gigabyte", "linux-5.0"),
@@ -89,6 +92,17 @@ SHOWN_BY = {
 }
 # Those that the model does not ask for, each with its reason.
 UNREAD = {"pmd_recheck", "warn_pte_occupied"}
+
+
+def own_kernels() -> Iterator[tuple[str, tuple[str, str]]]:
+    """Each switch that a kernel of its own names in a regression: its place in SHOWN_BY."""
+    for path, case in load_all(ROOT / "corpus" / "regressions").cases.items():
+        for kernel in expectations(case):
+            for switch in re.findall(r"\w+", kernel.removeprefix(base_of(kernel))):
+                yield switch, (f"regressions/{path.stem}", kernel)
+
+
+SHOWN_BY |= {switch: where for switch, where in own_kernels() if switch not in SHOWN_BY}
 
 
 def shown(name: str, kernel: Kernel) -> tuple[object, ...]:

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 import pytest
 
 from engine.base.geometry import GEOMETRIES, UnknownName
-from engine.base.kernel import KERNELS, SWITCHES, Kernel, kernel_named
+from engine.base.kernel import KERNELS, SWITCHES, Kernel, base_of, kernel_named
 
 # Behaviour: the named kernels that have it, in the order 5.0, 6.1, 6.7, 6.12, 6.18.  Written down,
 # not computed: 6.1.192, 6.12.117 and 6.18.44 were compared with recordings by these.
@@ -182,6 +182,12 @@ def test_switches_behind_a_name_are_turned_on_and_off() -> None:
         mseal=False,
     )
     assert not kernel_named("linux-6.12.10+realign-realign").realign  # the last word counts
+
+
+def test_the_base_of_a_kernel_is_its_release() -> None:
+    assert base_of("linux-6.18+wrap_safe_overlap-realign") == "linux-6.18"
+    assert base_of("linux-6.12.43-realign") == "linux-6.12.43"
+    assert base_of("linux-6.18") == "linux-6.18"
 
 
 def test_every_release_between_the_oldest_and_the_newest_has_a_kernel() -> None:

@@ -50,6 +50,17 @@ def test_replay_on_another_geometry(write: Write, capsys: Output) -> None:
     assert "pmdfuzz show x.case --kernel linux-6.1 --geometry i386" in out
 
 
+def test_replay_of_a_folder(write: Write, capsys: Output, tmp_path: Path) -> None:
+    write(f"@expect ok\n{MAP}")
+    (tmp_path / "more" / "empty").mkdir(parents=True)
+    (tmp_path / "more" / "y.case").write_text(f"@expect linux-6.1 ok\n{STACK}")
+    assert main(["replay", "."]) == 1
+    out = capsys.readouterr().out
+    assert "ok   x.case: " in out and "FAIL more/y.case: " in out
+    assert main(["replay", "more/empty"]) == 2
+    assert refused(capsys) == "more/empty: no case in this folder\n"
+
+
 def test_replay_goes_on_after_a_file_that_is_no_case(write: Write, capsys: Output) -> None:
     assert main(["replay", "missing.case", write(f"@expect ok\n{MAP}")]) == 2
     out, err = capsys.readouterr()
@@ -91,7 +102,7 @@ def test_files_that_cannot_be_read(command: str, tmp_path: Path, capsys: Output)
     (tmp_path / "binary.case").write_bytes(b"\xff\xfe\x00")
     for name, why in [
         ("missing.case", "cannot be read: No such file or directory"),
-        (".", "cannot be read: Is a directory"),
+        (".", "not UTF-8" if command == "replay" else "cannot be read: Is a directory"),
         ("binary.case/x", "cannot be read: Not a directory"),
         ("binary.case", "not UTF-8"),
     ]:
