@@ -30,12 +30,25 @@ class Faults(NamedTuple):
 Result = int | str | Faults
 
 
+class ByKernel(NamedTuple):
+    """A result that is asserted of some kernels by name, and perhaps one of all others."""
+
+    otherwise: Result | None
+    of: tuple[tuple[str, Result], ...]
+
+
 class Call(NamedTuple):
     """One call; `args` has exactly one integer for each parameter of its signature."""
 
     name: str
     args: tuple[int, ...]
-    result: Result | None = None  # what "= value" asserts
+    result: Result | ByKernel | None = None  # what "= value" asserts
+
+    def asserted(self, kernel: str) -> Result | None:
+        """The result that it must have on the kernel of that name; None: any."""
+        if not isinstance(self.result, ByKernel):
+            return self.result
+        return next((r for name, r in self.result.of if name == kernel), self.result.otherwise)
 
     def with_arg(self, index: int, value: int) -> "Call":
         """The same call with one operand replaced and no asserted result."""
@@ -58,13 +71,29 @@ class Expectation(NamedTuple):
     outcome: str  # "ok" or the slug of a rule
 
 
+class Assertion(NamedTuple):
+    """What must hold behind the first `after` calls, on one kernel or (None) on all.
+
+    `kind` is what it is about, `start` and `end` where, in bytes of the arena; a page has only a
+    start.  `words` say how that must be; `fuzz.asserted` knows them.
+    """
+
+    after: int
+    kind: str
+    kernel: str | None
+    start: int
+    end: int
+    words: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """A program of calls, and what running it should show.
 
     `kernel` and `geometry` name what it runs on (None: the caller's choice); `expects` are its
     expectations; `found` are notes of the run that found it; `hypothetical` marks a state no
-    caller in the kernel can reach; `comments` are the comment lines at its head.
+    caller in the kernel can reach; `comments` are the comment lines at its head; `assertions` are
+    about the state between its calls, in order.
     """
 
     calls: tuple[Call, ...] = ()
@@ -74,10 +103,11 @@ class Case:
     found: tuple[str, ...] = ()
     hypothetical: bool = False
     comments: tuple[str, ...] = ()
+    assertions: tuple[Assertion, ...] = ()
 
     def with_calls(self, calls: Iterable[Call]) -> "Case":
-        """The same case with other calls."""
-        return replace(self, calls=tuple(calls))
+        """The same case with other calls, between which nothing is asserted."""
+        return replace(self, calls=tuple(calls), assertions=())
 
     def program(self) -> "Case":
         """The calls and directives alone: no header, no asserted results."""

@@ -12,13 +12,15 @@ from typing import NamedTuple, Self
 
 from engine.base.kernel import Kernel, base_of, kernel_named
 from engine.base.violation import Violation
+from fuzz.asserted import Broken, broken
 from fuzz.calls.registry import DIRECTIVES
 from fuzz.case import Call, Case, CaseError, Expectation, Result
 from fuzz.defects.exhibit import Change, Exhibit, changes_in_place
 from fuzz.defects.known import known_defect
 from fuzz.execute import Found, Outcome, execute
 from fuzz.findings.bucket import Bucket
-from fuzz.forms.text import format_call, format_result
+from fuzz.forms.results import format_result
+from fuzz.forms.text import format_call
 from fuzz.rules.index import RULES
 from fuzz.rules.judge import RulesAfter
 
@@ -121,17 +123,22 @@ class Showing:
             Mismatch(
                 number,
                 format_call(call._replace(result=None), page_bytes),
-                format_result(call.result, page_bytes),
+                format_result(asserted, page_bytes),
                 format_result(got, page_bytes),
             )
             for number, (call, got) in enumerate(zip(self.case.calls, self.results, strict=True), 1)
-            if call.result is not None and got != call.result
+            if (asserted := call.asserted(self.kernel.name)) is not None and got != asserted
         )
 
     @property
+    def broken(self) -> tuple[Broken, ...]:
+        """What the case asserts of the state between its calls, and does not hold."""
+        return tuple(broken(self.case, self.kernel))
+
+    @property
     def as_expected(self) -> bool:
-        """True if the expectation, if there is one, and every asserted result hold."""
-        return not self.mismatches and self.expected in (None, self.rule)
+        """True if the expectation, if there is one, and everything that is asserted hold."""
+        return not self.mismatches and not self.broken and self.expected in (None, self.rule)
 
     @property
     def surprises(self) -> bool:
@@ -150,7 +157,7 @@ class Showing:
             what = f"{found}, as expected"
         else:
             what = f"expected {expected}, found {found}"
-        parts = [what, *map(str, self.mismatches)]
+        parts = [what, *map(str, self.mismatches), *map(str, self.broken)]
         return f"{self.kernel.name} on {self.kernel.geometry.name}: {'; '.join(parts)}"
 
 
@@ -268,7 +275,7 @@ def _refuse_skipped(shown: Showing) -> None:
     """
     geometry = shown.kernel.geometry
     for number, (call, result) in enumerate(zip(shown.case.calls, shown.results, strict=True), 1):
-        if result == "SKIP" and call.result != "SKIP" and not shown.case.found:
+        if result == "SKIP" and call.asserted(shown.kernel.name) != "SKIP" and not shown.case.found:
             told = format_call(call._replace(result=None), geometry.page_bytes)
             raise CaseError(
                 f"call {number}, {told}, reaches outside the arena of "
@@ -301,4 +308,4 @@ def annotated(case: Case, kernel_names: Iterable[str]) -> Case:
     for call, *results in zip(case.calls, *runs, strict=True):
         agreed = results[0] if len(set(results)) == 1 else None
         calls.append(call._replace(result=None if call.name in DIRECTIVES else agreed))
-    return case.with_calls(calls)
+    return replace(case, calls=tuple(calls))

@@ -33,6 +33,7 @@ ROOMS = (
     "fuzz.showing",
     "fuzz.defects",
     "fuzz.inputs",
+    "fuzz.asserted",
     "fuzz.execute",
     "fuzz.findings",
     "fuzz.forms",

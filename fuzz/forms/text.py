@@ -18,24 +18,24 @@ from os import PathLike, fspath
 from typing import NoReturn
 
 from engine.base.address import WORD_MASK
-from engine.base.geometry import UnknownName, geometry_named
-from engine.base.kernel import Kernel, kernel_named
+from engine.base.geometry import geometry_named
+from engine.base.kernel import kernel_named
 from fuzz.calls.operand import Amount, Choice, Flags, Number, Operand, Symbols
 from fuzz.calls.registry import CALLS, DIRECTIVES
-from fuzz.calls.syscall import Returns
 from fuzz.case import (
     MAX_CALLS,
     MAX_CASE_BYTES,
+    Assertion,
     Call,
     Case,
     CaseError,
     Expectation,
-    Faults,
-    Result,
     limits_are_in_place,
 )
+from fuzz.forms.assertions import ASSERTING, KINDS, format_assertion, read_assertion
+from fuzz.forms.lexical import BLANK, MARGIN, WORD, Wrong, after, known_name, read_number
+from fuzz.forms.results import PAGE_BYTES, format_result, read_result
 
-PAGE_BYTES = Kernel("").geometry.page_bytes  # of a case that names neither kernel nor geometry
 HEADERS = {  # fewest and most words that follow
     "@kernel": (1, 1),
     "@geometry": (1, 1),
@@ -43,18 +43,11 @@ HEADERS = {  # fewest and most words that follow
     "@found": (1, MAX_CASE_BYTES),
     "@hypothetical": (0, 0),
 }
-FAULTING = tuple(name for name, call in CALLS.items() if call.returns is Returns.FAULTS)
 
-_BLANK = " \t"
-_MARGIN = " \t\r"  # a carriage return may end a line
-_NUMBER = re.compile(r"-?(?:0x[0-9a-fA-F]+|0|[1-9][0-9]*)")
-_WORD = re.compile(r"[^ \t\r]+")
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _SLUG = re.compile(r"[a-z0-9-]+")
-_ERRNO = re.compile(r"-E[A-Z0-9]+")
 _FAIL = re.compile(r"@fail(?![^ \t])")
 _LIMIT = re.compile(r"@limit(?![^ \t])")
-_RUN = re.compile(r"(SEGV|BUS)\[[ \t]*([^][,() \t]+)[ \t]*,[ \t]*([^][,() \t]+)[ \t]*\)")
 _CALL = re.compile(
     r"[ \t]*([A-Za-z_]\w*)"  # the name
     r"\(([^]()=#[]*)\)"  # its operands
@@ -64,57 +57,19 @@ _CALL = re.compile(
 )
 
 
-class _Wrong(Exception):
-    """Why a piece of text is wrong, and at which offset of the piece, from 0."""
-
-    def __init__(self, why: str, offset: int) -> None:
-        super().__init__(why)
-        self.why, self.offset = why, offset
-
-
 # Operands
-
-
-def _after(text: str, end: int) -> NoReturn:
-    """Blame what follows an operand that is complete at offset `end`."""
-    word = _WORD.search(text, end)
-    if word is None or word.start() == end:  # a carriage return is no word
-        raise _Wrong(f"expected ',' or ')', found {text[end]!r}", end)
-    raise _Wrong(f"missing ',' before {word[0]!r}", word.start())
-
-
-def _number(text: str, low: int = -(1 << 63), high: int = WORD_MASK) -> int:
-    """The number that `text` is, in [low, high]."""
-    match = _NUMBER.match(text)
-    if match is None:
-        found = _WORD.match(text)
-        raise _Wrong(f"expected a number, found {found[0] if found else 'nothing'!r}", 0)
-    end = match.end()
-    if end < len(text):
-        if text[end].isalnum() or text[end] == "_":
-            word = text.split(maxsplit=1)[0]
-            octal = "; a decimal number has no leading zero" if match[0].lstrip("-") == "0" else ""
-            raise _Wrong(f"{word!r} is not a number{octal}", 0)
-        _after(text, end)
-    try:
-        value = int(text, 0)
-    except ValueError:  # more decimal digits than int() agrees to read
-        value = high + 1
-    if not low <= value <= high:
-        raise _Wrong(f"{text[:24]} is out of range: {low:#x} to {high:#x}", 0)
-    return value
 
 
 @lru_cache(maxsize=16384)  # round numbers recur
 def _word(text: str) -> int:
     """An address, a length or an offset; -n stands for 2^64 - n, as the kernel sees it."""
-    return _number(text) & WORD_MASK
+    return read_number(text) & WORD_MASK
 
 
 def _bounded(kind: Operand) -> Callable[[str], int]:
     """The reader of a number in the bounds of its kind."""
     low, high = kind.low, kind.high
-    return lambda text: _number(text, low, high)
+    return lambda text: read_number(text, low, high)
 
 
 def _name(kind: Choice) -> Callable[[str], int]:
@@ -123,7 +78,7 @@ def _name(kind: Choice) -> Callable[[str], int]:
 
     def read(text: str) -> int:
         if text not in names:
-            raise _Wrong(f"unknown {kind.meaning} {text!r}; known: {', '.join(names)}", 0)
+            raise Wrong(f"unknown {kind.meaning} {text!r}; known: {', '.join(names)}", 0)
         return names[text]
 
     return read
@@ -132,17 +87,17 @@ def _name(kind: Choice) -> Callable[[str], int]:
 def _symbol(text: str, meaning: str, names: Mapping[str, int]) -> int:
     """One flag or advice: its name, or a number."""
     if not text:
-        raise _Wrong("misplaced '|': expected a name or a number here", 0)
+        raise Wrong("misplaced '|': expected a name or a number here", 0)
     if text in names:
         return names[text]
     match = _NAME.match(text)
     if match is None:
-        return _number(text, 0)
+        return read_number(text, 0)
     if match[0] in names:
-        _after(text, match.end())
+        after(text, match.end())
     close = get_close_matches(match[0], names, 1)
     hint = f"did you mean {close[0]}?" if close else f"valid: {', '.join(names)}"
-    raise _Wrong(f"unknown {meaning} {match[0]!r}; {hint}", 0)
+    raise Wrong(f"unknown {meaning} {match[0]!r}; {hint}", 0)
 
 
 def _symbols(kind: Symbols) -> Callable[[str], int]:
@@ -157,14 +112,14 @@ def _symbols(kind: Symbols) -> Callable[[str], int]:
         value = at = 0
         for part in text.split("|"):
             if at and not isinstance(kind, Flags):
-                raise _Wrong(f"an {kind.meaning} is one value: '|' is for flags", at - 1)
-            word = part.strip(_BLANK)
-            at += len(part) - len(part.lstrip(_BLANK))
+                raise Wrong(f"an {kind.meaning} is one value: '|' is for flags", at - 1)
+            word = part.strip(BLANK)
+            at += len(part) - len(part.lstrip(BLANK))
             try:
                 value |= _symbol(word, kind.meaning, names)
-            except _Wrong as wrong:
-                raise _Wrong(wrong.why, at + wrong.offset) from None
-            at += len(part.lstrip(_BLANK)) + 1
+            except Wrong as wrong:
+                raise Wrong(wrong.why, at + wrong.offset) from None
+            at += len(part.lstrip(BLANK)) + 1
         return value
 
     return read
@@ -203,93 +158,11 @@ def signature(name: str) -> str:
     return f"{name}({required}{''.join(f'[, {each}' for each in optional)}{']' * len(optional)})"
 
 
-# Results
-
-
-def _result(text: str, name: str, page_bytes: int) -> Result:
-    """What stands behind the `=` of a call of that name; `text` is not empty."""
-    if text[0].isdigit():
-        try:
-            return _number(text, 0)
-        except _Wrong as wrong:
-            if wrong.offset:
-                found = text[wrong.offset :]
-                raise _Wrong(f"unexpected {found!r} after the result", wrong.offset) from None
-            raise
-    word = _WORD.match(text)
-    assert word is not None
-    if word[0] in ("SKIP", "OUT") or _ERRNO.fullmatch(word[0]):
-        if word.end() < len(text):
-            found = text[word.end() :].lstrip(_BLANK)
-            raise _Wrong(f"unexpected {found!r} after the result", len(text) - len(found))
-        return word[0]
-    if word[0].startswith(("SEGV", "BUS")):
-        return _faults(text, name, page_bytes)
-    raise _Wrong(
-        f"{word[0]!r} is not a result: expected a number, -ERRNO, SKIP, OUT, SEGV[…) or BUS[…)", 0
-    )
-
-
-def _faults(text: str, name: str, page_bytes: int) -> Faults:
-    """The byte ranges of SEGV[start, end) BUS[start, end) as runs of pages."""
-    if name not in FAULTING:
-        raise _Wrong(f"only {' and '.join(FAULTING)} report faults, not {name}", 0)
-    runs: dict[str, list[tuple[int, int]]] = {"SEGV": [], "BUS": []}
-    at = 0
-    while at < len(text):
-        match = _RUN.match(text, at)
-        if match is None:
-            raise _Wrong("expected SEGV[START, END) or BUS[START, END)", at)
-        bounds = []
-        for group in (2, 3):
-            try:
-                bound = _number(match[group], 0)
-            except _Wrong as wrong:
-                raise _Wrong(wrong.why, match.start(group) + wrong.offset) from None
-            if bound % page_bytes:
-                raise _Wrong(f"{bound:#x} is not a multiple of the page size", match.start(group))
-            bounds.append(bound // page_bytes)
-        first, end = bounds
-        if end <= first:
-            raise _Wrong("the range is empty", match.start(2))
-        kind = match[1]
-        if kind == "SEGV" and runs["BUS"]:
-            raise _Wrong("SEGV ranges come before BUS ranges", match.start())
-        if runs[kind] and first <= sum(runs[kind][-1]):
-            raise _Wrong("ranges go upwards, with a gap between them", match.start(2))
-        runs[kind].append((first, end - first))
-        at = match.end()
-        rest = text[at:].lstrip(_BLANK)
-        if rest and len(rest) == len(text) - at:
-            raise _Wrong(f"expected a blank, found {rest[0]!r}", at)
-        at = len(text) - len(rest)
-    return Faults(tuple(runs["SEGV"]), tuple(runs["BUS"]))
-
-
-def format_result(result: Result, page_bytes: int = PAGE_BYTES) -> str:
-    """What follows the `=`.  Errors raised: ValueError for a value that no call can have."""
-    if isinstance(result, int):
-        if not 0 <= result <= WORD_MASK:
-            raise ValueError(f"result {result} is not a 64-bit number")
-        return f"{result:#x}" if result else "0"
-    if isinstance(result, Faults):
-        if not any(result):
-            raise ValueError("faults without a range; a call without faults results in 0")
-        return " ".join(
-            f"{kind}[{first * page_bytes:#x}, {(first + count) * page_bytes:#x})"
-            for kind, runs in (("SEGV", result.segv), ("BUS", result.bus))
-            for first, count in runs
-        )
-    if result not in ("SKIP", "OUT") and not _ERRNO.fullmatch(result):
-        raise ValueError(f"{result!r} is not a result")
-    return result
-
-
 # Calls
 
 
 def _call(line: str, page_bytes: int) -> Call:
-    """The call on a line.  Errors raised: _Wrong, whose offset counts from the line's start."""
+    """The call on a line.  Errors raised: Wrong, whose offset counts from the line's start."""
     name, opened, operands = line[:-1].partition("(")
     if opened and line.endswith(")") and name in _CALLS:  # mostly there is nothing else
         args = _args(name, operands)
@@ -305,21 +178,21 @@ def _call(line: str, page_bytes: int) -> Call:
     if result is None:
         return Call(name, args)
     try:
-        return Call(name, args, _result(result, name, page_bytes))
-    except _Wrong as wrong:
-        raise _Wrong(wrong.why, match.start(3) + wrong.offset) from None
+        return Call(name, args, read_result(result, name, page_bytes))
+    except Wrong as wrong:
+        raise Wrong(wrong.why, match.start(3) + wrong.offset) from None
 
 
 def _args(name: str, operands: str) -> tuple[int, ...] | None:
     """The operands of a call, with those that may be left out; None if something is wrong."""
     readers = _READERS[name]
-    fields = operands.split(",") if operands.strip(_BLANK) else []
+    fields = operands.split(",") if operands.strip(BLANK) else []
     given = len(fields)
     if not _REQUIRED[name] <= given <= len(readers):
         return None
     try:
-        args = tuple([read(field.strip(_BLANK)) for read, field in zip(readers, fields)])  # noqa: B905
-    except _Wrong:
+        args = tuple([read(field.strip(BLANK)) for read, field in zip(readers, fields)])  # noqa: B905
+    except Wrong:
         return None
     if given < len(readers):
         args += _DEFAULTS[name][given:]  # type: ignore[operator]  # no None from here on
@@ -328,78 +201,78 @@ def _args(name: str, operands: str) -> tuple[int, ...] | None:
 
 def _explain(line: str) -> NoReturn:
     """Find out what is wrong with the call on a line, its result apart."""
-    line = line.partition("#")[0].rstrip(_MARGIN)
-    at = len(line) - len(line.lstrip(_BLANK))
+    line = line.partition("#")[0].rstrip(MARGIN)
+    at = len(line) - len(line.lstrip(BLANK))
     match = _NAME.match(line, at)
     if match is None:
-        raise _Wrong("expected a call, a header line (@…) or a comment (#…)", at)
+        raise Wrong("expected a call, a header line (@…) or a comment (#…)", at)
     name = match[0]
     if name not in CALLS:
         known = [each for each in CALLS if each not in DIRECTIVES]
         close = get_close_matches(name, known, 1)
         hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
-        raise _Wrong(f"unknown call {name!r}; {hint}", at)
+        raise Wrong(f"unknown call {name!r}; {hint}", at)
     at = match.end()
     if line[at : at + 1] != "(":
-        raise _Wrong(f"expected '(' after {name}", at)
+        raise Wrong(f"expected '(' after {name}", at)
     match = re.compile(r"[^]()=[]*").match(line, at + 1)
     assert match is not None
     if line[match.end() : match.end() + 1] != ")":
         # Point behind the last operand, where the parenthesis belongs.
-        raise _Wrong("missing ')'", at + 1 + len(match[0].rstrip(_BLANK)))
+        raise Wrong("missing ')'", at + 1 + len(match[0].rstrip(BLANK)))
     _explain_operands(name, match[0], at + 1)
-    rest = line[match.end() + 1 :].lstrip(_BLANK)
+    rest = line[match.end() + 1 :].lstrip(BLANK)
     at = len(line) - len(rest)
     if rest == "=":
-        raise _Wrong("'=' without a value", at)
-    raise _Wrong(f"unexpected {rest!r} after the call", at)
+        raise Wrong("'=' without a value", at)
+    raise Wrong(f"unexpected {rest!r} after the call", at)
 
 
 def _explain_operands(name: str, operands: str, at: int) -> None:
-    """Raise _Wrong for the first operand to blame, if any; the operands begin at offset `at`."""
+    """Raise Wrong for the first operand to blame, if any; the operands begin at offset `at`."""
     readers = _READERS[name]
-    fields = operands.split(",") if operands.strip(_BLANK) else []
+    fields = operands.split(",") if operands.strip(BLANK) else []
     for number, field in enumerate(fields):
-        start = at + len(field) - len(field.lstrip(_BLANK))
-        if not field.strip(_BLANK):
-            raise _Wrong("misplaced ',': expected an operand here", start)
+        start = at + len(field) - len(field.lstrip(BLANK))
+        if not field.strip(BLANK):
+            raise Wrong("misplaced ',': expected an operand here", start)
         if number == len(readers):
-            raise _Wrong(f"too many operands: {signature(name)}", start)
+            raise Wrong(f"too many operands: {signature(name)}", start)
         try:
-            readers[number](field.strip(_BLANK))
-        except _Wrong as wrong:
+            readers[number](field.strip(BLANK))
+        except Wrong as wrong:
             why = f"{CALLS[name].params[number].name}: {wrong.why}"
-            raise _Wrong(why, start + wrong.offset) from None
+            raise Wrong(why, start + wrong.offset) from None
         at += len(field) + 1
     if len(fields) < _REQUIRED[name]:
-        raise _Wrong(f"too few operands: {signature(name)}", at - 1 if fields else at)
+        raise Wrong(f"too few operands: {signature(name)}", at - 1 if fields else at)
 
 
 def _directive(line: str) -> Call:
-    """The directive on a line that begins with its name.  Errors raised: _Wrong."""
-    first, *words = _WORD.finditer(line.partition("#")[0])
+    """The directive on a line that begins with its name.  Errors raised: Wrong."""
+    first, *words = WORD.finditer(line.partition("#")[0])
     name = first[0]
     readers = _READERS[name]
     if len(words) > len(readers):
         extra = words[len(readers)]
-        raise _Wrong(f"unexpected {extra[0]!r}: {signature(name)}", extra.start())
+        raise Wrong(f"unexpected {extra[0]!r}: {signature(name)}", extra.start())
     args = []
     for word, read in zip(words, readers, strict=False):
         try:
             args.append(read(word[0]))
-        except _Wrong as wrong:
-            raise _Wrong(wrong.why, word.start() + wrong.offset) from None
+        except Wrong as wrong:
+            raise Wrong(wrong.why, word.start() + wrong.offset) from None
     if len(words) < len(readers):
-        raise _Wrong(f"something is missing: {signature(name)}", first.start())
+        raise Wrong(f"something is missing: {signature(name)}", first.start())
     return Call(name, tuple(args))
 
 
 def _limit(line: str, limits: list[Call]) -> Call:
-    """The `@limit` on a line, after others.  Errors raised: _Wrong."""
+    """The `@limit` on a line, after others.  Errors raised: Wrong."""
     limit = _directive(line)
     if any(limit.args[0] == other.args[0] for other in limits):
         name = format_operand(CALLS[limit.name].params[0].kind, limit.args[0])
-        raise _Wrong(f"duplicate @limit {name}", line.index("@"))
+        raise Wrong(f"duplicate @limit {name}", line.index("@"))
     return limit
 
 
@@ -409,10 +282,10 @@ def parse_call(line: str, page_bytes: int = PAGE_BYTES) -> Call:
     Errors raised: CaseError with the column.
     """
     try:
-        if line.lstrip(_MARGIN).startswith("@") and _WORD.findall(line)[0] in DIRECTIVES:
+        if line.lstrip(MARGIN).startswith("@") and WORD.findall(line)[0] in DIRECTIVES:
             return _directive(line)
         return _call(line, page_bytes)
-    except _Wrong as wrong:
+    except Wrong as wrong:
         raise _error(wrong, line) from None
 
 
@@ -485,40 +358,40 @@ class _Header:
         self.hypothetical = False
 
     def read(self, line: str) -> None:
-        """Take one header line.  Errors raised: _Wrong."""
-        words = list(_WORD.finditer(line))
+        """Take one header line.  Errors raised: Wrong."""
+        words = list(WORD.finditer(line))
         key, at = words[0][0], words[0].start()
         if key == "@found":  # its text may hold a '#'
-            text = line[words[0].end() :].strip(_MARGIN)
+            text = line[words[0].end() :].strip(MARGIN)
             if not text:
-                raise _Wrong("@found without a value", at)
+                raise Wrong("@found without a value", at)
             self.found.append(text)
             return
-        words = list(_WORD.finditer(line.partition("#")[0]))
+        words = list(WORD.finditer(line.partition("#")[0]))
         key = words[0][0]
         if key not in HEADERS:
-            known = (*HEADERS, *sorted(DIRECTIVES))
+            known = (*HEADERS, *sorted(DIRECTIVES), *KINDS)
             close = get_close_matches(key, known, 1)
             hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
-            raise _Wrong(f"unknown header {key!r}; {hint}", at)
+            raise Wrong(f"unknown header {key!r}; {hint}", at)
         least, most = HEADERS[key]
         values = [(word[0], word.start()) for word in words[1:]]
         if len(values) < least:
-            raise _Wrong(f"{key} without a value", at)
+            raise Wrong(f"{key} without a value", at)
         if len(values) > most:
-            raise _Wrong(f"unexpected {values[most][0]!r} after {key}", values[most][1])
+            raise Wrong(f"unexpected {values[most][0]!r} after {key}", values[most][1])
         if key == "@expect":
             self._expect(values, at)
         elif key == "@hypothetical":
             if self.hypothetical:
-                raise _Wrong("duplicate @hypothetical", at)
+                raise Wrong("duplicate @hypothetical", at)
             self.hypothetical = True
         else:
             field = key[1:]
             if getattr(self, field) is not None:
-                raise _Wrong(f"duplicate {key}", at)
+                raise Wrong(f"duplicate {key}", at)
             name, column = values[0]
-            _known(kernel_named if key == "@kernel" else geometry_named, name, column)
+            known_name(kernel_named if key == "@kernel" else geometry_named, name, column)
             setattr(self, field, name)
 
     def _expect(self, values: list[tuple[str, int]], at: int) -> None:
@@ -526,22 +399,14 @@ class _Header:
         kernel = None
         if len(values) == 2:
             kernel, column = values[0]
-            _known(kernel_named, kernel, column)
+            known_name(kernel_named, kernel, column)
         outcome, column = values[-1]
         if not _SLUG.fullmatch(outcome):
-            raise _Wrong(f"expected ok or the name of a rule, found {outcome!r}", column)
+            raise Wrong(f"expected ok or the name of a rule, found {outcome!r}", column)
         if any(expect.kernel == kernel for expect in self.expects):
             of = f" {kernel}" if kernel else ""
-            raise _Wrong(f"duplicate @expect{of}", at)
+            raise Wrong(f"duplicate @expect{of}", at)
         self.expects.append(Expectation(kernel, outcome))
-
-
-def _known(look_up: Callable[[str], object], name: str, offset: int) -> None:
-    """Refuse a name that `look_up` does not know."""
-    try:
-        look_up(name)
-    except UnknownName as unknown:
-        raise _Wrong(str(unknown), offset) from None
 
 
 def page_bytes_of(geometry: str | None, kernel: str | None) -> int:
@@ -551,9 +416,9 @@ def page_bytes_of(geometry: str | None, kernel: str | None) -> int:
     return kernel_named(kernel).geometry.page_bytes if kernel is not None else PAGE_BYTES
 
 
-def _error(wrong: _Wrong, line: str, number: int = 1, file: str = "") -> CaseError:
+def _error(wrong: Wrong, line: str, number: int = 1, file: str = "") -> CaseError:
     """What the user sees; a tab is shown as one blank so that the marker stays in its column."""
-    source = line.rstrip(_MARGIN).replace("\t", " ")
+    source = line.rstrip(MARGIN).replace("\t", " ")
     return CaseError(wrong.why, number, wrong.offset + 1, source, file)
 
 
@@ -567,19 +432,24 @@ def parse(text: str, file: str = "") -> Case:
     header = _Header()
     comments: list[str] = []
     calls: list[Call] = []
+    assertions: list[Assertion] = []
     in_header = True  # no call yet; the limits stand in the header
     page_bytes = PAGE_BYTES
     for number, line in enumerate(text.split("\n"), 1):
-        body = line.strip(_MARGIN)
+        body = line.strip(MARGIN)
         if not body:
             continue
         try:
             if body[0] == "#":
                 if in_header:
                     comments.append(body[1:].removeprefix(" "))
+            elif ASSERTING.match(body):
+                if in_header:
+                    raise Wrong("nothing can be asserted before the first call", line.index("@"))
+                assertions.append(read_assertion(line, len(calls), page_bytes))
             elif body[0] == "@" and not _FAIL.match(body):
                 if not in_header:
-                    raise _Wrong("header lines come before the first call", line.index("@"))
+                    raise Wrong("header lines come before the first call", line.index("@"))
                 if _LIMIT.match(body):
                     calls.append(_limit(line, calls))
                 else:
@@ -587,10 +457,10 @@ def parse(text: str, file: str = "") -> Case:
                     page_bytes = page_bytes_of(header.geometry, header.kernel)
             else:
                 if len(calls) == MAX_CALLS:
-                    raise _Wrong(f"more than {MAX_CALLS} calls", line.index(body[0]))
+                    raise Wrong(f"more than {MAX_CALLS} calls", line.index(body[0]))
                 calls.append(_directive(line) if body[0] == "@" else _call(line, page_bytes))
                 in_header = False
-        except _Wrong as wrong:
+        except Wrong as wrong:
             raise _error(wrong, line, number, file) from None
     return Case(
         tuple(calls),
@@ -600,6 +470,7 @@ def parse(text: str, file: str = "") -> Case:
         tuple(header.found),
         header.hypothetical,
         tuple(comments),
+        tuple(assertions),
     )
 
 
@@ -611,7 +482,7 @@ def dump(case: Case) -> str:
     if not limits_are_in_place(case.calls):
         raise ValueError("limits stand before all calls, each of them once")
     for text in (*case.comments, *case.found):
-        if "\n" in text or text != text.rstrip(_MARGIN):
+        if "\n" in text or text != text.rstrip(MARGIN):
             raise ValueError(f"{text!r} is not one line without blanks at its end")
     lines = [f"# {comment}" if comment else "#" for comment in case.comments]
     if case.kernel is not None:
@@ -621,13 +492,21 @@ def dump(case: Case) -> str:
     for kernel, outcome in case.expects:
         lines.append(f"@expect {kernel} {outcome}" if kernel else f"@expect {outcome}")
     for found in case.found:
-        if not found or found != found.lstrip(_MARGIN):
+        if not found or found != found.lstrip(MARGIN):
             raise ValueError(f"@found {found!r} is empty or starts with a blank")
         lines.append(f"@found {found}")
     if case.hypothetical:
         lines.append("@hypothetical")
     page_bytes = page_bytes_of(case.geometry, case.kernel)
-    lines += [format_call(call, page_bytes) for call in case.calls]
+    held = iter(case.assertions)
+    due = next(held, None)
+    for number, call in enumerate(case.calls, 1):
+        lines.append(format_call(call, page_bytes))
+        while due is not None and due.after == number:
+            lines.append(format_assertion(due))
+            due = next(held, None)
+    if due is not None:
+        raise ValueError("assertions stand behind calls, in order")
     return "".join(f"{line}\n" for line in lines)
 
 

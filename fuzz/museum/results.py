@@ -35,6 +35,7 @@ DECIDES = (
     "fuzz/museum/run.py",
     "fuzz/oracle",
     "fuzz/rules",
+    "fuzz/asserted.py",
     "fuzz/showing.py",
 )
 _COLUMNS = ("exhibit", "seed", "side", "outcome", "rule", "executions", "seconds", "calls", "other")

@@ -10,7 +10,8 @@ from typing import NamedTuple
 from fuzz.calls.operand import Symbols
 from fuzz.calls.registry import CALLS
 from fuzz.case import Call, Case, Faults, Result
-from fuzz.forms.text import format_call, format_operand, format_result
+from fuzz.forms.results import format_result
+from fuzz.forms.text import format_call, format_operand
 from fuzz.subjects.observe import FIELDS, differences
 from fuzz.subjects.subject import Observation
 

@@ -1,5 +1,6 @@
 """The text form: what is read, what is written, and where errors point."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,22 @@ from engine.base.geometry import GEOMETRIES
 from engine.base.kernel import KERNELS
 from fuzz.calls.operand import Choice, Operand, Symbols
 from fuzz.calls.registry import CALLS, DIRECTIVES, call
-from fuzz.case import MAX_CALLS, MAX_CASE_BYTES, Call, Case, CaseError, Expectation, Faults
+from fuzz.case import (
+    MAX_CALLS,
+    MAX_CASE_BYTES,
+    Assertion,
+    ByKernel,
+    Call,
+    Case,
+    CaseError,
+    Expectation,
+    Faults,
+)
+from fuzz.forms.assertions import FLAG_WORDS, KINDS, PAGE, PAGE_WORDS, UNMAPPED, VMA
+from fuzz.forms.results import format_result
 from fuzz.forms.text import (
     dump,
     format_call,
-    format_result,
     load,
     page_bytes_of,
     parse,
@@ -524,7 +536,40 @@ def calls(draw: st.DrawFn) -> Call:
     if name in ("touch", "peek"):
         results.append(st.builds(Faults, runs(), runs()).filter(any))
     args = tuple(draw(operand(param.kind)) for param in CALLS[name].params)
-    return Call(name, args, None if name in DIRECTIVES else draw(st.one_of(results)))
+    one, some = st.one_of(results), st.one_of(results[1:])
+    named = st.tuples(st.sampled_from(sorted(KERNELS)), some)
+    by_kernel = st.lists(named, min_size=1, max_size=2, unique_by=lambda pair: pair[0]).map(tuple)
+    asserted = st.one_of(one, st.builds(ByKernel, one, by_kernel))
+    return Call(name, args, None if name in DIRECTIVES else draw(asserted))
+
+
+PAGE_NUMBERS = st.integers(0, 2**30)
+
+
+@st.composite
+def assertions(draw: st.DrawFn, after: int) -> Assertion:
+    """One behind so many calls, on pages of 4 KiB, 16 KiB and 64 KiB alike."""
+    kind = draw(st.sampled_from(KINDS))
+    start = draw(PAGE_NUMBERS) << 16
+    end = start if kind == PAGE else start + (draw(PAGE_NUMBERS) + 1 << 16)
+    known = {VMA: FLAG_WORDS, UNMAPPED: (), PAGE: PAGE_WORDS}[kind]
+    words = [draw(st.sampled_from(("", "-"))) + word for word in known if draw(st.booleans())]
+    if kind == VMA:
+        words.insert(0, draw(st.sampled_from(("rw-p", "---s", "r-xp"))))
+    elif kind == PAGE:
+        words.insert(0, str(draw(PAGE_NUMBERS)))
+    kernel = draw(st.one_of(st.none(), st.sampled_from(sorted(KERNELS))))
+    return Assertion(after, kind, kernel, start, end, tuple(words))
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    """One with a few assertions behind calls that are no limits."""
+    case = draw(CASES)
+    limits = sum(call.name == "@limit" for call in case.calls)
+    behind = range(limits + 1, len(case.calls) + 1)
+    held = [draw(assertions(after)) for after in behind for _ in range(draw(st.integers(0, 2)))]
+    return replace(case, assertions=tuple(held))
 
 
 CASES = st.builds(
@@ -549,7 +594,7 @@ CASES = st.builds(
 
 @pytest.mark.slow
 @settings(deadline=None)
-@given(CASES)
+@given(cases())
 def test_parse_is_the_inverse_of_dump(case: Case) -> None:
     text = dump(case)
     assert parse(text) == case
@@ -580,7 +625,7 @@ def test_any_text_is_a_case_or_a_case_error_inside_it(text: str) -> None:
 
 
 @settings(deadline=None)
-@given(CASES.filter(lambda case: bool(case.calls)), st.data())
+@given(cases().filter(lambda case: bool(case.calls)), st.data())
 def test_damaged_text_is_a_case_or_a_case_error(case: Case, data: st.DataObject) -> None:
     text = dump(case)
     at = data.draw(st.integers(0, len(text) - 1))
