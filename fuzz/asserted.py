@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from engine.base.entry import MARKER, PFN_SHIFT, PRESENT, SOFT_DIRTY, SWAP, UFFD_WP, WRITE, is_guard
 from engine.base.geometry import PTE
-from engine.base.kernel import Kernel
+from engine.base.kernel import Kernel, base_of
 from engine.state import vma as vmas
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_EXEC, VM_READ, VM_SHARED, VM_WRITE, Vma
@@ -95,7 +95,7 @@ class _Watch:
     def __init__(self, assertions: Iterable[Assertion], kernel: str) -> None:
         self._due: dict[int, list[Assertion]] = {}
         for one in assertions:
-            if one.kernel in (None, kernel):
+            if one.kernel in (None, kernel, base_of(kernel)):
                 self._due.setdefault(one.after - 1, []).append(one)
         self.broken: list[Broken] = []
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from engine.base.kernel import base_of
+
 MAX_CALLS = 256
 MAX_CASE_BYTES = 64 * 1024
 MAX_POPULATED_PAGES = 16384  # one call never populates more: 64 MiB of 4 KiB pages
@@ -45,10 +47,11 @@ class Call(NamedTuple):
     result: Result | ByKernel | None = None  # what "= value" asserts
 
     def asserted(self, kernel: str) -> Result | None:
-        """The result that it must have on the kernel of that name; None: any."""
+        """The result that it must have on the kernel of that name, or on its base; None: any."""
         if not isinstance(self.result, ByKernel):
             return self.result
-        return next((r for name, r in self.result.of if name == kernel), self.result.otherwise)
+        of = dict(self.result.of)
+        return of.get(kernel, of.get(base_of(kernel), self.result.otherwise))
 
     def with_arg(self, index: int, value: int) -> "Call":
         """The same call with one operand replaced and no asserted result."""

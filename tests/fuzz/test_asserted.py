@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.base.kernel import KERNELS
+from engine.base.kernel import kernel_named
 from fuzz import asserted
 from fuzz.forms.assertions import FLAG_WORDS, PAGE_WORDS
 from fuzz.forms.text import parse
@@ -13,7 +13,7 @@ MAPPED = "mmap(0x200000, 0x400000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMO
 def found(program: str, *assertions: str, kernel: str = "linux-6.18") -> list[str]:
     """What there is instead of the assertions that do not hold behind a program."""
     case = parse("\n".join((program.rstrip(), *assertions)) + "\n")
-    return [broken.found for broken in asserted.broken(case, KERNELS[kernel])]
+    return [broken.found for broken in asserted.broken(case, kernel_named(kernel))]
 
 
 def test_a_vma_begins_and_ends_where_it_says() -> None:
@@ -95,6 +95,7 @@ def test_of_one_kernel_it_holds_there_only() -> None:
     wrong = "@vma linux-6.1: 0x200000-0x600000 r--p"
     assert not found(MAPPED, wrong)
     assert found(MAPPED, wrong, kernel="linux-6.1")
+    assert found(MAPPED, wrong, kernel="linux-6.1+realign")
 
 
 def test_the_words_that_are_read_are_those_that_are_known() -> None:
