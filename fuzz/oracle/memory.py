@@ -46,7 +46,7 @@ class Area(NamedTuple):
     offset: int = 0  # page of the origin at `start`
     grows: bool = False  # downwards, when a page below it is accessed
     guarded: bool = False  # may hold guard pages, on which every access fails
-    huge: bool = False  # of huge pages, which the pool may run out of
+    huge: int = 0  # pages of each of its huge pages, which the pool may run out of; 0: usual ones
     droppable: bool = False  # reclaim may throw its pages away
 
     def overlaps(self, lo: int, hi: int) -> bool:
@@ -70,6 +70,11 @@ class Area(NamedTuple):
             return [self]
         spans = ((self.start, lo), (hi, self.end))
         return [self.clip(start, end) for start, end in spans if start < end]
+
+    def spread(self, lo: int, hi: int) -> "Area":
+        """The part inside [lo, hi), which it overlaps; huge pages partly in it go whole."""
+        unit = self.huge or 1
+        return self.clip(lo // unit * unit, -(-hi // unit) * unit)
 
     def placed(self, page: int, start: int, count: int) -> "Area":
         """`count` pages at `start` that show what this area would show from `page` on."""
@@ -172,10 +177,15 @@ class Memory:
             self.pages |= tags
 
     def change(self, lo: int, hi: int, change: Callable[[Area], Area]) -> None:
-        """Replace the mapped parts of [lo, hi); contents stay."""
-        if parts := self.inside(lo, hi):
-            rest = [rest for area in self.areas for rest in area.outside(lo, hi)]
-            self.areas = sorted(rest + [change(part) for part in parts])
+        """Replace the mapped parts of [lo, hi); contents stay.  Huge pages change as a whole."""
+        changed: list[Area] = []
+        for area in self.areas:
+            if area.overlaps(lo, hi):
+                part = area.spread(lo, hi)
+                changed += [change(part), *area.outside(part.start, part.end)]
+            else:
+                changed.append(area)
+        self.areas = sorted(changed)
 
     def cut(self, page: int) -> None:
         """A mapping ends at a page, and the next begins; those of huge pages stay whole."""

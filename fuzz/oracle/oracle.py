@@ -189,6 +189,7 @@ class _World:
     def __init__(self, page_bytes: int, word_bits: int, huge_bytes: int, exec_only: bool) -> None:
         self._page_bytes = page_bytes
         self._huge_bytes = huge_bytes
+        self._huge_pages = huge_bytes // page_bytes
         self._exec_only = exec_only
         self._word_mask = (1 << word_bits) - 1
         self.memory = Memory()
@@ -278,7 +279,7 @@ class _World:
         private = not flags & MAP_SHARED
         origin = ZEROES if private else Origin(end - start)
         self.memory.unmap(start, end)
-        grows, huge = bool(flags & MAP_GROWSDOWN), bool(flags & MAP_HUGETLB)
+        grows, huge = bool(flags & MAP_GROWSDOWN), self._huge_pages if flags & MAP_HUGETLB else 0
         droppable = flags & MAP_TYPE == MAP_DROPPABLE
         self.memory.map(
             Area(start, end, prot, origin, private, grows=grows, huge=huge, droppable=droppable)
@@ -400,8 +401,7 @@ class _World:
 
     def _discardable(self, area: Area) -> int:
         """Where that part of a mapping ends which can be thrown away: huge pages go whole."""
-        pages = self._huge_bytes // self._page_bytes
-        return max(area.end // pages * pages, area.start) if area.huge else area.end
+        return max(area.end // area.huge * area.huge, area.start) if area.huge else area.end
 
     # Accesses.
 
@@ -699,7 +699,7 @@ class _World:
 
     def _whole_huge(self, end: int) -> int:
         """Where a move of several mappings ends: the last one's huge pages go whole."""
-        pages = self._huge_bytes // self._page_bytes
+        pages = self._huge_pages
         return -(-end // pages) * pages if self._is_huge(end - 1) else end
 
     def _huge_spans(self) -> list[Span]:

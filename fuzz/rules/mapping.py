@@ -20,7 +20,7 @@ from fuzz.rules.rule import (
     after,
     at,
 )
-from fuzz.rules.sight import Mapped, Moving, Sight, clip
+from fuzz.rules.sight import Moving, Sight, clip
 
 MAPPING_KEPT = Rule(
     "S-11",
@@ -69,7 +69,6 @@ def moved(sight: Sight) -> Iterator[Violation]:
     space, before, request = sight.space, sight.before, sight.request
     source, old_len, new_len = request.source, request.old, request.new
     target = Range(sight.address, sight.address + new_len)
-    page_shift = space.geometry.page_shift
     delta = target.start - source.start
     moved = clip(before.mapped, Range(source.start, source.start + min(old_len, new_len)))
     if new_len > old_len:
@@ -79,16 +78,7 @@ def moved(sight: Sight) -> Iterator[Violation]:
             for m in before.mapped
             if m.start <= last < m.end
         ]
-    expected = [
-        Mapped(
-            m.start + delta,
-            m.end + delta,
-            m.flags & ~VM_UFFD,
-            m.backing,
-            0 if m.backing.is_anonymous else m.offset - (delta >> page_shift),
-        )
-        for m in moved
-    ]
+    expected = [m._replace(flags=m.flags & ~VM_UFFD).ahead(delta, space.geometry) for m in moved]
     if any(m.flags & VM_HUGETLB for m in moved):
         return  # lengths mean huge pages there
     mapped = sight.after.mapped

@@ -17,7 +17,7 @@ from engine.state.vma import (
 from fuzz.rules.failures import page_count
 from fuzz.rules.picture import Leaves, carried, clipped, differing, pages, shifted
 from fuzz.rules.rule import CONTRACT, COURSE, ENGINE, HARM, LEAVES, VMAS, Rule, after, elsewhere
-from fuzz.rules.sight import Mapped, Request, Sight, Snapshot, clip, merged, without
+from fuzz.rules.sight import Mapped, Request, Sight, Snapshot, clip, mapped_of, merged, without
 from fuzz.rules.vmas import ANON_VMA_LINKED
 
 ROLLBACK_RESTORES = Rule(
@@ -170,7 +170,7 @@ def traceless(sight: Sight) -> Iterator[Violation]:
         if source.length > target.length:
             traces.append(Range(request.addr + target.length, source.end))
         if source.length == target.length and space.kernel.multi_vma_move:
-            traces.append(_moved_prefix(before, after, source, target))
+            traces.append(_moved_prefix(sight))
     yield from _unchanged_outside(before, after, traces, rule)
 
 
@@ -303,14 +303,20 @@ def _is_mapped(before: Snapshot, source: Range, length: int) -> bool:
     )
 
 
-def _moved_prefix(before: Snapshot, after: Snapshot, source: Range, target: Range) -> Range:
-    """The part of the source that a failed move of several VMAs has completely moved (S-08)."""
-    now = {m.start for m in clip(after.mapped, target)}
+def _moved_prefix(sight: Sight) -> Range:
+    """The part of the source that a failed move of several VMAs has completely moved (S-08).
+
+    Each VMA goes by itself.  What has arrived may have merged with what lies in a gap.
+    """
+    source, target = sight.sides
+    delta, geometry = target.start - source.start, sight.before.geometry
     end = source.start
-    for m in clip(before.mapped, source):
-        if m.start - source.start + target.start not in now:
+    for area in sight.before.inside(source.start, source.end):
+        (moved,) = clip(mapped_of([area], geometry), source)
+        arrived = moved.ahead(delta, geometry)
+        if clip(sight.after.mapped, Range(arrived.start, arrived.end)) != [arrived]:
             break
-        end = m.end
+        end = moved.end
     return Range(source.start, end)
 
 
@@ -329,10 +335,7 @@ def _unchanged_outside(
         old_leaves = {a: e for a, e in old_leaves.items() if not hole.start <= a < hole.end}
         new_leaves = {a: e for a, e in new_leaves.items() if not hole.start <= a < hole.end}
     old_leaves = _without_split(before, old_leaves, new_leaves, 0)
-    for addr in [a for a, entry in old_leaves.items() if entry & MIGRATION]:
-        if new_leaves.get(addr, 0) & PRESENT:
-            # The migration has ended, as the call populated something: it is in another frame.
-            del old_leaves[addr], new_leaves[addr]
+    _leave_out_migrated(old_leaves, new_leaves)
     if old_mapped != new_mapped:
         lost = next((m for m in old_mapped if m not in new_mapped), None)
         odd = lost or next(m for m in new_mapped if m not in old_mapped)
@@ -349,6 +352,16 @@ def _unchanged_outside(
         yield rule.broken(
             Range(wrong[0], wrong[-1] + page), f"{len(wrong)} entries changed", "none changed"
         )
+
+
+def _leave_out_migrated(expected: Leaves, found: Leaves) -> None:
+    """Take away the pages whose migration has ended, as the call populated something.
+
+    They are in another frame now.
+    """
+    for addr in [a for a, entry in expected.items() if entry & MIGRATION]:
+        if found.get(addr, 0) & PRESENT:
+            del expected[addr], found[addr]
 
 
 def _unlocked(mapped: list[Mapped]) -> list[Mapped]:
@@ -388,6 +401,7 @@ def _check_moved(
                 for addr, entry in found.items()
                 if addr in expected or entry & ANON or not entry >> PFN_SHIFT
             }
+            _leave_out_migrated(expected, found)
         if found != expected:
             yield FIXED_EXACT.broken(
                 target,

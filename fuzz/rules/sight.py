@@ -62,6 +62,13 @@ class Mapped(NamedTuple):
     backing: Backing
     offset: int  # of the object, minus the address, in pages: constant along a mapping
 
+    def ahead(self, delta: int, geometry: Geometry) -> "Mapped":
+        """The same mapping `delta` bytes further."""
+        pages = 0 if self.backing.is_anonymous else delta >> geometry.page_shift
+        return self._replace(
+            start=self.start + delta, end=self.end + delta, offset=self.offset - pages
+        )
+
 
 class Request(NamedTuple):
     """An mremap: real addresses, lengths as the caller gave them, and `old` and `new` in bytes of

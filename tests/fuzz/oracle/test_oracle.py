@@ -852,6 +852,13 @@ def test_a_huge_page_is_not_cut_but_what_lies_before_may_have_changed() -> None:
     assert not oracle.apply(on("touch", 4, 4), 0)
 
 
+def test_a_huge_page_is_not_cut_by_the_protection_it_has() -> None:
+    oracle = huge_oracle()
+    assert not oracle.apply(on("mprotect", 5, 4, PROT_READ | PROT_WRITE), 0)
+    assert not oracle.apply(advise(4, 4, "DONTNEED"), 0)
+    assert oracle.contents.keys() == {8, 9, 10, 11}
+
+
 @pytest.mark.parametrize(("scarce", "found"), [(True, []), (False, ["mapped"])])
 def test_a_source_may_stay_where_vmas_may_be_refused(scarce: bool, found: list[str]) -> None:
     oracle = Oracle()

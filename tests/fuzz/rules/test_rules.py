@@ -24,6 +24,7 @@ from engine.base.uapi import (
 )
 from engine.base.violation import Violation
 from engine.calls.mmap import mmap, munmap
+from engine.calls.mseal import mseal
 from engine.move import Move, MovePoint, move_page_tables
 from engine.mremap import mremap
 from engine.pages.fault import touch
@@ -645,7 +646,20 @@ def kept_beside_its_copy(broken: bool) -> list[Violation]:
     return told(sight, SLOT, "mremap")
 
 
+def stopped_by_a_seal(broken: bool) -> list[Violation]:
+    """Two of three VMAs have moved; the second has merged with what lies in the gap before it."""
+    space, request = scene("a.bc .... dddd", "linux-6.18"), (0, SLOT, SLOT, MOVE, 2 * SLOT)
+    assert mseal(space, 3 * PAGE, PAGE) is None
+    sight = Sight(space, "mremap", request)
+    assert mremap(space, *request) == Errno.EPERM
+    assert len(space.vmas) == 2
+    if broken:
+        space.unmap(3 * PAGE, 4 * PAGE)
+    return told(sight, Errno.EPERM, "mremap")
+
+
 SCENARIOS += [
+    ("error-traceless", "the VMA at which a move stops is gone", stopped_by_a_seal),
     ("anon-vma-linked", "an emptied VMA beside its copy", kept_beside_its_copy),
     ("rollback-complete", "no table for the way back", way_back_without_a_table),
     ("moved-unmapped", "a source that cannot be cut off", source_not_cut_off),
