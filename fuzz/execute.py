@@ -8,7 +8,7 @@ from engine.base.kernel import Kernel
 from engine.base.violation import Violation
 from engine.state.space import AddressSpace, Listener
 from fuzz.calls.arena import Arena
-from fuzz.calls.registry import CALLS, as_made, as_result, leaves_arena, operands
+from fuzz.calls.registry import CALLS, as_made, as_result, is_skipped, operands
 from fuzz.case import Case, CaseError, Result
 from fuzz.rules.judge import Judge, RulesAfter
 
@@ -76,7 +76,7 @@ def execute(
         if declared is None:
             raise CaseError(f"{call.name} is not modelled; known calls: {', '.join(CALLS)}")
         args = operands(arena, declared, call.args)
-        if leaves_arena(space, arena, declared, args):
+        if is_skipped(space, arena, declared, args):
             result: Result = "SKIP"
         else:
             if judge is not None:

@@ -13,7 +13,7 @@ from typing import NamedTuple, Self
 from engine.base.kernel import Kernel, base_of, kernel_named
 from engine.base.violation import Violation
 from fuzz.asserted import Broken, broken
-from fuzz.calls.registry import DIRECTIVES
+from fuzz.calls.registry import DIRECTIVES, why_skipped
 from fuzz.case import Call, Case, CaseError, Expectation, Result
 from fuzz.defects.exhibit import Change, Exhibit, changes_in_place
 from fuzz.defects.known import known_defect
@@ -278,9 +278,8 @@ def _refuse_skipped(shown: Showing) -> None:
         if result == "SKIP" and call.asserted(shown.kernel.name) != "SKIP" and not shown.case.found:
             told = format_call(call._replace(result=None), geometry.page_bytes)
             raise CaseError(
-                f"call {number}, {told}, reaches outside the arena of "
-                f"{geometry.arena.length:#x} bytes, fills too many pages, or asks for "
-                f"what the model has not; change it, or assert that it is not run with = SKIP"
+                f"call {number}, {told}, {why_skipped(geometry, call)}; "
+                f"change it, or assert that it is not run with = SKIP"
             )
 
 

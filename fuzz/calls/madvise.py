@@ -69,12 +69,18 @@ ADVICE = Choice(
 )
 _POPULATING = frozenset((MADV_POPULATE_READ, MADV_POPULATE_WRITE))
 _FILLING = _POPULATING | {MADV_COLLAPSE, MADV_GUARD_INSTALL}  # a marker is as much as a page
-_DAMAGING = frozenset((MADV_HWPOISON, MADV_SOFT_OFFLINE))  # the machine's memory
+_DAMAGING = {  # the machine's memory
+    MADV_HWPOISON: "MADV_HWPOISON",
+    MADV_SOFT_OFFLINE: "MADV_SOFT_OFFLINE",
+}
+
+
+def _lacks(addr: int, length: int, advice: int) -> str:
+    del addr, length
+    return _DAMAGING.get(advice, "")
 
 
 def _stays(arena: Arena, addr: int, length: int, advice: int) -> bool:
-    if advice in _DAMAGING:
-        return False
     return (filled_whole_pages if advice in _FILLING else whole_pages)(arena, addr, length)
 
 
@@ -91,6 +97,7 @@ MADVISE = Syscall(
     made_by=Makes.KERNEL,
     span=Span(0, 1),
     stays=_stays,
+    lacks=_lacks,
     fills=_fills,
     codes=range(148, 161),
     record=(choice(2, FLAGS, _POPULATING), *EXISTING_RANGE),

@@ -125,6 +125,7 @@ FD = Number(
     tries=(-1, 0, 1, 2, 3),
 )
 _FILLING = MAP_POPULATE | MAP_LOCKED
+_PLACING = MAP_FIXED | MAP_FIXED_NOREPLACE
 _MAX_ERRNO = 4095  # include/linux/err.h
 _MODELLED = MAP_TYPE | MAP.known
 
@@ -136,18 +137,22 @@ def _mmap(
     return engine.mmap(space, addr, length, prot, flags, offset)
 
 
-def _mmap_stays(
-    arena: Arena, addr: int, length: int, _: int, flags: int, fd: int, *__: int
-) -> bool:
-    if flags & ~_MODELLED:
-        return False
-    if not flags & MAP_ANONYMOUS:
-        return fd < 0  # EBADF; any other number may be a file of ours
-    is_placed = flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)
-    if flags & MAP_32BIT and not is_placed:
-        return False  # not all below 2 GiB is occupied
+def _mmap_lacks(addr: int, length: int, prot: int, flags: int, fd: int, *_: int) -> str:
+    del addr, length, prot
+    if unknown := flags & ~_MODELLED:
+        return f"the flags {unknown:#x}"
+    if not flags & MAP_ANONYMOUS and fd >= 0:  # others are EBADF; this may be a file of ours
+        return "files"
+    if flags & MAP_32BIT and not flags & _PLACING:
+        return "MAP_32BIT at a place that the kernel chooses"  # not all below 2 GiB is occupied
     if flags & MAP_HUGETLB and flags & MAP.number == MAP_HUGE_1GB:
-        return False  # a pool of its own, which the model has not
+        return "huge pages of 1 GiB"  # a pool of its own
+    return ""
+
+
+def _mmap_stays(arena: Arena, addr: int, length: int, _: int, flags: int, *__: int) -> bool:
+    if not flags & MAP_ANONYMOUS:
+        return True  # EBADF
     if arena.start <= addr and addr + length <= arena.end and length <= arena.most - arena.page:
         return True  # the quick answer for nearly every call
     length = arena.rounded(length)
@@ -155,7 +160,7 @@ def _mmap_stays(
         return True  # EINVAL, ENOMEM
     if flags & _FILLING and length > arena.most:
         return False
-    if not is_placed:
+    if not flags & _PLACING:
         return True  # only a hint; what the hint may name is occupied
     if addr > arena.mask - _MAX_ERRNO:
         return False  # the kernel takes such a place for an error: IS_ERR_VALUE()
@@ -200,6 +205,7 @@ MMAP = Syscall(
     returns=Returns.ADDRESS,
     span=Span(0, 1, fresh=True),
     stays=_mmap_stays,
+    lacks=_mmap_lacks,
     locks=lambda args: bool(args[3] & MAP_LOCKED),
     fills=_mmap_fills,
     guess=_mmap_guess,

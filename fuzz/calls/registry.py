@@ -5,6 +5,7 @@ call adds its declaration and changes nothing here.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib import import_module
 from itertools import pairwise
 from pkgutil import iter_modules
@@ -99,17 +100,35 @@ def operands(arena: Arena, declared: Syscall, args: Sequence[int]) -> list[int]:
     return made
 
 
-def leaves_arena(space: AddressSpace, arena: Arena, declared: Syscall, args: Sequence[int]) -> bool:
-    """Would the call touch something outside the arena, or fill too many pages?
+def is_skipped(space: AddressSpace, arena: Arena, declared: Syscall, args: Sequence[int]) -> bool:
+    """Is the call not run?  It is not if it would touch something outside the arena, fill too many
+    pages, or ask for what the model has not.
 
     Arguments: `args` see `operands`.
     """
-    if not declared.stays(arena, *args):
+    if not declared.may_run(arena, *args):
         return True
     if declared.unless_locked is None or not declared.unless_locked(arena, *args):
         return False
     vma = space.vmas.lookup(args[0])
     return vma is not None and bool(vma.flags & VM_LOCKED)
+
+
+def why_skipped(geometry: Geometry, call: Call) -> str:
+    """Why a call whose result is SKIP was not run, as the end of a sentence that begins with it."""
+    arena, declared = Arena.of(geometry), CALLS[call.name]
+    args = operands(arena, declared, as_made(call, geometry).args)
+    if declared.lacks is not None and (what := declared.lacks(*args)):
+        return f"asks for what the model has not: {what}"
+    if declared.stays(arena, *args):
+        return f"fills more than {_mib(arena)} of locked memory, the most that a call may"
+    if declared.stays(replace(arena, most=arena.mask), *args):
+        return f"fills more than {_mib(arena)}, the most that a call may"
+    return f"reaches outside the arena of {arena.end - arena.start:#x} bytes"
+
+
+def _mib(arena: Arena) -> str:
+    return f"{arena.most >> 20} MiB"
 
 
 def most_filled(case: Case, page: int) -> int:

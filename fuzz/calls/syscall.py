@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from fuzz.calls.arena import Arena
 from fuzz.calls.operand import Address, Operand
 from fuzz.calls.record import Step
 
@@ -110,7 +111,8 @@ class Syscall:
     call of a lower number had them: so it is the likelier, the more there are.
 
     And: `does`; `returns`; `span` the range it names, `target` where it takes that; `unless_locked`
-    whether it must not run if what lies at its address is locked; `locks` whether it locks memory;
+    whether it must not run if what lies at its address is locked; `lacks` names what its operands
+    ask for and the model has not, "" if nothing; `locks` whether it locks memory;
     `fills` how many bytes it may fill with pages, told whether the program locks memory at all;
     `theme` how likely a scene is about it (fuzz/inputs/scene.py has weights of 1 to 4 for what it
     knows more of); `prepared_by` the call that it needs to mean anything; `refers_to` whose ranges
@@ -131,12 +133,17 @@ class Syscall:
     span: Span | None = None
     target: Target | None = None
     unless_locked: Callable[..., bool] | None = None
+    lacks: Callable[..., str] | None = None
     locks: Callable[[Sequence[int]], bool] | None = None
     fills: Callable[[Sequence[int], bool], int] = nothing_filled
     theme: int = 0
     prepared_by: str = ""
     refers_to: str = ""
     guess: Callable[..., None] | None = None
+
+    def may_run(self, arena: Arena, *args: int) -> bool:
+        """May it run with these operands, as far as they tell?  See fuzz/calls/arena.py."""
+        return self.stays(arena, *args) and (self.lacks is None or not self.lacks(*args))
 
     @property
     def is_directive(self) -> bool:

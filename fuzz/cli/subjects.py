@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from fuzz.cli.options import (
     add_kernel,
     add_workdir,
     define,
+    refuse,
 )
 from fuzz.execute import execute
 from fuzz.forms.text import format_call
@@ -75,16 +75,15 @@ def _observe_host(options: argparse.Namespace) -> int:
     status = FINE
     with machine_errors(), Host() as host:
         for name, case in _programs(options.files, None):
-            if lacking := host.able.missing(case):
-                print(f"{name}: not run: only the model has {', '.join(lacking)}", file=sys.stderr)
-                status = SURPRISES
+            if refused := host.able.refusal(case):
+                status = refuse(f"{name}: not run: {refused}")
                 continue
-            case = host.able.runnable(case.program())
+            case = case.program()
             observed = host.observe(case)
             ops = [format_call(call) for call in case.calls]
             print(json.dumps({"id": name, "ops": ops} | observed | {"id": name}))
             if "crash" in observed:
-                status = SURPRISES
+                status = status or SURPRISES
     return status
 
 

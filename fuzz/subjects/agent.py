@@ -140,7 +140,7 @@ def _told(call: Call) -> str:
         return "skip"
     declared = DECLARED[call.name]
     args = operands(_ARENA, declared, as_made(call, _GEOMETRY).args)
-    if not declared.stays(_ARENA, *args):
+    if not declared.may_run(_ARENA, *args):
         return "skip"
     is_conditional = declared.unless_locked and declared.unless_locked(_ARENA, *args)
     condition = f"unlocked {args[0]:x} " if is_conditional else ""

@@ -98,18 +98,15 @@ def check_cases(
 ) -> int:
     """Run cases on the kernel below us and on its model, and print how they compare.
 
-    Returns: 0 no divergence; 1 divergences.
+    Returns: 0 no divergence; 1 divergences; 2 there are cases that cannot be run here.
     Errors raised: SubjectError, UnknownName, and what `cases` raises.
     """
-    total = agreeing = 0
+    total = agreeing = refused = 0
     with beside_model(kernel, geometry) as pair:
         for name, case in cases:
-            able = pair.subject.able
-            can_run = bool(able.runnable(case).calls)
-            if missing := able.left_out(case):
-                without = "run without" if can_run else "not run, the machine has no"
-                print(f"{name}: {without} {', '.join(missing)}")
-            if not can_run:
+            if why := pair.subject.able.refusal(case):
+                print(f"pmdfuzz kernel check: {name}: not run: {why}", file=sys.stderr)
+                refused += 1
                 continue
             try:
                 found = pair.divergence(case)
@@ -122,7 +119,10 @@ def check_cases(
             found = pair.earliest(found)
             print(f"{name}: {found.kind}\n{indented(found.told())}")
         does = f"{pair.subject.name} does what {pair.model.name} does"
-        print(f"{agreeing} of {total} programs: {does}")
+        if total:
+            print(f"{agreeing} of {total} programs: {does}")
+    if refused:
+        return BAD_INPUT
     return FINE if agreeing == total else SURPRISES
 
 

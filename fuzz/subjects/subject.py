@@ -58,6 +58,22 @@ class Abilities(NamedTuple):
         kept = {call.name for call in self.runnable(case).calls}
         return self.missing(case) or sorted({call.name for call in case.calls} - kept)
 
+    def refusal(self, case: Case) -> str:
+        """Why the case cannot be run as it is, "" if it can."""
+        if missing := self.missing(case):
+            return f"only the model has {', '.join(missing)}"
+        if left_out := self.left_out(case):
+            locks = {name for name in left_out if CALLS[name].locks is not None}
+            return "; ".join(
+                f"{', '.join(names)} {why}"
+                for names, why in (
+                    ([name for name in left_out if name not in locks], "is for the model alone"),
+                    (sorted(locks), "needs a user who may lock memory: run it as root"),
+                )
+                if names
+            )
+        return ""
+
     def _may(self, call: Call) -> bool:
         locking = CALLS[call.name].locks
         return call.name in self.calls and (self.locks or locking is None or not locking(call.args))

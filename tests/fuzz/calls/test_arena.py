@@ -21,7 +21,7 @@ ARENA = Arena.of(GEOMETRY)
 def runs(call: Call) -> bool:
     """Does the rule let the call run?"""
     declared = CALLS[call.name]
-    return declared.stays(ARENA, *operands(ARENA, declared, as_made(call, GEOMETRY).args))
+    return declared.may_run(ARENA, *operands(ARENA, declared, as_made(call, GEOMETRY).args))
 
 
 def told(*lines: str) -> list[str]:

@@ -12,11 +12,11 @@ from engine.base.geometry import GEOMETRIES
 from fuzz.calls.arena import Arena, anywhere
 from fuzz.calls.operand import ADDR, Address, Flags, Length, Operand, Symbols
 from fuzz.calls.record import FIELDS, FLAGS, PROT, Reads
-from fuzz.calls.registry import CALLS, as_made, call, in_order, operands, that_do
+from fuzz.calls.registry import CALLS, as_made, call, in_order, operands, that_do, why_skipped
 from fuzz.calls.syscall import Does, Makes, Returns, Syscall
 from fuzz.case import Call, Case
 from fuzz.forms import wire
-from fuzz.forms.text import dump, parse, signature
+from fuzz.forms.text import dump, parse, parse_call, signature
 from fuzz.minimize.search import minimize
 from fuzz.oracle.oracle import MEANINGS
 from tests.lib.constants import ROOT
@@ -257,3 +257,36 @@ def test_operands_are_cut_to_what_takes_them() -> None:
     assert as_made(advice, X86).args == (0, 0, 4)
     assert as_made(call("munmap", 1 << 40, 5), GEOMETRIES["i386"]).args == (0, 5)
     assert ADDR.is_word
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("munmap(0x7ffffff000, 0x2000)", "reaches outside the arena of 0x8000000000 bytes"),
+        (
+            "mmap(0, 0x8000000, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS|MAP_POPULATE)",
+            "fills more than 64 MiB, the most that a call may",
+        ),
+        ("touch(0, 0x8000000)", "fills more than 64 MiB, the most that a call may"),
+        (
+            "mremap(0, 0x1000, 0x8000000, MREMAP_MAYMOVE)",
+            "fills more than 64 MiB of locked memory, the most that a call may",
+        ),
+        ("mmap(0, 0x1000, PROT_READ, MAP_PRIVATE, 3)", "asks for what the model has not: files"),
+        (
+            "mmap(0, 0x1000, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS|0x80000)",
+            "asks for what the model has not: the flags 0x80000",
+        ),
+        (
+            "mmap(0, 0x1000, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS|MAP_32BIT)",
+            "asks for what the model has not: MAP_32BIT at a place that the kernel chooses",
+        ),
+        (
+            "mmap(0, 0x1000, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS|MAP_HUGETLB|MAP_HUGE_1GB)",
+            "asks for what the model has not: huge pages of 1 GiB",
+        ),
+        ("madvise(0, 0x1000, 100)", "asks for what the model has not: MADV_HWPOISON"),
+    ],
+)
+def test_what_is_not_run_says_why(line: str, why: str) -> None:
+    assert why_skipped(X86, parse_call(line)) == why

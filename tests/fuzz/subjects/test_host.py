@@ -409,7 +409,7 @@ def test_an_agent_without_proc_gives_up_with_a_reason() -> None:
 
 
 @needs_model
-def test_what_only_the_model_has_is_said_to_be_left_out(
+def test_what_only_the_model_has_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = "mmap(0x0, 0x1000, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)\n"
@@ -420,12 +420,17 @@ def test_what_only_the_model_has_is_said_to_be_left_out(
         ("stack", text + stack),
     ):
         (tmp_path / f"{name}.case").write_text(case)
-    assert main(["kernel", "check", *map(str, sorted(tmp_path.iterdir()))]) == FINE
-    assert capsys.readouterr().out.splitlines()[:3] == [
-        "fork: not run, the machine has no fork",
-        "huge: not run, the machine has no MAP_HUGETLB",
-        "stack: run without execve_stack",
+    files = [str(path) for path in sorted(tmp_path.iterdir())]
+    why = [
+        "fork: not run: only the model has fork",
+        "huge: not run: only the model has MAP_HUGETLB",
+        "stack: not run: execve_stack is for the model alone",
     ]
+    for command in (["kernel", "check"], ["observe", "--on", "host"]):
+        assert main([*command, *files]) == BAD_INPUT
+        said = capsys.readouterr()
+        assert not said.out
+        assert [line.split(": ", 1)[1] for line in said.err.splitlines()] == why
 
 
 # Running out of memory.
