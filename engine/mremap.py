@@ -153,9 +153,17 @@ def _check_first_page(remap: Remap) -> Errno | None:
 @seam
 def _check_vma(remap: Remap, vma: Vma) -> Errno | None:
     """What the VMA at `addr` says before the request is looked at any further."""
-    if vma.flags & VM_SEALED:
+    if vma.flags & VM_SEALED and not remap.space.kernel.seals_asked_first:
         return Errno.EPERM
     return _align_hugetlb(remap, vma) if vma.flags & VM_HUGETLB else None
+
+
+def _source_sealed(remap: Remap) -> bool:
+    """Is any of the source sealed, where that is asked of all of it (6.10, 6.11)?"""
+    space = remap.space
+    return space.kernel.seals_asked_first and space.vmas.sealed(
+        remap.addr, remap.addr + remap.old_len
+    )
 
 
 def _align_hugetlb(remap: Remap, vma: Vma) -> Errno | None:
@@ -205,6 +213,8 @@ def _resize(remap: Remap) -> int | Errno:
         return Errno.EINVAL if too_long else Errno.EFAULT
     if error := _check_first_page(remap):
         return error
+    if _source_sealed(remap):
+        return Errno.EPERM
     if remap.old_len >= remap.new_len:
         # Nothing is checked but the first page: the rest of the range may be a hole, or other VMAs.
         return _cut_tail(remap) or remap.addr
@@ -220,6 +230,8 @@ def _move_classic(remap: Remap) -> int | Errno:
     error = _check_target(remap)
     if error:
         return error
+    if _source_sealed(remap):
+        return Errno.EPERM
     error = _make_room(remap) or _cut_tail(remap)
     if error:
         return error

@@ -142,6 +142,11 @@ class Kernel:
         bool, never, "the test for overlapping ranges does not wrap (B-69)"
     ] = False
     mseal: Annotated[bool, since("6.10"), "mseal(2)"] = False
+    seals_asked_first: Annotated[
+        bool,
+        between("6.10", "6.11"),
+        "all of a range is searched for seals before anything is done to it (can_modify_mm)",
+    ] = False
     hugetlb_moves: Annotated[bool, since("5.16"), "mremap moves huge pages of hugetlb"] = False
     hugetlb_copy_keeps_reservation: Annotated[
         bool,

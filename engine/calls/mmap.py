@@ -177,8 +177,10 @@ def _make_place(space: AddressSpace, start: int, length: int, vm_flags: int) -> 
         or make_removable(space, start, end)
     )
     if not may_fail or not space.kernel.merge_new_range:
-        if not space.may_expand(length, replaced) or (replaced and _replace(space, start, length)):
+        if not space.may_expand(length, replaced):
             return Errno.ENOMEM
+        if replaced and (error := _replace(space, start, length)):
+            return error if error is Errno.EPERM else Errno.ENOMEM
         return None if space.may_commit(length, charged) else Errno.ENOMEM
     if error := _cut_off(space, start, end):
         return error

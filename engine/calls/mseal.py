@@ -1,7 +1,9 @@
 """mseal(2), since 6.10: mappings that can no longer be unmapped, moved or changed.
 
 The calls that a seal forbids look for it VMA by VMA, as they go (mm/vma.h can_modify_vma(), 6.12):
-munmap and MAP_FIXED before anything is gone, mprotect and madvise with what lies before it changed.
+munmap, MAP_FIXED and what mremap unmaps before anything is gone, but after the VMA in which the
+range begins was cut there; mprotect and madvise with what lies before the seal changed.  6.10 and
+6.11 search the whole range first (can_modify_mm(), from the sources: none was booted).
 """
 
 from engine.base.address import round_up

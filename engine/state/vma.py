@@ -362,6 +362,10 @@ class VmaTree:
         vma.end = end
         self._renew(vma)
 
+    def sealed(self, start: int, end: int) -> bool:
+        """Is something in [start, end) sealed?  Source: can_modify_mm() in 6.10."""
+        return start < end and any(v.flags & VM_SEALED for v in self.intersecting(start, end))
+
     def claim(self, anon_vma: AnonVma | None) -> None:
         """Allocate a VMA, and the links of one that shares `anon_vma`.
 

@@ -11,7 +11,7 @@ from engine.state.vma import VM_SEALED
 
 
 def unmap(space: AddressSpace, start: int, length: int) -> Errno | None:
-    """Unmap as munmap(2) does.  A sealed VMA in the range keeps all of it mapped.
+    """Unmap as munmap(2) does.  A sealed VMA in the range keeps all of it mapped, perhaps split.
 
     Source: do_vmi_munmap(), do_vmi_align_munmap(); vms_gather_munmap_vmas() in 6.12.
     """
@@ -28,20 +28,29 @@ def unmap(space: AddressSpace, start: int, length: int) -> Errno | None:
 
 
 def make_removable(space: AddressSpace, start: int, end: int) -> Errno | None:
-    """May [start, end) be unmapped?  Cuts it off from what lies around it only where it has to.
+    """May [start, end) be unmapped?
 
+    What is sealed further up is found VMA by VMA, when the first one has been cut at `start`, and
+    that cut remains: measured on 6.12.43, 6.17.13 and 6.18.44.  6.10 and 6.11 look before.
     Precondition: something is mapped there.
     Returns: EPERM if something in it is sealed; ENOMEM if cutting one VMA in three would pass the
-    limit.
+    limit, or if there is no memory to cut it.
+    Source: vms_gather_munmap_vmas() in 6.12; do_vmi_munmap() in 6.10.
     """
-    vmas = space.vmas.intersecting(start, end)
-    first = vmas[0]
+    vmas, asked_first = space.vmas.intersecting(start, end), space.kernel.seals_asked_first
+    first, sealed = vmas[0], any(vma.flags & VM_SEALED for vma in vmas)
+    if sealed and asked_first:
+        return Errno.EPERM
     if first.start < start and end < first.end and space.map_count_exceeded(1):
         return Errno.ENOMEM
-    for vma in vmas:
-        if vma.flags & VM_SEALED:
-            return Errno.EPERM
-    return None
+    if not sealed:
+        return None
+    if not first.flags & VM_SEALED:
+        try:
+            space.split_at(start)
+        except VmaRefused as refused:
+            return Errno(refused.error)
+    return Errno.EPERM
 
 
 def _unmap(space: AddressSpace, start: int, end: int) -> Errno | None:

@@ -488,6 +488,14 @@ class _World:
         if call.name == "mprotect":
             self._mprotect_failed(call.args, error)
             return
+        if error == "-EPERM" and call.name in ("munmap", "mmap", "mremap"):
+            # A seal: what was to go may have been cut where it begins.
+            address = self._page(call.args[0])
+            starts = [address]
+            if call.name == "mremap":
+                starts = [address + self._pages(call.args[2]), self._page(call.args[4])]
+            for start in starts:
+                self.memory.cut(start)
         outcomes = self._outcomes(call, error, mapped or [])
         usual = next(outcomes)
         alike = (memory for memory in chain((usual,), outcomes) if memory.agrees(contents, mapped))

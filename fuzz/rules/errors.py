@@ -75,7 +75,8 @@ def _promise(before: Snapshot, remap: Request, *, checks_first: bool) -> Promise
         if not before.others_at(remap.addr):
             return Errno.EFAULT
         return Errno.EINVAL if _wrong_target(before, remap) else None
-    if area.flags & VM_SEALED:
+    asked_first = kernel.seals_asked_first  # of all of the source, but late
+    if area.flags & VM_SEALED and not asked_first:
         return Errno.EPERM
     if area.flags & VM_HUGETLB:
         huge = kernel.geometry.slot_bytes
@@ -87,6 +88,9 @@ def _promise(before: Snapshot, remap: Request, *, checks_first: bool) -> Promise
             return Errno.EINVAL
         if remap.places and kernel.map_count_first and before.full(6):
             return Errno.ENOMEM
+    parts = before.inside(remap.addr, remap.addr + remap.old) if asked_first else []
+    if any(part.flags & VM_SEALED for part in parts):
+        return Errno.EPERM
     if remap.old >= remap.new and not remap.places:
         return _lost(before, remap) or Granted(remap.addr)
     gone = [] if checks_first else remap.evicts

@@ -14,13 +14,21 @@ from typing import NamedTuple
 
 from engine.base.address import Range, round_up
 from engine.base.failures import HOOK, MAPS, VMA
-from engine.base.uapi import MREMAP_DONTUNMAP, MREMAP_FIXED
+from engine.base.uapi import (
+    MAP_FIXED,
+    MAP_HUGETLB,
+    MAP_LOCKED,
+    MREMAP_DONTUNMAP,
+    MREMAP_FIXED,
+    Errno,
+)
 from engine.base.violation import Violation
 from engine.state.backing import Backing
 from engine.state.vma import (
     VM_HUGETLB,
     VM_LOCKED,
     VM_LOCKONFAULT,
+    VM_SEALED,
     VM_UFFD,
     AnonVma,
     UffdContext,
@@ -38,7 +46,8 @@ from fuzz.rules.sight import Area, Request, Sight, Snapshot
 VMA_LAYOUT = Rule(
     "V-12",
     "vma-layout",
-    "after an mremap VMAs are those of before, cut where something went, joined where alike",
+    "after an mremap VMAs are those of before, cut where something went, joined where alike; "
+    "what a seal has kept is cut where it was to go from",
     "copy_vma(), vma_merge_new_range(), split_vma(); B-33, B-35, B-42",
     CONTRACT,
 )
@@ -241,6 +250,81 @@ def expected(before: Snapshot, request: Request, result: int) -> Tape | None:
                 return None
         return tape
     return tape if tape.move(source, target, flags) else None
+
+
+def _gone(tape: Tape, where: Range) -> bool:
+    """Let a call unmap a range.  Returns: False if a seal keeps all of it.
+
+    Then it is cut where it begins, unless that is sealed itself, or seals are asked for first.
+    """
+    parts = [p for p in tape.pieces if p.start < where.end and where.start < p.end]
+    if not any(piece.flags & VM_SEALED for piece in parts):
+        tape.cut(where, asked=True)
+        return True
+    if not parts[0].flags & VM_SEALED and not tape.before.kernel.seals_asked_first:
+        tape.sever(where.start)
+    return False
+
+
+def _refused(before: Snapshot, request: Request) -> Tape | None:
+    """The VMAs after an mremap that a seal has refused.  None if nothing is said."""
+    kernel, tape, source = before.kernel, Tape(before), request.source
+    first = tape.at(request.addr)
+    several = request.flags & MREMAP_FIXED and request.old == request.new
+    parts = before.inside(source.start, source.end)
+    if first is None or max(source.end, request.new_addr + request.new) > kernel.geometry.word_mask:
+        return None
+    if first.flags & VM_HUGETLB or any(part.flags & VM_HUGETLB for part in parts):
+        return None
+    if first.flags & VM_SEALED or (
+        kernel.seals_asked_first and any(part.flags & VM_SEALED for part in parts)
+    ):
+        return tape
+    if not (several and kernel.multi_vma_move):
+        all(_gone(tape, where) for where in request.evicts)
+        return tape
+    for area in parts:
+        part = Range(max(area.start, source.start), min(area.end, source.end))
+        to = part.start - source.start + request.new_addr
+        if area.flags & VM_SEALED or not _gone(tape, Range(to, to + part.length)):
+            return tape
+        if not tape.move(part, Range(to, to + part.length), request.flags):
+            return None
+    return None
+
+
+@after("munmap", VMA_LAYOUT, before=VMAS)
+def kept_by_a_seal(sight: Sight) -> Iterator[Violation]:
+    """Is a range that may not be unmapped still there, cut where it begins?"""
+    start, length = sight.args
+    yield from _kept(sight, Range(start, start + length))
+
+
+@after("mmap", VMA_LAYOUT, before=VMAS)
+def not_replaced(sight: Sight) -> Iterator[Violation]:
+    """Is what may not be replaced still there, cut where the new mapping was to begin?"""
+    start, length, _, flags, *_ = sight.args
+    if flags & MAP_FIXED and not flags & (MAP_LOCKED | MAP_HUGETLB):
+        yield from _kept(sight, Range(start, start + length))
+
+
+def _kept(sight: Sight, where: Range) -> Iterator[Violation]:
+    if sight.error is Errno.EPERM and where.start >= sight.before.geometry.min_addr:
+        tape = Tape(sight.before)
+        _gone(tape, where)
+        yield from _compare(sight.after, tape)
+
+
+@after("mremap", VMA_LAYOUT, before=VMAS)
+def not_moved(sight: Sight) -> Iterator[Violation]:
+    """Has an mremap that a seal refused cut what it may have, and gone no further?"""
+    before, request = sight.before, sight.request
+    too_low = request.flags & MREMAP_FIXED and request.new_addr < before.geometry.min_addr
+    if sight.error is not Errno.EPERM or before.failing or too_low:
+        return
+    tape = _refused(before, request)
+    if tape is not None:
+        yield from _compare(sight.after, tape)
 
 
 @after("mremap", VMA_LAYOUT, FAILURE_STRIKES, before=VMAS)

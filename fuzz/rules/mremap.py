@@ -260,6 +260,10 @@ def _refused_early(before: Snapshot, source: Range, target: Range, request: Requ
     """
     page, top = before.geometry.page_bytes, before.geometry.user_top
     first = next((m for m in before.mapped if m.start <= source.start < m.end), None)
+    if before.kernel.seals_asked_first and any(
+        m.flags & VM_SEALED for m in clip(before.mapped, source)
+    ):
+        return True
     if first is not None and (
         first.flags & VM_SEALED
         # One that must move alone, with more behind it: only a call for several VMAs gets there.

@@ -41,6 +41,7 @@ SHOWN_BY = {
     "map_count_first": ("museum/b-57-map-count-late", "linux-5.0"),
     "wrap_safe_overlap": ("regressions/wrapping-overlap", "linux-5.0"),
     "mseal": ("regressions/mprotect-up-to-a-seal", "linux-5.0"),
+    "seals_asked_first": ("regressions/seal-cuts-where-it-begins", "linux-6.12"),
     "hugetlb_moves": ("regressions/hugetlb-part-moved", "linux-5.0"),
     "hugetlb_copy_keeps_reservation": ("museum/b-46-reservation", "linux-6.1"),
     "shrink_charges_delta": ("regressions/shrinking-move-leaks-commit", "linux-5.0"),

@@ -35,6 +35,7 @@ TABLE = {
     "map_count_first": "no yes yes yes yes",
     "wrap_safe_overlap": "no no no no no",
     "mseal": "no no no yes yes",
+    "seals_asked_first": "no no no no no",
     "hugetlb_moves": "no yes yes yes yes",
     "hugetlb_copy_keeps_reservation": "no yes no yes yes",
     "shrink_charges_delta": "no no no no yes",

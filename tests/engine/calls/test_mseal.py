@@ -117,3 +117,21 @@ def test_sealed_memory_does_not_merge_with_other(kernel: Kernel) -> None:
     assert len(space.vmas) == 4
     assert mseal(space, A, 8 * P) is None
     assert len(space.vmas) == 2
+
+
+def test_at_first_all_of_a_range_was_searched_before_anything_was_done() -> None:
+    """can_modify_mm(), 6.10 and 6.11."""
+    space = sealed(kernel_named("linux-6.11"))
+    bounds = [vma.start for vma in space.vmas]
+    assert munmap(space, A + P, 4 * P) is Errno.EPERM
+    assert mmap(space, A + P, 4 * P, 3, FLAGS) is Errno.EPERM
+    assert mprotect(space, A, 8 * P, 1) is Errno.EPERM
+    assert mremap(space, A, 8 * P, P, 0) is Errno.EPERM
+    assert mremap(space, A, 8 * P, 8 * P, MREMAP_MAYMOVE) is Errno.EPERM
+    assert mremap(space, A, 4 * P, 4 * P, MREMAP_MAYMOVE | MREMAP_FIXED, B) is Errno.EPERM
+    assert mremap(space, B, 4 * P, 4 * P, MREMAP_MAYMOVE | MREMAP_FIXED, A) is Errno.EPERM
+    assert [vma.start for vma in space.vmas] == bounds
+    read_only = sealed(kernel_named("linux-6.11"), prot=1)
+    assert madvise(read_only, A, 8 * P, MADV_DONTNEED) is Errno.EPERM
+    assert len(read_only.contents()) == 16
+    assert not check_state(space)

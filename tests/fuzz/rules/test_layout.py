@@ -9,6 +9,7 @@ from engine.base.kernel import KERNELS, kernel_named
 from engine.base.uapi import MAP_ANONYMOUS, MAP_FIXED, MAP_HUGETLB, MAP_PRIVATE, MAP_SHARED, Errno
 from engine.calls.mlock import mlock
 from engine.calls.mmap import mmap, munmap
+from engine.calls.mseal import mseal
 from engine.mremap import mremap
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_EXEC, VM_SEALED
@@ -100,6 +101,43 @@ def test_what_is_locked_is_split_where_the_kernel_does(name: str) -> None:
 
 def test_gaps_between_several() -> None:
     assert moved(scene("aa.B b.CC ....", "linux-6.18"), 0, 8, 8, MOVE, 12) == []
+
+
+SEALED = [
+    pytest.param("munmap", munmap, (1, 4), id="munmap"),
+    pytest.param("mmap", mmap, (1, 4, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, 0), id="mmap"),
+    pytest.param("mremap", mremap, (0, 5, 1, 0, 0), id="a shrink"),
+    pytest.param("mremap", mremap, (0, 5, 1, MOVE, 12), id="a shrink that moves"),
+    pytest.param("mremap", mremap, (8, 4, 4, MOVE, 1), id="a destination"),
+    pytest.param("mremap", mremap, (8, 3, 4, MOVE, 1), id="a destination of another size"),
+    pytest.param("mremap", mremap, (8, 6, 6, MOVE, 0), id="the second destination"),
+]
+
+
+@breaks("vma-layout")
+@pytest.mark.parametrize("name", ["linux-6.11", "linux-6.12", "linux-6.18"])
+@pytest.mark.parametrize(("call", "run", "operands"), SEALED)
+def test_what_a_seal_keeps_is_cut_where_it_begins(
+    name: str,
+    call: str,
+    run: Callable[..., object],
+    operands: tuple[int, ...],
+) -> None:
+    """The second of two mappings is sealed; 6.10 and 6.11 see that before they cut."""
+
+    def refused(sabotage: Callable[[AddressSpace], object]) -> list[str]:
+        space = scene("AAAA BBBB CCCD DDEE", name)
+        assert mseal(space, 4 * PAGE, 4 * PAGE) is None
+        args = [arg * PAGE for arg in operands]
+        for index in (2, 3) if call == "mmap" else (3,) if call == "mremap" else ():
+            args[index] = operands[index]
+        sight = Sight(space, call, tuple(args))
+        assert run(space, *args) is Errno.EPERM
+        sabotage(space)
+        return [violation.rule for violation in told(sight, Errno.EPERM, "layout")]
+
+    assert refused(lambda space: None) == []
+    assert refused(lambda space: space.split_at(2 * PAGE)) == ["vma-layout"]
 
 
 def needless_split(space: AddressSpace) -> None:
