@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fuzz.case import Case, CaseError
-from fuzz.cli.named import case_files, check_names, loaded, naming
+from fuzz.cli.named import case_files, check_names, is_input, loaded, naming
 from fuzz.cli.options import (
     Parser,
     UsageError,
@@ -37,11 +37,15 @@ def make_replay(parser: Parser, summary: str) -> None:
         _replay,
         summary,
         "Each case runs on every kernel it has an expectation for (`@expect`), or on those named "
-        "here. Results that a case asserts (`= value`) are checked on all of them. A kernel with "
+        "here. What a case asserts (`= value`, `@vma`, `@page`) is checked on all. One with "
         "switches (linux-6.18+realign) is to do what the case says of linux-6.18, or what it does.",
     )
     parser.add_argument(
-        "cases", nargs="+", type=Path, metavar="CASE", help="a case file, or a folder of them"
+        "cases",
+        nargs="+",
+        type=Path,
+        metavar="CASE",
+        help="a case file, a folder of them, - for standard input",
     )
     add_kernels(parser)
     add_geometry(parser)
@@ -63,8 +67,9 @@ def _replay(options: argparse.Namespace) -> int:
             print(f"{_mark(not one.surprises)} {path}: {one}")
             if one.surprises:
                 surprises += 1
-                words = _words(path, one.kernel.name, options.geometry)
-                print(f"     Look with: {command('show', *words)}")
+                if not is_input(path):  # which is gone by then
+                    words = _words(path, one.kernel.name, options.geometry)
+                    print(f"     Look with: {command('show', *words)}")
     if runs > 1:
         print(f"{runs} replays, {surprises} not as expected")
     return status or (SURPRISES if surprises else FINE)
@@ -114,7 +119,8 @@ def tell(case: Case, path: Path, kernel_name: str | None, geometry: str | None =
     print(story(case, kernel, colour=wants_colour(sys.stdout)))
     (shown,) = replay(case, [name])
     print(f"\n{shown}")
-    print(f"Reproduce with: {command('replay', *_words(path, kernel.name, geometry))}")
+    if not is_input(path):
+        print(f"Reproduce with: {command('replay', *_words(path, kernel.name, geometry))}")
     return SURPRISES if shown.surprises else FINE
 
 

@@ -1,15 +1,16 @@
 """What the user has named: cases, kernels and geometries."""
 
 import contextlib
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from engine.base.geometry import geometry_named
 from engine.base.kernel import kernel_named
-from fuzz.case import Case, CaseError
+from fuzz.case import MAX_CASE_BYTES, Case, CaseError
 from fuzz.cli.options import UsageError
-from fuzz.forms.text import load
+from fuzz.forms.text import load, parse_bytes
 
 
 def case_files(paths: Iterable[Path]) -> Iterator[Path]:
@@ -25,14 +26,22 @@ def case_files(paths: Iterable[Path]) -> Iterator[Path]:
 
 
 def loaded(path: Path, geometry: str | None = None) -> Case:
-    """Read a case, on another geometry if one is named.
+    """Read a case, from standard input if it is called "-"; on another geometry if one is named.
 
     Errors raised: CaseError, OSError, UnknownName.
     """
-    case = load(path)
+    if is_input(path):
+        case = parse_bytes(sys.stdin.buffer.read(MAX_CASE_BYTES + 1), "standard input")
+    else:
+        case = load(path)
     if geometry is not None:
         case = replace(case, geometry=geometry_named(geometry).name)
     return case
+
+
+def is_input(path: Path) -> bool:
+    """Is it standard input that is meant?"""
+    return str(path) == "-"
 
 
 @contextlib.contextmanager

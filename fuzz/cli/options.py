@@ -77,7 +77,7 @@ def add_action(
 
 def add_case(parser: Parser) -> None:
     """CASE: one case file."""
-    parser.add_argument("case", type=Path, metavar="CASE", help="a case file")
+    parser.add_argument("case", type=Path, metavar="CASE", help="a case file, - for standard input")
 
 
 def add_kernels(parser: Parser, default: str = "default: as the case says") -> None:

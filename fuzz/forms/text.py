@@ -522,6 +522,15 @@ def load(path: str | PathLike[str]) -> Case:
             data = stream.read(MAX_CASE_BYTES + 1)
     except OSError as error:
         raise CaseError(f"cannot be read: {error.strerror}", file=file) from None
+    return parse_bytes(data, file)
+
+
+def parse_bytes(data: bytes, file: str) -> Case:
+    """The case that the bytes of a file are.
+
+    Arguments: `data` may be cut behind MAX_CASE_BYTES + 1; `file` names it in errors.
+    Errors raised: CaseError, as `load` does.
+    """
     if len(data) > MAX_CASE_BYTES:
         raise CaseError(f"longer than {MAX_CASE_BYTES} bytes", file=file)
     try:

@@ -1,5 +1,6 @@
 """`replay`, `show` and `minimize`, with cases that are right and wrong."""
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from fuzz.case import MAX_CALLS
 from fuzz.cli import cases
 from fuzz.cli.main import main
 from fuzz.forms.text import parse
+from fuzz.lib.exits import BAD_INPUT, FINE, SURPRISES
 from tests.lib.command import MAP, RULE, STACK, Output, Write, refused
 
 # replay
@@ -217,3 +219,34 @@ def test_interrupted_minimize_keeps_the_best_so_far(
     out, err = capsys.readouterr()
     assert [call.name for call in parse(out).calls] == ["execve_stack"]
     assert "interrupted" in err
+
+
+@pytest.mark.parametrize("command", ["replay", "show", "minimize"])
+def test_a_case_may_come_from_standard_input(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = b"@kernel linux-6.1\nexecve_stack(0xbfb00000, 0xc0000000, 0x400000)\n"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text)))
+    assert main([command, "-"]) == (FINE if command == "minimize" else SURPRISES)
+    shown = capsys.readouterr().out
+    assert "dest-entry-none" in shown
+    assert " -\n" not in shown  # no command is printed that would wait for more of it
+
+
+def test_standard_input_that_is_no_case_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"no case\n")))
+    assert main(["replay", "-"]) == BAD_INPUT
+    assert "standard input:1:1: unknown call 'no'" in capsys.readouterr().err
+
+
+def test_replay_goes_on_behind_a_file_that_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = tmp_path / "there.case"
+    there.write_text("munmap(0x0, 0x1000) = 0\n")
+    assert main(["replay", str(tmp_path / "gone.case"), str(there)]) == BAD_INPUT
+    said = capsys.readouterr()
+    assert "gone.case: cannot be read" in said.err
+    assert f"ok   {there}" in said.out
