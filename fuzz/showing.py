@@ -265,7 +265,7 @@ def _as_on_its_base(case: Case, name: str) -> Case:
     base = base_of(name)
     if base == name or {name, base} & expectations(case).keys():
         return case
-    return annotated(expecting(case, [base]), [base])
+    return replace(annotated(expecting(case, [base]), [base]), assertions=())
 
 
 def _refuse_skipped(shown: Showing) -> None:

@@ -35,6 +35,7 @@ ROOMS = (
     "fuzz.inputs",
     "fuzz.asserted",
     "fuzz.execute",
+    "fuzz.noted",
     "fuzz.findings",
     "fuzz.forms",
     "fuzz.minimize",

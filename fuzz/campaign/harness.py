@@ -57,9 +57,9 @@ class Target:
         with coverage.covered(atheris) as codes:
             from engine.base.geometry import geometry_named
             from engine.base.kernel import kernel_named
-            from fuzz import execute, showing
+            from fuzz import execute, noted, showing
             from fuzz.calls import registry
-            from fuzz.campaign import feedback, noted
+            from fuzz.campaign import feedback
             from fuzz.inputs import mutator
             from fuzz.inputs.inputs import Inputs
         coverage.watch(atheris, codes)

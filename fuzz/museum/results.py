@@ -24,7 +24,7 @@ DECIDES = (
     "fuzz/campaign/coverage.py",
     "fuzz/campaign/feedback.py",
     "fuzz/campaign/harness.py",
-    "fuzz/campaign/noted.py",
+    "fuzz/noted.py",
     "fuzz/case.py",
     "fuzz/defects",
     "fuzz/execute.py",

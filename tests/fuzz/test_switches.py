@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from engine.base.kernel import SWITCHES, Kernel, base_of
-from fuzz.campaign.noted import Noted
 from fuzz.execute import execute
 from fuzz.findings.store import load_all
 from fuzz.forms.text import load
+from fuzz.noted import Noted
 from fuzz.showing import expectations, kernel_for
 from fuzz.subjects.observe import observation
 from tests.lib.constants import ROOT

@@ -8,11 +8,11 @@ import pytest
 from engine.base.kernel import KERNELS, SWITCHES, Kernel, kernel_named
 from fuzz.calls.registry import most_filled
 from fuzz.campaign.feedback import Cells, StateObserver
-from fuzz.campaign.noted import Noted
 from fuzz.case import Case
 from fuzz.execute import execute
 from fuzz.inputs.inputs import Inputs
 from fuzz.inputs.mutator import Mutator
+from fuzz.noted import Noted
 from fuzz.showing import Showing
 
 PROGRAMS = 250
