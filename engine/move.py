@@ -92,6 +92,7 @@ class Move:
     for_stack: bool = False  # source and destination are the same VMA
     need_rmap_locks: bool = False
     rollback: bool = False
+    hemmed_in: bool = field(init=False, default=False)  # others keep it from being realigned
     held: int = field(init=False, default=MMAP_WRITE)  # locks, all along
     notified: Range | None = field(init=False, default=None)  # secondary MMUs stay away from it
     old_end: int = field(init=False)
@@ -152,6 +153,7 @@ def _realign(move: Move) -> None:
     if move.length < slot - offset or offset == 0 or offset != move.new & (slot - 1):
         return
     if not _heads_are_unused(move):
+        move.hemmed_in = True
         return
     if kernel.realign_stack if move.for_stack else kernel.realign:
         move.old -= offset
@@ -314,7 +316,13 @@ def destination_table(move: Move, level: int) -> Table:
     """The table of `level` at the destination, allocated if need be (alloc_new_pmd, pte_alloc)."""
     tree = move.space.tree
     before = tree.allocations
-    table = tree.make(move.new, level, may_fail=True)
+    while True:
+        try:
+            table = tree.make(move.new, level, may_fail=True)
+            break
+        except OutOfTables:  # a way back that may not fail goes on asking
+            if not move.rollback or not move.space.kernel.rollback_nofail:
+                raise
     if tree.allocations != before:
         move.announce(ALLOCATED)
     return table
@@ -374,7 +382,8 @@ def _move_table(move: Move, level: int) -> bool:
     old_index, new_index = tree.index(move.old, level), tree.index(move.new, level)
 
     occupant = target.entry(new_index)
-    if occupant is not None:
+    swapped = level == PUD and _is_empty(occupant) and space.kernel.swaps_empty_pmd_table
+    if occupant is not None and not swapped:
         report_occupied(move, level, occupant, extent)
         move.announce(_OCCUPIED[level], extent)
         return False
@@ -384,7 +393,10 @@ def _move_table(move: Move, level: int) -> bool:
         _report_leaf(move, f"{_describe(source.leaves[old_index])} moved as a table", extent)
         tree.lay(target, {new_index: tree.lift(source, (old_index,))[0]})
     else:
-        tree.link(target, new_index, tree.unlink(source, old_index))
+        moved = tree.unlink(source, old_index)
+        if swapped:
+            tree.link(source, old_index, tree.unlink(target, new_index))
+        tree.link(target, new_index, moved)
     _flush_table(move, extent)
     move.announce(_MOVED[level], extent)
     return True
@@ -419,7 +431,7 @@ def _move_huge(move: Move) -> bool:
         move.announce(PMD_OCCUPIED, extent)
         return False
     tree.move_huge(source, tree.index(move.old, PMD), target, new_index)
-    kept = target.leaves[new_index] & ~_bits_to_clear(move)
+    kept = target.leaves[new_index] & ~bits_to_clear(move)
     tree.put(target, new_index, kept | _bits_to_set(move))
     _flush_huge(move, kept, extent)
     move.announce(HUGE_MOVED, extent)
@@ -439,6 +451,9 @@ def _split_huge(move: Move) -> bool:
 
 def report_occupied(move: Move, level: int, occupant: int | Table, extent: int) -> None:
     """WARN_ON(!pmd_none(*new_pmd)): freeing page tables should have released it."""
+    expected = move.for_stack and move.hemmed_in and _is_emptied(occupant)
+    if expected and move.space.kernel.stack_expects_emptied:
+        return
     move.space.report(
         Violation(
             "rollback-dest-none" if move.rollback else "dest-entry-none",
@@ -446,6 +461,20 @@ def report_occupied(move: Move, level: int, occupant: int | Table, extent: int) 
             f"{_describe(occupant)} in the {_ENTRY_NAME[level]} entry",
             "none before a table is stored there",
         )
+    )
+
+
+def _is_empty(entry: int | Table | None) -> bool:
+    """Is it a table without any entry?"""
+    return isinstance(entry, Table) and not entry.count
+
+
+def _is_emptied(entry: int | Table) -> bool:
+    """Is it a table that maps nothing any more, though it may have tables?"""
+    return (
+        isinstance(entry, Table)
+        and not entry.leaves
+        and all(map(_is_emptied, entry.tables.values()))
     )
 
 
@@ -507,7 +536,7 @@ def move_ptes(move: Move, source: Table | None, target: Table, extent: int) -> N
 @seam
 def _as_moved(move: Move, hits: list[int], taken: list[int], delta: int) -> dict[int, int]:
     """What is stored at the destination, by index: `taken` from `hits`, `delta` further."""
-    gained, lost = _bits_to_set(move), _bits_to_clear(move)
+    gained, lost = _bits_to_set(move), bits_to_clear(move)
     large = move.space.frames.large
     if not lost and not large:
         return {i + delta: entry | gained for i, entry in zip(hits, taken, strict=True)}
@@ -528,12 +557,14 @@ def _bits_to_set(move: Move) -> int:
     return SOFT_DIRTY
 
 
-def _bits_to_clear(move: Move) -> int:
+def bits_to_clear(move: Move) -> int:
     """What such an entry loses; one that holds nothing else, a wp marker, is dropped.
 
     Source: move_ptes(), move_huge_pmd(), 6.13.
     """
-    return UFFD_WP if move.old_vma.uffd_stays_behind and move.space.kernel.uffd_wp_cleared else 0
+    kernel = move.space.kernel
+    on_the_way = kernel.uffd_wp_cleared and not kernel.uffd_wp_cleared_last
+    return UFFD_WP if move.old_vma.uffd_stays_behind and on_the_way else 0
 
 
 @seam

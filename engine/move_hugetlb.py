@@ -4,11 +4,10 @@ Source: mm/hugetlb.c, Linux 5.16 to 6.18.
 """
 
 from engine.base.address import Range
-from engine.base.entry import UFFD_WP
 from engine.base.geometry import PMD
 from engine.base.points import ALLOC_FAILED, ENTER, HUGE_MOVED, I_MMAP, ITERATION, LEAVE
 from engine.base.seam import seam
-from engine.move import Move, destination_table, hole_end, report_occupied, skip
+from engine.move import Move, bits_to_clear, destination_table, hole_end, report_occupied, skip
 from engine.state.table import OutOfTables
 
 
@@ -42,8 +41,8 @@ def move_hugetlb(move: Move) -> int:
             else:
                 space.tree.unlink(target, new_index)
         space.tree.move_huge(source, space.tree.index(move.old, PMD), target, new_index)
-        if move.old_vma.uffd_stays_behind and space.kernel.uffd_wp_cleared:
-            space.tree.put(target, new_index, target.leaves[new_index] & ~UFFD_WP)
+        if lost := bits_to_clear(move):
+            space.tree.put(target, new_index, target.leaves[new_index] & ~lost)
         move.announce(HUGE_MOVED, slot)
         move.advance(slot)
     space.flush_tlb(move.notified.start, move.old_end)

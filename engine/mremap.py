@@ -490,7 +490,7 @@ def move_vma(remap: Remap, vma: Vma) -> int | Errno:
             space.committed -= charge >> space.geometry.page_shift  # else it stays for ever (B-37)
         _unmap_moved(new_vma, space, remap.new_addr, remap.new_len, keep_commit=not keep)
         return error
-    uffd.moved(new_vma, Range(remap.new_addr, remap.new_addr + remap.new_len))
+    uffd.moved(space, new_vma, Range(remap.new_addr, remap.new_addr + remap.new_len))
     if keep:
         _keep_emptied(remap, source)
     elif remap.old_len:
@@ -568,20 +568,46 @@ def _unmap_moved(
     If there is no memory to cut it off from the rest of its VMA, it stays mapped, empty, and is
     charged for again: nobody is told.
     """
-    drop_reservation(vma)
+    end = start + length
+    if vma.reserves and not space.kernel.hugetlb_rest_keeps_reservation:
+        drop_reservation(vma)  # that of the rest as well
     try:
-        space.unmap(start, start + length, keep_commit=keep_commit)
+        vma = _cut_off(space, start, end)
+        cut_off = True
     except VmaRefused:
-        space.report(
-            Violation(
-                "moved-unmapped",
-                Range(start, start + length),
-                "still mapped, for want of memory to cut it off",
-                "nothing where pages have been moved away",
-            )
+        cut_off = False
+    drop_reservation(vma)
+    if cut_off:
+        space.unmap(start, end, keep_commit=keep_commit)
+        return
+    space.report(
+        Violation(
+            "moved-unmapped",
+            Range(start, end),
+            "still mapped, for want of memory to cut it off",
+            "nothing where pages have been moved away",
         )
-        if keep_commit and vma.flags & VM_ACCOUNT:
-            space.committed += length >> space.geometry.page_shift
+    )
+    if keep_commit and vma.flags & VM_ACCOUNT:
+        space.committed += length >> space.geometry.page_shift
+
+
+def _cut_off(space: AddressSpace, start: int, end: int) -> Vma:
+    """Make [start, end), which lies in one VMA, a VMA of its own, however many there are.
+
+    Errors raised: VmaRefused, unless the kernel goes on asking (__GFP_NOFAIL).
+    """
+    while True:
+        try:
+            space.split_at(start)
+            space.split_at(end)
+        except VmaRefused as refused:
+            if not space.kernel.unmap_moved_nofail or refused.error != "ENOMEM":
+                raise
+        else:
+            vma = space.vmas.lookup(start)
+            assert vma is not None
+            return vma
 
 
 def _isolate(space: AddressSpace, vma: Vma, start: int, end: int) -> Vma:
@@ -647,7 +673,8 @@ def copy_vma(remap: Remap, vma: Vma, keep: bool) -> tuple[Vma, Vma, bool]:
     might_join_itself = keep and unfaulted and (vma.end == start or vma.start == end)
     avoid = vma if might_join_itself and kernel.dontunmap_no_self_merge else None
     merged: Vma | None = None
-    if not avoid or kernel.merge_new_range:
+    apart = vma.uffd_stays_behind and kernel.uffd_copy_unmerged
+    if not apart and (not avoid or kernel.merge_new_range):
         # 6.1 does not merge at all next to a source that stays; 6.12 just leaves the source out.
         merged = merge_new(kernel, vmas, proposal, avoid=avoid)
     if merged is None:

@@ -54,6 +54,9 @@ class Kernel:
     move_pud: Annotated[
         bool, since("5.11"), "whole PMD tables move (move_normal_pud), above two levels"
     ] = False
+    swaps_empty_pmd_table: Annotated[
+        bool, never, "the PUD mover swaps a PMD table for an empty one at its destination (B-63)"
+    ] = False
     may_retry: Annotated[
         bool,
         since("6.5"),
@@ -74,6 +77,9 @@ class Kernel:
         bool,
         since("6.7"),
         "the stack's move does so, inside the stack VMA (for_stack)",
+    ] = False
+    stack_expects_emptied: Annotated[
+        bool, never, "a stack that neighbours keep from realigning expects tables it has emptied"
     ] = False
     negative_result_is_zero: Annotated[
         bool, since("6.7"), "a move that fails below its start moved nothing"
@@ -135,6 +141,12 @@ class Kernel:
         until("5.15") | since("7.3"),
         "a growing move that fails gives the charge for its growth back (B-37)",
     ] = False
+    rollback_nofail: Annotated[
+        bool, never, "the way back of a move that fails gets its page tables (__GFP_NOFAIL)"
+    ] = False
+    unmap_moved_nofail: Annotated[
+        bool, never, "what a move leaves is cut off from its VMA whatever happens (__GFP_NOFAIL)"
+    ] = False
     map_count_first: Annotated[
         bool, since("5.1"), "FIXED looks at vm.max_map_count before it unmaps anything (B-57)"
     ] = False
@@ -154,6 +166,9 @@ class Kernel:
             "6.16", stable={"6.12": by(117), "6.1": by(192)}, unknown=("6.15", "6.14", *_LONG_TERM)
         ),
         "a failed copy of a VMA leaves its reservations to the source (B-46)",
+    ] = False
+    hugetlb_rest_keeps_reservation: Annotated[
+        bool, never, "moving a part of a hugetlb mapping leaves the rest its reservations"
     ] = False
     shrink_charges_delta: Annotated[
         bool,
@@ -261,6 +276,12 @@ class Kernel:
         bool,
         since("6.17", stable={"6.16": 4, "6.12": 114}, unknown=_LONG_TERM),
         "whole tables stay if either VMA has such a userfaultfd (B-08)",
+    ] = False
+    uffd_wp_cleared_last: Annotated[
+        bool, never, "mremap clears uffd-wp when the move can fail no more"
+    ] = False
+    uffd_copy_unmerged: Annotated[
+        bool, never, "a copy that leaves its userfaultfd merges with nobody"
     ] = False
     uffd_wp_spans_vmas: Annotated[
         bool,

@@ -169,11 +169,15 @@ def _mark(entries: list[int]) -> list[int]:
     return [e if is_guard(e) else e & ~WRITE | UFFD_WP for e in entries]
 
 
+def _unmark(entries: list[int]) -> list[int]:
+    return [0 if is_wp_marker(e) else e & ~UFFD_WP for e in entries]
+
+
 def _unprotect(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     allow = allow_writes(vma)
 
     def unmark(entries: list[int]) -> list[int]:
-        unmarked = [0 if is_wp_marker(e) else e & ~UFFD_WP for e in entries]
+        unmarked = _unmark(entries)
         return allow(unmarked) if vma.flags & VM_WRITE else unmarked
 
     change_entries(space, start, end, unmark)
@@ -187,7 +191,7 @@ def is_armed(vma: Vma) -> bool:
     return bool(vma.flags & VM_UFFD)
 
 
-def moved(new_vma: Vma, target: Range) -> None:
+def moved(space: AddressSpace, new_vma: Vma, target: Range) -> None:
     """Pages have moved to `target`, in `new_vma`: announce that, or let the copy go.
 
     Model, as the kernel: if the copy was merged, all of the merged VMA loses its context.
@@ -199,6 +203,8 @@ def moved(new_vma: Vma, target: Range) -> None:
     if context.features & UFFD_FEATURE_EVENT_REMAP:
         context.prepare("remap", target)
     else:
+        if space.kernel.uffd_wp_cleared and space.kernel.uffd_wp_cleared_last:
+            change_entries(space, target.start, target.end, _unmark)
         new_vma.uffd = None
         new_vma.flags &= ~VM_UFFD
 

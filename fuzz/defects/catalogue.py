@@ -88,7 +88,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         _612,
         change=Change("engine.move:_move_table", changes.table_stored_as_leaf),
     ),
-    _known("B-63", "pae-gigabyte", replace(_PAE, move_pud=False)),
+    _known("B-63", "pae-gigabyte", replace(_PAE, swaps_empty_pmd_table=True)),
     Exhibit(
         "B-11",
         "negative-result",

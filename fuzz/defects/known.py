@@ -267,13 +267,18 @@ KNOWN: tuple[Defect, ...] = (
     ),
     Defect(
         "B-63",
-        "i386 PAE has PMD tables where nothing was mapped yet; the PUD mover warns of them; open",
+        "the PUD mover warns of a PMD table that is empty: PAE has them from the start; open",
         ("dest-entry-none",),
-        bad=({"move_pud": True},),
+        bad=({"move_pud": True, "swaps_empty_pmd_table": False},),
         when=_preallocated,
         text=(
             "PMD tables of PAE exist from the start; the PUD mover takes an empty one at its "
             "destination for a mistake, and warns."
+        ),
+        repair={"swaps_empty_pmd_table": True},
+        reason=(
+            "An empty PMD table stands for nothing. The two tables can change places: then none is "
+            "freed under PAE, where each entry must have one."
         ),
     ),
     Defect(
@@ -282,6 +287,7 @@ KNOWN: tuple[Defect, ...] = (
         ("error-traceless",),
         bad=({"wrap_safe_overlap": False},),
         repair={"wrap_safe_overlap": True},
+        reason="A range that wraps overlaps: check_add_overflow() says so at the price of a flag.",
         when=_wraps,
         text=(
             "Address plus length wraps for a huge length, so ranges that overlap pass; the error "
@@ -303,12 +309,22 @@ KNOWN: tuple[Defect, ...] = (
         "uffd-neighbour",
         "a copy that merges takes the userfaultfd from all of the VMA it merges with; open",
         ("uffd-kept-elsewhere",),
+        bad=({"uffd_copy_unmerged": False},),
+        repair={"uffd_copy_unmerged": True},
+        reason=(
+            "The copy leaves its userfaultfd anyway; as a VMA of its own it takes nobody along."
+        ),
     ),
     Defect(
         "uffd-rollback",
         "a move that is put back loses the uffd-wp of what had moved, since the fix of B-07; open",
         ("rollback-keeps-wp",),
-        bad=({"uffd_wp_cleared": True},),
+        bad=({"uffd_wp_cleared": True, "uffd_wp_cleared_last": False},),
+        repair={"uffd_wp_cleared_last": True},
+        reason=(
+            "Nobody faults while the mmap lock is held, so the marks may go when nothing can fail "
+            "any more. A way back takes them along."
+        ),
     ),
     Defect(
         "B-37",
@@ -334,26 +350,45 @@ KNOWN: tuple[Defect, ...] = (
         "hugetlb-part",
         "moving a part of a hugetlb mapping leaks the reservations of the rest; open",
         ("hugetlb-reserve",),
-        bad=({"hugetlb_moves": True},),
+        bad=({"hugetlb_moves": True, "hugetlb_rest_keeps_reservation": False},),
+        repair={"hugetlb_rest_keeps_reservation": True},
+        reason=(
+            "If what has moved is cut off first, clear_vma_resv_huge_pages() is done to that "
+            "part alone."
+        ),
     ),
     Defect(
         "rollback-short",
         "the way back of a move that fails may need a page table, and loses pages without; open",
         ("rollback-complete",),
         wrecks=True,
+        bad=({"rollback_nofail": False},),
+        repair={"rollback_nofail": True},
+        reason=("There is no other way out, and a table is one page: what __GFP_NOFAIL is for."),
     ),
     Defect(
         "not-cut-off",
         "what a move leaves stays mapped if there is no memory to split its VMA; open",
         ("moved-unmapped",),
         spoils=("limits-hold", "lock-limit-holds"),
+        bad=({"unmap_moved_nofail": False},),
+        repair={"unmap_moved_nofail": True},
+        reason=(
+            "There is no other way out once pages have moved, and two VMAs are small objects: "
+            "what __GFP_NOFAIL is for."
+        ),
     ),
     Defect(
         "hypothetical",
         "the stack's move with neighbours, which no kernel caller makes",
         ("dest-entry-none",),
-        bad=({"move_pmd": True},),
+        bad=({"move_pmd": True, "stack_expects_emptied": False},),
         calls=("relocate",),
+        repair={"stack_expects_emptied": True},
+        reason=(
+            "The fallback is right, the warning is not: what neighbours keep from realigning "
+            "leaves its first table where it has to go."
+        ),
     ),
 )
 

@@ -20,6 +20,7 @@ from engine.base.uapi import (
     MAP_LOCKED,
     MREMAP_DONTUNMAP,
     MREMAP_FIXED,
+    UFFD_FEATURE_EVENT_REMAP,
     Errno,
 )
 from engine.base.violation import Violation
@@ -147,9 +148,15 @@ class Tape:
             end=max(p.end for p in whole),
             anon=next((p.anon for p in whole if p.anon), None),
         )
-        if not taken:
-            self.attempts[VMA] += 2 if new.anon is None else 3
-        self._replace(taken, [one])
+        if taken:
+            self._replace(taken, [one])
+        else:
+            self.lay(new)
+
+    def lay(self, new: Piece) -> None:
+        """Put a piece where nothing is, with a seam to each side."""
+        self.attempts[VMA] += 2 if new.anon is None else 3
+        self._replace([], [new])
 
     def _fits(self, old: Piece, new: Piece) -> bool:
         """Are two neighbours alike in all that a VMA says?  Huge pages are never joined.
@@ -193,7 +200,11 @@ class Tape:
         may_join_itself = keep and piece.fresh  # unless it is kept from it (B-35)
         if may_join_itself and _touch(piece, copy) and not kernel.dontunmap_no_self_merge:
             return False
-        self.stick(copy, apart=piece if may_join_itself else None)
+        followed = copy.uffd is None or copy.uffd.features & UFFD_FEATURE_EVENT_REMAP
+        if not followed and kernel.uffd_copy_unmerged:
+            self.lay(copy)
+        else:
+            self.stick(copy, apart=piece if may_join_itself else None)
         if keep:
             self._unlock(source)
         elif source.length > 0:

@@ -197,7 +197,7 @@ def expected_stack_warnings(space: AddressSpace, start: int, end: int, shift: in
     table stays, and the shift k whole entries, k >= 1; then m whole entries above it meet
     floor(m / k) occupied ones.  Realignment makes the first slot whole, which ends it for PMD
     entries.  It does not look at PUD entries: a stack longer than a gigabyte, which no program has,
-    would still meet them.
+    would still meet them, but for a kernel that swaps empty tables.
     """
     kernel, geometry = space.kernel, space.geometry
     slot, mutual = geometry.slot_bytes, not shift % geometry.slot_bytes
@@ -206,7 +206,7 @@ def expected_stack_warnings(space: AddressSpace, start: int, end: int, shift: in
     if may_be_whole and kernel.realign_stack:
         start -= head
     count = _occupied_entries(start, end, shift, slot) if kernel.move_pmd else 0
-    if kernel.moves_puds():
+    if kernel.moves_puds() and (start % slot or not kernel.swaps_empty_pmd_table):
         count += _occupied_entries(start, end, shift, geometry.pud_bytes)
     return count
 

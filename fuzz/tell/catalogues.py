@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from engine.base.geometry import GEOMETRIES
 from engine.base.kernel import KERNELS, KNOWN_NAMES, SWITCHES
+from fuzz.defects.known import KNOWN
 from fuzz.lib.lines import columns
 from fuzz.rules.index import checks_of
 from fuzz.rules.rule import Rule
@@ -22,6 +23,9 @@ def kernels() -> Iterator[str]:
         )
         yield f"{switch.name:{first}}  {'  '.join(marks)}".rstrip()
         yield f"    {switch.when}: {switch.text}"
+        for known in KNOWN:
+            if switch.name in known.repair and not switch.when.spans:
+                yield f"    our proposal for {known.id}: {known.reason}"
         if switch.unread:
             yield f"    not asked for by the model: {switch.unread.reason}"
     yield f"\nkernels:    {', '.join(KERNELS)}"

@@ -14,6 +14,11 @@ def test_kernels_lists_switches_kernels_and_geometries(capsys: Output) -> None:
         assert f"    {switch.when}: {switch.text}\n" in out
     rows = {line.split()[0]: line.split() for line in out.splitlines() if line}
     assert rows["realign"][1:] == ["-", "-", "yes", "yes", "yes"]
+    assert (
+        "\nwrap_safe_overlap                -    -    -    -     -\n"
+        "    never: the test for overlapping ranges does not wrap (B-69)\n"
+        "    our proposal for B-69: A range that wraps overlaps: "
+    ) in out
     assert f"kernels:    {', '.join(KERNELS)}" in out
     assert f"names: {'; '.join(KNOWN_NAMES)}" in out
     assert "i386 PAE, 3 levels, preallocated PMD tables" in out

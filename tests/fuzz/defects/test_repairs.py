@@ -1,17 +1,19 @@
 """What puts a known defect right: its case shows it on a kernel, and no longer with its repair."""
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
-from engine.base.kernel import KERNELS, Kernel, kernel_named
+from engine.base.kernel import KERNELS, SWITCHES, Kernel, kernel_named
 from fuzz.case import Case
 from fuzz.defects.known import DEFECTS, KNOWN, repaired
 from fuzz.forms.text import load
-from fuzz.showing import kernel_for, showing
+from fuzz.showing import expectations, kernel_for, showing
 from tests.lib.constants import ROOT
 
 CORPUS = ROOT / "corpus"
+CASES = sorted(CORPUS.rglob("*.case"))
 
 # Where a defect shows: a case, a kernel that has it, and the rule that it breaks there.
 SHOWN_BY = {
@@ -32,7 +34,18 @@ SHOWN_BY = {
     "B-46": ("museum/b-46-reservation", "linux-6.7", "hugetlb-reserve"),
     "B-49": ("museum/b-49-write", "linux-6.17.8", "entry-bits-kept"),
     "B-57": ("museum/b-57-map-count-late", "linux-5.0", "error-traceless"),
+    "B-63": ("museum/b-63-pae-gigabyte", "linux-6.18", "dest-entry-none"),
     "B-69": ("regressions/wrapping-overlap", "linux-6.18", "error-traceless"),
+    "uffd-neighbour": (
+        "regressions/uffd-neighbour-unregistered",
+        "linux-6.18",
+        "uffd-kept-elsewhere",
+    ),
+    "uffd-rollback": ("regressions/uffd-wp-lost-by-rollback", "linux-6.18", "rollback-keeps-wp"),
+    "hugetlb-part": ("regressions/hugetlb-part-moved", "linux-6.18", "hugetlb-reserve"),
+    "rollback-short": ("regressions/rollback-loses-a-page", "linux-6.18", "rollback-complete"),
+    "not-cut-off": ("regressions/hugetlb-not-cut-off", "linux-6.18", "moved-unmapped"),
+    "hypothetical": ("regressions/relocate-neighbour-below-new", "linux-6.18", "dest-entry-none"),
     "shrink-leak": ("museum/shrink-leak", "linux-6.18", "committed"),
 }
 
@@ -50,7 +63,7 @@ def test_a_repair_alone_puts_its_defect_right(defect: str) -> None:
     assert not broken(case, DEFECTS[defect].repaired_on(kernel))[rule]
 
 
-@pytest.mark.parametrize("defect", [one.id for one in KNOWN if one.repair])
+@pytest.mark.parametrize("defect", DEFECTS)
 def test_a_repair_is_of_its_defect(defect: str) -> None:
     """Where a kernel has the defect it is changed, and then the kernel has it no more."""
     known = DEFECTS[defect]
@@ -59,7 +72,25 @@ def test_a_repair_is_of_its_defect(defect: str) -> None:
         had = [s for s in known.bad if all(getattr(kernel, k) is v for k, v in s.items())]
         assert not had or right != kernel
         assert not [s for s in known.bad if all(getattr(right, k) is v for k, v in s.items())]
-    assert defect in SHOWN_BY
+
+
+def test_every_defect_has_its_case() -> None:
+    assert set(SHOWN_BY) == set(DEFECTS)
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_a_repair_that_no_release_has_gives_its_reason(defect: str) -> None:
+    known = DEFECTS[defect]
+    proposed = [switch for switch in known.repair if not SWITCHES[switch].when.spans]
+    assert bool(known.reason) == bool(proposed)
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+def test_a_repaired_kernel_breaks_no_rule(path: Path) -> None:
+    case = load(path)
+    for name in {*KERNELS, *expectations(case)}:
+        kernel = repaired(kernel_for(case, name))
+        assert not broken(case, kernel), name
 
 
 def test_no_two_repairs_contradict_each_other() -> None:

@@ -247,7 +247,7 @@ def two_huge() -> AddressSpace:
         ),
         pytest.param(
             lambda: protected(UFFD_FEATURE_EVENT_REMAP),
-            replaced(engine.pages.uffd, "moved", lambda new_vma, target: None),
+            replaced(engine.pages.uffd, "moved", lambda space, new_vma, target: None),
             (0, 32, 8),
             {"uffd-changing"},
             id="B-55 a move is not announced",
