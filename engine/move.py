@@ -65,6 +65,7 @@ from engine.base.points import (
 )
 from engine.base.seam import seam
 from engine.base.violation import Violation
+from engine.state import terms
 from engine.state.space import AddressSpace
 from engine.state.table import OutOfTables, Table
 from engine.state.vma import Vma
@@ -76,7 +77,6 @@ _OF_TABLES = frozenset((PMD_MOVED, PUD_MOVED, PMD_OCCUPIED, PUD_OCCUPIED))  # mo
 _LOCKED = frozenset((PTES_MOVED, PMD_MOVED, PUD_MOVED, HUGE_MOVED))
 _OF_MOVERS = _OF_TABLES | _LOCKED
 _MAY_DIFFER = DIRTY | ACCESSED | SOFT_DIRTY | EXCLUSIVE | WRITE  # in a batch
-_ENTRY_NAME = {PMD: "PMD", PUD: "PUD"}
 
 
 @dataclass(slots=True)
@@ -458,7 +458,7 @@ def report_occupied(move: Move, level: int, occupant: int | Table, extent: int) 
         Violation(
             "rollback-dest-none" if move.rollback else "dest-entry-none",
             Range(move.new, move.new + extent),
-            f"{_describe(occupant)} in the {_ENTRY_NAME[level]} entry",
+            f"{_describe(occupant)} in the {terms.LEVELS[level]} entry",
             "none before a table is stored there",
         )
     )
@@ -491,12 +491,7 @@ def _report_leaf(move: Move, found: str, extent: int) -> None:
 
 
 def _describe(entry: int | Table) -> str:
-    if isinstance(entry, int):
-        return f"leaf {entry:#x}"
-    kind = {PTE: "PTE", PMD: "PMD"}.get(entry.level, f"level-{entry.level}")
-    return (
-        f"a {kind} table with {entry.count} entries" if entry.count else f"an emptied {kind} table"
-    )
+    return terms.entry(entry) if isinstance(entry, int) else terms.table(entry.level, entry.count)
 
 
 def move_ptes(move: Move, source: Table | None, target: Table, extent: int) -> None:
@@ -633,8 +628,8 @@ def _result(move: Move) -> int:
             Violation(
                 "move-result",
                 Range(move.requested_old, move.old_end),
-                f"{done:#x} bytes done",
-                f"at most {move.length:#x}",
+                f"{terms.size(done - mask - 1)} done, which wraps",
+                f"at most {terms.size(move.length)}",
             )
         )
     return done

@@ -22,6 +22,7 @@ from engine.pages import uffd
 from engine.pages.fault import populate_locked
 from engine.pages.hugetlb import abandon_copy, drop_reservation
 from engine.pages.rmap import folio_of
+from engine.state import terms
 from engine.state.space import AddressSpace
 from engine.state.vma import (
     VM_ACCOUNT,
@@ -467,7 +468,7 @@ def move_vma(remap: Remap, vma: Vma) -> int | Errno:
             Violation(
                 "dontunmap-two-vmas",
                 source.range,
-                f"source and copy in one, {source!r}",
+                f"source and copy in one, {terms.vma(space.geometry, source)}",
                 "a source that stays as a VMA of its own",
             )
         )
@@ -530,8 +531,8 @@ def _move_back(move: Move, moved: int) -> None:
             Violation(
                 "rollback-complete",
                 Range(start, start + moved),
-                f"{returned:#x} bytes back",
-                f"all {moved:#x} that had moved",
+                f"{terms.size(returned)} moved back",
+                f"all {terms.size(moved)} that had moved",
             )
         )
 

@@ -16,6 +16,7 @@ from engine.base.violation import Violation
 from engine.move import Move, move_page_tables
 from engine.pages.fault import populate
 from engine.pages.rmap import begin_migration, end_migration
+from engine.state import terms
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_ACCOUNT, VM_GROWSDOWN, VM_READ, VM_STACK_INCOMPLETE, VM_WRITE, Vma
 
@@ -96,7 +97,10 @@ def relocate_vma_down(
     if new_start < 0:
         space.report(
             Violation(
-                "stack-fits", vma.range, f"a shift by {shift:#x}", "a start below the end (BUG_ON)"
+                "stack-fits",
+                vma.range,
+                f"a shift by {terms.size(shift)}",
+                "one that ends above address 0 (BUG_ON)",
             )
         )
         return Errno.EFAULT

@@ -12,6 +12,7 @@ from engine.base.entry import DIRTY, MIGRATION, PFN_SHIFT, PRESENT
 from engine.base.geometry import PTE
 from engine.base.points import ANON_VMA, I_MMAP, REMOVE_MIGRATION_PTES, TRY_TO_MIGRATE
 from engine.base.violation import Violation
+from engine.state import terms
 from engine.state.space import AddressSpace
 from engine.state.table import Table
 from engine.state.vma import VM_STACK_INCOMPLETE, Vma
@@ -133,7 +134,7 @@ def _check_none_left(space: AddressSpace, folio: range) -> None:
                     Violation(
                         "migration-left",
                         Range(addr, addr + page),
-                        f"migration entry {entry:#x} after the migration",
+                        f"{terms.entry(entry)}, when the migration is over",
                         "every entry of a page found by the reverse map",
                     )
                 )

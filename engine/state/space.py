@@ -19,6 +19,7 @@ from engine.base.kernel import Kernel
 from engine.base.limits import Limits
 from engine.base.points import FREE_PGTABLES, MMAP_WRITE, UNMAP_VMAS, Point
 from engine.base.violation import Violation
+from engine.state import terms
 from engine.state.backing import Shmem
 from engine.state.frames import Frames
 from engine.state.hugepool import HugePool
@@ -328,7 +329,7 @@ class AddressSpace:
                 Violation(
                     "pages-kept",
                     Range(base, base + self.geometry.span_bytes[table.level]),
-                    f"a table freed with {table.count} entries",
+                    f"{terms.table(table.level, table.count)}, which is freed",
                     "an empty table",
                 )
             )

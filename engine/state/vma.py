@@ -38,6 +38,9 @@ VM_PKEY_BIT0 = 0x100000000  # key 1, which the kernel takes for what may only be
 VM_UFFD_MINOR = 0x4000000000
 VM_DROPPABLE = 0x10000000000
 VM_SEALED = 0x8000000000000000
+VM_FLAGS: dict[str, int] = {n: bit for n, bit in globals().items() if n.startswith("VM_")}
+assert all(bit.bit_count() == 1 for bit in VM_FLAGS.values()), "a flag is one bit"
+assert sum(VM_FLAGS.values()).bit_count() == len(VM_FLAGS), "a bit is one flag"
 
 STACK_GUARD_PAGES = 256  # stack_guard_gap
 
@@ -46,36 +49,6 @@ VM_UFFD = VM_UFFD_MISSING | VM_UFFD_WP | VM_UFFD_MINOR  # __VM_UFFD_FLAGS
 
 # A stack that exec is still moving carries both readahead hints, which no madvise can set together.
 VM_STACK_INCOMPLETE = VM_RAND_READ | VM_SEQ_READ
-
-_FLAGS = (
-    VM_READ,
-    VM_WRITE,
-    VM_EXEC,
-    VM_SHARED,
-    VM_GROWSDOWN,
-    VM_UFFD_MISSING,
-    VM_UFFD_WP,
-    VM_LOCKED,
-    VM_SEQ_READ,
-    VM_RAND_READ,
-    VM_DONTCOPY,
-    VM_DONTEXPAND,
-    VM_LOCKONFAULT,
-    VM_ACCOUNT,
-    VM_NORESERVE,
-    VM_HUGETLB,
-    VM_WIPEONFORK,
-    VM_DONTDUMP,
-    VM_HUGEPAGE,
-    VM_NOHUGEPAGE,
-    VM_MERGEABLE,
-    VM_PKEY_BIT0,
-    VM_UFFD_MINOR,
-    VM_DROPPABLE,
-    VM_SEALED,
-)
-assert all(bit.bit_count() == 1 for bit in _FLAGS), "a flag is one bit"
-assert sum(_FLAGS).bit_count() == len(_FLAGS), "a bit is one flag"
 
 
 class AnonVma:

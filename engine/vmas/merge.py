@@ -11,6 +11,7 @@ from typing import NamedTuple
 from engine.base.address import Range
 from engine.base.kernel import Kernel
 from engine.base.violation import Violation
+from engine.state import terms
 from engine.state.backing import ANONYMOUS, Backing
 from engine.state.vma import VM_HUGETLB, AnonVma, UffdContext, Vma, VmaTree
 
@@ -109,10 +110,10 @@ def merge_new(
         elif left.anon_vma:
             right = None  # all three do not fit together
     if left:
-        _check(tree, left, proposal)
+        _check(kernel, tree, left, proposal)
         end = proposal.end
         if right:
-            _check(tree, right, proposal)
+            _check(kernel, tree, right, proposal)
             end = right.end
             tree.remove(right)
         tree.resize(left, left.start, end)
@@ -120,7 +121,7 @@ def merge_new(
         _link_source(kernel, left, proposal)
         return left
     if right:
-        _check(tree, right, proposal)
+        _check(kernel, tree, right, proposal)
         tree.resize(right, proposal.start, right.end)
         _link_source(kernel, right, proposal)
         return right
@@ -155,7 +156,7 @@ def merge_modified(
         right = None
     for neighbour in (left, right):
         if neighbour:
-            _check(tree, neighbour, proposal)
+            _check(kernel, tree, neighbour, proposal)
     if left and right:
         tree.remove(vma)
         tree.remove(right)
@@ -182,7 +183,7 @@ def merge_modified(
     return None
 
 
-def _check(tree: VmaTree, vma: Vma, proposal: Proposal) -> None:
+def _check(kernel: Kernel, tree: VmaTree, vma: Vma, proposal: Proposal) -> None:
     """V-06, as a merge takes place: the two agree in all that a VMA says about its pages."""
     offset = proposal.pgoff - (proposal.start >> tree.page_shift)
     theirs, ours = vma.anon_vma, proposal.anon_vma
@@ -194,13 +195,14 @@ def _check(tree: VmaTree, vma: Vma, proposal: Proposal) -> None:
         or not (theirs is ours or theirs is None or ours is None)
         or (vma.end != proposal.start and vma.start != proposal.end)
     ):
+        geometry, where = kernel.geometry, Range(proposal.start, proposal.end)
+        other = terms.mapping(geometry, where, proposal.flags, proposal.backing, proposal.pgoff)
         tree.report(
             Violation(
                 "merge-agrees",
                 Range(min(vma.start, proposal.start), max(vma.end, proposal.end)),
-                f"{vma!r} merged with a range of page offset {proposal.pgoff:#x}, "
-                f"flags {proposal.flags:#x}",
-                "flags, object, linear page offset, userfaultfd and anon_vma that fit",
+                f"{terms.vma(geometry, vma)}, merged with {other}",
+                "what agrees in flags, object, page offset, userfaultfd and anon_vma",
             )
         )
 

@@ -88,16 +88,21 @@ class Mismatch:
     expected: int | str | None
     found: int | str | None
 
-    def __str__(self) -> str:
-        def shown(value: int | str | None) -> str:
-            if not isinstance(value, int):
-                return value or "nothing"
-            return f"tag {value}" if self.count == 1 else f"tags {value}..{value + self.count - 1}"
+    def told(self, value: int | str | None) -> str:
+        """What was expected or found, for people."""
+        if isinstance(value, int):
+            last = value + self.count - 1
+            return f"content {value}" if last == value else f"contents {value} to {last}"
+        if value and value.startswith("0x"):
+            return f"address {value}"
+        return value or ("no content" if self.kind == "contents" else "nothing mapped")
 
+    def __str__(self) -> str:
         pages = f"page {self.start_page:#x}"
         if self.count > 1:
             pages = f"pages {self.start_page:#x}..{self.start_page + self.count - 1:#x}"
-        return f"{self.kind}: {pages}: expected {shown(self.expected)}, found {shown(self.found)}"
+        expected, found = self.told(self.expected), self.told(self.found)
+        return f"{self.kind}: {pages}: expected {expected}, found {found}"
 
 
 class Oracle:

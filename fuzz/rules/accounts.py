@@ -3,11 +3,12 @@
 A limit holds at every quiet moment, since each call that adds something asks first.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from engine.base.geometry import PMD, PTE
 from engine.base.uapi import MREMAP_FIXED
 from engine.base.violation import Violation
+from engine.state import terms
 from engine.state.space import AddressSpace
 from engine.state.vma import (
     VM_ACCOUNT,
@@ -85,7 +86,11 @@ def fresh(space: AddressSpace) -> Iterator[Violation]:
     if geometry.prealloc_pmd_tables:
         wanted = -(-geometry.user_top // geometry.span_bytes[PMD])
     if len(linked) != wanted or any(table.level != PMD or table.count for _, table in linked):
-        yield TABLE_COUNT.broken(space.arena, f"{linked} at first", f"{wanted} PMD tables")
+        yield TABLE_COUNT.broken(
+            space.arena,
+            f"{terms.count(len(linked), 'table')} at first",
+            f"{terms.count(wanted, 'PMD table')}, all empty",
+        )
 
 
 @on(STATE, TABLE_COUNT)
@@ -99,18 +104,32 @@ def table_count(state: State) -> Iterator[Violation]:
     if linked != tree.counts:
         yield TABLE_COUNT.broken(
             state.space.arena,
-            f"counters {tree.counts[1:]}",
-            f"{linked[1:]} tables linked",
+            f"counters of {_by_level(tree.counts)}",
+            f"{_by_level(linked)}, as many as are linked",
         )
     shown = sum(linked[1 : state.space.geometry.top_counted + 1])
     if tree.bytes_used() != shown * state.space.geometry.page_bytes:
-        yield TABLE_COUNT.broken(state.space.arena, f"{tree.bytes_used()} bytes", f"{shown} tables")
+        yield TABLE_COUNT.broken(
+            state.space.arena,
+            f"{terms.size(tree.bytes_used())} of page tables (VmPTE)",
+            f"{terms.size(shown * state.space.geometry.page_bytes)}, which the linked ones take",
+        )
     huge = 0
     for _, table in state.holders:
         if table.level > PTE:
             huge += len(table.leaves)
     if tree.huge != huge:
-        yield TABLE_COUNT.broken(state.space.arena, f"{tree.huge} huge leaves", f"{huge}")
+        yield TABLE_COUNT.broken(
+            state.space.arena,
+            f"a counter of {terms.count(tree.huge, 'huge page')}",
+            f"{huge} in the tables",
+        )
+
+
+def _by_level(numbers: Sequence[int]) -> str:
+    """Numbers of tables, by the level of a table."""
+    shown = enumerate(numbers[PTE:], PTE)
+    return ", ".join(f"{number} {terms.LEVELS[level]}" for level, number in shown) + " tables"
 
 
 @on(STATE, TOTAL_VM, LOCKED_VM, COMMITTED)
@@ -123,13 +142,15 @@ def vma_counters(state: State) -> Iterator[Violation]:
         total += pages
         locked += pages if vma.flags & VM_LOCKED else 0
         committed += pages if vma.flags & VM_ACCOUNT else 0
-    for rule, counter, pages in (
-        (TOTAL_VM, space.total_vm, total),
-        (LOCKED_VM, space.locked_vm, locked),
-        (COMMITTED, space.committed, committed),
+    for rule, which, counter, pages, of in (
+        (TOTAL_VM, terms.MAPPED, space.total_vm, total, "all VMAs"),
+        (LOCKED_VM, terms.LOCKED, space.locked_vm, locked, "the VMAs with VM_LOCKED"),
+        (COMMITTED, terms.COMMITTED, space.committed, committed, "the VMAs with VM_ACCOUNT"),
     ):
         if counter != pages:
-            yield rule.broken(space.arena, f"a counter of {counter} pages", f"{pages} pages")
+            yield rule.broken(
+                space.arena, terms.counter(which, counter), f"{pages}, the pages of {of}"
+            )
 
 
 @on(STATE, LIMITS_HOLD, LOCK_LIMIT_HOLDS)
@@ -139,16 +160,14 @@ def within_limits(state: State) -> Iterator[Violation]:
     limits, shift = space.limits, space.geometry.page_shift
     if limits.address_space is None and limits.locked is None and limits.commit is None:
         return
-    for rule, what, pages, limit in (
-        (LIMITS_HOLD, "mapped", space.total_vm, limits.address_space),
-        (LOCK_LIMIT_HOLDS, "locked", space.locked_vm, limits.locked),
-        (LIMITS_HOLD, "committed", space.committed, limits.commit),
+    for rule, which, pages, limit in (
+        (LIMITS_HOLD, terms.MAPPED, space.total_vm, limits.address_space),
+        (LOCK_LIMIT_HOLDS, terms.LOCKED, space.locked_vm, limits.locked),
+        (LIMITS_HOLD, terms.COMMITTED, space.committed, limits.commit),
     ):
         if limit is not None and pages << shift > limit:
             yield rule.broken(
-                space.arena,
-                f"{pages << shift:#x} bytes {what}",
-                f"at most {limit:#x}",
+                space.arena, terms.counter(which, pages), f"at most {limit >> shift}, the limit"
             )
 
 
@@ -165,5 +184,7 @@ def peak(sight: Sight) -> Iterator[Violation]:
         may_be_several and request.keeps and space.kernel.multi_vma_move
     ):
         yield HIGH_WATER.broken(
-            space.arena, f"a peak of {sight.after.high_water} pages", f"{high_water}"
+            space.arena,
+            terms.counter(terms.PEAK, sight.after.high_water),
+            f"{high_water}, the most there were",
         )

@@ -49,6 +49,6 @@ class Contents:
         start = base + mismatch.start_page * page
         return ORACLE_CONTENTS.broken(
             Range(start, start + mismatch.count * page),
-            f"{mismatch.kind} {mismatch.found}",
-            str(mismatch.expected),
+            mismatch.told(mismatch.found),
+            mismatch.told(mismatch.expected),
         )

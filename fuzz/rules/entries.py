@@ -21,6 +21,7 @@ from engine.base.geometry import PMD
 from engine.base.points import LEAVE
 from engine.base.violation import Violation
 from engine.move import Move
+from engine.state import terms
 from engine.state.table import Picture
 from engine.state.vma import VM_HUGETLB, VM_WRITE
 from fuzz.rules.picture import alike
@@ -209,11 +210,15 @@ class _Judge:
         gained, lost = new & ~old, old & ~new
         dirties = alone and not self.hugetlb
         if not new & SOFT_DIRTY if dirties else (gained | lost) & SOFT_DIRTY:
-            wanted = "soft-dirty" if dirties else "the soft-dirty bit it had"
-            yield from self._say(SOFT_DIRTY_KEPT, where, f"entry {new:#x}, was {old:#x}", wanted)
+            wanted = (
+                "soft-dirty, as what moves by itself becomes"
+                if dirties
+                else f"{terms.entry(old)}, as before"
+            )
+            yield from self._say(SOFT_DIRTY_KEPT, where, terms.entry(new), wanted)
         may_lose = SOFT_DIRTY | (UFFD_WP if alone and self.clearing else 0)
         if gained & ~SOFT_DIRTY or lost & ~may_lose:
-            yield from self._say(ENTRY_BITS_KEPT, where, f"entry {new:#x}", f"the bits of {old:#x}")
+            yield from self._say(ENTRY_BITS_KEPT, where, terms.entry(new), terms.entry(old))
 
     def _say(self, rule: Rule, where: Range, found: str, expected: str) -> Iterator[Violation]:
         if rule not in self.said:
@@ -250,7 +255,7 @@ def writable_fits(state: State) -> Iterator[Violation]:
                 addr = base + (wrong[0] << shift)
                 yield WRITABLE_FITS.broken(
                     Range(addr, addr + (1 << shift)),
-                    f"writable entry {leaves[wrong[0]]:#x}",
+                    terms.entry(leaves[wrong[0]]),
                     "write-protected in read-only memory, and where a child has the page",
                 )
                 return
@@ -267,6 +272,6 @@ def huge_deposit(state: State) -> Iterator[Violation]:
             if kept != table.deposited:
                 yield HUGE_DEPOSIT.broken(
                     state.span(base, table),
-                    f"{table.deposited} PTE tables in store",
+                    f"{terms.count(table.deposited, 'PTE table')} in store",
                     f"{kept}, one for each huge page of private memory",
                 )

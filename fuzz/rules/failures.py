@@ -9,6 +9,7 @@ from engine.base.points import (
     LEAVE,
 )
 from engine.base.violation import Violation
+from engine.state import terms
 from engine.state.space import AddressSpace
 from engine.state.table import Picture
 from fuzz.calls.registry import that_do
@@ -58,8 +59,8 @@ def others_keep_theirs(sight: Moving) -> Iterator[Violation]:
     if left < were:
         yield FAILED_ALLOC_HARMLESS.broken(
             space.arena,
-            f"{left} pages when a table could not be allocated",
-            f"the {were} pages there were",
+            f"{terms.count(left, 'page')} when a table could not be allocated",
+            f"the {were} that there were",
         )
 
 
@@ -74,9 +75,9 @@ def vmas_asked_for(sight: Sight) -> Iterator[Violation]:
     if attempts is None or sight.call in _REPLACING or attempts.left.keys().isdisjoint((VMA, MAPS)):
         return
     were = set(map(id, attempts.vmas))
-    yield from _asked(sight, VMA, "VMAs", sum(id(vma) not in were for vma in vmas))
+    yield from _asked(sight, VMA, "new VMA", sum(id(vma) not in were for vma in vmas))
     if sight.call not in _MAPPING:
-        yield from _asked(sight, MAPS, "VMAs more", len(vmas) - len(attempts.vmas))
+        yield from _asked(sight, MAPS, "additional VMA", len(vmas) - len(attempts.vmas))
 
 
 @at((LEAVE,), ALLOCATION_ASKED)
@@ -85,7 +86,7 @@ def tables_asked_for(sight: Moving) -> Iterable[Violation]:
     if sight.attempts is None:
         return ()
     more = sum(sight.space.tree.counts) - sight.attempts.tables
-    return _asked(sight, PAGETABLE, "page tables", more)
+    return _asked(sight, PAGETABLE, "new page table", more)
 
 
 def _asked(sight: Sight | Moving, kind: str, what: str, had: int) -> Iterator[Violation]:
@@ -94,7 +95,9 @@ def _asked(sight: Sight | Moving, kind: str, what: str, had: int) -> Iterator[Vi
     asked = sight.attempts.made(sight.space.failures, kind)
     if asked is not None and asked < had:
         yield ALLOCATION_ASKED.broken(
-            sight.space.arena, f"{had} {what}, {asked} asked for", "no more than that"
+            sight.space.arena,
+            f"{terms.count(had, what)}, {asked} asked for",
+            "no more than asked for",
         )
 
 

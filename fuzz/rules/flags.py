@@ -126,7 +126,7 @@ def _changed(sight: Sight, flags: int, of: int, but: int = 0) -> Iterator[Violat
         if found != right:
             yield FLAGS_SET.broken(
                 Range(found.start, found.end),
-                f"flags {found.flags:#x} of {Range(found.start, found.end)}",
-                f"{right.flags:#x} of {Range(right.start, right.end)}",
+                found.told(sight.before.geometry),
+                right.told(sight.before.geometry),
             )
             return

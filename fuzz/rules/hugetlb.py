@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from engine.base.violation import Violation
+from engine.state import terms
 from engine.state.hugepool import POOL_PAGES, HugeFile, file_of
 from engine.state.vma import VM_HUGETLB, VM_SHARED
 from fuzz.rules.rule import HARM, STATE, Rule, on
@@ -40,6 +41,7 @@ def reservations_owned(state: State) -> Iterator[Violation]:
     if (pool.reserved, pool.free) != (owned, free) or not 0 <= owned <= free:
         yield HUGETLB_RESERVE.broken(
             space.arena,
-            f"{pool.reserved} pages reserved, {pool.free} free",
-            f"{owned} reserved, of {free} free",
+            f"{terms.counter(terms.RESERVED, pool.reserved)}, "
+            f"{terms.counter(terms.FREE, pool.free)}",
+            f"{owned} reserved, which somebody owns, and {free} free",
         )

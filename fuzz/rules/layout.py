@@ -8,7 +8,7 @@ goes is cut out, the copy is stuck in, and a seam is closed where both sides of 
     stuck in  [ a a ]      [ a a | b b ]        the seam stays if the two differ in anything
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ from engine.base.uapi import (
     Errno,
 )
 from engine.base.violation import Violation
+from engine.state import terms
 from engine.state.backing import Backing
 from engine.state.vma import (
     VM_HUGETLB,
@@ -357,18 +358,22 @@ def laid_out(sight: Sight) -> Iterator[Violation]:
             if kind != VMA:
                 yield FAILURE_STRIKES.broken(
                     Range(result, result + 1),
-                    f"success, with attempt {min(due)} of kind {kind} to fail",
-                    f"an error: {made} are made",
+                    f"success, though the next failure (@fail {kind} {min(due)}) was to strike",
+                    f"an error: it takes {terms.count(made, 'attempt')}",
                 )
             return
         if due and left.get(kind, ()) != tuple(nth - made for nth in due):
             yield FAILURE_STRIKES.broken(
                 Range(result, result + 1),
-                f"attempts of kind {kind} to go: {left.get(kind, ())}",
-                f"{made} less than {due}",
+                f"failures to come (@fail {kind}): {_nths(left.get(kind, ()))}",
+                f"{_nths(nth - made for nth in due)}, after {terms.count(made, 'attempt')}",
             )
             return
     yield from _compare(sight.after, tape)
+
+
+def _nths(left: Iterable[int]) -> str:
+    return ", ".join(map(str, left)) or "none"
 
 
 def _compare(after: Snapshot, tape: Tape) -> Iterator[Violation]:
@@ -378,15 +383,17 @@ def _compare(after: Snapshot, tape: Tape) -> Iterator[Violation]:
     for area, wanted in zip(now, tape.pieces, strict=False):
         found = Tape._piece(tape, area)
         if _seen(found, wanted) != _seen(wanted, wanted):
-            yield VMA_LAYOUT.broken(Range(found.start, found.end), f"{found}", f"{wanted}")
+            yield VMA_LAYOUT.broken(
+                Range(found.start, found.end), _told(tape, found), _told(tape, wanted)
+            )
             return
     if len(now) != len(tape.pieces):
         longer: Sequence[Area | Piece] = max(now, tape.pieces, key=len)
         some = longer[min(len(now), len(tape.pieces))]
         yield VMA_LAYOUT.broken(
             Range(some.start, some.end),
-            f"{len(now)} VMAs",
-            f"{len(tape.pieces)} VMAs",
+            terms.count(len(now), "VMA"),
+            terms.count(len(tape.pieces), "VMA"),
         )
 
 
@@ -394,3 +401,10 @@ def _seen(piece: Piece, wanted: Piece) -> tuple[object, ...]:
     """What is compared."""
     flags = piece.flags & ~VM_UFFD
     return piece.start, piece.end, flags, piece.backing, 0 if wanted.fresh else piece.shift
+
+
+def _told(tape: Tape, piece: Piece) -> str:
+    """A piece, for people."""
+    geometry, where = tape.before.geometry, Range(piece.start, piece.end)
+    pgoff = piece.shift + (piece.start >> tape.page_shift)
+    return terms.mapping(geometry, where, piece.flags, piece.backing, pgoff)

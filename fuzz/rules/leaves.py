@@ -6,6 +6,7 @@ from engine.base.address import Range
 from engine.base.entry import ANON, HUGE, MARKER, MIGRATION, PFN_SHIFT, PRESENT, SWAP
 from engine.base.geometry import PTE
 from engine.base.violation import Violation
+from engine.state import terms
 from engine.state.space import AddressSpace
 from engine.state.vma import (
     VM_HUGETLB,
@@ -85,9 +86,15 @@ def leaves(state: State) -> Iterator[Violation]:
     if (anon, shared, swap) != (tree.rss_anon, tree.rss_shmem, tree.rss_swap):
         yield RSS_COUNT.broken(
             space.arena,
-            f"rss {tree.rss_anon} anonymous, {tree.rss_shmem} shared, {tree.rss_swap} swapped",
-            f"{anon}, {shared} and {swap} mapped",
+            _rss(tree.rss_anon, tree.rss_shmem, tree.rss_swap),
+            f"{_rss(anon, shared, swap)}, which the tables hold",
         )
+
+
+def _rss(anon: int, shmem: int, swap: int) -> str:
+    """The three counters."""
+    which = ((terms.RSS_ANON, anon), (terms.RSS_SHMEM, shmem), (terms.RSS_SWAP, swap))
+    return ", ".join(terms.counter(*each) for each in which)
 
 
 def _not_plain(state: State, part: Part) -> Collection[tuple[int, int]]:
@@ -133,7 +140,9 @@ def _odd_leaves(space: AddressSpace, part: Part) -> Iterator[Violation]:
             if not held.contains(Range(base + i * slot, base + (i + 1) * slot))
         ]
         if crossing:
-            yield _wrong(base, shift, crossing, f"a huge page inside {vma!r}")
+            yield _wrong(
+                base, shift, crossing, f"a huge page inside {terms.vma(space.geometry, vma)}"
+            )
             return
     offset = vma.pgoff + ((base - vma.start) >> shifts[PTE])
     if vma.is_anonymous:
@@ -164,12 +173,18 @@ def _odd_leaves(space: AddressSpace, part: Part) -> Iterator[Violation]:
             place = Range(base + (index << shift), base + ((index + 1) << shift))
             found, due = space.frames.index[entry >> PFN_SHIFT], (index << scale) + offset
             if found != due:
-                yield PAGE_INDEX.broken(place, f"page with index {found:#x}", f"{due:#x}")
+                yield PAGE_INDEX.broken(
+                    place,
+                    f"a page with index {terms.page_offset(space.geometry, vma.backing, found)}",
+                    f"{terms.page_offset(space.geometry, vma.backing, due)}, as in its VMA",
+                )
                 return
             owner = space.frames.owner[entry >> PFN_SHIFT]
             if owner is not vma.link:
                 yield ANON_VMA_LINKED.broken(
-                    place, f"a page of {owner} in {vma!r}", f"one of {vma.link}"
+                    place,
+                    f"a page of {owner} in {terms.vma(space.geometry, vma)}",
+                    f"one of {terms.anon_vma(vma.link)}",
                 )
                 return
 
@@ -179,4 +194,4 @@ def _wrong(base: int, shift: int, items: Collection[tuple[int, int]], wanted: st
     indices = [i for i, _ in items]
     first = min(indices)
     place = Range(base + (first << shift), base + ((max(indices) + 1) << shift))
-    return LEAF_HAS_VMA.broken(place, f"entry {dict(items)[first]:#x}", wanted)
+    return LEAF_HAS_VMA.broken(place, terms.entry(dict(items)[first]), wanted)

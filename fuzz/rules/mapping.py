@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from engine.base.address import Range
 from engine.base.points import ENTER
 from engine.base.violation import Violation
+from engine.state import terms
 from engine.state.vma import (
     VM_HUGETLB,
     VM_LOCKED,
@@ -53,7 +54,7 @@ def tracked(sight: Moving) -> Iterable[Violation]:
         TRACKING_KEPT.broken(
             copy.range,
             "writes are tracked" if copy.tracked else "writes are not tracked",
-            f"as in {source!r}",
+            f"as in {terms.vma(move.space.geometry, source)}",
         ),
     )
 
@@ -88,8 +89,8 @@ def moved(sight: Sight) -> Iterator[Violation]:
             if (found.flags & ~VM_UFFD, found.backing, found.offset) != wanted[2:]:
                 yield MAPPING_KEPT.broken(
                     Range(found.start, found.end),
-                    f"flags {found.flags:#x}, {found.backing} at {found.offset:#x}",
-                    f"flags {wanted.flags:#x}, {wanted.backing} at {wanted.offset:#x}",
+                    found.told(space.geometry),
+                    wanted.told(space.geometry),
                 )
                 return
 
@@ -118,4 +119,6 @@ def grown(sight: Sight) -> Iterator[Violation]:
     locked = vma.flags & VM_LOCKED and not vma.flags & VM_LOCKONFAULT
     wanted = growth.length if locked and vma.readable else 0
     if present != wanted:
-        yield POPULATE_ON_SUCCESS.broken(growth, f"{present:#x} bytes present", f"{wanted:#x}")
+        yield POPULATE_ON_SUCCESS.broken(
+            growth, f"{terms.size(present)} of it present", terms.size(wanted)
+        )

@@ -11,7 +11,7 @@ from engine.base.points import (
     LEAVE,
 )
 from engine.base.violation import Violation
-from fuzz.rules.picture import Leaves, carried, differing, pages
+from fuzz.rules.picture import Leaves, carried, differing, misfits, pages
 from fuzz.rules.rule import (
     ENGINE,
     HARM,
@@ -89,8 +89,7 @@ def _explained(
 ) -> Violation:
     """Which of the three is broken; the pages are those of slots that are not as due."""
     if sorted(before.values()) != sorted(after.values()):
-        rule, text = PAGES_KEPT, f"{len(after)} leaves"
-        wanted = f"the {len(before)} leaves there were"
+        rule = PAGES_KEPT
     else:
         outside = [
             addr
@@ -98,7 +97,10 @@ def _explained(
             if not requested.start <= addr < requested.end and after.get(addr) != entry
         ]
         rule = OTHERS_UNTOUCHED if outside else ENTRIES_AT_NEW
-        text, wanted = "entries moved", "only those asked for, to old + x -> new + x"
     wrong = [a for a in sorted(expected.keys() | after.keys()) if expected.get(a) != after.get(a)]
     first = wrong[0] if wrong else requested.start
-    return rule.broken(Range(first, (wrong[-1] if wrong else first) + page), text, wanted)
+    return rule.broken(
+        Range(first, (wrong[-1] if wrong else first) + page),
+        misfits(expected, after),
+        "old + x at new + x, and all else where it was",
+    )

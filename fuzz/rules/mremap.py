@@ -7,6 +7,7 @@ from engine.base.entry import ANON, MIGRATION, PFN_SHIFT, PRESENT, SOFT_DIRTY
 from engine.base.geometry import PTE
 from engine.base.uapi import MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE, Errno
 from engine.base.violation import Violation
+from engine.state import terms
 from engine.state.space import AddressSpace
 from engine.state.vma import (
     VM_LOCKED,
@@ -15,7 +16,7 @@ from engine.state.vma import (
     VM_UFFD,
 )
 from fuzz.rules.failures import page_count
-from fuzz.rules.picture import Leaves, carried, clipped, differing, pages, shifted
+from fuzz.rules.picture import Leaves, carried, clipped, differing, misfits, pages, shifted
 from fuzz.rules.rule import CONTRACT, COURSE, ENGINE, HARM, LEAVES, VMAS, Rule, after, elsewhere
 from fuzz.rules.sight import Mapped, Request, Sight, Snapshot, clip, mapped_of, merged, without
 from fuzz.rules.vmas import ANON_VMA_LINKED
@@ -147,7 +148,7 @@ def nothing_populated(sight: Sight) -> Iterator[Violation]:
     if now > were:
         yield POPULATE_ON_SUCCESS.broken(
             space.arena,
-            f"{now} pages after an error",
+            f"{terms.count(now, 'page')} after an error",
             f"no more than the {were} before it",
         )
 
@@ -177,9 +178,13 @@ def traceless(sight: Sight) -> Iterator[Violation]:
 @after("mremap", FIXED_ADDRESS, before=VMAS)
 def at_the_address(sight: Sight) -> Iterator[Violation]:
     """What has its place given goes there."""
-    request, result = sight.request, sight.address
+    request, result, geometry = sight.request, sight.address, sight.space.geometry
     if result is not None and request.flags & MREMAP_FIXED and result != request.new_addr:
-        yield FIXED_ADDRESS.broken(sight.sides[1], f"{result:#x}", f"{request.new_addr:#x}")
+        yield FIXED_ADDRESS.broken(
+            sight.sides[1],
+            terms.address(geometry, result),
+            terms.address(geometry, request.new_addr),
+        )
 
 
 @after("mremap", RESIZE_EXACT, LOCK_KEPT, before=LEAVES)
@@ -248,7 +253,7 @@ def left_locked(sight: Sight) -> Iterator[Violation]:
         if level > PTE or pfn - pfn % pages not in frames.large:
             yield LEFT_LOCKED.broken(
                 Range(addr, addr + space.geometry.span_bytes[level - 1]),
-                f"frame {pfn} is not locked any more",
+                f"{terms.entry(entry)}, not locked any more",
                 "a page that nobody has unlocked",
             )
 
@@ -343,10 +348,14 @@ def _unchanged_outside(
     if old_mapped != new_mapped:
         lost = next((m for m in old_mapped if m not in new_mapped), None)
         odd = lost or next(m for m in new_mapped if m not in old_mapped)
-        found = "changed or gone" if lost else "newly mapped"
         if _unlocked(old_mapped) == _unlocked(new_mapped):
             rule = LOCK_KEPT
-        yield rule.broken(Range(odd.start, odd.end), found, "what was mapped before the call")
+        where = Range(odd.start, odd.end)
+        found, due = (
+            "; ".join(m.told(geometry) for m in clip(mapped, where)) or "nothing mapped"
+            for mapped in (new_mapped, old_mapped)
+        )
+        yield rule.broken(where, found, f"{due}, as before the call")
     elif old_leaves != new_leaves:
         wrong = sorted(
             a
@@ -354,7 +363,9 @@ def _unchanged_outside(
             if old_leaves.get(a) != new_leaves.get(a)
         )
         yield rule.broken(
-            Range(wrong[0], wrong[-1] + page), f"{len(wrong)} entries changed", "none changed"
+            Range(wrong[0], wrong[-1] + page),
+            misfits(old_leaves, new_leaves),
+            "every page where it was",
         )
 
 
@@ -409,16 +420,16 @@ def _check_moved(
         if found != expected:
             yield FIXED_EXACT.broken(
                 target,
-                f"{len(found)} leaves",
-                f"exactly the {len(expected)} that belong there",
+                misfits(expected, found),
+                "every page in its place, and no other",
             )
     now = [(m.start, m.end) for m in _joined(clip(after.mapped, gaps))]
     wanted = _joined([m._replace(start=m.start + delta, end=m.end + delta) for m in moved] + kept)
     if now != [(m.start, m.end) for m in wanted]:
         yield MULTI_GAPS.broken(
             gaps,
-            ", ".join(str(Range(*m)) for m in now) or "nothing mapped",
-            ", ".join(str(Range(m.start, m.end)) for m in wanted) or "nothing",
+            f"{terms.spans(geometry, [Range(*m) for m in now])} mapped",
+            terms.spans(geometry, [Range(m.start, m.end) for m in wanted]),
         )
 
 
@@ -453,9 +464,15 @@ def _check_dontunmap(before: Snapshot, after: Snapshot, source: Range) -> Iterat
     if [(m.start, m.end) for m in _joined(now)] != [(m.start, m.end) for m in _joined(was)]:
         yield DONTUNMAP_SOURCE.broken(source, "a hole in the source", "the source still mapped")
     elif left:
-        yield DONTUNMAP_SOURCE.broken(source, f"{len(left)} leaves", "an empty source")
+        yield DONTUNMAP_SOURCE.broken(source, terms.count(len(left), "page"), "an empty source")
     elif {m.flags for m in now} != {m.flags for m in was}:
-        yield DONTUNMAP_SOURCE.broken(source, "other flags", "the flags it had, but unlocked")
+        yield DONTUNMAP_SOURCE.broken(
+            source, _flags(now), f"{_flags(was)}, as before but for locks"
+        )
+
+
+def _flags(mapped: list[Mapped]) -> str:
+    return ", ".join(terms.flags(m.flags) for m in mapped)
 
 
 def _check_emptied(
@@ -470,5 +487,7 @@ def _check_emptied(
         cut = any(m.start < edge < m.end for edge in edges for m in before.mapped)
         if vma.link is not None and source.contains(vma.range) and not cut:
             yield ANON_VMA_LINKED.broken(
-                vma.range, f"{vma!r} linked to {vma.link}", "no link any more"
+                vma.range,
+                f"{terms.vma(space.geometry, vma)}, linked to {vma.link}",
+                "no link any more",
             )

@@ -20,6 +20,7 @@ from engine.base.entry import (
     is_zero_page,
 )
 from engine.base.geometry import Geometry
+from engine.state import terms
 from engine.state.table import Picture
 
 Leaves = dict[int, int]  # address in bytes -> entry
@@ -63,6 +64,15 @@ def pages(
         else:
             leaves = found
     return leaves
+
+
+def misfits(due: Leaves, found: Leaves) -> str:
+    """How many pages are not where they should be, for people."""
+    missing = sum(addr not in found for addr in due)
+    others = sum(found.get(addr, entry) != entry for addr, entry in due.items())
+    more = sum(addr not in due for addr in found)
+    counts = (missing, "missing"), (others, "in place of another"), (more, "where none belongs")
+    return ", ".join(f"{terms.count(n, 'page')} {how}" for n, how in counts if n)
 
 
 def count(geometry: Geometry, slots: Picture, carrying: int = 0) -> int:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from engine.base.address import Range, round_down, round_up
 from engine.base.failures import COMMIT, HOOK, MAPS, PAGETABLE, VMA
+from engine.base.geometry import Geometry
 from engine.base.uapi import (
     MAP_ANONYMOUS,
     MAP_FIXED,
@@ -20,6 +21,7 @@ from engine.base.uapi import (
     Errno,
 )
 from engine.base.violation import Violation
+from engine.state import terms
 from engine.state.vma import (
     STACK_GUARD_PAGES,
     VM_GROWSDOWN,
@@ -72,17 +74,20 @@ def compared(
     """Is the result the promised one, or that of a failure on demand?  None: success."""
     if any(result is _STRUCK[kind] for kind in before.failing):
         return
+    geometry = before.geometry
     if isinstance(promise, Errno) and result is not promise:
-        yield rule.broken(where, _told(result), str(promise))
+        yield rule.broken(where, _told(geometry, result), str(promise))
     elif isinstance(promise, Granted):
         if isinstance(result, Errno):
-            yield rule.broken(where, _told(result), "success")
+            yield rule.broken(where, str(result), "success")
         elif promise.address not in (None, result):
-            yield rule.broken(where, _told(result), _told(promise.address))
+            yield rule.broken(where, _told(geometry, result), _told(geometry, promise.address))
 
 
-def _told(result: int | Errno | None) -> str:
-    return f"{result:#x}" if isinstance(result, int) else str(result or "success")
+def _told(geometry: Geometry, result: int | Errno | None) -> str:
+    if isinstance(result, int):
+        return terms.address(geometry, result)
+    return str(result or "success")
 
 
 def placed(before: Snapshot, length: int, hint: int, *, shared: bool, huge: int = 0) -> Promise:

@@ -7,6 +7,7 @@ from engine.base.entry import PRESENT, is_zero_page
 from engine.base.points import ENTER, HUGE_MOVED, LEAVE, PMD_MOVED, PTES_MOVED, PUD_MOVED
 from engine.base.violation import Violation
 from engine.move import Move
+from engine.state import terms
 from engine.state.vma import VM_HUGETLB, Vma
 from fuzz.rules.rule import (
     COURSE,
@@ -101,7 +102,13 @@ def notified(sight: Moving) -> Iterable[Violation]:
     announced, moved = sight.move.notified, sight.where
     if announced is not None and announced.contains(moved):
         return ()
-    return (NOTIFIER_RANGE.broken(moved, f"{announced} announced", "a notified old range"),)
+    return (
+        NOTIFIER_RANGE.broken(
+            moved,
+            f"{terms.spans(sight.space.geometry, [announced] if announced else [])} announced",
+            "an announced range around it",
+        ),
+    )
 
 
 @at((LEAVE,), NOTIFIER_RANGE)
@@ -155,8 +162,10 @@ def _comes_before(new: Vma, old: Vma) -> bool:
 
 
 def _unordered(move: Move, where: Range) -> Violation:
+    geometry = move.space.geometry
     return RMAP_ORDER.broken(
         where,
-        f"{move.new_vma!r} comes before {move.old_vma!r} in the reverse map",
+        f"{terms.vma(geometry, move.new_vma)}, which comes before "
+        f"{terms.vma(geometry, move.old_vma)} in the reverse map",
         "the rmap locks, or a destination that a walk visits after the source",
     )

@@ -30,6 +30,7 @@ from engine.base.points import (
 )
 from engine.base.uapi import MREMAP_DONTUNMAP, MREMAP_FIXED, Errno
 from engine.move import Move
+from engine.state import terms
 from engine.state.backing import Backing
 from engine.state.space import AddressSpace
 from engine.state.table import Picture
@@ -68,6 +69,14 @@ class Mapped(NamedTuple):
         return self._replace(
             start=self.start + delta, end=self.end + delta, offset=self.offset - pages
         )
+
+    def told(self, geometry: Geometry) -> str:
+        """What it is, for people."""
+        where = Range(self.start, self.end)
+        if self.backing.is_anonymous:
+            return terms.mapping(geometry, where, self.flags, self.backing)
+        pgoff = self.offset + (self.start >> geometry.page_shift)
+        return terms.mapping(geometry, where, self.flags, self.backing, pgoff)
 
 
 class Request(NamedTuple):

@@ -1,6 +1,6 @@
 """The stack that exec moves: when it may, where it goes, and what it meets on its way."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from engine.base.address import Range, round_up
 from engine.base.entry import PFN_SHIFT
@@ -9,6 +9,7 @@ from engine.base.points import (
 )
 from engine.base.uapi import Errno
 from engine.base.violation import Violation
+from engine.state import terms
 from engine.state.space import AddressSpace
 from engine.state.vma import (
     VM_ACCOUNT,
@@ -16,6 +17,7 @@ from engine.state.vma import (
     VM_READ,
     VM_STACK_INCOMPLETE,
     VM_WRITE,
+    Vma,
 )
 from fuzz.rules.errors import ERROR_ORDER
 from fuzz.rules.mapping import MAPPING_KEPT
@@ -87,7 +89,7 @@ def alone(sight: Moving) -> Iterable[Violation]:
     move, there = sight.move, len(sight.space.vmas)
     if not move.for_stack or ~move.old_vma.flags & VM_STACK_INCOMPLETE or there == 1:
         return ()
-    return (EXEC_ALONE.broken(move.old_vma.range, f"{there} VMAs", "the stack only"),)
+    return (EXEC_ALONE.broken(move.old_vma.range, terms.count(there, "VMA"), "the stack only"),)
 
 
 @after("execve_stack", ERROR_ORDER, before=VMAS)
@@ -145,7 +147,9 @@ def refused(sight: Sight) -> Iterator[Violation]:
     limits = space.limits
     bounds = [limits.address_space, limits.commit, limits.request]
     if result is Errno.E2BIG and all(bound is None or end - start <= bound for bound in bounds):
-        yield STACK_FITS.broken(Range(start, end), "E2BIG", f"a stack, which is within {limits}")
+        yield STACK_FITS.broken(
+            Range(start, end), str(Errno.E2BIG), "a stack, which is within all limits"
+        )
 
 
 @after("execve_stack", MAPPING_KEPT, before=VMAS)
@@ -155,9 +159,9 @@ def mapping(sight: Sight) -> Iterator[Violation]:
     place = Range(start, max(start, end))
     vmas = list(space.vmas)
     if result is None and [vma.flags for vma in vmas] != [_STACK]:
-        yield MAPPING_KEPT.broken(place, f"{[hex(v.flags) for v in vmas]}", f"{_STACK:#x}")
+        yield MAPPING_KEPT.broken(place, _told(space, vmas), f"one VMA with {terms.flags(_STACK)}")
     if result is Errno.ENOMEM and vmas:
-        yield MAPPING_KEPT.broken(place, f"{vmas}", "nothing mapped")
+        yield MAPPING_KEPT.broken(place, _told(space, vmas), "nothing mapped")
 
 
 @after("execve_stack", STACK_PLACED, STACK_PGOFF, STACK_WARN_COUNT, before=VMAS)
@@ -170,10 +174,16 @@ def placed(sight: Sight) -> Iterator[Violation]:
     shift_bits = space.geometry.page_shift
     vmas = list(space.vmas)
     if [vma.range for vma in vmas] != [place]:
-        yield STACK_PLACED.broken(place, f"VMAs {vmas}", f"one VMA {place}")
+        yield STACK_PLACED.broken(
+            place, _told(space, vmas), f"one VMA in {terms.span(space.geometry, place)}"
+        )
         return
     if vmas[0].pgoff != start >> shift_bits:
-        yield STACK_PGOFF.broken(place, f"{vmas[0].pgoff:#x}", f"{start >> shift_bits:#x}")
+        found, due = (
+            terms.page_offset(space.geometry, vmas[0].backing, pgoff)
+            for pgoff in (vmas[0].pgoff, start >> shift_bits)
+        )
+        yield STACK_PGOFF.broken(place, f"page offset {found}", due)
     wanted = place.length >> shift_bits
     tags, present = space.frames.tag, 0
     misplaced: list[int] = []
@@ -184,10 +194,20 @@ def placed(sight: Sight) -> Iterator[Violation]:
             misplaced += [i for i, e in held.items() if tags[e >> PFN_SHIFT] != i + offset]
     # Tags are consecutive, so pages of the right number with the right tags are all in place.
     if misplaced or present != wanted:
-        yield STACK_PLACED.broken(place, f"{present} pages", f"{wanted} pages in their order")
+        yield STACK_PLACED.broken(
+            place,
+            f"{terms.count(present, 'page')}, {len(misplaced)} of them at a wrong place",
+            f"{wanted} in their order",
+        )
     expected = expected_stack_warnings(space, start, end, shift)
     if sight.occupied != expected:
-        yield STACK_WARN_COUNT.broken(place, f"{sight.occupied} occupied entries", f"{expected}")
+        yield STACK_WARN_COUNT.broken(
+            place, f"{terms.count(sight.occupied, 'occupied entry')}", str(expected)
+        )
+
+
+def _told(space: AddressSpace, vmas: Sequence[Vma]) -> str:
+    return "; ".join(terms.vma(space.geometry, vma) for vma in vmas) or "nothing mapped"
 
 
 def expected_stack_warnings(space: AddressSpace, start: int, end: int, shift: int) -> int:

@@ -7,6 +7,7 @@ from engine.base.geometry import PMD, PTE
 from engine.base.points import ALLOCATED
 from engine.base.uapi import MADV_DONTNEED
 from engine.base.violation import Violation
+from engine.state import terms
 from fuzz.rules.rule import (
     CONTRACT,
     COURSE,
@@ -116,7 +117,7 @@ def table_has_vma(state: State) -> Iterator[Violation]:
                 continue
             yield TABLE_HAS_VMA.broken(
                 state.span(base, table),
-                f"a level-{table.level} table with {table.count} entries",
+                terms.table(table.level, table.count),
                 "no table where nothing is mapped",
             )
 
@@ -134,14 +135,14 @@ def emptied(sight: Sight) -> Iterator[Violation]:
         vma = space.vmas.lookup(base)
         if vma is not None and base + slot <= vma.end and space.kernel.reclaims_tables:
             yield EMPTIED_TABLE_FREED.broken(
-                Range(base, base + slot), "an emptied table", "no table"
+                Range(base, base + slot), terms.table(PTE, 0), "no table"
             )
 
 
 @at((ALLOCATED,), TABLE_HAS_SOURCE)
 def made_for_a_table(sight: Moving) -> Iterable[Violation]:
     """The source has something where the lowest table is that the destination has now."""
-    move, tree = sight.move, sight.space.tree
+    move, tree, geometry = sight.move, sight.space.tree, sight.space.geometry
     level = next(
         level for level in range(PTE, tree.root.level + 1) if tree.find(move.new, level) is not None
     )
@@ -149,8 +150,8 @@ def made_for_a_table(sight: Moving) -> Iterable[Violation]:
         return ()
     return (
         TABLE_HAS_SOURCE.broken(
-            Range(move.new, move.new + sight.space.geometry.page_bytes),
-            f"a level-{level} table, for nothing at {move.old:#x}",
+            Range(move.new, move.new + geometry.page_bytes),
+            f"a {terms.LEVELS[level]} table, for nothing at {terms.address(geometry, move.old)}",
             "no table where nothing can move to",
         ),
     )

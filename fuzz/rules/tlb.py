@@ -8,6 +8,7 @@ from engine.base.points import (
 )
 from engine.base.violation import Violation
 from engine.pages.access import translation
+from engine.state import terms
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_HUGETLB
 from fuzz.rules.rule import (
@@ -44,7 +45,7 @@ def _stale_in(space: AddressSpace, where: Range) -> Iterator[Violation]:
         if where.start <= addr < where.end:
             yield TLB_UNLOCK.broken(
                 Range(addr, addr + space.geometry.page_bytes),
-                f"CPU {cpu} still translates it to frame {kept.pfn:#x}",
+                f"a TLB entry of CPU {cpu} for {terms.translation(kept)}",
                 "a flush before the page-table locks are dropped",
             )
 
@@ -82,9 +83,6 @@ def check_tlb(space: AddressSpace) -> Iterator[Violation]:
         if now is None or now.pfn != kept.pfn or (kept.writable and not now.writable):
             yield TLB_AFTER.broken(
                 Range(addr, addr + space.geometry.page_bytes),
-                f"CPU {cpu} translates it to frame {kept.pfn:#x}, "
-                f"{'writable' if kept.writable else 'read-only'}",
-                f"frame {now.pfn:#x}, {'writable' if now.writable else 'read-only'}"
-                if now
-                else "nothing",
+                f"a TLB entry of CPU {cpu} for {terms.translation(kept)}",
+                f"{terms.translation(now)}, as the page table says" if now else "none",
             )

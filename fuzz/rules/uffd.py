@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from engine.base.address import Range
 from engine.base.entry import (
-    MARKER,
     PFN_SHIFT,
     UFFD_WP,
 )
@@ -13,6 +12,7 @@ from engine.base.uapi import (
     UFFD_FEATURE_EVENT_UNMAP,
 )
 from engine.base.violation import Violation
+from engine.state import terms
 from engine.state.space import AddressSpace
 from engine.state.vma import (
     VM_UFFD_MINOR,
@@ -67,7 +67,7 @@ def registered(state: State) -> Iterator[Violation]:
         if (vma.uffd is None) != (not vma.flags & watched):
             yield UFFD_CHANGING.broken(
                 vma.range,
-                f"{vma.uffd or 'no userfaultfd'} with flags {vma.flags & watched:#x}",
+                f"{terms.userfaultfd(vma.uffd)}, and {terms.flags(vma.flags & watched)}",
                 "a userfaultfd and what it waits for, or neither",
             )
 
@@ -79,13 +79,15 @@ def pending(state: State) -> Iterator[Violation]:
         if context.changing:
             yield UFFD_CHANGING.broken(
                 state.space.arena,
-                f"{context!r} with {context.changing} changes pending",
+                f"{terms.userfaultfd(context)}, {terms.count(context.changing, 'change')} pending",
                 "none between calls",
             )
         for kind, where in context.events:
             if not context.features & _EVENTS[kind]:
                 yield UFFD_CHANGING.broken(
-                    where, f"{context!r} told of {kind}", "only what it asked for"
+                    where,
+                    f"{terms.userfaultfd(context)}, told of UFFD_EVENT_{kind.upper()}",
+                    "only what it asked for",
                 )
 
 
@@ -106,7 +108,7 @@ def failed(sight: Sight) -> Iterator[Violation]:
         if lost:
             yield ROLLBACK_KEEPS_WP.broken(
                 Range(lost[0], lost[-1] + space.geometry.page_bytes),
-                f"{len(lost)} entries without uffd-wp",
+                f"{terms.count(len(lost), 'entry')} without uffd-wp",
                 "what userfaultfd write-protects to stay so when a call fails",
             )
     for context in space.uffds.values():
@@ -114,7 +116,9 @@ def failed(sight: Sight) -> Iterator[Violation]:
             continue  # refused before anything was to be told
         for kind, where in context.events:
             if kind == "remap":
-                yield UFFD_CHANGING.broken(where, "a move told of that failed", "nothing of it")
+                yield UFFD_CHANGING.broken(
+                    where, "UFFD_EVENT_REMAP, of a move that failed", "no event"
+                )
 
 
 @after("mremap", UFFD_KEPT_ELSEWHERE, UFFD_WP_STRAY, UFFD_CHANGING, before=LEAVES)
@@ -128,8 +132,8 @@ def moved(sight: Sight) -> Iterator[Violation]:
     if was != now:
         yield UFFD_KEPT_ELSEWHERE.broken(
             target,
-            f"registered: {', '.join(str(where) for where, *_ in now) or 'nothing'}",
-            ", ".join(str(where) for where, *_ in was) or "nothing outside of what moved",
+            f"{terms.spans(space.geometry, [where for where, *_ in now])} registered outside of it",
+            terms.spans(space.geometry, [where for where, *_ in was]),
         )
     if result == request.addr:
         return
@@ -151,7 +155,7 @@ def _new_stray(space: AddressSpace, before: Snapshot, start: int, end: int) -> I
                 addr = base + (index << shift)
                 yield UFFD_WP_STRAY.broken(
                     Range(addr, addr + (1 << shift)),
-                    f"a uffd-wp {'marker' if entry & MARKER else f'entry {entry:#x}'}",
+                    terms.entry(entry),
                     "none where userfaultfd does not write-protect",
                 )
                 return
@@ -210,5 +214,7 @@ def _covered(lost: Range, by: list[Range]) -> bool:
 
 def _no_event(kind: str, where: Range, context: UffdContext) -> Violation:
     return UFFD_CHANGING.broken(
-        where, f"events {context.events}", f"one of kind {kind} for {context!r}"
+        where,
+        f"no UFFD_EVENT_{kind.upper()}",
+        f"one for {terms.userfaultfd(context)}",
     )

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from engine.base.violation import Violation
+from engine.state import terms
 from fuzz.rules.rule import CONTRACT, ENGINE, HARM, STATE, Rule, elsewhere, on, unchecked
 from fuzz.rules.view import State
 
@@ -70,11 +71,15 @@ elsewhere(ENGINE, MERGE_AGREES)
 @on(STATE, VMA_ORDER)
 def vma_order(state: State) -> Iterator[Violation]:
     """One after another, in user space, of whole pages."""
-    page, top = state.space.geometry.page_bytes, state.space.geometry.user_top
-    floor = 0
+    geometry = state.space.geometry
+    page, top, floor = geometry.page_bytes, geometry.user_top, 0
     for vma in state.vmas:
         if not floor <= vma.start < vma.end <= top or (vma.start | vma.end) & (page - 1):
-            yield VMA_ORDER.broken(vma.range, f"{vma!r} after {floor:#x}", "sorted, aligned VMAs")
+            yield VMA_ORDER.broken(
+                vma.range,
+                f"{terms.vma(geometry, vma)}, after {terms.address(geometry, floor)}",
+                "VMAs of whole pages, sorted, in user space",
+            )
         floor = vma.end
 
 
@@ -84,21 +89,22 @@ def map_count(state: State) -> Iterator[Violation]:
     if len(state.vmas) > state.space.max_map_count + 1:
         yield MAP_COUNT.broken(
             state.space.arena,
-            f"{len(state.vmas)} VMAs",
-            f"at most {state.space.max_map_count + 1}",
+            terms.count(len(state.vmas), "VMA"),
+            f"at most {state.space.max_map_count + 1} (vm.max_map_count, and one to spare)",
         )
 
 
 @on(STATE, UNFAULTED_PGOFF)
 def unfaulted_pgoff(state: State) -> Iterator[Violation]:
     """Memory that never had a page counts its pages from 0."""
-    shift = state.space.geometry.page_shift
+    geometry = state.space.geometry
     for vma in state.vmas:
-        if vma.is_anonymous and vma.anon_vma is None and vma.pgoff != vma.start >> shift:
+        due = vma.start >> geometry.page_shift
+        if vma.is_anonymous and vma.anon_vma is None and vma.pgoff != due:
             yield UNFAULTED_PGOFF.broken(
                 vma.range,
-                f"page offset {vma.pgoff:#x}",
-                f"{vma.start >> shift:#x}",
+                f"page offset {terms.page_offset(geometry, vma.backing, vma.pgoff)}",
+                f"{terms.page_offset(geometry, vma.backing, due)}, as its address says",
             )
 
 
@@ -111,23 +117,28 @@ def anon_vma_linked(state: State) -> Iterator[Violation]:
     for vma in state.vmas:
         if vma.anon_vma is not vma.link:
             yield ANON_VMA_LINKED.broken(
-                vma.range, f"{vma.anon_vma}, linked to {vma.link}", "the same"
+                vma.range,
+                f"{terms.anon_vma(vma.anon_vma)}, in the tree of {terms.anon_vma(vma.link)}",
+                "the same",
             )
     if len({vma.age for vma in state.vmas} - {0}) != len(state.vmas):
         ages = ", ".join(str(vma.age) for vma in state.vmas)
         yield ANON_VMA_LINKED.broken(
             state.space.arena,
-            f"ages {ages}",
-            "one after another put in its tree",
+            f"VMAs that are number {ages} in the trees of the reverse map",
+            "each with a number of its own, from 1",
         )
 
 
 @on(STATE, PGOFF_WRAP)
 def pgoff_wrap(state: State) -> Iterator[Violation]:
     """The last page of a VMA has a page offset, too."""
-    mask, shift = state.space.geometry.word_mask, state.space.geometry.page_shift
+    geometry = state.space.geometry
+    mask, shift = geometry.word_mask, geometry.page_shift
     for vma in state.vmas:
         if vma.pgoff < 0 or vma.pgoff + ((vma.end - vma.start) >> shift) > mask:
             yield PGOFF_WRAP.broken(
-                vma.range, f"page offset {vma.pgoff:#x}", "one that does not wrap"
+                vma.range,
+                f"page offset {terms.page_offset(geometry, vma.backing, vma.pgoff)}",
+                "one that does not wrap",
             )

@@ -27,6 +27,7 @@ from engine.base.uapi import (
 )
 from engine.base.violation import Violation
 from engine.move import Move
+from engine.state import terms
 from engine.state.vma import VM_HUGETLB, Vma
 from fuzz.rules.rule import (
     CONTRACT,
@@ -93,7 +94,8 @@ def start(sight: Moving) -> Iterable[Violation]:
     of the first slot, and no mapping has a byte in what is below (the stack itself may, in exec).
     """
     move = sight.move
-    kernel, slot = move.space.kernel, move.space.geometry.slot_bytes
+    kernel, geometry = move.space.kernel, move.space.geometry
+    slot = geometry.slot_bytes
     old = move.requested_old
     new = old + move.new - move.old
     offset = old % slot
@@ -113,7 +115,11 @@ def start(sight: Moving) -> Iterable[Violation]:
     if move.old == wanted:
         return ()
     return (
-        LARGEST_BITE.broken(Range(old, move.old_end), f"a start at {move.old:#x}", f"{wanted:#x}"),
+        LARGEST_BITE.broken(
+            Range(old, move.old_end),
+            f"a start at {terms.address(geometry, move.old)}",
+            terms.address(geometry, wanted),
+        ),
     )
 
 
@@ -122,20 +128,26 @@ def alive(sight: Moving) -> Iterator[Violation]:
     """Source and destination are VMAs that there are."""
     for vma in (sight.move.old_vma, sight.move.new_vma):
         if not sight.space.vmas.holds(vma):
-            yield VMA_ALIVE.broken(vma.range, f"{vma!r}, which is gone", "a VMA of the space")
+            yield VMA_ALIVE.broken(
+                vma.range,
+                f"{terms.vma(sight.space.geometry, vma)}, which is gone",
+                "a VMA of the address space",
+            )
 
 
 @at((ITERATION,), CURSOR_LOCKSTEP)
 def lockstep(sight: Moving) -> Iterable[Violation]:
     """Both cursors have gone on, by the same."""
-    move = sight.move
+    move, geometry = sight.move, sight.space.geometry
     if move.new - move.old == sight.delta and move.old > sight.cursor:
         return ()
     return (
         CURSOR_LOCKSTEP.broken(
             Range(move.old, move.old_end),
-            f"cursors {move.old:#x} and {move.new:#x} after {sight.cursor:#x}",
-            f"a distance of {sight.delta:#x}, upwards",
+            f"cursors at {terms.address(geometry, move.old)} and "
+            f"{terms.address(geometry, move.new)}, the former after "
+            f"{terms.address(geometry, sight.cursor)}",
+            f"a distance of {sight.delta:#x} between them, and upwards",
         ),
     )
 
@@ -159,7 +171,7 @@ def whole_tables(sight: Moving) -> Iterable[Violation]:
         allowed = kernel.move_pmd
     if allowed:
         return ()
-    return (LARGEST_BITE.broken(sight.where, sight.point, "no table moves as a whole"),)
+    return (LARGEST_BITE.broken(sight.where, "a table moved as a whole", "its entries one by one"),)
 
 
 @at((PMD_MOVED, PTES_MOVED, HUGE_MOVED, SKIPPED), LARGEST_BITE)
@@ -205,8 +217,9 @@ def extent(sight: Moving) -> Iterable[Violation]:
     return (
         EXTENT_BOUNDS.broken(
             Range(move.old, move.old + length),
-            f"{length:#x} bytes from {move.old:#x} to {move.new:#x}",
-            f"within one unit of {unit:#x} on both sides, inside the range",
+            f"{terms.size(length)} from {terms.address(geometry, move.old)} to "
+            f"{terms.address(geometry, move.new)}",
+            f"no boundary of {terms.size(unit)} inside it on either side, and no more than is left",
         ),
     )
 
@@ -220,8 +233,9 @@ def result(sight: Moving) -> Iterable[Violation]:
     return (
         MOVE_RESULT.broken(
             Range(move.requested_old, move.old_end),
-            f"{move.done:#x} of {move.length:#x} bytes with the cursor at {move.old:#x}",
-            "the whole length only if the loop ran to the end",
+            f"{terms.size(move.done)} of {terms.size(move.length)} done, with the cursor at "
+            f"{terms.address(sight.space.geometry, move.old)}",
+            "all of it done if and only if the loop ran to the end",
         ),
     )
 
@@ -246,6 +260,6 @@ def _fits(move: Move, unit: int) -> bool:
 def _smaller(move: Move, extent: int, unit: int) -> Violation:
     return LARGEST_BITE.broken(
         Range(move.old, move.old + unit),
-        f"a bite of {extent:#x}",
-        f"one of {unit:#x}, by its table",
+        f"{terms.size(extent)} moved at once",
+        f"{terms.size(unit)}, by its table",
     )

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
-from engine.base.address import Range
 from engine.base.kernel import Kernel
 from engine.base.points import ENTER, STEPS, Point
 from engine.base.violation import Violation
+from engine.state import terms
 from engine.state.space import AddressSpace
 from fuzz.case import Call, Case, Result
 from fuzz.defects.known import DEFECTS
@@ -93,7 +93,7 @@ def story(
                 moments.insert(0, ("when the move starts:", witness.at_start[number]))
         parts += _drawn(before, moments, colour=colour)
         for violation in broken.get(number, ()):
-            line = f"violation: {in_arena(violation, kernel)}"
+            line = f"violation: {terms.violation(kernel.geometry, violation)}"
             if line not in parts:  # what stays broken is told once
                 parts.append(line)
             if found is not None and violation is found.violation and found.bucket.defect:
@@ -131,12 +131,6 @@ def _drawn(before: str, moments: Sequence[tuple[str, str]], *, colour: bool) -> 
         yield from filter(None, (title, draw_change(before, after, colour=colour)))
     elif not inside:
         yield "  (no change)"
-
-
-def in_arena(violation: Violation, kernel: Kernel) -> str:
-    """A violation in one line, its place as arena offsets: the numbers that cases use."""
-    start, end = (address - kernel.geometry.arena.start for address in violation.where)
-    return str(Violation(violation.rule, Range(start, end), violation.found, violation.expected))
 
 
 def _told(call: Call, result: Result, kernel: Kernel) -> str:

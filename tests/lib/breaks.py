@@ -11,6 +11,7 @@ import pytest
 
 from engine.base.violation import Violation
 from fuzz.rules.index import RULES
+from tests.lib.plain import objections
 
 _looks: list[set[str]] = []  # of the test that is running: the rules that each look found broken
 proven: set[str] = set()  # rules that tests of this process have seen to fire and to be silent
@@ -22,8 +23,12 @@ def breaks(*slugs: str) -> pytest.MarkDecorator:
 
 
 def looked(found: Iterable[Violation]) -> list[Violation]:
-    """Note what was found in one look at all that a test is about.  Returns: the same."""
+    """Note what was found in one look at all that a test is about; it has to be said plainly.
+
+    Returns: the same.
+    """
     violations = list(found)
+    assert [wrong for violation in violations for wrong in objections(violation)] == []
     _looks.append({violation.rule for violation in violations})
     return violations
 

@@ -28,6 +28,7 @@ from fuzz.museum.results import (
 from fuzz.rules.index import BY_SLUG
 from fuzz.showing import caught, due, kernel_for, showing
 from tests.lib.constants import ROOT
+from tests.lib.plain import objections
 
 CASES = ROOT / "corpus" / "museum"
 each_exhibit = pytest.mark.parametrize("exhibit", EXHIBITS, ids=lambda e: e.name)
@@ -45,6 +46,12 @@ def test_case_shows_the_bug_and_nothing_without_it(exhibit: Exhibit) -> None:
         for found in without
     ]
     assert all(known), without
+
+
+@each_exhibit
+def test_what_breaks_is_said_plainly(exhibit: Exhibit) -> None:
+    outcome = exhibit.execute(load(CASES / exhibit.file), stop=False)
+    assert [wrong for found in outcome.violations for wrong in objections(found.violation)] == []
 
 
 @each_exhibit

@@ -549,7 +549,7 @@ def test_failed_removal_is_seen_through_every_mapping(program: Program) -> None:
     program.move(0, 0, 2, 2, "1 2 1 2")
     program.step(advise(0, 2, "REMOVE"), "-EINVAL", "_ 2 _ 2")
     assert program.objects(advise(0, 2, "REMOVE"), "-EINVAL", "_ _ _ 2") == [
-        "contents: page 0x3: expected nothing, found tag 2"
+        "contents: page 0x3: expected no content, found content 2"
     ]
 
 
@@ -578,17 +578,29 @@ def test_trusting_itself_the_oracle_takes_a_failure_for_nothing() -> None:
 @pytest.mark.parametrize(
     ("op", "result", "said"),
     [
-        (mmap(5, 1), 6, "address: page 0x6: expected 0x5000, found 0x6000"),
+        (mmap(5, 1), 6, "address: page 0x6: expected address 0x5000, found address 0x6000"),
         (mmap(1, 1, flags=PRIVATE), 1, "refusal: page 0x1: expected a free place, found a mapping"),
         (
             mmap(1, 1, flags=PRIVATE | NOREPLACE),
             1,
             "refusal: page 0x1: expected a free place, found a mapping",
         ),
-        (mremap(0, 2, 2, TO, 5), 6, "address: page 0x6: expected 0x5000, found 0x6000"),
-        (mremap(0, 2, 3), 5, "address: page 0x5: expected 0x0, found 0x5000"),
-        (mremap(0, 2, 1, MAYMOVE), 5, "address: page 0x5: expected 0x0, found 0x5000"),
-        (mremap(0, 2, 2, MAYMOVE), 5, "address: page 0x5: expected 0x0, found 0x5000"),
+        (
+            mremap(0, 2, 2, TO, 5),
+            6,
+            "address: page 0x6: expected address 0x5000, found address 0x6000",
+        ),
+        (mremap(0, 2, 3), 5, "address: page 0x5: expected address 0x0, found address 0x5000"),
+        (
+            mremap(0, 2, 1, MAYMOVE),
+            5,
+            "address: page 0x5: expected address 0x0, found address 0x5000",
+        ),
+        (
+            mremap(0, 2, 2, MAYMOVE),
+            5,
+            "address: page 0x5: expected address 0x0, found address 0x5000",
+        ),
         (
             mremap(0, 2, 2, MAYMOVE | DONTUNMAP),
             2,
@@ -748,10 +760,10 @@ def test_differences_are_runs() -> None:
         Mismatch("contents", 7, 1, None, 9),
     ]
     assert [str(each) for each in found] == [
-        "contents: pages 0x1..0x2: expected tags 2..3, found nothing",
-        "contents: pages 0x3..0x4: expected tags 4..5, found tags 14..15",
-        "contents: page 0x6: expected tag 7, found tag 2",
-        "contents: page 0x7: expected nothing, found tag 9",
+        "contents: pages 0x1..0x2: expected contents 2 to 3, found no content",
+        "contents: pages 0x3..0x4: expected contents 4 to 5, found contents 14 to 15",
+        "contents: page 0x6: expected content 7, found content 2",
+        "contents: page 0x7: expected no content, found content 9",
     ]
 
 
@@ -767,8 +779,8 @@ def test_a_mismatch_is_reported_once(program: Program) -> None:
 def test_lost_and_unexpected_mappings(program: Program) -> None:
     program.mmap(0, 4, "_ _ _ _ . .")
     assert program.objects(on("munmap", 0, 1), 0, ". . _ _ _ .") == [
-        "mapped: page 0x1: expected a mapping, found nothing",
-        "mapped: page 0x4: expected nothing, found a mapping",
+        "mapped: page 0x1: expected a mapping, found nothing mapped",
+        "mapped: page 0x4: expected nothing mapped, found a mapping",
     ]
     program.step(on("munmap", 2, 1), 0, ". . . _ _ .")
 
@@ -777,7 +789,7 @@ def test_the_loss_of_a_move_is_noticed(program: Program) -> None:
     program.mmap(0, 3, "_ _ _ . . .")
     program.touch(0, 3, "1 2 3 . . .")
     assert program.objects(mremap(0, 3, 3, TO, 3), 3 * PAGE, ". . . 1 _ 3") == [
-        "contents: page 0x4: expected tag 2, found nothing"
+        "contents: page 0x4: expected content 2, found no content"
     ]
 
 
