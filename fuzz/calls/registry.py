@@ -48,6 +48,7 @@ def in_order(declared: Sequence[Syscall]) -> dict[str, Syscall]:
 
 
 CALLS = in_order(list(dict.fromkeys(_declared())))
+_MANY_PAGES = 8_192
 DIRECTIVES = frozenset(name for name, call in CALLS.items() if call.is_directive)
 MODELLED_CALLS = frozenset(CALLS)
 _TAKEN = {  # what the kernel takes less than a register of
@@ -139,6 +140,14 @@ def most_filled(case: Case, page: int) -> int:
     declared = [(CALLS[call.name], call.args) for call in case.calls]
     locking = any(call.locks is not None and call.locks(args) for call, args in declared)
     return sum(call.fills(args, locking) for call, args in declared) // page
+
+
+def takes_long(case: Case, page: int) -> bool:
+    """Would a program fill very many pages?  A smaller one shows what it shows.
+
+    Arguments: see `most_filled`.
+    """
+    return most_filled(case, page) > _MANY_PAGES
 
 
 def as_result(space: AddressSpace, returned: Returned) -> Result:

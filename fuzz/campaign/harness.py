@@ -43,7 +43,6 @@ if TYPE_CHECKING:  # what these import must be covered first
     from fuzz.showing import Shown
 
 STATS_SECONDS = 0.5
-MOST_FILLED_PAGES = 8_192  # by a program; others are not executed
 _OUR_DEFECT = 77  # what libFuzzer, too, exits with after an exception
 
 
@@ -79,7 +78,7 @@ class Target:
         geometries = [geometry_named(name) for name in setting.geometries]
         inputs = Inputs(geometries, calls, setting.max_calls)
         self._decode = inputs.decode
-        self._filled: Callable[[Case, int], int] = registry.most_filled
+        self._takes_long: Callable[[Case, int], bool] = registry.takes_long
         self.mutator = mutator.Mutator(inputs)
         fed = setting.fed
         self._cells = cells = feedback.Cells(atheris if fed else None) if setting.cells else None
@@ -105,8 +104,8 @@ class Target:
         try:
             number, case = self._decode(data)
             kernels = self._kernels[number]
-            if self._filled(case, kernels[0][0].geometry.page_bytes) > MOST_FILLED_PAGES:
-                return  # slow, and no more than what a smaller program shows
+            if self._takes_long(case, kernels[0][0].geometry.page_bytes):
+                return
             left = kernels
             while left:
                 (kernel, observer), *left = left

@@ -33,6 +33,10 @@ COMMANDS = {
         "museum",
         "list bugs that the real code has had, put them back, see whether they are found",
     ),
+    "selfcheck": (
+        "selfcheck",
+        "run random programs on kernels whose known defects are repaired: no rule may break",
+    ),
     "kernels": ("catalogues", "list the kernels, the switches by which they differ, geometries"),
     "rules": ("catalogues", "list the rules: what the kernel promises"),
 }

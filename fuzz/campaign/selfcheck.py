@@ -1,0 +1,241 @@
+"""`pmdfuzz selfcheck`: rules, oracle and model say nothing where nothing is wrong.
+
+Programs as a run makes them, without libFuzzer, go through kernels of which every known defect is
+repaired (`fuzz.defects.known.repaired`).  A rule that breaks there is a false alarm, unless it is a
+defect of the kernel that nobody knows yet: each is told as its minimal program.
+
+The programs of a ground, which is a kernel on a geometry, come in batches.  A batch depends on the
+seed, the ground and its number alone, and runs in a process of its own.
+"""
+
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from itertools import islice
+from typing import NamedTuple
+
+from engine.base.geometry import GEOMETRIES, Geometry
+from engine.base.kernel import Kernel, kernel_named
+from fuzz.calls.registry import takes_long
+from fuzz.campaign.seeds import CORPUS
+from fuzz.case import Case
+from fuzz.defects.known import repaired
+from fuzz.findings.bucket import Bucket
+from fuzz.forms import text
+from fuzz.forms.wire import MAX_CALLS, WIDTH
+from fuzz.inputs.inputs import PLANS, Inputs
+from fuzz.inputs.mutator import Mutator
+from fuzz.lib.exits import FINE, INTERRUPTED, OUR_DEFECT, SURPRISES
+from fuzz.lib.lines import indented
+from fuzz.lib.processes import forked
+from fuzz.lib.status import Fields, StatusLine, count, duration
+from fuzz.minimize.search import minimize
+from fuzz.rules.judge import RulesAfter
+from fuzz.showing import Shown, showing
+
+BATCH = 500  # programs
+_BATCH_SECONDS = 3600.0  # a backstop
+_MINIMIZE_BUDGET = 3_000
+_MUTATED = 0.4  # of the programs, the others are made to a plan
+
+
+@dataclass(frozen=True, slots=True)
+class SelfcheckOptions:
+    """What to run: `cases` programs on each kernel on each geometry, by name, made from `seed`.
+
+    `jobs` batches run at a time; `rules_after` see `fuzz.execute.execute`.
+    """
+
+    kernels: tuple[str, ...]
+    geometries: tuple[str, ...]
+    cases: int
+    seed: int = 1
+    jobs: int = 1
+    rules_after: RulesAfter = "moving"
+
+
+class Batch(NamedTuple):
+    """`size` programs of a ground; `first` is the number of the first one."""
+
+    kernel: str
+    geometry: str
+    first: int
+    size: int
+
+
+class Alarm(NamedTuple):
+    """A program that breaks a rule on a repaired kernel, and how many of a batch break the same."""
+
+    number: int
+    case: Case
+    times: int
+
+
+Alarms = dict[Bucket, Alarm]
+
+
+@dataclass(slots=True)
+class _Standing:
+    """Where a check stands; see fuzz.lib.status."""
+
+    wanted: int
+    done: int = 0
+    alarms: int = 0
+    doing: str = ""
+    started: float = field(default_factory=time.monotonic)
+
+    def fields(self) -> Fields:
+        """For the status line."""
+        seconds = time.monotonic() - self.started
+        shown = [
+            (duration(seconds), "dim"),
+            (f"{self.done} of {self.wanted} programs", ""),
+            (f"{count(self.done / seconds)}/s", ""),
+            (f"{self.alarms} break a rule", "alarm" if self.alarms else ""),
+        ]
+        return [*shown, (self.doing, "")] if self.doing else shown
+
+
+def selfcheck(options: SelfcheckOptions) -> int:
+    """Run the programs, and print what breaks a rule.
+
+    Returns: 0 nothing; 1 something; 3 a batch failed, and what it ran is not judged; 130 Ctrl-C.
+    Errors raised: UnknownName.
+    """
+    return _Selfcheck(options).run()
+
+
+def programs(geometry: Geometry, seed: str, sources: Sequence[bytes]) -> Iterator[Case]:
+    """Programs as a run makes them, without end, the same for equal arguments.
+
+    Some are made to a plan, some are others with a change, first of all `sources`, inputs that are
+    spelled out (`fuzz.inputs.inputs`).
+    """
+    rng = random.Random(seed)
+    inputs = Inputs([geometry])
+    mutator, pool = Mutator(inputs), list(sources)
+    while True:
+        if pool and rng.random() < _MUTATED:
+            data = mutator.mutate(rng.choice(pool), WIDTH * MAX_CALLS, rng.getrandbits(32))
+        else:
+            data = inputs.planned(rng.choice(PLANS), 0, rng)
+        pool.append(data)
+        case = inputs.decode(data).case
+        if not takes_long(case, geometry.page_bytes):
+            yield case
+
+
+@cache
+def _sources(geometry: Geometry) -> list[bytes]:
+    """The project's own cases as inputs on a geometry."""
+    inputs = Inputs([geometry])
+    return [inputs.encode(text.load(path).program(), 0) for path in sorted(CORPUS.rglob("*.case"))]
+
+
+class _Selfcheck:
+    """One check."""
+
+    def __init__(self, options: SelfcheckOptions) -> None:
+        self.options = options
+        self.kernels = {
+            (name, geometry): repaired(kernel_named(name, geometry))
+            for geometry in options.geometries
+            for name in options.kernels
+        }
+        self.line = StatusLine(sys.stderr)
+        self.standing = _Standing(options.cases * len(self.kernels))
+        self.times: Counter[tuple[Bucket, str]] = Counter()
+
+    def run(self) -> int:
+        """The whole check.  Returns: the exit status."""
+        options, status = self.options, FINE
+        self._say(
+            f"{options.cases} programs on each of {', '.join(options.kernels)}, repaired, "
+            f"on {', '.join(options.geometries)}, seed {options.seed}"
+        )
+        for geometry in options.geometries:
+            _sources(GEOMETRIES[geometry])  # before there are copies of this process
+        try:
+            for ended in forked(
+                self._batches(),
+                self._alarms,
+                jobs=options.jobs,
+                seconds=_BATCH_SECONDS,
+                tick=lambda: self.line.update(self.standing),
+            ):
+                self.standing.done += ended.task.size
+                if ended.result is None:
+                    status = OUR_DEFECT
+                    self._say(f"{ended.task}: {ended.how}")
+                for bucket, alarm in (ended.result or {}).items():
+                    self._tell(ended.task, bucket, alarm)
+        except KeyboardInterrupt:
+            status = INTERRUPTED
+        self.line.clear()
+        self._say(self._summary())
+        return status or (SURPRISES if self.times else FINE)
+
+    def _batches(self) -> Iterator[Batch]:
+        """All batches; the grounds take turns."""
+        cases = self.options.cases
+        for first in range(0, cases, BATCH):
+            for kernel, geometry in self.kernels:
+                yield Batch(kernel, geometry, first, min(BATCH, cases - first))
+
+    def _shown(self, case: Case, kernel: Kernel) -> Shown | None:
+        return showing(case, kernel, self.options.rules_after).found
+
+    def _alarms(self, batch: Batch) -> Alarms:
+        """Run a batch.  Returns: the first program that shows a finding, for each."""
+        kernel = self.kernels[batch.kernel, batch.geometry]
+        seed = f"{self.options.seed} {batch.kernel} {batch.geometry} {batch.first}"
+        made = programs(kernel.geometry, seed, _sources(kernel.geometry))
+        alarms: Alarms = {}
+        for number, case in enumerate(islice(made, batch.size), batch.first):
+            if found := self._shown(case, kernel):
+                earlier = alarms.get(found.bucket, Alarm(number, case, 0))
+                alarms[found.bucket] = earlier._replace(times=earlier.times + 1)
+        return alarms
+
+    def _tell(self, batch: Batch, bucket: Bucket, alarm: Alarm) -> None:
+        """Count an alarm, and tell the first of each as its minimal program."""
+        self.standing.alarms += alarm.times
+        new = not any(bucket == other for other, _ in self.times)
+        self.times[bucket, f"{batch.kernel} on {batch.geometry}"] += alarm.times
+        if not new:
+            return
+        kernel = self.kernels[batch.kernel, batch.geometry]
+        self.standing.doing = f"minimizing {bucket.name}"
+
+        def same(case: Case) -> bool:
+            self.line.update(self.standing)
+            found = self._shown(case, kernel)
+            return found is not None and found.bucket == bucket
+
+        case = minimize(alarm.case, same, kernel.geometry, budget=_MINIMIZE_BUDGET)
+        self.standing.doing = ""
+        found = self._shown(case, kernel)
+        assert found is not None
+        case = replace(case, kernel=kernel.name, geometry=kernel.geometry.name)
+        self._say(
+            f"\nALARM {bucket.name} on {batch.kernel} on {batch.geometry}, program {alarm.number}\n"
+            f"{indented(text.dump(case))}\n  call {found.call + 1}: {found.violation}"
+        )
+
+    def _summary(self) -> str:
+        standing = self.standing
+        seconds = duration(time.monotonic() - standing.started)
+        lines = [
+            f"{standing.done} of {standing.wanted} programs in {seconds}: "
+            f"{standing.alarms or 'none'} break{'' if standing.alarms > 1 else 's'} a rule"
+        ]
+        for (bucket, ground), times in self.times.most_common():
+            lines.append(f"{times:>7}  {bucket.name}  {ground}")
+        return "\n".join(lines)
+
+    def _say(self, message: str) -> None:
+        self.line.write(message, sys.stdout)
