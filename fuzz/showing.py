@@ -245,6 +245,16 @@ def kernel_for(case: Case, name: str | None = None) -> Kernel:
     return kernel_named(name or case.kernel or DEFAULT_KERNEL, case.geometry)
 
 
+def kernel_to_see(case: Case, name: str | None = None) -> Kernel:
+    """The kernel of that name; None: the first on which the case expects a broken rule, if any.
+
+    Errors raised: CaseError, UnknownName.
+    """
+    expected = expectations(case)
+    broken = [name for name, outcome in expected.items() if outcome not in (None, OK)]
+    return kernel_for(case, name or next(iter(broken or expected)))
+
+
 def replay(case: Case, kernel_names: Sequence[str] | None = None) -> list[Showing]:
     """What the case shows on each of the kernels; None: on each it has an expectation for.
 

@@ -30,6 +30,7 @@ ROOMS = (
     "fuzz.campaign",
     "fuzz.subjects",
     "fuzz.tell",
+    "fuzz.harm",
     "fuzz.showing",
     "fuzz.defects",
     "fuzz.inputs",

@@ -24,7 +24,7 @@ from fuzz.lib.exits import FINE, INTERRUPTED, SURPRISES
 from fuzz.lib.files import write_atomic
 from fuzz.lib.status import wants_colour
 from fuzz.minimize.search import minimize
-from fuzz.showing import OK, expectations, expecting, kernel_for, replay, showing
+from fuzz.showing import expectations, expecting, kernel_for, kernel_to_see, replay, showing
 from fuzz.tell.story import story
 
 # --- replay ---------------------------------------------------------------------------------------
@@ -172,9 +172,7 @@ def _minimize(options: argparse.Namespace) -> int:
 def _minimized(case: Case, options: argparse.Namespace) -> tuple[Case, int]:
     """The minimal case, and the exit status: Ctrl-C ends the search, but keeps what it has."""
     expected = expectations(case)
-    # The kernel on which there is something to see, if the case says so.
-    broken = [name for name, outcome in expected.items() if outcome not in (None, OK)]
-    kernel = kernel_for(case, options.kernel or next(iter(broken or expected)))
+    kernel = kernel_to_see(case, options.kernel)
     wanted = showing(case, kernel).bucket
     if wanted is None:
         raise UsageError(f"{options.case}: nothing to minimize: no rule is broken on {kernel.name}")

@@ -1,0 +1,68 @@
+"""`pmdfuzz harm`: what does a finding lead to?"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from fuzz.cli.named import loaded, naming
+from fuzz.cli.options import Parser, UsageError, add_case, add_geometry, add_kernel, define
+from fuzz.forms.text import dump
+from fuzz.harm.search import BUDGET, due_to, is_harm, look_for_harm
+from fuzz.lib.arguments import positive
+from fuzz.lib.command import command
+from fuzz.lib.exits import FINE
+from fuzz.lib.files import write_atomic
+from fuzz.lib.status import wants_colour
+from fuzz.showing import expecting, kernel_to_see, showing
+from fuzz.tell.story import describe
+
+
+def make_harm(parser: Parser, summary: str) -> None:
+    """Make the command."""
+    define(
+        parser,
+        _harm,
+        summary,
+        "Programs near the case are run: with pages, neighbours, other CPUs, a child, failures, "
+        "more moves, and memory that is used and unmapped at the end. What breaks the same rule "
+        "and then one about harm (`pmdfuzz rules`) is minimized and drawn.",
+    )
+    add_case(parser)
+    add_kernel(parser)
+    add_geometry(parser)
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the case to FILE")
+    parser.add_argument(
+        "--budget",
+        type=positive,
+        metavar="N",
+        default=BUDGET,
+        help="run at most N programs (default: %(default)s)",
+    )
+
+
+def _harm(options: argparse.Namespace) -> int:
+    with naming(options.case):
+        case = loaded(options.case, options.geometry)
+        kernel = kernel_to_see(case, options.kernel)
+        shown = showing(case, kernel)
+    finding = shown.found
+    if finding is None:
+        raise UsageError(f"{options.case}: no rule is broken on {kernel.name}")
+    due = due_to(finding.bucket.defect, kernel)
+    own = next(filter(is_harm, due(case)), None)
+    if own is not None:
+        print(f"{finding.bucket.name} does harm itself: {own.violation.rule}")
+        return FINE
+    harm = look_for_harm(shown, finding, due, budget=options.budget)
+    if harm is None:
+        print(f"{finding.bucket.name}: no harm in {options.budget} programs near it")
+        return FINE
+    small = expecting(harm.case, [kernel.name])
+    print(f"{finding.bucket.name} leads to {harm.bucket.name}; programs run: {harm.runs}\n")
+    print(describe(small, kernel, colour=wants_colour(sys.stdout)))
+    if options.output is None:
+        print(f"\nKeep it with: {command('harm', options.case, '-o', 'FILE')}")
+    else:
+        write_atomic(options.output, dump(small))
+        print(f"\nReproduce with: {command('replay', options.output)}")
+    return FINE
