@@ -10,7 +10,9 @@ from engine.state.space import AddressSpace, Listener
 from fuzz.calls.arena import Arena
 from fuzz.calls.registry import CALLS, as_made, as_result, is_skipped, operands
 from fuzz.case import Case, CaseError, Result
+from fuzz.lib.processes import TooLong
 from fuzz.rules.judge import Judge, RulesAfter
+from fuzz.rules.returns import ENDINGS, ending
 
 
 class Found(NamedTuple):
@@ -24,7 +26,7 @@ class Found(NamedTuple):
 class Outcome:
     """What running a case showed.
 
-    `results` of the calls that ran; `page_tables` bytes of page tables after each, as VmPTE;
+    `results` of the calls that returned; `page_tables` bytes of page tables after each, as VmPTE;
     `violations` in order; `space` the state at the end.
     """
 
@@ -34,6 +36,12 @@ class Outcome:
     results: list[Result] = field(default_factory=list)
     page_tables: list[int] = field(default_factory=list)
     violations: list[Found] = field(default_factory=list)
+
+    @property
+    def ending(self) -> Violation | None:
+        """The violation by which a call did not return, if one did not: the last of all."""
+        last = self.violations[-1].violation if self.violations else None
+        return last if last is not None and last.rule in ENDINGS else None
 
 
 def execute(
@@ -50,12 +58,14 @@ def execute(
 ) -> Outcome:
     """Run a case from an empty address space.
 
+    A call that does not return, but raises something, is a violation, and the end of the program.
     Arguments: `listeners` hear of points after the rules; `stop` ends the program at the first
     violation; `on_step` is called with -1 before the first call and with its index after each;
     `check` switches the rules on, `oracle` the comparison of contents, too (only with `check`);
     `rules_after` after which calls the whole state is judged: the last, every moving one, or each;
     `commit_limit_bytes` see Limits.request.
-    Errors raised: CaseError for a call the model does not know.
+    Errors raised: CaseError for a call the model does not know; what rules, oracle, `listeners` and
+    `on_step` raise.
     """
     space = AddressSpace(kernel)
     space.limits.request = commit_limit_bytes
@@ -81,7 +91,14 @@ def execute(
         else:
             if judge is not None:
                 judge.before(call.name, args)
-            returned = declared.model(space, *args)
+            try:
+                returned = declared.model(space, *args)
+            except (Exception, TooLong) as error:
+                ended = ending(error, space.arena)
+                if ended is None:
+                    raise
+                outcome.violations += [Found(index, one) for one in (*space.violations, ended)]
+                break
             if judge is not None:
                 judge.after(returned)
             result = as_result(space, returned)

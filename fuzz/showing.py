@@ -53,7 +53,7 @@ class Mismatch(NamedTuple):
 class Showing:
     """What a case shows on a kernel.
 
-    `results` are those of its calls, `violations` all rules that it breaks, in order.
+    `results` are those of its calls that returned, `violations` all rules that it breaks, in order.
     """
 
     case: Case
@@ -119,6 +119,7 @@ class Showing:
     def mismatches(self) -> tuple[Mismatch, ...]:
         """The calls whose results are not what the case asserts."""
         page_bytes = self.kernel.geometry.page_bytes
+        returned = zip(self.case.calls, self.results, strict=False)
         return tuple(
             Mismatch(
                 number,
@@ -126,7 +127,7 @@ class Showing:
                 format_result(asserted, page_bytes),
                 format_result(got, page_bytes),
             )
-            for number, (call, got) in enumerate(zip(self.case.calls, self.results, strict=True), 1)
+            for number, (call, got) in enumerate(returned, 1)
             if (asserted := call.asserted(self.kernel.name)) is not None and got != asserted
         )
 
@@ -284,7 +285,7 @@ def _refuse_skipped(shown: Showing) -> None:
     Errors raised: CaseError.
     """
     geometry = shown.kernel.geometry
-    for number, (call, result) in enumerate(zip(shown.case.calls, shown.results, strict=True), 1):
+    for number, (call, result) in enumerate(zip(shown.case.calls, shown.results, strict=False), 1):
         if result == "SKIP" and call.asserted(shown.kernel.name) != "SKIP" and not shown.case.found:
             told = format_call(call._replace(result=None), geometry.page_bytes)
             raise CaseError(
@@ -314,7 +315,8 @@ def annotated(case: Case, kernel_names: Iterable[str]) -> Case:
     """
     runs = [showing(case, kernel_for(case, name)).results for name in kernel_names]
     calls = []
-    for call, *results in zip(case.calls, *runs, strict=True):
-        agreed = results[0] if len(set(results)) == 1 else None
+    for index, call in enumerate(case.calls):
+        results = {run[index] if index < len(run) else None for run in runs}  # None: no return
+        agreed = results.pop() if len(results) == 1 else None
         calls.append(call._replace(result=None if call.name in DIRECTIVES else agreed))
     return replace(case, calls=tuple(calls))

@@ -1,9 +1,10 @@
 """Programs on which this project itself fails: kept as bytes and as cases, and told."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from fuzz.campaign.session import Session, marked
 from fuzz.campaign.worker import Failure
@@ -11,7 +12,7 @@ from fuzz.case import Case
 from fuzz.forms import text
 from fuzz.lib.command import command
 from fuzz.lib.files import write_atomic
-from fuzz.lib.lines import short
+from fuzz.lib.lines import indented, short
 
 
 class Crashes:
@@ -42,29 +43,47 @@ class Crashes:
             f"pmdfuzz; its program is in {short(path)}"
         )
 
+    def of_input(self, event: Mapping[str, Any]) -> None:
+        """An input on which a fuzzing process met an exception: set it aside, and tell."""
+        self.any = True
+        data, why = bytes.fromhex(event["input"]), event["error"]
+        path = self._session.crashes / f"crash-{hashlib.sha1(data).hexdigest()}"
+        write_atomic(path, data)
+        self._told.add(path)
+        kernel = event["kernel"] or next(iter(self._session.kernels))
+        lines = [
+            f"A defect of pmdfuzz; the input is set aside, and the run goes on: {why}",
+            indented(event["traceback"].rstrip()),
+            self._as_case(path, kernel, why),
+        ]
+        self._session.say("\n".join(lines))
+
     def of_workers(self, failures: Iterable[Failure]) -> None:
         """Explain why fuzzing processes died, and keep what they died of."""
         for failure in failures:
             self.any = True
-            if failure.data:
-                kept = self._session.crashes / f"crash-{hashlib.sha1(failure.data).hexdigest()}"
-                write_atomic(kept, failure.data)
-                self._told.discard(kept)
             lines = [
                 f"The fuzzing process failed, which is a defect of pmdfuzz: {failure.why}",
                 failure.details,
             ]
-            kernel = failure.kernel or next(iter(self._session.kernels))
+            kernel = next(iter(self._session.kernels))
             for path in sorted(self._artifacts() - self._told):
                 self._told.add(path)
                 if path.suffix != ".case" and not path.name.startswith("slow-unit"):
-                    case = self._session.decode(path.read_bytes())
-                    target = path.with_name(f"{path.name}.case")
-                    lines.append(self._keep(target, case, kernel, failure.why))
+                    lines.append(self._as_case(path, kernel, failure.why))
             self._session.say("\n".join(lines))
 
     def _artifacts(self) -> set[Path]:
         return set(self._session.crashes.iterdir())
+
+    def _as_case(self, path: Path, kernel: str, why: str) -> str:
+        """Write an input that is kept at `path` as a case, too.  Returns: how to replay it."""
+        target = path.with_name(f"{path.name}.case")
+        self._told.add(target)
+        try:
+            return self._keep(target, self._session.decode(path.read_bytes()), kernel, why)
+        except Exception as error:  # perhaps the very one that made it a crash
+            return f"{short(path)} is no case: {type(error).__name__}: {error}"
 
     def _keep(self, path: Path, case: Case, kernel: str, why: str) -> str:
         """Write a case on which this project fails.  Returns: how to replay it."""

@@ -251,6 +251,10 @@ class StateObserver:
         for name in (self._kernel, *(kernel.name for kernel in same_on)):
             for key in self._keys:
                 self._cells.hit((key[0], name, *key[1:]), feed=key[0] in self._fed)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the program, and make ready for the next one."""
         self._keys.clear()
         self._shapes.clear()
         self._last = None

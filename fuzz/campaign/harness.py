@@ -10,12 +10,12 @@ JSON object a line:
 - `finding`, once for each bucket and kernel: `bucket`, `kernel`, `geometry`, `input` (hex),
   `execs`, `cpu_seconds`;
 - `new`, if asked for, for each input that reaches a cell that none before it did: `input` (hex);
-- `crash`, before an exception that is a defect of this project ends the process: `input` (hex),
+- `crash`, for an exception that is a defect of this project, once for each kind: `input` (hex),
   `kernel`, `error`, `traceback`.
 
-A violation is never raised: it is reported, and the run goes on; so does the program, or whatever
-comes behind a known defect would stay unseen.  libFuzzer ends the process
-without running Python's clean-up, so every event is written at once.
+Nothing that an input does ends the process.  A violation is never raised: it is reported, and the
+run goes on; so does the program, or whatever comes behind a known defect would stay unseen.
+libFuzzer ends the process without running Python's clean-up, so every event is written at once.
 """
 
 import json
@@ -26,6 +26,7 @@ import time
 import traceback
 from collections import Counter
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, NoReturn
 
 import atheris
@@ -79,7 +80,7 @@ class Target:
         inputs = Inputs(geometries, calls, setting.max_calls)
         self._decode = inputs.decode
         self._takes_long: Callable[[Case, int], bool] = registry.takes_long
-        self.mutator = mutator.Mutator(inputs)
+        self._mutator = mutator.Mutator(inputs)
         fed = setting.fed
         self._cells = cells = feedback.Cells(atheris if fed else None) if setting.cells else None
         self._kernels = [  # by number of the geometry
@@ -89,6 +90,7 @@ class Target:
             ]
             for geometry in inputs.geometries
         ]
+        self._crashes: set[tuple[object, ...]] = set()  # the kinds that were reported
         self._hits: Counter[tuple[Bucket, str]] = Counter()
         self._execs = 0
         self._cells_told = 0
@@ -96,7 +98,7 @@ class Target:
         self._next_stats = time.monotonic() + STATS_SECONDS
 
     def one_input(self, data: bytes) -> None:
-        """Run one input.  Errors raised: whatever is a defect of this project; never Violation."""
+        """Run one input.  An exception is a defect of this project: it is reported."""
         if not self._execs and self._cells is not None:
             self._cells.check_live()
         self._execs += 1
@@ -129,14 +131,7 @@ class Target:
                     for one in (kernel, *same):
                         self._found(data, found.bucket, one)
         except Exception as error:
-            self._send(
-                "crash",
-                input=data.hex(),
-                kernel=kernel_name,
-                error=f"{type(error).__name__}: {error}",
-                traceback=traceback.format_exc(),
-            )
-            raise
+            self._crashed(data, kernel_name, error)
         if self._cells is not None:
             if self._setting.tell_new and self._cells.seen > self._cells_told:
                 self._cells_told = self._cells.seen
@@ -144,6 +139,21 @@ class Target:
             self._cells.flush()
         if time.monotonic() >= self._next_stats or self._execs == self._setting.runs:
             self.send_stats()
+
+    def mutate(self, data: bytes, max_size: int, seed: int) -> bytes:
+        """See `Mutator.mutate`; an input that it fails on stays as it is."""
+        return self._changed(data, lambda: self._mutator.mutate(data, max_size, seed))
+
+    def cross_over(self, one: bytes, other: bytes, max_size: int, seed: int) -> bytes:
+        """See `Mutator.cross_over`; inputs that it fails on stay as they are."""
+        return self._changed(one, lambda: self._mutator.cross_over(one, other, max_size, seed))
+
+    def _changed(self, data: bytes, change: "Callable[[], bytes]") -> bytes:
+        try:
+            return change()
+        except Exception as error:
+            self._crashed(data, "", error)
+            return data
 
     def send_stats(self) -> None:
         """Report the counts so far."""
@@ -168,6 +178,23 @@ class Target:
                 input=data.hex(),
                 execs=self._execs,
                 cpu_seconds=time.process_time() - self._started,
+            )
+
+    def _crashed(self, data: bytes, kernel_name: str, error: Exception) -> None:
+        """Report an exception, once for each place that raises one of its type."""
+        for _, observer in chain.from_iterable(self._kernels):
+            if observer is not None:
+                observer.reset()
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        kind = (type(error).__name__, place.filename, place.lineno)
+        if kind not in self._crashes:
+            self._crashes.add(kind)
+            self._send(
+                "crash",
+                input=data.hex(),
+                kernel=kernel_name,
+                error=f"{type(error).__name__}: {error}",
+                traceback="".join(traceback.format_exception(error)),
             )
 
     def _send(self, event: str, **fields: object) -> None:
@@ -198,8 +225,8 @@ def main() -> NoReturn:
     atheris.Setup(
         [command, *flags],
         target.one_input,
-        custom_mutator=target.mutator.mutate,
-        custom_crossover=target.mutator.cross_over,
+        custom_mutator=target.mutate,
+        custom_crossover=target.cross_over,
     )
     atheris.Fuzz()
     raise AssertionError("atheris.Fuzz() returned")

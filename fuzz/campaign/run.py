@@ -203,6 +203,8 @@ class _Run:
                     self._record(event, Bucket(*bucket), kernel, hits)
             case "finding":
                 self._found(worker, event)
+            case "crash":
+                self.crashes.of_input(event)
             case "new":
                 assert self.machine is not None
                 self.machine.add(bytes.fromhex(event["input"]))

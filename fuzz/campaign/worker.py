@@ -13,21 +13,18 @@ from fuzz.lib.lines import indented, short, tail
 _STATUS = {
     70: "an input took too long",
     71: "it ran out of memory",
-    77: "an exception that is no finding",
+    77: "an exception, or a signal",
 }
 
 
 class Failure(NamedTuple):
     """Why a fuzzing process died, which is a defect of this project.
 
-    `details` are lines to show; `kernel` is the one on which it happened and `data` the input, both
-    empty if it could not say.
+    `details` are lines to show.
     """
 
     why: str
     details: str
-    kernel: str = ""
-    data: bytes = b""
 
 
 class Worker:
@@ -43,7 +40,6 @@ class Worker:
         self.seed = session.seed + number
         self.log = session.workdir / (f"libfuzzer-{number}.log" if number else "libfuzzer.log")
         self._stats: dict[int, dict[str, Any]] = {}  # the last one of each process: -fork has many
-        self._crash: dict[str, Any] | None = None
         setting = Setting(
             kernels=list(session.kernels),
             geometries=[geometry.name for geometry in session.geometries],
@@ -77,8 +73,6 @@ class Worker:
         for event in events:
             if event["event"] == "stats":
                 self._stats[event["pid"]] = event
-            elif event["event"] == "crash":
-                self._crash = event
         return events
 
     @property
@@ -100,13 +94,6 @@ class Worker:
 
         Arguments: its exit `status`, and whether it was `asked` to end.
         """
-        if self._crash is not None:
-            return Failure(
-                self._crash["error"],
-                indented(self._crash["traceback"].rstrip()),
-                self._crash["kernel"],
-                bytes.fromhex(self._crash["input"]),
-            )
         if asked or status == 0:
             return None
         why = _STATUS.get(status, f"exit status {status}")

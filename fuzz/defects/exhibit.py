@@ -13,7 +13,7 @@ from typing import Any
 
 from engine.base.geometry import Geometry
 from engine.base.kernel import Kernel
-from fuzz.case import Case, CaseError
+from fuzz.case import Case
 from fuzz.execute import Outcome, execute
 from fuzz.rules.index import rule_named
 from fuzz.rules.rule import Rule
@@ -108,21 +108,6 @@ class Exhibit:
             yield
 
     def execute(self, case: Case, kernel: Kernel | None = None, **how: Any) -> Outcome:
-        """Run a case with the bug.  Arguments: as of `fuzz.execute.execute`.
-
-        A bug may leave a state in which an assertion of the model fails.  Then only what comes
-        before it counts: up to the first violation, or nothing.
-        """
-        kernel = kernel or self.kernel
+        """Run a case with the bug.  Arguments: as of `fuzz.execute.execute`."""
         with self.installed():
-            try:
-                return execute(case, kernel, **how)
-            except CaseError:  # the fault of whoever made the case
-                raise
-            except Exception:
-                for count in range(len(case.calls), -1, -1):
-                    try:
-                        return execute(case.with_calls(case.calls[:count]), kernel, stop=True)
-                    except Exception:
-                        continue
-        raise AssertionError("a program without calls cannot fail")
+            return execute(case, kernel or self.kernel, **how)

@@ -11,12 +11,15 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fuzz.lib.processes import CpuLimit, TooLong
 from fuzz.mutants.hook import import_mutant
 from fuzz.mutants.inputs import Baseline, Input, broken, digest, news, traces
 from fuzz.mutants.mutate import Mutant
+
+if TYPE_CHECKING:  # what a mutant runs in is imported once it is in place
+    from fuzz.execute import Outcome
 
 INPUT_SECONDS = 4.0  # CPU time of one program; they take milliseconds
 TEST_SECONDS = 120.0  # CPU time of all tests
@@ -60,8 +63,7 @@ def judge(
             if outcome.violations:
                 rule = news(known.broken, broken(outcome))
                 if rule is not None:
-                    kind = ORACLE if rule.startswith("oracle") else RULE
-                    return Fate(kind, rule, runs, at, differs)
+                    return Fate(_kind(rule, outcome), rule, runs, at, differs)
             if differs is None and digest(outcome) != known.digest:
                 differs = at
     except TooLong:
@@ -72,6 +74,16 @@ def judge(
     finally:
         limit.end()
     return Fate("", "", runs, None, differs)
+
+
+def _kind(rule: str, outcome: "Outcome") -> str:
+    """What killed a mutant, by the rule that it broke."""
+    if rule == TIMEOUT:
+        return TIMEOUT
+    ending = outcome.ending
+    if ending is not None and rule == ending.rule:
+        return ASSERTION if ending.found.startswith("AssertionError") else CRASH
+    return ORACLE if rule.startswith("oracle") else RULE
 
 
 def shown(mutant: Mutant | None, root: Path, one: Input) -> dict[str, Any] | str:

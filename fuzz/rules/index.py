@@ -48,11 +48,11 @@ def _place(check: Check) -> int:
 ALL_CHECKS: tuple[Check, ...] = tuple(sorted(CHECKS, key=_place))
 # The files that check something, in order.
 FILES = tuple(dict.fromkeys(_file(check) for check in ALL_CHECKS if check.function))
-# Entries, VMAs, accounts, system calls, exec, contents.
+# Entries, VMAs, accounts, system calls, exec, contents, returns.
 RULES: tuple[Rule, ...] = tuple(
     sorted(
         {rule for check in CHECKS for rule in check.rules},
-        key=lambda rule: ("IVASXO".index(rule.id[0]), rule.id),
+        key=lambda rule: ("IVASXOR".index(rule.id[0]), rule.id),
     )
 )
 BY_SLUG = {rule.slug: rule for rule in RULES}

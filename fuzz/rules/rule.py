@@ -30,9 +30,12 @@ class Severity(StrEnum):
     """A result, an error, a trace, a merge or a notification is not what was promised."""
     COURSE = "course"
     """How it was done: its bites, their order, what it costs."""
+    CRASH = "crash"
+    """The call did not return.  It says least: what was broken before is why."""
 
 
-HARM, CONTRACT, COURSE = Severity.HARM, Severity.CONTRACT, Severity.COURSE
+HARM, CONTRACT = Severity.HARM, Severity.CONTRACT
+COURSE, CRASH = Severity.COURSE, Severity.CRASH
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +70,12 @@ class Occasion(StrEnum):
     TLB = "after each call"  # AddressSpace
     CONTENTS = "against the oracle"
     ENGINE = "by the model itself"  # at the kernel's own warnings
+    RETURN = "when a call does not return"
 
 
 FRESH, SHORTAGE, STATE = Occasion.FRESH, Occasion.SHORTAGE, Occasion.STATE
-TLB, CONTENTS, ENGINE = Occasion.TLB, Occasion.CONTENTS, Occasion.ENGINE
+TLB, CONTENTS = Occasion.TLB, Occasion.CONTENTS
+ENGINE, RETURN = Occasion.ENGINE, Occasion.RETURN
 
 
 class Before(IntEnum):
@@ -89,7 +94,7 @@ _F = TypeVar("_F", bound=Callable[..., Iterable[Violation]])
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A function that looks for broken rules; None where others look (ENGINE, CONTENTS).
+    """A function that looks for broken rules; None where others look (`elsewhere`).
 
     Arguments: `names` the points of a move, or the calls; `before` what it compares.
     """
@@ -143,7 +148,7 @@ def _checking(
 
 
 def elsewhere(occasion: Occasion, *rules: Rule) -> None:
-    """Rules that are not checked by a function of this folder: ENGINE, CONTENTS."""
+    """Rules that are not checked by a function of this folder: ENGINE, CONTENTS, RETURN."""
     CHECKS.append(Check(occasion, (), rules, None))
 
 

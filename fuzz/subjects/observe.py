@@ -47,7 +47,9 @@ def observation(outcome: Outcome, id: str) -> dict[str, object]:
 
 
 def compared(outcome: Outcome) -> dict[str, object]:
-    """The part of an observation that is compared: `FIELDS`."""
+    """The part of an observation that is compared: `FIELDS`; `crash` if a call did not return."""
+    if (ending := outcome.ending) is not None:
+        return {"crash": f"the model fails: {ending.rule}, {ending.found}"}
     space = outcome.space
     runs = _page_runs(space)
     return {

@@ -83,15 +83,22 @@ def story(
         rules_after=rules_after,
     )
     parts = []
+    results: Sequence[Result | None] = shown.results
+    if len(results) in broken:  # a call that did not return: there is no state after it
+        results = (*results, None)
+        witness.drawings.append(witness.drawings[-1])
     for number, (before, after) in enumerate(pairwise(witness.drawings)):
-        parts.append(_told(case.calls[number], shown.results[number], kernel))
+        parts.append(_told(case.calls[number], results[number], kernel))
         moments = [("", after)]
         if number in witness.at_violation:
             broke = f"when {marked[number].rule} is broken:"
             moments = [(broke, witness.at_violation[number]), ("when the call returns:", after)]
             if number in witness.at_start:
                 moments.insert(0, ("when the move starts:", witness.at_start[number]))
-        parts += _drawn(before, moments, colour=colour)
+        if results[number] is None:
+            moments.pop()
+        if moments:
+            parts += _drawn(before, moments, colour=colour)
         for violation in broken.get(number, ()):
             line = f"violation: {terms.violation(kernel.geometry, violation)}"
             if line not in parts:  # what stays broken is told once
@@ -133,5 +140,5 @@ def _drawn(before: str, moments: Sequence[tuple[str, str]], *, colour: bool) -> 
         yield "  (no change)"
 
 
-def _told(call: Call, result: Result, kernel: Kernel) -> str:
+def _told(call: Call, result: Result | None, kernel: Kernel) -> str:
     return "\n" + format_call(call._replace(result=result), kernel.geometry.page_bytes)

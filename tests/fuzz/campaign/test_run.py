@@ -44,17 +44,18 @@ TINY_SEED = """\
 @geometry tiny
 execve_stack(0xd8000, 0xf0000, 0x10000)
 """
-PLANTED_DEFECT = """\
+# Found by the fuzzing process, and nobody else, as it starts.
+PLANTED = """\
 import sys
 from importlib.abc import MetaPathFinder
 
 def fail(*_, **__):
-    raise AssertionError("planted")
+    {0}
 
 class Planter(MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name == "fuzz.oracle.oracle":  # imported once the engine is
-            sys.modules["engine.stack"].relocate_vma_down = fail
+        if name == "fuzz.showing":  # imported once the engine and the rules are
+            sys.modules["{1}"].{2} = fail
 
 if "fuzz.campaign.harness" in sys.orig_argv:
     sys.meta_path.insert(0, Planter())
@@ -72,6 +73,29 @@ def needs_atheris(function: Callable[..., None]) -> Callable[..., None]:
 def fuzzing_test(function: Callable[..., None]) -> Callable[..., None]:
     """A test that fuzzes, which takes seconds."""
     return pytest.mark.slow(needs_atheris(function))
+
+
+def failing(*_: object, **__: object) -> None:
+    """A function of the engine that does not do what it should."""
+    raise AssertionError("planted")
+
+
+Plant = Callable[[str, str], None]  # what to do in place of a function, which is named
+
+
+@pytest.fixture
+def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plant:
+    """Plants a bug in the fuzzing processes that are started from now on."""
+
+    def do(what: str, name: str) -> None:
+        module = next(
+            one for one in sorted(sys.modules, reverse=True) if name.startswith(f"{one}.")
+        )
+        program = PLANTED.format(what, module, name.removeprefix(f"{module}."))
+        (tmp_path / "sitecustomize.py").write_text(program)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    return do
 
 
 @pytest.fixture
@@ -259,15 +283,40 @@ def test_a_fuzzing_process_that_dies_is_told(
 
 
 @fuzzing_test
-def test_an_exception_in_the_target_keeps_its_input(
-    tmp_path: Path, seeds: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_a_failed_assertion_of_the_engine_is_a_finding(
+    tmp_path: Path,
+    seeds: Path,
+    capfd: pytest.CaptureFixture[str],
+    plant: Plant,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Breaks the engine as soon as it is imported, in the fuzzing process only.
-    (tmp_path / "sitecustomize.py").write_text(PLANTED_DEFECT)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    plant('raise AssertionError("planted")', "engine.stack.relocate_vma_down")
+    monkeypatch.setattr("engine.stack.relocate_vma_down", failing)
+    assert run(options(tmp_path, seeds, kernels=("linux-6.18",))) == SURPRISES
+    shown = capfd.readouterr().out
+    assert "NEW FINDING exception--execve_stack on linux-6.18" in shown
+    assert re.search(
+        r"^violation: exception at .*: found AssertionError: planted in \w+, "
+        r"engine/stack\.py:\d+, expected a result$",
+        shown,
+        re.M,
+    )
+    case = load(tmp_path / "work" / "findings" / "exception--execve_stack.case")
+    assert [call.name for call in case.calls] == ["execve_stack"]
+    (again,) = replay(case)
+    assert again.as_expected and again.rule == "exception"
+
+
+@fuzzing_test
+def test_an_exception_of_a_rule_does_not_end_the_run(
+    tmp_path: Path, seeds: Path, capfd: pytest.CaptureFixture[str], plant: Plant
+) -> None:
+    plant('raise AssertionError("planted")', "fuzz.rules.judge.StateRules.check")
     assert run(options(tmp_path, seeds, kernels=("linux-6.18",))) == OUR_DEFECT
     shown = capfd.readouterr().out
-    assert "which is a defect of pmdfuzz: AssertionError: planted" in shown
+    assert shown.count("A defect of pmdfuzz; the input is set aside, and the run goes on: ") == 1
+    assert re.search("^30 executions in ", shown, re.M)
+    assert "AssertionError: planted" in shown
     (kept,) = (tmp_path / "work" / "crashes").glob("crash-*.case")
     assert f"pmdfuzz replay {kept}" in shown
     case = load(kept)

@@ -81,11 +81,6 @@ def test_what_a_worker_died_of(session: Session) -> None:
         assert failure is not None
         assert failure.why == why
         assert failure.details.endswith("libfuzzer.log:\n  out of memory (used: 2049Mb)")
-    crash = {"event": "crash", "error": "KeyError: 3", "traceback": "Traceback\n  here\n"}
-    say(worker, crash | {"kernel": "linux-6.1", "input": "0102"})
-    assert worker.failure(0, asked=True) == Failure(
-        "KeyError: 3", "  Traceback\n    here", "linux-6.1", b"\1\2"
-    )
 
 
 def test_crashes_are_kept_once_and_told(
