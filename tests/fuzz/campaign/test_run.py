@@ -295,12 +295,7 @@ def test_a_failed_assertion_of_the_engine_is_a_finding(
     assert run(options(tmp_path, seeds, kernels=("linux-6.18",))) == SURPRISES
     shown = capfd.readouterr().out
     assert "NEW FINDING exception--execve_stack on linux-6.18" in shown
-    assert re.search(
-        r"^violation: exception at .*: found AssertionError: planted in \w+, "
-        r"engine/stack\.py:\d+, expected a result$",
-        shown,
-        re.M,
-    )
+    assert re.search(r"AssertionError: planted in \w+, engine/stack\.py:\d+", shown)
     case = load(tmp_path / "work" / "findings" / "exception--execve_stack.case")
     assert [call.name for call in case.calls] == ["execve_stack"]
     (again,) = replay(case)
