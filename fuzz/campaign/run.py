@@ -29,8 +29,8 @@ and the simpler case stays.  Known defects are kept as cases like all findings, 
 unless asked, they do not count for the exit status.
 
 Exit status: 0 nothing new found; 1 new findings; 2 bad input or environment; 3 this project itself
-failed (the fuzzing process died); 130 stopped by Ctrl-C and 143 by SIGTERM, after everything was
-saved and shown.
+failed (the fuzzing process died); 130 stopped by Ctrl-C, 143 by SIGTERM and 129 by SIGHUP, after
+everything was saved and shown.
 """
 
 import contextlib
@@ -65,7 +65,7 @@ _POLL_SECONDS = 0.1
 
 
 def run(options: RunOptions) -> int:
-    """Fuzz until the limits of `options`, Ctrl-C or SIGTERM.
+    """Fuzz until the limits of `options`, Ctrl-C, SIGTERM or SIGHUP.
 
     Returns: the exit status; see the module.
     """
@@ -119,7 +119,8 @@ class _Run:
         if self.crashes.any:
             return OUR_DEFECT
         fresh = any(
-            not seen.old and (session.options.count_known or not seen.bucket.defect)
+            (session.options.count_old or not seen.old)
+            and (session.options.count_known or not seen.bucket.defect)
             for seen in session.findings.values()
         )
         return SURPRISES if fresh else FINE

@@ -44,7 +44,8 @@ class RunOptions:
     `minimize_budget` is how many candidates are run to minimize a finding.  `against` true
     runs new inputs on this machine as well, and compares it with the model that `kernels` names
     first.  `rules_after` see `fuzz.execute.execute`.  `count_known` true lets known defects of the
-    kernels count for the exit status.  `libfuzzer` are flags passed on as they are.
+    kernels count for the exit status, `count_old` what earlier runs have found.  `libfuzzer` are
+    flags passed on as they are.
     """
 
     workdir: Path
@@ -60,6 +61,7 @@ class RunOptions:
     minimize_budget: int = MINIMIZE_BUDGET
     against: bool = False
     count_known: bool = False
+    count_old: bool = False
     rules_after: RulesAfter = "moving"
     libfuzzer: tuple[str, ...] = ()
 

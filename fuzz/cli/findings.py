@@ -26,6 +26,7 @@ from fuzz.cli.options import (
 from fuzz.findings.bucket import Bucket
 from fuzz.findings.store import LEDGER, CaseStore, Finding, Ledger, LedgerError
 from fuzz.forms.text import dump
+from fuzz.lib.arguments import directory
 from fuzz.lib.command import command
 from fuzz.lib.exits import FINE
 from fuzz.lib.files import write_atomic
@@ -63,7 +64,7 @@ def make_findings(parser: Parser, summary: str) -> None:
     add_name(action)
     action.add_argument(
         "--to",
-        type=Path,
+        type=directory,
         default=REGRESSIONS,
         metavar="DIR",
         help="directory to copy it to (default: %(default)s)",
@@ -75,8 +76,7 @@ def make_findings(parser: Parser, summary: str) -> None:
 def _list(options: argparse.Namespace) -> int:
     workdir: Path = options.workdir
     if not workdir.exists():
-        print(f"no findings: {workdir} is not there; `{command('run')}` makes it")
-        return FINE
+        raise UsageError(f"no findings: {workdir} is not there; `{command('run')}` makes it")
     if not workdir.is_dir():
         raise UsageError(f"{workdir}: not a directory")
     found = CaseStore(workdir).load_all()

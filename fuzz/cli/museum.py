@@ -28,7 +28,7 @@ exit status:
   1    some were not, or a correct kernel broke a rule
   2    bad input or environment
   3    the fuzzing process itself failed: a defect of pmdfuzz
-  130  stopped by Ctrl-C, 143 by SIGTERM; finished trials are kept
+  130  stopped by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP; finished trials are kept
 """
 
 

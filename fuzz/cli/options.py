@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
+from fuzz.lib.arguments import directory
 from fuzz.lib.exits import BAD_INPUT
 
 WORKDIR = Path(".pmdfuzz")
@@ -120,7 +121,7 @@ def add_workdir(parser: Parser, default: object = WORKDIR) -> None:
     """--workdir."""
     parser.add_argument(
         "--workdir",
-        type=Path,
+        type=directory,
         default=default,
         metavar="DIR",
         help=f"where runs keep everything (default: {WORKDIR})",

@@ -17,17 +17,17 @@ from fuzz.cli.options import (
     define,
 )
 from fuzz.cli.subjects import machine_errors
-from fuzz.lib.arguments import positive, seconds
+from fuzz.lib.arguments import positive, seconds, seed
 from fuzz.showing import DEFAULT_KERNEL
 from fuzz.subjects.host import host_kernel
 
 _EXIT = """\
 exit status:
   0    as expected: nothing new found, or known defects only (unless --count-known)
-  1    findings that are new
+  1    findings that are new; with --count-old, that were met at all
   2    bad input or environment
   3    the fuzzing process itself failed: a defect of pmdfuzz
-  130  stopped by Ctrl-C, 143 by SIGTERM; everything was saved
+  130  stopped by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP; everything was saved
 """
 
 
@@ -56,7 +56,7 @@ def make_run(parser: Parser, summary: str) -> None:
     )
     parser.add_argument("--runs", type=positive, metavar="N", help="stop after N executions")
     parser.add_argument(
-        "--seed", type=positive, metavar="N", help="seed of the random numbers (default: any)"
+        "--seed", type=seed, metavar="N", help="seed of the random numbers (default: any)"
     )
     parser.add_argument(
         "--ops", metavar="A,B,…", help="use these calls only, such as mmap,touch,mremap"
@@ -77,6 +77,12 @@ def make_run(parser: Parser, summary: str) -> None:
         action="store_true",
         help="exit with 1 for new findings that show known defects, too",
     )
+    parser.add_argument(
+        "--count-old",
+        action="store_true",
+        help="exit with 1 also for findings that earlier runs have kept in the working directory, "
+        "if this one meets them again",
+    )
     add_rules_after(parser)
 
 
@@ -90,6 +96,7 @@ def _run(options: argparse.Namespace) -> int:
         calls=None if options.ops is None else _calls(options.ops),
         against=options.against is not None,
         count_known=options.count_known,
+        count_old=options.count_old,
         rules_after=options.rules_after,
         libfuzzer=tuple(options.rest),
     )

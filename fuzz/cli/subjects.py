@@ -24,7 +24,7 @@ from fuzz.cli.options import (
 )
 from fuzz.execute import execute
 from fuzz.forms.text import format_call
-from fuzz.lib.arguments import positive
+from fuzz.lib.arguments import positive, seed
 from fuzz.lib.exits import FINE, SURPRISES
 from fuzz.showing import kernel_for
 from fuzz.subjects.against import Against
@@ -143,7 +143,7 @@ def make_kernel(parser: Parser, summary: str) -> None:
         metavar="N",
         help="run N random programs (default: %(default)s)",
     )
-    action.add_argument("--seed", type=positive, metavar="N", help="seed of the random numbers")
+    action.add_argument("--seed", type=seed, metavar="N", help="seed of the random numbers")
     _add_model(action)
     action.add_argument(
         "--geometry",

@@ -51,6 +51,11 @@ def read_result(text: str, name: str, page_bytes: int) -> Result | ByKernel:
     return ByKernel(otherwise, tuple(of.items()))
 
 
+def is_word(text: str) -> bool:
+    """Is it a result that is a word: an error by its name, SKIP or OUT?"""
+    return text in ("SKIP", "OUT") or _ERRNO.fullmatch(text) is not None
+
+
 def _one(text: str, name: str, page_bytes: int) -> Result:
     """One result of a call of that name; `text` is not empty."""
     if text[0].isdigit():
@@ -63,7 +68,7 @@ def _one(text: str, name: str, page_bytes: int) -> Result:
             raise
     word = WORD.match(text)
     assert word is not None
-    if word[0] in ("SKIP", "OUT") or _ERRNO.fullmatch(word[0]):
+    if is_word(word[0]):
         if word.end() < len(text):
             found = text[word.end() :].lstrip(BLANK)
             raise Wrong(f"unexpected {found!r} after the result", len(text) - len(found))
@@ -130,6 +135,6 @@ def format_result(result: Result | ByKernel, page_bytes: int = PAGE_BYTES) -> st
             for kind, runs in (("SEGV", result.segv), ("BUS", result.bus))
             for first, count in runs
         )
-    if result not in ("SKIP", "OUT") and not _ERRNO.fullmatch(result):
+    if not is_word(result):
         raise ValueError(f"{result!r} is not a result")
     return result

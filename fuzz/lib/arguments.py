@@ -1,7 +1,9 @@
 """Types of arguments, for argparse."""
 
 from argparse import ArgumentTypeError
+from pathlib import Path
 
+MAX_SEED = (1 << 32) - 1
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -10,6 +12,21 @@ def positive(word: str) -> int:
     if not (word.isascii() and word.isdigit() and int(word)):
         raise ArgumentTypeError(f"{word!r} is not a positive whole number")
     return int(word)
+
+
+def seed(word: str) -> int:
+    """A seed of random numbers; libFuzzer's have 32 bits.  Errors raised: ArgumentTypeError."""
+    number = positive(word)
+    if number > MAX_SEED:
+        raise ArgumentTypeError(f"{word!r} is too great for a seed: at most {MAX_SEED}")
+    return number
+
+
+def directory(word: str) -> Path:
+    """A directory, by its name.  Errors raised: ArgumentTypeError."""
+    if not word:
+        raise ArgumentTypeError("a directory has a name; the one we are in is .")
+    return Path(word)
 
 
 def seconds(word: str) -> int:

@@ -1,6 +1,7 @@
-"""Ctrl-C and SIGTERM, as requests to end that a command heeds in its own time."""
+"""Ctrl-C, SIGTERM and SIGHUP, as requests to end that a command heeds in its own time."""
 
 import contextlib
+import os
 import signal
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -8,14 +9,32 @@ from types import FrameType
 
 @contextlib.contextmanager
 def on_request(stop: Callable[[int], None]) -> Iterator[None]:
-    """While this lasts, Ctrl-C and SIGTERM call `stop` with the number of the signal."""
+    """While this lasts, Ctrl-C, SIGTERM and SIGHUP call `stop` with the number of the signal.
+
+    SIGHUP stays ignored where it is (nohup).  The terminal is gone when it comes: what would be
+    printed there goes nowhere, so that whoever says something meanwhile is not ended by that.
+    """
 
     def handle(number: int, _: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            _hush()
         stop(number)
 
-    old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    heeded = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        heeded.append(signal.SIGHUP)
+    old = {number: signal.signal(number, handle) for number in heeded}
     try:
         yield
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
+
+
+def _hush() -> None:
+    """Let nothing more be printed on terminals."""
+    for descriptor in (1, 2):
+        if os.isatty(descriptor):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, descriptor)
+            os.close(nowhere)

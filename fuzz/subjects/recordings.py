@@ -1,13 +1,16 @@
 """Files of what kernels did with programs, and of programs alone: JSON lines."""
 
+import errno
 import gzip
 import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import BinaryIO, NamedTuple, TypeGuard, cast
 
+from engine.base.address import WORD_MASK
 from fuzz.case import Case, CaseError
+from fuzz.forms.results import is_word
 from fuzz.forms.text import parse_call
 from fuzz.subjects.difference import BY_CALL
 from fuzz.subjects.observe import FIELDS
@@ -42,7 +45,7 @@ def opened(path: Path) -> BinaryIO:
 def programs(path: Path) -> Iterator[tuple[str, Case]]:
     """Name and program of each line of a file of JSON lines with `id` and `ops`.
 
-    Errors raised: TruthError, OSError.
+    Errors raised: TruthError, also if there is none; OSError.
     """
     for _, row, case in _rows(path, ("id", "ops")):
         yield row["id"], case
@@ -52,27 +55,76 @@ def recordings(path: Path) -> Iterator[Recording]:
     """What a file of recordings holds, in its order.
 
     Errors raised: TruthError at the first line that is not a whole recording, after those before
-    it were yielded; OSError.
+    it were yielded, and if there is none; OSError.
     """
     for line, row, case in _rows(path, ("id", "ops", *FIELDS)):
-        for name in BY_CALL:
-            if not isinstance(row[name], list) or len(row[name]) != len(case.calls):
-                raise TruthError(path, line, f"{name!r} must have an entry for each of the calls")
+        if wrong := _wrong(row, len(case.calls)):
+            raise TruthError(path, line, wrong)
         yield Recording(case, row)
+
+
+def _wrong(row: Observation, calls: int) -> str:
+    """What is not as an observation of so many calls has it; "" if all is (fuzz.subjects.observe).
+
+    Files of others are read, too: whatever passes here can be compared and shown.
+    """
+    for name in BY_CALL:
+        if not isinstance(row[name], list) or len(row[name]) != calls:
+            return f"{name!r} must have an entry for each of the calls"
+    for index, result in enumerate(row["ret"]):
+        if not _is_result(result):
+            known = isinstance(result, int) and errno.errorcode.get(-result)
+            hint = f", here '-{known}'" if known else ""
+            return f"ret[{index}] is no result: {result!r}; an error is written by its name{hint}"
+    for name in ("vmas", "pages"):
+        if not isinstance(row[name], list) or not all(isinstance(one, list) for one in row[name]):
+            return f"{name!r} must be a list of lists"
+    for name in ("pt", "pgtable_bytes", "rss_pages"):
+        values = row[name] if name in BY_CALL else [row[name]]
+        if not all(_is_count(value) for value in values):
+            return f"{name!r} must be made of numbers that are not negative"
+    return "" if isinstance(row["warn"], bool) else "'warn' must be true or false"
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_result(value: object) -> bool:
+    """Is it a result as `ret` has them?"""
+    if isinstance(value, dict):
+        return (
+            bool(value) and value.keys() <= {"segv", "bus"} and all(map(_are_runs, value.values()))
+        )
+    if isinstance(value, str):
+        return is_word(value)
+    return _is_count(value) and value <= WORD_MASK
+
+
+def _are_runs(value: object) -> bool:
+    """Are they pages that faulted: pairs of a first page and a number of pages?"""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(r, list) and len(r) == 2 and all(map(_is_count, r)) for r in value)
+    )
 
 
 def _rows(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[int, Observation, Case]]:
     """Number, object and program of each line.  Errors raised: TruthError, OSError."""
-    number = 0
+    number = found = 0
     try:
         with opened(path) as stream:
             for number, line in enumerate(stream, 1):
                 if line.strip():
+                    found += 1
                     yield (number, *_row(path, number, line, needed))
     except EOFError:
         raise TruthError(path, number + 1, "the file is cut off here") from None
     except (gzip.BadGzipFile, zlib.error) as error:
         raise TruthError(path, number + 1, f"the file is damaged: {error}") from None
+    if not found:
+        raise TruthError(path, number + 1, "there is nothing in this file")
 
 
 def _row(path: Path, number: int, line: bytes, needed: tuple[str, ...]) -> tuple[Observation, Case]:

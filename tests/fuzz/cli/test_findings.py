@@ -49,8 +49,8 @@ def test_findings_list_with_a_damaged_ledger(workdir: Path, capsys: Output) -> N
 
 
 def test_findings_list_before_any_run(tmp_path: Path, capsys: Output) -> None:
-    assert main(["findings"]) == 0
-    assert capsys.readouterr().out.startswith("no findings: .pmdfuzz is not there")
+    assert main(["findings"]) == 2
+    assert capsys.readouterr().err.startswith("pmdfuzz: no findings: .pmdfuzz is not there")
     (tmp_path / "empty").mkdir()
     assert main(["findings", "list", "--workdir", "empty"]) == 0
     assert capsys.readouterr().out == "no findings in empty\n"

@@ -25,6 +25,14 @@ from tests.lib.constants import ROOT
         (["run", "--time", "0"], "'0' is not a time"),
         (["run", "--runs", "-1"], "'-1' is not a positive whole number"),
         (["run", "--seed", "x"], "'x' is not a positive whole number"),
+        (
+            ["run", "--seed", "4294967296"],
+            "'4294967296' is too great for a seed: at most 4294967295",
+        ),
+        (["kernel", "check", "--seed", str(1 << 70)], "is too great for a seed"),
+        (["run", "--workdir", ""], "a directory has a name; the one we are in is ."),
+        (["findings", "list", "--workdir", ""], "a directory has a name"),
+        (["findings", "promote", "x", "--to", ""], "a directory has a name"),
     ],
 )
 def test_wrong_usage(words: list[str], message: str, capsys: Output) -> None:

@@ -25,7 +25,7 @@ def chosen(monkeypatch: pytest.MonkeyPatch) -> list[RunOptions]:
 
 def test_run_hands_its_options_on(chosen: list[RunOptions]) -> None:
     words = "run --kernel linux-6.1 --kernel linux-6.7 --geometry i386 --time 2m --runs 9 --seed 3"
-    more = "--ops mmap,mremap --workdir w --no-seeds --count-known -- -fork=1 -x"
+    more = "--ops mmap,mremap --workdir w --no-seeds --count-known --count-old -- -fork=1 -x"
     assert main([*words.split(), *more.split()]) == 1
     assert chosen == [
         RunOptions(
@@ -38,6 +38,7 @@ def test_run_hands_its_options_on(chosen: list[RunOptions]) -> None:
             calls=frozenset({"mmap", "mremap"}),
             seeds=(),
             count_known=True,
+            count_old=True,
             libfuzzer=("-fork=1", "-x"),
         )
     ]

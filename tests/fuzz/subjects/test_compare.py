@@ -54,6 +54,45 @@ def test_a_line_that_is_no_recording_is_named(
 
 
 @pytest.mark.parametrize(
+    ("field", "value", "why"),
+    [
+        ("ret", [-22], "ret[0] is no result: -22; an error is written by its name, here '-EINVAL'"),
+        ("ret", [1.5], "ret[0] is no result: 1.5; an error is written by its name"),
+        ("ret", [None], "ret[0] is no result: None"),
+        ("ret", ["EINVAL"], "ret[0] is no result: 'EINVAL'"),
+        ("ret", [{"segv": []}], "ret[0] is no result"),
+        ("ret", [{"segv": [[1]]}], "ret[0] is no result"),
+        ("ret", [{"fault": [[1, 1]]}], "ret[0] is no result"),
+        ("ret", [1 << 64], "ret[0] is no result"),
+        ("ret", "0", "'ret' must have an entry for each of the calls"),
+        ("pt", [-1], "'pt' must be made of numbers that are not negative"),
+        ("pt", [True], "'pt' must be made of numbers"),
+        ("rss_pages", "many", "'rss_pages' must be made of numbers"),
+        ("vmas", 1, "'vmas' must be a list of lists"),
+        ("pages", ["P"], "'pages' must be a list of lists"),
+        ("warn", 0, "'warn' must be true or false"),
+    ],
+)
+def test_a_recording_of_another_form_is_named(
+    field: str, value: object, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = sample(1)
+    row = json.loads(lines[0]) | {"ops": ["munmap(0x0, 0x1000)"], "ret": [0], "pt": [0]}
+    lines.append(json.dumps(row | {field: value}))
+    assert main(["compare", written(tmp_path / "t.jsonl", lines), "--kernel", "linux-6.12"]) == 2
+    out, err = capsys.readouterr()
+    assert f"t.jsonl:2: {why}" in err
+    assert "1 of 1 programs agree" in out
+
+
+def test_there_must_be_a_recording(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for lines in ([], ["", "  "]):
+        truth = written(tmp_path / "t.jsonl", lines)
+        assert main(["compare", truth, "--kernel", "linux-6.12"]) == 2
+        assert "there is nothing in this file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (lambda data: data[: len(data) // 2], "the file is cut off here"),
