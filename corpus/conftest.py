@@ -14,6 +14,7 @@ from engine.base.geometry import UnknownName
 from fuzz.case import Case, CaseError
 from fuzz.forms.text import load
 from fuzz.showing import Showing, expectations, replay
+from fuzz.subjects.pair import likeness
 from fuzz.tell.story import story
 
 RUNS = "runs"  # name of the one test of a case that expects nothing
@@ -60,6 +61,19 @@ class CaseItem(CorpusItem):
         return f"{shown}\n\n{told}\n\nReproduce with: {command}"
 
 
+class LikeItem(CorpusItem):
+    """A case whose kernel is to do what another does."""
+
+    def __init__(self, *, case: Case, **fixed: Any) -> None:
+        super().__init__(**fixed)
+        self.case = case
+
+    def runtest(self) -> None:
+        shown = likeness(self.case)
+        if shown is not None and shown.surprises:
+            raise Unexpected(f"{shown}\n\n{shown.told()}")
+
+
 class NotACase(CorpusItem):
     """A file that cannot be read as a case: fails, saying where and why."""
 
@@ -83,7 +97,9 @@ class CaseFile(pytest.File):
             return
         for kernel in kernels:
             yield CaseItem.from_parent(self, name=kernel, kernel=kernel, case=case)
-        if not kernels:
+        if case.like:
+            yield LikeItem.from_parent(self, name=f"{case.kernel}-like-{case.like}", case=case)
+        elif not kernels:
             yield CaseItem.from_parent(self, name=RUNS, kernel=None, case=case)
 
 

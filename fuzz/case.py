@@ -96,7 +96,8 @@ class Case:
     `kernel` and `geometry` name what it runs on (None: the caller's choice); `expects` are its
     expectations; `found` are notes of the run that found it; `hypothetical` marks a state no
     caller in the kernel can reach; `comments` are the comment lines at its head; `assertions` are
-    about the state between its calls, in order.
+    about the state between its calls, in order; `like` names the kernel whose every step its own
+    must take.
     """
 
     calls: tuple[Call, ...] = ()
@@ -107,6 +108,7 @@ class Case:
     hypothetical: bool = False
     comments: tuple[str, ...] = ()
     assertions: tuple[Assertion, ...] = ()
+    like: str | None = None
 
     def with_calls(self, calls: Iterable[Call]) -> "Case":
         """The same case with other calls, between which nothing is asserted."""

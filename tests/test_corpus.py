@@ -33,6 +33,23 @@ def test_one_item_for_each_kernel(pytester: pytest.Pytester, corpus: Path) -> No
     pytester.runpytest_inprocess("x.case::linux-6.1").assert_outcomes(passed=1)
 
 
+def test_a_case_that_is_to_be_like_another_kernel(pytester: pytest.Pytester, corpus: Path) -> None:
+    own = "linux-6.18-realign-realign_stack"
+    text = f"@kernel {own}\n@like linux-6.18\n@expect linux-6.18 ok\n"
+    corpus.joinpath("x.case").write_text(text + STACK)
+    result = pytester.runpytest_inprocess("x.case")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            f"{own} on x86-64: differs from linux-6.18 in {RULE}, call 1: execve_stack(*",
+            "~ linux-6.18 on x86-64: 1 VMA,*",
+            f"~ {own} on x86-64: 1 VMA,*",
+        ]
+    )
+    corpus.joinpath("x.case").write_text(text + "munmap(0x1000, 0)\n")
+    pytester.runpytest_inprocess(f"x.case::{own}-like-linux-6.18").assert_outcomes(passed=1)
+
+
 def test_failure_tells_the_story_and_the_command(pytester: pytest.Pytester, corpus: Path) -> None:
     corpus.joinpath("x.case").write_text(f"@expect linux-6.1 ok\n{STACK}")
     result = pytester.runpytest_inprocess("x.case")

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +15,11 @@ from fuzz.cli.options import (
     add_geometry,
     add_kernel,
     add_kernels,
+    add_like,
     define,
     refuse,
 )
+from fuzz.findings.bucket import Bucket
 from fuzz.forms.text import dump
 from fuzz.lib.arguments import positive
 from fuzz.lib.command import command
@@ -24,7 +27,17 @@ from fuzz.lib.exits import FINE, INTERRUPTED, SURPRISES
 from fuzz.lib.files import write_atomic
 from fuzz.lib.status import wants_colour
 from fuzz.minimize.search import minimize
-from fuzz.showing import expectations, expecting, kernel_for, kernel_to_see, replay, showing
+from fuzz.showing import (
+    DEFAULT_KERNEL,
+    Showing,
+    expectations,
+    expecting,
+    kernel_for,
+    kernel_to_see,
+    replay,
+    showing,
+)
+from fuzz.subjects.pair import Likeness, Pair, likeness
 from fuzz.tell.story import story
 
 # --- replay ---------------------------------------------------------------------------------------
@@ -48,17 +61,18 @@ def make_replay(parser: Parser, summary: str) -> None:
         help="a case file, a folder of them, - for standard input",
     )
     add_kernels(parser)
+    add_like(parser)
     add_geometry(parser)
 
 
 def _replay(options: argparse.Namespace) -> int:
-    check_names(options.kernels or [], options.geometry)
+    check_names([*(options.kernels or []), *filter(None, [options.like])], options.geometry)
     status = FINE
     runs = surprises = 0
     for path in list(case_files(options.cases)):
         try:
             with naming(path):
-                shown = replay(loaded(path, options.geometry), options.kernels)
+                shown = _shown(loaded(path, options.geometry), options.kernels, options.like)
         except CaseError as error:
             status = refuse(str(error))
             continue
@@ -68,11 +82,30 @@ def _replay(options: argparse.Namespace) -> int:
             if one.surprises:
                 surprises += 1
                 if not is_input(path):  # which is gone by then
-                    words = _words(path, one.kernel.name, options.geometry)
+                    words = _words(path, one.kernel.name, options.geometry, _compared(one))
                     print(f"     Look with: {command('show', *words)}")
     if runs > 1:
         print(f"{runs} replays, {surprises} not as expected")
     return status or (SURPRISES if surprises else FINE)
+
+
+def _shown(
+    case: Case, kernels: Sequence[str] | None, like: str | None
+) -> Sequence[Showing | Likeness]:
+    """What a case shows, of what it expects or beside another kernel.
+
+    Errors raised: CaseError, UnknownName.
+    """
+    own = case.kernel or DEFAULT_KERNEL
+    if like is not None:
+        return [Likeness.of(case, name, like) for name in kernels or [own]]
+    is_like = likeness(case) if own in (kernels or [own]) else None
+    return [*replay(case, kernels), *([is_like] if is_like else [])]
+
+
+def _compared(shown: Showing | Likeness) -> str | None:
+    """The kernel that it was compared with, if it was."""
+    return shown.pair.like.name if isinstance(shown, Likeness) else None
 
 
 def _mark(fine: bool) -> str:
@@ -95,38 +128,51 @@ def make_show(parser: Parser, summary: str) -> None:
     )
     add_case(parser)
     add_kernel(parser)
+    add_like(parser)
     add_geometry(parser)
 
 
 def _show(options: argparse.Namespace) -> int:
     with naming(options.case):
         case = loaded(options.case, options.geometry)
-        return tell(case, options.case, options.kernel, options.geometry)
+        return tell(case, options.case, options.kernel, options.geometry, options.like)
 
 
-def tell(case: Case, path: Path, kernel_name: str | None, geometry: str | None = None) -> int:
-    """Draw a case, and say how it compares with what it expects.
+def tell(
+    case: Case,
+    path: Path,
+    kernel_name: str | None,
+    geometry: str | None = None,
+    like: str | None = None,
+) -> int:
+    """Draw a case, and say how it compares with what it expects, or with another kernel.
 
-    Arguments: `path` where it is from; `geometry` the one that it was put on.
+    Arguments: `path` where it is from; `geometry` the one that it was put on; `like` the kernel to
+    compare with, None: if no kernel is named either, the one that the case names.
     Returns: the exit status.
     Errors raised: CaseError, UnknownName.
     """
-    name = kernel_name or next(iter(expectations(case)))
+    like = like or (case.like if kernel_name is None else None)
+    name = kernel_name or (case.kernel if like else None) or next(iter(expectations(case)))
     kernel = kernel_for(case, name)
+    beside = Likeness.of(case, name, like) if like else None
     for comment in case.comments:
         print(f"# {comment}")
-    print(f"{path}: {kernel.name} on {kernel.geometry.name}\n")
-    print(story(case, kernel, colour=wants_colour(sys.stdout)))
-    (shown,) = replay(case, [name])
+    title = f"{kernel.name} on {kernel.geometry.name}{f' beside {like}' if like else ''}"
+    print(f"{path}: {title}\n")
+    colour = wants_colour(sys.stdout)
+    print(beside.told(colour=colour) if beside else story(case, kernel, colour=colour))
+    shown = beside or replay(case, [name])[0]
     print(f"\n{shown}")
     if not is_input(path):
-        print(f"Reproduce with: {command('replay', *_words(path, kernel.name, geometry))}")
+        print(f"Reproduce with: {command('replay', *_words(path, name, geometry, like))}")
     return SURPRISES if shown.surprises else FINE
 
 
-def _words(path: Path, kernel: str, geometry: str | None) -> list[str | Path]:
+def _words(path: Path, kernel: str, geometry: str | None, like: str | None) -> list[str | Path]:
     """What a command that we suggest is to be called with."""
-    return [path, "--kernel", kernel, *(("--geometry", geometry) if geometry else ())]
+    flags = {"--kernel": kernel, "--like": like, "--geometry": geometry}
+    return [path, *(word for flag, name in flags.items() if name for word in (flag, name))]
 
 
 # --- minimize -------------------------------------------------------------------------------------
@@ -139,12 +185,14 @@ def make_minimize(parser: Parser, summary: str) -> None:
         _minimize,
         summary,
         "The same finding is: the same rule is broken in the same kind of call, and explained by "
-        "the same known defect, or by none. "
+        "the same known defect, or by none; with --like or @like, the two kernels differ in the "
+        "same after the same kind of call. "
         "Without -o the minimal case goes to standard output; CASE is never changed unless -o "
         "names it.",
     )
     add_case(parser)
     add_kernel(parser)
+    add_like(parser)
     add_geometry(parser)
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the case to FILE")
     parser.add_argument(
@@ -172,10 +220,21 @@ def _minimize(options: argparse.Namespace) -> int:
 def _minimized(case: Case, options: argparse.Namespace) -> tuple[Case, int]:
     """The minimal case, and the exit status: Ctrl-C ends the search, but keeps what it has."""
     expected = expectations(case)
-    kernel = kernel_to_see(case, options.kernel)
-    wanted = showing(case, kernel).bucket
+    like = options.like or (case.like if options.kernel is None else None)
+    kernel = kernel_to_see(case, options.kernel or (case.kernel if like else None))
+    pair = Pair(kernel, kernel_for(case, like)) if like else None
+
+    def finding(candidate: Case) -> Bucket | None:
+        return pair.bucket(candidate) if pair else showing(candidate, kernel).bucket
+
+    wanted = finding(case)
     if wanted is None:
-        raise UsageError(f"{options.case}: nothing to minimize: no rule is broken on {kernel.name}")
+        why = (
+            f"{kernel.name} does what {like} does"
+            if like
+            else f"no rule is broken on {kernel.name}"
+        )
+        raise UsageError(f"{options.case}: nothing to minimize: {why}")
     live = sys.stderr.isatty()
     small, status = case, FINE
 
@@ -188,7 +247,7 @@ def _minimized(case: Case, options: argparse.Namespace) -> tuple[Case, int]:
     try:
         small = minimize(
             case,
-            lambda candidate: showing(candidate, kernel).bucket == wanted,
+            lambda candidate: finding(candidate) == wanted,
             kernel.geometry,
             budget=options.budget,
             progress=progress,
@@ -198,5 +257,7 @@ def _minimized(case: Case, options: argparse.Namespace) -> tuple[Case, int]:
         status = INTERRUPTED
     if live:
         print(file=sys.stderr)
+    if pair is not None:
+        return pair.as_case(small), status
     small = replace(small, kernel=small.kernel or kernel.name)
     return expecting(small, dict.fromkeys([kernel.name, *expected])), status

@@ -99,6 +99,16 @@ def add_kernel(parser: Parser) -> None:
     )
 
 
+def add_like(parser: Parser) -> None:
+    """--like."""
+    parser.add_argument(
+        "--like",
+        metavar="K",
+        help="run the same on this kernel, and tell what differs: results, VMAs, contents, page "
+        "tables, broken rules",
+    )
+
+
 def add_geometry(parser: Parser) -> None:
     """--geometry, for a case."""
     parser.add_argument(

@@ -39,6 +39,7 @@ from fuzz.forms.results import PAGE_BYTES, format_result, read_result
 HEADERS = {  # fewest and most words that follow
     "@kernel": (1, 1),
     "@geometry": (1, 1),
+    "@like": (1, 1),
     "@expect": (1, 2),
     "@found": (1, MAX_CASE_BYTES),
     "@hypothetical": (0, 0),
@@ -353,6 +354,7 @@ class _Header:
     def __init__(self) -> None:
         self.kernel: str | None = None
         self.geometry: str | None = None
+        self.like: str | None = None
         self.expects: list[Expectation] = []
         self.found: list[str] = []
         self.hypothetical = False
@@ -391,7 +393,7 @@ class _Header:
             if getattr(self, field) is not None:
                 raise Wrong(f"duplicate {key}", at)
             name, column = values[0]
-            known_name(kernel_named if key == "@kernel" else geometry_named, name, column)
+            known_name(geometry_named if key == "@geometry" else kernel_named, name, column)
             setattr(self, field, name)
 
     def _expect(self, values: list[tuple[str, int]], at: int) -> None:
@@ -471,6 +473,7 @@ def parse(text: str, file: str = "") -> Case:
         header.hypothetical,
         tuple(comments),
         tuple(assertions),
+        header.like,
     )
 
 
@@ -489,6 +492,8 @@ def dump(case: Case) -> str:
         lines.append(f"@kernel {case.kernel}")
     if case.geometry is not None:
         lines.append(f"@geometry {case.geometry}")
+    if case.like is not None:
+        lines.append(f"@like {case.like}")
     for kernel, outcome in case.expects:
         lines.append(f"@expect {kernel} {outcome}" if kernel else f"@expect {outcome}")
     for found in case.found:

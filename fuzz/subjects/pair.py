@@ -10,12 +10,12 @@ else what differs after the first call after which anything does.
 """
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from dataclasses import replace
+from typing import NamedTuple, Self
 
-from engine.base.geometry import UnknownName
 from engine.base.kernel import SWITCHES, Kernel
 from engine.state.space import AddressSpace, Listener
-from fuzz.case import Case
+from fuzz.case import Case, CaseError
 from fuzz.execute import Found, Outcome, execute
 from fuzz.findings.bucket import Bucket
 from fuzz.forms.results import format_result
@@ -25,8 +25,10 @@ from fuzz.noted import Noted
 from fuzz.rules.index import BY_SLUG
 from fuzz.rules.judge import RulesAfter
 from fuzz.rules.rule import Severity
+from fuzz.showing import DEFAULT_KERNEL, annotated, expecting, kernel_for
 from fuzz.subjects.state import Item, State, differing, items, state_of
 from fuzz.tell.draw import draw, draw_change
+from fuzz.tell.story import story
 
 DIFFERS = "differs-"  # begins the names of such findings, in place of a rule
 RESULT = "result"
@@ -50,16 +52,14 @@ class Pair:
     def __init__(self, kernel: Kernel, like: Kernel, rules_after: RulesAfter = "moving") -> None:
         """Arguments: `like` is taken on the geometry of `kernel`; for `rules_after` see `execute`.
 
-        Errors raised: UnknownName if no switch is set otherwise.
+        Errors raised: CaseError if they are the same kernel.
         """
         self.kernel = kernel
         self.like = like.on(kernel.geometry)
         self.switches = otherwise(kernel, like)
         self._rules_after = rules_after
         if not self.switches:
-            raise UnknownName(
-                "difference: no switch is set otherwise on", f"{kernel.name} and {like.name}", []
-            )
+            raise CaseError(f"{kernel.name} has every switch as {like.name}: name another kernel")
 
     def parting(
         self, case: Case, *, listeners: Iterable[Listener] = (), on_step: Step | None = None
@@ -119,6 +119,17 @@ class Pair:
     def _named(self, case: Case, kind: str, call: int) -> Parting:
         return Parting(kind, call, Bucket(f"{DIFFERS}{kind}", case.calls[call].name))
 
+    def bucket(self, case: Case) -> Bucket | None:
+        """The finding that a program is; see `parting`."""
+        found = self.parting(case)
+        return found.bucket if found else None
+
+    def as_case(self, case: Case) -> Case:
+        """The program as a case in which the kernel has to do what the other does."""
+        like = [self.like.name]
+        case = replace(case, kernel=self.kernel.name, like=self.like.name, assertions=())
+        return annotated(expecting(case, like), like)
+
     def told(self, case: Case, parting: Parting, *, colour: bool = False) -> str:
         """The program up to the call with the difference, and what that does on either kernel."""
         views = _View(parting.call), _View(parting.call)
@@ -146,6 +157,56 @@ class Pair:
                 promise = f": {BY_SLUG[rule].statement}" if rule in BY_SLUG else ""
                 lines.append(f"call {call + 1} breaks {rule} on {here.kernel.name} only{promise}")
         return "\n".join(lines).lstrip("\n")
+
+
+class Likeness(NamedTuple):
+    """Whether a case does on a kernel what it does on another; `parting` None: it does."""
+
+    case: Case
+    pair: Pair
+    parting: Parting | None
+
+    @classmethod
+    def of(cls, case: Case, kernel: str, like: str) -> Self:
+        """On kernels of these names.  Errors raised: CaseError, UnknownName."""
+        pair = Pair(kernel_for(case, kernel), kernel_for(case, like))
+        return cls(case, pair, pair.parting(case))
+
+    @property
+    def kernel(self) -> Kernel:
+        """The kernel that is judged."""
+        return self.pair.kernel
+
+    @property
+    def surprises(self) -> bool:
+        """True if the two differ."""
+        return self.parting is not None
+
+    def told(self, *, colour: bool = False) -> str:
+        """The program, and both drawings if they differ."""
+        if self.parting is not None:
+            return self.pair.told(self.case, self.parting, colour=colour)
+        return story(self.case, self.kernel, colour=colour)
+
+    def __str__(self) -> str:
+        """One line."""
+        ground = f"{self.kernel.name} on {self.kernel.geometry.name}"
+        if self.parting is None:
+            return f"{ground}: does what {self.pair.like.name} does"
+        call = format_call(
+            self.case.calls[self.parting.call]._replace(result=None),
+            self.kernel.geometry.page_bytes,
+        )
+        return (
+            f"{ground}: differs from {self.pair.like.name} in {self.parting.kind}, "
+            f"call {self.parting.call + 1}: {call}"
+        )
+
+
+def likeness(case: Case) -> Likeness | None:
+    """Whether a case that says so (`@like`) does what it must.  Errors raised: CaseError."""
+    own = case.kernel or DEFAULT_KERNEL
+    return None if case.like is None else Likeness.of(case, own, case.like)
 
 
 class _View:

@@ -10,9 +10,9 @@ from typing import NamedTuple, TypeVar
 from engine.base import entry
 from engine.base.address import Range
 from engine.base.entry import PFN_SHIFT
-from engine.state import vma as vmas
 from engine.state.backing import ANONYMOUS, Backing
 from engine.state.space import AddressSpace
+from engine.state.vma import VM_FLAGS
 from fuzz.tell.draw import LEVEL_NAMES
 
 NONE = "-"
@@ -35,11 +35,6 @@ _ENTRY_NAMES = tuple(
         "SWAP",
         "MIGRATION",
     )
-)
-_VMA_NAMES = tuple(
-    (bit, name)
-    for name, bit in sorted(vars(vmas).items())
-    if name.startswith("VM_") and bit.bit_count() == 1
 )
 
 
@@ -217,7 +212,7 @@ def _part(area: Area, name: str, common: int) -> str:
     value = getattr(area, name)
     match name:
         case "flags":
-            named = [word for bit, word in _VMA_NAMES if value & ~common & bit]
+            named = [word for word, bit in VM_FLAGS.items() if value & ~common & bit]
             return "|".join(named) or "no more flags"
         case "end" | "pgoff":
             return f"{name} {value:#x}"

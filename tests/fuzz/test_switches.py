@@ -105,7 +105,7 @@ UNREAD = {"pmd_recheck", "warn_pte_occupied"}
 def own_kernels() -> Iterator[tuple[str, tuple[str, str]]]:
     """Each switch that a kernel of its own names in a regression: its place in SHOWN_BY."""
     for path, case in load_all(ROOT / "corpus" / "regressions").cases.items():
-        for kernel in expectations(case):
+        for kernel in {*filter(None, [case.kernel]), *expectations(case)}:
             for switch in re.findall(r"\w+", kernel.removeprefix(base_of(kernel))):
                 yield switch, (f"regressions/{path.stem}", kernel)
 

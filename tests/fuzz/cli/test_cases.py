@@ -63,6 +63,46 @@ def test_replay_of_a_folder(write: Write, capsys: Output, tmp_path: Path) -> Non
     assert refused(capsys) == "more/empty: no case in this folder\n"
 
 
+OWN = "linux-6.18-realign-realign_stack"
+LIKE = f"@kernel {OWN}\n@like linux-6.18\n{MAP}{STACK}"
+
+
+def test_replay_of_a_case_that_is_to_be_like_another_kernel(write: Write, capsys: Output) -> None:
+    differs = f"x.case: {OWN} on x86-64: differs from linux-6.18 in {RULE}, call 2: {STACK}"
+    assert main(["replay", write(LIKE)]) == 1
+    out = capsys.readouterr().out
+    assert f"FAIL {differs}" in out
+    assert f"pmdfuzz show x.case --kernel {OWN} --like linux-6.18\n" in out
+    assert main(["replay", write(LIKE.replace("@kernel", "@expect linux-6.1 ok #"))]) == 2
+    assert "linux-6.18 has every switch as linux-6.18: name another" in capsys.readouterr().err
+    assert main(["replay", write(f"{MAP}{STACK}"), "--kernel", OWN, "--like", "linux-6.18"]) == 1
+    assert capsys.readouterr().out.startswith(f"FAIL {differs}")
+    assert main(["replay", write(MAP), "--kernel", OWN, "--like", "linux-6.18"]) == 0
+    assert capsys.readouterr().out == f"ok   x.case: {OWN} on x86-64: does what linux-6.18 does\n"
+
+
+def test_show_of_a_case_that_is_to_be_like_another_kernel(write: Write, capsys: Output) -> None:
+    assert main(["show", write(LIKE)]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith(f"x.case: {OWN} on x86-64 beside linux-6.18\n")
+    assert out.count(STACK.strip()) == 3  # once for each kernel
+    assert f"call 2 breaks {RULE} on {OWN} only: " in out
+    assert main(["show", write(MAP), "--kernel", OWN, "--like", "linux-6.18"]) == 0
+    assert "does what linux-6.18 does" in capsys.readouterr().out
+    assert main(["show", write(LIKE), "--kernel", "linux-6.18"]) == 0
+    assert "linux-6.18 on x86-64: ok" in capsys.readouterr().out
+
+
+def test_minimize_keeps_the_kind_of_difference(write: Write, capsys: Output) -> None:
+    assert main(["minimize", write(LIKE)]) == 0
+    assert capsys.readouterr().out == (
+        f"@kernel {OWN}\n@like linux-6.18\n@expect linux-6.18 ok\n"
+        "execve_stack(0x300000, 0x600000, 0x200000) = 0\n"
+    )
+    assert main(["minimize", write(MAP), "--kernel", OWN, "--like", "linux-6.18"]) == 2
+    assert refused(capsys) == f"x.case: nothing to minimize: {OWN} does what linux-6.18 does\n"
+
+
 def test_replay_goes_on_after_a_file_that_is_no_case(write: Write, capsys: Output) -> None:
     assert main(["replay", "missing.case", write(f"@expect ok\n{MAP}")]) == 2
     out, err = capsys.readouterr()

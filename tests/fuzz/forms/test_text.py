@@ -79,6 +79,18 @@ def test_all_headers_in_any_order() -> None:
     )
 
 
+def test_the_kernel_to_be_like_is_read_and_written() -> None:
+    text = "@kernel linux-6.18-realign\n@geometry tiny\n@like linux-6.18\nfork()\n"
+    assert parse(text).like == "linux-6.18"
+    assert dump(parse(text)) == text
+    for wrong, why in [
+        ("@like linux-9.9", "unknown kernel"),
+        ("@like linux-6.1", "duplicate @like"),
+    ]:
+        with pytest.raises(CaseError, match=why):
+            parse(f"@like linux-6.18\n{wrong}\n" if "dup" in why else wrong)
+
+
 DIRECTED = """\
 # a limit is a header line, a failure a line among the calls
 @kernel linux-6.12
