@@ -5,7 +5,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
-from fuzz.campaign.investigate import Breathe, minimizing
+from fuzz.campaign.investigate import Breathe, doing
 from fuzz.campaign.report import told_divergence
 from fuzz.campaign.session import Seen, Session
 from fuzz.lib.lines import short
@@ -52,7 +52,7 @@ class Differential:
         """
         session = self.session
         try:
-            with minimizing(session, seen):
+            with doing(session, f"minimizing {seen.bucket.name}"):
                 budget = session.options.minimize_budget
                 small = self.against.minimized(found, budget, breathe)
         except SubjectError as error:

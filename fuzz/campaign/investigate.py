@@ -1,15 +1,17 @@
-"""A new finding, as the parent sees to it: it is minimized, kept and told."""
+"""A new finding, as the parent sees to it: it is minimized, kept and told, and what it leads to."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from engine.base.geometry import Geometry
 from engine.base.kernel import Kernel
 from fuzz.campaign.crashes import Crashes
-from fuzz.campaign.report import told, told_known
+from fuzz.campaign.report import told, told_harm, told_known
 from fuzz.campaign.session import Seen, Session, marked
 from fuzz.case import Case
+from fuzz.execute import Found
 from fuzz.forms.transpose import transposed
+from fuzz.harm.search import due_to, is_harm, look_for_harm
 from fuzz.minimize.search import minimize
 from fuzz.showing import expecting, showing
 
@@ -21,9 +23,9 @@ class Interrupted(Exception):
 
 
 @contextmanager
-def minimizing(session: Session, seen: Seen) -> Iterator[None]:
-    """Let the status line say so."""
-    session.progress.doing = f"minimizing {seen.bucket.name}"
+def doing(session: Session, what: str) -> Iterator[None]:
+    """Let the status line say what."""
+    session.progress.doing = what
     try:
         yield
     finally:
@@ -54,7 +56,7 @@ def investigate(session: Session, seen: Seen, crashes: Crashes, breathe: Breathe
     if not shows_on(kernel)(seen.case):
         crashes.not_again(seen.bucket.name, session.path(seen.bucket))
         return
-    with minimizing(session, seen):
+    with doing(session, f"minimizing {seen.bucket.name}"):
         case, geometry = _minimal(session, seen, shows_on)
     kernel = kernel.on(geometry)
     try:
@@ -63,6 +65,8 @@ def investigate(session: Session, seen: Seen, crashes: Crashes, breathe: Breathe
         crashes.while_minimizing(case, kernel.name, error)
     session.minimized(seen, marked(case))
     session.say((told_known if seen.bucket.defect else told)(session, seen, kernel))
+    if not seen.bucket.defect:
+        _look_for_harm(session, seen, kernel, crashes, breathe)
 
 
 def _minimal(
@@ -78,3 +82,29 @@ def _minimal(
         if same(there):
             return minimize(there, same, session.geometry, budget=budget), session.geometry
     return case, kernel.geometry
+
+
+def _look_for_harm(
+    session: Session, seen: Seen, kernel: Kernel, crashes: Crashes, breathe: Breathe
+) -> None:
+    """If a finding shows no harm itself, look for what it leads to; keep that and tell it."""
+    rules_after = session.options.rules_after
+    due = due_to(seen.bucket.defect, kernel, rules_after)
+
+    def breathing(case: Case) -> Sequence[Found]:
+        breathe()
+        try:
+            return due(case)
+        except Exception as error:
+            crashes.while_minimizing(case, kernel.name, error)
+            return ()
+
+    shown = showing(seen.case, kernel, rules_after)
+    if shown.found is None or any(map(is_harm, breathing(seen.case))):
+        return
+    with doing(session, f"looking for harm near {seen.bucket.name}"):
+        harm = look_for_harm(shown, shown.found, breathing)
+    if harm is not None:
+        case = expecting(harm.case, [kernel.name])
+        session.leads_to(seen, case)
+        session.say(told_harm(session, seen, case, harm.bucket, kernel))

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from engine.base.kernel import Kernel
 from fuzz.campaign.coverage import HOW
 from fuzz.campaign.session import Seen, Session
-from fuzz.case import CaseError
+from fuzz.case import Case, CaseError
 from fuzz.defects.known import DEFECTS
+from fuzz.findings.bucket import Bucket
 from fuzz.forms import text
 from fuzz.lib.command import command
 from fuzz.lib.lines import columns, indented, short
@@ -51,6 +52,23 @@ def told(session: Session, seen: Seen, kernel: Kernel) -> str:
             f"Shows: {', '.join(outcomes)}",
             f"Reproduce with: {command('replay', session.path(seen.bucket))}",
             f"Promote with:   {_promote(session, seen)}",
+            "",
+        )
+    )
+
+
+def told_harm(session: Session, seen: Seen, case: Case, harm: Bucket, kernel: Kernel) -> str:
+    """What a finding leads to, with a program of its own."""
+    return "\n".join(
+        (
+            f"{seen.bucket.name} LEADS TO {harm.name} on {_ground(session, kernel)}",
+            describe(
+                case,
+                kernel,
+                colour=wants_colour(sys.stdout),
+                rules_after=session.options.rules_after,
+            ),
+            f"Reproduce with: {command('replay', session.harm_path(seen.bucket))}",
             "",
         )
     )

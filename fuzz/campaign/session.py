@@ -191,6 +191,13 @@ class Session:
         earlier, seen.case = seen.case, case
         self._save(seen.bucket, case, earlier)
 
+    def leads_to(self, seen: Seen, case: Case) -> None:
+        """Keep the harm that a finding leads to, beside it."""
+        try:
+            self.ledger.cases.save_harm(seen.bucket, case)
+        except WriteError as error:
+            self.say(f"{error}\nNot kept, so here it is:\n{indented(text.dump(case))}")
+
     def _save(self, bucket: Bucket, case: Case, earlier: Case | None) -> None:
         """Keep the case of a finding in place of ours before; show it if it cannot be kept."""
         try:
@@ -201,6 +208,10 @@ class Session:
     def path(self, bucket: Bucket) -> Path:
         """The file of a finding."""
         return self.ledger.cases.path(bucket)
+
+    def harm_path(self, bucket: Bucket) -> Path:
+        """The file of the harm that it leads to."""
+        return self.ledger.cases.harm_path(bucket)
 
     # Programs.
 

@@ -51,7 +51,9 @@ def make_findings(parser: Parser, summary: str) -> None:
         action.add_argument("name", metavar="NAME", help="as `pmdfuzz findings list` prints it")
 
     add("list", _list, "list the findings (the default action)")
-    action = add("show", _show, "draw a finding's case, as `pmdfuzz show` does")
+    action = add(
+        "show", _show, "draw a finding's case, as `pmdfuzz show` does, and what it leads to"
+    )
     add_name(action)
     add_kernel(action)
     action = add(
@@ -79,7 +81,8 @@ def _list(options: argparse.Namespace) -> int:
         raise UsageError(f"no findings: {workdir} is not there; `{command('run')}` makes it")
     if not workdir.is_dir():
         raise UsageError(f"{workdir}: not a directory")
-    found = CaseStore(workdir).load_all()
+    store = CaseStore(workdir)
+    found = store.load_all()
     status = FINE
     for error in found.errors:
         status = refuse(str(error))
@@ -91,24 +94,37 @@ def _list(options: argparse.Namespace) -> int:
         except LedgerError as error:
             status = refuse(str(error))
     cases = {path.stem: case for path, case in found.cases.items()}
+    harms = {path.stem: _harm(store, path) for path in found.cases}
     names = sorted(cases | sightings, key=lambda name: (bool(_defect(name)), name))
     if not names:
         print(f"no findings in {workdir}")
         return status
-    rows = [_row(name, cases.get(name), sightings.get(name)) for name in names]
-    for line in columns([("finding", "calls", "seen", "first", "last", "kernels"), *rows]):
+    rows = [
+        _row(name, cases.get(name), sightings.get(name), harms.get(name, "-")) for name in names
+    ]
+    titles = ("finding", "calls", "seen", "first", "last", "harm", "kernels")
+    for line in columns([titles, *rows]):
         print(line)
     print(f"Look with: {command('findings', 'show', names[0], *workdir_flag(workdir))}")
     return status
 
 
-def _row(name: str, case: Case | None, sighting: Finding | None) -> tuple[str, ...]:
+def _row(name: str, case: Case | None, sighting: Finding | None, harm: str) -> tuple[str, ...]:
     """What the list says of a finding that has a case, or has been seen, or both."""
     calls = str(len(case.calls)) if case else "no case"
     if sighting and sighting.first and sighting.last:
         first, last = _date(sighting.first.at), _date(sighting.last.at)
-        return name, calls, str(sighting.count), first, last, ", ".join(sighting.kernels)
-    return name, calls, "-", "-", "-", case.kernel or "-" if case else "-"
+        return name, calls, str(sighting.count), first, last, harm, ", ".join(sighting.kernels)
+    return name, calls, "-", "-", "-", harm, case.kernel or "-" if case else "-"
+
+
+def _harm(store: CaseStore, path: Path) -> str:
+    """The rule about harm that a finding leads to; "-" if none is known."""
+    with contextlib.suppress(ValueError):  # no finding of ours; or no case, which was told
+        harm = store.load_harm(Bucket.named(path.stem))
+        if harm is not None:
+            return ", ".join(dict.fromkeys(expected.outcome for expected in harm.expects)) or "-"
+    return "-"
 
 
 def _date(seconds: float) -> str:
@@ -125,44 +141,53 @@ def _defect(name: str) -> str:
 def _show(options: argparse.Namespace) -> int:
     from fuzz.cli.cases import tell
 
-    path = _path(options)
-    with naming(path):
-        return tell(loaded(path), path, options.kernel)
+    status = FINE
+    for number, path in enumerate(_files(options)):
+        if number:
+            print("\nIt leads to this:")
+        with naming(path):
+            status = max(status, tell(loaded(path), path, options.kernel))
+    return status
 
 
 def _promote(options: argparse.Namespace) -> int:
     from fuzz.showing import annotated, expecting
     from fuzz.subjects.against import RULE
 
-    path = _path(options)
-    case = loaded(path)
     names = list(dict.fromkeys(options.kernels or KERNELS))
-    target: Path = options.to / path.name
-    if target.exists() and not options.force:
-        raise UsageError(f"{target} is there already; --force replaces it")
-    # Where machine and model part, the machine's results are what is worth keeping.
-    machine = path.stem.startswith(f"{RULE}--")
-    promoted = case if machine else annotated(expecting(case, names), names)
+    targets = {path: options.to / path.name for path in _files(options)}
+    for target in targets.values():
+        if target.exists() and not options.force:
+            raise UsageError(f"{target} is there already; --force replaces it")
     try:
         options.to.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
         raise UsageError(f"{options.to}: not a directory") from None
-    write_atomic(target, dump(promoted))
-    for expectation in promoted.expects:
-        print(f"{expectation.kernel}: {expectation.outcome}")
-    print(f"Test with: {command(target, of='pytest')}")
+    for path, target in targets.items():
+        case = loaded(path)
+        # Where machine and model part, the machine's results are what is worth keeping.
+        machine = path.stem.startswith(f"{RULE}--")
+        promoted = case if machine else annotated(expecting(case, names), names)
+        write_atomic(target, dump(promoted))
+        for expectation in promoted.expects:
+            print(f"{expectation.kernel}: {expectation.outcome}")
+    print(f"Test with: {command(*targets.values(), of='pytest')}")
     return FINE
 
 
-def _path(options: argparse.Namespace) -> Path:
-    """The case of the finding that the user named.  Errors raised: UsageError."""
+def _files(options: argparse.Namespace) -> list[Path]:
+    """The case of the finding that the user named, and that of the harm it leads to, if any.
+
+    Errors raised: UsageError.
+    """
     store = CaseStore(options.workdir)
     try:
-        path = store.path(Bucket.named(options.name))
+        bucket = Bucket.named(options.name)
     except ValueError as error:
         raise UsageError(str(error)) from None
+    path = store.path(bucket)
     if not path.exists():
         known = ", ".join(sorted(path.stem for path in store.load_all().cases))
         listed = f"known: {known}" if known else f"there are none in {options.workdir}"
         raise UsageError(f"no finding {options.name!r}; {listed}")
-    return path
+    return [path, *filter(Path.exists, [store.harm_path(bucket)])]

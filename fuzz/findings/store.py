@@ -1,7 +1,8 @@
 """What runs have found: a minimal case for every finding, and a ledger of when it was seen.
 
-    WORKDIR/findings/BUCKET.case    the database: one text file for each finding (see `bucket`)
-    WORKDIR/ledger.sqlite           statistics only: counts, first and last sightings
+    WORKDIR/findings/BUCKET.case       the database: one text file for each finding (see `bucket`)
+    WORKDIR/findings/BUCKET.harm.case  what it leads to, if that is harm and its case shows none
+    WORKDIR/ledger.sqlite              statistics only: counts, first and last sightings
 
 Losing the ledger loses no finding, so nothing here ever repairs, replaces or deletes one that it
 cannot read; it says what to do instead.
@@ -27,6 +28,7 @@ from fuzz.minimize.simplicity import simplicity
 
 LEDGER = "ledger.sqlite"
 FINDINGS = "findings"
+CASE, HARM = ".case", ".harm"  # how the names of files end; those of harm with both
 
 _APPLICATION = 0x706D6466  # "pmdf", in the header of the file
 _VERSION = 2  # of the tables
@@ -121,7 +123,7 @@ def load_all(directory: Path) -> Loaded:
     loaded = Loaded({}, [])
     if not directory.is_dir():
         loaded.errors.append(CaseError("not a directory", file=str(directory)))
-    for path in sorted(directory.rglob("*.case")):
+    for path in sorted(directory.rglob(f"*{CASE}")):
         try:
             loaded.cases[path] = load(path)
         except CaseError as error:
@@ -130,7 +132,7 @@ def load_all(directory: Path) -> Loaded:
 
 
 class CaseStore:
-    """The case files of a working directory.
+    """The case files of a working directory.  Beside that of a finding may lie one of its harm.
 
     `unsaved` holds the cases that could not be written, by bucket: the caller can still print
     them, and every `save` of the same bucket tries again.
@@ -142,16 +144,38 @@ class CaseStore:
 
     def path(self, bucket: Bucket) -> Path:
         """The file of a finding, which need not exist."""
-        return self.directory / f"{Bucket.named(bucket.name).name}.case"
+        return self.directory / f"{Bucket.named(bucket.name).name}{CASE}"
+
+    def harm_path(self, bucket: Bucket) -> Path:
+        """The file of the harm that a finding leads to, which need not exist."""
+        return self.path(bucket).with_suffix(HARM + CASE)
 
     def load(self, bucket: Bucket) -> Case | None:
         """The case of a finding; None without one.  Errors raised: CaseError."""
         path = self.path(bucket)
         return load(path) if path.exists() else None
 
+    def load_harm(self, bucket: Bucket) -> Case | None:
+        """The harm that a finding leads to; None if none is known.  Errors raised: CaseError."""
+        path = self.harm_path(bucket)
+        return load(path) if path.exists() else None
+
     def load_all(self) -> Loaded:
-        """All case files; empty before the first finding."""
-        return load_all(self.directory) if self.directory.exists() else Loaded({}, [])
+        """The cases of all findings; empty before the first one."""
+        found = load_all(self.directory) if self.directory.exists() else Loaded({}, [])
+        own = {path: case for path, case in found.cases.items() if not _is_harm(path)}
+        return Loaded(own, found.errors)
+
+    def save_harm(self, bucket: Bucket, case: Case) -> None:
+        """Keep the harm that a finding leads to, unless a simpler case of it is there.
+
+        Errors raised: WriteError; the file is then what it was.
+        """
+        path = self.harm_path(bucket)
+        with self._locked():
+            if path.exists() and simplicity(self._present(path)) <= simplicity(case):
+                return
+            write_atomic(path, dump(case))
 
     def save(self, bucket: Bucket, case: Case, *, instead_of: Case | None = None) -> bool:
         """Keep `case` if it is the first of its bucket or simpler than the one there is.
@@ -169,16 +193,20 @@ class CaseStore:
             case, text = waiting, dump(waiting)
         self.unsaved[bucket] = case  # unless all goes well
         with self._locked():
-            try:
-                present = self.load(bucket)
-            except CaseError as error:
-                # Perhaps somebody is editing it: theirs to repair or remove, not ours.
-                raise WriteError(path, f"the file there is not a case ({error.why})") from error
+            present = self._present(path) if path.exists() else None
             better = present in (None, instead_of) or simplicity(case) < simplicity(present)
             if better:
                 write_atomic(path, text)
         del self.unsaved[bucket]
         return better
+
+    def _present(self, path: Path) -> Case:
+        """The case that is there.  Errors raised: WriteError if it is none."""
+        try:
+            return load(path)
+        except CaseError as error:
+            # Perhaps somebody is editing it: theirs to repair or remove, not ours.
+            raise WriteError(path, f"the file there is not a case ({error.why})") from error
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -199,6 +227,10 @@ class CaseStore:
             yield
         finally:
             os.close(descriptor)
+
+
+def _is_harm(path: Path) -> bool:
+    return path.name.endswith(HARM + CASE)
 
 
 # --- Ledger ---------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from tests.lib.command import BUCKET, RULE, STACK, Output, refused
 def test_findings_list(workdir: Path, capsys: Output) -> None:
     assert main(["findings", "--workdir", "work"]) == 0
     head, row, hint = capsys.readouterr().out.splitlines()
-    assert head.split() == ["finding", "calls", "seen", "first", "last", "kernels"]
+    assert head.split() == ["finding", "calls", "seen", "first", "last", "harm", "kernels"]
     assert row.split()[:3] == [BUCKET.name, "2", "3"]
     assert row.endswith("linux-6.1")
     assert hint == f"Look with: pmdfuzz findings show {BUCKET.name} --workdir work"
@@ -35,7 +35,7 @@ def test_findings_list_without_a_ledger(workdir: Path, capsys: Output) -> None:
     (workdir / "ledger.sqlite").unlink()
     assert main(["findings", "list", "--workdir", "work"]) == 0
     assert capsys.readouterr().out.splitlines()[1].split() == [
-        *(BUCKET.name, "2", "-", "-", "-", "linux-6.1")
+        *(BUCKET.name, "2", "-", "-", "-", "-", "linux-6.1")
     ]
     assert not (workdir / "ledger.sqlite").exists()
 
@@ -62,6 +62,34 @@ def test_findings_list_before_any_run(tmp_path: Path, capsys: Output) -> None:
 def test_findings_show(workdir: Path, capsys: Output) -> None:
     assert main(["findings", "show", BUCKET.name, "--workdir", "work"]) == 0
     assert "emptied <==" in capsys.readouterr().out
+
+
+def test_what_a_finding_leads_to_goes_with_it(workdir: Path, capsys: Output) -> None:
+    leak = parse(
+        "@kernel linux-6.18\n@expect committed\n"
+        "mmap(0x10000, 0x4000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)\n"
+        "mremap(0x10000, 0x4000, 0x1000, MREMAP_MAYMOVE|MREMAP_FIXED, 0x40000)\n"
+    )
+    CaseStore(workdir).save_harm(BUCKET, leak)
+    assert main(["findings", "--workdir", "work"]) == 0
+    _, row, _ = capsys.readouterr().out.splitlines()
+    assert row.split()[0] == BUCKET.name
+    assert row.split()[-2:] == ["committed", "linux-6.1"]
+
+    assert main(["findings", "show", BUCKET.name, "--workdir", "work"]) == 0
+    own, harm = capsys.readouterr().out.split("\nIt leads to this:\n")
+    assert f"violation: {RULE} " in own
+    assert harm.startswith(f"work/findings/{BUCKET.name}.harm.case: linux-6.18 on x86-64\n")
+    assert "violation: committed" in harm
+
+    words = ["findings", "promote", BUCKET.name, "--workdir", "work", "--kernel", "linux-6.18"]
+    assert main(words) == 0
+    paths = [f"corpus/regressions/{BUCKET.name}{end}" for end in (".case", ".harm.case")]
+    assert capsys.readouterr().out.splitlines()[-1] == f"Test with: pytest {' '.join(paths)}"
+    assert [expected.outcome for expected in load(Path(paths[1])).expects] == ["committed"]
+    Path(paths[0]).unlink()
+    assert main(words) == 2  # the other one is there still
+    assert refused(capsys) == f"{paths[1]} is there already; --force replaces it\n"
 
 
 @pytest.mark.parametrize("action", ["show", "promote"])

@@ -120,6 +120,24 @@ def test_keeps_the_simplest_case(tmp_path: Path) -> None:
     assert sorted(os.listdir(path.parent)) == [path.name, store.path(MOVE).name]
 
 
+def test_what_a_finding_leads_to_lies_beside_it_and_is_no_finding(tmp_path: Path) -> None:
+    store = CaseStore(tmp_path)
+    store.save(STACK, SHORT)
+    assert store.load_harm(STACK) is None
+    for case in (LONG, SHORT, LONG):
+        store.save_harm(STACK, case)
+    assert store.load_harm(STACK) == SHORT
+    assert store.harm_path(STACK).name == "dest-entry-none--execve_stack.harm.case"
+    assert list(store.load_all().cases) == [store.path(STACK)]
+    with Ledger.open(tmp_path) as ledger:
+        assert [finding.bucket for finding in ledger.list()] == [STACK]
+    store.harm_path(STACK).write_text("touch(0x0,\n")
+    with pytest.raises(WriteError, match="not a case"):
+        store.save_harm(STACK, LONG)
+    (error,) = store.load_all().errors
+    assert error.file == str(store.harm_path(STACK))
+
+
 def test_a_case_takes_the_place_of_ours_before_but_of_no_other_simpler_one(tmp_path: Path) -> None:
     store = CaseStore(tmp_path)
     store.save(STACK, SHORT)
