@@ -61,6 +61,7 @@ def told_harm(session: Session, seen: Seen, case: Case, harm: Bucket, kernel: Ke
     """What a finding leads to, with a program of its own."""
     return "\n".join(
         (
+            "",
             f"{seen.bucket.name} LEADS TO {harm.name} on {_ground(session, kernel)}",
             describe(
                 case,

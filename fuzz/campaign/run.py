@@ -10,8 +10,8 @@ Below the working directory:
 ====================  ============================================================================
 corpus/GEOMETRY/      libFuzzer's corpus of runs whose first geometry this is (`fuzz.inputs`)
 seeds/GEOMETRY/       the text cases given as seeds, as bytes; rewritten by every run
-findings/             one minimal case for each finding, RULE--CALL[--DEFECT].case, and beside it what
-                      it leads to, RULE--CALL.harm.case, if that is harm and the finding shows none
+findings/             one minimal case for each finding, RULE--CALL[--DEFECT].case, and beside it
+                      the harm it leads to, if it shows none itself, RULE--CALL.harm.case
 ledger.sqlite         how often and when each finding was seen
 crashes/              inputs on which this project itself failed, as bytes and as cases
 outdated/             inputs of a killed run that cannot be read any more
