@@ -103,7 +103,7 @@ KNOWN: tuple[Defect, ...] = (
         "the stack move meets the table it has just emptied; realignment ended it in 6.7",
         ("dest-entry-none",),
         bad=({"move_pmd": True, "realign_stack": False},),
-        repair={"realign_stack": True, "negative_result_is_zero": True, "wrap_safe_result": True},
+        repair={"realign_stack": True, "negative_result_is_zero": True},
         calls=("execve_stack",),
         text=(
             "exec moves the stack over itself; the PMD mover meets the table that the PTE mover "
