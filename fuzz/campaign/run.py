@@ -86,6 +86,8 @@ def run(options: RunOptions) -> int:
         except (RunError, UnknownName, WriteError, LedgerError, SubjectError) as error:
             print(f"pmdfuzz run: {error}", file=sys.stderr)
             return BAD_INPUT
+        for repair in session.repairs:
+            session.say(repair)
         for reason in (*seeds.skipped, *put_aside):
             session.say(f"skipped: {reason}")
         return _Run(session, machine).run(seeds.longest)
@@ -109,12 +111,20 @@ class _Run:
         with on_request(self._stop):
             session.say(headline(session))
             failures = self._fuzz(longest_seed)
-            spell_out(session.corpus, session.inputs)
+            unkept: list[str] = []
+            try:
+                spell_out(session.corpus, session.inputs)
+            except WriteError as error:  # the next run will have to do it
+                unkept.append(str(error))
             for seen in session.queue:
                 session.say(not_minimized(session, seen))
             self.crashes.of_workers(failures)
             session.line.clear()
             session.say(self._summary())
+            unkept += session.keep_rest()
+        if unkept:
+            print("\n".join(("pmdfuzz run: not all could be kept:", *unkept)), file=sys.stderr)
+            return BAD_INPUT
         if self.signal:
             return STOPPED + self.signal
         if self.crashes.any:

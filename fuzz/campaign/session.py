@@ -1,5 +1,6 @@
 """What a run knows: what it was asked for, where its files lie, what it has found so far."""
 
+import contextlib
 import os
 import random
 import sys
@@ -93,7 +94,7 @@ class Session:
     def __init__(self, options: RunOptions) -> None:
         """Check what is asked for, and make the working directory.
 
-        Errors raised: RunError, UnknownName, LedgerError.
+        Errors raised: RunError, UnknownName, LedgerError, WriteError.
         """
         if not options.kernels:
             raise RunError("no kernel to run on")
@@ -119,7 +120,12 @@ class Session:
         self.crashes = self.workdir / "crashes"
         self.outdated = self.workdir / "outdated"
         _make_writable((self.corpus, self.seeds, self.crashes, self.workdir / FINDINGS))
-        self.ledger = Ledger.open(self.workdir)
+        self.ledger, damage, kept = Ledger.renewed(self.workdir)
+        damaged = self.ledger.cases.put_aside()
+        self.repairs = [what for _, what in damaged]  # what was damaged, and where it is now
+        if damage is not None:
+            self.repairs.append(f"{damage.path}: {damage.why}\nMoved to {kept}; a new one is begun")
+        self._put_aside = {bucket for bucket, _ in damaged}
         self.run_id = f"{time.strftime('%Y-%m-%dT%H:%M:%S')} seed {self.seed}"
 
         self.findings: dict[Bucket, Seen] = {}
@@ -152,7 +158,8 @@ class Session:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.ledger.close()
+        with contextlib.suppress(LedgerError):  # which `keep_rest` has told
+            self.ledger.close()
 
     # Findings.
 
@@ -162,10 +169,11 @@ class Session:
         """Take note of a finding, if this run has not met it before: keep it, and queue it."""
         if bucket in self.findings:
             return
-        old = self.path(bucket).exists()
+        kept = self.path(bucket).exists()
+        old = kept or bucket in self._put_aside
         seen = self.findings[bucket] = Seen(bucket, case, kernel, old, divergence)
-        if not old:
-            if not bucket.defect:
+        if not kept:
+            if not old and not bucket.defect:
                 self.last_new = time.monotonic()
             self._save(bucket, case, None)  # as it is, so that nothing can lose it
             self.queue.add(seen)
@@ -197,6 +205,23 @@ class Session:
             self.ledger.cases.save_harm(seen.bucket, case)
         except WriteError as error:
             self.say(f"{error}\nNot kept, so here it is:\n{indented(text.dump(case))}")
+
+    def keep_rest(self) -> list[str]:
+        """Try once more to keep what could not be kept, as on a full disk.
+
+        Returns: what still cannot be kept, and why.
+        """
+        problems: list[str] = []
+        for bucket, case in list(self.ledger.cases.unsaved.items()):
+            try:
+                self.ledger.cases.save(bucket, case)
+            except WriteError as error:
+                problems.append(f"{bucket.name} is not kept: {error}")
+        try:
+            self.ledger.flush()
+        except LedgerError as error:
+            problems.append(str(error))
+        return problems
 
     def _save(self, bucket: Bucket, case: Case, earlier: Case | None) -> None:
         """Keep the case of a finding in place of ours before; show it if it cannot be kept."""

@@ -4,17 +4,18 @@
     WORKDIR/findings/BUCKET.harm.case  what it leads to, if that is harm and its case shows none
     WORKDIR/ledger.sqlite              statistics only: counts, first and last sightings
 
-Losing the ledger loses no finding, so nothing here ever repairs, replaces or deletes one that it
-cannot read; it says what to do instead.
+Losing the ledger loses no finding.  What cannot be read is never deleted or replaced: `Ledger.open`
+says what to do, a run puts it aside (`Ledger.renewed`, `CaseStore.put_aside`) and begins anew.
 """
 
 import contextlib
 import fcntl
 import os
+import re
 import shlex
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -58,6 +59,8 @@ ON CONFLICT (rule, call, defect, kernel) DO UPDATE SET
     last_executions = excluded.last_executions
 """
 
+_EXECUTIONS = re.compile(r"\bexecutions=(\d+)")  # in an @found of ours
+
 _BATCH_SECONDS = 1.0  # what a killed run may lose
 _BUSY_SECONDS = 5.0  # how long to wait for another process that writes
 
@@ -70,6 +73,10 @@ class LedgerError(Exception):
         self.path = path
         self.why = why
         self.advice = advice
+
+
+class LedgerDamaged(LedgerError):
+    """What is there was a ledger, or stands where ours should be, and nobody can read it."""
 
 
 class LedgerBusy(LedgerError):
@@ -208,6 +215,22 @@ class CaseStore:
             # Perhaps somebody is editing it: theirs to repair or remove, not ours.
             raise WriteError(path, f"the file there is not a case ({error.why})") from error
 
+    def put_aside(self) -> list[tuple[Bucket, str]]:
+        """Rename the files of findings that are no cases, so that they can be found anew.
+
+        Returns: each with what was wrong, and where the file is now.
+        Errors raised: WriteError if one cannot be renamed.
+        """
+        aside = []
+        with self._locked():
+            for error in self.load_all().errors:
+                path = Path(error.file)
+                with contextlib.suppress(ValueError):  # one that we did not name is not ours
+                    bucket = Bucket.named(path.stem)
+                    (target,) = _renamed([path])
+                    aside.append((bucket, f"{error}\nMoved to {target}"))
+        return aside
+
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """Keep other processes from saving between our look at a file and our rename.
@@ -289,6 +312,41 @@ class Ledger:
             except BaseException:
                 connection.close()
                 raise
+
+    @classmethod
+    def renewed(
+        cls, workdir: Path, clock: Callable[[], float] = time.time
+    ) -> "tuple[Ledger, LedgerDamaged | None, Path | None]":
+        """As `open`, but a damaged ledger is put aside, and one begun that counts the cases once.
+
+        Returns: the ledger; if that has happened, what was wrong and where the old one is now.
+        Errors raised: LedgerError.
+        """
+        with contextlib.suppress(LedgerDamaged):
+            return cls.open(workdir, clock), None, None
+        with _explained(workdir / LEDGER), CaseStore(workdir)._locked():
+            try:
+                return cls.open(workdir, clock), None, None  # another run was faster
+            except LedgerDamaged as error:
+                target, *_ = _renamed(_with_journals(error.path))
+                ledger = cls.open(workdir, clock)
+                ledger._count_cases()
+                return ledger, error, target
+
+    def _count_cases(self) -> None:
+        """Count each finding that has a case as seen once, when and as its file says."""
+        rows = []
+        for path, case in self.cases.load_all().cases.items():
+            with contextlib.suppress(ValueError, OSError):  # not one that we named; gone
+                bucket, at = Bucket.named(path.stem), path.stat().st_mtime
+                executions = max(
+                    (int(n) for n in _EXECUTIONS.findall("\n".join(case.found))), default=0
+                )
+                sighting = (at, "before this ledger", executions)
+                rows.append((*bucket, case.kernel or "", 1, *sighting, *sighting))
+        with _explained(self.path), _transaction(self._connection):
+            self._connection.executemany(_RECORD, rows)
+        self._known |= {(Bucket(*row[:3]), row[3]) for row in rows}
 
     def record(
         self, bucket: Bucket, kernel: str, *, run_id: str, executions: int, count: int = 1
@@ -396,7 +454,7 @@ def _refuse_foreign(path: Path) -> None:
     if not header:
         return  # not more than made yet, perhaps by another process just now
     if not header.startswith(b"SQLite format 3\0"):
-        raise LedgerError(path, "not an SQLite database", _aside(path))
+        raise LedgerDamaged(path, "not an SQLite database", _aside(path))
     if int.from_bytes(header[68:72]) != _APPLICATION:
         raise LedgerError(path, "an SQLite database, but not a ledger of pmdfuzz", _aside(path))
 
@@ -421,7 +479,7 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         )
     problem = _pragma(connection, "quick_check")
     if problem != "ok":
-        raise LedgerError(path, f"damaged: {problem}", _aside(path))
+        raise LedgerDamaged(path, f"damaged: {problem}", _aside(path))
 
 
 def _is_empty(connection: sqlite3.Connection) -> bool:
@@ -460,7 +518,7 @@ def _explained(path: Path) -> Iterator[None]:
             raise LedgerBusy(path, why, "Try again when that process is done.") from error
         # SQLITE_ERROR: our own statements, so a table is not as we made it.
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
-            raise LedgerError(path, f"not a sound ledger: {error}", _aside(path)) from error
+            raise LedgerDamaged(path, f"not a sound ledger: {error}", _aside(path)) from error
         raise _unusable(path, str(error)) from error
 
 
@@ -474,17 +532,35 @@ def _unusable(path: Path, why: str) -> LedgerError:
     )
 
 
+def _with_journals(path: Path) -> list[Path]:
+    """A database and its journals: one left behind would be taken for the next one's."""
+    journals = (path.with_name(path.name + suffix) for suffix in ("-journal", "-wal"))
+    return [path, *(journal for journal in journals if journal.exists())]
+
+
+def _targets(paths: Sequence[Path]) -> list[Path]:
+    """Names that are free, for a file and those whose names begin with its name."""
+    number = 1
+    while (target := paths[0].with_name(f"{paths[0].name}.old-{number}")).exists():
+        number += 1
+    return [target.with_name(target.name + path.name[len(paths[0].name) :]) for path in paths]
+
+
+def _renamed(paths: Sequence[Path]) -> list[Path]:
+    """Put files out of the way.  Returns: their new names.  Errors raised: WriteError."""
+    targets = _targets(paths)
+    for path, target in zip(paths, targets, strict=True):
+        try:
+            path.rename(target)
+        except OSError as error:
+            raise WriteError(path, error.strerror or str(error)) from error
+    return targets
+
+
 def _aside(path: Path) -> str:
     """How to put a file out of the way without losing it."""
-    number = 1
-    while (target := path.with_name(f"{path.name}.old-{number}")).exists():
-        number += 1
-    # A journal that stays behind would be taken for the new ledger's, and damage it.
-    pairs = [(path, target)] + [
-        (path.with_name(path.name + suffix), target.with_name(target.name + suffix))
-        for suffix in ("-journal", "-wal")
-        if path.with_name(path.name + suffix).exists()
-    ]
+    paths = _with_journals(path)
+    pairs = zip(paths, _targets(paths), strict=True)
     commands = " && ".join(shlex.join(["mv", "--", *map(str, pair)]) for pair in pairs)
     return (
         "It is left as it is; only statistics are in it, "

@@ -2,11 +2,15 @@
 
 from pathlib import Path
 
+import pytest
+
 from engine.base.kernel import kernel_named
 from fuzz.calls.registry import call
 from fuzz.campaign.session import RunOptions, Session
 from fuzz.case import Case
+from fuzz.findings import store
 from fuzz.findings.bucket import Bucket
+from fuzz.lib.files import WriteError
 
 KERNEL = kernel_named("linux-6.18")
 BUCKET = Bucket("page-count", "mremap")
@@ -66,3 +70,38 @@ def test_unknown_findings_are_minimized_first(tmp_path: Path) -> None:
             session.met(bucket, LONG, KERNEL)
         assert [seen.bucket.call for seen in session.queue] == ["mremap", "munmap", "mremap"]
         assert session.queue[-1].bucket == known
+
+
+def test_a_damaged_finding_is_told_and_kept_anew_but_not_new(tmp_path: Path) -> None:
+    with opened(tmp_path) as session:
+        session.met(BUCKET, LONG, KERNEL)
+        path = session.path(BUCKET)
+    path.write_text("touch(0x0,\n")
+    (tmp_path / "ledger.sqlite").write_text("nonsense")
+    with opened(tmp_path) as session:
+        case, ledger = session.repairs
+        assert str(path) in case and "Moved to" in case
+        assert "ledger.sqlite" in ledger and "Moved to" in ledger
+        session.met(BUCKET, MIDDLE, KERNEL)
+        (seen,) = session.queue
+        assert seen.old
+        assert session.ledger.cases.load(BUCKET) == MIDDLE
+    with opened(tmp_path) as session:
+        assert not session.repairs
+
+
+def test_what_could_not_be_kept_is_tried_again_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: Path, data: str | bytes) -> None:
+        raise WriteError(path, "No space left on device")
+
+    with opened(tmp_path) as session:
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "write_atomic", full)
+            session.met(BUCKET, LONG, KERNEL)
+            assert "touch(0x0, 0x5000)" in capsys.readouterr().out  # so it is not lost
+            (problem,) = session.keep_rest()
+            assert BUCKET.name in problem and "No space left on device" in problem
+        assert session.keep_rest() == []
+        assert session.ledger.cases.load(BUCKET) == LONG

@@ -1,5 +1,6 @@
 """The case files and the ledger: counts that add up, and nothing lost when things go wrong."""
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -490,6 +491,84 @@ def test_is_left_alone_and_the_advice_works(tmp_path: Path, damage: object, why:
     assert (work / "ledger.sqlite.old-1").read_text() == "an earlier one"
     with Ledger.open(work) as ledger:
         assert [finding.bucket for finding in ledger.list()] == [STACK]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda path: path.write_bytes(b"\x00garbage" * 1000), _without_table, _truncated, _scribbled],
+    ids=["garbage", "no-table", "truncated", "scribbled"],
+)
+def test_a_run_puts_a_damaged_one_aside_and_counts_the_cases(
+    tmp_path: Path, damage: object
+) -> None:
+    store = CaseStore(tmp_path)
+    store.save(STACK, replace(SHORT, kernel="linux-6.1", found=("run seed=1 executions=7",)))
+    os.utime(store.path(STACK), (1000.0, 1000.0))
+    path = tmp_path / "ledger.sqlite"
+    assert callable(damage)
+    damage(path)
+    before = path.read_bytes()
+    ledger, why, target = Ledger.renewed(tmp_path)
+    assert why is not None and target == tmp_path / "ledger.sqlite.old-1"
+    assert target.read_bytes() == before
+    with ledger:
+        (finding,) = ledger.list()
+        assert (finding.bucket, finding.kernels) == (STACK, {"linux-6.1": 1})
+        assert finding.first == finding.last
+        assert finding.first == Sighting(1000.0, "before this ledger", 7, "linux-6.1")
+        ledger.record(STACK, "linux-6.1", run_id="r", executions=9)
+        assert ledger.list()[0].count == 2
+    again, why, target = Ledger.renewed(tmp_path)
+    assert (why, target) == (None, None)
+    again.close()
+
+
+@pytest.mark.parametrize("damage", [_foreign, _newer], ids=["foreign", "newer"])
+def test_a_run_leaves_alone_what_others_can_read(tmp_path: Path, damage: object) -> None:
+    path = tmp_path / "ledger.sqlite"
+    assert callable(damage)
+    damage(path)
+    before = path.read_bytes()
+    with pytest.raises(LedgerError):
+        Ledger.renewed(tmp_path)
+    assert path.read_bytes() == before
+
+
+def test_of_two_runs_one_puts_it_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one has renewed it between our look and our lock."""
+    (tmp_path / "ledger.sqlite").write_bytes(b"\x00garbage" * 1000)
+    locked = CaseStore._locked
+
+    @contextlib.contextmanager
+    def late(self: CaseStore) -> Iterator[None]:
+        monkeypatch.setattr(CaseStore, "_locked", locked)
+        Ledger.renewed(tmp_path)[0].close()
+        with locked(self):
+            yield
+
+    monkeypatch.setattr(CaseStore, "_locked", late)
+    ledger, why, target = Ledger.renewed(tmp_path)
+    ledger.close()
+    assert (why, target) == (None, None)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"findings", "ledger.sqlite", "ledger.sqlite.old-1"}
+
+
+def test_damaged_cases_are_put_aside(tmp_path: Path) -> None:
+    store = CaseStore(tmp_path)
+    store.save(MOVE, SHORT)
+    store.path(STACK).write_text("touch(0x0,\n")
+    other = store.directory / "no name of ours.case"
+    other.write_text("nonsense(")
+    ((bucket, why),) = store.put_aside()
+    assert bucket == STACK
+    target = store.path(STACK).with_name(f"{STACK.name}.case.old-1")
+    assert str(store.path(STACK)) in why and why.endswith(f"Moved to {target}")
+    assert target.read_text() == "touch(0x0,\n"
+    assert other.read_text() == "nonsense("
+    assert store.load(STACK) is None and store.load(MOVE) == SHORT
+    store.save(STACK, LONG)
+    assert store.put_aside() == []
 
 
 def test_a_foreign_log_is_left_alone_and_moved_along(tmp_path: Path) -> None:
