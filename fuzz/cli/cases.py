@@ -38,7 +38,7 @@ from fuzz.showing import (
     showing,
 )
 from fuzz.subjects.pair import Likeness, Pair, likeness
-from fuzz.tell.story import story
+from fuzz.tell.story import broken_rules, story
 
 # --- replay ---------------------------------------------------------------------------------------
 
@@ -79,6 +79,8 @@ def _replay(options: argparse.Namespace) -> int:
         for one in shown:
             runs += 1
             print(f"{_mark(not one.surprises)} {path}: {one}")
+            if isinstance(one, Showing) and one.bucket and not one.bucket.defect:
+                print(*(f"     {line}" for line in broken_rules(one)), sep="\n")
             if one.surprises:
                 surprises += 1
                 if not is_input(path):  # which is gone by then
@@ -163,7 +165,7 @@ def tell(
     colour = wants_colour(sys.stdout)
     print(beside.told(colour=colour) if beside else story(case, kernel, colour=colour))
     shown = beside or replay(case, [name])[0]
-    print(f"\n{shown}")
+    print("", *(broken_rules(shown) if isinstance(shown, Showing) else ()), shown, sep="\n")
     if not is_input(path):
         print(f"Reproduce with: {command('replay', *_words(path, name, geometry, like))}")
     return SURPRISES if shown.surprises else FINE

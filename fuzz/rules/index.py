@@ -4,7 +4,7 @@ from importlib import import_module
 from pathlib import Path
 
 from engine.base.geometry import UnknownName
-from fuzz.rules.rule import CHECKS, UNCHECKED, Check, Occasion, Rule
+from fuzz.rules.rule import CHECKS, UNCHECKED, Check, Occasion, Rule, Severity
 
 # The order of what is found on one occasion: what explains more comes first.  Files that are not
 # named come last.
@@ -86,3 +86,8 @@ def promise_named(name: str) -> Rule:
         if name in (promise.slug, promise.id):
             return promise
     return rule_named(name)
+
+
+def gravity(slug: str) -> int:
+    """How bad it is that the rule is broken: 0 is the worst."""
+    return list(Severity).index(BY_SLUG[slug].severity)

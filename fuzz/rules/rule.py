@@ -21,7 +21,7 @@ from engine.base.violation import Violation
 
 
 class Severity(StrEnum):
-    """What it means for a program, or for the machine, that a rule is broken."""
+    """What it means for a program, or for the machine, that a rule is broken; the worst first."""
 
     HARM = "harm"
     """Contents are lost, of the wrong page or seen elsewhere; rights are widened; a translation is

@@ -12,9 +12,9 @@ from fuzz.case import Call, Case, Result
 from fuzz.defects.known import DEFECTS
 from fuzz.execute import execute
 from fuzz.forms.text import format_call
-from fuzz.rules.index import BY_SLUG
+from fuzz.rules.index import BY_SLUG, gravity
 from fuzz.rules.judge import RulesAfter
-from fuzz.showing import showing
+from fuzz.showing import Showing, showing
 from fuzz.tell.draw import draw, draw_change
 
 
@@ -61,8 +61,8 @@ def story(
     """Every call with its result, what it changed, and the rules that it broke.
 
     A violation in the middle of a call is shown as it was then: the address space when the move
-    began, and when the rule was broken.  A call that breaks several rules is drawn for its finding,
-    or else for the first of them.
+    began, and when the rule was broken.  A call that breaks several rules is drawn for the
+    worst of them.
     Arguments: `rules_after` see `fuzz.execute.execute`.
     """
     shown = showing(case, kernel, rules_after)
@@ -70,9 +70,7 @@ def story(
     broken: dict[int, list[Violation]] = {}
     for call, violation in shown.violations:
         broken.setdefault(call, []).append(violation)
-    marked = {call: violations[0] for call, violations in broken.items()}
-    if found is not None:
-        marked[found.call] = found.violation
+    marked = {call: min(violations, key=_gravity) for call, violations in broken.items()}
     witness = Witness(marked)
     execute(
         case,
@@ -111,7 +109,7 @@ def story(
 def describe(
     case: Case, kernel: Kernel, *, colour: bool = False, rules_after: RulesAfter = "moving"
 ) -> str:
-    """The finding that a case shows: the rule in words, and the story.
+    """The finding that a case shows: all rules that it breaks in words, and the story.
 
     Arguments: `rules_after` see `fuzz.execute.execute`.
     Errors raised: ValueError if the case shows none.
@@ -119,9 +117,15 @@ def describe(
     shown = showing(case, kernel, rules_after)
     if shown.found is None:
         raise ValueError(f"no rule is broken on {kernel.name}")
-    rule = BY_SLUG[shown.rule]
     told = story(case, kernel, colour=colour, rules_after=rules_after)
-    return f"{rule.id} {rule.slug}: {rule.statement}\n\n{told}"
+    return "\n".join([*broken_rules(shown), "", told])
+
+
+def broken_rules(shown: Showing) -> list[str]:
+    """A line for each rule that a case breaks, the worst first: its severity, and its meaning."""
+    slugs = dict.fromkeys(found.violation.rule for found in shown.violations)
+    rules = [BY_SLUG[slug] for slug in sorted(slugs, key=gravity)]
+    return [f"{rule.severity:<8}  {rule.id} {rule.slug}: {rule.statement}" for rule in rules]
 
 
 def _drawn(before: str, moments: Sequence[tuple[str, str]], *, colour: bool) -> Iterator[str]:
@@ -138,6 +142,10 @@ def _drawn(before: str, moments: Sequence[tuple[str, str]], *, colour: bool) -> 
         yield from filter(None, (title, draw_change(before, after, colour=colour)))
     elif not inside:
         yield "  (no change)"
+
+
+def _gravity(violation: Violation) -> int:
+    return gravity(violation.rule)
 
 
 def _told(call: Call, result: Result | None, kernel: Kernel) -> str:

@@ -44,7 +44,7 @@ def test_story_in_colour_only_adds_colour() -> None:
 def test_a_story_and_a_description_name_the_known_defect() -> None:
     kernel = kernel_named("linux-6.1")
     assert story(parse(STACK), kernel).splitlines()[-1].startswith("known: B-01, ")
-    assert describe(parse(STACK), kernel).startswith(f"I-01 {RULE}: a destination entry")
+    assert describe(parse(STACK), kernel).startswith(f"contract  I-01 {RULE}: a destination entry")
     with pytest.raises(ValueError, match=r"no rule is broken on linux-6\.18"):
         describe(parse(STACK), kernel_named("linux-6.18"))
 
@@ -72,10 +72,27 @@ def test_a_story_goes_on_to_the_end_and_tells_every_violation_at_its_call() -> N
     with exhibit.installed():
         told = story(case, exhibit.kernel)
     *_, move, peek = told.split("\n\n")
-    assert move.index("when largest-bite is broken:\n") < move.index("when the call returns:\n")
+    assert move.index("when others-untouched is broken:\n") < move.index("when the call returns:\n")
     broken = [line.split()[1] for line in move.splitlines() if line.startswith("violation: ")]
     assert broken[:3] == ["largest-bite", "others-untouched", "leaf-has-vma"]
     assert broken.count("oracle-contents") == 2
     # What stays broken is not told again.
     assert peek.startswith("peek(")
     assert "violation: leaf-has-vma" not in peek
+
+
+def test_a_description_lists_every_broken_rule_the_worst_first() -> None:
+    case = parse(
+        "mmap(0x3fe000, 0x2000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)\n"
+        "touch(0x3fe000, 0x2000)\n"
+        "mremap(0x3ff000, 0x1000, 0x1000, MREMAP_MAYMOVE|MREMAP_FIXED, 0x1ff000)\n"
+    )
+    exhibit = exhibit_named("B-12-own-head")
+    with exhibit.installed():
+        head, _ = describe(case, exhibit.kernel).split("\n\n", 1)
+    assert [line.split(":")[0] for line in head.splitlines()] == [
+        "harm      I-07 others-untouched",
+        "harm      I-04 leaf-has-vma",
+        "harm      O-01 oracle-contents",
+        "course    I-26 largest-bite",
+    ]
