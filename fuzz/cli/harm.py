@@ -7,7 +7,7 @@ from pathlib import Path
 from fuzz.cli.named import loaded, naming
 from fuzz.cli.options import Parser, UsageError, add_case, add_geometry, add_kernel, define
 from fuzz.forms.text import dump
-from fuzz.harm.search import BUDGET, due_to, is_harm, look_for_harm
+from fuzz.harm.search import BUDGET, due_to, look_for_harm, own_harm
 from fuzz.lib.arguments import positive
 from fuzz.lib.command import command
 from fuzz.lib.exits import FINE
@@ -49,9 +49,8 @@ def _harm(options: argparse.Namespace) -> int:
     if finding is None:
         raise UsageError(f"{options.case}: no rule is broken on {kernel.name}")
     due = due_to(finding.bucket.defect, kernel)
-    own = next(filter(is_harm, due(case)), None)
-    if own is not None:
-        print(f"{finding.bucket.name} does harm itself: {own.violation.rule}")
+    if own := own_harm(shown, finding, due):
+        print(f"{finding.bucket.name} does harm itself: {own}")
         return FINE
     harm = look_for_harm(shown, finding, due, budget=options.budget)
     if harm is None:

@@ -38,9 +38,18 @@ class Harm(NamedTuple):
     runs: int
 
 
-def is_harm(found: Found) -> bool:
+def is_harm(found: Found | Shown) -> bool:
     """Is the broken rule about harm?"""
     return BY_SLUG[found.violation.rule].severity is HARM
+
+
+def own_harm(shown: Showing, finding: Shown, due: Due) -> str | None:
+    """The rule about harm that a finding breaks itself; None: it shows none.
+
+    Arguments: see `look_for_harm`.
+    """
+    harmful = filter(is_harm, [finding] if is_harm(finding) else due(shown.case))
+    return next((one.violation.rule for one in harmful), None)
 
 
 def due_to(defect: str, kernel: Kernel, rules_after: RulesAfter = "moving") -> Due:
