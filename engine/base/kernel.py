@@ -318,6 +318,17 @@ class Kernel:
     onfault_anywhere: Annotated[
         bool, since("5.18"), "MLOCK_ONFAULT also locks what may not be accessed"
     ] = False
+    removes_read_only: Annotated[
+        bool,
+        since("6.7", stable={"6.1": 149}, unknown=("6.6", "5.15", "5.10", "5.4")),
+        "MADV_REMOVE of shared memory that may only be read (vma_is_shared_maywrite)",
+    ] = False
+    dofork_not_hugetlb: Annotated[
+        bool, since("7.0"), "MADV_DOFORK refuses hugetlb, as all of VM_SPECIAL"
+    ] = False
+    hugetlb_zeroes_parts: Annotated[
+        bool, since("6.0"), "MADV_REMOVE zeroes what it names of a huge page of hugetlb"
+    ] = False
     hugetlb_dontneed: Annotated[bool, since("5.18"), "MADV_DONTNEED drops pages of hugetlb"] = False
     guards_objects: Annotated[
         bool, since("6.15"), "MADV_GUARD_INSTALL and MADV_GUARD_REMOVE on shared memory as well"

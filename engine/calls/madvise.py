@@ -61,7 +61,7 @@ from engine.pages.huge import (
     split_shared_folio,
     unmap_folio,
 )
-from engine.pages.hugetlb import discard_hugetlb
+from engine.pages.hugetlb import discard_hugetlb, punch_hugetlb
 from engine.pages.rmap import folio_of, prepare_anon_vma
 from engine.state.backing import Backing
 from engine.state.space import AddressSpace
@@ -185,8 +185,8 @@ def _is_known(kernel: Kernel, advice: int) -> bool:
 def _refused(space: AddressSpace, vma: Vma, start: int, advice: int) -> Errno | None:
     """What sealed mappings and huge pages of hugetlb refuse.
 
-    Model: holes cannot be punched into files of hugetlbfs.
-    Source: can_modify_vma_madv(), madvise_dontneed_free_valid_vma(), can_madv_lru_vma().
+    Source: can_modify_vma_madv(), madvise_dontneed_free_valid_vma(), can_madv_lru_vma(),
+    madvise_remove(): private memory is of a file, but may not change it.
     """
     if advice in _DISCARDS and not may_discard(vma):
         return Errno.EPERM
@@ -195,15 +195,18 @@ def _refused(space: AddressSpace, vma: Vma, start: int, advice: int) -> Errno | 
     if advice in (MADV_DONTNEED, MADV_DONTNEED_LOCKED):
         aligned = not start & (space.geometry.slot_bytes - 1)
         return None if aligned and space.kernel.hugetlb_dontneed else Errno.EINVAL
+    if advice == MADV_REMOVE:
+        return None if vma.flags & VM_SHARED else Errno.EACCES
+    if advice == MADV_WIPEONFORK or (advice == MADV_DOFORK and space.kernel.dofork_not_hugetlb):
+        return Errno.EINVAL
     return None if advice in _FLAGS or advice == MADV_WILLNEED else Errno.EINVAL
 
 
 def _change_flags(space: AddressSpace, vma: Vma, start: int, end: int, advice: int) -> Errno | None:
-    if vma.flags & VM_SHARED:
-        if advice == MADV_WIPEONFORK:
-            return Errno.EINVAL
-        if advice in _OF_KSM:
-            return None
+    if vma.flags & VM_SHARED and advice == MADV_WIPEONFORK:
+        return Errno.EINVAL
+    if vma.flags & (VM_SHARED | VM_HUGETLB) and advice in _OF_KSM:
+        return None
     if vma.flags & VM_DROPPABLE and advice in (*_OF_KSM, *_FOR_DROPPABLE):
         return Errno.EINVAL if advice in _FOR_DROPPABLE else None
     added, removed = _FLAGS[advice]
@@ -418,9 +421,17 @@ def _looks_shared(space: AddressSpace, folio: int, pfn: int) -> bool:
 
 
 def _remove(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
-    """MADV_REMOVE: punch a hole into the object; its pages vanish from every mapping."""
+    """MADV_REMOVE: punch a hole into the object; its pages vanish from every mapping.
+
+    Until 6.6 not through a mapping that may only be read.  Source: vma_is_shared_maywrite().
+    """
     if vma.flags & VM_LOCKED or vma.is_anonymous:
         return Errno.EINVAL
+    if not (vma.flags & VM_WRITE or space.kernel.removes_read_only):
+        return Errno.EACCES
+    if vma.flags & VM_HUGETLB:
+        punch_hugetlb(space, vma, start, end)
+        return None
     shift = space.geometry.page_shift
     low, high = space.page_index(vma, start), space.page_index(vma, end)
     backing, pages = vma.backing, space.geometry.slot_pages

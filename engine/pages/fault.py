@@ -179,6 +179,8 @@ def populate_range(space: AddressSpace, vma: Vma, start: int, end: int, *, write
     Returns: False if a page could not be had; those before it are present.
     Source: populate_vma_page_range(), faultin_page_range().
     """
+    if vma.flags & VM_HUGETLB:
+        return access_hugetlb(space, vma, start, end, 0) == end  # the pool may be empty
     stop = _first_refused(space, vma, start, end)
     faulted = Faulted()
     if vma.is_anonymous:
@@ -193,8 +195,8 @@ def populate_range(space: AddressSpace, vma: Vma, start: int, end: int, *, write
             )
         ):
             return populate_range(space, vma, stop, end, write=write)
-    assert not faulted or vma.flags & VM_HUGETLB, "only the pool of huge pages may be empty"
-    return stop == end and not faulted
+    assert not faulted, "what is refused is known"
+    return stop == end
 
 
 def populate_locked(space: AddressSpace, vma: Vma, start: int, end: int) -> bool:
@@ -373,10 +375,12 @@ def _access_shared(
     Source: mm/shmem.c shmem_fault(), mm/memory.c do_fault().
     """
     if vma.flags & VM_HUGETLB:
-        reached = access_hugetlb(space, vma, start, end, tag)
-        if reached < end:
-            shift = space.geometry.page_shift
-            _note(faulted.bus, reached, (end - reached) >> shift, shift)
+        shift, slot = space.geometry.page_shift, space.geometry.slot_bytes
+        while (reached := access_hugetlb(space, vma, start, end, tag)) < end:
+            behind = min(round_down(reached, slot) + slot, end)  # the next may be there
+            _note(faulted.bus, reached, (behind - reached) >> shift, shift)
+            tag += (behind - start) >> shift if tag else 0
+            start = behind
         return
     if space.migrating:
         settle_shared(space, vma, start, end)

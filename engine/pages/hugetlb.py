@@ -16,6 +16,8 @@ memory each VMA that owns them.
 Source: mm/hugetlb.c, fs/hugetlbfs/inode.c, Linux 6.1 to 6.18.
 """
 
+import itertools
+
 from engine.base.address import round_down
 from engine.base.entry import ACCESSED, DIRTY, HUGE, PFN_SHIFT, PRESENT, UFFD_WP, WRITE, leaf
 from engine.base.geometry import PMD
@@ -73,7 +75,7 @@ def access_hugetlb(space: AddressSpace, vma: Vma, start: int, end: int, tag: int
     """Access [start, end) of a mapping, page aligned, faulting huge pages in.
 
     Arguments: `tag` what the page at `start` is to hold, counting up; 0: contents stay.
-    Returns: the end of what could be accessed: beyond it the pool is empty, which is SIGBUS.
+    Returns: the end of what could be accessed: the page there is not to be had, which is SIGBUS.
     Source: hugetlb_fault(), hugetlb_no_page().
     """
     shift, slot = space.geometry.page_shift, space.geometry.slot_bytes
@@ -111,7 +113,8 @@ def _page(space: AddressSpace, vma: Vma, addr: int) -> int | None:
         return file.pages[linear]
     number = linear // file.huge_page
     owner = file.reserved if shared else vma.reserves
-    if not space.pool.take(promised=owner and number not in file.faulted):
+    promised = owner and number not in file.faulted and number not in file.punched
+    if not space.pool.take(promised=promised):
         return None
     if shared or owner:
         file.faulted.add(number)
@@ -120,6 +123,27 @@ def _page(space: AddressSpace, vma: Vma, addr: int) -> int | None:
     if shared:
         file.pages.update((linear + i, pfn + i) for i in range(file.huge_page))
     return pfn
+
+
+def punch_hugetlb(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
+    """MADV_REMOVE: huge pages leave the file and all its mappings; a part of one is zeroed.
+
+    Measured on 6.1.176, 6.12.43, 6.18.44 and 7.3.4.  Until 5.19 the parts stayed as they were.
+    Source: hugetlbfs_punch_hole(), hugetlbfs_zero_partial_page().
+    """
+    file, shift = file_of(vma), space.geometry.page_shift
+    low, high, huge = space.page_index(vma, start), space.page_index(vma, end), file.huge_page
+    whole = range(-(-low // huge), max(high // huge, -(-low // huge)))
+    parts = (range(low, min(high, whole.start * huge)), range(max(low, whole.stop * huge), high))
+    for index in itertools.chain(*parts) if space.kernel.hugetlb_zeroes_parts else ():
+        if index in file.pages:
+            space.frames.tag[file.pages[index]] = 0
+    for number in sorted(file.faulted.intersection(whole)):
+        for other in space.vmas.mapping(file):
+            at = other.start + ((number * huge - other.pgoff) << shift)
+            if other.start <= at < other.end:
+                space.zap(at, at + file.huge_bytes)
+        file.punch(number)
 
 
 def discard_hugetlb(space: AddressSpace, vma: Vma, start: int, end: int) -> None:

@@ -41,10 +41,11 @@ class HugeFile(Backing):
 
     `huge_page` is the size of a huge page in pages.  `faulted` are those, by number, that were ever
     faulted in, by who had reservations in private memory; `reserved` says whether a shared file has
-    reservations for the others.  A private mapping has its own (`Vma.reserves`).
+    reservations for the others, but for those that were `punched` out of it.  A private mapping has
+    its own (`Vma.reserves`).
     """
 
-    __slots__ = ("faulted", "huge_bytes", "huge_page", "pool", "reserved")
+    __slots__ = ("faulted", "huge_bytes", "huge_page", "pool", "punched", "reserved")
 
     def __init__(
         self, number: int, size_pages: int, huge_page: int, page_bytes: int, pool: HugePool
@@ -54,6 +55,7 @@ class HugeFile(Backing):
         self.huge_bytes = huge_page * page_bytes
         self.pool = pool
         self.faulted: set[int] = set()
+        self.punched: set[int] = set()
         self.reserved = False
 
     def huge_pages(self, vma: Mapping) -> int:
@@ -72,8 +74,21 @@ class HugeFile(Backing):
 
     @property
     def promised(self) -> int:
-        """How many reservations a shared file has: for those of its pages that it does not have."""
-        return self.size_pages // self.huge_page - len(self.faulted) if self.reserved else 0
+        """How many reservations a shared file has: for those of its pages that it never had."""
+        pages = self.size_pages // self.huge_page
+        return pages - len(self.faulted | self.punched) if self.reserved else 0
+
+    def punch(self, number: int) -> None:
+        """A page leaves a shared file; nothing is promised in its place.
+
+        Source: hugetlb_unreserve_pages(), of remove_inode_hugepages().
+        """
+        first = number * self.huge_page
+        for index in range(first, first + self.huge_page):
+            del self.pages[index]
+        self.faulted.remove(number)
+        self.punched.add(number)
+        self.pool.free += 1
 
     def may_split(self, addr: int) -> bool:
         """Only between huge pages.  Source: hugetlb_vm_op_split()."""

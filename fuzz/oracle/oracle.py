@@ -110,7 +110,8 @@ class Oracle:
 
     `page_bytes`, `word_bits` and `huge_bytes` are those of the machine: operands are rounded up to
     pages modulo 2^word_bits, and to huge pages where those are mapped.  `exec_only` says that
-    PROT_EXEC alone does not permit to read; else any right does.
+    PROT_EXEC alone does not permit to read; else any right does.  `whole_holes`: a hole in a file
+    of huge pages takes whole ones only, else a part of one reads as zeroes, too.
     """
 
     def __init__(
@@ -120,9 +121,10 @@ class Oracle:
         huge_bytes: int = 1 << 21,
         *,
         exec_only: bool = False,
+        whole_holes: bool = False,
     ) -> None:
         # States that have looked alike so far; the likeliest first.
-        self._worlds = [_World(page_bytes, word_bits, huge_bytes, exec_only)]
+        self._worlds = [_World(page_bytes, word_bits, huge_bytes, exec_only, whole_holes)]
         self._page_bytes = page_bytes
 
     @property
@@ -191,11 +193,19 @@ class _World:
     `twins` are the others that it may be in as well after the last call: they look like it.
     """
 
-    def __init__(self, page_bytes: int, word_bits: int, huge_bytes: int, exec_only: bool) -> None:
+    def __init__(
+        self,
+        page_bytes: int,
+        word_bits: int,
+        huge_bytes: int,
+        exec_only: bool,
+        whole_holes: bool,
+    ) -> None:
         self._page_bytes = page_bytes
         self._huge_bytes = huge_bytes
         self._huge_pages = huge_bytes // page_bytes
         self._exec_only = exec_only
+        self._whole_holes = whole_holes
         self._word_mask = (1 << word_bits) - 1
         self.memory = Memory()
         self.twins: list[_World] = []
@@ -398,11 +408,17 @@ class _World:
                     area.origin.collapsed = True
             elif advice != MADV_REMOVE:
                 self.memory.discard(area.start, self._discardable(area))
-            elif not area.private and not area.huge:  # no holes in files of huge pages
-                seen = self.memory.tagged(area.start, area.end)
+            elif not area.private:
+                seen = self.memory.tagged(*self._removable(area))
                 self.memory.store(area.origin, {area.at(page): 0 for page in seen})
         if advice == MADV_GUARD_INSTALL:
             self.memory.change(lo, hi, lambda area: area._replace(guarded=True))
+
+    def _removable(self, area: Area) -> Span:
+        """That part of a mapping of which a hole can be made."""
+        if not (area.huge and self._whole_holes):
+            return area.start, area.end
+        return -(-area.start // area.huge) * area.huge, area.end // area.huge * area.huge
 
     def _discardable(self, area: Area) -> int:
         """Where that part of a mapping ends which can be thrown away: huge pages go whole."""
@@ -529,11 +545,14 @@ class _World:
         if contents is None:
             done = hi if error == "-ENOMEM" else lo
         else:
+            remove = advice == MADV_REMOVE
             concerned = (
                 page
                 for area in self.memory.inside(lo, hi)
-                if area.private != (advice == MADV_REMOVE)
-                for page in self.memory.tagged(area.start, self._discardable(area))
+                if area.private != remove
+                for page in self.memory.tagged(
+                    *self._removable(area) if remove else (area.start, self._discardable(area))
+                )
             )
             done = next((page for page in concerned if page in contents), hi)
         self._advise(lo, hi if advice in _GOES_ON else done, advice)

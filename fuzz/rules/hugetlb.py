@@ -36,7 +36,7 @@ def reservations_owned(state: State) -> Iterator[Violation]:
                 used += sum(1 for _ in space.tree.leaves(vma.start, vma.end))
             owned += file.promised_to(vma)
     owned += sum(file.promised for file in shared.values())
-    used += sum(len(file.faulted) for file in shared.values())
+    used += sum(len(file.pages) // file.huge_page for file in shared.values())
     free = POOL_PAGES - used
     if (pool.reserved, pool.free) != (owned, free) or not 0 <= owned <= free:
         yield HUGETLB_RESERVE.broken(

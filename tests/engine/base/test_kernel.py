@@ -39,6 +39,9 @@ TABLE = {
     "map_count_first": "no yes yes yes yes",
     "wrap_safe_overlap": "no no no no no",
     "mseal": "no no no yes yes",
+    "removes_read_only": "no yes yes yes yes",
+    "dofork_not_hugetlb": "no no no no no",
+    "hugetlb_zeroes_parts": "no yes yes yes yes",
     "seals_asked_first": "no no no no no",
     "hugetlb_moves": "no yes yes yes yes",
     "hugetlb_copy_keeps_reservation": "no yes no yes yes",
@@ -137,6 +140,7 @@ BACKPORTS = [
     ("dontunmap_keeps_account", "linux-6.16.12", "linux-6.14"),
     ("dontunmap_counts_locked", "linux-7.2.13", "linux-7.2.6"),  # here the first is without it
     ("shrink_charges_delta", "linux-7.3", "linux-7.2.13"),
+    ("removes_read_only", "linux-6.1.148", "linux-6.1.149"),
     ("uncharge_on_rollback", "linux-5.16", "linux-5.15"),
     ("uncharge_on_rollback", "linux-7.2.13", "linux-7.3"),
 ]
@@ -175,6 +179,7 @@ def test_linux_6_6_and_its_point_releases() -> None:
         "realign_stack",
         "negative_result_is_zero",
         "stacks_stay_small",
+        "removes_read_only",
         "thp_aligned_search",
     }
 

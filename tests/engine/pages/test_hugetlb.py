@@ -16,6 +16,7 @@ from engine.base.uapi import (
     MADV_FREE,
     MADV_HUGEPAGE,
     MADV_POPULATE_WRITE,
+    MADV_REMOVE,
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_GROWSDOWN,
@@ -76,6 +77,42 @@ def test_reservations_become_pages_and_move_along(kernel: Kernel, flags: int) ->
     assert used(space) == ((2, 2) if flags == SHARED else (0, 2))
     assert munmap(space, B + 3 * H, 2 * H) is None
     assert used(space) == (0, 0)
+
+
+@kernels
+def test_a_hole_takes_pages_with_what_was_promised(kernel: Kernel) -> None:
+    """What was never there stays promised; a page that comes back later is any page."""
+    space = mapped(kernel, flags=SHARED)
+    assert not touch(space, A, A + 2 * H)
+    assert madvise(space, A + P, 2 * H, MADV_REMOVE) is None
+    assert used(space) == (1, 2)
+    zeroed = kernel.hugetlb_zeroes_parts
+    assert space.contents() == {0: 1} | ({} if zeroed else {i: i + 1 for i in range(1, 512)})
+    assert not check_state(space)
+    assert not touch(space, A + H, A + H + P)
+    assert used(space) == (2, 2)
+    assert madvise(space, A, 4 * H, MADV_REMOVE) is None
+    assert used(space) == (0, 2)
+    assert not check_state(space)
+    assert munmap(space, A, 4 * H) is None
+    assert used(space) == (0, 0)
+
+
+@kernels
+def test_a_hole_is_one_at_every_place(kernel: Kernel) -> None:
+    space = mapped(kernel, flags=SHARED)
+    assert not touch(space, A, A + 4 * H)
+    assert mremap(space, A + 2 * H, 2 * H, 2 * H, MOVE, B) == B
+    assert madvise(space, B + H, H, MADV_REMOVE) is None
+    assert used(space) == (3, 0)
+    assert {page // 512 for page in space.contents()} == {0, 1, (B - A) // H}
+    assert not check_state(space)
+
+
+@kernels
+def test_no_hole_in_what_is_private(kernel: Kernel) -> None:
+    space = mapped(kernel)
+    assert madvise(space, A, H, MADV_REMOVE) is Errno.EACCES
 
 
 @kernels

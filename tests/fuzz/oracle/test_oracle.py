@@ -819,6 +819,19 @@ def test_huge_pages_are_rounded_to() -> None:
     assert oracle.contents.keys() == {8, 9, 10, 11}
 
 
+@pytest.mark.parametrize(
+    ("whole", "left"), [(False, {4, 9, 10, 11}), (True, {4, 5, 6, 7, 8, 9, 10, 11})]
+)
+def test_a_hole_in_huge_pages(whole: bool, left: set[int]) -> None:
+    oracle = Oracle(huge_bytes=4 * PAGE, whole_holes=whole)
+    assert oracle.apply(mmap(4, 8, flags=SHARED | FIXED | MAP_HUGETLB), 4 * PAGE) == []
+    assert oracle.apply(on("touch", 4, 8), 0) == []
+    assert oracle.apply(advise(5, 4, "REMOVE"), 0) == []
+    assert oracle.contents.keys() == left
+    assert oracle.apply(advise(4, 5, "REMOVE"), 0) == []
+    assert oracle.contents.keys() == {9, 10, 11} | ({8} if whole else set())
+
+
 def test_huge_pages_may_run_out() -> None:
     oracle = huge_oracle()
     assert not oracle.apply(on("touch", 4, 8), Faults(bus=((8, 4),)))
