@@ -40,7 +40,7 @@ from fuzz.showing import Shown, showing
 BATCH = 500  # programs
 _BATCH_SECONDS = 3600.0  # a backstop
 _MINIMIZE_BUDGET = 3_000
-_MUTATED = 0.4  # of the programs, the others are made to a plan
+_CHANGED, _JOINED = 0.6, 0.2  # of the programs; the others are made to a plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,15 +112,20 @@ def selfcheck(options: SelfcheckOptions) -> int:
 def programs(geometry: Geometry, seed: str, sources: Sequence[bytes]) -> Iterator[Case]:
     """Programs as a run makes them, without end, the same for equal arguments.
 
-    Some are made to a plan, some are others with a change, first of all `sources`, inputs that are
-    spelled out (`fuzz.inputs.inputs`).
+    Some are made to a plan; some are one of those before with a change, or two of them joined.
+    Arguments: `sources` are inputs that are spelled out (`fuzz.inputs.inputs`), to begin with.
     """
     rng = random.Random(seed)
     inputs = Inputs([geometry])
     mutator, pool = Mutator(inputs), list(sources)
+    longest = WIDTH * MAX_CALLS
     while True:
-        if pool and rng.random() < _MUTATED:
-            data = mutator.mutate(rng.choice(pool), WIDTH * MAX_CALLS, rng.getrandbits(32))
+        how = rng.random() if pool else 1.0
+        if how < _CHANGED:
+            data = mutator.mutate(rng.choice(pool), longest, rng.getrandbits(32))
+        elif how < _CHANGED + _JOINED:
+            one, other = rng.choices(pool, k=2)
+            data = mutator.cross_over(one, other, longest, rng.getrandbits(32))
         else:
             data = inputs.planned(rng.choice(PLANS), 0, rng)
         pool.append(data)

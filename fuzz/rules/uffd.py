@@ -127,7 +127,8 @@ def moved(sight: Sight) -> Iterator[Violation]:
     space, before, request, result = sight.space, sight.before, sight.request, sight.address
     if result is None or not before.events:
         return
-    source, target = request.source, Range(result, result + request.new)
+    source, asked = sight.sides
+    target = Range(result, result + asked.length)
     was, now = (_outside(r, [source, target]) for r in (before.registered, sight.after.registered))
     if was != now:
         yield UFFD_KEPT_ELSEWHERE.broken(
@@ -142,7 +143,7 @@ def moved(sight: Sight) -> Iterator[Violation]:
             low, high = max(vma.start, target.start), min(vma.end, target.end)
             yield from _new_stray(space, before, low, high)
     # A tail is cut off before.
-    went = Range(source.start, source.start + min(request.old, request.new))
+    went = Range(source.start, source.start + min(source.length, target.length))
     yield from _check_events(sight, went, target)
 
 
