@@ -9,6 +9,7 @@ from pathlib import Path
 from fuzz.case import Case, CaseError
 from fuzz.cli.named import case_files, check_names, is_input, loaded, naming
 from fuzz.cli.options import (
+    EXIT,
     Parser,
     UsageError,
     add_case,
@@ -38,6 +39,7 @@ from fuzz.showing import (
     showing,
 )
 from fuzz.subjects.pair import Likeness, Pair, likeness
+from fuzz.tell.signs import legend
 from fuzz.tell.story import broken_rules, story
 
 # --- replay ---------------------------------------------------------------------------------------
@@ -124,9 +126,7 @@ def make_show(parser: Parser, summary: str) -> None:
         parser,
         _show,
         summary,
-        "Lines that a call changed are marked: + new, - gone, ~ the same VMA or table in another "
-        "state. The bar of a table shows its entries from low to high addresses: # all of them in "
-        "use, + some, . none but a VMA lies there, blank neither.",
+        epilog="\n".join(["what is drawn:", *legend(), "", EXIT]),
     )
     add_case(parser)
     add_kernel(parser)

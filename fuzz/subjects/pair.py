@@ -27,7 +27,7 @@ from fuzz.rules.judge import RulesAfter
 from fuzz.rules.rule import Severity
 from fuzz.showing import DEFAULT_KERNEL, annotated, expecting, kernel_for
 from fuzz.subjects.state import Item, State, differing, items, state_of
-from fuzz.tell.draw import draw, draw_change
+from fuzz.tell.draw import Drawing, draw, draw_change
 from fuzz.tell.story import story
 
 DIFFERS = "differs-"  # begins the names of such findings, in place of a rule
@@ -140,6 +140,7 @@ class Pair:
         lines = [_line(theirs, call) for call in range(parting.call)]
         for outcome, view in zip((theirs, ours), views, strict=True):
             lines += ["", _line(outcome, parting.call)]
+            assert view.before is not None and view.after is not None, "a call that was run"
             lines.append(draw_change(view.before, view.after, colour=colour))
         rows = [Item("differs", *(kernel.name for kernel in kernels))]
         results = [outcome.results[parting.call] for outcome in (theirs, ours)]
@@ -214,7 +215,8 @@ class _View:
 
     def __init__(self, index: int) -> None:
         self.index = index
-        self.before = self.after = ""
+        self.before: Drawing | None = None
+        self.after: Drawing | None = None
         self.state: State | None = None
 
     def step(self, index: int, space: AddressSpace) -> None:

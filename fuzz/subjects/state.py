@@ -10,10 +10,10 @@ from typing import NamedTuple, TypeVar
 from engine.base import entry
 from engine.base.address import Range
 from engine.base.entry import PFN_SHIFT
+from engine.state import terms
 from engine.state.backing import ANONYMOUS, Backing
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_FLAGS
-from fuzz.tell.draw import LEVEL_NAMES
 
 NONE = "-"
 _K = TypeVar("_K")
@@ -168,7 +168,7 @@ def items(first: State, second: State, space: AddressSpace) -> Iterator[Item]:
     for name, *counts in _apart(first.counts, second.counts):
         yield Item(name, *map(str, counts))
     for (address, level), *tables in _apart(first.tables, second.tables):
-        where = f"{LEVEL_NAMES[level]} table at {max(address - base, 0):#x}"
+        where = f"{terms.LEVELS[level]} table at {max(address - base, 0):#x}"
         yield Item(where, *(_table(one) for one in tables))
 
 

@@ -1,126 +1,166 @@
 """An address space as text, for people.
 
-`draw` lists the VMAs and the page tables that exist; `draw_change` marks what a call changed.
-Cost and output follow what is there, never the size of the arena.
+`draw` lists the VMAs and the page tables that exist, and what else there is to see; `draw_change`
+marks what a call changed.  Cost and output follow what is there, never the size of the arena.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
+from typing import NamedTuple
 
 from engine.base.address import Range
 from engine.base.entry import MARKER, PRESENT
 from engine.base.geometry import PMD, PTE, Geometry
+from engine.state import terms
 from engine.state.space import AddressSpace
 from engine.state.table import Table
-from engine.state.vma import (
-    VM_EXEC,
-    VM_HUGEPAGE,
-    VM_LOCKED,
-    VM_NOHUGEPAGE,
-    VM_PKEY_BIT0,
-    VM_READ,
-    VM_SHARED,
-    VM_WRITE,
-    Vma,
-)
-
-LEVEL_NAMES = ("page", "PTE", "PMD", "PUD", "P4D", "PGD")  # by level of a table; 0 is no table
-EMPTIED = "emptied"
-NO_VMA = "no VMA"
-HERE = "<=="
+from engine.state.vma import VM_HUGEPAGE, VM_LOCKED, VM_NOHUGEPAGE, VM_PKEY_BIT0, Vma
+from fuzz.tell import signs
+from fuzz.tell.details import DETAILS, Row
+from fuzz.tell.signs import EMPTIED, HERE, NO_VMA
 
 _VMA_LINES = 12  # longer lists lose their middle
 _TABLE_LINES = 24
+_DETAIL_LINES = 16
 _BAR_CELLS = 16
 _SHOWN_FLAGS = (
-    (VM_LOCKED, "locked"),
-    (VM_HUGEPAGE, "huge"),
-    (VM_NOHUGEPAGE, "nohuge"),
-    (VM_PKEY_BIT0, "pkey"),
+    (VM_LOCKED, signs.LOCKED),
+    (VM_HUGEPAGE, signs.HUGE),
+    (VM_NOHUGEPAGE, signs.NOHUGE),
+    (VM_PKEY_BIT0, signs.PKEY),
 )
 _Mapped = Callable[[Range], bool]  # true if a VMA lies in the range (real addresses)
-_STYLES = {"-": "31", "+": "32", "~": "33"}
+_STYLES: dict[str, str] = {signs.GONE: "31", signs.NEW: "32", signs.CHANGED: "33"}
+
+
+class Line(NamedTuple):
+    """A line of a drawing; `here`: it is about a place that the drawing points at."""
+
+    text: str
+    here: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.text} {HERE}" if self.here else self.text
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
-    """One line of a drawing; lines of equal `body` at adjacent addresses are drawn as one."""
+class Drawing:
+    """An address space: its first line, and lines by title.
+
+    `shown` are the titles that are always shown, `telling` those that are where they differ from
+    the drawing before.
+    """
+
+    head: str
+    parts: dict[str, list[Line]]
+    shown: Collection[str]
+    telling: Collection[str]
+
+    def __str__(self) -> str:
+        lines = [self.head]
+        for title, part in self.parts.items():
+            if title in self.shown and part:
+                lines += [title, *map(str, part)]
+        return "\n".join(lines)
+
+    def tells(self, title: str, before: "Drawing") -> bool:
+        """Is a part to be shown, after `before`?"""
+        return title in self.shown or (
+            (title in self.telling or title in before.telling)
+            and self._texts(title) != before._texts(title)
+        )
+
+    def differs(self, before: "Drawing") -> bool:
+        """Is there anything to see that was not before?"""
+        return self.head != before.head or any(
+            self._texts(title) != before._texts(title) or any(line.here for line in part)
+            for title, part in self.parts.items()
+            if self.tells(title, before)
+        )
+
+    def _texts(self, title: str) -> list[str]:
+        return [line.text for line in self.parts[title]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """What is drawn of a table; rows of equal `body` at adjacent addresses are drawn as one."""
 
     start: int  # arena offset, bytes
     end: int
     label: str
     body: str
     notes: tuple[str, ...] = ()
+    here: bool = False
 
 
-def draw(space: AddressSpace, *, where: Range | None = None, width: int = 78) -> str:
-    """The VMAs and page tables of `space`, as lines of at most `width` columns.
+def draw(
+    space: AddressSpace,
+    *,
+    where: Range | None = None,
+    rules: Collection[str] = (),
+    width: int = 78,
+) -> Drawing:
+    """The VMAs and page tables of `space`, and details, as lines of at most `width` columns.
 
-    A bar shows a table's entries from low to high addresses: `#` all of them used, `+` some, `.`
-    none but a VMA lies there, blank neither.  Addresses are arena offsets.  `<==` points at the PTE
-    tables of the slots that `where` (real addresses) touches.  Cost is linear in VMAs, tables and
-    leaves.
+    What the signs mean is said by `fuzz.tell.signs`.  Cost is linear in VMAs, tables and leaves.
+    Arguments: `where` real addresses that are pointed at, unless that is all of the arena; `rules`
+    slugs of the broken ones, which say what has to be shown.
     """
-    vmas = list(space.vmas)
-    tables = _table_lines(space, where)
-    lines = [
-        f"{space.kernel.name} on {space.geometry.name}: {_count(len(vmas), 'VMA')}, "
-        f"page tables {readable_bytes(space.tree.bytes_used())}"
+    vmas, geometry = list(space.vmas), space.geometry
+    if where == space.arena:
+        where = None
+    head = (
+        f"{space.kernel.name} on {geometry.name}: {terms.count(len(vmas), 'VMA')}, "
+        f"page tables {terms.size(space.tree.bytes_used())}"
+    )
+    vma_title = f"{signs.VMAS:{_span_width(geometry)}}  {'size':>9}  prot  {'pages':>7}  pgoff"
+    parts: dict[str, list[Line]] = {
+        vma_title[:width]: _elided(_vma_lines(space, vmas, where), _VMA_LINES, "VMA line"),
+        signs.TABLES: _elided(_table_lines(space, where), _TABLE_LINES, "table line"),
+    }
+    shown, telling = [*parts], []
+    for detail in DETAILS:
+        lines = [_detail_line(geometry, row, where) for row in detail.rows(space)]
+        parts[detail.title] = _elided(lines, _DETAIL_LINES, "line")
+        if not detail.rules.isdisjoint(rules):
+            shown.append(detail.title)
+        elif detail.matters(space):
+            telling.append(detail.title)
+    cut = {title: [_cut(line, width) for line in lines] for title, lines in parts.items()}
+    return Drawing(_cut(Line(head), width).text, cut, shown, telling)
+
+
+def draw_change(before: Drawing, after: Drawing, *, colour: bool = False) -> str:
+    """The drawing `after`, its lines marked by how they differ from the drawing `before`."""
+    marked: list[tuple[str, str]] = [
+        (" " if before.head == after.head else signs.CHANGED, after.head)
     ]
-    if vmas:
-        span = _address_width(space.geometry) * 2 + 1
-        lines.append(f"{'VMAs':{span}}  {'size':>9}  prot  {'pages':>8}  pgoff")
-        lines += _elided(_vma_lines(space, vmas), _VMA_LINES, "VMA")
-    if tables:
-        lines.append("tables")
-        address = _address_width(space.geometry)
-        label = space.geometry.levels - 2 + len("PTE table x512")
-        shown = []
-        for run in _runs(tables):
-            first = run[0]
-            times = f" x{len(run)}" if len(run) > 1 else ""
-            notes = ", ".join(first.notes).replace(f", {HERE}", f" {HERE}")
-            named = first.label + times
-            shown.append(f"{first.start:>#{address}x} {named:<{label}}  {first.body}  {notes}")
-        lines += _elided(shown, _TABLE_LINES, "table")
-    return "\n".join(_cut(line, width) for line in lines)
-
-
-def draw_change(before: str, after: str, *, colour: bool = False) -> str:
-    """The drawing `after`, its lines marked by how they differ from the drawing `before`.
-
-    `+` a new line, `-` a line that is gone, `~` the same VMA or table in another state.
-    """
-    old, new = before.splitlines(), after.splitlines()
-    matcher = SequenceMatcher(None, [_key(x) for x in old], [_key(x) for x in new], autojunk=False)
-    marked: list[tuple[str, str]] = []
-    for tag, old_from, old_to, new_from, new_to in matcher.get_opcodes():
-        if tag == "equal":
-            marked += [
-                (" " if left == right else "~", right)
-                for left, right in zip(old[old_from:old_to], new[new_from:new_to], strict=True)
-            ]
-        else:
-            marked += [("-", line) for line in old[old_from:old_to]]
-            marked += [("+", line) for line in new[new_from:new_to]]
+    for title, new in after.parts.items():
+        old = before.parts[title]
+        if (old or new) and after.tells(title, before):
+            marked += [(" ", title), *_changes(old, new)]
     return "\n".join(
         _styled(f"{mark} {line}".rstrip(), _STYLES.get(mark), colour) for mark, line in marked
     )
 
 
-def readable_bytes(value: int) -> str:
-    """`value` bytes in the largest unit that leaves at least 1, with at most one decimal."""
-    size, unit = float(value), "B"
-    for larger in ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB"):
-        if size < 1024:
-            break
-        size, unit = size / 1024, larger
-    return f"{size:.0f} {unit}" if size == int(size) else f"{size:.1f} {unit}"
+def _changes(old: Sequence[Line], new: Sequence[Line]) -> Iterator[tuple[str, str]]:
+    """The lines of one part, each with its mark."""
+    was, now = ([_key(line.text) for line in lines] for lines in (old, new))
+    matcher = SequenceMatcher(None, was, now, autojunk=False)
+    for tag, old_from, old_to, new_from, new_to in matcher.get_opcodes():
+        if tag == "equal":
+            for left, right in zip(old[old_from:old_to], new[new_from:new_to], strict=True):
+                yield " " if left.text == right.text else signs.CHANGED, str(right)
+        else:
+            yield from ((signs.GONE, line.text) for line in old[old_from:old_to])
+            yield from ((signs.NEW, str(line)) for line in new[new_from:new_to])
 
 
-def _vma_lines(space: AddressSpace, vmas: Sequence[Vma]) -> list[str]:
+def _vma_lines(space: AddressSpace, vmas: Sequence[Vma], where: Range | None) -> list[Line]:
     """One line a VMA: range, size, protection, pages present, pgoff and what is worth a word."""
     geometry = space.geometry
     starts = [vma.start for vma in vmas]
@@ -133,74 +173,97 @@ def _vma_lines(space: AddressSpace, vmas: Sequence[Vma]) -> list[str]:
             pages[number] += geometry.span_bytes[level - 1] // geometry.page_bytes
         elif entry & MARKER:
             markers[number] += 1
-    width = _address_width(geometry)
     lines = []
     for number, vma in enumerate(vmas):
-        notes = [word for flag, word in _SHOWN_FLAGS if vma.flags & flag]
+        notes: list[str] = [word for flag, word in _SHOWN_FLAGS if vma.flags & flag]
         if markers[number]:
-            notes.append(_count(markers[number], "marker"))
+            notes.append(terms.count(markers[number], signs.MARKER))
         if vma.is_anonymous:
-            notes.insert(0, "unfaulted" if vma.anon_vma is None else "faulted")
+            notes.insert(0, signs.UNFAULTED if vma.anon_vma is None else signs.FAULTED)
         else:
-            notes.insert(0, f"object {vma.backing.number}")
-        where = f"{vma.start - space.arena.start:#x}-{vma.end - space.arena.start:#x}"
-        lines.append(
-            f"{where:{2 * width + 1}}  {readable_bytes(vma.end - vma.start):>9}  "
-            f"{_protection(vma.flags)}  {pages[number]:>8}  {vma.pgoff:#x}  {' '.join(notes)}"
+            notes.insert(0, f"{signs.OBJECT} {vma.backing.number}")
+        text = (
+            f"{terms.span(geometry, vma.range):{_span_width(geometry)}}  "
+            f"{terms.size(vma.end - vma.start):>9}  {terms.protection(vma.flags)}  "
+            f"{pages[number]:>7}  {terms.page_offset(geometry, vma.backing, vma.pgoff)}  "
+            f"{' '.join(notes)}"
         )
+        lines.append(Line(text, _touches(where, vma.range)))
     return lines
 
 
-def _table_lines(space: AddressSpace, where: Range | None) -> list[_Line]:
-    """Lines of every table below the root and every huge page, in address order, parents first."""
+def _detail_line(geometry: Geometry, row: Row, where: Range | None) -> Line:
+    """One line of a detail."""
+    if row.where is None:
+        return Line(row.text)
+    place = f"{terms.span(geometry, row.where):{_span_width(geometry)}}"
+    return Line(f"{row.label}{place}  {row.text}", _touches(where, row.where))
+
+
+def _table_lines(space: AddressSpace, where: Range | None) -> list[Line]:
+    """One line for a table, a huge page or several that are alike."""
+    address = _address_width(space.geometry)
+    label = space.geometry.levels - 2 + len("PTE table x512")
+    lines = []
+    for run in _runs(_table_rows(space, where)):
+        first = run[0]
+        named = first.label + (f" x{len(run)}" if len(run) > 1 else "")
+        text = f"{first.start:>#{address}x} {named:<{label}}  {first.body}"
+        lines.append(Line(f"{text}  {', '.join(first.notes)}", first.here))
+    return lines
+
+
+def _table_rows(space: AddressSpace, where: Range | None) -> list[_Row]:
+    """A row for every table below the root and every huge page, in order, parents first."""
     geometry = space.geometry
 
     def mapped(span: Range) -> bool:
         return space.vmas.intersection(span.start, span.end) is not None
 
     digits = len(str(max(geometry.index_mask) + 1))
-    lines = []
+    rows = []
     for base, table in space.tree.tables():
         span = Range(base, base + geometry.span_bytes[table.level])
         depth = geometry.levels - 1 - table.level
         if table.level < geometry.levels:
-            notes = []
+            notes: list[str] = []
             preallocated = geometry.prealloc_pmd_tables and table.level == PMD
             if not table.count:
-                notes.append("preallocated" if preallocated else EMPTIED)
+                notes.append(signs.PREALLOCATED if preallocated else EMPTIED)
             if not mapped(span) and not preallocated:
                 notes.append(NO_VMA)
-            if where is not None and table.level == PTE and where.overlaps(span):
-                notes.append(HERE)
             total = geometry.index_mask[table.level] + 1
             cells = _bar(table, span, total, mapped)
             body = f"{table.count:>{digits}}/{total:<{digits}} |{cells}|"
-            label = f"{' ' * depth}{LEVEL_NAMES[table.level]} table"
+            label = f"{' ' * depth}{terms.LEVELS[table.level]} table"
             start = max(base, space.arena.start) - space.arena.start
-            lines.append(_Line(start, start + span.length, label, body, tuple(notes)))
+            here = table.level == PTE and _touches(where, span)
+            rows.append(_Row(start, start + span.length, label, body, tuple(notes), here))
         if table.level >= PMD:
-            lines += _huge_lines(space, base, table, depth + 1, mapped)
+            rows += _huge_rows(space, base, table, f"{' ' * (depth + 1)}huge page", mapped, where)
     # A huge page is met with its table, before the tables below; addresses put it among them.
-    return sorted(lines, key=lambda line: (line.start, -line.end))
+    return sorted(rows, key=lambda row: (row.start, -row.end))
 
 
-def _huge_lines(
-    space: AddressSpace, base: int, table: Table, depth: int, mapped: _Mapped
-) -> list[_Line]:
-    """A line for every leaf of a table above the PTE tables."""
+def _huge_rows(
+    space: AddressSpace,
+    base: int,
+    table: Table,
+    label: str,
+    mapped: _Mapped,
+    where: Range | None,
+) -> Iterator[_Row]:
+    """A row for every leaf of a table above the PTE tables."""
     size = space.geometry.span_bytes[table.level - 1]
-    lines = []
     for index in table.leaves:
-        address = base + index * size
-        start = address - space.arena.start
-        notes = () if mapped(Range(address, address + size)) else (NO_VMA,)
-        label = f"{' ' * depth}huge page"
-        lines.append(_Line(start, start + size, label, readable_bytes(size), notes))
-    return lines
+        span = Range(base + index * size, base + (index + 1) * size)
+        start = span.start - space.arena.start
+        notes = () if mapped(span) else (NO_VMA,)
+        yield _Row(start, start + size, label, terms.size(size), notes, _touches(where, span))
 
 
 def _bar(table: Table, span: Range, total: int, mapped: _Mapped) -> str:
-    """The entries of a table as a row of cells; see `draw`."""
+    """The entries of a table as a row of cells."""
     cells = min(_BAR_CELLS, total)
     per_cell = total // cells
     used = [0] * cells
@@ -211,51 +274,47 @@ def _bar(table: Table, span: Range, total: int, mapped: _Mapped) -> str:
     for number, count in enumerate(used):
         start = span.start + number * step
         if count:
-            bar += "#" if count == per_cell else "+"
+            bar += signs.FULL if count == per_cell else signs.SOME
         else:
-            bar += "." if mapped(Range(start, start + step)) else " "
+            bar += signs.MAPPED if mapped(Range(start, start + step)) else signs.BLANK
     return bar
 
 
-def _runs(lines: Sequence[_Line]) -> list[list[_Line]]:
-    """The lines, equal ones at adjacent addresses together."""
-    runs: list[list[_Line]] = []
-    for line in lines:
+def _runs(rows: Sequence[_Row]) -> list[list[_Row]]:
+    """The rows, equal ones at adjacent addresses together."""
+    runs: list[list[_Row]] = []
+    for row in rows:
         last = runs[-1][-1] if runs else None
-        same = last is not None and (last.end, last.label, last.body, last.notes) == (
-            line.start,
-            line.label,
-            line.body,
-            line.notes,
-        )
-        if same:
-            runs[-1].append(line)
+        if last is not None and replace(last, start=last.end, end=row.end) == row:
+            runs[-1].append(row)
         else:
-            runs.append([line])
+            runs.append([row])
     return runs
 
 
-def _elided(lines: list[str], limit: int, what: str) -> list[str]:
+def _elided(lines: list[Line], limit: int, what: str) -> list[Line]:
     """The lines, their middle replaced by a count if there are more than `limit`.
 
-    The count tells of emptied tables and tables without a VMA, so that none is hidden.
+    The count tells of emptied tables and tables without a VMA, so that none is hidden.  Nor is the
+    first line that is pointed at.
     """
     if len(lines) <= limit:
         return lines
     head, tail = lines[: limit // 2], lines[-(limit - limit // 2 - 1) :]
     hidden = lines[len(head) : -len(tail)]
+    here = next(([line] for line in hidden if line.here), [])
     notable = [
-        f"{count} {note}" for note in (EMPTIED, NO_VMA) if (count := sum(note in x for x in hidden))
+        f"{count} {note}"
+        for note in (EMPTIED, NO_VMA)
+        if (count := sum(note in line.text for line in hidden))
     ]
-    lines_hidden = _count(len(hidden), f"{what} line")
-    return [*head, "  ".join([f"... {lines_hidden} more", *notable]), *tail]
+    more = terms.count(len(hidden) - len(here), what)
+    return [*head, Line("  ".join([f"... {more} more", *notable])), *here, *tail]
 
 
-def _protection(flags: int) -> str:
-    """Protection as /proc/PID/maps prints it."""
-    bits = ((VM_READ, "r"), (VM_WRITE, "w"), (VM_EXEC, "x"))
-    access = "".join(letter if flags & bit else "-" for bit, letter in bits)
-    return access + ("s" if flags & VM_SHARED else "p")
+def _touches(where: Range | None, span: Range) -> bool:
+    """Is a place pointed at?"""
+    return where is not None and where.overlaps(span)
 
 
 def _address_width(geometry: Geometry) -> int:
@@ -263,20 +322,22 @@ def _address_width(geometry: Geometry) -> int:
     return len(f"{geometry.arena.length:#x}")
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+def _span_width(geometry: Geometry) -> int:
+    """Columns of a range."""
+    return 2 * _address_width(geometry) + len("[, )")
 
 
-def _cut(line: str, width: int) -> str:
-    return line.rstrip() if len(line.rstrip()) <= width else line[: width - 1] + "…"
+def _cut(line: Line, width: int) -> Line:
+    """The line, if need be without its end; that it is pointed at stays."""
+    text, room = line.text.rstrip(), width - (len(HERE) + 1) * line.here
+    return Line(text if len(text) <= room else text[: room - 1] + "…", line.here)
 
 
-def _key(line: str) -> tuple[str, ...]:
-    """What identifies a line in two drawings: its address or range, and the level of a table."""
-    words = line.split()
-    if len(words) > 1 and words[1] in (*LEVEL_NAMES, "huge"):
-        return tuple(words[:2])
-    return tuple(words[:1])
+def _key(line: str) -> str:
+    """What identifies a line in two drawings: its range, or the address and level of a table."""
+    if "[" in line:
+        return line.partition(")")[0]
+    return " ".join(line.split()[:2]) if line.lstrip().startswith("0x") else line
 
 
 def _styled(text: str, code: str | None, colour: bool) -> str:

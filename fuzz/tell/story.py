@@ -15,7 +15,7 @@ from fuzz.forms.text import format_call
 from fuzz.rules.index import BY_SLUG, gravity
 from fuzz.rules.judge import RulesAfter
 from fuzz.showing import Showing, showing
-from fuzz.tell.draw import draw, draw_change
+from fuzz.tell.draw import Drawing, draw, draw_change
 
 
 class Witness:
@@ -29,30 +29,30 @@ class Witness:
 
     hears = STEPS
 
-    def __init__(self, marked: Mapping[int, Violation]) -> None:
-        """`marked` has, by index of the call, the violation that its drawings point at."""
-        self.drawings: list[str] = []
-        self.at_start: dict[int, str] = {}
-        self.at_violation: dict[int, str] = {}
-        self._marked = marked
+    def __init__(self, broken: Mapping[int, Sequence[Violation]]) -> None:
+        """`broken` has, by index of the call, its violations, the worst first, which is drawn."""
+        self.drawings: list[Drawing] = []
+        self.at_start: dict[int, Drawing] = {}
+        self.at_violation: dict[int, Drawing] = {}
+        self._broken = broken
 
     def __call__(self, space: AddressSpace, point: Point) -> None:
         """See engine.base.points."""
         now = len(self.drawings) - 1
-        marked = self._marked.get(now)
-        if marked is None or now in self.at_violation:
+        if now not in self._broken or now in self.at_violation:
             return
         for violation in space.violations:
-            if violation.rule == marked.rule:
-                self.at_violation[now] = draw(space, where=violation.where)
+            if violation.rule == self._broken[now][0].rule:
+                self.at_violation[now] = draw(space, where=violation.where, rules=[violation.rule])
                 return
         if point.name == ENTER:
             self.at_start[now] = draw(space)
 
     def step(self, index: int, space: AddressSpace) -> None:
         """See `on_step` of `execute`."""
-        marked = self._marked.get(index)
-        self.drawings.append(draw(space, where=marked.where if marked else None))
+        broken = self._broken.get(index, ())
+        where = broken[0].where if broken else None
+        self.drawings.append(draw(space, where=where, rules=[one.rule for one in broken]))
 
 
 def story(
@@ -68,10 +68,14 @@ def story(
     shown = showing(case, kernel, rules_after)
     found = shown.found
     broken: dict[int, list[Violation]] = {}
+    told: set[str] = set()
     for call, violation in shown.violations:
-        broken.setdefault(call, []).append(violation)
-    marked = {call: min(violations, key=_gravity) for call, violations in broken.items()}
-    witness = Witness(marked)
+        line = terms.violation(kernel.geometry, violation)
+        if line not in told:  # what stays broken is told once
+            told.add(line)
+            broken.setdefault(call, []).append(violation)
+    worst_first = {call: sorted(those, key=_gravity) for call, those in broken.items()}
+    witness = Witness(worst_first)
     execute(
         case,
         kernel,
@@ -89,7 +93,7 @@ def story(
         parts.append(_told(case.calls[number], results[number], kernel))
         moments = [("", after)]
         if number in witness.at_violation:
-            broke = f"when {marked[number].rule} is broken:"
+            broke = f"when {worst_first[number][0].rule} is broken:"
             moments = [(broke, witness.at_violation[number]), ("when the call returns:", after)]
             if number in witness.at_start:
                 moments.insert(0, ("when the move starts:", witness.at_start[number]))
@@ -98,9 +102,7 @@ def story(
         if moments:
             parts += _drawn(before, moments, colour=colour)
         for violation in broken.get(number, ()):
-            line = f"violation: {terms.violation(kernel.geometry, violation)}"
-            if line not in parts:  # what stays broken is told once
-                parts.append(line)
+            parts.append(f"violation: {terms.violation(kernel.geometry, violation)}")
             if found is not None and violation is found.violation and found.bucket.defect:
                 parts.append(f"known: {found.bucket.defect}, {DEFECTS[found.bucket.defect].title}")
     return "\n".join(parts).lstrip("\n")
@@ -128,7 +130,9 @@ def broken_rules(shown: Showing) -> list[str]:
     return [f"{rule.severity:<8}  {rule.id} {rule.slug}: {rule.statement}" for rule in rules]
 
 
-def _drawn(before: str, moments: Sequence[tuple[str, str]], *, colour: bool) -> Iterator[str]:
+def _drawn(
+    before: Drawing, moments: Sequence[tuple[str, Drawing]], *, colour: bool
+) -> Iterator[str]:
     """What changed up to each moment of a call, below its title; the last is its return.
 
     A return that changed nothing since the moment before is left out.
@@ -138,7 +142,7 @@ def _drawn(before: str, moments: Sequence[tuple[str, str]], *, colour: bool) -> 
         yield moment
         yield draw_change(before, now, colour=colour)
         before = now
-    if after != before:
+    if after.differs(before):
         yield from filter(None, (title, draw_change(before, after, colour=colour)))
     elif not inside:
         yield "  (no change)"

@@ -28,9 +28,9 @@ def test_story_without_violation_shows_every_call() -> None:
         parse(f"{MAP}\ntouch(0x200000, 0x1000)\n{MOVE}\nmunmap(0, 0)\n"), kernel_named("linux-6.18")
     )
     assert "violation" not in told
-    assert "+ 0x200000-0x204000             16 KiB  rw-p         0" in told
-    assert "- 0x200000-0x204000             16 KiB  rw-p         1" in told
-    assert "+ 0x40200000-0x40204000         16 KiB  rw-p         1" in told
+    assert "+ [0x200000, 0x204000)             16 KiB  rw-p        0" in told
+    assert "- [0x200000, 0x204000)             16 KiB  rw-p        1" in told
+    assert "+ [0x40200000, 0x40204000)         16 KiB  rw-p        1" in told
     assert told.endswith("munmap(0x0, 0x0) = -EINVAL\n  (no change)")
 
 

@@ -1,0 +1,167 @@
+"""What a drawing shows besides VMAs and tables, where it changes or is what is wrong."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from engine.base import entry
+from engine.base.address import Range
+from engine.pages.access import translation
+from engine.state import terms
+from engine.state.space import AddressSpace
+from engine.state.vma import VM_ACCOUNT
+from fuzz.tell.signs import (
+    CONTENTS,
+    COUNTERS,
+    SOFT_DIRTY,
+    STALE,
+    SWAPPED,
+    TLBS,
+    UFFD_WP,
+    Sign,
+)
+
+
+class Row(NamedTuple):
+    """One line: the addresses that it is about (None: all), what is said of them."""
+
+    where: Range | None
+    text: str = ""
+    label: str = ""  # before the range
+
+
+class Detail(NamedTuple):
+    """One kind of thing.
+
+    `rules` are those that say that it is what is wrong; `matters` if a change of it is worth a
+    look.
+    """
+
+    title: Sign
+    rows: Callable[[AddressSpace], Iterable[Row]]
+    rules: frozenset[str]
+    matters: Callable[[AddressSpace], bool] = lambda space: True
+
+
+def _contents(space: AddressSpace) -> Iterator[Row]:
+    """Runs of pages whose contents count up."""
+    tags, page, base = space.contents(), space.geometry.page_bytes, space.arena.start
+    first = last = -2
+    for number in sorted(tags):
+        if number != last + 1 or tags[number] != tags[last] + 1:
+            if first >= 0:
+                yield _holding(tags, first, last, base, page)
+            first = number
+        last = number
+    if first >= 0:
+        yield _holding(tags, first, last, base, page)
+
+
+def _holding(tags: dict[int, int], first: int, last: int, base: int, page: int) -> Row:
+    what = str(tags[first]) if first == last else f"{tags[first]} to {tags[last]}"
+    return Row(Range(base + first * page, base + (last + 1) * page), what)
+
+
+def _entries(bits: int) -> Callable[[AddressSpace], Iterator[Row]]:
+    """Runs of entries with all of some bits."""
+
+    def rows(space: AddressSpace) -> Iterator[Row]:
+        run: Range | None = None
+        for addr, level, held in space.tree.leaves():
+            if held & bits != bits:
+                continue
+            end = addr + space.geometry.span_bytes[level - 1]
+            if run is not None and run.end == addr:
+                run = Range(run.start, end)
+                continue
+            if run is not None:
+                yield Row(run)
+            run = Range(addr, end)
+        if run is not None:
+            yield Row(run)
+
+    return rows
+
+
+def _tlbs(space: AddressSpace) -> Iterator[Row]:
+    """What each CPU keeps, and whether that is still true."""
+    page, tags = space.geometry.page_bytes, space.frames.tag
+    for (cpu, addr), kept in sorted(space.tlb.cached.items()):
+        found = translation(space, addr)
+        now = found[2] if found else None
+        holds = f" (content {tags[kept.pfn]})" if tags[kept.pfn] else ""
+        text = terms.translation(kept).replace(",", f"{holds},", 1)
+        stale = now is None or now.pfn != kept.pfn or (kept.writable and not now.writable)
+        yield Row(Range(addr, addr + page), f"{text}, {STALE}" if stale else text, f"CPU {cpu} ")
+
+
+def _counters(space: AddressSpace) -> Iterator[Row]:
+    """The counters of a process, and what is accountable."""
+    tree, shift = space.tree, space.geometry.page_shift
+    for which, pages in (
+        (terms.MAPPED, space.total_vm),
+        (terms.PEAK, max(space.hiwater_vm, space.total_vm)),
+        (terms.LOCKED, space.locked_vm),
+        (terms.RSS_ANON, tree.rss_anon),
+        (terms.RSS_SHMEM, tree.rss_shmem),
+        (terms.RSS_SWAP, tree.rss_swap),
+        (terms.RESERVED, space.pool.reserved),
+        (terms.COMMITTED, space.committed),
+    ):
+        if pages:
+            yield Row(None, terms.counter(which, pages))
+    for vma in space.vmas:
+        if vma.flags & VM_ACCOUNT:
+            yield Row(vma.range, f"VM_ACCOUNT, {terms.count(vma.range.length >> shift, 'page')}")
+
+
+DETAILS = (
+    Detail(
+        CONTENTS,
+        _contents,
+        frozenset(
+            (
+                "oracle-contents",
+                "pages-kept",
+                "entries-at-new",
+                "others-untouched",
+                "fixed-exact",
+                "rollback-restores",
+                "rollback-complete",
+                "moved-unmapped",
+                "leaf-has-vma",
+                "page-index",
+                "stack-placed",
+            )
+        ),
+    ),
+    Detail(SWAPPED, _entries(entry.SWAP), frozenset(("entry-bits-kept", "rss-count"))),
+    Detail(
+        UFFD_WP,
+        _entries(entry.UFFD_WP),
+        frozenset(("uffd-wp-stray", "rollback-keeps-wp", "entry-bits-kept")),
+    ),
+    Detail(
+        SOFT_DIRTY,
+        _entries(entry.SOFT_DIRTY),
+        frozenset(("soft-dirty", "tracking-kept")),
+        lambda space: any(vma.tracked for vma in space.vmas),
+    ),
+    Detail(TLBS, _tlbs, frozenset(("tlb-unlock", "tlb-after"))),
+    Detail(
+        COUNTERS,
+        _counters,
+        frozenset(
+            (
+                "total-vm",
+                "locked-vm",
+                "committed",
+                "high-water",
+                "limits-hold",
+                "lock-limit-holds",
+                "rss-count",
+                "hugetlb-reserve",
+            )
+        ),
+        lambda space: False,
+    ),
+)
