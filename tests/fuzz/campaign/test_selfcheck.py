@@ -12,7 +12,7 @@ from fuzz.campaign.selfcheck import SelfcheckOptions, programs, selfcheck
 from fuzz.case import Case
 from fuzz.cli.main import main
 from fuzz.defects.catalogue import exhibit_named
-from fuzz.lib.exits import OUR_DEFECT, SURPRISES
+from fuzz.lib.exits import FINE, OUR_DEFECT, SURPRISES
 from tests.lib.command import Output
 
 X86 = GEOMETRIES["x86-64"]
@@ -54,3 +54,10 @@ def test_kernels_and_geometries_that_do_not_exist_are_refused(capsys: Output) ->
     assert main(["selfcheck", "--kernel", "linux-2.4"]) == 2
     assert main(["selfcheck", "--geometry", "vax"]) == 2
     assert "unknown geometry 'vax'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_nothing_is_told_where_nothing_is_wrong(geometry: str, capsys: Output) -> None:
+    status = main(["selfcheck", "--cases", "40", "--geometry", geometry])
+    assert status == FINE, capsys.readouterr().out
