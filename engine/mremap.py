@@ -62,10 +62,11 @@ class Remap:
     @seam
     def overlaps(self) -> bool:
         """Do old and new range overlap?  The sums wrap, so a huge range may pass (B-69)."""
-        mask = -1 if self.space.kernel.wrap_safe_overlap else self.space.geometry.word_mask
-        return (self.addr + self.old_len) & mask > self.new_addr and (
-            self.new_addr + self.new_len
-        ) & mask > self.addr
+        top = self.space.geometry.word_mask
+        old_end, new_end = self.addr + self.old_len, self.new_addr + self.new_len
+        if (old_end > top or new_end > top) and not self.space.kernel.wrap_safe_overlap:
+            old_end, new_end = old_end & top, new_end & top
+        return old_end > self.new_addr and new_end > self.addr
 
 
 def mremap(

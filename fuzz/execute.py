@@ -14,12 +14,19 @@ from fuzz.lib.processes import TooLong
 from fuzz.rules.judge import Judge, RulesAfter
 from fuzz.rules.returns import ENDINGS, ending
 
+BrokenAt = tuple[int, str]  # the index of a call, and the slug of the rule that it broke
+
 
 class Found(NamedTuple):
     """A violation, and the index of the call during or after which it was noticed."""
 
     call: int
     violation: Violation
+
+    @property
+    def key(self) -> BrokenAt:
+        """By what it is recognised in a run on another kernel."""
+        return self.call, self.violation.rule
 
 
 @dataclass(slots=True)

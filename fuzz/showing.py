@@ -1,22 +1,21 @@
 """What a case shows on a kernel: results, broken rules, its finding, and whether that is expected.
 
-The finding of a run is one of its violations: on a kernel as it was released, the first one that no
-known defect explains (`Showing.found`); on one with a bug put back on purpose, the first one that
-the kernel without the bug does not show (`due`).
+A run has a finding for all that no known defect explains, and one for each known defect that it
+met (`fuzz.defects.attribute`); the first of them is what the run is called after.  With a bug that
+was put back on purpose, what vanishes without it is the finding (`due`).
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple, Self
 
 from engine.base.kernel import Kernel, base_of, kernel_named
-from engine.base.violation import Violation
 from fuzz.asserted import Broken, broken
 from fuzz.calls.registry import DIRECTIVES, why_skipped
 from fuzz.case import Call, Case, CaseError, Expectation, Result
-from fuzz.defects.exhibit import Change, Exhibit, changes_in_place
-from fuzz.defects.known import known_defect
+from fuzz.defects.attribute import Runs, Shown, findings, shown_as
+from fuzz.defects.defect import Change, Defect, changes_in_place
 from fuzz.execute import Found, Outcome, execute
 from fuzz.findings.bucket import Bucket
 from fuzz.forms.results import format_result
@@ -26,15 +25,7 @@ from fuzz.rules.judge import RulesAfter
 
 DEFAULT_KERNEL = "linux-6.18"
 OK = "ok"
-_KEPT = 64  # runs that are remembered: more than there are kernels that one case is run on
-
-
-class Shown(NamedTuple):
-    """The finding of a run: the index of the call at which it was noticed, and the violation."""
-
-    bucket: Bucket
-    call: int
-    violation: Violation
+_KEPT = 8  # programs whose runs are remembered: callers ask of one again and again
 
 
 class Mismatch(NamedTuple):
@@ -53,45 +44,33 @@ class Mismatch(NamedTuple):
 class Showing:
     """What a case shows on a kernel.
 
-    `results` are those of its calls that returned, `violations` all rules that it breaks, in order.
+    `results` are those of its calls that returned, `violations` all rules that it breaks, in order;
+    `findings` what these are put down to: one for what is unknown, and one for each known defect
+    that it met.
     """
 
     case: Case
     kernel: Kernel
     results: tuple[Result, ...]
     violations: tuple[Found, ...]
+    findings: tuple[Shown, ...]
 
     @classmethod
-    def of(cls, outcome: Outcome) -> Self:
-        """What a run has shown that went on behind violations (`stop=False`)."""
-        results, violations = tuple(outcome.results), tuple(outcome.violations)
-        return cls(outcome.case, outcome.kernel, results, violations)
+    def of(cls, runs: Runs, kernel: Kernel) -> Self:
+        """What the program of `runs` shows.
+
+        Errors raised: CaseError for a call that the model does not know.
+        """
+        return cls(runs.case, kernel, *runs.on(kernel), findings(runs, kernel))
 
     @property
     def found(self) -> Shown | None:
-        """The finding: the first violation that is no known defect, or else the first of all.
+        """The first of its findings: what is unknown, or else the known defect that is worst."""
+        return self.findings[0] if self.findings else None
 
-        A state that a known defect has left stays as it is: what the same rule finds later in the
-        program is put down to that defect, too.
-        """
-        first: Shown | None = None
-        passed_over: Shown | None = None
-        excused: set[str] = set()
-        for index, violation in self.violations:
-            call, rule = self.case.calls[index], violation.rule
-            known = known_defect(rule, call, self.kernel)
-            if known is not None:
-                excused |= {rule, *known.spoils}
-                found = Shown(Bucket(rule, call.name, known.id), index, violation)
-                if known.everywhere:
-                    passed_over = passed_over or found
-                else:
-                    first = first or found
-                if known.wrecks:
-                    break
-            elif rule not in excused:
-                return Shown(Bucket(rule, call.name), index, violation)
-        return first or passed_over
+    def shows(self, bucket: Bucket) -> bool:
+        """Is that one of its findings?"""
+        return any(one.bucket == bucket for one in self.findings)
 
     @property
     def bucket(self) -> Bucket | None:
@@ -162,13 +141,6 @@ class Showing:
         return f"{self.kernel.name} on {self.kernel.geometry.name}: {'; '.join(parts)}"
 
 
-class _Ran(NamedTuple):
-    """What is remembered of a run.  It is not judged yet, and the address space is let go."""
-
-    results: tuple[Result, ...]
-    violations: tuple[Found, ...]
-
-
 def showing(case: Case, kernel: Kernel, rules_after: RulesAfter = "moving") -> Showing:
     """What the case shows on the kernel, whose geometry counts.
 
@@ -177,40 +149,36 @@ def showing(case: Case, kernel: Kernel, rules_after: RulesAfter = "moving") -> S
     Arguments: `rules_after` see `fuzz.execute.execute`.
     Errors raised: CaseError for a call that the model does not know.
     """
-    ran = _ran(case.program().calls, kernel, rules_after, changes_in_place())
-    return Showing(case, kernel, *ran)
+    return replace(Showing.of(runs_of(case, rules_after), kernel), case=case)
+
+
+def runs_of(case: Case, rules_after: RulesAfter = "moving") -> Runs:
+    """What is known of a program's runs.  Arguments: `rules_after` see `fuzz.execute.execute`."""
+    return _runs(case.program().calls, rules_after, changes_in_place())
 
 
 @lru_cache(maxsize=_KEPT)
-def _ran(
-    calls: tuple[Call, ...], kernel: Kernel, rules_after: RulesAfter, _: tuple[Change, ...]
-) -> _Ran:
-    """Run a program.  Arguments: `_` what is changed in the engine, which then runs otherwise."""
-    outcome = execute(Case(calls), kernel, stop=False, rules_after=rules_after)
-    return _Ran(tuple(outcome.results), tuple(outcome.violations))
+def _runs(calls: tuple[Call, ...], rules_after: RulesAfter, _: tuple[Change, ...]) -> Runs:
+    """Arguments: `_` what is changed in the engine, which then runs otherwise."""
+    return Runs(Case(calls), partial(execute, stop=False, rules_after=rules_after))
 
 
-def due(outcome: Outcome, exhibit: Exhibit) -> Shown | None:
-    """The first violation of a run with a bug (`Exhibit.execute`) that is due to the bug.
+def due(outcome: Outcome, exhibit: Defect) -> Shown | None:
+    """What a run with a bug (`Defect.execute`) shows that vanishes when the bug is taken out.
 
-    What the same call of the same program shows without the bug is not.  One call may break
-    several rules: the exhibit's own comes first then.
+    It is called after the rule that must catch the bug, if that is among what is broken.
     """
     if not outcome.violations:
         return None
     case = outcome.case
-    without = showing(case, exhibit.correct.on(outcome.kernel.geometry))
-    open_defects = {(index, violation.rule) for index, violation in without.violations}
-    found = [f for f in outcome.violations if (f.call, f.violation.rule) not in open_defects]
-    if not found:
-        return None
-    same_call = (f for f in found if f.call == found[0].call and f.violation.rule == exhibit.rule)
-    index, violation = next(same_call, found[0])
-    return Shown(Bucket(violation.rule, case.calls[index].name), index, violation)
+    without = runs_of(case).on(exhibit.correct.on(outcome.kernel.geometry)).broken
+    left = [found for found in outcome.violations if found.key not in without]
+    named = [found for found in left if found.violation.rule == exhibit.rule]
+    return shown_as(case, named or left) if left else None
 
 
-def caught(case: Case, exhibit: Exhibit) -> bool:
-    """Does the case show the bug: does the first call that breaks a rule break the exhibit's?"""
+def caught(case: Case, exhibit: Defect) -> bool:
+    """Does the case show the bug: is the exhibit's rule broken, and not without the bug?"""
     found = due(exhibit.execute(case, stop=False), exhibit)
     return found is not None and found.bucket.rule == exhibit.rule
 

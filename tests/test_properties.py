@@ -3,7 +3,6 @@
 The programs come from the fuzzer's own byte form, so a failure here is what a run would find.
 """
 
-from collections.abc import Callable
 from random import Random
 
 import pytest
@@ -17,14 +16,14 @@ from engine.pages.access import touch_on
 from engine.state.space import AddressSpace
 from fuzz.calls.registry import MODELLED_CALLS, call
 from fuzz.case import Case
+from fuzz.defects.attribute import Shown
 from fuzz.execute import execute
 from fuzz.forms.text import dump, parse
 from fuzz.forms.wire import WIDTH, Codec
 from fuzz.rules.index import BY_SLUG
-from fuzz.showing import Shown
 from fuzz.subjects.observe import observation
 from tests.lib.constants import PAGE
-from tests.lib.judged import unexplained
+from tests.lib.judged import Step, unexplained
 
 FIXED_KERNEL = "linux-6.12"
 RANDOM_GEOMETRIES = ("tiny", "x86-64", "i386-pae")
@@ -75,9 +74,6 @@ def crowded(draw: st.DrawFn) -> Case:
     return Case(tuple(calls))
 
 
-Step = Callable[[int, AddressSpace], None]
-
-
 def unexcused(case: Case, kernel: Kernel, on_step: Step | None = None) -> Shown | None:
     """The finding of a run, unless it is a known defect of the kernel, or needs too large a stack.
 
@@ -86,7 +82,7 @@ def unexcused(case: Case, kernel: Kernel, on_step: Step | None = None) -> Shown 
     outcome = execute(case, kernel, stop=False, on_step=on_step)
     assert len(outcome.results) == len(case.calls)
     assert {found.violation.rule for found in outcome.violations} <= BY_SLUG.keys()
-    found = unexplained(outcome)
+    found = unexplained(outcome, on_step)
     too_large = (
         found is not None
         and (found.bucket.rule, found.bucket.call) == ("dest-entry-none", "execve_stack")
@@ -127,13 +123,13 @@ def test_every_kernel_has_its_known_defects_only(kernel: str, geometry: str, dat
 
     Other CPUs touch pages after each call, and see no more than the tables say.
     """
-    random = Random(data)
     shifts = GEOMETRIES[geometry].entry_shift
 
-    def look(_: int, space: AddressSpace) -> None:
+    def look(index: int, space: AddressSpace) -> None:
+        random = Random(data + bytes([index & 0xFF]))
         for base, table in space.tree.leaf_tables():
-            for index in random.sample(sorted(table.leaves), min(len(table.leaves), 3)):
-                touch_on(space, index, base + (index << shifts[table.level]))
+            for entry in random.sample(sorted(table.leaves), min(len(table.leaves), 3)):
+                touch_on(space, entry, base + (entry << shifts[table.level]))
 
     check(CODECS[geometry].decode(data), kernel_named(kernel, geometry), look)
 

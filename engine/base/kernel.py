@@ -11,6 +11,7 @@ went into review for 5.4.211, 5.13.3, 6.6.58, 6.11.5, 6.16.4 and 6.17.6.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Annotated, Any, get_origin, get_type_hints
@@ -351,6 +352,13 @@ class Kernel:
     def on(self, geometry: Geometry) -> "Kernel":
         """The same behaviours on another geometry."""
         return self if geometry == self.geometry else replace(self, geometry=geometry)
+
+    def having(self, settings: Mapping[str, bool]) -> "Kernel":
+        """The kernel with these switches, under the name by which `kernel_named` knows it."""
+        changes = {name: on for name, on in settings.items() if getattr(self, name) is not on}
+        switches = "".join(f"{'+' if on else '-'}{name}" for name, on in changes.items())
+        more: dict[str, Any] = {"name": self.name + switches, **changes}
+        return replace(self, **more) if changes else self
 
     def moves_puds(self) -> bool:
         """True if the PUD mover is compiled in: d6655dff2e25 (5.14) leaves it out on two levels."""

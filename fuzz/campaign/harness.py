@@ -13,9 +13,10 @@ JSON object a line:
 - `crash`, for an exception that is a defect of this project, once for each kind: `input` (hex),
   `kernel`, `error`, `traceback`.
 
-Nothing that an input does ends the process.  A violation is never raised: it is reported, and the
-run goes on; so does the program, or whatever comes behind a known defect would stay unseen.
-libFuzzer ends the process without running Python's clean-up, so every event is written at once.
+Nothing that an input does ends the process.  A violation is never raised: all findings are
+reported, and the run goes on; so does the program, or whatever comes behind a known defect would
+stay unseen.  libFuzzer ends the process without running Python's clean-up, so every event is
+written at once.
 """
 
 import json
@@ -36,12 +37,12 @@ from fuzz.campaign.child import Setting, fixed_addresses
 from fuzz.findings.bucket import Bucket
 
 if TYPE_CHECKING:  # what these import must be covered first
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from engine.base.kernel import Kernel
     from fuzz.case import Case
+    from fuzz.defects.attribute import Runs, Shown
     from fuzz.execute import Outcome
-    from fuzz.showing import Shown
 
 STATS_SECONDS = 0.5
 _OUR_DEFECT = 77  # what libFuzzer, too, exits with after an exception
@@ -60,12 +61,15 @@ class Target:
             from fuzz import execute, noted, showing
             from fuzz.calls import registry
             from fuzz.campaign import feedback
+            from fuzz.defects import attribute
             from fuzz.inputs import mutator
             from fuzz.inputs.inputs import Inputs
         coverage.watch(atheris, codes)
         self._setting = setting
         self._execute, self._noted = execute.execute, noted.Noted
-        self._shown: Callable[[Outcome], Shown | None] = lambda run: showing.Showing.of(run).found
+        self._again = partial(execute.execute, stop=False, rules_after=setting.rules_after)
+        self._runs, self._findings = attribute.Runs, attribute.findings
+        self._due: Callable[[Outcome], Shown | None] | None = None
         kernels = [kernel_named(name) for name in setting.kernels]
         if setting.exhibit:
             from fuzz.defects.catalogue import exhibit_named
@@ -74,7 +78,7 @@ class Target:
             kernels = [exhibit.kernel if setting.with_bug else exhibit.correct]
             if setting.with_bug:
                 self._execute = exhibit.execute
-                self._shown = partial(showing.due, exhibit=exhibit)
+                self._due = partial(showing.due, exhibit=exhibit)
         calls = None if setting.calls is None else frozenset(setting.calls)
         geometries = [geometry_named(name) for name in setting.geometries]
         inputs = Inputs(geometries, calls, setting.max_calls)
@@ -108,26 +112,26 @@ class Target:
             kernels = self._kernels[number]
             if self._takes_long(case, kernels[0][0].geometry.page_bytes):
                 return
-            left = kernels
+            left, runs = kernels, self._runs(case, self._again)
             while left:
                 (kernel, observer), *left = left
                 kernel_name = kernel.name
-                noted = self._noted(kernel) if left else None  # nobody is left to compare with
+                noted = self._noted(kernel)
                 outcome = self._execute(
                     case,
-                    noted or kernel,
+                    noted,
                     listeners=[observer] if observer else (),
                     stop=False,
                     on_step=observer.step if observer else None,
                     rules_after=self._setting.rules_after,
                 )
-                found = self._shown(outcome) if outcome.violations else None
                 # Now all is read that will be: kernels that have it alike need not be run.
-                same = [other for other, _ in left if noted and noted.same_on(other)]
+                same = [other for other, _ in left if noted.same_on(other)]
                 left = [one for one in left if one[0] not in same]
+                runs.add(noted, outcome)
                 if observer is not None:
                     observer.finish(outcome, same)
-                if found is not None:
+                for found in self._shown(runs, kernel, outcome) if outcome.violations else ():
                     for one in (kernel, *same):
                         self._found(data, found.bucket, one)
         except Exception as error:
@@ -154,6 +158,13 @@ class Target:
         except Exception as error:
             self._crashed(data, "", error)
             return data
+
+    def _shown(self, runs: "Runs", kernel: "Kernel", outcome: "Outcome") -> "Sequence[Shown]":
+        """What a run that broke rules has found; with a bug put back, what is due to that."""
+        if self._due is None:
+            return self._findings(runs, kernel)
+        found = self._due(outcome)
+        return [] if found is None else [found]
 
     def send_stats(self) -> None:
         """Report the counts so far."""

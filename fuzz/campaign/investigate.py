@@ -48,7 +48,7 @@ def investigate(session: Session, seen: Seen, crashes: Crashes, breathe: Breathe
                 # A candidate on which the project itself fails is no simpler form of it.
                 crashes.while_minimizing(case, kernel.name, error)
                 return False
-            return shown.bucket == seen.bucket
+            return shown.shows(seen.bucket)
 
         return same
 

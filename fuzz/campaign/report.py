@@ -8,7 +8,7 @@ from engine.base.kernel import Kernel
 from fuzz.campaign.coverage import HOW
 from fuzz.campaign.session import Seen, Session
 from fuzz.case import Case, CaseError
-from fuzz.defects.known import DEFECTS
+from fuzz.defects import known
 from fuzz.findings.bucket import Bucket
 from fuzz.forms import text
 from fuzz.lib.command import command
@@ -76,15 +76,9 @@ def told_harm(session: Session, seen: Seen, case: Case, harm: Bucket, kernel: Ke
 
 
 def told_known(session: Session, seen: Seen, kernel: Kernel) -> str:
-    """The same of a known defect, in short."""
-    known = DEFECTS[seen.bucket.defect]
-    return "\n".join(
-        (
-            f"known: {known.id} on {_ground(session, kernel)}, {known.title}",
-            *(f"  {text.format_call(call)}" for call in seen.case.calls),
-            f"  Look with: {command('show', session.path(seen.bucket))}",
-        )
-    )
+    """The same of a known defect, in a line."""
+    what, path = known.told(seen.bucket.defect), short(session.path(seen.bucket))
+    return f"known: {what} ({_ground(session, kernel)}); {path}"
 
 
 def told_divergence(session: Session, seen: Seen, found: Divergence, against: Against) -> str:

@@ -23,6 +23,7 @@ from engine.base.kernel import Kernel, kernel_named
 from fuzz.calls.registry import takes_long
 from fuzz.campaign.seeds import CORPUS
 from fuzz.case import Case
+from fuzz.defects.attribute import Shown
 from fuzz.defects.known import repaired
 from fuzz.findings.bucket import Bucket
 from fuzz.forms import text
@@ -35,7 +36,7 @@ from fuzz.lib.processes import forked
 from fuzz.lib.status import Fields, StatusLine, count, duration
 from fuzz.minimize.search import minimize
 from fuzz.rules.judge import RulesAfter
-from fuzz.showing import Shown, showing
+from fuzz.showing import showing
 
 BATCH = 500  # programs
 _BATCH_SECONDS = 3600.0  # a backstop

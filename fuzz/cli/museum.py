@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from fuzz.campaign.seeds import CORPUS
 from fuzz.cli.options import Parser, add_action, add_rules_after, add_workdir, define
 from fuzz.defects.catalogue import EXHIBITS, exhibit_named, exhibits_named
-from fuzz.defects.exhibit import Exhibit
+from fuzz.defects.defect import Defect
 from fuzz.forms.text import load
 from fuzz.lib.arguments import positive, seconds
 from fuzz.lib.exits import FINE
@@ -90,7 +90,7 @@ def _add_trials(action: Parser) -> None:
     add_workdir(action)
 
 
-def _chosen(names: Sequence[str]) -> list[Exhibit]:
+def _chosen(names: Sequence[str]) -> list[Defect]:
     """Errors raised: UnknownName."""
     if [name.lower() for name in names] in ([], ["all"]):
         return list(EXHIBITS)
@@ -101,7 +101,7 @@ def _chosen(names: Sequence[str]) -> list[Exhibit]:
 def _list(options: argparse.Namespace) -> int:
     names: list[str] = getattr(options, "ids", [])
     exhibits = _chosen(names)
-    rows = [(e.name, e.rule, _where(e), e.title) for e in exhibits]
+    rows = [(e.name, e.rule, _where(e), e.headline) for e in exhibits]
     for exhibit, line in zip(exhibits, columns(rows), strict=True):
         print(line)
         if names:
@@ -111,12 +111,12 @@ def _list(options: argparse.Namespace) -> int:
     return FINE
 
 
-def _where(exhibit: Exhibit) -> str:
+def _where(exhibit: Defect) -> str:
     name, geometry = exhibit.correct.name, exhibit.correct.geometry.name
     return name if geometry == "x86-64" else f"{name} {geometry}"
 
 
-def _bug(exhibit: Exhibit) -> str:
+def _bug(exhibit: Defect) -> str:
     """What brings it back."""
     parts = [f"{switch} = {'yes' if on else 'no'}" for switch, on in exhibit.bug.items()]
     if exhibit.change is not None:
@@ -127,7 +127,7 @@ def _bug(exhibit: Exhibit) -> str:
 def _show(options: argparse.Namespace) -> int:
     exhibit = exhibit_named(options.id)
     case = load(CORPUS / "museum" / exhibit.file)
-    print(f"{exhibit.name}: {exhibit.title}\n{textwrap.fill(exhibit.text, 98)}\n")
+    print(f"{exhibit.name}: {exhibit.headline}\n{textwrap.fill(exhibit.text, 98)}\n")
     print(f"{_where(exhibit)} with {_bug(exhibit)}\n")
     with exhibit.installed():
         print(story(case, exhibit.kernel, colour=wants_colour(sys.stdout)))

@@ -9,8 +9,8 @@ from dataclasses import replace
 from engine.base.geometry import UnknownName
 from engine.base.kernel import Kernel, kernel_named
 from fuzz.defects import changes
-from fuzz.defects.exhibit import Change, Exhibit
-from fuzz.defects.known import DEFECTS, Settings
+from fuzz.defects.defect import Change, Defect, Settings
+from fuzz.defects.known import DEFECTS
 
 _612 = kernel_named("linux-6.12")
 _612_UNCHARGING = replace(_612, uncharge_on_rollback=True)
@@ -19,18 +19,44 @@ _I386 = kernel_named("linux-6.12", "i386")
 _PAE = kernel_named("linux-6.12", "i386-pae")
 
 
-def _known(id_: str, slug: str, correct: Kernel, also: Settings | None = None) -> Exhibit:
+def _known(id_: str, slug: str, correct: Kernel, also: Settings | None = None) -> Defect:
     """A known defect, put back.  Arguments: `also` what else is set as in its time."""
-    defect = DEFECTS[id_]
-    bug = {**defect.put_back(correct), **(also or {})}
-    return Exhibit(id_, slug, defect.title, defect.text, defect.rules[0], correct, bug)
+    return replace(DEFECTS[id_], slug=slug, museum=correct, also=also or {})
 
 
-EXHIBITS: tuple[Exhibit, ...] = (
+def _past(
+    id_: str,
+    slug: str,
+    title: str,
+    text: str,
+    rule: str,
+    correct: Kernel,
+    bad: Settings | None = None,
+    change: Change | None = None,
+    cve: str = "",
+) -> Defect:
+    """A bug of development, or of the time before 5.0."""
+    bad = bad or {}
+    repair = {switch: not value for switch, value in bad.items()}
+    return Defect(
+        id_,
+        title,
+        rule,
+        bad=bad,
+        repair=repair,
+        cve=cve,
+        text=text,
+        change=change,
+        slug=slug,
+        museum=correct,
+    )
+
+
+EXHIBITS: tuple[Defect, ...] = (
     # The walk and the movers
     _known("B-01", "stack-warning", _612),
     _known("B-09", "result-wraps", _I386),
-    Exhibit(
+    _past(
         "B-12",
         "own-head",
         "realignment takes what lies below in the same VMA, 6.7 series",
@@ -40,7 +66,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         _612,
         change=Change("engine.move:_head_is_unused", changes.head_may_be_ours),
     ),
-    Exhibit(
+    _past(
         "B-12",
         "old-head-only",
         "realignment looks at the source only, 6.7 series",
@@ -50,7 +76,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         _612,
         change=Change("engine.move:_head_is_unused", changes.only_old_head),
     ),
-    Exhibit(
+    _past(
         "B-12",
         "new-head-only",
         "realignment looks at the destination only, 6.7 series",
@@ -59,7 +85,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         _612,
         change=Change("engine.move:_head_is_unused", changes.only_new_head),
     ),
-    Exhibit(
+    _past(
         "B-13",
         "two-levels",
         "PUD mover on two levels, 5.11 to 5.13",
@@ -69,7 +95,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         _I386,
         change=Change("engine.move:_move_table", changes.pud_of_two_levels),
     ),
-    Exhibit(
+    _past(
         "B-14",
         "counted-as-new",
         "a moved table is registered as a new one (Xen), 5.14",
@@ -79,7 +105,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         _612,
         change=Change("engine.move:_move_table", changes.moved_counts_as_new),
     ),
-    Exhibit(
+    _past(
         "B-14",
         "stored-as-leaf",
         "a table is stored as if it were a leaf (ppc64), 5.0 to 5.13",
@@ -89,7 +115,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         change=Change("engine.move:_move_table", changes.table_stored_as_leaf),
     ),
     _known("B-63", "pae-gigabyte", replace(_PAE, swaps_empty_pmd_table=True)),
-    Exhibit(
+    _past(
         "B-11",
         "negative-result",
         "a result below zero, 6.7 series",
@@ -99,17 +125,18 @@ EXHIBITS: tuple[Exhibit, ...] = (
         _612,
         {"negative_result_is_zero": False},
     ),
-    Exhibit(
+    _past(
         "B-15",
         "leaf-as-table",
-        "CVE-2020-10757, 4.5 to 5.7",
+        "a huge page of DAX moves as a table, 4.5 to 5.7",
         "A huge page of DAX is not recognized and moves as if it were a page table: what the "
         "page holds is read as entries.",
         "table-not-leaf",
         _612,
         change=Change("engine.move:_is_huge", changes.always(False)),
+        cve="CVE-2020-10757",
     ),
-    Exhibit(
+    _past(
         "B-16",
         "deposit",
         "a huge page moves without the table deposited for it",
@@ -119,7 +146,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         _612,
         change=Change("engine.state.table:carry_deposit", changes.deposit_left_behind),
     ),
-    Exhibit(
+    _past(
         "B-24",
         "pud-freed",
         "a PUD table in use is freed, about 2.6.38",
@@ -128,7 +155,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         _612,
         change=Change("engine.state.table:TableTree.make", changes.pud_table_freed),
     ),
-    Exhibit(
+    _past(
         "B-45",
         "hugetlb-skip",
         "hugetlb: the two cursors part, 5.16 to stable of 2025",
@@ -138,7 +165,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         change=Change("engine.move_hugetlb:_skip_hole", changes.skips_apart),
     ),
     # TLB flushes
-    Exhibit(
+    _past(
         "B-02",
         "flush-at-end",
         "stale translations while dirty bits move, until 4.8",
@@ -148,26 +175,28 @@ EXHIBITS: tuple[Exhibit, ...] = (
         _612,
         change=Change("engine.move:_flush_ptes", changes.no_flush),
     ),
-    Exhibit(
+    _past(
         "B-03",
         "dirty-only",
-        "CVE-2018-18281, 4.9 to 4.18",
+        "only dirty entries are flushed under the locks, 4.9 to 4.18",
         "Only dirty entries are flushed before the locks are dropped; a page that is unmapped "
         "at its new place is freed while another CPU still reads it at the old one.",
         "tlb-unlock",
         _612,
         change=Change("engine.move:_flush_ptes", changes.dirty_only),
+        cve="CVE-2018-18281",
     ),
-    Exhibit(
+    _past(
         "B-04",
         "huge",
-        "CVE-2018-18281 for huge pages, until 4.18",
+        "huge pages are flushed behind the locks, until 4.18",
         "The same for the entry of a huge page.",
         "tlb-unlock",
         _612,
         change=Change("engine.move:_flush_huge", changes.no_flush),
+        cve="CVE-2018-18281",
     ),
-    Exhibit(
+    _past(
         "B-28",
         "pending-flush",
         "the flush that reclaim has put off is missed, until 4.12",
@@ -179,7 +208,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
     ),
     # The reverse map
     _known("B-05", "table-unlocked", _612),
-    Exhibit(
+    _past(
         "B-18",
         "merged",
         "a merged destination breaks the order of the reverse map, until 3.1",
@@ -189,7 +218,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         _612,
         change=Change("engine.mremap:copy_vma", changes.never_locked),
     ),
-    Exhibit(
+    _past(
         "B-18",
         "rollback",
         "the rollback breaks the order of the reverse map, until 3.1",
@@ -200,45 +229,49 @@ EXHIBITS: tuple[Exhibit, ...] = (
     ),
     # What entries carry
     _known("B-07", "entries", _612, {"uffd_checks_both": False}),
-    Exhibit(
+    _past(
         "B-07",
         "tables",
-        "CVE-2025-21696: whole tables",
+        "whole tables keep uffd-wp",
         "The mark is cleared from entries that move one by one, but whole tables still move.",
         "uffd-wp-stray",
         _612,
         change=Change("engine.move:_must_look_at_entries", changes.always(False)),
+        cve="CVE-2025-21696",
     ),
-    Exhibit(
+    _past(
         "B-07",
         "marker",
-        "CVE-2025-21696: markers",
+        "markers keep uffd-wp",
         "The marker of a page that is not there moves along.",
         "uffd-wp-stray",
         _612,
         change=Change("engine.move:_as_moved", changes.wp_marker_kept),
+        cve="CVE-2025-21696",
     ),
-    Exhibit(
+    _past(
         "B-07",
         "swap",
-        "CVE-2025-21696: pages in swap",
+        "pages in swap keep uffd-wp",
         "The entry of a page in swap keeps the mark.",
         "uffd-wp-stray",
         _612,
         change=Change("engine.move:_as_moved", changes.wp_swap_kept),
+        cve="CVE-2025-21696",
     ),
-    Exhibit(
+    _past(
         "B-07",
         "huge",
-        "CVE-2025-21696: huge pages",
+        "huge pages keep uffd-wp",
         "The entry of a huge page keeps the mark.",
         "uffd-wp-stray",
         _612,
         change=Change("engine.move:_move_huge", changes.wp_huge_kept),
+        cve="CVE-2025-21696",
     ),
     _known("B-08", "rollback-warns", _612),
     _known("B-49", "write", _618),
-    Exhibit(
+    _past(
         "B-49",
         "frame",
         "a batch of one frame",
@@ -247,7 +280,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         _618,
         change=Change("engine.move:_as_batches", changes.batch_of_one_frame),
     ),
-    Exhibit(
+    _past(
         "B-61",
         "soft-dirty",
         "moved entries are not soft-dirty",
@@ -257,7 +290,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         change=Change("engine.move:_bits_to_set", changes.always(0)),
     ),
     # Freeing tables
-    Exhibit(
+    _past(
         "free-tables",
         "floor",
         "free_pgtables() without its floor",
@@ -266,7 +299,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         _612,
         change=Change("engine.state.table:TableTree.free_range", changes.without_floor),
     ),
-    Exhibit(
+    _past(
         "free-tables",
         "ceiling",
         "free_pgtables() without its ceiling",
@@ -276,37 +309,40 @@ EXHIBITS: tuple[Exhibit, ...] = (
         change=Change("engine.state.table:TableTree.free_range", changes.without_ceiling),
     ),
     # exec
-    Exhibit(
+    _past(
         "B-21",
         "stack-fits",
-        "CVE-2010-3858, until 2.6.35",
+        "a stack need not fit below its new top, until 2.6.35",
         "Nobody checks that the stack fits below its new top: its new start wraps, and an "
         "assertion kills the machine.",
         "stack-fits",
         _I386,
         change=Change("engine.stack:fits", changes.always(True)),
+        cve="CVE-2010-3858",
     ),
     # mremap's arguments and results
-    Exhibit(
+    _past(
         "B-22",
         "overlap",
-        "CVE-2010-0291: ranges that overlap, until 2.6.32",
+        "ranges that overlap, until 2.6.32",
         "Without the test for overlapping ranges the destination is unmapped from under the "
         "source.",
         "error-traceless",
         _612,
         change=Change("engine.mremap:Remap.overlaps", changes.property_always(False)),
+        cve="CVE-2010-0291",
     ),
-    Exhibit(
+    _past(
         "B-22",
         "length",
-        "CVE-2010-0291: a range longer than its VMA, until 2.6.32",
+        "a range longer than its VMA, until 2.6.32",
         "The length is not compared with the end of the VMA: pages of its neighbour go along.",
         "error-order",
         _612,
         change=Change("engine.mremap:_source", changes.any_length),
+        cve="CVE-2010-0291",
     ),
-    Exhibit(
+    _past(
         "B-51",
         "late-refusal",
         "several VMAs: one is refused too late, 6.17-rc",
@@ -316,7 +352,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         _618,
         change=Change("engine.mremap:_move_several", changes.refused_too_late),
     ),
-    Exhibit(
+    _past(
         "B-52",
         "stale-vma",
         "a VMA is used after it was merged away, 6.17-rc",
@@ -325,7 +361,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         _612,
         change=Change("engine.mremap:copy_vma", changes.stale_source),
     ),
-    Exhibit(
+    _past(
         "B-56",
         "positive-errno",
         "an error with the wrong sign",
@@ -335,7 +371,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         change=Change("engine.mremap:do_mremap", changes.positive_errno),
     ),
     _known("B-57", "map-count-late", _612),
-    Exhibit(
+    _past(
         "B-62",
         "seal-late",
         "a seal is looked at too late",
@@ -344,7 +380,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         _612,
         change=Change("engine.mremap:_check_vma", changes.unmapped_before_seal),
     ),
-    Exhibit(
+    _past(
         "B-66",
         "hook-error",
         "an error of a driver's hook after the move",
@@ -354,23 +390,25 @@ EXHIBITS: tuple[Exhibit, ...] = (
         change=Change("engine.mremap:_move_back", changes.no_way_back_from_hook),
     ),
     _known("B-69", "overlap-wraps", replace(_612, wrap_safe_overlap=True)),
-    Exhibit(
+    _past(
         "B-70",
         "zero-length",
-        "CVE-2003-0985, until 2.4.23",
+        "a new length of 0, until 2.4.23",
         "A new length of 0 makes a VMA that covers nothing.",
         "vma-order",
         _612,
         change=Change("engine.mremap:do_mremap", changes.zero_length),
+        cve="CVE-2003-0985",
     ),
-    Exhibit(
+    _past(
         "B-70",
         "unmap-ignored",
-        "CVE-2004-0077, until 2.4.24",
+        "unmapping fails, and nobody looks, until 2.4.24",
         "With too many VMAs unmapping fails; the call goes on as if it had not.",
         "resize-exact",
         _612,
         change=Change("engine.mremap:_cut_tail", changes.unmap_error_ignored),
+        cve="CVE-2004-0077",
     ),
     # VMAs and accounting
     _known("B-31", "anon-vma-kept", _612),
@@ -378,7 +416,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
     _known("B-33", "account-cleared", _612),
     _known("B-34", "locked-twice", _612),
     _known("B-35", "self-merge", _612),
-    Exhibit(
+    _past(
         "B-36",
         "recharged",
         "a source that could not be unmapped is charged for, accountable or not, 6.15 to 7.1",
@@ -390,7 +428,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
     ),
     _known("B-37", "rollback-leaks", _612_UNCHARGING),
     _known("B-39", "not-asked", _612),
-    Exhibit(
+    _past(
         "B-41",
         "pgoff-from-start",
         "growth in place from the middle of a VMA fails, 6.1 to 6.2",
@@ -400,7 +438,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         _612,
         change=Change("engine.mremap:_grow", changes.growth_from_start),
     ),
-    Exhibit(
+    _past(
         "B-41",
         "uncharged",
         "growth in place that fails is given back, charged or not, 6.1 to 6.2",
@@ -411,7 +449,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
     ),
     _known("B-43", "unlinked", _618),
     _known("B-46", "reservation", _612),
-    Exhibit(
+    _past(
         "B-54",
         "changing",
         "userfaultfd: a failed mremap leaves its change pending, 4.17 to 6.16",
@@ -420,7 +458,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         _612,
         change=Change("engine.pages.uffd:call_ended", changes.changing_kept),
     ),
-    Exhibit(
+    _past(
         "B-55",
         "not-announced",
         "userfaultfd: what FIXED unmaps is not announced, 4.11 to 4.12",
@@ -436,7 +474,7 @@ BY_NAME = {exhibit.name.lower(): exhibit for exhibit in EXHIBITS}
 assert len(BY_NAME) == len(EXHIBITS), "two exhibits have the same name"
 
 
-def exhibit_named(name: str) -> Exhibit:
+def exhibit_named(name: str) -> Defect:
     """The exhibit of that full name.  Errors raised: UnknownName."""
     try:
         return BY_NAME[name.lower()]
@@ -444,7 +482,7 @@ def exhibit_named(name: str) -> Exhibit:
         raise UnknownName("exhibit", name, [exhibit.name for exhibit in EXHIBITS]) from None
 
 
-def exhibits_named(name: str) -> list[Exhibit]:
+def exhibits_named(name: str) -> list[Defect]:
     """The exhibit of that name, or all variants of the bug with that id.
 
     Errors raised: UnknownName.

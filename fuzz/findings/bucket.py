@@ -5,20 +5,20 @@ from typing import NamedTuple, Self
 
 _NAME = re.compile(
     r"(?P<rule>[a-z0-9]+(-[a-z0-9]+)*)--(?P<call>[a-z][a-z0-9_]*)"
-    r"(--(?P<defect>[A-Za-z0-9]+(-[A-Za-z0-9]+)*))?"
+    r"(--(?P<defect>[A-Za-z0-9]+([-+][A-Za-z0-9]+)*))?"
 )
 
 
 class Bucket(NamedTuple):
     """What makes two violations the same finding.
 
-    The known defect that explains a violation is a part of it, so that an unknown one which breaks
-    the same rule in the same call does not hide behind it.
+    The known defect without which the rule is not broken (`fuzz.defects.attribute`) is a part of
+    it, so that an unknown one which breaks the same rule in the same call does not hide behind it.
     """
 
     rule: str  # slug
     call: str  # name of the call
-    defect: str = ""  # id of the known defect (fuzz.defects.known); empty: unknown
+    defect: str = ""  # id of the known defect, or several with "+" between; empty: unknown
 
     @property
     def name(self) -> str:

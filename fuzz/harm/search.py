@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from engine.base.kernel import Kernel
 from fuzz.case import Case
-from fuzz.defects.exhibit import Exhibit
+from fuzz.defects.attribute import Shown
+from fuzz.defects.defect import Defect
 from fuzz.defects.known import DEFECTS, repaired
 from fuzz.execute import Found
 from fuzz.findings.bucket import Bucket
@@ -22,7 +23,7 @@ from fuzz.minimize.search import minimize
 from fuzz.rules.index import BY_SLUG
 from fuzz.rules.judge import RulesAfter
 from fuzz.rules.rule import HARM
-from fuzz.showing import Showing, Shown, showing
+from fuzz.showing import Showing, showing
 
 BUDGET = 2_000  # executions: some seconds of CPU time, and as many again to minimize what is found
 
@@ -73,7 +74,7 @@ def due_to(defect: str, kernel: Kernel, rules_after: RulesAfter = "moving") -> D
     return due
 
 
-def due_to_exhibit(exhibit: Exhibit) -> Due:
+def due_to_exhibit(exhibit: Defect) -> Due:
     """What is due to a bug of the museum: put back into a kernel without known defects."""
     correct = repaired(exhibit.correct)
     kernel = replace(correct, **exhibit.bug)  # type: ignore[arg-type]

@@ -28,7 +28,7 @@ from fuzz.campaign.child import LIBFUZZER, Child, RunError, Setting, check_envir
 from fuzz.campaign.session import marked
 from fuzz.case import Case
 from fuzz.defects.catalogue import exhibit_named
-from fuzz.defects.exhibit import Exhibit
+from fuzz.defects.defect import Defect
 from fuzz.findings.bucket import Bucket
 from fuzz.forms import text, wire
 from fuzz.inputs.inputs import Inputs, shared_out
@@ -70,7 +70,7 @@ class MuseumOptions:
     """
 
     workdir: Path
-    exhibits: tuple[Exhibit, ...]
+    exhibits: tuple[Defect, ...]
     seconds: int = SECONDS
     seeds: int = 1
     correct: bool = False
@@ -227,7 +227,7 @@ class _Trials:
             return _Tried(rows, str(failed))
         return _Tried(rows, "")
 
-    def _fuzz(self, exhibit: Exhibit, seed: int, side: str, runs: int) -> Result:
+    def _fuzz(self, exhibit: Defect, seed: int, side: str, runs: int) -> Result:
         """Fuzz until the bug is found or the time is over, or for a number of executions.
 
         Errors raised: _Failed.
@@ -283,7 +283,7 @@ class _Trials:
         return watched.result(exhibit, seed, side, calls)
 
     def _keep(
-        self, exhibit: Exhibit, seed: int, case: Case, test: Callable[[Case], bool], where: str
+        self, exhibit: Defect, seed: int, case: Case, test: Callable[[Case], bool], where: str
     ) -> int:
         """Keep the minimal program that passes a test, in a directory of the working directory.
 
@@ -298,7 +298,7 @@ class _Trials:
             marked(case),
             kernel=exhibit.correct.name,
             geometry=None if geometry.name == "x86-64" else geometry.name,
-            comments=(f"{exhibit.name}: {exhibit.title}",),
+            comments=(f"{exhibit.name}: {exhibit.headline}",),
             found=(f"museum seed={seed}",),
         )
         path = self.directory / where / f"{exhibit.name.lower()}.seed-{seed}.case"
@@ -339,13 +339,13 @@ class _Trials:
 
 def _shows(kernel: Kernel, bucket: Bucket, rules_after: RulesAfter) -> Callable[[Case], bool]:
     """Does a case show that finding on the kernel?"""
-    return lambda case: showing(case, kernel, rules_after).bucket == bucket
+    return lambda case: showing(case, kernel, rules_after).shows(bucket)
 
 
 class _Watched:
     """What a fuzzing process has told so far."""
 
-    def __init__(self, exhibit: Exhibit, side: str, seconds: float | None) -> None:
+    def __init__(self, exhibit: Defect, side: str, seconds: float | None) -> None:
         self._rule = exhibit.rule
         self._side = side
         self._limit = seconds
@@ -385,7 +385,7 @@ class _Watched:
                     if self._side == CORRECT and not bucket.defect:
                         self.broken.setdefault(bucket, bytes.fromhex(event["input"]))
 
-    def result(self, exhibit: Exhibit, seed: int, side: str, calls: int) -> Result:
+    def result(self, exhibit: Defect, seed: int, side: str, calls: int) -> Result:
         """The result of the trial."""
         if side == WITH_BUG:
             outcome = FOUND if self.found is not None else MISSED

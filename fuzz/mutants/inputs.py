@@ -163,20 +163,19 @@ def _fuzzed(chunk: Chunk, root: Path, tracer: "_Tracer") -> Iterator[tuple[Input
 
 def _judged(one: Input, tracer: "_Tracer") -> tuple[Input, Baseline]:
     from engine.base.kernel import kernel_named
-    from fuzz.defects.known import known_defect
+    from fuzz.defects.known import repaired
     from fuzz.execute import execute
+    from fuzz.rules.index import gravity
 
     kernel = kernel_named(one.kernel, one.geometry)
     with tracer:
         outcome = execute(one.case, kernel, stop=False)
-    for index, violation in outcome.violations:
-        known = known_defect(violation.rule, one.case.calls[index], kernel)
-        if known is not None and known.wrecks:
-            # What comes behind is not sound: the program ends there.
-            one = one._replace(case=one.case.with_calls(one.case.calls[: index + 1]))
-            with tracer:
-                outcome = execute(one.case, kernel, stop=False)
-            break
+    if any(gravity(violation.rule) == 0 for _, violation in outcome.violations):
+        # What comes behind is not sound: without its known defects there is more to be seen.
+        kernel = repaired(kernel)
+        one = one._replace(kernel=kernel.name)
+        with tracer:
+            outcome = execute(one.case, kernel, stop=False)
     tracer.note(outcome)
     return one, Baseline(broken(outcome), digest(outcome))
 

@@ -17,15 +17,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from engine.base.kernel import Kernel
-from engine.base.uapi import MREMAP_MAYMOVE
-from fuzz.calls.registry import call
 from fuzz.defects.known import DEFECTS
 from fuzz.subjects.agent import build
 from fuzz.subjects.subject import SubjectError
 
 NAMES = ("uffd-rollback", "rollback-short", "not-cut-off")  # as in shortage.c
 _SOURCE = Path(__file__).with_name("shortage.c")
-_MOVE = call("mremap", 0, 0x2000, 0x2000, MREMAP_MAYMOVE, 0)
 _SECONDS = 60  # for one defect
 _PATIENCE = 2.0  # seconds
 
@@ -52,7 +49,7 @@ def ask(kernel: Kernel) -> Iterator[Answer]:
     program = build(source=_SOURCE)
     with cgroup() as group:
         for name in NAMES:
-            yield Answer(name, DEFECTS[name].shows(kernel, _MOVE), _seen(program, group, name))
+            yield Answer(name, DEFECTS[name].present(kernel), _seen(program, group, name))
 
 
 def _seen(program: Path, group: Path, name: str) -> str:

@@ -9,7 +9,7 @@ from engine.base.violation import Violation
 from engine.state import terms
 from engine.state.space import AddressSpace
 from fuzz.case import Call, Case, Result
-from fuzz.defects.known import DEFECTS
+from fuzz.defects import known
 from fuzz.execute import execute
 from fuzz.forms.text import format_call
 from fuzz.rules.index import BY_SLUG, gravity
@@ -66,7 +66,6 @@ def story(
     Arguments: `rules_after` see `fuzz.execute.execute`.
     """
     shown = showing(case, kernel, rules_after)
-    found = shown.found
     broken: dict[int, list[Violation]] = {}
     told: set[str] = set()
     for call, violation in shown.violations:
@@ -74,6 +73,7 @@ def story(
         if line not in told:  # what stays broken is told once
             told.add(line)
             broken.setdefault(call, []).append(violation)
+    known_by = {id(one.violation): one.bucket.defect for one in shown.findings}
     worst_first = {call: sorted(those, key=_gravity) for call, those in broken.items()}
     witness = Witness(worst_first)
     execute(
@@ -103,8 +103,8 @@ def story(
             parts += _drawn(before, moments, colour=colour)
         for violation in broken.get(number, ()):
             parts.append(f"violation: {terms.violation(kernel.geometry, violation)}")
-            if found is not None and violation is found.violation and found.bucket.defect:
-                parts.append(f"known: {found.bucket.defect}, {DEFECTS[found.bucket.defect].title}")
+            if defect := known_by.get(id(violation)):
+                parts.append(f"known: {known.told(defect)}")
     return "\n".join(parts).lstrip("\n")
 
 

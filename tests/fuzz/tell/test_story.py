@@ -4,8 +4,9 @@ import pytest
 
 from engine.base.kernel import kernel_named
 from fuzz.defects.catalogue import exhibit_named
-from fuzz.forms.text import parse
+from fuzz.forms.text import load, parse
 from fuzz.tell.story import describe, story
+from tests.lib.constants import ROOT
 
 STACK = "execve_stack(0xd8000, 0xf0000, 0x10000)\n"
 STACK = "execve_stack(0xbfb00000, 0xc0000000, 0x400000)\n"
@@ -50,15 +51,15 @@ def test_a_story_and_a_description_name_the_known_defect() -> None:
 
 
 def test_a_story_goes_on_to_the_unknown_defect_behind_a_known_one() -> None:
-    case = parse(
-        "mmap(0x8000, 0x4000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)\n"
-        "mremap(0x8000, 0xffffffffffff8000, 0x2000, MREMAP_MAYMOVE|MREMAP_FIXED, 0x9000)\n"
-        "execve_stack(0xd8000, 0xf0000, 0x10000)\n"
-    )
-    told = story(case, kernel_named("linux-6.18", "tiny"))
-    assert told.count("\n\n") == 2  # all three calls
-    assert f"when {RULE} is broken:\n" in told
-    assert "known: " not in told
+    known = load(ROOT / "corpus" / "regressions" / "wrapping-overlap.case")
+    unknown = load(ROOT / "corpus" / "museum" / "b-11-negative-result.case")
+    case = known.with_calls((*known.calls, *unknown.calls))
+    told = story(case, kernel_named("linux-6.18-negative_result_is_zero"))
+    calls = told.split("\n\n")
+    assert len(calls) == len(case.calls)
+    assert calls[1].splitlines()[-1].startswith("known: B-69, ")
+    assert "violation: move-result" in calls[-1]
+    assert told.count("known: ") == 1
 
 
 def test_a_story_goes_on_to_the_end_and_tells_every_violation_at_its_call() -> None:

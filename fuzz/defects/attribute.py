@@ -1,0 +1,134 @@
+"""Which defect a broken rule is put down to: the one without which it is not broken.
+
+The program that broke rules on a kernel is run on the kernel's repaired twin, which has every known
+defect put right.  What is broken there, too, is unknown.  What is not belongs to the defect whose
+repair alone makes it vanish; if none does, to the smallest set of defects that does together.  Two
+runs break the same if the same rule is broken at the same call.
+
+Most of these runs are never made: a kernel that has all switches alike that the program has read on
+another one does the same there (`fuzz.noted`).
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from engine.base.kernel import Kernel
+from engine.base.violation import Violation
+from fuzz.case import Case, Result
+from fuzz.defects.defect import Defect
+from fuzz.defects.known import KNOWN, repaired
+from fuzz.execute import BrokenAt, Found, Outcome
+from fuzz.findings.bucket import Bucket
+from fuzz.noted import Noted
+from fuzz.rules.index import gravity
+
+Execute = Callable[[Case, Kernel], Outcome]  # to the end, behind violations, too
+
+
+class Shown(NamedTuple):
+    """A finding of a run: what is put down to one defect, or to none that is known.
+
+    `call` is the index of the call at which its worst rule was broken, and `violation` how; all
+    that it broke is in `broken`, the worst first.
+    """
+
+    bucket: Bucket
+    call: int
+    violation: Violation
+    broken: tuple[Found, ...]
+
+    @property
+    def severity(self) -> tuple[int, int]:
+        """How bad its worst is, then how early: the smaller, the worse."""
+        return _severity(self.broken[0])
+
+
+class Ran(NamedTuple):
+    """What is remembered of a run; the address space is let go."""
+
+    results: tuple[Result, ...]
+    violations: tuple[Found, ...]
+
+    @property
+    def broken(self) -> frozenset[BrokenAt]:
+        """Which rules it broke, and at which calls."""
+        return frozenset(found.key for found in self.violations)
+
+
+class Runs:
+    """What one program does on one kernel or another; none is run of which that is known."""
+
+    def __init__(self, case: Case, execute: Execute) -> None:
+        self.case = case
+        self._execute = execute
+        self._ran: list[tuple[Noted, Ran]] = []
+
+    def add(self, kernel: Noted, outcome: Outcome) -> Ran:
+        """The program has been run on a kernel."""
+        ran = Ran(tuple(outcome.results), tuple(outcome.violations))
+        self._ran.append((kernel, ran))
+        return ran
+
+    def on(self, kernel: Kernel) -> Ran:
+        """What it does on that kernel.  Errors raised: those of `fuzz.execute.execute`."""
+        for noted, ran in self._ran:
+            if noted.same_on(kernel):
+                return ran
+        noted = Noted(kernel)
+        return self.add(noted, self._execute(self.case, noted))
+
+
+def findings(runs: Runs, kernel: Kernel) -> tuple[Shown, ...]:
+    """What a program shows on a kernel: first what is unknown, then each known defect.
+
+    Known ones come by what they broke, the worst first.
+    """
+    violations = runs.on(kernel).violations
+    if not violations:
+        return ()
+    twin = runs.on(repaired(kernel))
+    stays = twin.broken
+    owners: dict[BrokenAt, str] = {}
+    parts: dict[str, list[Found]] = {}
+    for found in violations:
+        key = found.key
+        if key not in owners:
+            owners[key] = "" if key in stays else _owner(runs, kernel, key)
+        parts.setdefault(owners[key], []).append(found)
+    if "" in parts:  # of the same rule at the same call: first what the twin says in the same words
+        said = {(found.call, found.violation.args) for found in twin.violations}
+        parts[""].sort(key=lambda found: (found.call, found.violation.args) not in said)
+    shown = [shown_as(runs.case, broken, owner) for owner, broken in parts.items()]
+    return tuple(sorted(shown, key=lambda one: (bool(one.bucket.defect), one.severity)))
+
+
+def shown_as(case: Case, broken: Iterable[Found], defect: str = "") -> Shown:
+    """The finding that consists of these violations, of which there is one at least.
+
+    Arguments: `defect` what they are put down to, see `Bucket`.
+    """
+    worst, *others = sorted(broken, key=_severity)
+    bucket = Bucket(worst.violation.rule, case.calls[worst.call].name, defect)
+    return Shown(bucket, worst.call, worst.violation, (worst, *others))
+
+
+def _severity(found: Found) -> tuple[int, int]:
+    return gravity(found.violation.rule), found.call
+
+
+def _owner(runs: Runs, kernel: Kernel, key: BrokenAt) -> str:
+    """The defect without which that is not broken, or several, "+" between their ids."""
+
+    def vanishes(repairs: Sequence[Defect]) -> bool:
+        return key not in runs.on(repaired(kernel, repairs)).broken
+
+    # The one that breaks this rule in the first place is the better name, and is found at once.
+    for defect in sorted(KNOWN, key=lambda defect: defect.rule != key[1]):
+        if vanishes([defect]):
+            return defect.id
+    needed = list(KNOWN)
+    for defect in KNOWN:
+        fewer = [one for one in needed if one is not defect]
+        if vanishes(fewer):
+            needed = fewer
+    return "+".join(defect.id for defect in needed)
