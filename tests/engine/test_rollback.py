@@ -5,9 +5,11 @@ allocation alone refused and once with all from there on.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
+from engine.base.failures import PAGETABLE
 from engine.base.kernel import KERNELS, Kernel, kernel_named
 from engine.base.uapi import (
     MAP_ANONYMOUS,
@@ -150,3 +152,20 @@ def test_the_set_reaches_every_level_and_both_alignments() -> None:
         kernel_named("linux-6.1", "tiny"), "realigned", MREMAP_MAYMOVE | MREMAP_FIXED
     )
     assert all(counts.values())
+
+
+@pytest.mark.parametrize("nofail", [False, True])
+def test_a_way_back_that_may_not_fail_goes_on_asking(nofail: bool) -> None:
+    """The page before the first one that is there has no table; that of the last page fails."""
+    space = AddressSpace(replace(kernel_named("linux-6.12"), rollback_nofail=nofail), [MoveRules()])
+    base, slot = space.arena.start, space.geometry.slot_bytes
+    old, length = base + 2 * slot - PAGE, slot + 2 * PAGE
+    assert mmap(space, old, length, 3, FLAGS) == old
+    assert not touch(space, old + PAGE, old + 2 * PAGE)
+    assert not touch(space, old + length - PAGE, old + length)
+    before = space.contents()
+    for nth in (2, 3, 4):
+        space.failures.arm(PAGETABLE, nth)
+    assert mremap(space, old, length, length, 3, base + 64 * slot) is Errno.ENOMEM
+    assert (space.contents() == before) is nofail
+    assert [v.rule for v in space.violations] == ([] if nofail else ["rollback-complete"])

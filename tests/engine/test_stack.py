@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -17,6 +18,7 @@ from engine.stack import execve_stack, relocate
 from engine.state.space import AddressSpace
 from fuzz.rules.judge import check_state
 from fuzz.rules.stack import expected_stack_warnings
+from tests.lib.drawn import PAGE, scene, shown, tiny
 from tests.lib.listening import at
 
 
@@ -80,6 +82,17 @@ def test_realignment_leaves_pud_entries_to_chance() -> None:
     kernel = kernel_named("linux-6.12", "tiny")
     assert warnings(kernel, 0xD8000, 0xF0000, 0x10000) == (0, 1)
     assert warnings(kernel, 0xD0000, 0xF0000, 0x10000) == (0, 0)
+    assert warnings(replace(kernel, swaps_empty_pmd_table=True), 0xD8000, 0xF0000, 0x10000) == (
+        0,
+        0,
+    )
+
+
+def test_only_an_empty_table_is_swapped() -> None:
+    """Without realignment the head leaves a PTE table in the PMD table that comes next."""
+    kernel = replace(kernel_named("linux-6.1", "tiny"), swaps_empty_pmd_table=True)
+    assert warnings(kernel, 0xD7000, 0xF0000, 0x10000)[1] == 1
+    assert warnings(kernel, 0xD8000, 0xF0000, 0x10000) == (0, 0)
 
 
 @st.composite
@@ -175,3 +188,21 @@ def test_a_failed_allocation_ends_exec_with_nothing_mapped() -> None:
     assert execve_stack(space, 0xF1000, 0x100000, 0x41000) is Errno.ENOMEM
     assert not list(space.vmas)
     assert space.tree.bytes_used() == 0
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "warned"),
+    [
+        (".... a... ..BB BBBB", ".... a.BB BBBB ....", 0),
+        (".... .... ..AA AAAA", ".... ..AA AAAA ....", 1),
+    ],
+)
+def test_tables_are_expected_only_where_neighbours_leave_them(
+    before: str, after: str, warned: int
+) -> None:
+    """A stack that could have been realigned and was not is still worth a warning."""
+    kernel = replace(tiny("linux-6.12"), stack_expects_emptied=True, realign_stack=False)
+    space = scene(before, kernel)
+    assert relocate(space, 10 * PAGE, 16 * PAGE, 4 * PAGE) is None
+    assert shown(space, 4) == after
+    assert [v.rule for v in space.violations] == ["dest-entry-none"] * warned

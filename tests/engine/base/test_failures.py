@@ -1,5 +1,7 @@
 """What fails on demand: which attempt it is, what the call returns, and what is left behind."""
 
+from dataclasses import replace
+
 import pytest
 
 from engine.base.failures import COMMIT, HOOK, MAPS, PAGETABLE, VMA, Failures
@@ -109,6 +111,17 @@ def test_a_source_that_cannot_be_cut_off_stays_empty_and_charged(kernel: Kernel)
     assert space.contents() == {0: 1, 3: 4, (B - A) // P: 2, (B - A) // P + 1: 3}
     assert space.committed == 10
     assert not check_state(space)
+
+
+@pytest.mark.parametrize("nth", range(4, 8))  # a VMA and its links, for each end
+def test_a_source_may_be_cut_off_whatever_happens(nth: int) -> None:
+    space = mapped(replace(CURRENT[1], unmap_moved_nofail=True))
+    space.failures.arm(VMA, nth)
+    assert mremap(space, A + P, 2 * P, 2 * P, MREMAP_MAYMOVE | MREMAP_FIXED, B) == B
+    assert ranges(space)[:2] == [(0, 1), (3, 8)]
+    assert not space.failures.armed
+    assert space.committed == 8
+    assert not space.violations and not check_state(space)
 
 
 @pytest.mark.parametrize("kernel", CURRENT, ids=lambda kernel: kernel.name)

@@ -127,6 +127,17 @@ def test_moving_a_part_loses_the_reservations_of_the_rest(kernel: Kernel) -> Non
     assert used(space) == (0, 3)
 
 
+@pytest.mark.parametrize("part", [0, 1, 3])
+def test_the_rest_may_keep_its_reservations(part: int) -> None:
+    space = mapped(replace(MOVING[-1], hugetlb_rest_keeps_reservation=True))
+    assert not touch(space, A, A + H)
+    assert mremap(space, A + part * H, H, H, MOVE, B) == B
+    assert used(space) == (1, 3)
+    assert not check_state(space)
+    assert munmap(space, A, 4 * H) is munmap(space, B, H) is None
+    assert used(space) == (0, 0)
+
+
 @kernels
 def test_alignment(kernel: Kernel) -> None:
     space = mapped(kernel)

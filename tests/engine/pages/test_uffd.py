@@ -74,7 +74,7 @@ def to(space: AddressSpace, old: int, new: int, pages: int, flags: int = MOVE) -
     return mremap(space, old * PAGE, pages * PAGE, pages * PAGE, flags, new * PAGE)
 
 
-def shared(kernel: str = "linux-6.12") -> AddressSpace:
+def shared(kernel: str | Kernel = "linux-6.12") -> AddressSpace:
     """Four pages of shared memory at page 0, the first two of them there."""
     space = AddressSpace(tiny(kernel))
     assert mmap(space, 0, SLOT, 3, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED) == 0
@@ -279,6 +279,46 @@ def test_no_whole_table_moves_where_protection_is_to_be_cleared() -> None:
         assert to(space, 0, 32, 8, MOVE | MREMAP_DONTUNMAP) == 32 * PAGE
         assert space.tree.counts[PTE] == tables
         assert registered(space)[0] == (0, 8)
+
+
+LAST = replace(tiny("linux-6.12"), uffd_wp_cleared_last=True)
+
+
+@pytest.mark.parametrize(("new", "last_table"), [(32, 3), (33, 4)])
+def test_protection_may_be_cleared_when_all_has_moved(new: int, last_table: int) -> None:
+    space = armed("AAAA AAAA", LAST, pages=8)
+    assert swapout(space, 0, PAGE) is None
+    space.failures.arm(PAGETABLE, last_table)
+    assert to(space, 0, new, 8) is Errno.ENOMEM
+    assert (marks(space, 0, 8), registered(space)) == ("swwwwwww", [(0, 8)])
+    assert to(space, 0, new, 8) == new * PAGE
+    assert (marks(space, new, 8), registered(space)) == ("srrrrrrr", [])
+    assert not entry(space, new) & UFFD_WP  # type: ignore[operator]
+
+
+def test_marks_for_later_may_go_last_as_well() -> None:
+    space = shared(LAST)
+    assert uffd_register(space, 0, SLOT, UFFDIO_REGISTER_MODE_WP, 0) is None
+    assert uffd_wp(space, 0, SLOT, 1) is None
+    assert to(space, 0, 33, 4) == 33 * PAGE
+    assert marks(space, 33, 4) == "rr.."
+
+
+@pytest.mark.parametrize(
+    ("apart", "features", "left"),
+    [(False, 0, []), (True, 0, [(4, 8)]), (True, FOLLOWS, [(0, 8)])],
+)
+def test_a_copy_that_leaves_its_userfaultfd_may_merge_with_nobody(
+    apart: bool, features: int, left: list[tuple[int, int]]
+) -> None:
+    """The copy of the first half comes back to the second one, which has not moved."""
+    space = scene("aaaa aaaa", replace(tiny("linux-6.12"), uffd_copy_unmerged=apart))
+    assert to(space, 0, 32, 4) == 32 * PAGE
+    for first in (4, 32):
+        mode = UFFDIO_REGISTER_MODE_WP
+        assert uffd_register(space, first * PAGE, SLOT, mode, features) is None
+    assert to(space, 32, 0, 4) == 0
+    assert registered(space) == left
 
 
 def rules_of_a_move_that_fails(kernel: Kernel) -> list[str]:
