@@ -14,7 +14,7 @@ from engine.base.geometry import UnknownName
 from fuzz.case import Case, CaseError
 from fuzz.forms.text import load
 from fuzz.showing import Showing, expectations, replay
-from fuzz.subjects.pair import likeness
+from fuzz.subjects.likeness import likeness
 from fuzz.tell.story import story
 
 RUNS = "runs"  # name of the one test of a case that expects nothing

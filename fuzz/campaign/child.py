@@ -67,7 +67,8 @@ class Setting(NamedTuple):
     cells; `fed` are the kinds of cells that libFuzzer gets to know; `tell_new` true reports inputs
     that reach new cells; `exhibit` names an exhibit of the museum in place of kernels, which is run
     `with_bug` or without; `rules_after` says when the whole state is judged, see
-    `fuzz.execute.execute`; `events` is a file descriptor open for writing, which `Child` fills in.
+    `fuzz.execute.execute`; `like` is a kernel: where the others differ from it is all that is
+    reported then; `events` is a file descriptor open for writing, which `Child` fills in.
     """
 
     kernels: list[str]
@@ -81,6 +82,7 @@ class Setting(NamedTuple):
     exhibit: str = ""
     with_bug: bool = True
     rules_after: "RulesAfter" = "moving"
+    like: str = ""
     events: int = -1
 
 

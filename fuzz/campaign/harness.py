@@ -40,9 +40,11 @@ if TYPE_CHECKING:  # what these import must be covered first
     from collections.abc import Callable, Sequence
 
     from engine.base.kernel import Kernel
+    from fuzz.campaign.feedback import StateObserver
     from fuzz.case import Case
     from fuzz.defects.attribute import Runs, Shown
     from fuzz.execute import Outcome
+    from fuzz.subjects.pair import Pair
 
 STATS_SECONDS = 0.5
 _OUR_DEFECT = 77  # what libFuzzer, too, exits with after an exception
@@ -64,6 +66,7 @@ class Target:
             from fuzz.defects import attribute
             from fuzz.inputs import mutator
             from fuzz.inputs.inputs import Inputs
+            from fuzz.subjects import pair
         coverage.watch(atheris, codes)
         self._setting = setting
         self._execute, self._noted = execute.execute, noted.Noted
@@ -94,6 +97,14 @@ class Target:
             ]
             for geometry in inputs.geometries
         ]
+        self._pairs: dict[Kernel, Pair] = {}
+        if setting.like:
+            like, rules_after = kernel_named(setting.like), setting.rules_after
+            self._pairs = {
+                kernel: pair.Pair(kernel, like, rules_after)
+                for kernels in self._kernels
+                for kernel, _ in kernels
+            }
         self._crashes: set[tuple[object, ...]] = set()  # the kinds that were reported
         self._hits: Counter[tuple[Bucket, str]] = Counter()
         self._execs = 0
@@ -116,6 +127,9 @@ class Target:
             while left:
                 (kernel, observer), *left = left
                 kernel_name = kernel.name
+                if self._pairs:
+                    self._compare(data, case, self._pairs[kernel], observer)
+                    continue
                 noted = self._noted(kernel)
                 outcome = self._execute(
                     case,
@@ -143,6 +157,21 @@ class Target:
             self._cells.flush()
         if time.monotonic() >= self._next_stats or self._execs == self._setting.runs:
             self.send_stats()
+
+    def _compare(
+        self, data: bytes, case: "Case", two: "Pair", observer: "StateObserver | None"
+    ) -> None:
+        """Run a program on a kernel and the one that it is to be like: what differs is found."""
+        half = two.first(
+            case,
+            listeners=[observer] if observer else (),
+            on_step=observer.step if observer else None,
+        )
+        if observer is not None:
+            observer.finish(half.outcome)
+        parting = two.beside(half)
+        if parting is not None:
+            self._found(data, parting.bucket, two.kernel)
 
     def mutate(self, data: bytes, max_size: int, seed: int) -> bytes:
         """See `Mutator.mutate`; an input that it fails on stays as it is."""

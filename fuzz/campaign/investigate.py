@@ -6,14 +6,15 @@ from contextlib import contextmanager
 from engine.base.geometry import Geometry
 from engine.base.kernel import Kernel
 from fuzz.campaign.crashes import Crashes
-from fuzz.campaign.report import told, told_harm, told_known
+from fuzz.campaign.report import told, told_harm, told_known, told_parting
 from fuzz.campaign.session import Seen, Session, marked
 from fuzz.case import Case
 from fuzz.execute import Found
 from fuzz.forms.transpose import transposed
-from fuzz.harm.search import due_to, look_for_harm, own_harm
+from fuzz.harm.search import due_to, is_harm, look_for_harm
 from fuzz.minimize.search import minimize
 from fuzz.showing import expecting, showing
+from fuzz.subjects.likeness import as_case
 
 Breathe = Callable[[], None]  # sees to everything else while something takes long
 
@@ -43,6 +44,8 @@ def investigate(session: Session, seen: Seen, crashes: Crashes, breathe: Breathe
         def same(case: Case) -> bool:
             breathe()
             try:
+                if session.like is not None:
+                    return session.pair(kernel).bucket(case) == seen.bucket
                 shown = showing(case, kernel, session.options.rules_after)
             except Exception as error:
                 # A candidate on which the project itself fails is no simpler form of it.
@@ -60,10 +63,16 @@ def investigate(session: Session, seen: Seen, crashes: Crashes, breathe: Breathe
         case, geometry = _minimal(session, seen, shows_on)
     kernel = kernel.on(geometry)
     try:
-        case = expecting(case, dict.fromkeys([kernel.name, *session.kernels]))
+        if session.like is not None:
+            case = as_case(session.pair(kernel), case)
+        else:
+            case = expecting(case, dict.fromkeys([kernel.name, *session.kernels]))
     except Exception as error:
         crashes.while_minimizing(case, kernel.name, error)
     session.minimized(seen, marked(case))
+    if session.like is not None:
+        session.say(told_parting(session, seen, kernel))
+        return
     session.say((told_known if seen.bucket.defect else told)(session, seen, kernel))
     if not seen.bucket.defect:
         _look_for_harm(session, seen, kernel, crashes, breathe)
@@ -100,7 +109,7 @@ def _look_for_harm(
             return ()
 
     shown = showing(seen.case, kernel, rules_after)
-    if shown.found is None or own_harm(shown, shown.found, breathing):
+    if shown.found is None or any(map(is_harm, breathing(seen.case))):
         return
     with doing(session, f"looking for harm near {seen.bucket.name}"):
         harm = look_for_harm(shown, shown.found, breathing)

@@ -15,6 +15,7 @@ from fuzz.lib.command import command
 from fuzz.lib.lines import columns, indented, short
 from fuzz.lib.status import count, duration, wants_colour
 from fuzz.subjects.against import Against, Divergence
+from fuzz.subjects.likeness import told as told_beside
 from fuzz.tell.story import describe
 
 
@@ -26,8 +27,9 @@ def headline(session: Session) -> str:
         limits.append(f"{options.runs} executions")
     until = " or ".join(limits) or "Ctrl-C"
     geometries = ", ".join(geometry.name for geometry in session.geometries)
+    beside = f" beside {session.like.name}" if session.like is not None else ""
     return (
-        f"fuzzing {', '.join(session.kernels)} on {geometries}, seed {session.seed}, "
+        f"fuzzing {', '.join(session.kernels)}{beside} on {geometries}, seed {session.seed}, "
         f"until {until}; everything is kept in {short(session.workdir)}\n"
         f"coverage of the model by {HOW} (Python {sys.version_info[0]}.{sys.version_info[1]})"
     )
@@ -79,6 +81,26 @@ def told_known(session: Session, seen: Seen, kernel: Kernel) -> str:
     """The same of a known defect, in a line."""
     what, path = known.told(seen.bucket.defect), short(session.path(seen.bucket))
     return f"known: {what} ({_ground(session, kernel)}); {path}"
+
+
+def told_parting(session: Session, seen: Seen, kernel: Kernel) -> str:
+    """The same of a difference between two kernels."""
+    pair = session.pair(kernel)
+    parting = pair.parting(seen.case)
+    assert parting is not None, "it has just been minimized"
+    colour = wants_colour(sys.stdout)
+    return "\n".join(
+        (
+            "",
+            f"NEW FINDING {seen.bucket.name}: {_ground(session, kernel)} is not {pair.like.name}",
+            told_beside(pair, seen.case, parting, colour=colour),
+            "",
+            f"Look with:      {command('show', session.path(seen.bucket))}",
+            f"Which switches: {command('bisect', session.path(seen.bucket))}",
+            f"Promote with:   {_promote(session, seen)}",
+            "",
+        )
+    )
 
 
 def told_divergence(session: Session, seen: Seen, found: Divergence, against: Against) -> str:

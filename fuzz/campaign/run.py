@@ -130,7 +130,7 @@ class _Run:
         if self.crashes.any:
             return OUR_DEFECT
         fresh = any(
-            (session.options.count_old or not seen.old)
+            (session.options.count_old or session.like is not None or not seen.old)
             and (session.options.count_known or not seen.bucket.defect)
             for seen in session.findings.values()
         )
@@ -237,6 +237,8 @@ class _Run:
                 expects=(Expectation(kernel.name, bucket.rule),),
                 found=(f"run seed={worker.seed} executions={event['execs']}",),
             )
+            if session.like is not None:
+                case = replace(case, expects=(), like=session.like.name)
             session.met(bucket, marked(case), kernel)
         self._record(event, bucket, kernel.name, 1)
 

@@ -18,7 +18,7 @@ from engine.base.geometry import Geometry, geometry_named
 from engine.base.kernel import Kernel, kernel_named
 from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.campaign.child import RunError
-from fuzz.case import Case
+from fuzz.case import Case, CaseError
 from fuzz.findings.bucket import Bucket
 from fuzz.findings.store import FINDINGS, Ledger, LedgerError
 from fuzz.forms import text, wire
@@ -29,6 +29,7 @@ from fuzz.lib.status import Progress, StatusLine
 from fuzz.rules.judge import RulesAfter
 from fuzz.showing import DEFAULT_KERNEL
 from fuzz.subjects.against import Divergence
+from fuzz.subjects.pair import Pair
 
 MINIMIZE_BUDGET = 5_000  # executions
 
@@ -44,9 +45,10 @@ class RunOptions:
     says).  `max_calls` is the length of the longest program.  `cells` false counts no cells.
     `minimize_budget` is how many candidates are run to minimize a finding.  `against` true
     runs new inputs on this machine as well, and compares it with the model that `kernels` names
-    first.  `rules_after` see `fuzz.execute.execute`.  `count_known` true lets known defects of the
-    kernels count for the exit status, `count_old` what earlier runs have found.  `libfuzzer` are
-    flags passed on as they are.
+    first.  `like` is a kernel that the others must be like: where they differ from it, and nothing
+    else, is found.  `rules_after` see `fuzz.execute.execute`.  `count_known` true lets known
+    defects of the kernels count for the exit status, `count_old` what earlier runs have found (so
+    does `like`).  `libfuzzer` are flags passed on as they are.
     """
 
     workdir: Path
@@ -64,6 +66,7 @@ class RunOptions:
     count_known: bool = False
     count_old: bool = False
     rules_after: RulesAfter = "moving"
+    like: str | None = None
     libfuzzer: tuple[str, ...] = ()
 
 
@@ -105,9 +108,14 @@ class Session:
         self.options = options
         self.calls = options.calls or MODELLED_CALLS
         self.kernels = {name: kernel_named(name) for name in options.kernels}
+        self.like = kernel_named(options.like) if options.like is not None else None
+        for kernel in self.kernels.values() if self.like is not None else ():
+            self.pair(kernel)
         self.geometries = self._chosen_geometries()
         self.geometry = self.geometries[0]
         self.inputs = Inputs(self.geometries, self.calls, options.max_calls)
+        if options.against and options.like:
+            raise RunError("a run is against the machine or like another kernel, not both")
         if options.against and not options.cells:
             raise RunError("without cells nobody knows which inputs are new to run on the machine")
         if options.against and len(self.geometries) > 1:
@@ -137,6 +145,14 @@ class Session:
         self.line = StatusLine(sys.stderr)
         self.progress = Progress()
         self._said: set[str] = set()
+
+    def pair(self, kernel: Kernel) -> Pair:
+        """A kernel and the one that it is to be like.  Errors raised: RunError."""
+        assert self.like is not None
+        try:
+            return Pair(kernel, self.like, self.options.rules_after)
+        except CaseError as error:
+            raise RunError(str(error)) from None
 
     def _chosen_geometries(self) -> list[Geometry]:
         """The geometries of the programs, those without a mark first."""

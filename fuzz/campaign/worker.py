@@ -50,6 +50,7 @@ class Worker:
             fed=FED,
             tell_new=options.against,
             rules_after=options.rules_after,
+            like=options.like or "",
         )
         flags = [
             f"-seed={self.seed}",

@@ -38,7 +38,8 @@ from fuzz.showing import (
     replay,
     showing,
 )
-from fuzz.subjects.pair import Likeness, Pair, likeness
+from fuzz.subjects.likeness import Likeness, as_case, likeness
+from fuzz.subjects.pair import Pair
 from fuzz.tell.signs import legend
 from fuzz.tell.story import broken_rules, story
 
@@ -260,6 +261,6 @@ def _minimized(case: Case, options: argparse.Namespace) -> tuple[Case, int]:
     if live:
         print(file=sys.stderr)
     if pair is not None:
-        return pair.as_case(small), status
+        return as_case(pair, small), status
     small = replace(small, kernel=small.kernel or kernel.name)
     return expecting(small, dict.fromkeys([kernel.name, *expected])), status

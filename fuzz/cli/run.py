@@ -12,6 +12,7 @@ from fuzz.cli.options import (
     Parser,
     UsageError,
     add_kernels,
+    add_like,
     add_rules_after,
     add_workdir,
     define,
@@ -68,6 +69,7 @@ def make_run(parser: Parser, summary: str) -> None:
         "it with the model (the first --kernel; default: the one with its version). "
         f"{MACHINE_NEEDS}",
     )
+    add_like(parser)
     add_workdir(parser)
     parser.add_argument(
         "--no-seeds", action="store_true", help="start from nothing, not the corpus"
@@ -98,6 +100,7 @@ def _run(options: argparse.Namespace) -> int:
         count_known=options.count_known,
         count_old=options.count_old,
         rules_after=options.rules_after,
+        like=options.like,
         libfuzzer=tuple(options.rest),
     )
     if options.against and not options.kernels:
@@ -108,7 +111,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.no_seeds:
         chosen = replace(chosen, seeds=())
     for geometry in chosen.geometries or (None,):
-        check_names(chosen.kernels, geometry)
+        check_names([*chosen.kernels, *filter(None, [chosen.like])], geometry)
     return run(chosen)
 
 

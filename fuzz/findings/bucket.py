@@ -4,7 +4,7 @@ import re
 from typing import NamedTuple, Self
 
 _NAME = re.compile(
-    r"(?P<rule>[a-z0-9]+(-[a-z0-9]+)*)--(?P<call>[a-z][a-z0-9_]*)"
+    r"(?P<rule>[a-z0-9]+([-+._][a-z0-9]+)*)--(?P<call>[a-z][a-z0-9_]*)"
     r"(--(?P<defect>[A-Za-z0-9]+([-+][A-Za-z0-9]+)*))?"
 )
 
@@ -16,7 +16,7 @@ class Bucket(NamedTuple):
     it, so that an unknown one which breaks the same rule in the same call does not hide behind it.
     """
 
-    rule: str  # slug
+    rule: str  # slug; where two kernels differ, in what, and which (fuzz.subjects.pair)
     call: str  # name of the call
     defect: str = ""  # id of the known defect, or several with "+" between; empty: unknown
 

@@ -37,6 +37,8 @@ DECIDES = (
     "fuzz/rules",
     "fuzz/asserted.py",
     "fuzz/showing.py",
+    "fuzz/subjects/pair.py",
+    "fuzz/subjects/state.py",
 )
 _COLUMNS = ("exhibit", "seed", "side", "outcome", "rule", "executions", "seconds", "calls", "other")
 WITH_BUG, CORRECT = "bug", "correct"

@@ -13,34 +13,23 @@ from engine.base.entry import PFN_SHIFT
 from engine.state import terms
 from engine.state.backing import ANONYMOUS, Backing
 from engine.state.space import AddressSpace
-from engine.state.vma import VM_FLAGS
 
 NONE = "-"
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 _ENTRY_FLAGS = (1 << PFN_SHIFT) - 1
 _ENTRY_NAMES = tuple(
-    (getattr(entry, name), name.lower().replace("_", "-"))
-    for name in (
-        "PRESENT",
-        "WRITE",
-        "DIRTY",
-        "ACCESSED",
-        "SOFT_DIRTY",
-        "ANON",
-        "HUGE",
-        "MARKER",
-        "UFFD_WP",
-        "EXCLUSIVE",
-        "SWAP",
-        "MIGRATION",
-    )
+    (bit, name.lower().replace("_", "-"))
+    for name, bit in vars(entry).items()
+    if isinstance(bit, int) and bit.bit_count() == 1 and bit <= _ENTRY_FLAGS
 )
 
 
 class Area(NamedTuple):
-    """A VMA: bytes in the arena, `pgoff` in pages; `backing` and `anon_vma` by number from 1 (0:
-    none); `uffd` the features of its userfaultfd."""
+    """A VMA: bytes in the arena; `pgoff` in pages, of anonymous memory in the arena, too.
+
+    `backing` and `anon_vma` by number, 0: none; `uffd` the features of its userfaultfd.
+    """
 
     start: int
     end: int
@@ -60,8 +49,8 @@ class State(NamedTuple):
     and by index.  `objects`: the content of each page that an object behind a VMA has, by the
     number of the object and index.  `events`: what the monitor of a userfaultfd was told last, by
     its features.  `tlbs`: what other CPUs keep, by CPU and address: content, right to write, bytes.
-    `counts`: the kernel's counters, by name.  `tables`: how many entries each table has, and how
-    many tables in store, by address and level.
+    `counts`: the kernel's counters, by what they count and the line of /proc.  `tables`: how many
+    entries each table has, and how many tables in store, by address and level.
     """
 
     pages: dict[tuple[int, int], dict[int, tuple[int, int]]]
@@ -69,7 +58,7 @@ class State(NamedTuple):
     vmas: tuple[Area, ...]
     events: dict[int, tuple[tuple[str, Range], ...]]
     tlbs: dict[tuple[int, int], tuple[int, bool, int]]
-    counts: dict[str, int]
+    counts: dict[tuple[str, str], int]
     tables: dict[tuple[int, int], tuple[int, int]]
 
 
@@ -96,15 +85,15 @@ def state_of(space: AddressSpace) -> State:
         {features: tuple(uffd.events) for features, uffd in space.uffds.items() if uffd.events},
         {at: (tag[kept.pfn], kept.writable, kept.reach) for at, kept in space.tlb.cached.items()},
         {
-            "total_vm": space.total_vm,
-            "hiwater_vm": space.hiwater_vm,
-            "locked_vm": space.locked_vm,
-            "committed": space.committed,
-            "rss_anon": tree.rss_anon,
-            "rss_shmem": tree.rss_shmem,
-            "rss_swap": tree.rss_swap,
-            "free_hugepages": pool.free,
-            "resv_hugepages": pool.reserved,
+            terms.MAPPED: space.total_vm,
+            terms.PEAK: max(space.hiwater_vm, space.total_vm),
+            terms.LOCKED: space.locked_vm,
+            terms.COMMITTED: space.committed,
+            terms.RSS_ANON: tree.rss_anon,
+            terms.RSS_SHMEM: tree.rss_shmem,
+            terms.RSS_SWAP: tree.rss_swap,
+            terms.FREE: pool.free,
+            terms.RESERVED: pool.reserved,
         },
         {
             (base, table.level): (table.count, table.deposited)
@@ -116,13 +105,13 @@ def state_of(space: AddressSpace) -> State:
 
 def _areas(space: AddressSpace, numbers: dict[object, int]) -> Iterator[Area]:
     """The VMAs.  Arguments: `numbers` of objects and anon_vmas; new ones are added."""
-    base = space.arena.start
+    base, shift = space.arena.start, space.geometry.page_shift
     for vma in space.vmas:
         yield Area(
             vma.start - base,
             vma.end - base,
             vma.flags,
-            vma.pgoff,
+            vma.pgoff - (base >> shift if vma.is_anonymous else 0),
             numbers.setdefault(vma.backing, len(numbers)),
             numbers.setdefault(vma.anon_vma, len(numbers)),
             None if vma.uffd is None else vma.uffd.features,
@@ -165,8 +154,8 @@ def items(first: State, second: State, space: AddressSpace) -> Iterator[Item]:
     for (cpu, address), *kept in _apart(first.tlbs, second.tlbs):
         where = f"CPU {cpu}'s TLB at {address - base:#x}"
         yield Item(where, *(_translation(one) for one in kept))
-    for name, *counts in _apart(first.counts, second.counts):
-        yield Item(name, *map(str, counts))
+    for (what, line), *counts in _apart(first.counts, second.counts):
+        yield Item(f"pages {what} ({line})", *map(str, counts))
     for (address, level), *tables in _apart(first.tables, second.tables):
         where = f"{terms.LEVELS[level]} table at {max(address - base, 0):#x}"
         yield Item(where, *(_table(one) for one in tables))
@@ -212,10 +201,13 @@ def _part(area: Area, name: str, common: int) -> str:
     value = getattr(area, name)
     match name:
         case "flags":
-            named = [word for word, bit in VM_FLAGS.items() if value & ~common & bit]
-            return "|".join(named) or "no more flags"
-        case "end" | "pgoff":
-            return f"{name} {value:#x}"
+            return terms.flags(value & ~common)
+        case "end":
+            return f"up to {value:#x}"
+        case "pgoff":
+            return f"page offset {value:#x}"
+        case "anon_vma" if not value:
+            return "no anon_vma"
         case _:
             return f"{name} {value}"
 
@@ -235,4 +227,4 @@ def _translation(kept: tuple[int, bool, int] | None) -> str:
 def _table(held: tuple[int, int] | None) -> str:
     if held is None:
         return NONE
-    return f"{held[0]} entries" + (f", {held[1]} in store" if held[1] else "")
+    return terms.count(held[0], "entry") + (f", {held[1]} in store" if held[1] else "")

@@ -19,7 +19,7 @@ from engine.base.geometry import GEOMETRIES
 from fuzz.campaign.child import Child, Setting
 from fuzz.campaign.run import run
 from fuzz.campaign.session import RunOptions
-from fuzz.case import Case, Faults
+from fuzz.case import Case, Expectation, Faults
 from fuzz.findings.bucket import Bucket
 from fuzz.findings.store import Ledger
 from fuzz.forms.text import load
@@ -180,6 +180,55 @@ def test_an_old_finding_is_counted_and_left_alone(
     with Ledger.open(tmp_path / "work") as ledger:
         assert ledger.list()[0].count == int(row.split()[4])
     assert run(replace(again, count_old=True)) == SURPRISES
+
+
+OWN = "linux-6.18-realign-realign_stack"
+DIFFERS = Bucket(f"differs-{WARNING.rule}-realign-realign_stack", "execve_stack")
+
+
+@fuzzing_test
+def test_like_another_kernel_only_what_differs_is_found(
+    tmp_path: Path, seeds: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    only = {"kernels": (OWN,), "like": "linux-6.18", "calls": frozenset(("execve_stack",))}
+    assert run(options(tmp_path, seeds, **only)) == SURPRISES
+    shown = capfd.readouterr().out
+    assert f"fuzzing {OWN} beside linux-6.18 on" in shown
+    assert f"NEW FINDING {DIFFERS.name}: {OWN} is not linux-6.18\n" in shown
+    assert "~ linux-6.18 on x86-64: " in shown and f"~ {OWN} on x86-64: " in shown
+    findings = tmp_path / "work" / "findings"
+    assert [path.stem for path in findings.iterdir()] == [DIFFERS.name], "known ones are no news"
+    case = load(findings / f"{DIFFERS.name}.case")
+    assert (case.kernel, case.like, len(case.calls)) == (OWN, "linux-6.18", 1)
+    assert case.expects == (Expectation("linux-6.18", "ok"),)
+    assert [call.result for call in case.calls] == [0]
+    with Ledger.open(tmp_path / "work") as ledger:
+        assert [list(entry.kernels) for entry in ledger.list()] == [[OWN]]
+    # What is still so when the change was edited is no success, though it is old.
+    assert run(options(tmp_path, seeds, **only)) == SURPRISES
+    assert "NEW FINDING" not in capfd.readouterr().out
+
+
+@fuzzing_test
+def test_like_a_kernel_that_does_the_same_nothing_is_found(tmp_path: Path, seeds: Path) -> None:
+    only = {"kernels": ("linux-6.18+uffd_write_protects-map_count_first",), "like": "linux-6.18"}
+    assert run(options(tmp_path, seeds, calls=frozenset(("execve_stack",)), **only)) == FINE
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"like": "linux-6.18", "kernels": ("linux-6.18",)}, "has every switch as linux-6.18"),
+        ({"like": "linux-6.18", "kernels": (OWN,), "against": True}, "not both"),
+        ({"like": "linux-9.9", "kernels": (OWN,)}, "unknown kernel 'linux-9.9'"),
+    ],
+)
+@needs_atheris
+def test_a_kernel_to_be_like_that_cannot_be_is_refused(
+    more: dict[str, object], why: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(options(tmp_path, **more)) == BAD_INPUT
+    assert why in capfd.readouterr().err
 
 
 @fuzzing_test

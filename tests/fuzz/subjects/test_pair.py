@@ -15,6 +15,7 @@ from fuzz.forms.text import load, parse
 from fuzz.inputs.inputs import Inputs
 from fuzz.inputs.mutator import Mutator
 from fuzz.showing import kernel_for
+from fuzz.subjects.likeness import told
 from fuzz.subjects.pair import Pair, Parting
 from fuzz.subjects.state import State, state_of
 from tests.lib.constants import ROOT
@@ -40,7 +41,7 @@ def pair(case: Case, change: str) -> Pair:
 )
 def test_what_differs_and_at_which_call(name: str, change: str, kind: str, call: int) -> None:
     case = load(ROOT / "corpus" / f"{name}.case")
-    bucket = Bucket(f"differs-{kind}", case.calls[call].name)
+    bucket = Bucket(f"differs-{kind}{change}", case.calls[call].name)
     assert pair(case, change).parting(case) == Parting(kind, call, bucket)
     assert Bucket.named(bucket.name) == bucket
 
@@ -62,16 +63,16 @@ def test_told_with_both_drawings() -> None:
     two = pair(case, "+dontunmap_resets_pgoff")
     found = two.parting(case)
     assert found is not None
-    told = two.told(case, found)
+    text = told(two, case, found)
     call = "mremap(0x1000, 0x1000, 0x1000, MREMAP_MAYMOVE|MREMAP_DONTUNMAP) = 0"
-    assert told.count(call) == 2
-    start = told.index(call)
-    assert told[:start].count("\n~") == 0, "what is alike is not drawn"
-    assert "~ linux-6.18 on x86-64: 2 VMAs" in told[start:]
-    assert "~ linux-6.18+dontunmap_resets_pgoff on x86-64: 2 VMAs" in told[start:]
-    assert told.splitlines()[-3:] == [
-        "differs        linux-6.18         linux-6.18+dontunmap_resets_pgoff",
-        "VMA at 0x1000  pgoff 0x100000000  pgoff 0x100000001",
+    assert text.count(call) == 2
+    start = text.index(call)
+    assert text[:start].count("\n~") == 0, "what is alike is not drawn"
+    assert "~ linux-6.18 on x86-64: 2 VMAs" in text[start:]
+    assert "~ linux-6.18+dontunmap_resets_pgoff on x86-64: 2 VMAs" in text[start:]
+    assert text.splitlines()[-3:] == [
+        "differs        linux-6.18       linux-6.18+dontunmap_resets_pgoff",
+        "VMA at 0x1000  page offset 0x0  page offset 0x1",
         "call 4 breaks unfaulted-pgoff on linux-6.18 only: "
         "an unfaulted anonymous VMA has the page offset of its address",
     ]
