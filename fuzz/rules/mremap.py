@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from engine.base.address import Range
-from engine.base.entry import ANON, MIGRATION, PFN_SHIFT, PRESENT, SOFT_DIRTY
+from engine.base.entry import ANON, MARKER, MIGRATION, PFN_SHIFT, PRESENT, SOFT_DIRTY
 from engine.base.geometry import PTE
 from engine.base.uapi import MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE, Errno
 from engine.base.violation import Violation
@@ -117,6 +117,13 @@ LEFT_LOCKED = Rule(
     COURSE,
 )
 
+ERROR_KEEPS_PAGES = Rule(
+    "S-19",
+    "error-keeps-pages",
+    "an error found before anything is unmapped leaves every page where it was",
+    "as S-02; B-51, B-57, B-62, B-66, B-69",
+    HARM,
+)
 LOCK_KEPT = Rule(
     "S-16",
     "lock-kept",
@@ -153,7 +160,7 @@ def nothing_populated(sight: Sight) -> Iterator[Violation]:
         )
 
 
-@after("mremap", ROLLBACK_RESTORES, ERROR_TRACELESS, LOCK_KEPT, before=LEAVES)
+@after("mremap", ROLLBACK_RESTORES, ERROR_TRACELESS, ERROR_KEEPS_PAGES, LOCK_KEPT, before=LEAVES)
 def traceless(sight: Sight) -> Iterator[Violation]:
     """What an error may leave behind: with FIXED the destination and a shrink's tail, late only."""
     space, before, after, request = sight.space, sight.before, sight.after, sight.request
@@ -172,7 +179,10 @@ def traceless(sight: Sight) -> Iterator[Violation]:
             traces.append(Range(request.addr + target.length, source.end))
         if source.length == target.length and space.kernel.multi_vma_move:
             traces.append(_moved_prefix(sight))
-    yield from _unchanged_outside(before, after, traces, rule)
+    broken = list(_unchanged_outside(before, after, traces, rule))
+    yield from broken
+    if broken and rule is ERROR_TRACELESS:
+        yield from _pages_left(before, after, traces)
 
 
 @after("mremap", FIXED_ADDRESS, before=VMAS)
@@ -377,6 +387,23 @@ def _leave_out_migrated(expected: Leaves, found: Leaves) -> None:
     for addr in [a for a, entry in expected.items() if entry & MIGRATION]:
         if found.get(addr, 0) & PRESENT:
             del expected[addr], found[addr]
+
+
+def _pages_left(before: Snapshot, after: Snapshot, traces: list[Range]) -> Iterator[Violation]:
+    """Pages outside some ranges are where they were."""
+    geometry = before.geometry
+    old_slots, new_slots = differing(before.slots, after.slots, geometry.slot_bytes)
+    were, now = pages(geometry, old_slots), pages(geometry, new_slots)
+    gone = sorted(
+        addr
+        for addr, entry in were.items()
+        if not entry & MARKER
+        and addr not in now
+        and not any(hole.start <= addr < hole.end for hole in traces)
+    )
+    if gone:
+        where = Range(gone[0], gone[-1] + geometry.page_bytes)
+        yield ERROR_KEEPS_PAGES.broken(where, f"{len(gone)} pages gone", "none after an error")
 
 
 def _unlocked(mapped: list[Mapped]) -> list[Mapped]:

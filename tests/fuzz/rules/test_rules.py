@@ -397,6 +397,7 @@ def breaks_call(
     return register
 
 
+@breaks_call("error-keeps-pages", 0, 4, 5, MOVE, 8)
 @breaks_call("error-traceless", 0, 4, 5, MOVE, 8)
 def destination_gone(space: AddressSpace) -> None:
     space.unmap(8 * PAGE, 12 * PAGE)
