@@ -202,6 +202,19 @@ class Kernel:
     thp_aligned_search: Annotated[
         bool, since("6.7"), "kernel-chosen addresses are aligned for huge pages"
     ] = False
+    thp_aligns_any_length: Annotated[
+        bool,
+        between("6.7", "6.11", fixed={"6.11": by(11)}),
+        "that is so from one huge page on, not only for multiples of one",
+    ] = False
+    thp_passes_tight_hint: Annotated[
+        bool,
+        between("6.7", "6.12", fixed={"6.12": by(43), "6.11": by(11)}),
+        "and a hint counts only where there is room for the alignment, too",
+    ] = False
+    thp_aligns_32_bit: Annotated[
+        bool, between("6.7", "6.9"), "and is so on 32 bits, by mistake (CONFIG_64BIT)"
+    ] = False
     stacks_stay_small: Annotated[
         bool, since("6.7"), "MAP_STACK keeps huge pages away (VM_NOHUGEPAGE)"
     ] = False

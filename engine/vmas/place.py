@@ -18,23 +18,45 @@ def find_address(
     Returns: the address, or ENOMEM.  Model: only the arena is free space.
     Source: mm/mmap.c __get_unmapped_area(), arch_get_unmapped_area_topdown(), 6.1 to 6.18.
     """
-    geometry, vmas = space.geometry, space.vmas
+    geometry = space.geometry
     hint = round_up(hint, huge) if huge else round_down(hint, geometry.page_bytes)
-    if hint:
-        above = vmas.find(hint)
-        free = above is None or hint + length <= vmas.start_gap(above)
-        if free and space.arena.start <= hint and hint + length <= space.arena.end:
-            return hint
     if huge:
+        if _is_free(space, hint, length):
+            return hint
         slack = huge - geometry.page_bytes
-        padded = vmas.free_space(space.arena, length + slack)
+        padded = space.vmas.free_space(space.arena, length + slack)
         return Errno.ENOMEM if padded is None else round_down(padded + slack, huge)
-    slot = geometry.slot_bytes
-    found = vmas.free_space(space.arena, length)
-    if not hint and not shared and length % slot == 0:
-        # Room for a huge page's alignment: thp_get_unmapped_area().
-        padded = vmas.free_space(space.arena, length + slot)
-        aligned = found if padded is None else round_down(padded, slot) + slot
-        if aligned != found and space.kernel.thp_aligned_search:
-            found = aligned
+    if not shared and _may_be_aligned(space, hint, length):
+        slot = geometry.slot_bytes
+        if _is_free(space, hint, length + slot):
+            return hint
+        padded = space.vmas.free_space(space.arena, length + slot)
+        if padded is not None:
+            return round_down(padded, slot) + slot
+    if _is_free(space, hint, length):
+        return hint
+    found = space.vmas.free_space(space.arena, length)
     return Errno.ENOMEM if found is None else found
+
+
+def _is_free(space: AddressSpace, hint: int, length: int) -> bool:
+    """May memory of that length go to the hint?  0 is none."""
+    above, end = space.vmas.find(hint), hint + length
+    free = above is None or end <= space.vmas.start_gap(above)
+    return bool(hint) and free and space.arena.start <= hint and end <= space.arena.end
+
+
+def _may_be_aligned(space: AddressSpace, hint: int, length: int) -> bool:
+    """Is private memory, if there is room, to begin where a huge page does?
+
+    Source: mm/mmap.c __get_unmapped_area() of 6.12.43 to 7.3.4, mm/huge_memory.c
+    __thp_get_unmapped_area(); measured on 6.18.44, where a process of 32 bits stands for such a
+    kernel.  What held from 6.7 to 6.12.42 is from the changes that ended it: d4148aeab412 (length),
+    249608ee4713 (hint), d9592025000b (32 bits).
+    """
+    kernel, slot = space.kernel, space.geometry.slot_bytes
+    if not kernel.thp_aligned_search or (hint and not kernel.thp_passes_tight_hint):
+        return False
+    if space.geometry.word_bits < 64 and not kernel.thp_aligns_32_bit:
+        return False
+    return length >= slot if kernel.thp_aligns_any_length else length % slot == 0

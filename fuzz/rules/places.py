@@ -10,6 +10,7 @@ from typing import NamedTuple
 from engine.base.address import Range, round_down, round_up
 from engine.base.failures import COMMIT, HOOK, MAPS, PAGETABLE, VMA
 from engine.base.geometry import Geometry
+from engine.base.kernel import Kernel
 from engine.base.uapi import (
     MAP_ANONYMOUS,
     MAP_FIXED,
@@ -99,21 +100,34 @@ def placed(before: Snapshot, length: int, hint: int, *, shared: bool, huge: int 
     """
     geometry = before.kernel.geometry
     hint = round_up(hint, huge) if huge else round_down(hint, geometry.page_bytes)
-    if hint and _is_free(before, hint, hint + length):
+    slot = geometry.slot_bytes
+    spare = 0 if huge or shared or not _keeps_to_slots(before.kernel, hint, length) else slot
+    if hint and _is_free(before, hint, hint + length + spare):
         return Granted(hint)
     if any(area.flags & VM_GROWSDOWN for area in before.areas):
         return None  # the gap it keeps below itself may cut a hole, or bound the search
     if huge:
         end = _hole(before, length + huge - geometry.page_bytes)
         return Errno.ENOMEM if end is None else Granted(round_down(end - length, huge))
-    slot, end = geometry.slot_bytes, _hole(before, length)
-    place = None if end is None else end - length
-    if not (hint or shared or length % slot):
-        end = _hole(before, length + slot)
-        aligned = place if end is None else round_down(end - length, slot)
-        if aligned != place and before.kernel.thp_aligned_search:
-            place = aligned
-    return Errno.ENOMEM if place is None else Granted(place)
+    if spare and (end := _hole(before, length + spare)) is not None:
+        return Granted(round_down(end - length, slot))
+    if hint and _is_free(before, hint, hint + length):
+        return Granted(hint)
+    end = _hole(before, length)
+    return Errno.ENOMEM if end is None else Granted(end - length)
+
+
+def _keeps_to_slots(kernel: Kernel, hint: int, length: int) -> bool:
+    """Is private memory that may get huge pages put where one could begin?
+
+    Of a kernel of 64 bits, since 6.7: first all that could hold one, wherever the hint; in the end
+    what is made of nothing else, and only if there is no hint.
+    """
+    slots, rest = divmod(length, kernel.geometry.slot_bytes)
+    if kernel.geometry.word_bits == 32 and not kernel.thp_aligns_32_bit:
+        return False
+    fits = slots > 0 and (rest == 0 or kernel.thp_aligns_any_length)
+    return kernel.thp_aligned_search and fits and (not hint or kernel.thp_passes_tight_hint)
 
 
 def _is_free(before: Snapshot, start: int, end: int) -> bool:

@@ -55,6 +55,9 @@ TABLE = {
     "stacks_stay_small": "no no yes yes yes",
     "map_droppable": "no no no yes yes",
     "thp_aligned_search": "no no yes yes yes",
+    "thp_aligns_any_length": "no no yes no no",
+    "thp_passes_tight_hint": "no no yes no no",
+    "thp_aligns_32_bit": "no no yes no no",
     "zero_pages_on_split": "no no no yes yes",
     "populate_passes_holes": "no yes yes no no",
     "guard_markers": "no no no no yes",
@@ -181,6 +184,9 @@ def test_linux_6_6_and_its_point_releases() -> None:
         "stacks_stay_small",
         "removes_read_only",
         "thp_aligned_search",
+        "thp_aligns_any_length",
+        "thp_passes_tight_hint",
+        "thp_aligns_32_bit",
     }
 
 
