@@ -11,6 +11,7 @@ from fuzz.calls.arena import Arena
 from fuzz.calls.registry import CALLS, as_made, as_result, is_skipped, operands
 from fuzz.case import Case, CaseError, Result
 from fuzz.lib.processes import TooLong
+from fuzz.lib.steps import StepLimit
 from fuzz.rules.judge import Judge, RulesAfter
 from fuzz.rules.returns import ENDINGS, ending
 
@@ -62,6 +63,7 @@ def execute(
     oracle: bool = True,
     rules_after: RulesAfter = "moving",
     commit_limit_bytes: int | None = None,
+    steps: StepLimit | None = None,
 ) -> Outcome:
     """Run a case from an empty address space.
 
@@ -70,7 +72,7 @@ def execute(
     violation; `on_step` is called with -1 before the first call and with its index after each;
     `check` switches the rules on, `oracle` the comparison of contents, too (only with `check`);
     `rules_after` after which calls the whole state is judged: the last, every moving one, or each;
-    `commit_limit_bytes` see Limits.request.
+    `commit_limit_bytes` see Limits.request; `steps` counts what the calls execute, and limits it.
     Errors raised: CaseError for a call the model does not know; what rules, oracle, `listeners` and
     `on_step` raise.
     """
@@ -99,7 +101,10 @@ def execute(
             if judge is not None:
                 judge.before(call.name, args)
             try:
-                returned = declared.model(space, *args)
+                if steps is None:
+                    returned = declared.model(space, *args)
+                else:
+                    returned = steps.run(declared.model, space, *args)
             except (Exception, TooLong) as error:
                 ended = ending(error, space.arena)
                 if ended is None:

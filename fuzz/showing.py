@@ -11,12 +11,13 @@ from functools import lru_cache, partial
 from typing import NamedTuple, Self
 
 from engine.base.kernel import Kernel, base_of, kernel_named
+from fuzz import bounded
 from fuzz.asserted import Broken, broken
 from fuzz.calls.registry import DIRECTIVES, why_skipped
 from fuzz.case import Call, Case, CaseError, Expectation, Result
 from fuzz.defects.attribute import Runs, Shown, findings, shown_as
 from fuzz.defects.defect import Change, Defect, changes_in_place
-from fuzz.execute import Found, Outcome, execute
+from fuzz.execute import Found, Outcome
 from fuzz.findings.bucket import Bucket
 from fuzz.forms.results import format_result
 from fuzz.forms.text import format_call
@@ -113,7 +114,8 @@ class Showing:
     @property
     def broken(self) -> tuple[Broken, ...]:
         """What the case asserts of the state between its calls, and does not hold."""
-        return tuple(broken(self.case, self.kernel))
+        returned = self.case.calls[: len(self.results)]
+        return tuple(broken(replace(self.case, calls=returned), self.kernel))
 
     @property
     def as_expected(self) -> bool:
@@ -147,7 +149,8 @@ def showing(case: Case, kernel: Kernel, rules_after: RulesAfter = "moving") -> S
     Like the kernel, a program goes on after a warning, so that what comes behind is seen, too.
     What ran a moment ago is not run again: callers may ask as often as they like.
     Arguments: `rules_after` see `fuzz.execute.execute`.
-    Errors raised: CaseError for a call that the model does not know.
+    Errors raised: CaseError for a call that the model does not know; Unjudged if rules or oracle
+    take too long.
     """
     return replace(Showing.of(runs_of(case, rules_after), kernel), case=case)
 
@@ -160,7 +163,7 @@ def runs_of(case: Case, rules_after: RulesAfter = "moving") -> Runs:
 @lru_cache(maxsize=_KEPT)
 def _runs(calls: tuple[Call, ...], rules_after: RulesAfter, _: tuple[Change, ...]) -> Runs:
     """Arguments: `_` what is changed in the engine, which then runs otherwise."""
-    return Runs(Case(calls), partial(execute, stop=False, rules_after=rules_after))
+    return Runs(Case(calls), partial(bounded.run, stop=False, rules_after=rules_after))
 
 
 def due(outcome: Outcome, exhibit: Defect) -> Shown | None:

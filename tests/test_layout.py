@@ -35,6 +35,7 @@ ROOMS = (
     "fuzz.defects",
     "fuzz.inputs",
     "fuzz.asserted",
+    "fuzz.bounded",
     "fuzz.execute",
     "fuzz.noted",
     "fuzz.findings",

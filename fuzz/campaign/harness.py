@@ -10,6 +10,9 @@ JSON object a line:
 - `finding`, once for each bucket and kernel: `bucket`, `kernel`, `geometry`, `input` (hex),
   `execs`, `cpu_seconds`;
 - `new`, if asked for, for each input that reaches a cell that none before it did: `input` (hex);
+- `suspect`, for each input that took long, or much memory: `input` (hex), `kernel`, `geometry`,
+  `doubt` (`timeout--mremap`; empty if it was not in a call), `execs`.  Whether it is a finding is
+  for others to say (`fuzz.bounded`);
 - `crash`, for an exception that is a defect of this project, once for each kind: `input` (hex),
   `kernel`, `error`, `traceback`.
 
@@ -26,6 +29,7 @@ import sys
 import time
 import traceback
 from collections import Counter
+from contextlib import suppress
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, NoReturn
@@ -35,6 +39,7 @@ import atheris
 from fuzz.campaign import coverage
 from fuzz.campaign.child import Setting, fixed_addresses
 from fuzz.findings.bucket import Bucket
+from fuzz.lib.processes import CpuLimit, TooLong, limit_memory
 
 if TYPE_CHECKING:  # what these import must be covered first
     from collections.abc import Callable, Sequence
@@ -47,6 +52,8 @@ if TYPE_CHECKING:  # what these import must be covered first
     from fuzz.subjects.pair import Pair
 
 STATS_SECONDS = 0.5
+SUSPICIOUS_SECONDS = 2.0  # CPU time: a hundred times what programs of a run take at most
+MOST_MEMORY_BYTES = 3 << 29  # less than what libFuzzer allows, which would end the process
 _OUR_DEFECT = 77  # what libFuzzer, too, exits with after an exception
 
 
@@ -60,7 +67,7 @@ class Target:
         with coverage.covered(atheris) as codes:
             from engine.base.geometry import geometry_named
             from engine.base.kernel import kernel_named
-            from fuzz import execute, noted, showing
+            from fuzz import bounded, execute, noted, showing
             from fuzz.calls import registry
             from fuzz.campaign import feedback
             from fuzz.defects import attribute
@@ -69,8 +76,11 @@ class Target:
             from fuzz.subjects import pair
         coverage.watch(atheris, codes)
         self._setting = setting
+        bounded.watched_already()
+        self._doubtful = bounded.doubtful
+        self._limit = CpuLimit(SUSPICIOUS_SECONDS)
         self._execute, self._noted = execute.execute, noted.Noted
-        self._again = partial(execute.execute, stop=False, rules_after=setting.rules_after)
+        self._again = partial(bounded.run, stop=False, rules_after=setting.rules_after)
         self._runs, self._findings = attribute.Runs, attribute.findings
         self._due: Callable[[Outcome], Shown | None] | None = None
         kernels = [kernel_named(name) for name in setting.kernels]
@@ -108,6 +118,7 @@ class Target:
         self._crashes: set[tuple[object, ...]] = set()  # the kinds that were reported
         self._hits: Counter[tuple[Bucket, str]] = Counter()
         self._execs = 0
+        self._kernel: Kernel | None = None  # that is being run on
         self._cells_told = 0
         self._started = time.process_time()
         self._next_stats = time.monotonic() + STATS_SECONDS
@@ -117,39 +128,17 @@ class Target:
         if not self._execs and self._cells is not None:
             self._cells.check_live()
         self._execs += 1
-        kernel_name = ""
-        try:
-            number, case = self._decode(data)
-            kernels = self._kernels[number]
-            if self._takes_long(case, kernels[0][0].geometry.page_bytes):
-                return
-            left, runs = kernels, self._runs(case, self._again)
-            while left:
-                (kernel, observer), *left = left
-                kernel_name = kernel.name
-                if self._pairs:
-                    self._compare(data, case, self._pairs[kernel], observer)
-                    continue
-                noted = self._noted(kernel)
-                outcome = self._execute(
-                    case,
-                    noted,
-                    listeners=[observer] if observer else (),
-                    stop=False,
-                    on_step=observer.step if observer else None,
-                    rules_after=self._setting.rules_after,
-                )
-                # Now all is read that will be: kernels that have it alike need not be run.
-                same = [other for other, _ in left if noted.same_on(other)]
-                left = [one for one in left if one[0] not in same]
-                runs.add(noted, outcome)
-                if observer is not None:
-                    observer.finish(outcome, same)
-                for found in self._shown(runs, kernel, outcome) if outcome.violations else ():
-                    for one in (kernel, *same):
-                        self._found(data, found.bucket, one)
-        except Exception as error:
-            self._crashed(data, kernel_name, error)
+        self._kernel = None
+        with suppress(TooLong):  # that comes a moment too late
+            self._limit.begin()
+            try:
+                self._run(data)
+            except (TooLong, MemoryError):
+                self._suspect(data)
+            except Exception as error:
+                self._crashed(data, error)
+            finally:
+                self._limit.end()
         if self._cells is not None:
             if self._setting.tell_new and self._cells.seen > self._cells_told:
                 self._cells_told = self._cells.seen
@@ -157,6 +146,40 @@ class Target:
             self._cells.flush()
         if time.monotonic() >= self._next_stats or self._execs == self._setting.runs:
             self.send_stats()
+
+    def _run(self, data: bytes) -> None:
+        """Run one input on the kernels.  Errors raised: defects of this project, and TooLong."""
+        number, case = self._decode(data)
+        left, runs = self._kernels[number], self._runs(case, self._again)
+        if self._takes_long(case, left[0][0].geometry.page_bytes):
+            return
+        while left:
+            (kernel, observer), *left = left
+            self._kernel = kernel
+            if self._pairs:
+                self._compare(data, case, self._pairs[kernel], observer)
+                continue
+            noted = self._noted(kernel)
+            outcome = self._execute(
+                case,
+                noted,
+                listeners=[observer] if observer else (),
+                stop=False,
+                on_step=observer.step if observer else None,
+                rules_after=self._setting.rules_after,
+            )
+            if self._doubtful(outcome):
+                self._suspect(data, outcome)
+                return
+            # Now all is read that will be: kernels that have it alike need not be run.
+            same = [other for other, _ in left if noted.same_on(other)]
+            left = [one for one in left if one[0] not in same]
+            runs.add(noted, outcome)
+            if observer is not None:
+                observer.finish(outcome, same)
+            for found in self._shown(runs, kernel, outcome) if outcome.violations else ():
+                for one in (kernel, *same):
+                    self._found(data, found.bucket, one)
 
     def _compare(
         self, data: bytes, case: "Case", two: "Pair", observer: "StateObserver | None"
@@ -185,7 +208,8 @@ class Target:
         try:
             return change()
         except Exception as error:
-            self._crashed(data, "", error)
+            self._kernel = None
+            self._crashed(data, error)
             return data
 
     def _shown(self, runs: "Runs", kernel: "Kernel", outcome: "Outcome") -> "Sequence[Shown]":
@@ -220,11 +244,32 @@ class Target:
                 cpu_seconds=time.process_time() - self._started,
             )
 
-    def _crashed(self, data: bytes, kernel_name: str, error: Exception) -> None:
-        """Report an exception, once for each place that raises one of its type."""
+    def _suspect(self, data: bytes, outcome: "Outcome | None" = None) -> None:
+        """Report an input that took long, or much.  Arguments: `outcome` if a call of it did."""
+        self._reset()
+        doubt = ""
+        if outcome is not None:
+            index, violation = outcome.violations[-1]
+            doubt = Bucket(violation.rule, outcome.case.calls[index].name).name
+        if self._kernel is not None:
+            self._send(
+                "suspect",
+                input=data.hex(),
+                kernel=self._kernel.name,
+                geometry=self._kernel.geometry.name,
+                doubt=doubt,
+                execs=self._execs,
+            )
+
+    def _reset(self) -> None:
+        """Forget what observers have seen of a program."""
         for _, observer in chain.from_iterable(self._kernels):
             if observer is not None:
                 observer.reset()
+
+    def _crashed(self, data: bytes, error: Exception) -> None:
+        """Report an exception, once for each place that raises one of its type."""
+        self._reset()
         place = traceback.extract_tb(error.__traceback__)[-1]
         kind = (type(error).__name__, place.filename, place.lineno)
         if kind not in self._crashes:
@@ -232,7 +277,7 @@ class Target:
             self._send(
                 "crash",
                 input=data.hex(),
-                kernel=kernel_name,
+                kernel=self._kernel.name if self._kernel else "",
                 error=f"{type(error).__name__}: {error}",
                 traceback="".join(traceback.format_exception(error)),
             )
@@ -258,6 +303,7 @@ def main() -> NoReturn:
         sys.exit("fuzz.campaign.harness: -O strips the assertions; run without it")
     text, *flags = sys.argv[1:]
     setting = Setting(**json.loads(text))
+    limit_memory(MOST_MEMORY_BYTES)
     target = Target(setting)
     send(setting.events, "start", fixed_addresses=fixed_addresses())
     # libFuzzer starts copies of itself (-fork, -merge) by passing argv[0] to a shell.

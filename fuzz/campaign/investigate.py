@@ -11,7 +11,7 @@ from fuzz.campaign.session import Seen, Session, marked
 from fuzz.case import Case
 from fuzz.execute import Found
 from fuzz.forms.transpose import transposed
-from fuzz.harm.search import due_to, is_harm, look_for_harm
+from fuzz.harm.search import due_to, look_for_harm, own_harm
 from fuzz.minimize.search import minimize
 from fuzz.showing import expecting, showing
 from fuzz.subjects.likeness import as_case
@@ -109,7 +109,9 @@ def _look_for_harm(
             return ()
 
     shown = showing(seen.case, kernel, rules_after)
-    if shown.found is None or any(map(is_harm, breathing(seen.case))):
+    if shown.found is None or shown.found.call >= len(shown.results):
+        return  # nothing comes behind a call that does not return
+    if own_harm(shown, shown.found, breathing):
         return
     with doing(session, f"looking for harm near {seen.bucket.name}"):
         harm = look_for_harm(shown, shown.found, breathing)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from engine.base.kernel import kernel_named
+from fuzz.bounded import run
 from fuzz.campaign.seeds import CORPUS
 from fuzz.case import Case
 from fuzz.cli.named import check_names, loaded
@@ -22,7 +23,6 @@ from fuzz.cli.options import (
     define,
     refuse,
 )
-from fuzz.execute import execute
 from fuzz.forms.text import format_call
 from fuzz.lib.arguments import positive, seed
 from fuzz.lib.exits import FINE, SURPRISES
@@ -64,7 +64,7 @@ def _observe(options: argparse.Namespace) -> int:
         return _observe_host(options)
     check_names([options.kernel] if options.kernel else [], options.geometry)
     for name, case in _programs(options.files, options.geometry):
-        outcome = execute(case, kernel_for(case, options.kernel), stop=False, oracle=False)
+        outcome = run(case, kernel_for(case, options.kernel), stop=False, oracle=False)
         print(json.dumps(observation(outcome, name)))
     return FINE
 

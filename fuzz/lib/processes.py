@@ -19,8 +19,19 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-_MEMORY_BYTES = 2 << 30  # what a process may take before it gets a MemoryError
+MEMORY_BYTES = 2 << 30  # what a process may take before it gets a MemoryError
 _READ_BYTES = 1 << 20
+
+
+def limit_memory(most: int) -> int:
+    """Let this process have `most` bytes, or what it may have if that is less: then MemoryError.
+
+    Returns: what it might have before, for the next call; -1: any number.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    least = min((most, hard), key=lambda limit: float("inf") if limit < 0 else limit)
+    resource.setrlimit(resource.RLIMIT_DATA, (least, hard))
+    return soft
 
 
 class TooLong(BaseException):
@@ -28,24 +39,34 @@ class TooLong(BaseException):
 
 
 class CpuLimit:
-    """Raises TooLong in this process when the work since `begin` takes too long."""
+    """Raises TooLong in this process when the work since `begin` takes too long.
 
-    def __init__(self, seconds: float) -> None:
+    Arguments: `seconds` of CPU time; `timer` ITIMER_PROF, or ITIMER_VIRTUAL for one within another.
+    It works in the main thread only, where Python handles signals.
+    """
+
+    def __init__(self, seconds: float, timer: int = signal.ITIMER_PROF) -> None:
         self._seconds = seconds
+        self._timer = timer
+        self._running = False
         self.passed = False
-        signal.signal(signal.SIGPROF, self._signal)
+        number = signal.SIGPROF if timer == signal.ITIMER_PROF else signal.SIGVTALRM
+        signal.signal(number, self._signal)
 
     def _signal(self, number: int, frame: object) -> None:
-        self.passed = True
-        raise TooLong
+        if self._running:  # else it was on its way when the clock was stopped
+            self.passed = True
+            raise TooLong
 
     def begin(self) -> None:
         """Start the clock, again."""
-        signal.setitimer(signal.ITIMER_PROF, self._seconds)
+        self._running = True
+        signal.setitimer(self._timer, self._seconds)
 
     def end(self) -> None:
         """Stop the clock."""
-        signal.setitimer(signal.ITIMER_PROF, 0)
+        self._running = False
+        signal.setitimer(self._timer, 0)
 
 
 @dataclass(slots=True)
@@ -124,7 +145,7 @@ def _start(task: T, work: Callable[[T], R]) -> tuple[int, int]:
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C: the parent kills its processes
         os.close(reader)
-        resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY_BYTES, _MEMORY_BYTES))
+        limit_memory(MEMORY_BYTES)
         result = pickle.dumps(work(task), pickle.HIGHEST_PROTOCOL)
         with os.fdopen(writer, "wb") as pipe:
             pipe.write(result)

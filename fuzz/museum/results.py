@@ -19,6 +19,7 @@ QUANTILES = (0.5, 0.9)
 # What decides a result: the fuzzing process, and how the program found is minimized.
 DECIDES = (
     "engine",
+    "fuzz/bounded.py",
     "fuzz/calls",
     "fuzz/campaign/child.py",
     "fuzz/campaign/coverage.py",

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator
 
 from engine.base.kernel import Kernel
+from fuzz.bounded import run
 from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.case import Case
-from fuzz.execute import execute
 from fuzz.subjects.observe import compared
 from fuzz.subjects.subject import Abilities, Observation, Subject
 
@@ -30,7 +30,7 @@ class Model(Subject):
         """See `Subject`; `crash` only if the model itself fails."""
         try:
             # Rules are not what is compared; those whose violation the kernel warns of always run.
-            outcome = execute(
+            outcome = run(
                 case,
                 self.kernel,
                 stop=False,

@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 from engine.base.kernel import SWITCHES, Kernel, base_of
 from engine.state.space import AddressSpace, Listener
+from fuzz import bounded
 from fuzz.case import Case, CaseError
-from fuzz.execute import BrokenAt, Found, Outcome, execute
+from fuzz.execute import BrokenAt, Found, Outcome
 from fuzz.findings.bucket import Bucket
 from fuzz.noted import Noted
 from fuzz.rules.index import gravity
@@ -104,7 +105,7 @@ class Pair:
         self, case: Case, kernel: Kernel, step: Step, listeners: Iterable[Listener] = ()
     ) -> Outcome:
         """A program on either kernel.  Arguments: who watches, see `execute`."""
-        return execute(
+        return bounded.run(
             case,
             kernel,
             stop=False,

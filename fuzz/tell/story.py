@@ -77,7 +77,7 @@ def story(
     worst_first = {call: sorted(those, key=_gravity) for call, those in broken.items()}
     witness = Witness(worst_first)
     execute(
-        case,
+        case.with_calls(case.calls[: len(shown.results)]),  # those that return
         kernel,
         stop=False,
         listeners=[witness],
@@ -97,9 +97,7 @@ def story(
             moments = [(broke, witness.at_violation[number]), ("when the call returns:", after)]
             if number in witness.at_start:
                 moments.insert(0, ("when the move starts:", witness.at_start[number]))
-        if results[number] is None:
-            moments.pop()
-        if moments:
+        if results[number] is not None:
             parts += _drawn(before, moments, colour=colour)
         for violation in broken.get(number, ()):
             parts.append(f"violation: {terms.violation(kernel.geometry, violation)}")

@@ -160,7 +160,7 @@ def test_what_ran_a_moment_ago_is_not_run_again(monkeypatch: pytest.MonkeyPatch)
         runs.append(kernel.name)
         return execute(case, kernel, **how)
 
-    monkeypatch.setattr("fuzz.showing.execute", counted)
+    monkeypatch.setattr("fuzz.bounded.execute", counted)
     case = parse(f"touch(0x123000, 0x1000)\n{STACK}")
     names = ["linux-6.1", "linux-6.18"]
     for shown in replay(annotated(expecting(case, names), names)):

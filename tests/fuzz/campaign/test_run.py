@@ -20,6 +20,7 @@ from fuzz.campaign.child import Child, Setting
 from fuzz.campaign.run import run
 from fuzz.campaign.session import RunOptions
 from fuzz.case import Case, Expectation, Faults
+from fuzz.defects.defect import Change
 from fuzz.findings.bucket import Bucket
 from fuzz.findings.store import Ledger
 from fuzz.forms.text import load
@@ -340,17 +341,16 @@ def test_a_failed_assertion_of_the_engine_is_a_finding(
     seeds: Path,
     capfd: pytest.CaptureFixture[str],
     plant: Plant,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plant('raise AssertionError("planted")', "engine.stack.relocate_vma_down")
-    monkeypatch.setattr("engine.stack.relocate_vma_down", failing)
-    assert run(options(tmp_path, seeds, kernels=("linux-6.18",))) == SURPRISES
+    with Change("engine.stack:relocate_vma_down", lambda _: failing).applied():
+        assert run(options(tmp_path, seeds, kernels=("linux-6.18",))) == SURPRISES
+        case = load(tmp_path / "work" / "findings" / "exception--execve_stack.case")
+        (again,) = replay(case)
     shown = capfd.readouterr().out
     assert "NEW FINDING exception--execve_stack on linux-6.18" in shown
     assert re.search(r"AssertionError: planted in \w+, engine/stack\.py:\d+", shown)
-    case = load(tmp_path / "work" / "findings" / "exception--execve_stack.case")
     assert [call.name for call in case.calls] == ["execve_stack"]
-    (again,) = replay(case)
     assert again.as_expected and again.rule == "exception"
 
 

@@ -53,7 +53,7 @@ def test_a_program_that_reads_no_such_switch_runs_once(monkeypatch: pytest.Monke
         ran.append(kernel)
         return execute(case, kernel, **options)
 
-    monkeypatch.setattr("fuzz.subjects.pair.execute", counted)
+    monkeypatch.setattr("fuzz.bounded.execute", counted)
     assert pair(case, "-realign").parting(case) is None
     assert len(ran) == 1
 
