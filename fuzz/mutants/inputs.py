@@ -117,14 +117,19 @@ def make(chunk: Chunk, root: Path, files: Sequence[Path]) -> Made:
 
 
 def _corpus(root: Path) -> Iterator[Input]:
-    """Every case on its own kernel, and on those that it expects something of."""
+    """Every case on its own kernel, on those that it expects something of, and on the repaired twin
+    of the last one: only there are proposals for repairs run.
+    """
+    from fuzz.defects.known import repaired
     from fuzz.forms.text import load
-    from fuzz.showing import DEFAULT_KERNEL, expectations
+    from fuzz.showing import DEFAULT_KERNEL, expectations, kernel_for
 
     for path in corpus_files(root):
         case = load(path)
         kernels = [case.kernel, *expectations(case)] if case.expects else [case.kernel]
-        for kernel in dict.fromkeys(name or DEFAULT_KERNEL for name in kernels):
+        names = [name or DEFAULT_KERNEL for name in kernels]
+        names.append(repaired(kernel_for(case, names[-1])).name)
+        for kernel in dict.fromkeys(names):
             yield Input(kernel, case.geometry, case.program(), f"{path.relative_to(root)}")
 
 
