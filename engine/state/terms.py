@@ -82,9 +82,9 @@ def span(geometry: Geometry, where: Range) -> str:
 
 
 def violation(geometry: Geometry, broken: Violation) -> str:
-    """A broken rule in one line: where, what was found and what is expected."""
+    """A broken rule in three lines: where, what was found and what is expected."""
     place = "" if broken.where == geometry.arena else f" at {span(geometry, broken.where)}"
-    return f"{broken.rule}{place}: found {broken.found}, expected {broken.expected}"
+    return f"{broken.rule}{place}\n  found     {broken.found}\n  expected  {broken.expected}"
 
 
 def spans(geometry: Geometry, wheres: list[Range]) -> str:

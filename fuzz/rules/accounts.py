@@ -105,7 +105,7 @@ def table_count(state: State) -> Iterator[Violation]:
         yield TABLE_COUNT.broken(
             state.space.arena,
             f"counters of {_by_level(tree.counts)}",
-            f"{_by_level(linked)}, as many as are linked",
+            f"{_by_level(linked)}, as many as are linked or in store",
         )
     shown = sum(linked[1 : state.space.geometry.top_counted + 1])
     if tree.bytes_used() != shown * state.space.geometry.page_bytes:

@@ -211,7 +211,7 @@ class _Judge:
         dirties = alone and not self.hugetlb
         if not new & SOFT_DIRTY if dirties else (gained | lost) & SOFT_DIRTY:
             wanted = (
-                "soft-dirty, as what moves by itself becomes"
+                f"{terms.entry(new | SOFT_DIRTY)}: it has moved by itself"
                 if dirties
                 else f"{terms.entry(old)}, as before"
             )

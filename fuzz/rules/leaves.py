@@ -184,7 +184,7 @@ def _odd_leaves(space: AddressSpace, part: Part) -> Iterator[Violation]:
                 yield ANON_VMA_LINKED.broken(
                     place,
                     f"a page of {owner} in {terms.vma(space.geometry, vma)}",
-                    f"one of {terms.anon_vma(vma.link)}",
+                    f"pages of {terms.anon_vma(vma.link)}, to which it is linked",
                 )
                 return
 

@@ -8,16 +8,30 @@ from engine.base.address import Range
 from engine.pages.access import translation
 from engine.state import terms
 from engine.state.space import AddressSpace
-from engine.state.vma import VM_ACCOUNT
+from engine.state.vma import (
+    VM_ACCESS,
+    VM_ACCOUNT,
+    VM_HUGEPAGE,
+    VM_LOCKED,
+    VM_NOHUGEPAGE,
+    VM_PKEY_BIT0,
+    VM_SHARED,
+)
 from fuzz.tell.signs import (
     CONTENTS,
     COUNTERS,
+    FLAGS,
     SOFT_DIRTY,
     STALE,
     SWAPPED,
     TLBS,
     UFFD_WP,
     Sign,
+)
+
+# Flags that are not shown as protection, behind a VMA, or as a counter.
+_OTHERS = ~(
+    VM_ACCESS | VM_SHARED | VM_LOCKED | VM_HUGEPAGE | VM_NOHUGEPAGE | VM_PKEY_BIT0 | VM_ACCOUNT
 )
 
 
@@ -114,7 +128,19 @@ def _counters(space: AddressSpace) -> Iterator[Row]:
             yield Row(vma.range, f"VM_ACCOUNT, {terms.count(vma.range.length >> shift, 'page')}")
 
 
+def _flags(space: AddressSpace) -> Iterator[Row]:
+    """Flags of VMAs that are shown nowhere else."""
+    for vma in space.vmas:
+        if others := vma.flags & _OTHERS:
+            yield Row(vma.range, terms.flags(others))
+
+
 DETAILS = (
+    Detail(
+        FLAGS,
+        _flags,
+        frozenset(("flags-set", "mapping-kept", "dontunmap-source", "merge-agrees", "vma-layout")),
+    ),
     Detail(
         CONTENTS,
         _contents,

@@ -24,6 +24,7 @@ from fuzz.tell.signs import EMPTIED, HERE, NO_VMA
 _VMA_LINES = 12  # longer lists lose their middle
 _TABLE_LINES = 24
 _DETAIL_LINES = 16
+_DETAILS = frozenset(detail.title for detail in DETAILS)
 _BAR_CELLS = 16
 _SHOWN_FLAGS = (
     (VM_LOCKED, signs.LOCKED),
@@ -140,8 +141,12 @@ def draw_change(before: Drawing, after: Drawing, *, colour: bool = False) -> str
     ]
     for title, new in after.parts.items():
         old = before.parts[title]
-        if (old or new) and after.tells(title, before):
+        if not after.tells(title, before):
+            continue
+        if old or new:
             marked += [(" ", title), *_changes(old, new)]
+        elif title in _DETAILS:
+            marked.append((" ", f"{title}: none"))
     return "\n".join(
         _styled(f"{mark} {line}".rstrip(), _STYLES.get(mark), colour) for mark, line in marked
     )
@@ -232,6 +237,8 @@ def _table_rows(space: AddressSpace, where: Range | None) -> list[_Row]:
                 notes.append(signs.PREALLOCATED if preallocated else EMPTIED)
             if not mapped(span) and not preallocated:
                 notes.append(NO_VMA)
+            if table.deposited:
+                notes.append(f"{table.deposited} {signs.IN_STORE}")
             total = geometry.index_mask[table.level] + 1
             cells = _bar(table, span, total, mapped)
             body = f"{table.count:>{digits}}/{total:<{digits}} |{cells}|"

@@ -34,6 +34,7 @@ BLANK = Sign(" ", "none, and no VMA")
 # Behind the bar.
 EMPTIED = Sign("emptied", "no entry is left, the table is still linked")
 PREALLOCATED = Sign("preallocated", "linked from the start, as i386 PAE does")
+IN_STORE = Sign("in store", "PTE tables kept for the day its huge pages are split")
 NO_VMA = Sign("no VMA", "no VMA has a byte in the span of the table, or in the huge page")
 
 # Behind a VMA.
@@ -49,6 +50,7 @@ PKEY = Sign("pkey", "a protection key forbids to read it")
 # Titles.
 VMAS = Sign("VMAs", "range, size, protection, pages that are present, page offset")
 TABLES = Sign("tables", "address of the first entry, level (x3: three alike), entries in use")
+FLAGS = Sign("flags", "other flags of VMAs; VM_ACCOUNT is among the counters")
 CONTENTS = Sign("contents", "which page holds what: the number that touch wrote last")
 SWAPPED = Sign("swapped out", "pages in swap")
 UFFD_WP = Sign("uffd-wp", "entries that are write-protected for a userfaultfd")
@@ -61,8 +63,9 @@ _LEGEND = {
     "before a line": (NEW, GONE, CHANGED),
     "behind a line": (HERE,),
     "VMAs": (VMAS, UNFAULTED, FAULTED, OBJECT, MARKER, LOCKED, HUGE, NOHUGE, PKEY),
-    "tables": (TABLES, FULL, SOME, MAPPED, BLANK, EMPTIED, PREALLOCATED, NO_VMA),
+    "tables": (TABLES, FULL, SOME, MAPPED, BLANK, EMPTIED, PREALLOCATED, IN_STORE, NO_VMA),
     "where they change or are what is wrong": (
+        FLAGS,
         CONTENTS,
         SWAPPED,
         UFFD_WP,

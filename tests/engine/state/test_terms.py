@@ -113,7 +113,7 @@ def test_tables() -> None:
 def test_what_holds_of_the_whole_space_has_no_place() -> None:
     somewhere = Violation("committed", RANGE, "this", "that")
     assert terms.violation(X86, somewhere) == (
-        "committed at [0x200000, 0x204000): found this, expected that"
+        "committed at [0x200000, 0x204000)\n  found     this\n  expected  that"
     )
     everywhere = Violation("committed", X86.arena, "this", "that")
-    assert terms.violation(X86, everywhere) == "committed: found this, expected that"
+    assert terms.violation(X86, everywhere) == "committed\n  found     this\n  expected  that"

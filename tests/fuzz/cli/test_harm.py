@@ -17,7 +17,7 @@ def test_harm_is_drawn_and_can_be_kept(capsys: Output) -> None:
     out = capsys.readouterr().out
     assert out.startswith("move-result--mremap--B-09 leads to ")
     assert "\ntouch(0x80000000, 0x1000) = 0\n" in out
-    assert "\nviolation: oracle-contents at [0x80000000, 0x80001000): " in out
+    assert "\nviolation: oracle-contents at [0x80000000, 0x80001000)\n" in out
     assert out.splitlines()[-1].startswith("Keep it with: pmdfuzz harm ")
 
     assert main(["harm", WRAPS, "--kernel", "linux-6.7", "-o", "x.harm.case"]) == 0

@@ -291,6 +291,25 @@ def test_uffd_wp_is_shown() -> None:
     ]
 
 
+def test_what_is_wrong_is_shown_though_there_is_none() -> None:
+    assert changes(FULL, "", ["uffd-wp-stray"]) == ["  uffd-wp: none"]
+
+
+def test_flags_are_shown_by_name_where_they_change() -> None:
+    assert changes(FULL, "madvise(0x0, 0x4000, MADV_DONTFORK)\n") == [
+        "  flags",
+        "+ [0x0, 0x4000)                 VM_DONTCOPY",
+    ]
+
+
+def test_tables_in_store_are_shown() -> None:
+    huge = "mmap(0x0, 0x200000, PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)\n"
+    program = f"{huge}madvise(0x0, 0x200000, MADV_HUGEPAGE)\ntouch(0x0, 0x1000)\n"
+    space = execute(parse(program), kernel_named("linux-6.18"), stop=False).space
+    (line,) = (line for line in drawn(space) if "PMD table" in line)
+    assert line.endswith("1 in store")
+
+
 def test_soft_dirty_is_shown_once_somebody_looks_at_it() -> None:
     assert not any("soft-dirty" in line for line in changes(MAP, "touch(0x0, 0x1000)\n"))
     assert changes(f"{FULL}soft_dirty_clear()\n", "touch(0x1000, 0x1000)\n")[-2:] == [
