@@ -14,11 +14,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import product
 from typing import Annotated, Any, get_origin, get_type_hints
 
 from engine.base.geometry import GEOMETRIES, Geometry, UnknownName, geometry_named
 from engine.base.release import (
     LAST_MINOR,
+    LATEST,
     OLDEST,
     Interval,
     Release,
@@ -31,6 +33,7 @@ from engine.base.release import (
     until,
 )
 
+_MOST_MINORS = 1 + max(LAST_MINOR.values())
 _LONG_TERM = ("6.6", "5.15", "5.10")  # kept up in 2025 and 2026, sources not at hand
 
 
@@ -448,6 +451,28 @@ def base_of(name: str) -> str:
     """
     found = _NAME.fullmatch(name)
     return f"linux-{found[1]}" if found else name
+
+
+@lru_cache(maxsize=1)
+def releases() -> tuple[Kernel, ...]:
+    """The kernels of all releases that differ from the one before, oldest first, on x86-64."""
+    points: dict[Series, set[int]] = {}
+    for major, minor in product(range(OLDEST.major, NEWEST.major + 1), range(_MOST_MINORS)):
+        if _exists(series := Series(major, minor)):
+            points[series] = {0, LATEST}
+    for switch in SWITCHES.values():
+        for span in switch.when.spans:
+            for series, point in span.changes.items():
+                points[series] |= {max(point - 1, 0), point}
+    found: dict[Release, Kernel] = {}
+    last: Kernel | None = None
+    for at in sorted(Release(series, point) for series in points for point in points[series]):
+        kernel = kernel_of(at)
+        if last is None or replace(kernel, name=last.name) != last:
+            found[at] = last = kernel
+        elif at.point == LATEST and next(reversed(found)).series == at.series:
+            found[next(reversed(found))] = last = kernel  # the shorter name
+    return tuple(found.values())
 
 
 # Those that commands take if none is named: old and new ones, and the sources that were read.

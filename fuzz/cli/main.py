@@ -26,6 +26,7 @@ COMMANDS = {
     "show": ("cases", "draw the address space before and after every call of a case"),
     "minimize": ("cases", "make a case as simple as it can be while it shows the same finding"),
     "harm": ("harm", "look for what a finding leads to: lost pages, wrong contents, leaks"),
+    "bisect": ("bisect", "find the switches by which a case shows on one kernel, not on another"),
     "observe": ("subjects", "print what cases show, one JSON object a line"),
     "compare": ("subjects", "compare the model with recordings of a real kernel"),
     "kernel": ("subjects", "check the model against the kernel of this machine"),

@@ -19,6 +19,7 @@ from fuzz.defects.defect import Defect
 from fuzz.defects.known import KNOWN, repaired
 from fuzz.execute import BrokenAt, Found, Outcome
 from fuzz.findings.bucket import Bucket
+from fuzz.lib.smallest import smallest
 from fuzz.noted import Noted
 from fuzz.rules.index import gravity
 
@@ -126,9 +127,4 @@ def _owner(runs: Runs, kernel: Kernel, key: BrokenAt) -> str:
     for defect in sorted(KNOWN, key=lambda defect: defect.rule != key[1]):
         if vanishes([defect]):
             return defect.id
-    needed = list(KNOWN)
-    for defect in KNOWN:
-        fewer = [one for one in needed if one is not defect]
-        if vanishes(fewer):
-            needed = fewer
-    return "+".join(defect.id for defect in needed)
+    return "+".join(defect.id for defect in smallest(KNOWN, vanishes))

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 import pytest
 
 from engine.base.geometry import GEOMETRIES, UnknownName
-from engine.base.kernel import KERNELS, SWITCHES, Kernel, base_of, kernel_named
+from engine.base.kernel import KERNELS, SWITCHES, Kernel, base_of, kernel_named, releases
 
 # Behaviour: the named kernels that have it, in the order 5.0, 6.1, 6.7, 6.12, 6.18.  Written down,
 # not computed: 6.1.192, 6.12.117 and 6.18.44 were compared with recordings by these.
@@ -201,6 +201,20 @@ def test_switches_behind_a_name_are_turned_on_and_off() -> None:
         mseal=False,
     )
     assert not kernel_named("linux-6.12.10+realign-realign").realign  # the last word counts
+
+
+def test_releases_are_those_that_differ_from_the_one_before() -> None:
+    found = releases()
+    names = [kernel.name for kernel in found]
+    assert names[0] == "linux-5.0"
+    assert ("linux-6.6.57" in names, "linux-6.6" in names) == (False, True)
+    assert ("linux-6.7" in names, "linux-6.8" in names) == (True, False), "these two are alike"
+    assert [kernel_named(name) for name in names] == list(found)
+    for one, other in itertools.pairwise(found):
+        assert replace(one, name=other.name) != other
+    for switch in SWITCHES.values():
+        held = [getattr(kernel, switch.name) for kernel in found]
+        assert any(held) is bool(switch.when.spans), switch.name
 
 
 def test_the_base_of_a_kernel_is_its_release() -> None:
