@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 CPUS = 4  # beside the one that the program runs on
 MAX_MAP_COUNT = 65530  # vm.max_map_count
-KINDS = ("map_count", "as", "memlock", "commit")
+KINDS = ("map_count", "as", "memlock", "commit", "request")
 
 
 @dataclass(slots=True)
@@ -15,7 +15,7 @@ class Limits:
     `address_space` of all mappings (RLIMIT_AS), `locked` of locked ones (RLIMIT_MEMLOCK of a
     process without CAP_IPC_LOCK), `commit` of accountable ones (vm.overcommit_memory 2, without
     the reserves for root and the user).  `request` is the largest single request for accountable
-    memory (vm.overcommit_memory 0: RAM and swap).
+    memory (vm.overcommit_memory 0: RAM and swap; none is refused under 1).
     """
 
     map_count: int = MAX_MAP_COUNT
@@ -35,6 +35,8 @@ class Limits:
                 self.locked = value
             case "commit":
                 self.commit = value
+            case "request":
+                self.request = value
             case _:
                 raise AssertionError(kind)
 

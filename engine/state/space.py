@@ -156,6 +156,7 @@ class AddressSpace:
                 (limits.address_space, self.total_vm, True),
                 (limits.locked, self.locked_vm, flags & VM_LOCKED),
                 (limits.commit, self.committed, flags & VM_ACCOUNT),
+                (limits.request, 0, flags & VM_ACCOUNT),
             )
             if limit is not None and counts
         ]
