@@ -1,0 +1,199 @@
+"""What a run breaks is put down to the right defect, and no other bug hides behind one."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from engine.base.address import Range
+from engine.base.entry import UFFD_WP
+from engine.base.kernel import Kernel
+from engine.base.uapi import Errno
+from engine.base.violation import Violation
+from engine.mremap import Remap
+from engine.pages.protect import change_entries
+from engine.state.space import AddressSpace
+from engine.state.vma import VM_DONTCOPY, VM_LOCKED
+from fuzz.case import Case
+from fuzz.defects.attribute import Runs, findings
+from fuzz.defects.defect import Change, Defect
+from fuzz.defects.known import KNOWN
+from fuzz.execute import Outcome, execute
+from fuzz.forms.text import load, parse
+from fuzz.showing import kernel_for, showing
+from tests.lib.constants import ROOT
+
+each_defect = pytest.mark.parametrize("defect", KNOWN, ids=lambda known: known.id)
+
+
+def shown_by(defect: Defect) -> tuple[Case, Kernel]:
+    """The case that shows a defect, and a kernel that has it."""
+    case = load(ROOT / "corpus" / f"{defect.case}.case")
+    return case, kernel_for(case, defect.shown_on)
+
+
+# --- Second bugs, planted -------------------------------------------------------------------------
+
+Spoil = Callable[[AddressSpace, Range], None]
+
+
+def behind_mremap(spoil: Spoil) -> Change:
+    """Each mremap() does that when it is done, to the place that it leaves its result at."""
+
+    def make(original: Any) -> Any:
+        def do_mremap(remap: Remap, *, differ: bool) -> int | Errno:
+            result: int | Errno = original(remap, differ=differ)
+            start = remap.addr if isinstance(result, Errno) else result
+            spoil(remap.space, Range(start, start + remap.new_len))
+            return result
+
+        return do_mremap
+
+    return Change("engine.mremap:do_mremap", make)
+
+
+def leaks_charge(space: AddressSpace, _: Range) -> None:
+    space.committed += space.geometry.page_bytes
+
+
+def miscounts_locks(space: AddressSpace, _: Range) -> None:
+    space.locked_vm += space.geometry.page_bytes
+
+
+def loses_reservation(space: AddressSpace, _: Range) -> None:
+    space.pool.reserved -= 2
+
+
+def shifts_pgoff(space: AddressSpace, _: Range) -> None:
+    for vma in space.vmas:
+        if vma.anon_vma is None:
+            vma.pgoff += 7
+
+
+def unlinks(space: AddressSpace, _: Range) -> None:
+    for vma in space.vmas:
+        vma.anon_vma = None
+
+
+def changes_flags(space: AddressSpace, _: Range) -> None:
+    for vma in space.vmas:
+        vma.flags ^= VM_DONTCOPY
+
+
+def unlocks(space: AddressSpace, _: Range) -> None:
+    for vma in space.vmas:
+        vma.flags &= ~VM_LOCKED
+
+
+def marks(space: AddressSpace, _: Range) -> None:
+    change_entries(space, *space.arena, lambda entries: [entry | UFFD_WP for entry in entries])
+
+
+def unmarks(space: AddressSpace, _: Range) -> None:
+    change_entries(space, *space.arena, lambda entries: [entry & ~UFFD_WP for entry in entries])
+
+
+def unregisters(space: AddressSpace, there: Range) -> None:
+    for vma in space.vmas:
+        if not there.start <= vma.start < there.end:
+            vma.uffd = None
+
+
+# What breaks a rule that is checked.  Others are reported by the model itself.
+SPOILS: dict[str, Spoil] = {
+    "committed": leaks_charge,
+    "limits-hold": leaks_charge,
+    "locked-vm": miscounts_locks,
+    "hugetlb-reserve": loses_reservation,
+    "unfaulted-pgoff": shifts_pgoff,
+    "anon-vma-linked": unlinks,
+    "dontunmap-source": changes_flags,
+    "error-traceless": changes_flags,
+    "lock-kept": unlocks,
+    "uffd-wp-stray": marks,
+    "rollback-keeps-wp": unmarks,
+    "uffd-kept-elsewhere": unregisters,
+}
+
+
+def reports(rule: str) -> Spoil:
+    """An assertion of the model that fails."""
+
+    def spoil(space: AddressSpace, where: Range) -> None:
+        space.report(Violation(rule, where, "this", "that"))
+
+    return spoil
+
+
+def second_bug(rule: str, call: str, spoil: Spoil | None = None) -> Change:
+    """A bug that breaks a rule in calls of that name, and that no kernel has."""
+    if call == "mremap":
+        return behind_mremap(spoil or reports(rule))
+
+    def make(original: Any) -> Any:
+        def seam(first: Any, *others: Any) -> Any:
+            space = first if isinstance(first, AddressSpace) else first.space
+            reports(rule)(space, Range(0, 1))
+            return original(first, *others)
+
+        return seam
+
+    target = {"execve_stack": "engine.stack:fits", "relocate": "engine.move:_move_table"}[call]
+    return Change(target, make)
+
+
+@each_defect
+def test_a_second_bug_that_breaks_the_same_rule_in_the_same_call_is_unknown(defect: Defect) -> None:
+    case, kernel = shown_by(defect)
+    alone = showing(case, kernel)
+    known = next(one for one in alone.findings if one.bucket.defect == defect.id)
+    index = next(index for index, found in known.broken if found.rule == defect.rule)
+    assert all(one.bucket.defect for one in alone.findings)
+
+    with second_bug(defect.rule, case.calls[index].name, SPOILS.get(defect.rule)).applied():
+        both = showing(case, kernel).findings
+        assert both[0].bucket.defect == ""
+        assert (index, defect.rule) in {found.key for found in both[0].broken}
+    assert showing(case, kernel).findings == alone.findings
+
+
+@each_defect
+def test_a_known_defect_shows_before_a_second_bug_that_breaks_the_same_rule(defect: Defect) -> None:
+    """The second bug needs a mapping at a place of its own, and comes last."""
+    case, kernel = shown_by(defect)
+    index = next(index for index, found in showing(case, kernel).violations)
+    name = case.calls[index].name
+    if name == "relocate":
+        pytest.skip("it wants more of its surroundings")
+    move = "mremap(0x70000000, 0x3000, 0x3000, MREMAP_MAYMOVE|MREMAP_FIXED, 0x70010000)\n"
+    again = parse(move).calls if name == "mremap" else (case.calls[index],)
+    both = case.with_calls((*case.calls, *again))
+    later = second_bug(defect.rule, name)
+
+    def make(original: Any) -> Any:
+        planted, calls = later.make(original), 0
+
+        def counted(first: Any, *others: Any, **how: Any) -> Any:
+            nonlocal calls
+            space = first if isinstance(first, AddressSpace) else first.space
+            calls = calls + 1 if space is not None else calls
+            return (planted if calls % total == 0 else original)(first, *others, **how)
+
+        return counted
+
+    total = sum(call.name == name for call in both.calls)
+    runs = Runs(both, changed(Change(later.target, make)))
+    unknown, *known = findings(runs, kernel)
+    assert unknown.bucket.defect == ""
+    assert {found.call for found in unknown.broken} == {len(both.calls) - 1}
+    assert defect.id in {one.bucket.defect for one in known}
+
+
+def changed(change: Change) -> Callable[[Case, Kernel], Outcome]:
+    """Run a program with a bug in the engine, put there anew each time."""
+
+    def run(case: Case, kernel: Kernel) -> Outcome:
+        with change.applied():
+            return execute(case, kernel, stop=False)
+
+    return run
