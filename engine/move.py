@@ -557,9 +557,8 @@ def bits_to_clear(move: Move) -> int:
 
     Source: move_ptes(), move_huge_pmd(), 6.13.
     """
-    kernel = move.space.kernel
-    on_the_way = kernel.uffd_wp_cleared and not kernel.uffd_wp_cleared_last
-    return UFFD_WP if move.old_vma.uffd_stays_behind and on_the_way else 0
+    cleared = move.old_vma.uffd_stays_behind and move.space.kernel.uffd_wp_cleared
+    return UFFD_WP if cleared else 0
 
 
 @seam

@@ -481,6 +481,7 @@ def move_vma(remap: Remap, vma: Vma) -> int | Errno:
     move = Move(
         space, source, new_vma, remap.addr, remap.new_addr, remap.old_len, False, need_rmap_locks
     )
+    marks = uffd.marks(source, space, remap.addr, remap.old_len)
     moved = _move_entries(move)
     error = Errno.ENOMEM if moved < remap.old_len else _hook_error(space, source)
     # Locked memory: the copy counts, unless it just takes the lock over from a source that stays.
@@ -488,6 +489,7 @@ def move_vma(remap: Remap, vma: Vma) -> int | Errno:
         space.locked_vm += remap.new_len >> space.geometry.page_shift
     if error:
         _move_back(move, moved)
+        uffd.put_back(space, (mark for mark in marks if mark.start < remap.addr + moved))
         if flags & VM_ACCOUNT and not keep and kernel.uncharge_on_rollback:
             space.committed -= charge >> space.geometry.page_shift  # else it stays for ever (B-37)
         _unmap_moved(new_vma, space, remap.new_addr, remap.new_len, keep_commit=not keep)

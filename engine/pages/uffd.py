@@ -8,6 +8,9 @@ protection away, one on a missing page maps the zero page (pages/cow.py, pages/f
 Source: fs/userfaultfd.c, mm/userfaultfd.c, Linux 6.1 to 6.18.
 """
 
+from collections.abc import Iterable
+from typing import NamedTuple
+
 from engine.base.address import Range, round_down
 from engine.base.entry import MARKER, UFFD_WP, WRITE, is_guard, is_wp_marker
 from engine.base.failures import VmaRefused
@@ -191,6 +194,46 @@ def is_armed(vma: Vma) -> bool:
     return bool(vma.flags & VM_UFFD)
 
 
+class Mark(NamedTuple):
+    """An entry with uffd-wp, and what it maps: bytes, and the level of its table."""
+
+    start: int
+    end: int
+    level: int
+    entry: int
+
+
+def marks(vma: Vma, space: AddressSpace, start: int, length: int) -> list[Mark]:
+    """The entries of [start, start + length), bytes, that a move clears of uffd-wp."""
+    if not vma.uffd_stays_behind or not space.kernel.uffd_wp_cleared:
+        return []
+    found = []
+    for base, table, indices in space.tree.lowest(start, start + length):
+        shift = space.geometry.entry_shift[table.level]
+        for index in indices:
+            if table.leaves[index] & UFFD_WP:
+                at = base + (index << shift)
+                found.append(Mark(at, at + (1 << shift), table.level, table.leaves[index]))
+    return found
+
+
+def put_back(space: AddressSpace, cleared: Iterable[Mark]) -> None:
+    """A move failed, and its pages are back: so are their marks, if they were to be cleared last.
+
+    Model: they are cleared on the way, as by kernels that do so for good. Nobody can tell that
+    apart, for the mmap lock is held; but what a mover forgets to clear stays as it is.
+    """
+    for mark in cleared:
+        if not space.kernel.uffd_wp_cleared_last:
+            return
+        table = space.tree.find(mark.start, mark.level)
+        index = space.tree.index(mark.start, mark.level)
+        if is_wp_marker(mark.entry) and table is not None and table.entry(index) is None:
+            space.tree.lay(table, {index: mark.entry})
+        else:
+            change_entries(space, mark.start, mark.end, _mark)
+
+
 def moved(space: AddressSpace, new_vma: Vma, target: Range) -> None:
     """Pages have moved to `target`, in `new_vma`: announce that, or let the copy go.
 
@@ -203,8 +246,6 @@ def moved(space: AddressSpace, new_vma: Vma, target: Range) -> None:
     if context.features & UFFD_FEATURE_EVENT_REMAP:
         context.prepare("remap", target)
     else:
-        if space.kernel.uffd_wp_cleared and space.kernel.uffd_wp_cleared_last:
-            change_entries(space, target.start, target.end, _unmark)
         new_vma.uffd = None
         new_vma.flags &= ~VM_UFFD
 

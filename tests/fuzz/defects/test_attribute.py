@@ -7,7 +7,7 @@ import pytest
 
 from engine.base.address import Range
 from engine.base.entry import UFFD_WP
-from engine.base.kernel import Kernel
+from engine.base.kernel import Kernel, kernel_named
 from engine.base.uapi import Errno
 from engine.base.violation import Violation
 from engine.mremap import Remap
@@ -16,6 +16,7 @@ from engine.state.space import AddressSpace
 from engine.state.vma import VM_DONTCOPY, VM_LOCKED
 from fuzz.case import Case
 from fuzz.defects.attribute import Runs, findings
+from fuzz.defects.catalogue import EXHIBITS
 from fuzz.defects.defect import Change, Defect
 from fuzz.defects.known import KNOWN
 from fuzz.execute import Outcome, execute
@@ -197,3 +198,69 @@ def changed(change: Change) -> Callable[[Case, Kernel], Outcome]:
             return execute(case, kernel, stop=False)
 
     return run
+
+
+@pytest.mark.parametrize("exhibit", [e for e in EXHIBITS if e.change], ids=lambda e: e.name)
+def test_no_bug_of_the_past_hides_behind_a_known_defect(exhibit: Defect) -> None:
+    """Also on a kernel that has many."""
+    case = load(ROOT / "corpus" / "museum" / exhibit.file)
+    for kernel in (exhibit.correct, kernel_named("linux-6.18").on(exhibit.correct.geometry)):
+        known = {one.bucket for one in showing(case, kernel).findings}
+        with exhibit.installed():
+            findings = showing(case, kernel).findings
+        assert all(not one.bucket.defect or one.bucket in known for one in findings)
+
+
+GROWS = (
+    "mmap(0x0, 0x1000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)\n"
+    "touch(0x0, 0x1000)\n"
+    "mremap(0x0, 0x1000, 0x2000, MREMAP_MAYMOVE|MREMAP_FIXED, 0x200000)\n"
+)
+FAILS = GROWS.replace("mremap(", "@fail pagetable 1\nmremap(")
+KEEPS_LOCKED = (
+    "mmap(0x0, 0x1000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED|MAP_LOCKED)\n"
+    "mremap(0x0, 0x1000, 0x1000, MREMAP_MAYMOVE|MREMAP_FIXED|MREMAP_DONTUNMAP, 0x10000)\n"
+)
+PART_OF_HUGETLB = (
+    "mmap(0x0, 0x400000, PROT_READ|PROT_WRITE, "
+    "MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED|MAP_HUGETLB)\n"
+    "mremap(0x0, 0x200000, 0x200000, MREMAP_MAYMOVE|MREMAP_FIXED, 0x40000000)\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("program", "spoil", "function"),
+    [
+        (GROWS, leaks_charge, "do_mremap"),
+        (GROWS, leaks_charge, "copy_vma"),
+        (GROWS, leaks_charge, "_unmap_moved"),
+        (FAILS, leaks_charge, "do_mremap"),
+        (FAILS, leaks_charge, "copy_vma"),
+        (FAILS, leaks_charge, "_move_back"),
+        (FAILS, leaks_charge, "_unmap_moved"),
+        (KEEPS_LOCKED, miscounts_locks, "do_mremap"),
+        (KEEPS_LOCKED, miscounts_locks, "copy_vma"),
+        (PART_OF_HUGETLB, loses_reservation, "do_mremap"),
+        (PART_OF_HUGETLB, loses_reservation, "copy_vma"),
+        (PART_OF_HUGETLB, loses_reservation, "_unmap_moved"),
+    ],
+)
+def test_what_is_leaked_or_miscounted_anywhere_in_a_call_is_unknown(
+    program: str, spoil: Spoil, function: str
+) -> None:
+    def make(original: Any) -> Any:
+        def spoiled(*operands: Any, **how: Any) -> Any:
+            result = original(*operands, **how)
+            first, second, *_ = (*operands, None)
+            spoil(second if isinstance(second, AddressSpace) else first.space, Range(0, 1))
+            return result
+
+        return spoiled
+
+    case, kernel = parse(program), kernel_named("linux-6.18")
+    known = {one.bucket for one in showing(case, kernel).findings}
+    assert all(bucket.defect for bucket in known)
+    with Change(f"engine.mremap:{function}", make).applied():
+        found = showing(case, kernel).found
+    assert found is not None
+    assert not found.bucket.defect
