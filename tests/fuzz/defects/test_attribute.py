@@ -117,6 +117,12 @@ SPOILS: dict[str, Spoil] = {
 }
 
 
+def space_of(*operands: Any) -> AddressSpace:
+    """The address space that a function of the engine works on."""
+    found = next((one for one in operands if isinstance(one, AddressSpace)), None)
+    return found if found is not None else operands[0].space
+
+
 def reports(rule: str) -> Spoil:
     """An assertion of the model that fails."""
 
@@ -132,10 +138,9 @@ def second_bug(rule: str, call: str, spoil: Spoil | None = None) -> Change:
         return behind_mremap(spoil or reports(rule))
 
     def make(original: Any) -> Any:
-        def seam(first: Any, *others: Any) -> Any:
-            space = first if isinstance(first, AddressSpace) else first.space
-            reports(rule)(space, Range(0, 1))
-            return original(first, *others)
+        def seam(*operands: Any) -> Any:
+            reports(rule)(space_of(*operands), Range(0, 1))
+            return original(*operands)
 
         return seam
 
@@ -174,11 +179,10 @@ def test_a_known_defect_shows_before_a_second_bug_that_breaks_the_same_rule(defe
     def make(original: Any) -> Any:
         planted, calls = later.make(original), 0
 
-        def counted(first: Any, *others: Any, **how: Any) -> Any:
+        def counted(*operands: Any, **how: Any) -> Any:
             nonlocal calls
-            space = first if isinstance(first, AddressSpace) else first.space
-            calls = calls + 1 if space is not None else calls
-            return (planted if calls % total == 0 else original)(first, *others, **how)
+            calls += 1
+            return (planted if calls == total else original)(*operands, **how)
 
         return counted
 
@@ -251,8 +255,7 @@ def test_what_is_leaked_or_miscounted_anywhere_in_a_call_is_unknown(
     def make(original: Any) -> Any:
         def spoiled(*operands: Any, **how: Any) -> Any:
             result = original(*operands, **how)
-            first, second, *_ = (*operands, None)
-            spoil(second if isinstance(second, AddressSpace) else first.space, Range(0, 1))
+            spoil(space_of(*operands), Range(0, 1))
             return result
 
         return spoiled
