@@ -188,6 +188,11 @@ class Kernel:
     merge_faulted_source: Annotated[
         bool, since("6.16"), "a faulted range merges into an unfaulted neighbour"
     ] = False
+    merge_keeps_soft_dirty: Annotated[
+        bool,
+        since("6.19"),
+        "what was never clean stays soft-dirty when it merges with what was (VM_STICKY)",
+    ] = False
     merge_links_source: Annotated[
         bool,
         since("6.19", stable={"6.18": 8}),
@@ -355,6 +360,11 @@ class Kernel:
     ] = False
     uffd_refuses_droppable: Annotated[
         bool, since("6.17"), "memory of MAP_DROPPABLE cannot be registered with a userfaultfd"
+    ] = False
+    uffd_adds_flags: Annotated[
+        bool,
+        since("6.12"),  # not yet on 6.1.176, already on 6.12.43
+        "UFFDIO_REGISTER leaves VM_SOFTDIRTY of the VMA it merges with",
     ] = False
     uffd_minor_hugetlb: Annotated[
         bool,

@@ -38,7 +38,7 @@ def mseal(space: AddressSpace, addr: int, length: int) -> Errno | None:
     try:
         for vma in vmas:
             start, stop = max(vma.start, addr), min(vma.end, end)
-            modify(space.kernel, space.vmas, vma, start, stop, vma.flags | VM_SEALED)
+            modify(space.kernel, space.vmas, vma, start, stop, vma.flags | VM_SEALED, adds=True)
     except VmaRefused as refused:
         return Errno(refused.error)
     return None

@@ -103,6 +103,7 @@ def uffd_register(
         if vma.uffd is not None and vma.uffd is not context:
             return Errno.EBUSY
     space.uffds[features] = context
+    adds = space.kernel.uffd_adds_flags
     added = sum(flag for bit, flag in _FLAG_OF.items() if mode & bit)
     cursor = addr
     while cursor < end and (here := space.vmas.intersection(cursor, end)) is not None:
@@ -110,7 +111,7 @@ def uffd_register(
         if here.uffd is not context or here.flags & added != added:
             flags = here.flags & ~VM_UFFD | added
             try:
-                modify(space.kernel, space.vmas, here, start, stop, flags, context)
+                modify(space.kernel, space.vmas, here, start, stop, flags, context, adds=adds)
             except VmaRefused:
                 return Errno.ENOMEM
         cursor = stop

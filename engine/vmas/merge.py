@@ -6,6 +6,7 @@ moved VMA, growth in place); `merge_modified` part of a VMA whose flags change.
 Source: mm/vma.c, mm/mmap.c, Linux 6.1, 6.12, 6.18.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from engine.base.address import Range
@@ -119,13 +120,26 @@ def merge_new(
         tree.resize(left, left.start, end)
         left.adopt_anon_vma(right)
         _link_source(kernel, left, proposal)
+        left.tracked = _tracked(kernel, left.tracked, [right, proposal.source])
         return left
     if right:
         _check(kernel, tree, right, proposal)
         tree.resize(right, proposal.start, right.end)
         _link_source(kernel, right, proposal)
+        right.tracked = _tracked(kernel, right.tracked, [proposal.source])
         return right
     return None
+
+
+def _tracked(kernel: Kernel, usual: bool, parts: Sequence[Vma | None]) -> bool:
+    """Are writes to what `parts` have become tracked, all of it clean till then (no VM_SOFTDIRTY)?
+
+    The flag does not keep VMAs apart, and until 6.18 the merged one has that of one of them, as is
+    `usual`; since 6.19 it is sticky.  Measured on 6.1.176, 6.12.43, 6.18.15, 6.19.14 and 7.3.4.
+    Source: VM_IGNORE_MERGE in 6.18, VM_STICKY in 6.19.
+    """
+    everywhere = all(part.tracked for part in parts if part)
+    return usual and (everywhere or not kernel.merge_keeps_soft_dirty)
 
 
 def _link_source(kernel: Kernel, merged: Vma, proposal: Proposal) -> None:
@@ -142,6 +156,8 @@ def merge_modified(
     end: int,
     flags: int,
     uffd: UffdContext | None = None,
+    *,
+    adds: bool = False,
 ) -> Vma | None:
     """Let neighbours absorb [start, end) of `vma`, whose flags become `flags`, see `modify`.
 
@@ -157,6 +173,9 @@ def merge_modified(
     for neighbour in (left, right):
         if neighbour:
             _check(kernel, tree, neighbour, proposal)
+    if target := left or right:
+        usual = target.tracked if adds else vma.tracked
+        target.tracked = _tracked(kernel, usual, [left, right, vma])
     if left and right:
         tree.remove(vma)
         tree.remove(right)
@@ -215,17 +234,21 @@ def modify(
     end: int,
     flags: int,
     uffd: UffdContext | None = None,
+    *,
+    adds: bool = False,
 ) -> Vma:
     """Give [start, end) of `vma` other flags, merging or splitting as needed.
 
-    Arguments: `uffd` a userfaultfd to register it with at the same time.
+    Arguments: `uffd` a userfaultfd to register it with at the same time; `adds`: the caller adds
+    flags to those of the VMA that comes out, else it gives that all flags of the range, so that it
+    is soft-dirty as the range was.
     Returns: the VMA that covers the range now.
     Errors raised: VmaRefused; boundaries may have come about, but no flags have changed.
     Source: vma_modify() in 6.12.
     """
     if flags == vma.flags and not uffd:
         return vma
-    merged = merge_modified(kernel, tree, vma, start, end, flags, uffd)
+    merged = merge_modified(kernel, tree, vma, start, end, flags, uffd, adds=adds)
     if merged is not None:
         return merged
     if vma.start < start:

@@ -173,6 +173,19 @@ KNOWN: tuple[Defect, ...] = (
         shown_on="linux-6.18.7",
     ),
     Defect(
+        "soft-dirty-merge",
+        "memory that was never clean is clean when it merges with what was",
+        "soft-dirty",
+        {"merge_keeps_soft_dirty": False},
+        {"merge_keeps_soft_dirty": True},
+        text=(
+            "VM_SOFTDIRTY does not keep VMAs apart, and the merged one has it as one of them had: "
+            "who follows writes by it misses those to the other."
+        ),
+        case="regressions/soft-dirty-lost-by-merge",
+        shown_on="linux-6.18",
+    ),
+    Defect(
         "B-49",
         "a batch spreads the write bit of its first entry",
         "entry-bits-kept",

@@ -25,8 +25,8 @@ from engine.state import terms
 from engine.state.table import Picture
 from engine.state.vma import VM_HUGETLB, VM_WRITE
 from fuzz.rules.picture import alike
-from fuzz.rules.rule import CONTRACT, HARM, STATE, Rule, at, on
-from fuzz.rules.sight import Moving
+from fuzz.rules.rule import CONTRACT, HARM, STATE, VMAS, Rule, after, at, on
+from fuzz.rules.sight import Moving, Sight, Snapshot
 from fuzz.rules.view import State
 from fuzz.rules.walk import not_told_of_moves
 
@@ -41,8 +41,8 @@ HUGE_DEPOSIT = Rule(
 SOFT_DIRTY_KEPT = Rule(
     "I-21",
     "soft-dirty",
-    "what moved alone is soft-dirty, what moved in its table is as it was",
-    "move_soft_dirty_pte(); B-61",
+    "what moved alone is soft-dirty, what moved in its table is as it was; no memory becomes clean",
+    "move_soft_dirty_pte(), VM_SOFTDIRTY; B-61",
     CONTRACT,
 )
 
@@ -89,6 +89,74 @@ def bits_kept(sight: Moving) -> Iterator[Violation]:
             or not _moved_alone(held, after, base, delta, moved, pages, shift)
         ):
             yield from judge.slot(base, held, after, delta, alone=True, moved=moved)
+
+
+@after("mremap", SOFT_DIRTY_KEPT, before=VMAS)
+def never_clean(sight: Sight) -> Iterator[Violation]:
+    """Is memory that was never clean soft-dirty still, where it was and where it went?"""
+    before, request = sight.before, sight.request
+    if not sight.after.cleaned:
+        return
+    target = Range(request.new_addr, request.new_addr + request.new)
+    if sight.address is not None:
+        target = Range(sight.address, sight.address + request.new)
+    dirty = _never_clean(before)
+    stay = [part for one in dirty for part in _outside(one, request.source, target)]
+    if sight.address is not None:
+        away, length = target.start - request.addr, min(request.old, request.new)
+        moved = Range(request.addr, request.addr + length)
+        stay += [
+            Range(max(one.start, moved.start) + away, min(one.end, moved.end) + away)
+            for one in dirty
+            if one.overlaps(moved)
+        ]
+    yield from _still_dirty(sight, stay)
+
+
+@after("mprotect", SOFT_DIRTY_KEPT, before=VMAS)
+@after("madvise", SOFT_DIRTY_KEPT, before=VMAS)
+@after("mlock", SOFT_DIRTY_KEPT, before=VMAS)
+@after("mlock2", SOFT_DIRTY_KEPT, before=VMAS)
+@after("munlock", SOFT_DIRTY_KEPT, before=VMAS)
+@after("mseal", SOFT_DIRTY_KEPT, before=VMAS)
+@after("uffd_register", SOFT_DIRTY_KEPT, before=VMAS)
+def not_cleaned(sight: Sight) -> Iterator[Violation]:
+    """Is memory that was never clean soft-dirty still?"""
+    if sight.after.cleaned:
+        yield from _still_dirty(sight, _never_clean(sight.before))
+
+
+def _never_clean(before: Snapshot) -> list[Range]:
+    """What counts as soft-dirty whatever its entries say."""
+    cleaned = set(before.cleaned)
+    areas = [Range(area.start, area.end) for area in before.areas]
+    return [area for area in areas if area not in cleaned]
+
+
+def _outside(one: Range, *holes: Range) -> list[Range]:
+    """What is left of a range without others."""
+    left = [one]
+    for hole in holes:
+        left = [
+            part
+            for rest in left
+            for part in (
+                Range(rest.start, min(rest.end, hole.start)),
+                Range(max(rest.start, hole.end), rest.end),
+            )
+            if part.start < part.end
+        ]
+    return left
+
+
+def _still_dirty(sight: Sight, ranges: list[Range]) -> Iterator[Violation]:
+    for cleaned in sight.after.cleaned:
+        for one in ranges:
+            if one.overlaps(cleaned):
+                yield SOFT_DIRTY_KEPT.broken(
+                    one, "memory that is clean", "memory that is soft-dirty, as it never was clean"
+                )
+                return
 
 
 def _moved_alone(

@@ -143,8 +143,8 @@ class Snapshot:
     `limits` as they are, None if there are none but on the number of VMAs, `map_limit`; `in_use`
     how many bytes count against those of the address space, of locked and of accountable memory;
     `failing` the failures to come, by kind, see `Failures.left`; `pool` the huge pages that nobody
-    has or was promised; `high_water` the peak of mapped pages; `slots` all leaves; `events` what
-    each userfaultfd was told last.
+    has or was promised; `cleaned` what is soft-dirty page by page only; `high_water` the peak of
+    mapped pages; `slots` all leaves; `events` what each userfaultfd was told last.
     Arguments: `leaves` look at them, too.
     """
 
@@ -158,6 +158,7 @@ class Snapshot:
             Area(v.start, v.end, v.flags, v.pgoff, v.backing, v.anon_vma, v.uffd)
             for v in space.vmas
         ]
+        self.cleaned = [Range(v.start, v.end) for v in space.vmas if v.tracked]
         self.map_limit = limits.map_count
         self.limits: Limits | None = None if bounds == (None, None, None, None) else limits
         self.in_use = (

@@ -45,6 +45,8 @@ SHOWN_BY = {
     "map_count_first": ("museum/b-57-map-count-late", "linux-5.0"),
     "wrap_safe_overlap": ("regressions/wrapping-overlap", "linux-5.0"),
     "mseal": ("regressions/mprotect-up-to-a-seal", "linux-5.0"),
+    "merge_keeps_soft_dirty": ("regressions/soft-dirty-lost-by-merge", "linux-6.18"),
+    "uffd_adds_flags": ("regressions/soft-dirty-and-registered", "linux-6.12"),
     "removes_read_only": ("regressions/remove-what-may-only-be-read", "linux-5.0"),
     "dofork_not_hugetlb": ("regressions/hugetlb-dofork", "linux-6.18"),
     "hugetlb_zeroes_parts": ("regressions/hugetlb-hole-moved", "linux-6.1"),

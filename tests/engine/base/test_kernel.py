@@ -39,6 +39,8 @@ TABLE = {
     "map_count_first": "no yes yes yes yes",
     "wrap_safe_overlap": "no no no no no",
     "mseal": "no no no yes yes",
+    "merge_keeps_soft_dirty": "no no no no no",
+    "uffd_adds_flags": "no no no yes yes",
     "removes_read_only": "no yes yes yes yes",
     "dofork_not_hugetlb": "no no no no no",
     "hugetlb_zeroes_parts": "no yes yes yes yes",

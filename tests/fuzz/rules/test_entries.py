@@ -515,3 +515,44 @@ def test_compaction_leaves_a_temporary_stack_alone(monkeypatch: pytest.MonkeyPat
 def test_no_rule_minds_a_duplicate_or_an_emptied_source() -> None:
     space = protected()
     assert after_move(space, 0, 32, 8, MOVE | MREMAP_DONTUNMAP) == []
+
+
+@breaks("soft-dirty")
+@pytest.mark.parametrize(
+    ("picture", "call", "run", "operands"),
+    [
+        pytest.param("a... .b..", "mremap", mremap, (5, 1, 1, MOVE, 1), id="a move"),
+        pytest.param("ac.. ....", "mremap", mremap, (0, 1, 1, MOVE, 6), id="a neighbour"),
+        pytest.param("a... .b..", "mlock", mlock, (5, 1), id="mlock"),
+    ],
+)
+def test_what_was_never_clean_stays_soft_dirty(
+    picture: str, call: str, run: Callable[..., object], operands: tuple[int, ...]
+) -> None:
+    """All but `a` was never clean."""
+    args = tuple(arg * PAGE if i != 3 else arg for i, arg in enumerate(operands))
+
+    def found(*, lost: bool) -> list[str]:
+        space = scene(picture, "linux-6.19")
+        next(iter(space.vmas)).tracked = True
+        sight = Sight(space, call, args)
+        result = run(space, *args)
+        for vma in space.vmas:
+            vma.tracked |= lost
+        return [violation.rule for violation in told(sight, result, "entries")]
+
+    assert found(lost=False) == []
+    assert found(lost=True) == ["soft-dirty"]
+
+
+@pytest.mark.parametrize("name", ["linux-6.12", "linux-6.18", "linux-6.19"])
+def test_a_merge_of_clean_and_never_clean_memory(name: str) -> None:
+    space = scene("a... b...", name)
+    next(iter(space.vmas)).tracked = True
+    sight = Sight(space, "mremap", (4 * PAGE, PAGE, PAGE, MOVE, PAGE))
+    assert mremap(space, 4 * PAGE, PAGE, PAGE, MOVE, PAGE) == PAGE
+    (merged,) = space.vmas
+    found = [violation.rule for violation in told(sight, PAGE, "entries")]
+    assert (merged.tracked, found) == (
+        (False, []) if space.kernel.merge_keeps_soft_dirty else (True, ["soft-dirty"])
+    )

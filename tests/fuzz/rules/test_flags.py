@@ -90,10 +90,12 @@ def test_a_part_that_is_left_as_it_was_is_told(
     assert after(call) == []
     modify = module.modify  # type: ignore[attr-defined]
 
-    def forgetful(kernel: object, vmas: object, vma: object, start: int, *rest: object) -> object:
+    def forgetful(
+        kernel: object, vmas: object, vma: object, start: int, *rest: object, **named: object
+    ) -> object:
         if start > 2 * PAGE:
             return vma
-        return modify(kernel, vmas, vma, start, *rest)
+        return modify(kernel, vmas, vma, start, *rest, **named)
 
     made = open_around_a_seal()
     sight = Sight(made, *call)
