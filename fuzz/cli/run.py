@@ -18,7 +18,7 @@ from fuzz.cli.options import (
     define,
 )
 from fuzz.cli.subjects import machine_errors
-from fuzz.lib.arguments import positive, seconds, seed
+from fuzz.lib.arguments import runs, seconds, seed
 from fuzz.showing import DEFAULT_KERNEL
 from fuzz.subjects.host import host_kernel
 
@@ -55,7 +55,7 @@ def make_run(parser: Parser, summary: str) -> None:
     parser.add_argument(
         "--time", type=seconds, metavar="T", help="stop after T: 60, 90s, 10m, 8h, 2d"
     )
-    parser.add_argument("--runs", type=positive, metavar="N", help="stop after N executions")
+    parser.add_argument("--runs", type=runs, metavar="N", help="stop after N executions")
     parser.add_argument(
         "--seed", type=seed, metavar="N", help="seed of the random numbers (default: any)"
     )

@@ -4,6 +4,7 @@ from argparse import ArgumentTypeError
 from pathlib import Path
 
 MAX_SEED = (1 << 32) - 1
+MAX_RUNS = (1 << 31) - 1
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -16,9 +17,18 @@ def positive(word: str) -> int:
 
 def seed(word: str) -> int:
     """A seed of random numbers; libFuzzer's have 32 bits.  Errors raised: ArgumentTypeError."""
+    return _at_most(MAX_SEED, word)
+
+
+def runs(word: str) -> int:
+    """A number of executions; libFuzzer's has 31 bits.  Errors raised: ArgumentTypeError."""
+    return _at_most(MAX_RUNS, word)
+
+
+def _at_most(most: int, word: str) -> int:
     number = positive(word)
-    if number > MAX_SEED:
-        raise ArgumentTypeError(f"{word!r} is too great for a seed: at most {MAX_SEED}")
+    if number > most:
+        raise ArgumentTypeError(f"{word!r} is too great: at most {most}")
     return number
 
 

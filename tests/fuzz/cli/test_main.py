@@ -27,9 +27,10 @@ from tests.lib.constants import ROOT
         (["run", "--seed", "x"], "'x' is not a positive whole number"),
         (
             ["run", "--seed", "4294967296"],
-            "'4294967296' is too great for a seed: at most 4294967295",
+            "'4294967296' is too great: at most 4294967295",
         ),
-        (["kernel", "check", "--seed", str(1 << 70)], "is too great for a seed"),
+        (["kernel", "check", "--seed", str(1 << 70)], "is too great"),
+        (["run", "--runs", "2147483648"], "'2147483648' is too great: at most 2147483647"),
         (["run", "--workdir", ""], "a directory has a name; the one we are in is ."),
         (["findings", "list", "--workdir", ""], "a directory has a name"),
         (["findings", "promote", "x", "--to", ""], "a directory has a name"),
