@@ -4,15 +4,17 @@ Programs that differ are put into classes: the first field that differs, the cal
 does, and the flags or the advice of that call.  One change of the model moves whole classes.
 """
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
+from engine.base.address import Range
+from engine.state import terms
 from fuzz.calls.operand import Symbols
 from fuzz.calls.registry import CALLS
 from fuzz.case import Call, Case, Faults, Result
-from fuzz.forms.results import format_result
+from fuzz.forms.results import PAGE_BYTES, format_result
 from fuzz.forms.text import format_call, format_operand
-from fuzz.subjects.observe import FIELDS, differences
+from fuzz.subjects.observe import FIELDS
 from fuzz.subjects.subject import Observation
 
 BY_CALL = ("ret", "pt")  # what is observed after each call, not at the end only
@@ -78,6 +80,35 @@ def asserting(case: Case, found: Observation) -> Case:
     return case.with_calls(calls)
 
 
+class Item(NamedTuple):
+    """One thing that two observations have differently, for people."""
+
+    what: str
+    expected: str
+    found: str
+
+
+def items(
+    expected: Observation, found: Observation, fields: Iterable[str] = FIELDS
+) -> Iterator[Item]:
+    """What two observations of the same program have differently: of each field the first.
+
+    The name of the program and the spelling of its calls do not count.
+    """
+    for name in fields:
+        want, got = expected.get(name), found.get(name)
+        if want == got:
+            continue
+        title, show = _TOLD[name]
+        if isinstance(want, list) and isinstance(got, list):
+            pairs = zip(want, got, strict=False)
+            at = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(want), len(got)))
+            shown = (show(x[at]) if at < len(x) else "nothing" for x in (want, got))
+            yield Item(title.format(at + 1), *shown)
+        else:
+            yield Item(title, show(want), show(got))
+
+
 def told(case: Case, expected: Observation, found: Observation, real: str) -> str:
     """The program with its results on both sides, and what else differs.
 
@@ -87,13 +118,14 @@ def told(case: Case, expected: Observation, found: Observation, real: str) -> st
     for index, call in enumerate(asserting(case, expected).calls):
         line = format_call(call)
         other = []
-        for name, show in (("ret", _shown_result), ("pt", str)):
+        for name in BY_CALL:
             if "crash" in expected or "crash" in found:
                 continue
-            want, got = expected[name][index], found[name][index]
+            show = _TOLD[name][1]
+            want, got = (show(side[name][index]) for side in (expected, found))
             if want != got:
-                bytes_there = f"page tables {want}, " if name == "pt" else ""
-                other.append(f"{bytes_there}model: {show(got)}")
+                before = f"page tables {want}, " if name == "pt" else ""
+                other.append(f"{before}model: {got}")
         lines.append(f"{line}    <-- {'; '.join(other)}" if other else line)
     if "crash" in expected or "crash" in found:
         lines += [
@@ -101,13 +133,11 @@ def told(case: Case, expected: Observation, found: Observation, real: str) -> st
             f"model: {found.get('crash', 'ends')}",
         ]
         return "\n".join(lines)
-    lines += [
-        f"{line.replace(': expected ', f': {real} ', 1).replace(', found ', ', model ', 1)}"
-        for line in differences(expected, found)
-        if not line.startswith(tuple(f"{name}[" for name in BY_CALL))
-    ]
+    for item in items(expected, found, [name for name in FIELDS if name not in BY_CALL]):
+        lines.append(f"{item.what}: {real} {item.expected}, model {item.found}")
     if expected.get(LEFT):
-        lines.append(f"{real} keeps {expected[LEFT]} bytes of page tables after the last munmap")
+        left = terms.size(expected[LEFT])
+        lines.append(f"{real} keeps {left} of page tables after the last munmap")
     return "\n".join(lines)
 
 
@@ -131,5 +161,56 @@ def _result(plain: object) -> Result:
     return plain
 
 
-def _shown_result(plain: object) -> str:
+# How each field is told, and its title; {} is a number, from 1.
+_PAGES = {
+    "P": "private",
+    "S": "shared",
+    "Z": "the zero page",
+    "H": "private, huge",
+    "T": "shared, huge",
+    "z": "the huge zero page",
+    "G": "markers",
+    "W": "swapped out",
+}
+
+
+def _told_result(plain: Any) -> str:
     return format_result(_result(plain))
+
+
+def _told_size(length: Any) -> str:
+    return "unknown" if length is None else terms.size(length)
+
+
+def _told_vma(row: Any) -> str:
+    start, end, protection, *behind = row
+    of = f", object {behind[0]} at {behind[1]:#x}" if behind else ""
+    return f"{Range(start, end)} {protection}{of}"
+
+
+def _told_pages(run: Any) -> str:
+    first, number, state, tag = run
+    where = Range(first * PAGE_BYTES, (first + number) * PAGE_BYTES)
+    last = tag + number - 1
+    contents = f", contents {tag} to {last}" if last > tag else f", content {tag}"
+    return f"{where} {_PAGES.get(state, state)}{contents if tag else ''}"
+
+
+def _told_count(number: Any) -> str:
+    return "unknown" if number is None else terms.count(number, "page")
+
+
+def _told_warning(warned: Any) -> str:
+    return "yes" if warned else "none"
+
+
+_TOLD: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "ret": ("result of call {}", _told_result),
+    "pt": ("page tables after call {}", _told_size),
+    "vmas": ("VMA {}", _told_vma),
+    "pages": ("pages", _told_pages),
+    "pgtable_bytes": ("page tables at the end", _told_size),
+    "rss_pages": ("resident", _told_count),
+    "warn": ("warnings of the kernel", _told_warning),
+}
+assert _TOLD.keys() == set(FIELDS)

@@ -6,8 +6,6 @@ shared, `Z` the zero page, `H` a page of a huge leaf, `T` a shared one, `z` the 
 a marker, `W` a page that is swapped out.
 """
 
-from collections.abc import Mapping
-
 from engine.base.entry import ANON, MARKER, PFN_SHIFT, SWAP
 from engine.base.geometry import PTE
 from engine.state.space import AddressSpace
@@ -61,38 +59,6 @@ def compared(outcome: Outcome) -> dict[str, object]:
         "rss_pages": sum(count for _, count, state, _ in runs if state in _RESIDENT),
         "warn": _warned(outcome),
     }
-
-
-def differences(expected: Mapping[str, object], found: Mapping[str, object]) -> list[str]:
-    """How `found` differs from `expected`, one line a field; empty if it does not.
-
-    Both must be of the same program: its name and the spelling of its calls do not count.
-    """
-    lines = []
-    for name in FIELDS:
-        want, got = expected.get(name), found.get(name)
-        if want == got:
-            continue
-        if isinstance(want, list) and isinstance(got, list):
-            lines.append(f"{name}{_first_difference(want, got)}")
-        else:
-            lines.append(f"{name}: expected {_shown(want)}, found {_shown(got)}")
-    return lines
-
-
-def _first_difference(want: list[object], got: list[object]) -> str:
-    pairs = zip(want, got, strict=False)
-    at = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(want), len(got)))
-    expected, found = (_shown(side[at]) if at < len(side) else "nothing" for side in (want, got))
-    return f"[{at}]: expected {expected}, found {found}"
-
-
-def _shown(value: object) -> str:
-    """Large integers in hex, as in the calls; everything else as Python prints it."""
-    if isinstance(value, list):
-        return f"[{', '.join(_shown(part) for part in value)}]"
-    big = isinstance(value, int) and value >= 0x1000
-    return f"{value:#x}" if big else repr(value)
 
 
 def _plain(result: Result) -> object:

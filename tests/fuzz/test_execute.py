@@ -9,7 +9,8 @@ from fuzz.calls.registry import MODELLED_CALLS, call
 from fuzz.case import Case, CaseError, Faults
 from fuzz.execute import Outcome, execute
 from fuzz.forms.text import parse, parse_call
-from fuzz.subjects.observe import differences, observation
+from fuzz.subjects.difference import items
+from fuzz.subjects.observe import observation
 from tests.lib.breaks import breaks, looked
 from tests.lib.listening import at
 
@@ -329,11 +330,15 @@ def test_a_warning_of_the_kernel_is_observed(kernel: str, warned: bool) -> None:
 def test_differences_name_the_field_and_the_first_place() -> None:
     one = observation(run(f"mmap(0x1000, 0x2000, {RW}, {PLAIN})", "touch(0x1000, 0x2000)"), "one")
     two = observation(run(f"mmap(0x1000, 0x3000, {RW}, {PLAIN})", "touch(0x1000, 0x3000)"), "two")
-    assert differences(one, one | {"id": "another"}) == []
-    assert differences(one, two) == [
-        "vmas[0]: expected [0x1000, 0x3000, 'rw-p'], found [0x1000, 0x4000, 'rw-p']",
-        "pages[0]: expected [1, 2, 'P', 1], found [1, 3, 'P', 1]",
-        "rss_pages: expected 2, found 3",
+    assert list(items(one, one | {"id": "another"})) == []
+    assert list(items(one, two)) == [
+        ("VMA 1", "[0x1000, 0x3000) rw-p", "[0x1000, 0x4000) rw-p"),
+        (
+            "pages",
+            "[0x1000, 0x3000) private, contents 1 to 2",
+            "[0x1000, 0x4000) private, contents 1 to 3",
+        ),
+        ("resident", "2 pages", "3 pages"),
     ]
-    assert differences(one, one | {"ret": [0x1000]}) == ["ret[1]: expected 0, found nothing"]
-    assert differences(one, one | {"warn": True}) == ["warn: expected False, found True"]
+    assert list(items(one, one | {"ret": [0x1000]})) == [("result of call 2", "0", "nothing")]
+    assert list(items(one, one | {"warn": True})) == [("warnings of the kernel", "none", "yes")]

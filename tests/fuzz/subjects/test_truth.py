@@ -21,7 +21,8 @@ from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.case import Case
 from fuzz.execute import execute
 from fuzz.forms.text import parse_call
-from fuzz.subjects.observe import FIELDS, differences, observation
+from fuzz.subjects.difference import items
+from fuzz.subjects.observe import FIELDS, observation
 from tests.lib.constants import ROOT
 from tests.lib.judged import unexplained
 
@@ -128,7 +129,7 @@ def compare(kernel: str, group: list[dict[str, object]]) -> None:
     for recording in group:
         case = Case(tuple(map(parse_call, calls_of(recording))))
         outcome = execute(case, kernel_named(kernel), stop=False)
-        found = differences(recording, observation(outcome, str(recording["id"])))
+        found = list(map(str, items(recording, observation(outcome, str(recording["id"])))))
         if (broken := unexplained(outcome)) is not None:  # known ones the kernel does not warn of
             found.append(f"call {broken.call}: {broken.violation}")
         wrong += [f"{recording['id']} {line}" for line in found]
@@ -154,7 +155,7 @@ def test_the_recordings_tell_kernels_apart(recorded: str, kernel: str) -> None:
     def differs(recording: dict[str, object]) -> bool:
         case = Case(tuple(map(parse_call, calls_of(recording))))
         outcome = execute(case, kernel_named(kernel), stop=False, check=False)
-        return bool(differences(recording, observation(outcome, "")))
+        return any(items(recording, observation(outcome, "")))
 
     differing = filter(differs, chain.from_iterable(by_category(recorded).values()))
     assert sum(1 for _ in islice(differing, 10)) == 10
