@@ -1,6 +1,6 @@
 """A new finding, as the parent sees to it: it is minimized, kept and told, and what it leads to."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from engine.base.geometry import Geometry
@@ -9,11 +9,10 @@ from fuzz.campaign.crashes import Crashes
 from fuzz.campaign.report import told, told_harm, told_known, told_parting
 from fuzz.campaign.session import Seen, Session, marked
 from fuzz.case import Case
-from fuzz.execute import Found
 from fuzz.forms.transpose import transposed
-from fuzz.harm.search import due_to, look_for_harm, own_harm
+from fuzz.harm.search import is_harm, look_for_harm
 from fuzz.minimize.search import minimize
-from fuzz.showing import expecting, showing
+from fuzz.showing import Showing, expecting, showing
 from fuzz.subjects.likeness import as_case
 
 Breathe = Callable[[], None]  # sees to everything else while something takes long
@@ -98,23 +97,19 @@ def _look_for_harm(
 ) -> None:
     """If a finding shows no harm itself, look for what it leads to; keep that and tell it."""
     rules_after = session.options.rules_after
-    due = due_to(seen.bucket.defect, kernel, rules_after)
 
-    def breathing(case: Case) -> Sequence[Found]:
+    def shows(case: Case) -> Showing:
         breathe()
         try:
-            return due(case)
+            return showing(case, kernel, rules_after)
         except Exception as error:
             crashes.while_minimizing(case, kernel.name, error)
-            return ()
+            return Showing(case, kernel, (), (), ())
 
-    shown = showing(seen.case, kernel, rules_after)
-    if shown.found is None or shown.found.call >= len(shown.results):
-        return  # nothing comes behind a call that does not return
-    if own_harm(shown, shown.found, breathing):
+    if any(one.bucket == seen.bucket and is_harm(one) for one in shows(seen.case).findings):
         return
     with doing(session, f"looking for harm near {seen.bucket.name}"):
-        harm = look_for_harm(shown, shown.found, breathing)
+        harm = look_for_harm(seen.case, seen.bucket, shows)
     if harm is not None:
         case = expecting(harm.case, [kernel.name])
         session.leads_to(seen, case)

@@ -7,7 +7,7 @@ from pathlib import Path
 from fuzz.cli.named import loaded, naming
 from fuzz.cli.options import Parser, UsageError, add_case, add_geometry, add_kernel, define
 from fuzz.forms.text import dump
-from fuzz.harm.search import BUDGET, due_to, look_for_harm, own_harm
+from fuzz.harm.search import BUDGET, is_harm, look_for_harm, shows_on
 from fuzz.lib.arguments import positive
 from fuzz.lib.command import command
 from fuzz.lib.exits import FINE
@@ -48,16 +48,16 @@ def _harm(options: argparse.Namespace) -> int:
     finding = shown.found
     if finding is None:
         raise UsageError(f"{options.case}: no rule is broken on {kernel.name}")
-    due = due_to(finding.bucket.defect, kernel)
-    if own := own_harm(shown, finding, due):
-        print(f"{finding.bucket.name} does harm itself: {own}")
+    name = finding.bucket.name
+    if is_harm(finding):
+        print(f"{name} does harm itself")
         return FINE
-    harm = look_for_harm(shown, finding, due, budget=options.budget)
+    harm = look_for_harm(case, finding.bucket, shows_on(kernel), budget=options.budget)
     if harm is None:
-        print(f"{finding.bucket.name}: no harm in {options.budget} programs near it")
+        print(f"{name}: no harm in {options.budget} programs near it")
         return FINE
     small = expecting(harm.case, [kernel.name])
-    print(f"{finding.bucket.name} leads to {harm.bucket.name}; programs run: {harm.runs}\n")
+    print(f"{name} leads to {harm.bucket.name}; programs run: {harm.runs}\n")
     print(describe(small, kernel, colour=wants_colour(sys.stdout)))
     if options.output is None:
         print(f"\nKeep it with: {command('harm', options.case, '-o', 'FILE')}")

@@ -1,13 +1,17 @@
 """What a finding without harm leads to, told by bugs that are planted."""
 
-from engine.base.kernel import kernel_named
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
 from fuzz.case import Case
 from fuzz.defects.catalogue import exhibit_named
 from fuzz.execute import Found
 from fuzz.findings.bucket import Bucket
 from fuzz.forms.text import parse
-from fuzz.harm.search import Due, Harm, due_to, is_harm, look_for_harm
-from fuzz.showing import showing
+from fuzz.harm.search import is_harm, look_for_harm, shows_on
+from fuzz.showing import Showing
 
 EXHIBIT = exhibit_named("B-12-own-head")
 # Realignment inside a VMA without a page: only the course is another one.
@@ -17,51 +21,70 @@ UNFAULTED = parse(
 )
 
 
-def near_unfaulted(what: Due, **how: int) -> Harm | None:
-    """The harm near UNFAULTED, with the bug in the engine."""
+FINDING = Bucket("largest-bite", "mremap")
+ON_612 = shows_on(EXHIBIT.kernel)
+
+
+@pytest.fixture
+def bug() -> Iterator[None]:
+    """The engine realigns inside a VMA."""
     with EXHIBIT.installed():
-        shown = showing(UNFAULTED, EXHIBIT.kernel)
-        assert shown.found is not None
-        assert shown.found.bucket == Bucket("largest-bite", "mremap")
-        return look_for_harm(shown, shown.found, what, **how)
+        yield
 
 
-def test_an_unknown_bug_that_only_takes_another_course_is_told_as_a_lost_page() -> None:
-    harm = near_unfaulted(due_to("", EXHIBIT.kernel))
+@pytest.mark.usefixtures("bug")
+def test_a_bug_that_only_takes_another_course_is_told_as_a_lost_page() -> None:
+    harm = look_for_harm(UNFAULTED, FINDING, ON_612)
     assert harm is not None
+    assert harm.bucket == Bucket("others-untouched", "mremap")
     assert [call.name for call in harm.case.calls] == ["mmap", "touch", "mremap"]
+    assert harm.case.kernel == "linux-6.12"
     assert harm.case.comments == ("What largest-bite--mremap leads to.",)
-    with EXHIBIT.installed():
-        broken = {found.violation.rule for found in showing(harm.case, EXHIBIT.kernel).violations}
+    shown = ON_612(harm.case)
+    broken = {found.violation.rule for found in shown.violations}
     assert {"largest-bite", "others-untouched", "oracle-contents"} <= broken
-    assert showing(harm.case, EXHIBIT.kernel).found is None  # without the bug
+    assert shown.bucket == harm.bucket
 
 
-def test_the_search_ends_with_its_budget() -> None:
-    ran: list[Case] = []
-
-    def never(case: Case) -> list[Found]:
-        ran.append(case)
-        return []
-
-    assert near_unfaulted(never, budget=50) is None
-    assert 40 <= len(ran) <= 50
+def test_the_harm_of_a_bug_is_not_there_without_it() -> None:
+    with EXHIBIT.installed():
+        harm = look_for_harm(UNFAULTED, FINDING, ON_612)
+    assert harm is not None
+    assert ON_612(harm.case).violations == ()
 
 
-def test_harm_that_comes_before_the_rule_of_the_finding_is_not_its_doing() -> None:
-    def elsewhere(case: Case) -> list[Found]:
-        found = [f for f in showing(case, EXHIBIT.kernel).violations if is_harm(f)]
-        return [Found(0, one.violation) for one in found]
+@pytest.mark.usefixtures("bug")
+def test_the_search_ends_with_its_budget_and_is_the_same_each_time() -> None:
+    def harmless(case: Case) -> Showing:
+        """Of that rule and no other."""
+        ran[-1].append(case)
+        shown = ON_612(UNFAULTED)
+        return replace(shown, case=case)
 
-    assert near_unfaulted(elsewhere, budget=20) is None
+    ran: list[list[Case]] = []
+    for _ in range(2):
+        ran.append([])
+        assert look_for_harm(UNFAULTED, FINDING, harmless, budget=50) is None
+    assert ran[0] == ran[1]
+    assert 40 <= len(ran[0]) <= 51
 
 
-def test_what_a_known_defect_breaks_is_not_due_to_what_is_unknown() -> None:
-    kernel = kernel_named("linux-6.18")
-    leak = parse(
-        "mmap(0x10000, 0x4000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)\n"
-        "mremap(0x10000, 0x4000, 0x1000, MREMAP_MAYMOVE|MREMAP_FIXED, 0x40000)\n"
-    )
-    assert [found.violation.rule for found in due_to("shrink-leak", kernel)(leak)] == ["committed"]
-    assert due_to("", kernel)(leak) == []
-    assert due_to("B-32", kernel)(leak) == []
+@pytest.mark.usefixtures("bug")
+def test_harm_before_the_rule_of_the_finding_is_not_what_it_leads_to() -> None:
+    def before(case: Case) -> Showing:
+        """As if all harm were done by the first call."""
+        shown, findings = ON_612(case), []
+        for one in shown.findings:
+            moved = [Found(0, found.violation) if is_harm(found) else found for found in one.broken]
+            harmful.extend(filter(is_harm, moved))
+            findings.append(one._replace(broken=tuple(moved)))
+        return replace(shown, findings=tuple(findings))
+
+    harmful: list[Found] = []
+    assert look_for_harm(UNFAULTED, FINDING, before, budget=20) is None
+    assert harmful
+
+
+def test_a_case_without_the_finding_is_refused() -> None:
+    with pytest.raises(ValueError, match="does not show largest-bite--mremap"):
+        look_for_harm(UNFAULTED, FINDING, ON_612)
