@@ -80,7 +80,7 @@ def look_for_harm(
     calls = to_search_form(case.program().calls)
     near = Near(calls, first.call, shown.results[first.call], kernel.geometry)
     tried = {calls}
-    for runs, program in enumerate(islice(near.programs(), budget), 1):
+    for program in islice(near.programs(), budget):
         if program in tried or not is_writable(program):
             continue
         tried.add(program)
@@ -90,7 +90,7 @@ def look_for_harm(
     else:
         return None
     small = minimize(candidate, lambda one: harm(one) == found, kernel.geometry, budget=budget)
-    return Harm(small, found, runs)
+    return Harm(small, found, len(tried) - 1)
 
 
 def _behind(finding: Bucket, shown: Shown, case: Case) -> Bucket | None:
