@@ -61,6 +61,8 @@ def look_for_harm(
     first = next((one for one in shown.findings if one.bucket == finding), None)
     if first is None:
         raise ValueError(f"the case does not show {finding.name}")
+    if first.call >= len(shown.results):
+        return None  # nothing comes behind a call that does not return
     kernel = shown.kernel
     header = replace(
         case,
