@@ -163,7 +163,12 @@ def userfaultfd(context: UffdContext | None) -> str:
     """A userfaultfd, by what it asked for."""
     if context is None:
         return "no userfaultfd"
-    return f"a userfaultfd with {flags(context.features, _FEATURES).replace('flags', 'features')}"
+    return f"a userfaultfd with {features(context.features)}"
+
+
+def features(bits: int) -> str:
+    """Features of a userfaultfd by name."""
+    return flags(bits, _FEATURES) if bits else "no features"
 
 
 # --- Page tables ----------------------------------------------------------------------------------

@@ -311,8 +311,8 @@ class VmaTree:
 
     def insert(self, vma: Vma) -> None:
         """Add a VMA.  Precondition: it overlaps none."""
-        assert vma.start < vma.end, f"empty {vma}"
-        assert self.intersection(vma.start, vma.end) is None, f"{vma} overlaps"
+        assert vma.start < vma.end, "an empty VMA"
+        assert self.intersection(vma.start, vma.end) is None, "a VMA over another"
         self._put(vma)
         self._renew(vma)
 

@@ -147,7 +147,7 @@ def lockstep(sight: Moving) -> Iterable[Violation]:
             f"cursors at {terms.address(geometry, move.old)} and "
             f"{terms.address(geometry, move.new)}, the former after "
             f"{terms.address(geometry, sight.cursor)}",
-            f"a distance of {sight.delta:#x} between them, and upwards",
+            f"{terms.size(sight.delta)} between them, and upwards",
         ),
     )
 

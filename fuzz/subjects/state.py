@@ -150,7 +150,9 @@ def items(first: State, second: State, space: AddressSpace) -> Iterator[Item]:
     for start, *both in _apart(*areas):
         yield Item(f"VMA at {start:#x}", *_areas_told(*both))
     for features, *events in _apart(first.events, second.events):
-        yield Item(f"userfaultfd {features:#x}", *(_events(told, base) for told in events))
+        yield Item(
+            f"userfaultfd, {terms.features(features)}", *(_events(told, base) for told in events)
+        )
     for (cpu, address), *kept in _apart(first.tlbs, second.tlbs):
         where = f"CPU {cpu}'s TLB at {address - base:#x}"
         yield Item(where, *(_translation(one) for one in kept))
@@ -208,6 +210,14 @@ def _part(area: Area, name: str, common: int) -> str:
             return f"page offset {value:#x}"
         case "anon_vma" if not value:
             return "no anon_vma"
+        case "backing":
+            return f"object {value}" if value else str(ANONYMOUS)
+        case "uffd":
+            return "no userfaultfd" if value is None else f"userfaultfd, {terms.features(value)}"
+        case "tracked":
+            return "writes are tracked" if value else "writes are not tracked"
+        case "reserves":
+            return "has its reservations" if value else "has no reservations"
         case _:
             return f"{name} {value}"
 
