@@ -5,6 +5,7 @@ A sample is an indented block that begins with `$`: the command, and below it wh
 blanks and a remark may follow.
 """
 
+import os
 import re
 import shlex
 import shutil
@@ -16,12 +17,14 @@ from typing import NamedTuple
 
 import pytest
 
+from engine.base.kernel import SWITCHES
 from fuzz.cli.main import _parser, main
 from fuzz.forms.text import parse
 from fuzz.showing import replay
 from tests.lib.constants import ROOT
 
 DOCUMENTS = ("README.md", "ARCHITECTURE.md", "corpus/README.md", "corpus/museum/README.md")
+README = ROOT / "README.md"
 PLANTED = "align_ignores_start"  # README plants this switch
 NOT_HERE = ("kernel shortage",)  # needs root, and a memory cgroup
 
@@ -93,47 +96,47 @@ def test_a_sample_is_what_its_command_prints(
     assert matches(out, sample), out
 
 
-@pytest.fixture(scope="module")
-def with_switch(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project whose kernels have the switch."""
-    copy = tmp_path_factory.mktemp("project")
+def with_switch(copy: Path) -> None:
+    """Make a copy of the project to which the change of README is applied."""
     for folder in ("engine", "fuzz", "corpus"):
         shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for file, before, after in (
-        (
-            "engine/base/kernel.py",
-            "    move_pmd: Annotated[",
-            f'    {PLANTED}: Annotated[bool, never, "realign inside"] = False\n'
-            "    move_pmd: Annotated[",
-        ),
-        (
-            "engine/move.py",
-            "if not move.for_stack and vma.start != addr:",
-            f"inside = move.for_stack or move.space.kernel.{PLANTED}\n"
-            "    if not inside and vma.start != addr:",
-        ),
-    ):
-        path = copy / file
-        assert path.read_text().count(before) == 1
-        path.write_text(path.read_text().replace(before, after))
-    return copy
+    if PLANTED in SWITCHES:  # somebody has done what README says
+        return
+    command = re.search(r"^```sh\n(git apply .*?)^```", README.read_text(), re.M | re.S)
+    assert command is not None
+    subprocess.run(command[1], cwd=copy, shell=True, check=True)
+
+
+def called(sample: Sample) -> list[str]:
+    """How a command is called that may be a target of the Makefile."""
+    match shlex.split(sample.command):
+        case ["make", "fuzz", arguments]:
+            words = ["fuzz", "run", *shlex.split(arguments.removeprefix("ARGS="))]
+        case ["make", "test", arguments]:
+            options = ["-c", "/dev/null", "--rootdir=.", "-p", "no:cacheprovider"]
+            words = ["pytest", *options, *shlex.split(arguments.removeprefix("ARGS="))]
+        case [_, *arguments]:
+            words = ["fuzz", *arguments]
+    return [sys.executable, "-m", *words]
 
 
 @pytest.mark.atheris
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "sample", [s for s in SHOWN if PLANTED in s.command], ids=lambda s: s.where
-)
-def test_a_sample_of_the_planted_bug(sample: Sample, with_switch: Path) -> None:
+def test_the_samples_of_the_planted_bug(tmp_path: Path) -> None:
+    """In the order of README, where one goes on with what another has found."""
     pytest.importorskip("atheris")
-    done = subprocess.run(
-        [sys.executable, "-m", "fuzz", *sample.words],
-        cwd=with_switch,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert matches(done.stdout, sample), done.stdout + done.stderr
+    with_switch(tmp_path)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "COLUMNS": "80"}
+    for sample in SHOWN:
+        if PLANTED not in sample.command:
+            continue
+        command = called(sample)
+        if "run" in command:  # each from nothing
+            shutil.rmtree(tmp_path / ".pmdfuzz", ignore_errors=True)
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert matches(done.stdout, sample), f"{sample.where}: {done.stdout}{done.stderr}"
 
 
 @pytest.mark.parametrize(
@@ -141,7 +144,7 @@ def test_a_sample_of_the_planted_bug(sample: Sample, with_switch: Path) -> None:
     sorted(
         {
             *(command for _, command in named()),
-            *(s.command for s in samples() if s.command.startswith("pmdfuzz ")),
+            *(s.command for s in samples() if "pmdfuzz " in s.command),
         }
     ),
 )

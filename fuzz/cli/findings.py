@@ -6,9 +6,10 @@ The list is quick: what it takes to run a case is loaded by the other actions, w
 import argparse
 import contextlib
 import time
+from dataclasses import replace
 from pathlib import Path
 
-from engine.base.kernel import KERNELS
+from engine.base.kernel import KERNELS, base_of
 from fuzz.case import Case
 from fuzz.cli.named import loaded, naming
 from fuzz.cli.options import (
@@ -61,7 +62,8 @@ def make_findings(parser: Parser, summary: str) -> None:
         _promote,
         "copy a finding into the corpus of regressions",
         "What the case shows on each kernel is written into it: an `@expect` line for each "
-        "kernel, and the results of the calls in which these kernels agree.",
+        "kernel, and the results of the calls in which these kernels agree. A kernel with switches "
+        "is to do what its base does, so the case fails until the change is right.",
     )
     add_name(action)
     action.add_argument(
@@ -165,14 +167,29 @@ def _promote(options: argparse.Namespace) -> int:
         raise UsageError(f"{options.to}: not a directory") from None
     for path, target in targets.items():
         case = loaded(path)
-        # Where machine and model part, the machine's results are what is worth keeping.
-        machine = path.stem.startswith(f"{RULE}--")
-        promoted = case if machine else annotated(expecting(case, names), names)
+        if case.like or path.stem.startswith(f"{RULE}--"):
+            promoted = case  # which says what the other kernel, or the machine, has done
+        else:
+            promoted = _as_base(annotated(expecting(case, names), names))
         write_atomic(target, dump(promoted))
+        if promoted.like:
+            print(f"{promoted.kernel}: as {promoted.like}")
         for expectation in promoted.expects:
             print(f"{expectation.kernel}: {expectation.outcome}")
     print(f"Test with: {command(*targets.values(), of='pytest')}")
     return FINE
+
+
+def _as_base(case: Case) -> Case:
+    """The case; if it was found on a kernel of one's own, expecting of that what its base does."""
+    from fuzz.showing import expecting
+
+    own = case.kernel
+    if own is None or own == base_of(own):
+        return case
+    (base,) = expecting(case, [base_of(own)]).expects
+    others = [one for one in case.expects if one.kernel not in (own, base.kernel)]
+    return replace(case, expects=(base._replace(kernel=own), base, *others))
 
 
 def _files(options: argparse.Namespace) -> list[Path]:

@@ -9,7 +9,16 @@ from typing import NamedTuple, TypeVar
 
 from engine.base import entry
 from engine.base.address import Range
-from engine.base.entry import PFN_SHIFT
+from engine.base.entry import (
+    ACCESSED,
+    ANON,
+    DIRTY,
+    EXCLUSIVE,
+    PFN_SHIFT,
+    PRESENT,
+    SOFT_DIRTY,
+    WRITE,
+)
 from engine.state import terms
 from engine.state.backing import ANONYMOUS, Backing
 from engine.state.space import AddressSpace
@@ -18,6 +27,9 @@ NONE = "-"
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 _ENTRY_FLAGS = (1 << PFN_SHIFT) - 1
+_ORDINARY = (  # of an entry, needs no word if there is none on the other side
+    PRESENT | WRITE | DIRTY | ACCESSED | SOFT_DIRTY | ANON | EXCLUSIVE
+)
 _ENTRY_NAMES = tuple(
     (bit, name.lower().replace("_", "-"))
     for name, bit in vars(entry).items()
@@ -142,7 +154,7 @@ def items(first: State, second: State, space: AddressSpace) -> Iterator[Item]:
         one, other = (side.pages.get(table, {}).get(index) for side in (first, second))
         if one != other:
             address = table[0] + (index << shift[table[1]]) - base
-            common = one[0] & other[0] if one and other else 0
+            common = one[0] & other[0] if one and other else _ORDINARY
             yield Item(f"page {address:#x}", _leaf(one, common), _leaf(other, common))
     for (number, index), *held in _apart(first.objects, second.objects):
         yield Item(f"page {index} of object {number}", *(_content(tag) for tag in held))
@@ -178,7 +190,7 @@ def _leaves(state: State) -> Iterator[tuple[tuple[int, int], int]]:
 
 
 def _leaf(leaf: tuple[int, int] | None, common: int) -> str:
-    """A leaf, without the flags that both have."""
+    """A leaf, without some flags."""
     if leaf is None:
         return NONE
     flags, content = leaf

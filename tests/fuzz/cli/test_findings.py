@@ -9,6 +9,7 @@ from fuzz.cli.main import main
 from fuzz.findings.bucket import Bucket
 from fuzz.findings.store import CaseStore
 from fuzz.forms.text import load, parse
+from fuzz.showing import replay
 from tests.lib.command import BUCKET, RULE, STACK, Output, refused
 
 
@@ -113,6 +114,31 @@ def test_promote_writes_what_every_kernel_shows(workdir: Path, capsys: Output) -
     assert (expected["linux-6.1"], expected["linux-6.18"]) == (RULE, "ok")
     assert [call.result for call in case.calls] == [0x200000, 0]
     assert main(["replay", str(path)]) == 0
+
+
+OWN = "linux-6.18-realign-realign_stack"
+
+
+def test_promote_wants_of_a_kernel_of_ones_own_what_its_base_does(
+    tmp_path: Path, capsys: Output
+) -> None:
+    case = parse(f"@kernel {OWN}\n@expect {OWN} {RULE}\n{STACK}")
+    CaseStore(tmp_path / "own").save(BUCKET, case)
+    words = ["findings", "promote", BUCKET.name, "--workdir", "own", "--to", "to"]
+    assert main([*words, "--kernel", "linux-6.1"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"{OWN}: ok\nlinux-6.18: ok\nlinux-6.1: {RULE}\n")
+    shown = replay(load(tmp_path / "to" / f"{BUCKET.name}.case"))
+    assert [one.as_expected for one in shown] == [False, True, True]
+
+
+def test_promote_keeps_what_another_kernel_did(tmp_path: Path, capsys: Output) -> None:
+    bucket = Bucket(f"differs-{RULE}-realign-realign_stack", "execve_stack")
+    text = f"@kernel {OWN}\n@like linux-6.18\n@expect linux-6.18 ok\n{STACK.strip()} = 0\n"
+    CaseStore(tmp_path / "own").save(bucket, parse(text))
+    assert main(["findings", "promote", bucket.name, "--workdir", "own", "--to", "to"]) == 0
+    assert capsys.readouterr().out.startswith(f"{OWN}: as linux-6.18\nlinux-6.18: ok\n")
+    assert (tmp_path / "to" / f"{bucket.name}.case").read_text() == text
 
 
 def test_promote_replaces_nothing_unless_forced(workdir: Path, capsys: Output) -> None:
