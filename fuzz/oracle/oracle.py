@@ -24,7 +24,7 @@ follows the pages with a tag and the mappings, never the length of a range.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy, deepcopy
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import chain
 from typing import NamedTuple
 
 from engine.base import failures
@@ -210,7 +210,7 @@ class _World:
         self.memory = Memory()
         self.twins: list[_World] = []
         self._certain = True  # the areas are known exactly
-        self._scarce = False  # VMAs may be refused: what cannot be cut off stays mapped
+        self._scarce = False  # VMAs may be refused
         self._mismatches: list[Mismatch] = []
 
     def follow(
@@ -227,7 +227,6 @@ class _World:
             # What it names may be a mapping of its own from now on, which can move by itself.
             for page in self._range(call.args[0], call.args[1]):
                 self.memory.cut(page)
-        leftovers = self._leftovers(call) if self._scarce and call.name == "mremap" else []
         if meaning.accesses:
             if not isinstance(result, str):
                 self._access(call, result if isinstance(result, Faults) else Faults(), mapped)
@@ -237,39 +236,8 @@ class _World:
                 meaning.effect(self, call.args, result)
         elif result != "SKIP":
             self._follow_failure(call, str(result), contents, mapped)
-        if leftovers:
-            self._accept(leftovers, mapped)
         self._compare(contents, mapped)
         return self._mismatches
-
-    def _leftovers(self, call: Call) -> list[Area]:
-        """What an mremap leaves mapped, without private pages, if it cannot be cut off.
-
-        That is the source of a move, or the destination of one that failed: it shows what it would
-        have shown, had the move gone well, if it is shared.
-        """
-        address, old_bytes, new_bytes, _, target = call.args
-        old, new = self._page(address), self._page(target)
-        huge = self._is_huge(old)
-        old_count, new_count = self._pages(old_bytes, huge=huge), self._pages(new_bytes, huge=huge)
-        source = self.memory.inside(old, old + old_count)
-        copies = [
-            area._replace(start=area.start - old + new, end=area.end - old + new) for area in source
-        ]
-        if new_count > old_count:
-            copies += [
-                area.placed(old + old_count, new + old_count, new_count - old_count)
-                for area in self.memory.inside(old, old + 1)
-            ]
-        return [*source, *copies, Area(new, new + new_count, None)]
-
-    def _accept(self, leftovers: list[Area], mapped: list[Span] | None) -> None:
-        """Take over what the implementation has left mapped where it may have done so."""
-        for area in leftovers:
-            for span in self.memory.holes(area.start, area.end):
-                for start, end in mapped or ():
-                    if area.overlaps(start, end) and max(start, span[0]) < min(end, span[1]):
-                        self.memory.map(area.clip(max(start, span[0]), min(end, span[1])))
 
     # Successful calls.
 
@@ -650,27 +618,13 @@ class _World:
         spans += [(start - new + old, end - new + old) for start, end in mapped]
         cuts = sorted({old, *(edge for span in spans for edge in span if old < edge < old_end)})
         for cut in cuts:
-            for moved in self._moved(old, cut, new, bool(flags & MREMAP_DONTUNMAP), cuts):
-                if cut > old:
-                    yield moved
-                for end in (*(edge for edge in cuts if edge > cut), old_end):
-                    yield from _without(moved, (cut + new - old, end + new - old))
-
-    def _moved(
-        self, start: int, end: int, new: int, keep: bool, cuts: list[int]
-    ) -> Iterator[Memory]:
-        """What there is when [start, end) has moved, mapping by mapping: the usual first.
-
-        If there is no memory to cut one of the parts off, what it leaves stays mapped.
-        """
-        edges = [cut for cut in (*cuts, end) if start <= cut <= end]
-        parts = list(pairwise(dict.fromkeys(edges)))
-        kept = [None, *(parts if self._scarce and not keep else ())]
-        for alone in kept:
-            memory = self.memory if start == end else self.memory.copy()
-            for low, high in parts if alone else [(start, end)]:
-                memory.move(low, high, low - start + new, keep or (low, high) == alone)
-            yield memory
+            moved = self.memory
+            if cut > old:
+                moved = self.memory.copy()
+                moved.move(old, cut, new, bool(flags & MREMAP_DONTUNMAP))
+                yield moved
+            for end in (*(edge for edge in cuts if edge > cut), old_end):
+                yield from _without(moved, (cut + new - old, end + new - old))
 
     # Comparing and reporting.
 

@@ -173,8 +173,6 @@ def _placed(before: Snapshot, remap: Request, area: Area) -> Promise:
         place = Granted(remap.new_addr)
     if before.full(4 + _split_or_gone(before, remap)):
         return Errno.ENOMEM
-    if remap.old > remap.new and before.limits is not None and kernel.shrink_charges_delta:
-        return None  # a charge for nothing that may be refused, too
     return _charged(before, remap, area) or place
 
 

@@ -35,7 +35,6 @@ from engine.state.vma import (
     AnonVma,
     UffdContext,
 )
-from fuzz.rules.mremap import DONTUNMAP_TWO_VMAS
 from fuzz.rules.rule import (
     CONTRACT,
     COURSE,
@@ -199,8 +198,6 @@ class Tape:
             start=target.start, end=target.end, shift=0 if piece.fresh else piece.shift - away
         )
         may_join_itself = keep and piece.fresh  # unless it is kept from it (B-35)
-        if may_join_itself and _touch(piece, copy) and not kernel.dontunmap_no_self_merge:
-            return False
         followed = copy.uffd is None or copy.uffd.features & UFFD_FEATURE_EVENT_REMAP
         if not followed and kernel.uffd_copy_unmerged:
             self.lay(copy)
@@ -348,8 +345,8 @@ def laid_out(sight: Sight) -> Iterator[Violation]:
     Where a failure on demand has struck, memory may stay mapped that was to go.
     """
     space, before, result = sight.space, sight.before, sight.address
-    if result is None or DONTUNMAP_TWO_VMAS.slug in sight.warned:
-        return  # one VMA cannot be as source and copy should be
+    if result is None:
+        return
     tape = expected(before, sight.request, result)
     if tape is None:
         return

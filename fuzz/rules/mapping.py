@@ -12,7 +12,7 @@ from engine.state.vma import (
     VM_LOCKONFAULT,
     VM_UFFD,
 )
-from fuzz.rules.mremap import DONTUNMAP_TWO_VMAS, POPULATE_ON_SUCCESS
+from fuzz.rules.mremap import POPULATE_ON_SUCCESS
 from fuzz.rules.rule import (
     CONTRACT,
     HARM,
@@ -65,8 +65,8 @@ def moved(sight: Sight) -> Iterator[Violation]:
 
     What it grew by shows what follows the last old page.  Gaps are not spoken of.
     """
-    if sight.address is None or DONTUNMAP_TWO_VMAS.slug in sight.warned:
-        return  # one VMA cannot be as source and copy should be
+    if sight.address is None:
+        return
     space, before, request = sight.space, sight.before, sight.request
     source, old_len, new_len = request.source, request.old, request.new
     target = Range(sight.address, sight.address + new_len)

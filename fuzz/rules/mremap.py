@@ -236,11 +236,11 @@ def moved_there(sight: Sight) -> Iterator[Violation]:
 
 @after("mremap", DONTUNMAP_SOURCE, ANON_VMA_LINKED, before=LEAVES)
 def source_kept(sight: Sight) -> Iterator[Violation]:
-    """What DONTUNMAP leaves behind; a source that is its own copy cannot be as it should."""
+    """What DONTUNMAP leaves behind."""
     if sight.address is None or not sight.request.keeps:
         return
     source, target = sight.sides
-    if source.length and DONTUNMAP_TWO_VMAS.slug not in sight.warned:
+    if source.length:
         yield from _check_dontunmap(sight.before, sight.after, source)
         copy = Range(sight.address, sight.address + target.length)
         yield from _check_emptied(sight.space, sight.before, source, copy)

@@ -326,9 +326,8 @@ class Sight:
     """One call: `before` it, and once it has `returned` the `space` as it is now.
 
     `error` is what it was refused with, `address` what an mmap or mremap has returned, else None;
-    `attempts` only where failures are to come; `warned` are the rules that the model itself has
-    found broken in the call; `occupied` how many entries moves of tables found taken; `first_tag`
-    the content that the next page gets.
+    `attempts` only where failures are to come; `occupied` how many entries moves of tables found
+    taken; `first_tag` the content that the next page gets.
     Arguments: `args` the operands, with real addresses; `before` what is compared; no check may
     look at more than it has said.
     """
@@ -350,15 +349,12 @@ class Sight:
         self.result: Returned = None
         self.error: Errno | None = None
         self.address: int | None = None
-        self.warned: frozenset[str] = frozenset()
 
     def returned(self, result: Returned, occupied: int = 0) -> "Sight":
         """Note what the call has returned.  Returns: the sight."""
         self.result, self.occupied = result, occupied
         self.error = result if isinstance(result, Errno) else None
         self.address = result if isinstance(result, int) else None
-        if self.space.violations:
-            self.warned = frozenset(violation.rule for violation in self.space.violations)
         return self
 
     @cached_property
