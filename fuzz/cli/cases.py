@@ -17,6 +17,7 @@ from fuzz.cli.options import (
     add_kernel,
     add_kernels,
     add_like,
+    case_words,
     define,
     refuse,
 )
@@ -87,7 +88,7 @@ def _replay(options: argparse.Namespace) -> int:
             if one.surprises:
                 surprises += 1
                 if not is_input(path):  # which is gone by then
-                    words = _words(path, one.kernel.name, options.geometry, _compared(one))
+                    words = case_words(path, one.kernel.name, options.geometry, _compared(one))
                     print(f"     Look with: {command('show', *words)}")
     if runs > 1:
         print(f"{runs} replays, {surprises} not as expected")
@@ -168,14 +169,8 @@ def tell(
     shown = beside or replay(case, [name])[0]
     print("", *(broken_rules(shown) if isinstance(shown, Showing) else ()), shown, sep="\n")
     if not is_input(path):
-        print(f"Reproduce with: {command('replay', *_words(path, name, geometry, like))}")
+        print(f"Reproduce with: {command('replay', *case_words(path, name, geometry, like))}")
     return SURPRISES if shown.surprises else FINE
-
-
-def _words(path: Path, kernel: str, geometry: str | None, like: str | None) -> list[str | Path]:
-    """What a command that we suggest is to be called with."""
-    flags = {"--kernel": kernel, "--like": like, "--geometry": geometry}
-    return [path, *(word for flag, name in flags.items() if name for word in (flag, name))]
 
 
 # --- minimize -------------------------------------------------------------------------------------

@@ -5,7 +5,15 @@ import sys
 from pathlib import Path
 
 from fuzz.cli.named import loaded, naming
-from fuzz.cli.options import Parser, UsageError, add_case, add_geometry, add_kernel, define
+from fuzz.cli.options import (
+    Parser,
+    UsageError,
+    add_case,
+    add_geometry,
+    add_kernel,
+    case_words,
+    define,
+)
 from fuzz.forms.text import dump
 from fuzz.harm.search import BUDGET, is_harm, look_for_harm, shows_on
 from fuzz.lib.arguments import positive
@@ -60,7 +68,9 @@ def _harm(options: argparse.Namespace) -> int:
     print(f"{name} leads to {harm.bucket.name}; programs run: {harm.runs}\n")
     print(describe(small, kernel, colour=wants_colour(sys.stdout)))
     if options.output is None:
-        print(f"\nKeep it with: {command('harm', options.case, '-o', 'FILE')}")
+        words = case_words(options.case, kernel.name, options.geometry)
+        again = command("harm", *words, "-o", f"{harm.bucket.name}.case")
+        print(f"\nKeep it with: {again}")
     else:
         write_atomic(options.output, dump(small))
         print(f"\nReproduce with: {command('replay', options.output)}")

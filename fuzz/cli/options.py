@@ -141,3 +141,11 @@ def add_workdir(parser: Parser, default: object = WORKDIR) -> None:
 def workdir_flag(workdir: Path) -> tuple[str | Path, ...]:
     """What a command that we suggest needs to find the same working directory."""
     return () if workdir == WORKDIR else ("--workdir", workdir)
+
+
+def case_words(
+    path: Path, kernel: str, geometry: str | None, like: str | None = None
+) -> list[str | Path]:
+    """What a command about a case that we suggest is to be called with."""
+    flags = {"--kernel": kernel, "--like": like, "--geometry": geometry}
+    return [path, *(word for flag, name in flags.items() if name for word in (flag, name))]
