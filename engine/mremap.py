@@ -577,23 +577,21 @@ def _unmap_moved(
         drop_reservation(vma)  # that of the rest as well
     try:
         vma = _cut_off(space, start, end)
-        cut_off = True
     except VmaRefused:
-        cut_off = False
-    drop_reservation(vma)
-    if cut_off:
-        space.unmap(start, end, keep_commit=keep_commit)
-        return
-    space.report(
-        Violation(
-            "moved-unmapped",
-            Range(start, end),
-            "still mapped, for want of memory to cut it off",
-            "nothing where pages have been moved away",
+        drop_reservation(vma)
+        space.report(
+            Violation(
+                "moved-unmapped",
+                Range(start, end),
+                "still mapped, for want of memory to cut it off",
+                "nothing where pages have been moved away",
+            )
         )
-    )
-    if keep_commit and vma.flags & VM_ACCOUNT:
-        space.committed += length >> space.geometry.page_shift
+        if keep_commit and vma.flags & VM_ACCOUNT:
+            space.committed += length >> space.geometry.page_shift
+        return
+    drop_reservation(vma)
+    space.unmap(start, end, keep_commit=keep_commit)
 
 
 def _cut_off(space: AddressSpace, start: int, end: int) -> Vma:
@@ -605,8 +603,8 @@ def _cut_off(space: AddressSpace, start: int, end: int) -> Vma:
         try:
             space.split_at(start)
             space.split_at(end)
-        except VmaRefused as refused:
-            if not space.kernel.unmap_moved_nofail or refused.error != "ENOMEM":
+        except VmaRefused:
+            if not space.kernel.unmap_moved_nofail:
                 raise
         else:
             vma = space.vmas.lookup(start)

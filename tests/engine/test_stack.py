@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.base.geometry import GEOMETRIES
+from engine.base.geometry import GEOMETRIES, PTE
 from engine.base.kernel import Kernel, kernel_named
 from engine.base.points import PMD_OCCUPIED, PUD_OCCUPIED, Point
 from engine.base.uapi import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, Errno
@@ -206,3 +206,16 @@ def test_tables_are_expected_only_where_neighbours_leave_them(
     assert relocate(space, 10 * PAGE, 16 * PAGE, 4 * PAGE) is None
     assert shown(space, 4) == after
     assert [v.rule for v in space.violations] == ["dest-entry-none"] * warned
+
+
+@pytest.mark.parametrize("stray", [False, True])
+def test_an_expected_table_maps_nothing(stray: bool) -> None:
+    """The stack covers a PUD entry, too: there a PMD table has an emptied PTE table."""
+    kernel = replace(tiny("linux-6.12"), stack_expects_emptied=True)
+    space = scene(".... .a.. .... .... .... ..BB BBBB BBBB BBBB BBBB BBBB BBBB", kernel)
+    if stray:
+        table = space.tree.find(20 * PAGE, PTE)
+        assert table is not None
+        space.tree.put(table, 0, table.leaves[2])
+    assert relocate(space, 22 * PAGE, 48 * PAGE, 16 * PAGE) is None
+    assert [v.rule for v in space.violations] == ["dest-entry-none"] * 3 * stray
