@@ -11,10 +11,10 @@ went into review for 5.4.211, 5.13.3, 6.6.58, 6.11.5, 6.16.4 and 6.17.6.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import product
+from itertools import groupby, product
 from typing import Annotated, Any, get_origin, get_type_hints
 
 from engine.base.geometry import GEOMETRIES, Geometry, UnknownName, geometry_named
@@ -25,6 +25,7 @@ from engine.base.release import (
     Interval,
     Release,
     Series,
+    Span,
     between,
     by,
     never,
@@ -425,6 +426,52 @@ def _exists(series: Series) -> bool:
     return OLDEST <= series <= NEWEST and series.minor <= LAST_MINOR.get(series.major, NEWEST.minor)
 
 
+def releases_with(settings: Mapping[str, bool]) -> Interval:
+    """In which releases all of these switches are set so.
+
+    In a series no more than one change is told, the first.
+    """
+    spans = [span for name in settings for span in SWITCHES[name].when.spans]
+
+    def holds(series: Series, point: int) -> bool:
+        at = Release(series, point)
+        return all(SWITCHES[name].when.holds(at) is on for name, on in settings.items())
+
+    began: dict[Series, bool] = {}
+    changed: dict[Series, int] = {}
+    for series in _every_series():
+        began[series] = holds(series, 0)
+        points = sorted(span.changes[series] for span in spans if series in span.changes)
+        for point in points:
+            if holds(series, point) is not began[series]:
+                changed.setdefault(series, point)
+    runs = [list(run) for had, run in groupby(began, began.__getitem__) if had]
+    by_run: list[dict[Series, int]] = [{} for _ in runs]
+    for series, point in changed.items():
+        # One that joined later belongs to those that began so behind it.
+        run = next((i for i, run in enumerate(runs) if series <= run[-1]), len(runs) - 1)
+        by_run[run][series] = point
+    return Interval(
+        tuple(
+            Span(
+                run[0],
+                None if run[-1] == NEWEST else run[-1],
+                changes,
+                frozenset(series for span in spans for series in span.guessed & changes.keys()),
+                tuple(sorted({at for span in spans for at in span.unknown if at in run})),
+            )
+            for run, changes in zip(runs, by_run, strict=True)
+        )
+    )
+
+
+def _every_series() -> Iterator[Series]:
+    """All series from the oldest on, in order."""
+    for major, minor in product(range(OLDEST.major, NEWEST.major + 1), range(_MOST_MINORS)):
+        if _exists(series := Series(major, minor)):
+            yield series
+
+
 @lru_cache(maxsize=256)
 def _computed(name: str) -> Kernel:
     """The kernel of that name on x86-64.  Errors raised: UnknownName."""
@@ -466,10 +513,7 @@ def base_of(name: str) -> str:
 @lru_cache(maxsize=1)
 def releases() -> tuple[Kernel, ...]:
     """The kernels of all releases that differ from the one before, oldest first, on x86-64."""
-    points: dict[Series, set[int]] = {}
-    for major, minor in product(range(OLDEST.major, NEWEST.major + 1), range(_MOST_MINORS)):
-        if _exists(series := Series(major, minor)):
-            points[series] = {0, LATEST}
+    points: dict[Series, set[int]] = {series: {0, LATEST} for series in _every_series()}
     for switch in SWITCHES.values():
         for span in switch.when.spans:
             for series, point in span.changes.items():

@@ -105,6 +105,8 @@ class Span:
     def __str__(self) -> str:
         if self.last is None:
             told = f"since {self.first}"
+        elif self.first == self.last:
+            told = f"{self.first}"
         elif self.first == OLDEST:
             told = f"until {self.last}"
         else:

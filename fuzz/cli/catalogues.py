@@ -1,9 +1,10 @@
-"""`pmdfuzz kernels` and `rules`: what there is."""
+"""`pmdfuzz kernels`, `rules` and `defects`: what there is."""
 
 import argparse
 import shutil
 
 from fuzz.cli.options import Parser, define
+from fuzz.defects.known import KNOWN, defects_named
 from fuzz.lib.exits import FINE
 from fuzz.rules.index import RULES, promise_named
 from fuzz.rules.rule import UNCHECKED
@@ -31,7 +32,33 @@ def make_rules(parser: Parser, summary: str) -> None:
 
 def _rules(options: argparse.Namespace) -> int:
     chosen = [promise_named(name) for name in options.rules] or [*RULES, *UNCHECKED]
-    width = min(shutil.get_terminal_size().columns, _WIDEST)
-    for line in catalogues.rules(chosen, width):
+    for line in catalogues.rules(chosen, _width()):
         print(line)
     return FINE
+
+
+def make_defects(parser: Parser, summary: str) -> None:
+    """Make the command."""
+    define(
+        parser,
+        _defects,
+        summary,
+        "Of each: the releases that have it, the case that shows it, and the switches that put it "
+        "right, with the releases that have them so; + is on, - is off. Where no release has, "
+        "that is our proposal. What a run breaks is put down to a defect if it vanishes once that "
+        "is repaired.",
+    )
+    parser.add_argument(
+        "defects", nargs="*", metavar="ID", help="only these, in full; an id, or a CVE number"
+    )
+
+
+def _defects(options: argparse.Namespace) -> int:
+    named = [defect for name in options.defects for defect in defects_named(name)]
+    for line in catalogues.defects(named or KNOWN, _width(), full=bool(named)):
+        print(line)
+    return FINE
+
+
+def _width() -> int:
+    return min(shutil.get_terminal_size().columns, _WIDEST)

@@ -40,6 +40,7 @@ COMMANDS = {
         "run random programs on kernels whose known defects are repaired: no rule may break",
     ),
     "kernels": ("catalogues", "list the kernels, the switches by which they differ, geometries"),
+    "defects": ("catalogues", "list the known defects: which kernels have them, what repairs them"),
     "rules": ("catalogues", "list the rules: what the kernel promises"),
 }
 

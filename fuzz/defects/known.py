@@ -7,6 +7,7 @@ back into a kernel without it, a defect is an exhibit of the museum (`fuzz.defec
 from collections.abc import Iterable
 from functools import lru_cache
 
+from engine.base.geometry import UnknownName
 from engine.base.kernel import Kernel
 from fuzz.defects.defect import Defect
 
@@ -42,7 +43,7 @@ KNOWN: tuple[Defect, ...] = (
         "B-07",
         "what moves keeps the uffd-wp of the userfaultfd it leaves",
         "uffd-wp-stray",
-        {"uffd_wp_cleared": False},
+        {"uffd_write_protects": True, "uffd_wp_cleared": False},
         {"uffd_wp_cleared": True},
         cve="CVE-2025-21696",
         text=(
@@ -56,7 +57,7 @@ KNOWN: tuple[Defect, ...] = (
         "B-08",
         "a rollback moves tables that were not moved as tables",
         "rollback-dest-none",
-        {"move_pmd": True, "uffd_checks_both": False},
+        {"uffd_write_protects": True, "uffd_checks_both": False},
         {"uffd_checks_both": True},
         cve="CVE-2025-39775",
         text=(
@@ -362,6 +363,18 @@ def _repaired(kernel: Kernel, defects: tuple[Defect, ...]) -> Kernel:
     for defect in defects:
         kernel = defect.repaired_on(kernel)
     return kernel
+
+
+def defects_named(name: str) -> list[Defect]:
+    """The known defects with that id, or with that number in the list of CVEs.
+
+    Errors raised: UnknownName.
+    """
+    wanted = name.upper()
+    found = [one for one in KNOWN if wanted in (one.id.upper(), one.cve.upper())]
+    if not wanted or not found:
+        raise UnknownName("defect", name, list(DEFECTS))
+    return found
 
 
 def told(ids: str) -> str:

@@ -4,11 +4,16 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from engine.base.geometry import GEOMETRIES
-from engine.base.kernel import KERNELS, KNOWN_NAMES, SWITCHES
+from engine.base.kernel import KERNELS, KNOWN_NAMES, SWITCHES, releases_with
+from fuzz.defects.catalogue import EXHIBITS
+from fuzz.defects.defect import Defect
 from fuzz.defects.known import KNOWN
+from fuzz.lib.command import command
 from fuzz.lib.lines import columns
 from fuzz.rules.index import checks_of
 from fuzz.rules.rule import Rule
+
+_INDENT = "    "
 
 
 def kernels() -> Iterator[str]:
@@ -33,6 +38,43 @@ def kernels() -> Iterator[str]:
     width = max(map(len, GEOMETRIES))
     lines = [f"{name:{width}}  {geometry.description}" for name, geometry in GEOMETRIES.items()]
     yield "geometries: " + "\n            ".join(lines)
+
+
+def defects(chosen: Sequence[Defect], width: int, *, full: bool) -> Iterator[str]:
+    """Known defects, in lines of at most `width` columns, or all that there is to say of each."""
+    rows = [(one.id, one.cve or "-", one.title) for one in chosen]
+    for head, defect in zip(columns(rows), chosen, strict=True):
+        yield head
+        for text in _defect(defect, full=full):
+            yield textwrap.fill(
+                text,
+                width,
+                initial_indent=_INDENT,
+                subsequent_indent=2 * _INDENT,
+                break_on_hyphens=False,
+            )
+
+
+def _defect(defect: Defect, *, full: bool) -> Iterator[str]:
+    """What is said of a defect, a paragraph each."""
+    if full:
+        yield from filter(None, (defect.text,))
+        yield f"rule: {defect.broken.id} {defect.rule}: {defect.broken.statement}"
+    switches = (f"{'+' if on else '-'}{name}" for name, on in defect.bad.items())
+    yield f"kernels: {releases_with(defect.bad)}" + (f": {', '.join(switches)}" if full else "")
+    yield f"case: {command('show', f'corpus/{defect.case}.case', '--kernel', defect.shown_on)}"
+    for name, right in defect.repair.items():
+        switch, sign = SWITCHES[name], "+" if right else "-"
+        by = f"{_when(name, right)}" if switch.when.spans else "no kernel has it"
+        yield f"repair: {sign}{name} ({by})" + (f": {switch.text}" if full else "")
+    if defect.reason:
+        yield f"our proposal: {defect.reason}"
+    if full and (put_back := [e.name for e in EXHIBITS if e.id == defect.id]):
+        yield f"in the museum: {', '.join(put_back)}"
+
+
+def _when(switch: str, on: bool) -> str:
+    return str(releases_with({switch: on}))
 
 
 def rules(chosen: Sequence[Rule], width: int) -> Iterator[str]:

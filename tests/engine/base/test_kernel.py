@@ -7,7 +7,16 @@ from dataclasses import fields, replace
 import pytest
 
 from engine.base.geometry import GEOMETRIES, UnknownName
-from engine.base.kernel import KERNELS, SWITCHES, Kernel, base_of, kernel_named, releases
+from engine.base.kernel import (
+    KERNELS,
+    SWITCHES,
+    Kernel,
+    base_of,
+    kernel_named,
+    releases,
+    releases_with,
+)
+from engine.base.release import release
 
 # Behaviour: the named kernels that have it, in the order 5.0, 6.1, 6.7, 6.12, 6.18.  Written down,
 # not computed: 6.1.192, 6.12.117 and 6.18.44 were compared with recordings by these.
@@ -277,3 +286,20 @@ def test_unknown_switches_and_geometries_are_errors_that_list_the_known() -> Non
         kernel_named("linux-6.1-rc1")
     with pytest.raises(UnknownName, match="unknown geometry 'vax'"):
         kernel_named("linux-6.1", "vax")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *({name: on} for name in SWITCHES for on in (True, False)),
+        {"dontunmap": True, "dontunmap_resets_pgoff": False},
+        {"dontunmap_keeps_account": False, "dontunmap": True},
+        {"merge_faulted_source": True, "merge_links_source": False},
+    ],
+    ids=str,
+)
+def test_when_switches_were_set_so_is_told_of_every_release(settings: dict[str, bool]) -> None:
+    when = releases_with(settings)
+    for kernel in releases():
+        at = release(kernel.name.removeprefix("linux-"))
+        assert when.holds(at) is all(getattr(kernel, name) is on for name, on in settings.items())

@@ -1,7 +1,8 @@
-"""`kernels` and `rules`."""
+"""`kernels`, `rules` and `defects`."""
 
 from engine.base.kernel import KERNELS, KNOWN_NAMES, SWITCHES
 from fuzz.cli.main import main
+from fuzz.defects.known import KNOWN
 from fuzz.rules.index import RULES
 from tests.lib.command import RULE, Output, refused
 
@@ -33,3 +34,25 @@ def test_rules_lists_the_catalogue(capsys: Output) -> None:
     assert [head[:4] for head in heads] == ["I-01", "I-03"]
     assert main(["rules", "no-such-rule"]) == 2
     assert refused(capsys).startswith("unknown rule 'no-such-rule'; known: dest-entry-none, ")
+
+
+def test_defects_lists_what_is_known(capsys: Output) -> None:
+    assert main(["defects"]) == 0
+    out = capsys.readouterr().out
+    heads = [line.split()[0] for line in out.splitlines() if not line.startswith(" ")]
+    assert heads == [known.id for known in KNOWN]
+    assert out.count("\n    case: ") == len(KNOWN)
+    assert "\n    kernels: 6.7 to 6.11, gone in 6.11.10\n" in out
+    assert "repair: +wrap_safe_result (since 6.12, 6.11.10)\n" in out
+    assert "repair: +wrap_safe_overlap (no kernel has it)\n    our proposal: A range that " in out
+
+
+def test_a_defect_is_told_in_full(capsys: Output) -> None:
+    assert main(["defects", "cve-2025-21696"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("B-07  CVE-2025-21696  what moves keeps the uffd-wp")
+    assert "    rule: I-22 uffd-wp-stray: " in out
+    assert "+uffd_write_protects, -uffd_wp_cleared\n" in out
+    assert "    in the museum: B-07-entries, B-07-tables, " in out
+    assert main(["defects", "no-such-defect"]) == 2
+    assert refused(capsys).startswith("unknown defect 'no-such-defect'; known: B-01, B-05, ")

@@ -2,7 +2,8 @@
 
 import pytest
 
-from engine.base.kernel import kernel_named
+from engine.base.kernel import kernel_named, releases, releases_with
+from engine.base.release import release
 from fuzz.defects.defect import Defect
 from fuzz.defects.known import DEFECTS, KNOWN, told
 from fuzz.findings.bucket import Bucket
@@ -39,3 +40,11 @@ def test_several_defects_name_a_finding_together() -> None:
     assert Bucket.named(bucket.name) == bucket
     both = told(bucket.defect)
     assert all(f"{id_}, {DEFECTS[id_].title}" in both for id_ in ("B-34", "dontunmap-unlocks"))
+
+
+@pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.id)
+def test_the_releases_that_are_told_are_those_that_have_it(known: Defect) -> None:
+    when = releases_with(known.bad)
+    having = [kernel for kernel in releases() if known.present(kernel)]
+    told = [one for one in releases() if when.holds(release(one.name.removeprefix("linux-")))]
+    assert having == told != []
