@@ -4,8 +4,8 @@ Programs as a run makes them, without libFuzzer, go through kernels of which eve
 repaired (`fuzz.defects.known.repaired`).  A rule that breaks there is a false alarm, unless it is a
 defect of the kernel that nobody knows yet: each is told as its minimal program.
 
-The programs of a ground, which is a kernel on a geometry, come in batches.  A batch depends on the
-seed, the ground and its number alone, and runs in a process of its own.
+The programs for a geometry come in batches, each in a process of its own, which depends on the
+seed, the geometry and its number alone.  A program runs on all kernels that may do it otherwise.
 """
 
 import random
@@ -46,7 +46,7 @@ _CHANGED, _JOINED = 0.6, 0.2  # of the programs; the others are made to a plan
 
 @dataclass(frozen=True, slots=True)
 class SelfcheckOptions:
-    """What to run: `cases` programs on each kernel on each geometry, by name, made from `seed`.
+    """What to run: `cases` programs for each geometry, made from `seed`, each on every kernel.
 
     `jobs` batches run at a time; `rules_after` see `fuzz.execute.execute`.
     """
@@ -60,23 +60,22 @@ class SelfcheckOptions:
 
 
 class Batch(NamedTuple):
-    """`size` programs of a ground; `first` is the number of the first one."""
+    """`size` programs for a geometry; `first` is the number of the first one."""
 
-    kernel: str
     geometry: str
     first: int
     size: int
 
 
 class Alarm(NamedTuple):
-    """A program that breaks a rule on a repaired kernel, and how many of a batch break the same."""
+    """A program that breaks a rule, its number, and how many of a batch break it there, too."""
 
     number: int
     case: Case
     times: int
 
 
-Alarms = dict[Bucket, Alarm]
+Alarms = dict[tuple[str, Bucket], Alarm]  # by kernel, and what is found
 
 
 @dataclass(slots=True)
@@ -96,7 +95,7 @@ class _Standing:
             (duration(seconds), "dim"),
             (f"{self.done} of {self.wanted} programs", ""),
             (f"{count(self.done / seconds)}/s", ""),
-            (f"{self.alarms} break a rule", "alarm" if self.alarms else ""),
+            (f"{self.alarms} alarms", "alarm" if self.alarms else ""),
         ]
         return [*shown, (self.doing, "")] if self.doing else shown
 
@@ -136,6 +135,12 @@ def programs(geometry: Geometry, seed: str, sources: Sequence[bytes]) -> Iterato
 
 
 @cache
+def _repaired(name: str, geometry: str) -> Kernel:
+    """The kernel of that name with every known defect repaired, on a geometry."""
+    return repaired(kernel_named(name, geometry))
+
+
+@cache
 def _sources(geometry: Geometry) -> list[bytes]:
     """The project's own cases as inputs on a geometry."""
     inputs = Inputs([geometry])
@@ -147,24 +152,19 @@ class _Selfcheck:
 
     def __init__(self, options: SelfcheckOptions) -> None:
         self.options = options
-        self.kernels = {
-            (name, geometry): repaired(kernel_named(name, geometry))
-            for geometry in options.geometries
-            for name in options.kernels
-        }
         self.line = StatusLine(sys.stderr)
-        self.standing = _Standing(options.cases * len(self.kernels))
+        self.standing = _Standing(options.cases * len(options.geometries))
         self.times: Counter[tuple[Bucket, str]] = Counter()
 
     def run(self) -> int:
         """The whole check.  Returns: the exit status."""
         options, status = self.options, FINE
         self._say(
-            f"{options.cases} programs on each of {', '.join(options.kernels)}, repaired, "
-            f"on {', '.join(options.geometries)}, seed {options.seed}"
+            f"{', '.join(options.kernels)}, repaired, {options.cases} programs on each of "
+            f"{', '.join(options.geometries)}, seed {options.seed}"
         )
-        for geometry in options.geometries:
-            _sources(GEOMETRIES[geometry])  # before there are copies of this process
+        for geometry in options.geometries:  # before there are copies of this process
+            _sources(GEOMETRIES[geometry])
         try:
             for ended in forked(
                 self._batches(),
@@ -177,8 +177,8 @@ class _Selfcheck:
                 if ended.result is None:
                     status = OUR_DEFECT
                     self._say(f"{ended.task}: {ended.how}")
-                for bucket, alarm in (ended.result or {}).items():
-                    self._tell(ended.task, bucket, alarm)
+                for (kernel, bucket), alarm in (ended.result or {}).items():
+                    self._tell(_repaired(kernel, ended.task.geometry), kernel, bucket, alarm)
         except KeyboardInterrupt:
             status = INTERRUPTED
         self.line.clear()
@@ -186,35 +186,36 @@ class _Selfcheck:
         return status or (SURPRISES if self.times else FINE)
 
     def _batches(self) -> Iterator[Batch]:
-        """All batches; the grounds take turns."""
+        """All batches; the geometries take turns."""
         cases = self.options.cases
         for first in range(0, cases, BATCH):
-            for kernel, geometry in self.kernels:
-                yield Batch(kernel, geometry, first, min(BATCH, cases - first))
+            for geometry in self.options.geometries:
+                yield Batch(geometry, first, min(BATCH, cases - first))
 
     def _shown(self, case: Case, kernel: Kernel) -> Shown | None:
         return showing(case, kernel, self.options.rules_after).found
 
     def _alarms(self, batch: Batch) -> Alarms:
-        """Run a batch.  Returns: the first program that shows a finding, for each."""
-        kernel = self.kernels[batch.kernel, batch.geometry]
-        seed = f"{self.options.seed} {batch.kernel} {batch.geometry} {batch.first}"
-        made = programs(kernel.geometry, seed, _sources(kernel.geometry))
-        alarms: Alarms = {}
-        for number, case in enumerate(islice(made, batch.size), batch.first):
-            if found := self._shown(case, kernel):
-                earlier = alarms.get(found.bucket, Alarm(number, case, 0))
-                alarms[found.bucket] = earlier._replace(times=earlier.times + 1)
+        """Run a batch.  Returns: the first program that shows a finding on a kernel, for each."""
+        geometry, alarms = GEOMETRIES[batch.geometry], Alarms()
+        kernels = [(name, _repaired(name, batch.geometry)) for name in self.options.kernels]
+        seed = f"{self.options.seed} {batch.geometry} {batch.first}"
+        made = islice(programs(geometry, seed, _sources(geometry)), batch.size)
+        for number, case in enumerate(made, batch.first):
+            for name, kernel in kernels:
+                if found := self._shown(case, kernel):
+                    earlier = alarms.get((name, found.bucket), Alarm(number, case, 0))
+                    alarms[name, found.bucket] = earlier._replace(times=earlier.times + 1)
         return alarms
 
-    def _tell(self, batch: Batch, bucket: Bucket, alarm: Alarm) -> None:
+    def _tell(self, kernel: Kernel, name: str, bucket: Bucket, alarm: Alarm) -> None:
         """Count an alarm, and tell the first of each as its minimal program."""
         self.standing.alarms += alarm.times
         new = not any(bucket == other for other, _ in self.times)
-        self.times[bucket, f"{batch.kernel} on {batch.geometry}"] += alarm.times
+        ground = f"{name} on {kernel.geometry.name}"
+        self.times[bucket, ground] += alarm.times
         if not new:
             return
-        kernel = self.kernels[batch.kernel, batch.geometry]
         self.standing.doing = f"minimizing {bucket.name}"
 
         def same(case: Case) -> bool:
@@ -228,7 +229,7 @@ class _Selfcheck:
         assert found is not None
         case = replace(case, kernel=kernel.name, geometry=kernel.geometry.name)
         self._say(
-            f"\nALARM {bucket.name} on {batch.kernel} on {batch.geometry}, program {alarm.number}\n"
+            f"\nALARM {bucket.name} on {ground}, program {alarm.number}\n"
             f"{indented(text.dump(case))}\n  call {found.call + 1}: {found.violation}"
         )
 
@@ -237,7 +238,7 @@ class _Selfcheck:
         seconds = duration(time.monotonic() - standing.started)
         lines = [
             f"{standing.done} of {standing.wanted} programs in {seconds}: "
-            f"{standing.alarms or 'none'} break{'' if standing.alarms > 1 else 's'} a rule"
+            f"{standing.alarms or 'no'} alarm{'s' if standing.alarms != 1 else ''}"
         ]
         for (bucket, ground), times in self.times.most_common():
             lines.append(f"{times:>7}  {bucket.name}  {ground}")

@@ -45,7 +45,8 @@ def make_selfcheck(parser: Parser, summary: str) -> None:
         type=positive,
         default=_CASES,
         metavar="N",
-        help="run N programs on each kernel on each geometry (default: %(default)s)",
+        help="make N programs for each geometry, and run them on each kernel (default: "
+        "%(default)s)",
     )
     parser.add_argument(
         "--seed", type=positive, default=1, metavar="N", help="seed of the random numbers"
