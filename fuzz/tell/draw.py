@@ -21,9 +21,6 @@ from fuzz.tell import signs
 from fuzz.tell.details import DETAILS, Row
 from fuzz.tell.signs import EMPTIED, HERE, NO_VMA
 
-_VMA_LINES = 12  # longer lists lose their middle
-_TABLE_LINES = 24
-_DETAIL_LINES = 16
 _DETAILS = frozenset(detail.title for detail in DETAILS)
 _BAR_CELLS = 16
 _SHOWN_FLAGS = (
@@ -46,6 +43,19 @@ class Line(NamedTuple):
         return f"{self.text} {HERE}" if self.here else self.text
 
 
+class Part(NamedTuple):
+    """Lines below a title; of more than `limit` some are left out, and `what` says of what."""
+
+    lines: list[Line]
+    limit: int
+    what: str
+
+    @property
+    def texts(self) -> list[str]:
+        """The lines, whether or not they are pointed at."""
+        return [line.text for line in self.lines]
+
+
 @dataclass(frozen=True, slots=True)
 class Drawing:
     """An address space: its first line, and lines by title.
@@ -55,34 +65,32 @@ class Drawing:
     """
 
     head: str
-    parts: dict[str, list[Line]]
+    parts: dict[str, Part]
     shown: Collection[str]
     telling: Collection[str]
 
     def __str__(self) -> str:
         lines = [self.head]
         for title, part in self.parts.items():
-            if title in self.shown and part:
-                lines += [title, *map(str, part)]
+            if title in self.shown and part.lines:
+                marked = [(" ", line) for line in part.lines]
+                lines += [title, *(line for _, line in _elided(marked, part))]
         return "\n".join(lines)
 
     def tells(self, title: str, before: "Drawing") -> bool:
         """Is a part to be shown, after `before`?"""
         return title in self.shown or (
             (title in self.telling or title in before.telling)
-            and self._texts(title) != before._texts(title)
+            and self.parts[title].texts != before.parts[title].texts
         )
 
     def differs(self, before: "Drawing") -> bool:
         """Is there anything to see that was not before?"""
         return self.head != before.head or any(
-            self._texts(title) != before._texts(title) or any(line.here for line in part)
+            part.texts != before.parts[title].texts or any(line.here for line in part.lines)
             for title, part in self.parts.items()
             if self.tells(title, before)
         )
-
-    def _texts(self, title: str) -> list[str]:
-        return [line.text for line in self.parts[title]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,20 +126,21 @@ def draw(
         f"page tables {terms.size(space.tree.bytes_used())}"
     )
     vma_title = f"{signs.VMAS:{_span_width(geometry)}}  {'size':>9}  prot  {'pages':>7}  pgoff"
-    parts: dict[str, list[Line]] = {
-        vma_title[:width]: _elided(_vma_lines(space, vmas, where), _VMA_LINES, "VMA line"),
-        signs.TABLES: _elided(_table_lines(space, where), _TABLE_LINES, "table line"),
+    parts: dict[str, Part] = {
+        vma_title[:width]: Part(_vma_lines(space, vmas, where), 12, "VMA line"),
+        signs.TABLES: Part(_table_lines(space, where), 24, "table line"),
     }
     shown, telling = [*parts], []
     for detail in DETAILS:
         lines = [_detail_line(geometry, row, where) for row in detail.rows(space)]
-        parts[detail.title] = _elided(lines, _DETAIL_LINES, "line")
+        parts[detail.title] = Part(lines, 16, "line")
         if not detail.rules.isdisjoint(rules):
             shown.append(detail.title)
         elif detail.matters(space):
             telling.append(detail.title)
-    cut = {title: [_cut(line, width) for line in lines] for title, lines in parts.items()}
-    return Drawing(_cut(Line(head), width).text, cut, shown, telling)
+    for part in parts.values():
+        part.lines[:] = [_cut(line, width) for line in part.lines]
+    return Drawing(_cut(Line(head), width).text, parts, shown, telling)
 
 
 def draw_change(before: Drawing, after: Drawing, *, colour: bool = False) -> str:
@@ -143,8 +152,8 @@ def draw_change(before: Drawing, after: Drawing, *, colour: bool = False) -> str
         old = before.parts[title]
         if not after.tells(title, before):
             continue
-        if old or new:
-            marked += [(" ", title), *_changes(old, new)]
+        if old.lines or new.lines:
+            marked += [(" ", title), *_elided(list(_changes(old.lines, new.lines)), new)]
         elif title in _DETAILS:
             marked.append((" ", f"{title}: none"))
     return "\n".join(
@@ -152,17 +161,17 @@ def draw_change(before: Drawing, after: Drawing, *, colour: bool = False) -> str
     )
 
 
-def _changes(old: Sequence[Line], new: Sequence[Line]) -> Iterator[tuple[str, str]]:
+def _changes(old: Sequence[Line], new: Sequence[Line]) -> Iterator[tuple[str, Line]]:
     """The lines of one part, each with its mark."""
     was, now = ([_key(line.text) for line in lines] for lines in (old, new))
     matcher = SequenceMatcher(None, was, now, autojunk=False)
     for tag, old_from, old_to, new_from, new_to in matcher.get_opcodes():
         if tag == "equal":
             for left, right in zip(old[old_from:old_to], new[new_from:new_to], strict=True):
-                yield " " if left.text == right.text else signs.CHANGED, str(right)
+                yield " " if left.text == right.text else signs.CHANGED, right
         else:
-            yield from ((signs.GONE, line.text) for line in old[old_from:old_to])
-            yield from ((signs.NEW, str(line)) for line in new[new_from:new_to])
+            yield from ((signs.GONE, Line(line.text)) for line in old[old_from:old_to])
+            yield from ((signs.NEW, line) for line in new[new_from:new_to])
 
 
 def _vma_lines(space: AddressSpace, vmas: Sequence[Vma], where: Range | None) -> list[Line]:
@@ -299,24 +308,40 @@ def _runs(rows: Sequence[_Row]) -> list[list[_Row]]:
     return runs
 
 
-def _elided(lines: list[Line], limit: int, what: str) -> list[Line]:
-    """The lines, their middle replaced by a count if there are more than `limit`.
+def _elided(marked: Sequence[tuple[str, Line]], part: Part) -> Iterator[tuple[str, str]]:
+    """Marked lines of a part; if there are too many, what did not change is left out first.
 
-    The count tells of emptied tables and tables without a VMA, so that none is hidden.  Nor is the
-    first line that is pointed at.
+    In place of what is left out stands how much it is; that tells of emptied tables and tables
+    without a VMA, so that none is hidden.
     """
-    if len(lines) <= limit:
-        return lines
-    head, tail = lines[: limit // 2], lines[-(limit - limit // 2 - 1) :]
-    hidden = lines[len(head) : -len(tail)]
-    here = next(([line] for line in hidden if line.here), [])
+    count = len(marked)
+    kept = set(range(count))
+    if count > part.limit:
+        # What matters most comes first; among equals what is nearest to either end.
+        order = sorted(
+            range(count),
+            key=lambda n: (not marked[n][1].here, marked[n][0] == " ", min(n, count - 1 - n)),
+        )
+        kept = set(order[: part.limit - 1])
+    hidden: list[Line] = []
+    for number, (mark, line) in enumerate(marked):
+        if number not in kept:
+            hidden.append(line)
+        if hidden and (number in kept or number == count - 1):
+            yield " ", _left_out(hidden, part.what)
+            hidden = []
+        if number in kept:
+            yield mark, str(line)
+
+
+def _left_out(hidden: Sequence[Line], what: str) -> str:
+    """A line in place of others."""
     notable = [
-        f"{count} {note}"
+        f"{number} {note}"
         for note in (EMPTIED, NO_VMA)
-        if (count := sum(note in line.text for line in hidden))
+        if (number := sum(note in line.text for line in hidden))
     ]
-    more = terms.count(len(hidden) - len(here), what)
-    return [*head, Line("  ".join([f"... {more} more", *notable])), *here, *tail]
+    return "  ".join([f"... {terms.count(len(hidden), what)} more", *notable])
 
 
 def _touches(where: Range | None, span: Range) -> bool:

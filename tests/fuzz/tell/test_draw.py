@@ -327,7 +327,7 @@ def test_tlbs_are_shown_and_what_is_stale_in_them() -> None:
     space = execute(case, kernel_named("linux-6.18"), stop=False).space
     table = space.tree.make(space.arena.start, PTE)
     space.tree.take(table, 1)
-    (line,) = draw(space).parts["TLBs"]
+    (line,) = draw(space).parts["TLBs"].lines
     assert line.text.endswith("frame 2 (content 2), writable, stale")
 
 
@@ -351,7 +351,21 @@ def test_what_is_pointed_at_is_not_a_change_and_never_hidden() -> None:
     assert draw(space).differs(draw(space)) is False
     assert pointed.differs(draw(space))
     (line,) = (line for line in draw_change(draw(space), pointed).splitlines() if "<==" in line)
-    assert "[0x7800000, 0x7801000)" in line
+    assert line.startswith("  [0x7800000, 0x7801000)")
+
+
+def test_what_changed_is_never_hidden_behind_what_did_not() -> None:
+    space = empty("x86-64")
+    vmas = [add_vma(space, number * 0x400000, PAGE) for number in range(60)]
+    before = draw(space)
+    vmas[30].flags |= VM_LOCKED
+    lines = draw_change(before, draw(space)).splitlines()
+    assert len(lines) == 2 + 13
+    assert [line[:30].strip() for line in lines if line[0] == "~" or "more" in line] == [
+        "... 25 VMA lines more",
+        "~ [0x7800000, 0x7801000)",
+        "... 24 VMA lines more",
+    ]
 
 
 def test_a_place_that_is_everywhere_is_not_pointed_at() -> None:
