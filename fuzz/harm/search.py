@@ -29,7 +29,7 @@ Shows = Callable[[Case], Showing]
 
 
 class Harm(NamedTuple):
-    """A minimal program that does harm, what it does, and how many were run until it was found."""
+    """A minimal program that does harm, what it breaks, and how many were run to find it."""
 
     case: Case
     bucket: Bucket
@@ -101,5 +101,5 @@ def _behind(finding: Bucket, shown: Shown, case: Case) -> Bucket | None:
     begins = [one.call for *name, one in named if tuple(name) == finding[:2]]
     for rule, call, one in named:
         if begins and one.call >= min(begins) and is_harm(one):
-            return Bucket(rule, call, finding.defect)
+            return Bucket(rule, call)
     return None

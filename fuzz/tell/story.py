@@ -123,10 +123,19 @@ def describe(
 
 
 def broken_rules(shown: Showing) -> list[str]:
-    """A line for each rule that a case breaks, the worst first: its severity, and its meaning."""
-    slugs = dict.fromkeys(found.violation.rule for found in shown.violations)
-    rules = [BY_SLUG[slug] for slug in sorted(slugs, key=gravity)]
-    return [f"{rule.severity:<8}  {rule.id} {rule.slug}: {rule.statement}" for rule in rules]
+    """What a case shows: a line for each rule that its finding breaks, and each defect it met.
+
+    The worst comes first; a line has its severity, and what the rule means.
+    """
+    lines = []
+    for one in shown.findings:
+        if one is not shown.found and one.bucket.defect:
+            lines.append(f"known     {known.told(one.bucket.defect)}")
+            continue
+        for slug in dict.fromkeys(found.violation.rule for found in one.broken):
+            rule = BY_SLUG[slug]
+            lines.append(f"{rule.severity:<8}  {rule.id} {rule.slug}: {rule.statement}")
+    return lines
 
 
 def _drawn(
