@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from fuzz.cli.named import loaded, naming
+from fuzz.cli.named import is_input, loaded, naming
 from fuzz.cli.options import (
     Parser,
     UsageError,
@@ -14,6 +14,7 @@ from fuzz.cli.options import (
     case_words,
     define,
 )
+from fuzz.findings.store import CASE, HARM
 from fuzz.forms.text import dump
 from fuzz.harm.search import BUDGET, is_harm, look_for_harm, shows_on
 from fuzz.lib.arguments import positive
@@ -69,8 +70,8 @@ def _harm(options: argparse.Namespace) -> int:
     print(describe(small, kernel, colour=wants_colour(sys.stdout)))
     if options.output is None:
         words = case_words(options.case, kernel.name, options.geometry)
-        again = command("harm", *words, "-o", f"{harm.bucket.name}.case")
-        print(f"\nKeep it with: {again}")
+        beside = Path(name) if is_input(options.case) else options.case
+        print(f"\nKeep it with: {command('harm', *words, '-o', beside.with_suffix(HARM + CASE))}")
     else:
         write_atomic(options.output, dump(small))
         print(f"\nReproduce with: {command('replay', options.output)}")

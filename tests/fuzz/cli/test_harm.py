@@ -18,7 +18,10 @@ def test_harm_is_drawn_and_can_be_kept(capsys: Output) -> None:
     assert out.startswith("move-result--mremap--B-09 leads to ")
     assert "\ntouch(0x80000000, 0x1000) = 0\n" in out
     assert "\nviolation: oracle-contents at [0x80000000, 0x80001000)\n" in out
-    assert out.splitlines()[-1].startswith("Keep it with: pmdfuzz harm ")
+    again = out.splitlines()[-1].removeprefix("Keep it with: ").split()
+    assert again[:2] == ["pmdfuzz", "harm"]
+    assert again[3:5] == ["--kernel", "linux-6.7"]
+    assert again[-1] == f"{again[2].removesuffix('.case')}.harm.case"
 
     assert main(["harm", WRAPS, "--kernel", "linux-6.7", "-o", "x.harm.case"]) == 0
     assert capsys.readouterr().out.endswith("Reproduce with: pmdfuzz replay x.harm.case\n")
