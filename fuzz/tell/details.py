@@ -5,7 +5,9 @@ from typing import NamedTuple
 
 from engine.base import entry
 from engine.base.address import Range
+from engine.base.entry import PFN_SHIFT, PRESENT
 from engine.pages.access import translation
+from engine.pages.rmap import folio_of
 from engine.state import terms
 from engine.state.space import AddressSpace
 from engine.state.vma import (
@@ -21,6 +23,7 @@ from fuzz.tell.signs import (
     CONTENTS,
     COUNTERS,
     FLAGS,
+    MLOCKED,
     SOFT_DIRTY,
     STALE,
     SWAPPED,
@@ -76,24 +79,34 @@ def _holding(tags: dict[int, int], first: int, last: int, base: int, page: int) 
 
 
 def _entries(bits: int) -> Callable[[AddressSpace], Iterator[Row]]:
-    """Runs of entries with all of some bits."""
+    """Entries with one of some bits."""
+    return lambda space: _runs(space, lambda held: bool(held & bits))
 
-    def rows(space: AddressSpace) -> Iterator[Row]:
-        run: Range | None = None
-        for addr, level, held in space.tree.leaves():
-            if held & bits != bits:
-                continue
-            end = addr + space.geometry.span_bytes[level - 1]
-            if run is not None and run.end == addr:
-                run = Range(run.start, end)
-                continue
-            if run is not None:
-                yield Row(run)
-            run = Range(addr, end)
+
+def _mlocked(space: AddressSpace) -> Iterator[Row]:
+    """Pages that are locked themselves."""
+    locked = space.frames.mlocked
+    return _runs(
+        space,
+        lambda held: bool(held & PRESENT) and folio_of(space, held >> PFN_SHIFT).start in locked,
+    )
+
+
+def _runs(space: AddressSpace, has: Callable[[int], bool]) -> Iterator[Row]:
+    """Where entries follow each other of which something is true."""
+    run: Range | None = None
+    for addr, level, held in space.tree.leaves():
+        if not has(held):
+            continue
+        end = addr + space.geometry.span_bytes[level - 1]
+        if run is not None and run.end == addr:
+            run = Range(run.start, end)
+            continue
         if run is not None:
             yield Row(run)
-
-    return rows
+        run = Range(addr, end)
+    if run is not None:
+        yield Row(run)
 
 
 def _tlbs(space: AddressSpace) -> Iterator[Row]:
@@ -160,6 +173,7 @@ DETAILS = (
             )
         ),
     ),
+    Detail(MLOCKED, _mlocked, frozenset(("left-locked",))),
     Detail(SWAPPED, _entries(entry.SWAP), frozenset(("entry-bits-kept", "rss-count"))),
     Detail(
         UFFD_WP,

@@ -52,6 +52,7 @@ VMAS = Sign("VMAs", "range, size, protection, pages that are present, page offse
 TABLES = Sign("tables", "address of the first entry, level (x3: three alike), entries in use")
 FLAGS = Sign("flags", "other flags of VMAs; VM_ACCOUNT is among the counters")
 CONTENTS = Sign("contents", "which page holds what: the number that touch wrote last")
+MLOCKED = Sign("mlocked", "pages that stay locked, though their mapping is not locked any more")
 SWAPPED = Sign("swapped out", "pages in swap")
 UFFD_WP = Sign("uffd-wp", "entries that are write-protected for a userfaultfd")
 SOFT_DIRTY = Sign("soft-dirty", "entries that say that the page was written since clear_refs")
@@ -67,6 +68,7 @@ _LEGEND = {
     "where they change or are what is wrong": (
         FLAGS,
         CONTENTS,
+        MLOCKED,
         SWAPPED,
         UFFD_WP,
         SOFT_DIRTY,

@@ -291,6 +291,15 @@ def test_uffd_wp_is_shown() -> None:
     ]
 
 
+def test_pages_that_stay_locked_are_shown() -> None:
+    locked = "mlock(0x0, 0x4000)\n"
+    beside = "mremap(0x0, 0x1000, 0x1000, MREMAP_MAYMOVE|MREMAP_DONTUNMAP, 0x10000)\n"
+    assert changes(f"{FULL}{locked}", beside)[-2:] == [
+        "  mlocked",
+        "+ [0x1000, 0x4000)",
+    ]
+
+
 def test_what_is_wrong_is_shown_though_there_is_none() -> None:
     assert changes(FULL, "", ["uffd-wp-stray"]) == ["  uffd-wp: none"]
 
