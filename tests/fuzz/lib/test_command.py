@@ -1,12 +1,16 @@
 """Commands that are printed can be pasted."""
 
+import ast
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from fuzz.cli.main import COMMANDS
 from fuzz.lib.command import command
 from tests.lib.command import STACK
 from tests.lib.constants import ROOT
@@ -54,6 +58,26 @@ def test_called_as_a_module(module: list[str], monkeypatch: pytest.MonkeyPatch) 
 def test_words_are_quoted_and_paths_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert command("show", tmp_path / "my case", "$x") == "pmdfuzz show 'my case' '$x'"
+
+
+def strings(tree: ast.AST) -> Iterator[str]:
+    """All strings of a program but docstrings and what --help says."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Expr(value=ast.Constant()) | ast.keyword(arg="help" | "description"):
+                for inner in ast.walk(node):
+                    if isinstance(inner, ast.Constant):
+                        inner.value = None
+            case ast.Constant(value=str(text)):
+                yield text
+
+
+def test_commands_are_printed_by_nobody_else() -> None:
+    """But for messages that begin with the command they are from, and prose in backticks."""
+    named = re.compile(rf"(?<!`)pmdfuzz ({'|'.join(COMMANDS)})\b(?![a-z ]*:)")
+    for path in (ROOT / "fuzz").rglob("*.py"):
+        found = [text for text in strings(ast.parse(path.read_text())) if named.search(text)]
+        assert found == [], path
 
 
 @pytest.mark.slow
