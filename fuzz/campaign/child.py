@@ -39,6 +39,7 @@ LIBFUZZER = (
     "-use_counters=0",
     "-reload=0",
 )
+_UNSUITED = ("PYTHONFAULTHANDLER", "PYTHONDEVMODE")  # their handlers keep libFuzzer's from a signal
 _HOME = Path(__file__).resolve().parents[2]
 
 
@@ -91,13 +92,15 @@ class Child:
 
     Its own session, so that Ctrl-C is for the parent; it dies with the parent (Linux).  Equal
     settings, flags and corpora give equal runs: hashes are not seeded and, on Linux, addresses not
-    random.  `talking` is true until the process has ended and all it said was read.
+    random.  `talking` is true until the process has ended and all it said was read, `killed` if it
+    was `kill` that ended it.
     """
 
     def __init__(self, setting: Setting, flags: Sequence[str], log: Path) -> None:
         """Start it; what it prints goes to `log`, which is overwritten."""
         self._unread = b""
         self._kill_at: float | None = None
+        self.killed = False
         self._selector = selectors.DefaultSelector()
         self._receive, send = os.pipe()
         libc = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -117,7 +120,7 @@ class Child:
                     stdout=output,
                     stderr=output,
                     env={
-                        **os.environ,
+                        **{name: os.environ[name] for name in os.environ if name not in _UNSUITED},
                         "PYTHONHASHSEED": "0",
                         "PYTHONPATH": f"{_HOME}{os.pathsep}{path}" if path else str(_HOME),
                     },
@@ -167,6 +170,7 @@ class Child:
 
     def kill(self) -> None:
         """End it at once, together with the copies of itself that libFuzzer's -fork starts."""
+        self.killed = True
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
 

@@ -1,7 +1,7 @@
 """Programs on which this project itself fails: kept as bytes and as cases, and told."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -58,20 +58,36 @@ class Crashes:
         ]
         self._session.say("\n".join(lines))
 
-    def of_workers(self, failures: Iterable[Failure]) -> None:
-        """Explain why fuzzing processes died, and keep what they died of."""
-        for failure in failures:
-            self.any = True
-            lines = [
-                f"The fuzzing process failed, which is a defect of pmdfuzz: {failure.why}",
-                failure.details,
-            ]
-            kernel = next(iter(self._session.kernels))
-            for path in sorted(self._artifacts() - self._told):
-                self._told.add(path)
-                if path.suffix != ".case" and not path.name.startswith("slow-unit"):
-                    lines.append(self._as_case(path, kernel, failure.why))
-            self._session.say("\n".join(lines))
+    def of_worker(self, failure: Failure, *, goes_on: bool) -> None:
+        """Explain why a fuzzing process died, and keep what it died of.
+
+        Arguments: `goes_on` another one is started.
+        """
+        then = "another one goes on" if goes_on else "the run ends"
+        if failure.outside:
+            self._session.say(f"The fuzzing process was ended from outside ({failure.why}); {then}")
+            return
+        self.any = True
+        lines = [f"The fuzzing process failed, which is a defect of pmdfuzz: {failure.why}; {then}"]
+        if failure.why not in self._defects:  # else it was shown before
+            self._defects.add(failure.why)
+            lines.append(failure.details)
+        kernel = next(iter(self._session.kernels))
+        for path in sorted(self._artifacts() - self._told):
+            self._told.add(path)
+            if path.suffix != ".case" and not path.name.startswith("slow-unit"):
+                lines.append(self._as_case(path, kernel, failure.why))
+                # An input of the corpus would end the next process as well.
+                data = path.read_bytes()
+                (self._session.corpus / hashlib.sha1(data).hexdigest()).unlink(missing_ok=True)
+        self._session.say("\n".join(lines))
+
+    def hopeless(self, times: int) -> None:
+        """Fuzzing processes die before they have done anything, as often as that in a row."""
+        self.any = True
+        self._session.say(
+            f"{times} fuzzing processes in a row have died before they had executed anything"
+        )
 
     def _artifacts(self) -> set[Path]:
         return set(self._session.crashes.iterdir())

@@ -29,15 +29,17 @@ replaced, even if the new case is shorter.  Two runs that meet it at the same ti
 and the simpler case stays.  Known defects are kept as cases like all findings, and told of by name;
 unless asked, they do not count for the exit status.
 
+A fuzzing process that dies, killed or not, is followed by another with the same corpus and another
+seed; only processes that die before they have executed anything, five in a row, end the run.
+
 Exit status: 0 nothing new found; 1 new findings; 2 bad input or environment; 3 this project itself
-failed (the fuzzing process died); 130 stopped by Ctrl-C, 143 by SIGTERM and 129 by SIGHUP, after
-everything was saved and shown.
+failed (a rule raised something, a fuzzing process died of itself); 130 stopped by Ctrl-C, 143 by
+SIGTERM and 129 by SIGHUP, after everything was saved and shown.
 """
 
 import contextlib
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from multiprocessing.connection import wait
 from typing import Any
@@ -52,7 +54,8 @@ from fuzz.campaign.meter import Meter
 from fuzz.campaign.report import headline, machine_line, not_minimized, summary
 from fuzz.campaign.seeds import spell_out, take_up, write_seeds
 from fuzz.campaign.session import RunOptions, Seen, Session, marked
-from fuzz.campaign.worker import Failure, Worker
+from fuzz.campaign.worker import Worker
+from fuzz.campaign.workers import Workers
 from fuzz.case import Expectation
 from fuzz.findings.bucket import Bucket
 from fuzz.findings.store import LedgerError
@@ -99,7 +102,7 @@ class _Run:
     def __init__(self, session: Session, machine: Differential | None) -> None:
         self.session = session
         self.machine = machine
-        self.workers: list[Worker] = []
+        self.workers: Workers | None = None
         self.crashes = Crashes(session)
         self.meter = Meter(session)
         self.signal = 0  # that asked the run to stop
@@ -110,7 +113,7 @@ class _Run:
         session = self.session
         with on_request(self._stop):
             session.say(headline(session))
-            failures = self._fuzz(longest_seed)
+            self._fuzz(longest_seed)
             unkept: list[str] = []
             try:
                 spell_out(session.corpus, session.inputs)
@@ -118,7 +121,6 @@ class _Run:
                 unkept.append(str(error))
             for seen in session.queue:
                 session.say(not_minimized(session, seen))
-            self.crashes.of_workers(failures)
             session.line.clear()
             session.say(self._summary())
             unkept += session.keep_rest()
@@ -138,21 +140,16 @@ class _Run:
 
     def _stop(self, number: int) -> None:
         """A signal: the first asks the run to end, a second one kills the workers."""
-        if self.signal:
-            for worker in self.workers:
-                worker.child.kill()
+        if self.signal and self.workers is not None:
+            self.workers.kill()
         self.signal = self.signal or number
 
-    def _fuzz(self, longest_seed: int) -> list[Failure]:
-        """Listen to the workers until they have ended and every finding is dealt with.
-
-        Returns: what workers died of.
-        """
+    def _fuzz(self, longest_seed: int) -> None:
+        """Listen to the workers until they have ended and every finding is dealt with."""
         queue = self.session.queue
-        statuses: list[int] = []
+        self.workers = Workers(self.session, self.crashes, longest_seed)
         try:
-            self.workers.append(Worker(self.session, longest_seed))
-            while self._talking() or ((queue or self._behind()) and not self.signal):
+            while self.workers.talking or ((queue or self._behind()) and not self.signal):
                 self._pump(0.0 if self._behind() else _POLL_SECONDS)
                 if self.machine is not None and not self.signal:
                     self.machine.run(_POLL_SECONDS)
@@ -162,20 +159,10 @@ class _Run:
                         self._investigate(seen)
                         queue.remove(seen)
         except BaseException:
-            for worker in self.workers:
-                worker.child.kill()
+            self.workers.kill()
             raise
         finally:
-            statuses += [worker.child.close() for worker in self.workers]
-        died = (
-            worker.failure(status, asked=bool(self.signal))
-            for worker, status in zip(self.workers, statuses, strict=True)
-        )
-        return [failure for failure in died if failure is not None]
-
-    def _talking(self) -> Sequence[Worker]:
-        """The workers that have not ended, or have more to say."""
-        return [worker for worker in self.workers if worker.child.talking]
+            self.workers.close()
 
     def _behind(self) -> bool:
         """Does the machine have inputs to run?"""
@@ -183,7 +170,8 @@ class _Run:
 
     def _pump(self, timeout: float = 0.0) -> None:
         """Read what workers have to say, waiting for it at most so long; redraw the status line."""
-        talking = self._talking()
+        assert self.workers is not None
+        talking = self.workers.talking
         if self.signal:
             for worker in talking:
                 worker.child.stop()
@@ -192,7 +180,8 @@ class _Run:
         for worker in talking:
             for event in worker.events():
                 self._handle(worker, event)
-        self.meter.read(self.workers, self.machine)
+        self.workers.replace(asked=bool(self.signal))
+        self.meter.read(self.workers.all, self.machine)
         self.session.line.update(self.session.progress)
 
     def _breathe(self) -> None:
@@ -256,9 +245,10 @@ class _Run:
 
     def _summary(self) -> str:
         """What is shown at the end."""
-        self.meter.read(self.workers, self.machine, exact=True)
+        assert self.workers is not None
+        self.meter.read(self.workers.all, self.machine, exact=True)
         said = ""
         if (machine := self.machine) is not None:
             said = machine_line(machine.against, machine.done, len(machine.waiting), machine.lost)
-        execs = sum(worker.all_execs() for worker in self.workers)
+        execs = sum(worker.all_execs() for worker in self.workers.all)
         return summary(self.session, execs, said)

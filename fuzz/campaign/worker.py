@@ -14,17 +14,23 @@ _STATUS = {
     70: "an input took too long",
     71: "it ran out of memory",
     77: "an exception, or a signal",
+    72: "asked to end",
 }
+_INTERRUPTED = 72
+# What nobody sends himself; SIGKILL is what the kernel sends who takes the last memory, too.
+_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
 class Failure(NamedTuple):
-    """Why a fuzzing process died, which is a defect of this project.
+    """Why a fuzzing process died.
 
-    `details` are lines to show.
+    `details` are lines to show; `outside` is true if somebody killed it, else it is a defect of
+    this project.
     """
 
     why: str
     details: str
+    outside: bool = False
 
 
 class Worker:
@@ -34,18 +40,29 @@ class Worker:
     a seed and a log of its own, by its number from 0.
     """
 
-    def __init__(self, session: Session, longest_seed: int, number: int = 0) -> None:
-        """Start it.  `longest_seed` are bytes."""
+    def __init__(
+        self,
+        session: Session,
+        longest_seed: int,
+        number: int = 0,
+        runs: int | None = None,
+        seconds: int | None = None,
+    ) -> None:
+        """Start it.
+
+        Arguments: `longest_seed` are bytes; `runs` and `seconds` end it, see `RunOptions`.
+        """
         options = session.options
         self.seed = session.seed + number
         self.log = session.workdir / (f"libfuzzer-{number}.log" if number else "libfuzzer.log")
+        self.seen_to = False  # its end was
         self._stats: dict[int, dict[str, Any]] = {}  # the last one of each process: -fork has many
         setting = Setting(
             kernels=list(session.kernels),
             geometries=[geometry.name for geometry in session.geometries],
             calls=sorted(session.calls),
             max_calls=options.max_calls,
-            runs=options.runs or 0,
+            runs=runs or 0,
             cells=options.cells,
             fed=FED,
             tell_new=options.against,
@@ -60,10 +77,10 @@ class Worker:
             *LIBFUZZER,
             "-print_final_stats=1",
         ]
-        if options.runs is not None:
-            flags.append(f"-runs={options.runs}")
-        if options.seconds is not None:
-            flags.append(f"-max_total_time={options.seconds}")
+        if runs is not None:
+            flags.append(f"-runs={runs}")
+        if seconds is not None:
+            flags.append(f"-max_total_time={seconds}")
         # libFuzzer heeds the last one of equal flags, so those of the user win.
         flags += [*options.libfuzzer, str(session.corpus), str(session.seeds)]
         self.child = Child(setting, flags, self.log)
@@ -95,12 +112,13 @@ class Worker:
 
         Arguments: its exit `status`, and whether it was `asked` to end.
         """
-        if asked or status == 0:
+        if asked or status == 0 or self.child.killed:
             return None
-        why = _STATUS.get(status, f"exit status {status}")
+        why, outside = _STATUS.get(status, f"exit status {status}"), status == _INTERRUPTED
         if status < 0:
-            why = f"killed by {signal.Signals(-status).name}"
-        return Failure(why, f"The end of {short(self.log)}:\n{indented(tail(self.log))}")
+            number = signal.Signals(-status)
+            why, outside = f"killed by {number.name}", number in _FROM_OUTSIDE
+        return Failure(why, f"The end of {short(self.log)}:\n{indented(tail(self.log))}", outside)
 
 
 def _executed(log: Sequence[str]) -> int:

@@ -324,14 +324,57 @@ def test_a_signal_ends_the_run_and_loses_nothing(
         assert load(path).calls
 
 
+def fuzzing_processes(parent: int) -> list[int]:
+    """The processes that a run has started."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    arguments = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in children}
+    return [child for child, those in arguments.items() if b"fuzz.campaign.harness" in those]
+
+
+@fuzzing_test
+def test_a_killed_fuzzing_process_is_followed_by_another(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    (corpus := work / "corpus" / "x86-64").mkdir(parents=True)
+    run = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "fuzz", "run", "--kernel", "linux-6.18", "--seed", "1"),
+            *("--workdir", str(work), "--ops", "mmap,mremap", "--no-seeds", "--runs", "1500"),
+        ],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    killed = set()
+    try:
+        deadline = time.monotonic() + 60
+        while len(killed) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+            for child in fuzzing_processes(run.pid):
+                if child not in killed and len(list(corpus.glob("[!.]*"))) > 10 * len(killed):
+                    killed.add(child)
+                    os.kill(child, signal.SIGKILL)
+        shown, errors = run.communicate(timeout=120)
+    finally:
+        run.kill()
+        run.wait()
+    assert run.returncode in (FINE, SURPRISES), shown + errors
+    assert shown.count("ended from outside (killed by SIGKILL); another one goes on") == 2
+    executions = re.search(r"^(\d+) executions in ", shown, re.M)
+    assert executions is not None and int(executions[1]) >= 1500
+    assert "defect of pmdfuzz" not in shown + errors
+
+
 @fuzzing_test
 def test_a_fuzzing_process_that_dies_is_told(
-    tmp_path: Path, seeds: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, seeds: Path, capfd: pytest.CaptureFixture[str], plant: Plant
 ) -> None:
-    starved = options(tmp_path, seeds, runs=None, libfuzzer=("-rss_limit_mb=1",))
-    assert run(starved) == OUR_DEFECT
+    plant("import os; os._exit(5)", "fuzz.rules.judge.StateRules.check")
+    assert run(options(tmp_path, seeds, runs=None)) == OUR_DEFECT
     shown = capfd.readouterr().out
-    assert "which is a defect of pmdfuzz: it ran out of memory" in shown
+    assert shown.count("a defect of pmdfuzz: exit status 5; another one goes on") == 4
+    assert shown.count("a defect of pmdfuzz: exit status 5; the run ends") == 1
+    assert "5 fuzzing processes in a row have died before they had executed anything" in shown
     assert "libfuzzer.log" in shown
 
 

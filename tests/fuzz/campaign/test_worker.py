@@ -10,6 +10,7 @@ from fuzz.campaign.crashes import Crashes
 from fuzz.campaign.meter import Meter
 from fuzz.campaign.session import RunOptions, Session
 from fuzz.campaign.worker import Failure, Worker
+from fuzz.campaign.workers import MOST_FRUITLESS, Workers
 from fuzz.forms.text import load
 
 
@@ -19,6 +20,10 @@ class Told:
     def __init__(self, setting: object, flags: list[str], log: Path) -> None:
         self.flags, self.log = flags, log
         self.said: list[dict[str, Any]] = []
+        self.talking, self.killed, self.status = True, False, 0
+
+    def close(self) -> int:
+        return self.status
 
     def events(self) -> list[dict[str, Any]]:
         said, self.said = self.said, []
@@ -42,6 +47,12 @@ def say(worker: Worker, *events: dict[str, Any]) -> None:
     assert isinstance(worker.child, Told)
     worker.child.said += events
     assert worker.events() == list(events)
+
+
+def end(worker: Worker, status: int) -> None:
+    """Let it end."""
+    assert isinstance(worker.child, Told)
+    worker.child.talking, worker.child.status = False, status
 
 
 def test_each_worker_has_a_seed_and_a_log_of_its_own(session: Session) -> None:
@@ -92,10 +103,74 @@ def test_crashes_are_kept_once_and_told(
         assert not crashes.any
         (session.crashes / "slow-unit-1").write_bytes(b"2")
         (session.crashes / "oom-1").write_bytes(b"3" * 16)
-        crashes.of_workers([Failure("it ran out of memory", "x"), Failure("exit status 3", "y")])
+        crashes.of_worker(Failure("it ran out of memory", "x"), goes_on=True)
+        crashes.of_worker(Failure("exit status 3", "y"), goes_on=False)
     assert crashes.any
     shown = capsys.readouterr().out
     assert shown.count("The fuzzing process failed, which is a defect of pmdfuzz: ") == 2
+    assert "it ran out of memory; another one goes on\n" in shown
+    assert "exit status 3; the run ends\n" in shown
     (kept,) = session.crashes.glob("*.case")
     assert shown.count(f"pmdfuzz replay {kept}") == 1
     assert load(kept).comments == ("it ran out of memory",)
+
+
+def test_who_is_killed_from_outside_is_no_defect(
+    session: Session, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with session:
+        worker, crashes = Worker(session, 4), Crashes(session)
+        failure = worker.failure(-9, asked=False)
+        assert failure is not None and failure.outside
+        crashes.of_worker(failure, goes_on=True)
+        assert not crashes.any
+        shown = capsys.readouterr().out
+        assert shown == (
+            "The fuzzing process was ended from outside (killed by SIGKILL); another one goes on\n"
+        )
+        worker.child.killed = True  # by us, as it took too long to end
+        assert worker.failure(-9, asked=False) is None
+
+
+def started(workers: Workers) -> list[tuple[str, str]]:
+    """Seed and number of executions of each fuzzing process, as libFuzzer is told."""
+    return [
+        (worker.child.flags[0], next(flag for flag in worker.child.flags if "-runs=" in flag))  # type: ignore[attr-defined]
+        for worker in workers.all
+    ]
+
+
+def test_a_process_that_dies_is_followed_by_another(session: Session) -> None:
+    with session:
+        workers = Workers(session, Crashes(session), 4)
+        for done in (20, 30):
+            workers.replace(asked=False)  # it is still there
+            say(workers.all[-1], stats(len(workers.all), done, 5))
+            end(workers.all[-1], -9)
+            workers.replace(asked=False)
+        workers.replace(asked=False)  # no executions are left
+    assert started(workers) == [("-seed=7", "-runs=50"), ("-seed=8", "-runs=30")]
+
+
+def test_processes_that_do_nothing_but_die_end_the_run(
+    session: Session, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with session:
+        crashes = Crashes(session)
+        workers = Workers(session, crashes, 4)
+        for number in range(8):
+            if number == 1:
+                say(workers.all[-1], stats(2, 1, 1))
+            end(workers.all[-1], -9)
+            workers.replace(asked=False)
+    assert len(workers.all) == 2 + MOST_FRUITLESS
+    assert crashes.any
+    assert "5 fuzzing processes in a row have died" in capsys.readouterr().out
+
+
+def test_a_process_that_was_asked_to_end_is_not_followed(session: Session) -> None:
+    with session:
+        workers = Workers(session, Crashes(session), 4)
+        end(workers.all[-1], 0)
+        workers.replace(asked=True)
+    assert len(workers.all) == 1
