@@ -94,17 +94,16 @@ def bits_kept(sight: Moving) -> Iterator[Violation]:
 @after("mremap", SOFT_DIRTY_KEPT, before=VMAS)
 def never_clean(sight: Sight) -> Iterator[Violation]:
     """Is memory that was never clean soft-dirty still, where it was and where it went?"""
-    before, request = sight.before, sight.request
     if not sight.after.cleaned:
         return
-    target = Range(request.new_addr, request.new_addr + request.new)
+    source, target = sight.sides
     if sight.address is not None:
-        target = Range(sight.address, sight.address + request.new)
-    dirty = _never_clean(before)
-    stay = [part for one in dirty for part in _outside(one, request.source, target)]
+        target = Range(sight.address, sight.address + target.length)
+    dirty = _never_clean(sight.before)
+    stay = [part for one in dirty for part in _outside(one, source, target)]
     if sight.address is not None:
-        away, length = target.start - request.addr, min(request.old, request.new)
-        moved = Range(request.addr, request.addr + length)
+        away, length = target.start - source.start, min(source.length, target.length)
+        moved = Range(source.start, source.start + length)
         stay += [
             Range(max(one.start, moved.start) + away, min(one.end, moved.end) + away)
             for one in dirty
