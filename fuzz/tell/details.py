@@ -80,7 +80,7 @@ def _holding(tags: dict[int, int], first: int, last: int, base: int, page: int) 
 
 def _entries(bits: int) -> Callable[[AddressSpace], Iterator[Row]]:
     """Entries with one of some bits."""
-    return lambda space: _runs(space, lambda held: bool(held & bits))
+    return lambda space: _runs(space, lambda addr, held: bool(held & bits))
 
 
 def _mlocked(space: AddressSpace) -> Iterator[Row]:
@@ -88,15 +88,30 @@ def _mlocked(space: AddressSpace) -> Iterator[Row]:
     locked = space.frames.mlocked
     return _runs(
         space,
-        lambda held: bool(held & PRESENT) and folio_of(space, held >> PFN_SHIFT).start in locked,
+        lambda addr, held: (
+            bool(held & PRESENT) and folio_of(space, held >> PFN_SHIFT).start in locked
+        ),
     )
 
 
-def _runs(space: AddressSpace, has: Callable[[int], bool]) -> Iterator[Row]:
-    """Where entries follow each other of which something is true."""
+def _soft_dirty(space: AddressSpace) -> Iterator[Row]:
+    """What /proc/PID/pagemap shows as soft-dirty: all of some VMAs, and entries in others."""
+    for vma in space.vmas:
+        if not vma.tracked:
+            yield Row(vma.range, "all of it (VM_SOFTDIRTY)")
+
+    def marked(addr: int, held: int) -> bool:
+        vma = space.vmas.lookup(addr)
+        return bool(held & entry.SOFT_DIRTY) and (vma is None or vma.tracked)
+
+    yield from _runs(space, marked)
+
+
+def _runs(space: AddressSpace, has: Callable[[int, int], bool]) -> Iterator[Row]:
+    """Where entries, by address, follow each other of which something is true."""
     run: Range | None = None
     for addr, level, held in space.tree.leaves():
-        if not has(held):
+        if not has(addr, held):
             continue
         end = addr + space.geometry.span_bytes[level - 1]
         if run is not None and run.end == addr:
@@ -135,7 +150,8 @@ def _counters(space: AddressSpace) -> Iterator[Row]:
         (terms.COMMITTED, space.committed),
     ):
         if pages:
-            yield Row(None, terms.counter(which, pages))
+            what, shown = which
+            yield Row(None, f"{shown:<14}  {terms.count(pages, 'page')} {what}")
     for vma in space.vmas:
         if vma.flags & VM_ACCOUNT:
             yield Row(vma.range, f"VM_ACCOUNT, {terms.count(vma.range.length >> shift, 'page')}")
@@ -182,7 +198,7 @@ DETAILS = (
     ),
     Detail(
         SOFT_DIRTY,
-        _entries(entry.SOFT_DIRTY),
+        _soft_dirty,
         frozenset(("soft-dirty", "tracking-kept")),
         lambda space: any(vma.tracked for vma in space.vmas),
     ),

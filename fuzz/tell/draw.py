@@ -168,7 +168,12 @@ def _changes(old: Sequence[Line], new: Sequence[Line]) -> Iterator[tuple[str, Li
     for tag, old_from, old_to, new_from, new_to in matcher.get_opcodes():
         if tag == "equal":
             for left, right in zip(old[old_from:old_to], new[new_from:new_to], strict=True):
-                yield " " if left.text == right.text else signs.CHANGED, right
+                if left.text == right.text:
+                    yield " ", right
+                elif _has_place(right.text):
+                    yield signs.CHANGED, right
+                else:  # a counter
+                    yield from ((signs.GONE, left), (signs.NEW, right))
         else:
             yield from ((signs.GONE, Line(line.text)) for line in old[old_from:old_to])
             yield from ((signs.NEW, line) for line in new[new_from:new_to])
@@ -365,11 +370,16 @@ def _cut(line: Line, width: int) -> Line:
     return Line(text if len(text) <= room else text[: room - 1] + "…", line.here)
 
 
+def _has_place(line: str) -> bool:
+    """Is a line about some addresses?"""
+    return "[" in line or line.lstrip().startswith("0x")
+
+
 def _key(line: str) -> str:
-    """What identifies a line in two drawings: its range, or the address and level of a table."""
+    """What identifies a line in two drawings: a range, a table's address and level, a counter."""
     if "[" in line:
         return line.partition(")")[0]
-    return " ".join(line.split()[:2]) if line.lstrip().startswith("0x") else line
+    return " ".join(line.split()[: 2 if _has_place(line) else 1])
 
 
 def _styled(text: str, code: str | None, colour: bool) -> str:

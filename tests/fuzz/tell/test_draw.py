@@ -321,9 +321,14 @@ def test_tables_in_store_are_shown() -> None:
 
 def test_soft_dirty_is_shown_once_somebody_looks_at_it() -> None:
     assert not any("soft-dirty" in line for line in changes(MAP, "touch(0x0, 0x1000)\n"))
-    assert changes(f"{FULL}soft_dirty_clear()\n", "touch(0x1000, 0x1000)\n")[-2:] == [
+    cleared = f"{FULL}soft_dirty_clear()\n"
+    assert changes(cleared, "touch(0x1000, 0x1000)\n")[-2:] == [
         "  soft-dirty",
         "+ [0x1000, 0x2000)",
+    ]
+    assert changes(cleared, MAP.replace("0x0", "0x10000"))[-2:] == [
+        "  soft-dirty",
+        "+ [0x10000, 0x14000)            all of it (VM_SOFTDIRTY)",
     ]
 
 
@@ -343,10 +348,10 @@ def test_tlbs_are_shown_and_what_is_stale_in_them() -> None:
 def test_counters_are_shown_where_they_are_wrong() -> None:
     assert changes(MAP, "touch(0x0, 0x4000)\n", ["committed"])[2:] == [
         "  counters",
-        "  4 pages mapped (VmSize)",
-        "  4 pages mapped at the peak (VmPeak)",
-        "+ 4 pages of private memory (RssAnon)",
-        "  4 pages committed (Committed_AS)",
+        "  VmSize          4 pages mapped",
+        "  VmPeak          4 pages mapped at the peak",
+        "+ RssAnon         4 pages of private memory",
+        "  Committed_AS    4 pages committed",
         "  [0x0, 0x4000)                 VM_ACCOUNT, 4 pages",
     ]
 
