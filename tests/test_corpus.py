@@ -41,7 +41,7 @@ def test_a_case_that_is_to_be_like_another_kernel(pytester: pytest.Pytester, cor
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(
         [
-            f"{own} on x86-64: differs from linux-6.18 in {RULE}, call 1: execve_stack(*",
+            f"{own} on x86-64: differs from linux-6.18 in the rule {RULE}, call 1: execve_stack(*",
             "~ linux-6.18 on x86-64: 1 VMA,*",
             f"~ {own} on x86-64: 1 VMA,*",
         ]

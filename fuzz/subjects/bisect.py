@@ -50,7 +50,7 @@ def cause_beside(case: Case, kernel: Kernel, other: Kernel) -> Cause:
         parting = Pair(candidate, other).parting(case)
         return parting is not None and (parting.kind, parting.call) == (found.kind, found.call)
 
-    what = f"a difference in {found.kind} after call {found.call + 1}"
+    what = f"a difference in {found.what}, call {found.call + 1}"
     return _cause(what, kernel, other.on(kernel.geometry), differs)
 
 

@@ -59,7 +59,7 @@ class Likeness(NamedTuple):
             self.kernel.geometry.page_bytes,
         )
         return (
-            f"{ground}: differs from {self.pair.like.name} in {self.parting.kind}, "
+            f"{ground}: differs from {self.pair.like.name} in {self.parting.what}, "
             f"call {self.parting.call + 1}: {call}"
         )
 

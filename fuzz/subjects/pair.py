@@ -25,6 +25,17 @@ from fuzz.subjects.state import State, differing, state_of
 
 DIFFERS = "differs-"  # begins the names of such findings, in place of a rule
 RESULT = "result"
+_WORDS = {
+    RESULT: "the result",
+    "pages": "pages",
+    "objects": "pages of objects",
+    "vmas": "VMAs",
+    "events": "what a userfaultfd was told",
+    "tlbs": "TLBs",
+    "counts": "counters",
+    "tables": "page tables",
+}
+assert set(State._fields) <= set(_WORDS)
 
 Step = Callable[[int, AddressSpace], None]
 
@@ -35,6 +46,11 @@ class Parting(NamedTuple):
     kind: str
     call: int
     bucket: Bucket
+
+    @property
+    def what(self) -> str:
+        """What differs, in words."""
+        return _WORDS.get(self.kind, f"the rule {self.kind}")
 
 
 class Half(NamedTuple):

@@ -16,7 +16,7 @@ from engine.base.kernel import (
     releases,
     releases_with,
 )
-from engine.base.release import release
+from engine.base.release import never, release
 
 # Behaviour: the named kernels that have it, in the order 5.0, 6.1, 6.7, 6.12, 6.18.  Written down,
 # not computed: 6.1.192, 6.12.117 and 6.18.44 were compared with recordings by these.
@@ -123,7 +123,8 @@ def test_every_switch_is_in_the_table_described_and_off_by_default() -> None:
     assert list(SWITCHES) == [
         field.name for field in fields(Kernel) if field.name not in ("name", "geometry")
     ]
-    assert set(TABLE) == set(SWITCHES)
+    released = {name for name, switch in SWITCHES.items() if switch.when != never}
+    assert released <= set(TABLE) <= set(SWITCHES), "what no release has needs no line"
     plain = Kernel("plain")
     for name, switch in SWITCHES.items():
         assert switch.name == name
@@ -282,7 +283,9 @@ def test_unknown_names_are_errors_that_list_the_known(name: str) -> None:
 
 
 def test_unknown_switches_and_geometries_are_errors_that_list_the_known() -> None:
-    with pytest.raises(UnknownName, match=r"unknown switch 'rc1'; known: move_pmd, .*, realign, "):
+    with pytest.raises(
+        UnknownName, match=r"unknown switch 'rc1'; known: .*move_pmd, .*, realign, "
+    ):
         kernel_named("linux-6.1-rc1")
     with pytest.raises(UnknownName, match="unknown geometry 'vax'"):
         kernel_named("linux-6.1", "vax")

@@ -20,7 +20,7 @@ def test_between_the_kernels_of_the_case(write: Write, capsys: Output) -> None:
     text = f"@kernel {own}\n@like linux-6.18\n{STACK}"
     assert main(["bisect", write(text)]) == 0
     out = capsys.readouterr().out
-    assert f"a difference in {RULE} after call 1, on {own} but not on linux-6.18\n" in out
+    assert f"a difference in the rule {RULE}, call 1, on {own} but not on linux-6.18\n" in out
     assert "realign_stack: on in linux-6.18" in out and "\nrealign:" not in out
 
 

@@ -68,7 +68,9 @@ LIKE = f"@kernel {OWN}\n@like linux-6.18\n{MAP}{STACK}"
 
 
 def test_replay_of_a_case_that_is_to_be_like_another_kernel(write: Write, capsys: Output) -> None:
-    differs = f"x.case: {OWN} on x86-64: differs from linux-6.18 in {RULE}, call 2: {STACK}"
+    differs = (
+        f"x.case: {OWN} on x86-64: differs from linux-6.18 in the rule {RULE}, call 2: {STACK}"
+    )
     assert main(["replay", write(LIKE)]) == 1
     out = capsys.readouterr().out
     assert f"FAIL {differs}" in out
