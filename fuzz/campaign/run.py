@@ -172,7 +172,7 @@ class _Run:
         """Read what workers have to say, waiting for it at most so long; redraw the status line."""
         assert self.workers is not None
         talking = self.workers.talking
-        if self.signal:
+        if self.signal or self.workers.over:
             for worker in talking:
                 worker.child.stop()
         if talking:

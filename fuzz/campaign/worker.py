@@ -46,11 +46,10 @@ class Worker:
         longest_seed: int,
         number: int = 0,
         runs: int | None = None,
-        seconds: int | None = None,
     ) -> None:
         """Start it.
 
-        Arguments: `longest_seed` are bytes; `runs` and `seconds` end it, see `RunOptions`.
+        Arguments: `longest_seed` are bytes; after `runs` executions it ends.
         """
         options = session.options
         self.seed = session.seed + number
@@ -79,8 +78,6 @@ class Worker:
         ]
         if runs is not None:
             flags.append(f"-runs={runs}")
-        if seconds is not None:
-            flags.append(f"-max_total_time={seconds}")
         # libFuzzer heeds the last one of equal flags, so those of the user win.
         flags += [*options.libfuzzer, str(session.corpus), str(session.seeds)]
         self.child = Child(setting, flags, self.log)

@@ -22,14 +22,21 @@ class Workers:
         self._session = session
         self._crashes = crashes
         self._longest_seed = longest_seed
-        self._started = time.monotonic()
+        seconds = session.options.seconds
+        # libFuzzer would look at the system's clock, which may be set meanwhile.
+        self._ends_at = None if seconds is None else time.monotonic() + seconds
         self._fruitless = 0
-        self._start(session.options.runs, session.options.seconds)
+        self._start(session.options.runs)
 
     @property
     def talking(self) -> Sequence[Worker]:
         """Those that have not ended, or have more to say."""
         return [worker for worker in self.all if worker.child.talking]
+
+    @property
+    def over(self) -> bool:
+        """Is the time of the run over?"""
+        return self._ends_at is not None and time.monotonic() >= self._ends_at
 
     def kill(self) -> None:
         """End them at once."""
@@ -43,31 +50,27 @@ class Workers:
     def replace(self, *, asked: bool) -> None:
         """If the last one has ended as it should not, say why, and start another.
 
-        Arguments: `asked` it was asked to end.
+        Arguments: `asked` it was asked to end, before the time is over.
         """
         last = self.all[-1]
         if last.child.talking or last.seen_to:
             return
         last.seen_to = True
-        failure = last.failure(last.child.close(), asked=asked)
+        failure = last.failure(last.child.close(), asked=asked or self.over)
         if failure is None:
             return
         self._fruitless = 0 if last.execs else self._fruitless + 1
-        options = self._session.options
-        runs, seconds = options.runs, options.seconds
+        runs = self._session.options.runs
         if runs is not None:
             runs -= sum(worker.all_execs() for worker in self.all)
-        if seconds is not None:
-            seconds -= int(time.monotonic() - self._started)
         hopeless = self._fruitless == MOST_FRUITLESS
-        left = all(limit is None or limit > 0 for limit in (runs, seconds))
-        goes_on = left and not hopeless
+        goes_on = (runs is None or runs > 0) and not hopeless
         self._crashes.of_worker(failure, goes_on=goes_on)
         if hopeless:
             self._crashes.hopeless(MOST_FRUITLESS)
         if goes_on:
-            self._start(runs, seconds)
+            self._start(runs)
 
-    def _start(self, runs: int | None, seconds: int | None) -> None:
+    def _start(self, runs: int | None) -> None:
         number = len(self.all)
-        self.all.append(Worker(self._session, self._longest_seed, number, runs, seconds))
+        self.all.append(Worker(self._session, self._longest_seed, number, runs))

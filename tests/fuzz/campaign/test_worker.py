@@ -1,5 +1,7 @@
 """Fuzzing processes as their run sees them: what they counted, what they died of."""
 
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -173,4 +175,22 @@ def test_a_process_that_was_asked_to_end_is_not_followed(session: Session) -> No
         workers = Workers(session, Crashes(session), 4)
         end(workers.all[-1], 0)
         workers.replace(asked=True)
+    assert len(workers.all) == 1
+
+
+def test_the_time_of_a_run_is_that_of_a_clock_that_nobody_sets(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    session.options = replace(session.options, seconds=60)
+    with session:
+        workers = Workers(session, Crashes(session), 4)
+        assert not any("max_total_time" in flag for flag in workers.all[0].child.flags)  # type: ignore[attr-defined]
+        monkeypatch.setattr(time, "time", lambda: 1e12)
+        assert not workers.over
+        now += 60
+        assert workers.over
+        end(workers.all[-1], 0)
+        workers.replace(asked=False)
     assert len(workers.all) == 1
