@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from engine.base.kernel import Kernel, kernel_named
+from engine.stack import relocate_vma_down
+from engine.state.space import AddressSpace
 from fuzz.calls.registry import most_filled
 from fuzz.case import Case
 from fuzz.execute import Outcome, execute
@@ -15,7 +17,7 @@ from fuzz.forms.text import load, parse
 from fuzz.inputs.inputs import Inputs
 from fuzz.inputs.mutator import Mutator
 from fuzz.showing import kernel_for
-from fuzz.subjects.likeness import told
+from fuzz.subjects.likeness import as_case, told
 from fuzz.subjects.pair import Pair, Parting
 from fuzz.subjects.state import State, state_of
 from tests.lib.constants import ROOT
@@ -76,6 +78,24 @@ def test_told_with_both_drawings() -> None:
         "call 4 breaks unfaulted-pgoff on linux-6.18 only: "
         "an unfaulted anonymous VMA has the page offset of its address",
     ]
+
+
+def test_a_change_that_fails_differs_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def changed(space: AddressSpace, *args: Any, **more: Any) -> Any:
+        assert not space.kernel.wrap_safe_overlap, "planted"
+        return relocate_vma_down(space, *args, **more)
+
+    monkeypatch.setattr("engine.stack.relocate_vma_down", changed)
+    case = parse(f"{MAP}execve_stack(0x300000, 0x600000, 0x200000)\nmunmap(0x1000, 0x1000)\n")
+    two = pair(case, "+wrap_safe_overlap")
+    found = two.parting(case)
+    assert found is not None
+    assert (found.kind, found.call) == ("exception", 1)
+    text = told(two, case, found)
+    assert "execve_stack(0x300000, 0x600000, 0x200000) = 0\n" in text
+    assert "execve_stack(0x300000, 0x600000, 0x200000)\n" in text
+    assert "call 2 breaks exception on linux-6.18+wrap_safe_overlap only" in text
+    assert as_case(two, case).like == BASE
 
 
 PROGRAMS = 150
