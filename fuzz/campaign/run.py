@@ -132,7 +132,7 @@ class _Run:
         if self.crashes.any:
             return OUR_DEFECT
         fresh = any(
-            (session.options.count_old or session.like is not None or not seen.old)
+            (session.counts_old or not seen.old)
             and (session.options.count_known or not seen.bucket.defect)
             for seen in session.findings.values()
         )

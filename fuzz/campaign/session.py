@@ -15,7 +15,7 @@ from typing import Self
 from sortedcontainers import SortedKeyList
 
 from engine.base.geometry import Geometry, geometry_named
-from engine.base.kernel import Kernel, kernel_named
+from engine.base.kernel import Kernel, base_of, kernel_named
 from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.campaign.child import RunError
 from fuzz.case import Case, CaseError
@@ -47,8 +47,8 @@ class RunOptions:
     runs new inputs on this machine as well, and compares it with the model that `kernels` names
     first.  `like` is a kernel that the others must be like: where they differ from it, and nothing
     else, is found.  `rules_after` see `fuzz.execute.execute`.  `count_known` true lets known
-    defects of the kernels count for the exit status, `count_old` what earlier runs have found (so
-    does `like`).  `libfuzzer` are flags passed on as they are.
+    defects of the kernels count for the exit status, `count_old` what earlier runs have found, see
+    `Session.counts_old`.  `libfuzzer` are flags passed on as they are.
     """
 
     workdir: Path
@@ -178,6 +178,15 @@ class Session:
             self.ledger.close()
 
     # Findings.
+
+    @property
+    def counts_old(self) -> bool:
+        """Does what earlier runs have found count for the exit status, too?
+
+        A kernel of one's own keeps its name while it is edited: what it still shows is no success.
+        """
+        own = any(base_of(name) != name for name in self.kernels)
+        return self.options.count_old or own or self.like is not None
 
     def met(
         self, bucket: Bucket, case: Case, kernel: Kernel, divergence: Divergence | None = None

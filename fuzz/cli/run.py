@@ -25,7 +25,8 @@ from fuzz.subjects.host import host_kernel
 _EXIT = """\
 exit status:
   0    as expected: nothing new found, or known defects only (unless --count-known)
-  1    findings that are new; with --count-old, that were met at all
+  1    findings that are new; with --count-old, --like or a kernel with switches, that were met at
+       all
   2    bad input or environment
   3    the fuzzing process itself failed: a defect of pmdfuzz
   130  stopped by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP; everything was saved

@@ -181,6 +181,8 @@ def test_an_old_finding_is_counted_and_left_alone(
     with Ledger.open(tmp_path / "work") as ledger:
         assert ledger.list()[0].count == int(row.split()[4])
     assert run(replace(again, count_old=True)) == SURPRISES
+    own = ("linux-6.1-may_retry",)
+    assert run(replace(again, kernels=own)) == SURPRISES, "its name stays while it is edited"
 
 
 OWN = "linux-6.18-realign-realign_stack"
