@@ -367,6 +367,17 @@ class Kernel:
         since("6.12"),  # not yet on 6.1.176, already on 6.12.43
         "UFFDIO_REGISTER leaves VM_SOFTDIRTY of the VMA it merges with",
     ] = False
+    uffd_exact_address: Annotated[
+        bool, since("5.18"), "userfaultfd has the feature EXACT_ADDRESS"
+    ] = False
+    uffd_wp_unpopulated: Annotated[
+        bool, since("6.4"), "userfaultfd can write-protect private pages that are not there"
+    ] = False
+    uffd_poison: Annotated[bool, since("6.6"), "userfaultfd has the feature POISON"] = False
+    uffd_wp_async: Annotated[
+        bool, since("6.7"), "the kernel itself can end write protection by userfaultfd"
+    ] = False
+    uffd_move: Annotated[bool, since("6.8"), "userfaultfd has the feature MOVE"] = False
     uffd_minor_hugetlb: Annotated[
         bool,
         since("5.13"),

@@ -19,6 +19,7 @@ from engine.base.entry import (
     PRESENT,
     SWAP,
     is_guard,
+    is_wp_marker,
 )
 from engine.base.failures import VmaRefused
 from engine.base.geometry import PMD, PTE
@@ -233,6 +234,9 @@ def _drop(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
         discard_hugetlb(space, vma, start, end)
         return None
     space.zap(start, end, keep=MARKER)
+    if space.uffds and vma.is_anonymous:  # but marks of private memory go
+        for _, table, indices in space.tree.lowest(start, end):
+            space.tree.take_all(table, [i for i in indices if is_wp_marker(table.leaves[i])])
     # Only tables whose whole slot was in the range.  Source: mm/pt_reclaim.c
     slot = space.geometry.slot_bytes
     emptied = [

@@ -17,16 +17,20 @@ from engine.base.entry import (
     PRESENT,
     UFFD_WP,
     WRITABLE,
+    WRITE,
     ZERO_ENTRY,
     is_guard,
+    is_wp_marker,
     is_zero_page,
     leaf,
 )
 from engine.base.geometry import PMD, PTE
 from engine.base.points import HANDLE_MM_FAULT, MMAP_READ
+from engine.base.uapi import UFFD_FEATURE_SIGBUS
 from engine.pages.cow import WRITTEN, make_present, make_writable
 from engine.pages.huge import (
     access_huge,
+    covers_slot,
     map_shared_huge,
 )
 from engine.pages.hugetlb import access_hugetlb
@@ -122,13 +126,88 @@ def _access_vma(
     space: AddressSpace, vma: Vma, start: int, end: int, tag: int, faulted: Faulted, *, write: bool
 ) -> None:
     """Access [start, end), which one VMA covers, if that allows it."""
+    shift = space.geometry.page_shift
     if not (vma.flags & VM_WRITE if write else vma.readable):
-        shift = space.geometry.page_shift
         _note(faulted.segv, start, (end - start) >> shift, shift)
-    elif vma.is_anonymous:
+        return
+    if vma.uffd is not None and vma.uffd.features & UFFD_FEATURE_SIGBUS:
+        first = start
+        for low, high in _told_by_signal(space, vma, start, end, write=write):
+            if start < low:
+                part = tag + (start - first >> shift) if tag else 0
+                _access_backed(space, vma, start, low, part, faulted, write=write)
+            _note(faulted.bus, low, (high - low) >> shift, shift)
+            start = high
+        tag += (start - first) >> shift if tag else 0
+    if start < end:
+        _access_backed(space, vma, start, end, tag, faulted, write=write)
+
+
+def _access_backed(
+    space: AddressSpace, vma: Vma, start: int, end: int, tag: int, faulted: Faulted, *, write: bool
+) -> None:
+    """Access [start, end), which one VMA covers and allows."""
+    if vma.is_anonymous:
         _access_anonymous(space, vma, start, end, tag, faulted, write=write)
     else:
         _access_shared(space, vma, start, end, tag, faulted, write=write)
+
+
+def _told_by_signal(
+    space: AddressSpace, vma: Vma, start: int, end: int, *, write: bool
+) -> list[tuple[int, int]]:
+    """The parts of [start, end) that a userfaultfd with UFFD_FEATURE_SIGBUS is told of by SIGBUS.
+
+    The access ends there, with the tables that it had come to; nobody answers it.
+    Source: handle_userfault(); do_anonymous_page(), hugetlb_no_page(), shmem_get_folio_gfp().
+    """
+    page, parts = space.geometry.page_bytes, list[tuple[int, int]]()
+    for addr in range(start, end, page):
+        place = space.tree.leaf_place(addr)
+        entry = 0 if place is None else place[0].leaves[place[1]]
+        if entry and not is_wp_marker(entry):
+            told = bool(write and entry & UFFD_WP and vma.flags & VM_UFFD_WP)
+        elif vma.is_anonymous or vma.flags & (VM_HUGETLB | VM_SHARED) == VM_HUGETLB:
+            told = bool(vma.flags & VM_UFFD_MISSING)
+        else:
+            there = space.page_index(vma, addr) in vma.backing.pages
+            told = bool(vma.flags & (VM_UFFD_MINOR if there else VM_UFFD_MISSING))
+        if not told and write and entry and is_wp_marker(entry) and vma.flags & VM_UFFD_WP:
+            _bring_in_protected(space, vma, addr)
+            told = True
+        if not told:
+            continue
+        if not entry:
+            _tables_until_told(space, vma, addr, write=write)
+        if parts and parts[-1][1] == addr:
+            parts[-1] = parts[-1][0], addr + page
+        else:
+            parts.append((addr, addr + page))
+    return parts
+
+
+def _bring_in_protected(space: AddressSpace, vma: Vma, addr: int) -> None:
+    """A write brings a page in where a marker is; that it is write-protected is for the next try.
+
+    Source: do_anonymous_page(), finish_fault().
+    """
+    if not vma.is_anonymous:
+        _access_shared(
+            space, vma, addr, addr + space.geometry.page_bytes, 0, Faulted(), write=False
+        )
+        return
+    prepare_anon_vma(space, vma)
+    table, index = space.tree.make(addr, PTE), space.tree.index(addr, PTE)
+    linear, flags = space.page_index(vma, addr), _ANON & ~WRITE | UFFD_WP
+    _enter_new(space, table, [index], [linear], [0], vma.anon_vma, flags)
+
+
+def _tables_until_told(space: AddressSpace, vma: Vma, addr: int, *, write: bool) -> None:
+    """What a fault has made when it finds that a page is missing."""
+    huge = vma.flags & VM_HUGEPAGE and covers_slot(space, vma, addr)
+    space.tree.make(addr, PTE if vma.is_anonymous and not huge else PMD)
+    if vma.is_anonymous and write:
+        prepare_anon_vma(space, vma)
 
 
 def _reachable(space: AddressSpace, start: int, end: int) -> list[Vma]:
@@ -179,6 +258,12 @@ def populate_range(space: AddressSpace, vma: Vma, start: int, end: int, *, write
     Returns: False if a page could not be had; those before it are present.
     Source: populate_vma_page_range(), faultin_page_range().
     """
+    if vma.uffd is not None and vma.uffd.features & UFFD_FEATURE_SIGBUS:
+        told = _told_by_signal(space, vma, start, end, write=write)
+        if told:
+            if start < told[0][0]:
+                populate_range(space, vma, start, told[0][0], write=write)
+            return False
     if vma.flags & VM_HUGETLB:
         return access_hugetlb(space, vma, start, end, 0) == end  # the pool may be empty
     stop = _first_refused(space, vma, start, end)
@@ -292,7 +377,7 @@ def _new_pages(
         absent: list[int] = []
         for i in indices:
             entry = leaves.get(i, ZERO_ENTRY)
-            (absent if is_zero_page(entry) else others).append(i)
+            (absent if is_zero_page(entry) or is_wp_marker(entry) else others).append(i)
         if not absent:
             return others
         indices, pages = absent, [linear + i - first for i in absent]
@@ -363,8 +448,24 @@ def _read_slot(
         if not entry & PRESENT:
             if is_guard(entry):
                 _note(faulted.segv, start + ((index - first) << shift), 1, shift)
+            elif is_wp_marker(entry):
+                _read_marked(space, vma, table, index, start + ((index - first) << shift))
             else:
                 make_present(space, table, index)
+
+
+def _read_marked(space: AddressSpace, vma: Vma, table: Table, index: int, addr: int) -> None:
+    """Read a private page that is to be write-protected once it is there.
+
+    A monitor of missing pages has to copy one with zeroes there: UFFDIO_ZEROPAGE wants no entry.
+    Source: do_anonymous_page(); mfill_atomic_install_pte(), mfill_atomic_pte_zeropage().
+    """
+    if not vma.flags & VM_UFFD_MISSING:
+        space.tree.put(table, index, ZERO_ENTRY | (UFFD_WP if vma.flags & VM_UFFD_WP else 0))
+        return
+    prepare_anon_vma(space, vma)
+    flags = _ANON if vma.flags & VM_WRITE else _ANON & ~WRITE
+    _enter_new(space, table, [index], [space.page_index(vma, addr)], [0], vma.anon_vma, flags)
 
 
 def _access_shared(

@@ -21,6 +21,19 @@ from engine.base.uapi import (
     UFFD_FEATURE_EVENT_REMAP,
     UFFD_FEATURE_EVENT_REMOVE,
     UFFD_FEATURE_EVENT_UNMAP,
+    UFFD_FEATURE_EXACT_ADDRESS,
+    UFFD_FEATURE_MINOR_HUGETLBFS,
+    UFFD_FEATURE_MINOR_SHMEM,
+    UFFD_FEATURE_MISSING_HUGETLBFS,
+    UFFD_FEATURE_MISSING_SHMEM,
+    UFFD_FEATURE_MOVE,
+    UFFD_FEATURE_PAGEFAULT_FLAG_WP,
+    UFFD_FEATURE_POISON,
+    UFFD_FEATURE_SIGBUS,
+    UFFD_FEATURE_THREAD_ID,
+    UFFD_FEATURE_WP_ASYNC,
+    UFFD_FEATURE_WP_HUGETLBFS_SHMEM,
+    UFFD_FEATURE_WP_UNPOPULATED,
     UFFDIO_REGISTER_MODE_MINOR,
     UFFDIO_REGISTER_MODE_MISSING,
     UFFDIO_REGISTER_MODE_WP,
@@ -47,11 +60,36 @@ _FLAG_OF = {
     UFFDIO_REGISTER_MODE_WP: VM_UFFD_WP,
     UFFDIO_REGISTER_MODE_MINOR: VM_UFFD_MINOR,
 }
+# Features since 4.14, and those that came later, with the switch each came with.
 _FEATURES = (
     UFFD_FEATURE_EVENT_FORK
     | UFFD_FEATURE_EVENT_REMAP
     | UFFD_FEATURE_EVENT_REMOVE
     | UFFD_FEATURE_EVENT_UNMAP
+    | UFFD_FEATURE_MISSING_HUGETLBFS
+    | UFFD_FEATURE_MISSING_SHMEM
+    | UFFD_FEATURE_SIGBUS
+    | UFFD_FEATURE_THREAD_ID
+)
+_LATER = {
+    UFFD_FEATURE_PAGEFAULT_FLAG_WP: "uffd_write_protects",
+    UFFD_FEATURE_MINOR_HUGETLBFS: "uffd_minor_hugetlb",
+    UFFD_FEATURE_MINOR_SHMEM: "uffd_minor_shared",
+    UFFD_FEATURE_EXACT_ADDRESS: "uffd_exact_address",
+    UFFD_FEATURE_WP_HUGETLBFS_SHMEM: "uffd_wp_objects",
+    UFFD_FEATURE_WP_UNPOPULATED: "uffd_wp_unpopulated",
+    UFFD_FEATURE_POISON: "uffd_poison",
+    UFFD_FEATURE_WP_ASYNC: "uffd_wp_async",
+    UFFD_FEATURE_MOVE: "uffd_move",
+}
+_MARK_ABSENT = UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_WP_ASYNC
+_OF_64_BITS = (
+    UFFD_FEATURE_PAGEFAULT_FLAG_WP
+    | UFFD_FEATURE_MINOR_HUGETLBFS
+    | UFFD_FEATURE_MINOR_SHMEM
+    | UFFD_FEATURE_WP_HUGETLBFS_SHMEM
+    | UFFD_FEATURE_WP_UNPOPULATED
+    | UFFD_FEATURE_WP_ASYNC
 )
 
 
@@ -75,6 +113,23 @@ def _modes(space: AddressSpace) -> int:
     return modes
 
 
+def _has_features(space: AddressSpace, features: int) -> bool:
+    """May a userfaultfd be opened with them?
+
+    Measured: bits 0 to 12 on 6.1.176, to 16 on 6.12.43 and 6.18.44; 7.3.4 has read-write protection
+    in addition, which the model has not.  Source: UFFD_API_FEATURES, userfaultfd_api().
+    """
+    if features & ~_FEATURES == 0:
+        return True
+    known = _FEATURES
+    for bit, switch in _LATER.items():
+        if features & bit and getattr(space.kernel, switch):
+            known |= bit
+    if space.geometry.word_bits < 64:
+        known &= ~_OF_64_BITS
+    return not features & ~known
+
+
 def uffd_register(
     space: AddressSpace, addr: int, length: int, mode: int, features: int
 ) -> Errno | None:
@@ -84,7 +139,7 @@ def uffd_register(
     Returns: None or the error; EBUSY if part of it is registered with another context.
     Source: userfaultfd_register().
     """
-    if features & ~_FEATURES or not mode or mode & ~_modes(space):
+    if not _has_features(space, features) or not mode or mode & ~_modes(space):
         return Errno.EINVAL
     if not _is_valid(space, addr, length):
         return Errno.EINVAL
@@ -150,16 +205,22 @@ def uffd_wp(space: AddressSpace, addr: int, length: int, on: int) -> Errno | Non
 def _protect(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     """Mark what is mapped; in shared memory also what is not: the object may have the page.
 
+    In private memory that takes WP_UNPOPULATED, which WP_ASYNC brings along.
     Model: hugetlb memory that is not there is not marked.
     Errors raised: OutOfTables.  Source: change_pte_range(), userfaultfd_wp_use_markers().
     """
-    if vma.is_anonymous or vma.flags & VM_HUGETLB:
+    assert vma.uffd is not None
+    private = vma.is_anonymous
+    if private or vma.flags & VM_HUGETLB:
         change_entries(space, start, end, _mark)
-        return
+        if not (private and vma.uffd.features & _MARK_ABSENT):
+            return
     shift, slot = space.geometry.page_shift, space.geometry.slot_bytes
     mask = space.geometry.index_mask[PTE]
     for base in range(round_down(start, slot), end, slot):
         low, high = max(start, base), min(end, base + slot)
+        if private and (place := space.tree.leaf_place(low)) and place[0].level != PTE:
+            continue  # marked as a whole
         space.split_huge_leaf(low)
         table = space.tree.make(low, PTE)
         indices = range(low >> shift & mask, (high - 1 >> shift & mask) + 1)

@@ -31,6 +31,11 @@ from engine.base.uapi import (
     MREMAP_DONTUNMAP,
     MREMAP_FIXED,
     MREMAP_MAYMOVE,
+    UFFD_FEATURE_EVENT_FORK,
+    UFFD_FEATURE_EVENT_REMAP,
+    UFFD_FEATURE_EVENT_REMOVE,
+    UFFD_FEATURE_EVENT_UNMAP,
+    UFFD_FEATURE_WP_UNPOPULATED,
     UFFDIO_REGISTER_MODE_MISSING,
     UFFDIO_REGISTER_MODE_WP,
 )
@@ -38,7 +43,6 @@ from fuzz.calls.directives import FAILURES, LIMITS
 from fuzz.calls.madvise import ADVICE
 from fuzz.calls.registry import CALLS, call
 from fuzz.calls.syscall import Syscall
-from fuzz.calls.uffd import FEATURES
 from fuzz.case import Call, Case
 from fuzz.inputs.ground import FEW, Ground, Pages
 
@@ -63,7 +67,16 @@ _CHARGED = (
 _RW, _READ = 3, 1
 _PROTECTIONS = (_RW, _READ, _READ, _READ, 0)
 _THEMES = [declared for declared in CALLS.values() if declared.theme]
-_EVENTS = (0, 0, *FEATURES.names.values())
+_FEATURES = (
+    0,
+    0,
+    UFFD_FEATURE_EVENT_FORK,
+    UFFD_FEATURE_EVENT_REMAP,
+    UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_WP_UNPOPULATED,
+    UFFD_FEATURE_EVENT_REMOVE,
+    UFFD_FEATURE_EVENT_UNMAP,
+    UFFD_FEATURE_WP_UNPOPULATED,
+)
 _FAILING = (*("",) * 13, "pagetable", "pagetable", "vma", *FAILURES)  # mostly nothing
 _LIMITED = (*("",) * 28, *LIMITS)
 
@@ -236,7 +249,7 @@ class _Scene(Ground):
 
     def userfaultfd(self, place: Pages) -> None:
         """Register it, and write-protect pages of it."""
-        features = self.one_of(_EVENTS)
+        features = self.one_of(_FEATURES)
         mode = self.one_of(
             (
                 UFFDIO_REGISTER_MODE_WP,

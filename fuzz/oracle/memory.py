@@ -48,6 +48,7 @@ class Area(NamedTuple):
     guarded: bool = False  # may hold guard pages, on which every access fails
     huge: int = 0  # pages of each of its huge pages, which the pool may run out of; 0: usual ones
     droppable: bool = False  # reclaim may throw its pages away
+    watched: bool = False  # a userfaultfd may be told of accesses by SIGBUS
 
     def overlaps(self, lo: int, hi: int) -> bool:
         """Is a page of [lo, hi) in it?"""

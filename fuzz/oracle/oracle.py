@@ -51,6 +51,7 @@ from engine.base.uapi import (
     PROT_GROWSDOWN,
     PROT_READ,
     PROT_WRITE,
+    UFFD_FEATURE_SIGBUS,
 )
 from fuzz.case import (
     Call,
@@ -295,6 +296,12 @@ class _World:
     def _swapout(self, args: tuple[int, ...], result: int) -> None:
         self.memory.doubt(*self._range(*args))
 
+    def _uffd_register(self, args: tuple[int, ...], result: int) -> None:
+        address, length, _, features = args
+        if features & UFFD_FEATURE_SIGBUS:
+            span = self._range(address, length)
+            self.memory.change(*span, lambda area: area._replace(watched=True))
+
     def _mremap(self, args: tuple[int, ...], result: int) -> None:
         address, old_bytes, new_bytes, flags, target = args
         memory = self.memory
@@ -435,6 +442,9 @@ class _World:
             hidden = self._exec_only and area.prot == PROT_EXEC
             if hidden or not area.prot & (PROT_WRITE if name == "touch" else _ANY):
                 yield area.start, area.end, "SIGSEGV"
+                continue
+            if area.watched:
+                yield area.start, area.end, ""
                 continue
             limit = area.start + area.origin.size - area.offset
             if area.end <= limit:
@@ -734,7 +744,7 @@ MEANINGS: dict[str, Meaning] = {
     "execve_stack": Meaning(_World._execve_stack, maps=True),
     "relocate": Meaning(_World._relocate, maps=True),
     "mseal": _MARKS,
-    "uffd_register": Meaning(cuts=True),
+    "uffd_register": Meaning(_World._uffd_register, cuts=True),
     "uffd_wp": UNMOVED,
     "fork": UNMOVED,
     "exit_child": UNMOVED,

@@ -12,19 +12,25 @@ from engine.base.kernel import Kernel, kernel_named
 from engine.base.uapi import (
     MADV_COLLAPSE,
     MADV_DONTNEED,
+    MADV_GUARD_INSTALL,
     MADV_HUGEPAGE,
+    MADV_POPULATE_READ,
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_SHARED,
     MREMAP_DONTUNMAP,
     UFFD_FEATURE_EVENT_REMAP,
     UFFD_FEATURE_EVENT_UNMAP,
+    UFFD_FEATURE_SIGBUS,
+    UFFD_FEATURE_WP_ASYNC,
+    UFFD_FEATURE_WP_UNPOPULATED,
     UFFDIO_REGISTER_MODE_MINOR,
     UFFDIO_REGISTER_MODE_MISSING,
     UFFDIO_REGISTER_MODE_WP,
     Errno,
 )
 from engine.calls.madvise import madvise
+from engine.calls.mlock import mlock
 from engine.calls.mmap import mmap, munmap
 from engine.calls.mprotect import mprotect
 from engine.calls.reclaim import swapout
@@ -363,3 +369,104 @@ def test_armed_memory_moves_alone() -> None:
     assert shown(space, 10) == ".... AAAA .... .... .... .... .... .... BBBB ...."
     assert to(space, 4, 16, 5) is Errno.EFAULT
     assert to(space, 4, 16, 4) == 16 * PAGE
+
+
+# --- features ------------------------------------------------------------------------------------
+
+UNPOPULATED = UFFD_FEATURE_WP_UNPOPULATED
+
+
+@pytest.mark.parametrize(
+    ("name", "bits"),
+    [("linux-5.0", 0b1_1111_1110), ("linux-6.1", 0x1FFF), ("linux-6.7", 0xFFFF)]
+    + [(name, 0x1FFFF) for name in ("linux-6.12", "linux-6.18")],
+)
+def test_the_features_of_a_release(name: str, bits: int) -> None:
+    """Measured on 6.1.176, 6.12.43 and 6.18.44."""
+    kernel = kernel_named(name, "tiny")
+    granted = 0
+    for bit in range(64):
+        error = uffd_register(
+            scene("aaaa", kernel), 0, PAGE, UFFDIO_REGISTER_MODE_MISSING, 1 << bit
+        )
+        granted |= (error is None) << bit
+        assert error in (None, Errno.EINVAL)
+    assert granted == bits
+
+
+def test_marks_where_nothing_is() -> None:
+    space = armed("aAaa", features=UNPOPULATED)
+    assert marks(space, 0, 4) == "mwmm"
+    assert not peek(space, 0, PAGE)
+    assert not touch(space, 2 * PAGE, 3 * PAGE)
+    assert marks(space, 0, 4) == "wwWm"
+    assert uffd_wp(space, 0, 4 * PAGE, 0) is None
+    assert marks(space, 3, 1) == "."
+
+
+@pytest.mark.parametrize(
+    ("features", "there"), [(UNPOPULATED, "...."), (UNPOPULATED | FOLLOWS, "mmmm")]
+)
+def test_marks_move_with_the_registration(features: int, there: str) -> None:
+    space = armed("aaaa ....", features=features)
+    assert to(space, 0, 4, 4) == 4 * PAGE
+    assert marks(space, 0, 8) == "...." + there
+
+
+def test_what_throws_private_pages_away_takes_their_marks_but_no_guards() -> None:
+    space = scene("aAaa", "linux-6.18")
+    assert madvise(space, 2 * PAGE, PAGE, MADV_GUARD_INSTALL) is None
+    assert uffd_register(space, 0, 4 * PAGE, UFFDIO_REGISTER_MODE_WP, UNPOPULATED) is None
+    assert uffd_wp(space, 0, 4 * PAGE, 1) is None
+    assert madvise(space, 0, 4 * PAGE, MADV_DONTNEED) is None
+    assert [entry(space, page) for page in range(4)] == [None, None, MARKER, None]
+
+
+def test_a_monitor_of_missing_pages_copies_one_over_a_mark() -> None:
+    space = scene("aaaa", "linux-6.12")
+    both = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP
+    assert uffd_register(space, 0, 4 * PAGE, both, UNPOPULATED) is None
+    assert uffd_wp(space, 0, 4 * PAGE, 1) is None
+    assert not peek(space, 0, PAGE)
+    assert marks(space, 0, 4) == "Wmmm"
+
+
+@pytest.mark.parametrize(("features", "left"), [(UFFD_FEATURE_WP_ASYNC, "wWww"), (0, "WWWW")])
+def test_a_huge_page_is_written_a_page_at_a_time_if_nobody_is_asked(
+    features: int, left: str
+) -> None:
+    space = huge("linux-6.12")
+    assert uffd_register(space, 16 * PAGE, 4 * PAGE, UFFDIO_REGISTER_MODE_WP, features) is None
+    assert uffd_wp(space, 16 * PAGE, 4 * PAGE, 1) is None
+    assert not touch(space, 17 * PAGE, 18 * PAGE)
+    assert marks(space, 16, 4) == left
+
+
+@pytest.mark.parametrize(
+    ("mode", "write", "refused", "left"),
+    [
+        (UFFDIO_REGISTER_MODE_MISSING, True, [0, 2, 3], ".W.."),
+        (UFFDIO_REGISTER_MODE_MISSING, False, [0, 2, 3], ".W.."),
+        (UFFDIO_REGISTER_MODE_WP, True, [0, 1, 2, 3], "wwww"),
+        (UFFDIO_REGISTER_MODE_WP, False, [], "wwww"),
+    ],
+)
+def test_told_by_signal(mode: int, write: bool, refused: list[int], left: str) -> None:
+    space = scene("aAaa", "linux-6.12")
+    features = UFFD_FEATURE_SIGBUS | UNPOPULATED
+    assert uffd_register(space, 0, 4 * PAGE, mode, features) is None
+    if mode == UFFDIO_REGISTER_MODE_WP:
+        assert uffd_wp(space, 0, 4 * PAGE, 1) is None
+    faulted = (touch if write else peek)(space, 0, 4 * PAGE)
+    pages = [at // PAGE + i for at, count in faulted.bus for i in range(count)]
+    assert (pages, faulted.segv) == (refused, [])
+    assert marks(space, 0, 4) == left
+
+
+def test_what_is_told_by_signal_is_not_populated() -> None:
+    space = scene("Aaaa", "linux-6.12")
+    features = UFFD_FEATURE_SIGBUS
+    assert uffd_register(space, 0, 4 * PAGE, UFFDIO_REGISTER_MODE_MISSING, features) is None
+    assert madvise(space, 0, 4 * PAGE, MADV_POPULATE_READ) is Errno.EFAULT
+    assert mlock(space, 0, 4 * PAGE) is Errno.ENOMEM
+    assert marks(space, 0, 4) == "W..."

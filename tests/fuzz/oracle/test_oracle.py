@@ -1209,3 +1209,13 @@ def test_notices_one_wrong_page(operations: list[Operation], data: st.DataObject
     (found,) = oracle.apply(on("mlock", 0, 1), "-ENOMEM", held, twin.mapped)
     assert (found.kind, found.start_page, found.found or 0) == ("contents", page, wrong)
     assert oracle.apply(on("mlock", 0, 1), "-ENOMEM", held, twin.mapped) == []
+
+
+def test_who_is_told_by_signal_may_see_sigbus(program: Program) -> None:
+    program.mmap(0, 4, "_ _ _ _")
+    signal = 1 << 7
+    bus = Faults(bus=((0, 1), (2, 1)))
+    said = program.objects(on("touch", 0, 4), bus, "_ 2 _ 4")
+    assert said == [f"access: page {page:#x}: expected access, found SIGBUS" for page in (0, 2)]
+    program.step(on("uffd_register", 0, 4, 1, signal), 0, "_ 2 _ 4")
+    program.step(on("touch", 0, 4), bus, "_ 6 _ 8")
