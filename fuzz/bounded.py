@@ -15,9 +15,9 @@ from engine.base.kernel import Kernel
 from engine.state.space import AddressSpace
 from fuzz.case import Case, Result
 from fuzz.execute import Found, Outcome, execute
-from fuzz.lib.processes import MEMORY_BYTES, CpuLimit, TooLong, forked, limit_memory
+from fuzz.lib.processes import MEMORY_BYTES, CpuLimit, TooLong, data_bytes, forked, limit_memory
 from fuzz.lib.steps import StepLimit
-from fuzz.rules.returns import EXCEPTION
+from fuzz.rules.returns import UNENDING
 
 R = TypeVar("R")
 
@@ -49,7 +49,7 @@ _ticks: list[Callable[[], None]] = [lambda: None]
 
 def doubtful(outcome: Outcome) -> bool:
     """Did a call end for want of time or memory?  Only a run that counts can tell."""
-    return outcome.ending is not None and outcome.ending.rule != EXCEPTION.slug
+    return outcome.ending is not None and outcome.ending.rule in UNENDING
 
 
 def run(case: Case, kernel: Kernel, **how: Any) -> Outcome:
@@ -80,11 +80,17 @@ def run(case: Case, kernel: Kernel, **how: Any) -> Outcome:
     return outcome
 
 
-def apart(work: Callable[[], R], steps: int | None = None, seconds: float = _APART_SECONDS) -> R:
+def apart(
+    work: Callable[[], R],
+    *,
+    steps: int | None = None,
+    memory: int | None = None,
+    seconds: float = _APART_SECONDS,
+) -> R:
     """Do some work in a process of its own, in which `run` counts.
 
-    Arguments: `steps` how many a program may take there (None: MOST_STEPS); `seconds` of CPU time,
-    a backstop.
+    Arguments: `steps` how many a program may take there (None: MOST_STEPS); `memory` how many bytes
+    it may take besides what is there (None: as `forked` says); `seconds` of CPU time, a backstop.
     Returns: what the work returns, pickled in between.
     Errors raised: what the work raises; what the function given to `ticking` does; Unjudged if the
     work takes longer, or its process is killed.
@@ -92,6 +98,8 @@ def apart(work: Callable[[], R], steps: int | None = None, seconds: float = _APA
 
     def counting(_: None) -> R | Exception:
         _within.append(steps or MOST_STEPS)
+        if memory is not None:
+            limit_memory(data_bytes() + memory)
         limit = CpuLimit(seconds)
         limit.begin()
         try:

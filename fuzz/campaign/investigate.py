@@ -1,25 +1,40 @@
 """A new finding, as the parent sees to it: it is minimized, kept and told, and what it leads to."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from engine.base.geometry import Geometry
+from engine.base.geometry import Geometry, geometry_named
 from engine.base.kernel import Kernel
+from fuzz import bounded
 from fuzz.campaign.crashes import Crashes
 from fuzz.campaign.report import told, told_harm, told_known, told_parting
 from fuzz.campaign.session import Seen, Session, marked
 from fuzz.case import Case
+from fuzz.findings.bucket import Bucket
 from fuzz.forms.transpose import transposed
 from fuzz.harm.search import is_harm, look_for_harm
+from fuzz.lib.processes import MEMORY_BYTES
 from fuzz.minimize.search import minimize
+from fuzz.rules.returns import UNENDING
 from fuzz.showing import Showing, expecting, showing
 from fuzz.subjects.likeness import as_case
 
 Breathe = Callable[[], None]  # sees to everything else while something takes long
+ShowsOn = Callable[[Kernel], Callable[[Case], bool]]
+
+# The limits of programs that are tried while one is minimized that does not end.  Both are the same
+# part of the usual ones, so that time and memory run out in the same order.
+_NARROW_STEPS = bounded.MOST_STEPS // 20
+_NARROW_BYTES = MEMORY_BYTES // 20
+_NARROW_SECONDS = 1800.0  # CPU time for all of them
 
 
-class Interrupted(Exception):
-    """The run is to end; what was being minimized is kept as it was before."""
+class Interrupted(BaseException):
+    """The run is to end; what was being minimized is kept as it was before.
+
+    No `except Exception` holds it.
+    """
 
 
 @contextmanager
@@ -39,27 +54,14 @@ def investigate(session: Session, seen: Seen, crashes: Crashes, breathe: Breathe
     Errors raised: what `breathe` raises.
     """
 
-    def shows_on(kernel: Kernel) -> Callable[[Case], bool]:
-        def same(case: Case) -> bool:
-            breathe()
-            try:
-                if session.like is not None:
-                    return session.pair(kernel).bucket(case) == seen.bucket
-                shown = showing(case, kernel, session.options.rules_after)
-            except Exception as error:
-                # A candidate on which the project itself fails is no simpler form of it.
-                crashes.while_minimizing(case, kernel.name, error)
-                return False
-            return shown.shows(seen.bucket)
-
-        return same
-
+    shows_on = _shows_on(session, seen.bucket, crashes, breathe)
     kernel = seen.kernel
     if not shows_on(kernel)(seen.case):
         crashes.not_again(seen.bucket.name, session.path(seen.bucket))
         return
     with doing(session, f"minimizing {seen.bucket.name}"):
-        case, geometry = _minimal(session, seen, shows_on)
+        minimal = _minimal if _ends(session, seen) else _minimal_apart
+        case, geometry = minimal(session, seen, shows_on)
     kernel = kernel.on(geometry)
     try:
         if session.like is not None:
@@ -77,9 +79,58 @@ def investigate(session: Session, seen: Seen, crashes: Crashes, breathe: Breathe
         _look_for_harm(session, seen, kernel, crashes, breathe)
 
 
-def _minimal(
-    session: Session, seen: Seen, shows_on: Callable[[Kernel], Callable[[Case], bool]]
-) -> tuple[Case, Geometry]:
+def _shows_on(
+    session: Session, bucket: Bucket, crashes: Crashes | None, breathe: Breathe
+) -> ShowsOn:
+    """Whether a case shows the finding on a kernel; `crashes` None: they are not told."""
+
+    def shows_on(kernel: Kernel) -> Callable[[Case], bool]:
+        def same(case: Case) -> bool:
+            breathe()
+            try:
+                if session.like is not None:
+                    return session.pair(kernel).bucket(case) == bucket
+                shown = showing(case, kernel, session.options.rules_after)
+            except Exception as error:
+                # A candidate on which the project itself fails is no simpler form of it.
+                if crashes is not None:
+                    crashes.while_minimizing(case, kernel.name, error)
+                return False
+            return shown.shows(bucket)
+
+        return same
+
+    return shows_on
+
+
+def _ends(session: Session, seen: Seen) -> bool:
+    """Does every call of a program end, and take no more memory than it should?"""
+    shown = showing(seen.case, seen.kernel, session.options.rules_after)
+    return not any(found.violation.rule in UNENDING for found in shown.violations)
+
+
+def _minimal_apart(session: Session, seen: Seen, shows_on: ShowsOn) -> tuple[Case, Geometry]:
+    """The same of a program that does not end: in a process of its own, with narrower limits.
+
+    What passes those mostly passes the usual ones; else the case stays what it was.
+    """
+
+    def work() -> tuple[Case, str]:
+        quietly = _shows_on(session, seen.bucket, None, lambda: None)
+        case, geometry = _minimal(session, seen, quietly)
+        return case, geometry.name
+
+    with contextlib.suppress(bounded.Unjudged, ValueError):  # not shown within narrower limits
+        case, name = bounded.apart(
+            work, steps=_NARROW_STEPS, memory=_NARROW_BYTES, seconds=_NARROW_SECONDS
+        )
+        geometry = geometry_named(name)
+        if shows_on(seen.kernel.on(geometry))(case):
+            return case, geometry
+    return seen.case, seen.kernel.geometry
+
+
+def _minimal(session: Session, seen: Seen, shows_on: ShowsOn) -> tuple[Case, Geometry]:
     """The minimal case of a finding, and the geometry that it is for."""
     kernel, budget = seen.kernel, session.options.minimize_budget
     case = minimize(seen.case, shows_on(kernel), kernel.geometry, budget=budget)

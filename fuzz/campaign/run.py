@@ -40,23 +40,23 @@ SIGTERM and 129 by SIGHUP, after everything was saved and shown.
 import contextlib
 import sys
 import time
-from dataclasses import replace
 from multiprocessing.connection import wait
 from typing import Any
 
 from engine.base.geometry import UnknownName
 from engine.base.kernel import kernel_named
+from fuzz import bounded
 from fuzz.campaign.child import RunError, check_environment
 from fuzz.campaign.crashes import Crashes
 from fuzz.campaign.differential import Differential
-from fuzz.campaign.investigate import Interrupted, investigate
+from fuzz.campaign.investigate import Interrupted, doing, investigate
 from fuzz.campaign.meter import Meter
 from fuzz.campaign.report import headline, machine_line, not_minimized, summary
 from fuzz.campaign.seeds import spell_out, take_up, write_seeds
-from fuzz.campaign.session import RunOptions, Seen, Session, marked
+from fuzz.campaign.session import RunOptions, Seen, Session
+from fuzz.campaign.suspects import Suspects
 from fuzz.campaign.worker import Worker
 from fuzz.campaign.workers import Workers
-from fuzz.case import Expectation
 from fuzz.findings.bucket import Bucket
 from fuzz.findings.store import LedgerError
 from fuzz.lib.exits import BAD_INPUT, FINE, OUR_DEFECT, STOPPED, SURPRISES
@@ -104,6 +104,7 @@ class _Run:
         self.machine = machine
         self.workers: Workers | None = None
         self.crashes = Crashes(session)
+        self.suspects = Suspects(session, self.crashes)
         self.meter = Meter(session)
         self.signal = 0  # that asked the run to stop
         self.next_pump = 0.0
@@ -111,7 +112,7 @@ class _Run:
     def run(self, longest_seed: int) -> int:
         """The whole run; `longest_seed` in bytes.  Returns: the exit status."""
         session = self.session
-        with on_request(self._stop):
+        with on_request(self._stop), bounded.ticking(self._breathe):
             session.say(headline(session))
             self._fuzz(longest_seed)
             unkept: list[str] = []
@@ -149,10 +150,13 @@ class _Run:
         queue = self.session.queue
         self.workers = Workers(self.session, self.crashes, longest_seed)
         try:
-            while self.workers.talking or ((queue or self._behind()) and not self.signal):
+            while self.workers.talking or (self._busy() and not self.signal):
                 self._pump(0.0 if self._behind() else _POLL_SECONDS)
                 if self.machine is not None and not self.signal:
                     self.machine.run(_POLL_SECONDS)
+                if self.suspects.waiting and not self.signal:
+                    with contextlib.suppress(Interrupted), doing(self.session, "counting steps"):
+                        self.suspects.judge()
                 if queue and not self.signal:
                     seen = queue[0]
                     with contextlib.suppress(Interrupted):
@@ -163,6 +167,10 @@ class _Run:
             raise
         finally:
             self.workers.close()
+
+    def _busy(self) -> bool:
+        """Is there something left to do when the workers have ended?"""
+        return bool(self.session.queue or self.suspects.waiting) or self._behind()
 
     def _behind(self) -> bool:
         """Does the machine have inputs to run?"""
@@ -204,6 +212,8 @@ class _Run:
                     self._record(event, Bucket(*bucket), kernel, hits)
             case "finding":
                 self._found(worker, event)
+            case "suspect":
+                self.suspects.add(worker.seed, event)
             case "crash":
                 self.crashes.of_input(event)
             case "new":
@@ -220,15 +230,9 @@ class _Run:
         session, bucket = self.session, Bucket(*event["bucket"])
         kernel = kernel_named(event["kernel"], event["geometry"])
         if bucket not in session.findings:
-            case = replace(
-                session.decode(bytes.fromhex(event["input"])),
-                kernel=kernel.name,
-                expects=(Expectation(kernel.name, bucket.rule),),
-                found=(f"run seed={worker.seed} executions={event['execs']}",),
-            )
-            if session.like is not None:
-                case = replace(case, expects=(), like=session.like.name)
-            session.met(bucket, marked(case), kernel)
+            case = session.decode(bytes.fromhex(event["input"]))
+            note = f"run seed={worker.seed} executions={event['execs']}"
+            session.found(bucket, case, kernel, note)
         self._record(event, bucket, kernel.name, 1)
 
     def _record(self, event: dict[str, Any], bucket: Bucket, kernel: str, hits: int) -> None:

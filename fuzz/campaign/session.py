@@ -18,7 +18,7 @@ from engine.base.geometry import Geometry, geometry_named
 from engine.base.kernel import Kernel, base_of, kernel_named
 from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.campaign.child import RunError
-from fuzz.case import Case, CaseError
+from fuzz.case import Case, CaseError, Expectation
 from fuzz.findings.bucket import Bucket
 from fuzz.findings.store import FINDINGS, Ledger, LedgerError
 from fuzz.forms import text, wire
@@ -187,6 +187,13 @@ class Session:
         """
         own = any(base_of(name) != name for name in self.kernels)
         return self.options.count_old or own or self.like is not None
+
+    def found(self, bucket: Bucket, case: Case, kernel: Kernel, note: str) -> None:
+        """Take note of a finding of the model.  Arguments: `note` on where it was found."""
+        expects = (Expectation(kernel.name, bucket.rule),) if self.like is None else ()
+        like = None if self.like is None else self.like.name
+        case = replace(case, kernel=kernel.name, expects=expects, like=like, found=(note,))
+        self.met(bucket, marked(case), kernel)
 
     def met(
         self, bucket: Bucket, case: Case, kernel: Kernel, divergence: Divergence | None = None

@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -32,6 +33,12 @@ def limit_memory(most: int) -> int:
     least = min((most, hard), key=lambda limit: float("inf") if limit < 0 else limit)
     resource.setrlimit(resource.RLIMIT_DATA, (least, hard))
     return soft
+
+
+def data_bytes() -> int:
+    """What this process has of that now."""
+    statistics = Path("/proc/self/statm").read_text().split()
+    return int(statistics[5]) * resource.getpagesize()
 
 
 class TooLong(BaseException):

@@ -45,6 +45,8 @@ Frames = Sequence[tuple[FrameType, int]]  # with the line that each was at, the 
 
 _ANNOUNCING = (AddressSpace.announce.__code__, Move.announce.__code__)  # to listeners
 
+# What only a run can tell that counts (`fuzz.bounded`).
+UNENDING = frozenset((TIMEOUT.slug, MEMORY.slug))
 ENDINGS = frozenset(rule.slug for rule in (EXCEPTION, TIMEOUT, MEMORY))
 
 

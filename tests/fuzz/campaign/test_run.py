@@ -399,6 +399,53 @@ def test_a_failed_assertion_of_the_engine_is_a_finding(
     assert again.as_expected and again.rule == "exception"
 
 
+def endless(*_: object, **__: object) -> None:
+    while True:
+        pass
+
+
+def eater(*_: object, **__: object) -> None:
+    eaten = []
+    while True:
+        eaten.append(bytearray(1 << 20))
+
+
+@fuzzing_test
+@pytest.mark.parametrize(
+    ("rule", "does", "here"),
+    [
+        ("timeout", "while True: pass", endless),
+        ("memory", "eaten = [bytearray(1 << 20) for _ in iter(int, 1)]", eater),
+    ],
+)
+def test_a_call_that_does_not_end_is_a_finding(
+    rule: str,
+    does: str,
+    here: Callable[..., None],
+    tmp_path: Path,
+    seeds: Path,
+    capfd: pytest.CaptureFixture[str],
+    plant: Plant,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plant(does, "engine.stack.relocate_vma_down")
+    monkeypatch.setattr("fuzz.bounded.MOST_STEPS", 400_000)
+    monkeypatch.setattr("fuzz.campaign.investigate._NARROW_STEPS", 40_000)
+    monkeypatch.setattr("fuzz.lib.processes.MEMORY_BYTES", 1 << 29)
+    chosen = options(tmp_path, seeds, kernels=("linux-6.18",), runs=3, geometries=("x86-64",))
+    with Change("engine.stack:relocate_vma_down", lambda _: here).applied():
+        assert run(chosen) == SURPRISES
+        case = load(tmp_path / "work" / "findings" / f"{rule}--execve_stack.case")
+        (again,) = replay(case)
+    shown = capfd.readouterr().out
+    assert f"NEW FINDING {rule}--execve_stack on linux-6.18" in shown
+    assert "defect of pmdfuzz" not in shown
+    assert [call.name for call in case.calls] == ["execve_stack"]
+    assert case.calls[0].args[2] < 0x400000  # the seed's shift is not minimal
+    assert again.as_expected and again.rule == rule
+    assert re.search(rf"^{rule}--execve_stack +new +unknown +[1-9]", shown, re.M)
+
+
 @fuzzing_test
 def test_an_exception_of_a_rule_does_not_end_the_run(
     tmp_path: Path, seeds: Path, capfd: pytest.CaptureFixture[str], plant: Plant
