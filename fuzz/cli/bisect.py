@@ -55,7 +55,7 @@ def _bisect(options: argparse.Namespace) -> int:
         print(f"{name}: on in {on}, off in {off}")
         print(f"    {switch.when}: {switch.text}")
     others = cause.among - len(cause.switches)
-    print(f"\nThe two have {others} more switches set otherwise, which do not matter.")
+    print(f"\nSwitches that the two have set otherwise, too, but do not matter: {others}")
     if not is_input(options.case):
         geometry = ("--geometry", options.geometry) if options.geometry else ()
         words = ("--kernel", cause.nearest.name, "--like", there, *geometry)

@@ -97,7 +97,7 @@ class Pair:
         def watch(index: int, space: AddressSpace) -> None:
             if on_step is not None:
                 on_step(index, space)
-            if not self.switches.isdisjoint(noted.read):
+            if states or not self.switches.isdisjoint(noted.read):
                 states[index] = state_of(space)
 
         return Half(noted, self.run(case, noted, watch, listeners), states)

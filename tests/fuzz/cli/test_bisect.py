@@ -10,7 +10,7 @@ def test_beside_the_nearest_kernel(write: Write, capsys: Output) -> None:
     assert first == f"x.case: {RULE} broken by call 1, on linux-6.1 but not on linux-6.7"
     assert on == "realign_stack: on in linux-6.7, off in linux-6.1"
     assert what.startswith("    since 6.7: ")
-    assert others.startswith("The two have ")
+    assert others.startswith("Switches that the two have set otherwise, too, but do not matter: ")
     assert command.endswith("show x.case --kernel linux-6.7-realign_stack --like linux-6.7")
     assert main(command.partition("pmdfuzz ")[2].split()) == 1
 
