@@ -271,8 +271,10 @@ def left_locked(sight: Sight) -> Iterator[Violation]:
 def _refused_early(before: Snapshot, source: Range, target: Range, request: Request) -> bool:
     """Is the request refused by a check that comes before anything is unmapped?
 
-    Plain integers, no wrap-around: what the checks mean, not what they compute.
+    Plain integers, no wrap-around: what the checks mean, not what they compute.  Where it may go
+    is checked before lengths are rounded to huge pages.
     """
+    asked = Range(request.new_addr, request.new_addr + request.new)
     page, top = before.geometry.page_bytes, before.geometry.user_top
     first = next((m for m in before.mapped if m.start <= source.start < m.end), None)
     if before.kernel.seals_asked_first and any(
@@ -301,8 +303,8 @@ def _refused_early(before: Snapshot, source: Range, target: Range, request: Requ
         or not request.flags & MREMAP_MAYMOVE
         or bool((request.addr | request.new_addr) & (page - 1))
         or not target.length
-        or target.end > top
-        or source.overlaps(target)
+        or asked.end > top
+        or request.source.overlaps(asked)
         or not _is_mapped(before, source, page)
         or (bool(request.flags & MREMAP_DONTUNMAP) and source.length != target.length)
     )
