@@ -149,18 +149,18 @@ def _look_for_harm(
     """If a finding shows no harm itself, look for what it leads to; keep that and tell it."""
     rules_after = session.options.rules_after
 
-    def shows(case: Case) -> Showing:
+    def shows(case: Case, on: Kernel) -> Showing:
         breathe()
         try:
-            return showing(case, kernel, rules_after)
+            return showing(case, on, rules_after)
         except Exception as error:
-            crashes.while_minimizing(case, kernel.name, error)
-            return Showing(case, kernel, (), (), ())
+            crashes.while_minimizing(case, on.name, error)
+            return Showing(case, on, (), (), ())
 
-    if any(one.bucket == seen.bucket and is_harm(one) for one in shows(seen.case).findings):
+    if any(one.bucket == seen.bucket and is_harm(one) for one in shows(seen.case, kernel).findings):
         return
     with doing(session, f"looking for harm near {seen.bucket.name}"):
-        harm = look_for_harm(seen.case, seen.bucket, shows)
+        harm = look_for_harm(seen.case, seen.bucket, kernel, shows=shows)
     if harm is not None:
         case = expecting(harm.case, [kernel.name])
         session.leads_to(seen, case)

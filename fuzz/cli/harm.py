@@ -16,7 +16,7 @@ from fuzz.cli.options import (
 )
 from fuzz.findings.store import CASE, HARM
 from fuzz.forms.text import dump
-from fuzz.harm.search import BUDGET, is_harm, look_for_harm, shows_on
+from fuzz.harm.search import BUDGET, is_harm, look_for_harm
 from fuzz.lib.arguments import positive
 from fuzz.lib.command import command
 from fuzz.lib.exits import FINE
@@ -61,7 +61,7 @@ def _harm(options: argparse.Namespace) -> int:
     if is_harm(finding):
         print(f"{name} does harm itself")
         return FINE
-    harm = look_for_harm(case, finding.bucket, shows_on(kernel), budget=options.budget)
+    harm = look_for_harm(case, finding.bucket, kernel, budget=options.budget)
     if harm is None:
         print(f"{name}: no harm in {options.budget} programs near it")
         return FINE

@@ -14,6 +14,7 @@ from fuzz.lib.arguments import positive, seconds
 from fuzz.lib.exits import FINE
 from fuzz.lib.lines import columns
 from fuzz.lib.status import wants_colour
+from fuzz.museum.harm import HEADING, consequence
 from fuzz.museum.run import SECONDS, MuseumOptions, run
 from fuzz.tell.story import story
 
@@ -46,6 +47,13 @@ def make_museum(parser: Parser, summary: str) -> None:
     action.add_argument("ids", nargs="*", metavar="ID", help="only these, with what they were")
     action = add_action(actions, "show", _show, "draw an exhibit's case, with its bug")
     action.add_argument("id", metavar="ID", help="the full name of an exhibit")
+    action = add_action(
+        actions,
+        "harm",
+        _harm,
+        "look for what exhibits lead to whose cases show no harm, as `pmdfuzz harm` does",
+    )
+    action.add_argument("ids", nargs="*", metavar="ID", help="only these (default: all)")
     action = add_action(
         actions,
         "run",
@@ -131,6 +139,17 @@ def _show(options: argparse.Namespace) -> int:
     print(f"{_where(exhibit)} with {_bug(exhibit)}\n")
     with exhibit.installed():
         print(story(case, exhibit.kernel, colour=wants_colour(sys.stdout)))
+    return FINE
+
+
+def _harm(options: argparse.Namespace) -> int:
+    rows: list[tuple[str, ...]] = [HEADING]
+    for exhibit in _chosen(options.ids):
+        found = consequence(exhibit, load(CORPUS / "museum" / exhibit.file))
+        if options.ids or not found.is_harm:
+            rows.append(found.row())
+    for line in columns(rows):
+        print(line)
     return FINE
 
 

@@ -13,19 +13,19 @@ from typing import NamedTuple
 from engine.base.kernel import Kernel
 from fuzz.case import Case
 from fuzz.defects.attribute import Shown
+from fuzz.defects.known import KNOWN, repaired
 from fuzz.execute import Found
 from fuzz.findings.bucket import Bucket
 from fuzz.harm.near import Near
 from fuzz.minimize.ranges import is_writable, to_calls, to_search_form
 from fuzz.minimize.search import minimize
 from fuzz.rules.index import BY_SLUG
-from fuzz.rules.judge import RulesAfter
 from fuzz.rules.rule import HARM
 from fuzz.showing import Showing, showing
 
 BUDGET = 2_000  # executions: some seconds of CPU time, and as many again to minimize what is found
 
-Shows = Callable[[Case], Showing]
+Shows = Callable[[Case, Kernel], Showing]
 
 
 class Harm(NamedTuple):
@@ -41,29 +41,30 @@ def is_harm(found: Found | Shown) -> bool:
     return BY_SLUG[found.violation.rule].severity is HARM
 
 
-def shows_on(kernel: Kernel, rules_after: RulesAfter = "moving") -> Shows:
-    """What a program shows on a kernel.  Arguments: see `fuzz.showing.showing`."""
-    return lambda case: showing(case, kernel, rules_after)
-
-
 def look_for_harm(
-    case: Case, finding: Bucket, shows: Shows, *, budget: int = BUDGET
+    case: Case,
+    finding: Bucket,
+    kernel: Kernel,
+    *,
+    shows: Shows = showing,
+    budget: int = BUDGET,
 ) -> Harm | None:
     """Look for harm near a minimal program.
 
-    Arguments: `finding` is what `case` shows; `shows` what programs show (`shows_on`); `budget` how
+    Arguments: `finding` is what `case` shows on `kernel`; `shows` what others show; `budget` how
     many may be run, and as many again to minimize what was found.
 
     Returns: the harm; None: none was found.
     Errors raised: what `shows` raises; ValueError if the case does not show the finding.
     """
-    shown = shows(case)
+    shown = shows(case, kernel)
     first = next((one for one in shown.findings if one.bucket == finding), None)
     if first is None:
         raise ValueError(f"the case does not show {finding.name}")
     if first.call >= len(shown.results):
         return None  # nothing comes behind a call that does not return
-    kernel = shown.kernel
+    ids = finding.defect.split("+")
+    alone = repaired(kernel, [defect for defect in KNOWN if defect.id not in ids])
     header = replace(
         case,
         kernel=kernel.name,
@@ -73,10 +74,16 @@ def look_for_harm(
     )
 
     def harm(program: Case) -> Bucket | None:
-        """The harm that it does once it has broken the rule of the finding."""
-        for one in shows(program).findings:
+        """The harm that it does once it has broken the rule of the finding.
+
+        What a failure hits that is asked for differs where another defect is repaired.  So only
+        what the kernel does, too, that has no other defect is put down to this one.
+        """
+        for one in shows(program, kernel).findings:
             if one.bucket.defect == finding.defect:
-                return _behind(finding, one, program)
+                found = _behind(finding, one, program)
+                if found and found in _broken(shows(program, alone)):
+                    return found
         return None
 
     calls = to_search_form(case.program().calls)
@@ -103,3 +110,9 @@ def _behind(finding: Bucket, shown: Shown, case: Case) -> Bucket | None:
         if begins and one.call >= min(begins) and is_harm(one):
             return Bucket(rule, call)
     return None
+
+
+def _broken(shown: Showing) -> set[Bucket]:
+    """All that a program breaks, whatever it is put down to."""
+    calls = shown.case.calls
+    return {Bucket(one.violation.rule, calls[one.call].name) for one in shown.violations}

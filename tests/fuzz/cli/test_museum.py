@@ -23,11 +23,22 @@ def test_show(capsys: pytest.CaptureFixture[str]) -> None:
     assert "realign_stack = no" in out
 
 
+def test_harm_of_exhibits_whose_cases_show_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["museum", "harm", "B-62", "B-34"]) == 0
+    head, late, twice = (line.split() for line in capsys.readouterr().out.splitlines())
+    assert head == ["exhibit", "worst", "rule", "severity", "leads", "to", "programs", "calls"]
+    assert late == [
+        *("B-62-seal-late", "error-traceless", "contract", "error-keeps-pages", "2", "5")
+    ]
+    assert twice == ["B-34-locked-twice", "locked-vm", "harm", "-"]  # itself
+
+
 @pytest.mark.parametrize(
     "words",
     [
         ["list", "B-999"],
         ["show", "B-12"],
+        ["harm", "B-999"],
         ["run", "B-999"],
         ["run", "B-01", "--seeds", "0"],
         ["run", "B-01", "--time", "soon"],
