@@ -2,8 +2,9 @@
 
 The program that broke rules on a kernel is run on the kernel's repaired twin, which has every known
 defect put right.  What is broken there, too, is unknown.  What is not belongs to the defect whose
-repair alone makes it vanish; if none does, to the smallest set of defects that does together.  Two
-runs break the same if the same rule is broken at the same call.
+repair alone makes it vanish; if none does, to the one that broke the same rule before, or else to a
+smallest set of defects that does together.  Two runs break the same if the same rule is broken at
+the same call.
 
 Most of these runs are never made: a kernel that has all switches alike that the program has read on
 another one does the same there (`fuzz.noted`).
@@ -90,12 +91,19 @@ def findings(runs: Runs, kernel: Kernel) -> tuple[Shown, ...]:
     twin = runs.on(repaired(kernel))
     stays = twin.broken
     owners: dict[BrokenAt, str] = {}
+    last: dict[str, str] = {}  # by rule: the known defect that broke it
     parts: dict[str, list[Found]] = {}
     for found in violations:
-        key = found.key
-        if key not in owners:
-            owners[key] = "" if key in stays else _owner(runs, kernel, key)
-        parts.setdefault(owners[key], []).append(found)
+        key, rule = found.key, found.violation.rule
+        if key in stays:
+            owner = ""
+        elif key in owners:
+            owner = owners[key]
+        else:
+            # What one has broken stays broken, also where another has broken it once more.
+            owner = _alone(runs, kernel, key) or last.get(rule) or _together(runs, kernel, key)
+            owners[key] = last[rule] = owner
+        parts.setdefault(owner, []).append(found)
     if "" in parts:  # of the same rule at the same call: first what the twin says in the same words
         said = {(found.call, found.violation.args) for found in twin.violations}
         parts[""].sort(key=lambda found: (found.call, found.violation.args) not in said)
@@ -117,14 +125,19 @@ def _severity(found: Found) -> tuple[int, int]:
     return gravity(found.violation.rule), found.call
 
 
-def _owner(runs: Runs, kernel: Kernel, key: BrokenAt) -> str:
-    """The defect without which that is not broken, or several, "+" between their ids."""
+def _alone(runs: Runs, kernel: Kernel, key: BrokenAt) -> str:
+    """The defect whose repair alone makes that vanish; empty: there is none."""
+    # The one that breaks this rule in the first place is the better name, and is found at once.
+    for defect in sorted(KNOWN, key=lambda defect: defect.rule != key[1]):
+        if key not in runs.on(defect.repaired_on(kernel)).broken:
+            return defect.id
+    return ""
+
+
+def _together(runs: Runs, kernel: Kernel, key: BrokenAt) -> str:
+    """A smallest set of defects whose repair makes that vanish, "+" between their ids."""
 
     def vanishes(repairs: Sequence[Defect]) -> bool:
         return key not in runs.on(repaired(kernel, repairs)).broken
 
-    # The one that breaks this rule in the first place is the better name, and is found at once.
-    for defect in sorted(KNOWN, key=lambda defect: defect.rule != key[1]):
-        if vanishes([defect]):
-            return defect.id
     return "+".join(defect.id for defect in smallest(KNOWN, vanishes))

@@ -194,6 +194,47 @@ def test_a_known_defect_shows_before_a_second_bug_that_breaks_the_same_rule(defe
     assert defect.id in {one.bucket.defect for one in known}
 
 
+def buckets(program: str, kernel: str) -> list[str]:
+    return [one.bucket.name for one in showing(parse(program), kernel_named(kernel)).findings]
+
+
+SHRINKS = (
+    "mmap(0x10000, 0x4000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)\n"
+    "mremap(0x10000, 0x4000, 0x1000, MREMAP_MAYMOVE|MREMAP_FIXED, 0x40000)\n"
+)
+
+
+def test_each_known_defect_is_a_finding_and_the_worst_comes_first() -> None:
+    pgoff = (ROOT / "corpus" / "museum" / "b-32-pgoff-kept.case").read_text()
+    pgoff = "".join(line for line in pgoff.splitlines(True) if line[0] not in "#@")
+    assert buckets(pgoff + SHRINKS, "linux-6.18") == [
+        "committed--mremap--shrink-leak",
+        "unfaulted-pgoff--mremap--B-32",
+    ]
+    assert buckets(pgoff + SHRINKS, "linux-7.3") == []
+
+
+def test_what_only_several_repairs_make_vanish_is_put_down_to_all_of_them() -> None:
+    """Of three locked pages one is moved away; the copy counts twice, the others are unlocked."""
+    program = (
+        "mmap(0x0, 0x3000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED|MAP_LOCKED)\n"
+        "mremap(0x0, 0x1000, 0x1000, MREMAP_MAYMOVE|MREMAP_FIXED|MREMAP_DONTUNMAP, 0x10000)\n"
+    )
+    assert "locked-vm--mremap--B-34+dontunmap-unlocks" in buckets(program, "linux-6.18")
+    assert buckets(program, "linux-6.18-dontunmap_counts_locked") == [
+        "locked-vm--mremap--dontunmap-unlocks"
+    ]
+
+
+def test_what_stays_broken_belongs_to_who_has_broken_it() -> None:
+    """Another leak on top is no finding of both."""
+    again = GROWS.replace("0x200000)", "0x7000000)").replace(
+        "mremap(", "@fail pagetable 1\nmremap("
+    )
+    assert buckets(SHRINKS + again, "linux-6.18") == ["committed--mremap--shrink-leak"]
+    assert buckets(again, "linux-6.18") == ["committed--mremap--B-37"]
+
+
 def changed(change: Change) -> Callable[[Case, Kernel], Outcome]:
     """Run a program with a bug in the engine, put there anew each time."""
 
