@@ -158,7 +158,9 @@ def uffd_register(
         if vma.uffd is not None and vma.uffd is not context:
             return Errno.EBUSY
     space.uffds[features] = context
-    adds = space.kernel.uffd_adds_flags
+    # It matters only if what merges is not soft-dirty alike.
+    alike = len({vma.tracked for vma in space.vmas}) < 2
+    adds = not alike and space.kernel.uffd_adds_flags
     added = sum(flag for bit, flag in _FLAG_OF.items() if mode & bit)
     cursor = addr
     while cursor < end and (here := space.vmas.intersection(cursor, end)) is not None:

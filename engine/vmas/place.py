@@ -26,16 +26,15 @@ def find_address(
         slack = huge - geometry.page_bytes
         padded = space.vmas.free_space(space.arena, length + slack)
         return Errno.ENOMEM if padded is None else round_down(padded + slack, huge)
-    if not shared and _may_be_aligned(space, hint, length):
-        slot = geometry.slot_bytes
-        if _is_free(space, hint, length + slot):
-            return hint
-        padded = space.vmas.free_space(space.arena, length + slot)
-        if padded is not None:
-            return round_down(padded, slot) + slot
-    if _is_free(space, hint, length):
-        return hint
-    found = space.vmas.free_space(space.arena, length)
+    found = hint if _is_free(space, hint, length) else space.vmas.free_space(space.arena, length)
+    slot = geometry.slot_bytes
+    if not shared and length >= slot:
+        aligned: int | None = hint
+        if not _is_free(space, hint, length + slot):
+            padded = space.vmas.free_space(space.arena, length + slot)
+            aligned = found if padded is None else round_down(padded, slot) + slot
+        if aligned != found and _may_be_aligned(space, hint, length):
+            found = aligned
     return Errno.ENOMEM if found is None else found
 
 
@@ -55,8 +54,8 @@ def _may_be_aligned(space: AddressSpace, hint: int, length: int) -> bool:
     249608ee4713 (hint), d9592025000b (32 bits).
     """
     kernel, slot = space.kernel, space.geometry.slot_bytes
+    if length % slot and not kernel.thp_aligns_any_length:
+        return False
     if not kernel.thp_aligned_search or (hint and not kernel.thp_passes_tight_hint):
         return False
-    if space.geometry.word_bits < 64 and not kernel.thp_aligns_32_bit:
-        return False
-    return length >= slot if kernel.thp_aligns_any_length else length % slot == 0
+    return space.geometry.word_bits == 64 or kernel.thp_aligns_32_bit

@@ -216,7 +216,7 @@ class Tape:
         left = piece._replace(flags=piece.flags & ~(VM_LOCKED | VM_LOCKONFAULT))
         if (piece.start, piece.end) == (source.start, source.end):
             left = left._replace(anon=None)
-            if left.fresh and self.before.kernel.dontunmap_resets_pgoff:
+            if left.shift and left.fresh and self.before.kernel.dontunmap_resets_pgoff:
                 left = left._replace(shift=0)
         self._replace([piece], [left])
 

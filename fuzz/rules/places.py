@@ -101,7 +101,17 @@ def placed(before: Snapshot, length: int, hint: int, *, shared: bool, huge: int 
     geometry = before.kernel.geometry
     hint = round_up(hint, huge) if huge else round_down(hint, geometry.page_bytes)
     slot = geometry.slot_bytes
-    spare = 0 if huge or shared or not _keeps_to_slots(before.kernel, hint, length) else slot
+    usual = _chosen(before, hint, length, huge, 0)
+    if huge or shared or length < slot:
+        return usual
+    spaced = _chosen(before, hint, length, huge, slot)
+    differs = spaced != usual  # else it does not matter what the kernel does
+    return spaced if differs and _keeps_to_slots(before.kernel, hint, length) else usual
+
+
+def _chosen(before: Snapshot, hint: int, length: int, huge: int, spare: int) -> Promise:
+    """See `placed`; `spare` bytes are to lie behind it."""
+    geometry = before.kernel.geometry
     if hint and _is_free(before, hint, hint + length + spare):
         return Granted(hint)
     if any(area.flags & VM_GROWSDOWN for area in before.areas):
@@ -110,7 +120,7 @@ def placed(before: Snapshot, length: int, hint: int, *, shared: bool, huge: int 
         end = _hole(before, length + huge - geometry.page_bytes)
         return Errno.ENOMEM if end is None else Granted(round_down(end - length, huge))
     if spare and (end := _hole(before, length + spare)) is not None:
-        return Granted(round_down(end - length, slot))
+        return Granted(round_down(end - length, geometry.slot_bytes))
     if hint and _is_free(before, hint, hint + length):
         return Granted(hint)
     end = _hole(before, length)
