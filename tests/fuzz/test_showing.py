@@ -89,6 +89,8 @@ def test_of_what_the_case_does_not_say_the_base_is_asked() -> None:
     text = f"@expect linux-6.1 {RULE}\n{STACK}munmap(0x1000, 0) = 0\n"
     (shown,) = replayed(text, OWN)
     assert (shown.expected, shown.rule, shown.mismatches) == ("ok", RULE, ())
+    (shown,) = replayed(STACK, OWN)
+    assert (shown.expected, shown.rule) == ("ok", RULE)
     (shown,) = replayed(text, "linux-6.18+uncharge_on_rollback")
     assert shown.as_expected and shown.expected == "ok"
 
