@@ -149,10 +149,12 @@ def summary(session: Session, execs: int, machine: str) -> str:
         lines.append("Known defects do not count for the exit status (but with --count-known).")
     fresh = next((seen for seen in ordered if not seen.old), None)
     if fresh is not None:
+        harm = session.harm_path(fresh.bucket)
         lines += [
             "",
             "Next:",
             f"  {command('show', session.path(fresh.bucket))}",
+            *([f"  {command('show', harm)}"] if harm.exists() else []),
             f"  {_promote(session, fresh)}",
         ]
     return "\n".join(lines)

@@ -7,6 +7,7 @@ import pytest
 from engine.base.kernel import kernel_named
 from fuzz.campaign.crashes import Crashes
 from fuzz.campaign.investigate import Interrupted, investigate
+from fuzz.campaign.report import summary
 from fuzz.campaign.session import RunOptions, Session
 from fuzz.defects.catalogue import exhibit_named
 from fuzz.findings.bucket import Bucket
@@ -78,6 +79,8 @@ def test_a_finding_without_harm_is_followed_by_what_it_leads_to(
         (shown,) = replay(harm)
         assert shown.as_expected
         assert "others-untouched" in {found.violation.rule for found in shown.violations}
+        after = summary(session, 1, "").split("Next:\n")[1].splitlines()
+        assert after[1] == f"  pmdfuzz show {session.harm_path(LARGEST_BITE)}"
     said = capsys.readouterr().out
     finding, leads = said.split(f"{LARGEST_BITE.name} LEADS TO others-untouched--mremap on ")
     assert f"NEW FINDING {LARGEST_BITE.name} on linux-6.18" in finding
