@@ -8,7 +8,7 @@ from engine.base.geometry import Geometry, geometry_named
 from engine.base.kernel import Kernel
 from fuzz import bounded
 from fuzz.campaign.crashes import Crashes
-from fuzz.campaign.report import told, told_harm, told_known, told_parting
+from fuzz.campaign.report import harm_not_looked_for, told, told_harm, told_known, told_parting
 from fuzz.campaign.session import Seen, Session, marked
 from fuzz.case import Case
 from fuzz.findings.bucket import Bucket
@@ -159,8 +159,12 @@ def _look_for_harm(
 
     if any(one.bucket == seen.bucket and is_harm(one) for one in shows(seen.case, kernel).findings):
         return
-    with doing(session, f"looking for harm near {seen.bucket.name}"):
-        harm = look_for_harm(seen.case, seen.bucket, kernel, shows=shows)
+    try:
+        with doing(session, f"looking for harm near {seen.bucket.name}"):
+            harm = look_for_harm(seen.case, seen.bucket, kernel, shows=shows)
+    except Interrupted:  # the finding is kept and told
+        session.say(harm_not_looked_for(session, seen))
+        return
     if harm is not None:
         case = expecting(harm.case, [kernel.name])
         session.leads_to(seen, case)

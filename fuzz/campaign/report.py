@@ -77,6 +77,11 @@ def told_harm(session: Session, seen: Seen, case: Case, harm: Bucket, kernel: Ke
     )
 
 
+def harm_not_looked_for(session: Session, seen: Seen) -> str:
+    """A finding whose search for harm the end of the run has cut short."""
+    return f"looking for harm was cut short:\n  {command('harm', session.path(seen.bucket))}"
+
+
 def told_known(session: Session, seen: Seen, kernel: Kernel) -> str:
     """The same of a known defect, in a line."""
     what, path = known.told(seen.bucket.defect), short(session.path(seen.bucket))
