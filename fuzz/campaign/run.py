@@ -22,12 +22,12 @@ With `against` every input that is new to the model, because it reaches a cell f
 runs on the kernel of this machine, too.  A program on which the two part is a finding of its own:
 machine-differs, with the call after which they do.
 
-A finding is a rule, the call that broke it, and the known defect of the kernel that explains it, if
-any (`fuzz.defects.known`); on how many kernels does not matter.  One whose case the working
-directory already holds when the run meets it is old: it is counted, but neither minimized again nor
-replaced, even if the new case is shorter.  Two runs that meet it at the same time both minimize it,
-and the simpler case stays.  Known defects are kept as cases like all findings, and told of by name;
-unless asked, they do not count for the exit status.
+A finding is a rule, the call that broke it, and the known defect of the kernel that it is put down
+to, if any (`fuzz.defects.attribute`); on how many kernels does not matter.  One whose case the
+working directory already holds when the run meets it is old: it is counted, but neither minimized
+again nor replaced, even if the new case is shorter.  Two runs that meet it at the same time both
+minimize it, and the simpler case stays.  Known defects are kept as cases like all findings, and
+told of by name; unless asked, they do not count for the exit status.
 
 A fuzzing process that dies, killed or not, is followed by another with the same corpus and another
 seed; only processes that die before they have executed anything, five in a row, end the run.

@@ -40,7 +40,7 @@ def make_run(parser: Parser, summary: str) -> None:
         _run,
         summary,
         "Every new finding is minimized, shown, and kept as a case in the working directory. One "
-        "that a known defect of the kernel explains is told of by its name, and does not count for "
+        "that a known defect of the kernel explains is told in a line, and does not count for "
         "the exit status. Flags after -- are passed on to libFuzzer as they are. Needs Atheris.",
         _EXIT,
     )
