@@ -7,8 +7,8 @@ JSON object a line:
 - `start`: `fixed_addresses` is true if address-space randomisation is off;
 - `stats`, about twice a second: `execs`, `cpu_seconds` since the start, `cells`, and `hits`:
   [bucket, kernel, count] of each (a bucket is [rule, call, defect]);
-- `finding`, once for each bucket and kernel: `bucket`, `kernel`, `geometry`, `input` (hex),
-  `execs`, `cpu_seconds`;
+- `finding`, for each bucket and kernel, and again for a program of fewer calls: `bucket`,
+  `kernel`, `geometry`, `input` (hex), `execs`, `cpu_seconds`;
 - `new`, if asked for, for each input that reaches a cell that none before it did: `input` (hex);
 - `suspect`, for each input that took long, or much memory: `input` (hex), `kernel`, `geometry`,
   `doubt` (`timeout--mremap`; empty if it was not in a call), `execs`.  Whether it is a finding is
@@ -117,6 +117,7 @@ class Target:
             }
         self._crashes: set[tuple[object, ...]] = set()  # the kinds that were reported
         self._hits: Counter[tuple[Bucket, str]] = Counter()
+        self._fewest: dict[tuple[Bucket, str], int] = {}  # calls of the programs told of
         self._execs = 0
         self._kernel: Kernel | None = None  # that is being run on
         self._cells_told = 0
@@ -179,7 +180,7 @@ class Target:
                 observer.finish(outcome, same)
             for found in self._shown(runs, kernel, outcome) if outcome.violations else ():
                 for one in (kernel, *same):
-                    self._found(data, found.bucket, one)
+                    self._found(data, case, found.bucket, one)
 
     def _compare(
         self, data: bytes, case: "Case", two: "Pair", observer: "StateObserver | None"
@@ -194,7 +195,7 @@ class Target:
             observer.finish(half.outcome)
         parting = two.beside(half)
         if parting is not None:
-            self._found(data, parting.bucket, two.kernel)
+            self._found(data, case, parting.bucket, two.kernel)
 
     def mutate(self, data: bytes, max_size: int, seed: int) -> bytes:
         """See `Mutator.mutate`; an input that it fails on stays as it is."""
@@ -230,10 +231,12 @@ class Target:
             hits=[[*key, count] for key, count in self._hits.items()],
         )
 
-    def _found(self, data: bytes, bucket: Bucket, kernel: "Kernel") -> None:
+    def _found(self, data: bytes, case: "Case", bucket: Bucket, kernel: "Kernel") -> None:
         key = (bucket, kernel.name)
         self._hits[key] += 1
-        if self._hits[key] == 1:
+        calls = len(case.calls)
+        if calls < self._fewest.get(key, calls + 1):
+            self._fewest[key] = calls
             self._send(
                 "finding",
                 bucket=bucket,

@@ -8,7 +8,15 @@ from engine.base.geometry import Geometry, geometry_named
 from engine.base.kernel import Kernel
 from fuzz import bounded
 from fuzz.campaign.crashes import Crashes
-from fuzz.campaign.report import harm_not_looked_for, told, told_harm, told_known, told_parting
+from fuzz.campaign.report import (
+    harm_not_looked_for,
+    not_minimized,
+    told,
+    told_harm,
+    told_known,
+    told_old,
+    told_parting,
+)
 from fuzz.campaign.session import Seen, Session, marked
 from fuzz.case import Case
 from fuzz.findings.bucket import Bucket
@@ -57,11 +65,15 @@ def investigate(session: Session, seen: Seen, crashes: Crashes, breathe: Breathe
     shows_on = _shows_on(session, seen.bucket, crashes, breathe)
     kernel = seen.kernel
     if not shows_on(kernel)(seen.case):
-        crashes.not_again(seen.bucket.name, session.path(seen.bucket))
+        if not seen.left:  # what an earlier run has found, rules or model may see otherwise now
+            crashes.not_again(seen.bucket.name, session.path(seen.bucket))
         return
     with doing(session, f"minimizing {seen.bucket.name}"):
-        minimal = _minimal if _ends(session, seen) else _minimal_apart
-        case, geometry = minimal(session, seen, shows_on)
+        minimal = (_minimal if _ends(session, seen) else _minimal_apart)(session, seen, shows_on)
+    if minimal is None:
+        session.say(not_minimized(session, seen))
+        return
+    case, geometry = minimal
     kernel = kernel.on(geometry)
     try:
         if session.like is not None:
@@ -71,11 +83,13 @@ def investigate(session: Session, seen: Seen, crashes: Crashes, breathe: Breathe
     except Exception as error:
         crashes.while_minimizing(case, kernel.name, error)
     session.minimized(seen, marked(case))
-    if session.like is not None:
+    if seen.old:
+        session.say(told_old(session, seen))
+    elif session.like is not None:
         session.say(told_parting(session, seen, kernel))
-        return
-    session.say((told_known if seen.bucket.defect else told)(session, seen, kernel))
-    if not seen.bucket.defect:
+    else:
+        session.say((told_known if seen.bucket.defect else told)(session, seen, kernel))
+    if session.like is None and not seen.bucket.defect:
         _look_for_harm(session, seen, kernel, crashes, breathe)
 
 
@@ -109,10 +123,10 @@ def _ends(session: Session, seen: Seen) -> bool:
     return not any(found.violation.rule in UNENDING for found in shown.violations)
 
 
-def _minimal_apart(session: Session, seen: Seen, shows_on: ShowsOn) -> tuple[Case, Geometry]:
+def _minimal_apart(session: Session, seen: Seen, shows_on: ShowsOn) -> tuple[Case, Geometry] | None:
     """The same of a program that does not end: in a process of its own, with narrower limits.
 
-    What passes those mostly passes the usual ones; else the case stays what it was.
+    Returns: None if what passes these limits does not pass the usual ones, or in no time.
     """
 
     def work() -> tuple[Case, str]:
@@ -127,7 +141,7 @@ def _minimal_apart(session: Session, seen: Seen, shows_on: ShowsOn) -> tuple[Cas
         geometry = geometry_named(name)
         if shows_on(seen.kernel.on(geometry))(case):
             return case, geometry
-    return seen.case, seen.kernel.geometry
+    return None
 
 
 def _minimal(session: Session, seen: Seen, shows_on: ShowsOn) -> tuple[Case, Geometry]:

@@ -82,6 +82,13 @@ def harm_not_looked_for(session: Session, seen: Seen) -> str:
     return f"looking for harm was cut short:\n  {command('harm', session.path(seen.bucket))}"
 
 
+def told_old(session: Session, seen: Seen) -> str:
+    """A finding of earlier runs whose case is a shorter one now."""
+    calls = len(seen.case.calls)
+    what = f"{seen.bucket.name}, found by an earlier run: {calls} call{'' if calls == 1 else 's'}"
+    return f"minimized: {what}; {short(session.path(seen.bucket))}"
+
+
 def told_known(session: Session, seen: Seen, kernel: Kernel) -> str:
     """The same of a known defect, in a line."""
     what, path = known.told(seen.bucket.defect), short(session.path(seen.bucket))

@@ -226,13 +226,12 @@ class _Run:
                     )
 
     def _found(self, worker: Worker, event: dict[str, Any]) -> None:
-        """A kernel violated a rule for the first time in a worker."""
+        """A kernel violated a rule for the first time in a worker, or with the fewest calls."""
         session, bucket = self.session, Bucket(*event["bucket"])
         kernel = kernel_named(event["kernel"], event["geometry"])
-        if bucket not in session.findings:
-            case = session.decode(bytes.fromhex(event["input"]))
-            note = f"run seed={worker.seed} executions={event['execs']}"
-            session.found(bucket, case, kernel, note)
+        case = session.decode(bytes.fromhex(event["input"]))
+        note = f"run seed={worker.seed} executions={event['execs']}"
+        session.found(bucket, case, kernel, note)
         self._record(event, bucket, kernel.name, 1)
 
     def _record(self, event: dict[str, Any], bucket: Bucket, kernel: str, hits: int) -> None:

@@ -6,7 +6,7 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -14,13 +14,13 @@ from typing import Self
 
 from sortedcontainers import SortedKeyList
 
-from engine.base.geometry import Geometry, geometry_named
+from engine.base.geometry import Geometry, UnknownName, geometry_named
 from engine.base.kernel import Kernel, base_of, kernel_named
 from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.campaign.child import RunError
 from fuzz.case import Case, CaseError, Expectation
 from fuzz.findings.bucket import Bucket
-from fuzz.findings.store import FINDINGS, Ledger, LedgerError
+from fuzz.findings.store import FINDINGS, NOT_MINIMIZED, Ledger, LedgerError, minimal
 from fuzz.forms import text, wire
 from fuzz.inputs.inputs import Inputs, shared_out
 from fuzz.lib.files import WriteError
@@ -28,7 +28,7 @@ from fuzz.lib.lines import indented
 from fuzz.lib.status import Progress, StatusLine
 from fuzz.rules.judge import RulesAfter
 from fuzz.showing import DEFAULT_KERNEL
-from fuzz.subjects.against import Divergence
+from fuzz.subjects.against import RULE, Divergence
 from fuzz.subjects.pair import Pair
 
 MINIMIZE_BUDGET = 5_000  # executions
@@ -76,7 +76,8 @@ class Seen:
 
     `case` is the simplest of this run so far, `kernel` the one on which it was met first; `old` is
     true if another run had found it.  `divergence` is set for one between machine and model.
-    `hits` are the executions that met it, by kernel.
+    `hits` are the executions that met it, by kernel; `left` is true if an earlier run was stopped
+    before it was minimized.
     """
 
     bucket: Bucket
@@ -85,6 +86,7 @@ class Seen:
     old: bool
     divergence: Divergence | None = None
     hits: Counter[str] = field(default_factory=Counter)
+    left: bool = False
 
 
 class Session:
@@ -137,8 +139,11 @@ class Session:
         self.run_id = f"{time.strftime('%Y-%m-%dT%H:%M:%S')} seed {self.seed}"
 
         self.findings: dict[Bucket, Seen] = {}
-        # To be minimized: unknown ones first, known defects can wait; else as they came.
-        self.queue = SortedKeyList(key=lambda seen: bool(seen.bucket.defect))
+        # To be minimized: unknown ones first, known defects can wait, and what was left, too; else
+        # as they came.
+        self.queue = SortedKeyList(key=lambda seen: (seen.left, bool(seen.bucket.defect)))
+        self._left = {seen.bucket: seen for seen in self._left_by_others()}
+        self.queue.update(self._left.values())
         self.last_new: float | None = None  # time.monotonic() of the last unknown one
         self._recorded: Counter[tuple[int, Bucket, str]] = Counter()  # hits the ledger knows of
 
@@ -198,17 +203,38 @@ class Session:
     def met(
         self, bucket: Bucket, case: Case, kernel: Kernel, divergence: Divergence | None = None
     ) -> None:
-        """Take note of a finding, if this run has not met it before: keep it, and queue it."""
-        if bucket in self.findings:
-            return
-        kept = self.path(bucket).exists()
-        old = kept or bucket in self._put_aside
-        seen = self.findings[bucket] = Seen(bucket, case, kernel, old, divergence)
-        if not kept:
-            if not old and not bucket.defect:
-                self.last_new = time.monotonic()
-            self._save(bucket, case, None)  # as it is, so that nothing can lose it
+        """Take note of a finding: keep it, and queue it, if it is new or has fewer calls now."""
+        case = replace(case, found=(*case.found, NOT_MINIMIZED))
+        seen = self.findings.get(bucket)
+        if seen is None:
+            kept = self.path(bucket).exists()
+            old = kept or bucket in self._put_aside
+            seen = self._left.get(bucket) or Seen(bucket, case, kernel, old, divergence)
+            self.findings[bucket] = seen
+            if not kept:
+                if not old and not bucket.defect:
+                    self.last_new = time.monotonic()
+                self._save(bucket, case, None)  # as it is, so that nothing can lose it
+                self.queue.add(seen)
+                return
+            with contextlib.suppress(CaseError):  # somebody may be editing it
+                seen.case = self.ledger.cases.load(bucket) or case
+        shorter = divergence is None and len(case.calls) < len(seen.case.calls)
+        if shorter and seen not in self.queue:
+            seen.case, seen.kernel = case, kernel
+            self._save(bucket, case, None)
             self.queue.add(seen)
+
+    def _left_by_others(self) -> Iterator[Seen]:
+        """The findings whose cases earlier runs have not minimized, as far as this one can."""
+        like = None if self.like is None else self.like.name
+        for path, case in self.ledger.cases.load_all().cases.items():
+            if NOT_MINIMIZED in case.found and case.kernel and case.like == like:
+                with contextlib.suppress(ValueError, UnknownName):
+                    bucket = Bucket.named(path.stem)
+                    kernel = kernel_named(case.kernel, case.geometry)
+                    if bucket.rule != RULE:
+                        yield Seen(bucket, case, kernel, old=True, left=True)
 
     def record(self, bucket: Bucket, kernel: str, hits: int, *, process: int, execs: int) -> None:
         """Count the hits of a finding on a kernel that are new since the last time.
@@ -228,6 +254,7 @@ class Session:
 
     def minimized(self, seen: Seen, case: Case) -> None:
         """Keep the minimal case of a finding, unless another run has kept a simpler one."""
+        case = minimal(case)
         earlier, seen.case = seen.case, case
         self._save(seen.bucket, case, earlier)
 

@@ -22,6 +22,7 @@ from fuzz.cli.options import (
     refuse,
 )
 from fuzz.findings.bucket import Bucket
+from fuzz.findings.store import minimal
 from fuzz.forms.text import dump
 from fuzz.lib.arguments import positive
 from fuzz.lib.command import command
@@ -255,6 +256,8 @@ def _minimized(case: Case, options: argparse.Namespace) -> tuple[Case, int]:
         status = INTERRUPTED
     if live:
         print(file=sys.stderr)
+    if status == FINE:
+        small = minimal(small)
     if pair is not None:
         return as_case(pair, small), status
     small = replace(small, kernel=small.kernel or kernel.name)

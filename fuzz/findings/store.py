@@ -16,7 +16,7 @@ import shlex
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -60,6 +60,8 @@ ON CONFLICT (rule, call, defect, kernel) DO UPDATE SET
 """
 
 _EXECUTIONS = re.compile(r"\bexecutions=(\d+)")  # in an @found of ours
+
+NOT_MINIMIZED = "not minimized"  # a note in `found`, as long as that is so
 
 _BATCH_SECONDS = 1.0  # what a killed run may lose
 _BUSY_SECONDS = 5.0  # how long to wait for another process that writes
@@ -136,6 +138,11 @@ def load_all(directory: Path) -> Loaded:
         except CaseError as error:
             loaded.errors.append(error)
     return loaded
+
+
+def minimal(case: Case) -> Case:
+    """The case without the note that it is not."""
+    return replace(case, found=tuple(note for note in case.found if note != NOT_MINIMIZED))
 
 
 class CaseStore:

@@ -44,13 +44,49 @@ def test_the_minimal_case_takes_the_place_of_the_one_that_was_met(tmp_path: Path
         assert session.ledger.cases.load(BUCKET) == MIDDLE
 
 
+def kept(session: Session) -> Case:
+    """The case of the finding, without the mark that it is not minimal."""
+    case = session.ledger.cases.load(BUCKET)
+    assert case is not None
+    return store.minimal(case)
+
+
 def test_what_another_run_has_found_is_old(tmp_path: Path) -> None:
     with opened(tmp_path) as first, opened(tmp_path) as second:
-        first.met(BUCKET, LONG, KERNEL)
+        first.met(BUCKET, MIDDLE, KERNEL)
         second.met(BUCKET, SHORT, KERNEL)
         assert second.findings[BUCKET].old
         assert not second.queue
-        assert first.ledger.cases.load(BUCKET) == LONG
+        assert kept(first) == MIDDLE
+
+
+def test_a_program_of_fewer_calls_takes_the_place_of_an_old_one(tmp_path: Path) -> None:
+    with opened(tmp_path) as session:
+        session.met(BUCKET, LONG, KERNEL)
+        session.minimized(session.queue[0], LONG)
+    with opened(tmp_path) as session:
+        session.met(BUCKET, LONG, KERNEL)
+        assert not session.queue
+        session.met(BUCKET, MIDDLE, KERNEL)
+        (seen,) = session.queue
+        assert seen.old and kept(session) == MIDDLE
+        session.minimized(seen, SHORT)
+        assert session.ledger.cases.load(BUCKET) == SHORT
+
+
+def test_what_a_stopped_run_has_not_minimized_the_next_one_does(tmp_path: Path) -> None:
+    with opened(tmp_path) as session:
+        session.met(BUCKET, LONG, KERNEL)
+        assert store.NOT_MINIMIZED in session.path(BUCKET).read_text()
+    with opened(tmp_path) as session:
+        (seen,) = session.queue
+        assert seen.old and seen.left and not session.findings
+        session.met(BUCKET, LONG, KERNEL)
+        assert session.findings[BUCKET] is seen and list(session.queue) == [seen]
+        session.minimized(seen, SHORT)
+        assert session.ledger.cases.load(BUCKET) == SHORT
+    with opened(tmp_path) as session:
+        assert not session.queue
 
 
 def test_hits_are_counted_once_for_each_process(tmp_path: Path) -> None:
@@ -85,7 +121,7 @@ def test_a_damaged_finding_is_told_and_kept_anew_but_not_new(tmp_path: Path) -> 
         session.met(BUCKET, MIDDLE, KERNEL)
         (seen,) = session.queue
         assert seen.old
-        assert session.ledger.cases.load(BUCKET) == MIDDLE
+        assert kept(session) == MIDDLE
     with opened(tmp_path) as session:
         assert not session.repairs
 
@@ -104,4 +140,4 @@ def test_what_could_not_be_kept_is_tried_again_and_told(
             (problem,) = session.keep_rest()
             assert BUCKET.name in problem and "No space left on device" in problem
         assert session.keep_rest() == []
-        assert session.ledger.cases.load(BUCKET) == LONG
+        assert kept(session) == LONG
