@@ -18,6 +18,7 @@ from engine.base.uapi import (
     MAP_LOCKED,
     MAP_PRIVATE,
     MAP_SHARED,
+    PROT_READ,
     UFFD_FEATURE_EVENT_REMAP,
     UFFD_FEATURE_EVENT_UNMAP,
     UFFDIO_REGISTER_MODE_MISSING,
@@ -28,6 +29,29 @@ from fuzz.calls.registry import call
 from fuzz.case import Call, Case
 
 _ROOM = 4  # slots of a plot
+_KINDS = (
+    MAP_PRIVATE,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    MAP_PRIVATE | MAP_LOCKED,
+    MAP_PRIVATE | MAP_HUGETLB,
+    MAP_SHARED | MAP_HUGETLB,
+)
+_STATES: tuple[
+    tuple[tuple[str, *tuple[int, ...]], ...], ...
+] = (  # names and what follows the range
+    (),
+    (("mseal",),),
+    (("uffd_register", UFFDIO_REGISTER_MODE_WP, 0), ("uffd_wp", 1)),
+    (("uffd_register", UFFDIO_REGISTER_MODE_WP, UFFD_FEATURE_EVENT_REMAP), ("uffd_wp", 1)),
+    (("uffd_register", UFFDIO_REGISTER_MODE_MISSING, UFFD_FEATURE_EVENT_UNMAP),),
+    (("mprotect", PROT_READ),),
+    (("madvise", MADV_DONTNEED),),
+    (("madvise", MADV_NOHUGEPAGE),),
+    (("munlock",),),
+    (("munmap",),),
+    (("swapout",),),
+)
 
 
 class _Edge:
@@ -62,6 +86,8 @@ class _Edge:
             self.seams,
             self.seams,
             self.beside,
+            self.side_by_side,
+            self.side_by_side,
             self.put_back,
             self.huge,
             self.watched,
@@ -326,6 +352,36 @@ class _Edge:
         self.remap(start, length, length, one_of((7, 7, 7, 3)), to)
         if not self.random.randrange(2):
             self.add("touch", start * self.page, length * self.page)
+
+    def side_by_side(self) -> None:
+        """Neighbours of different kinds that move together, one of them in some state."""
+        one_of, slot, page = self.random.choice, self.slot, self.page
+        start = at = self.plots[2] + one_of((0, slot - 1, slot - 2))
+        parts = []
+        for _ in range(one_of((2, 2, 3, 3, 4))):
+            kind, count = one_of(_KINDS), one_of((1, 2, 3, slot))
+            if kind & MAP_HUGETLB:
+                at, count = -(-at // slot) * slot, one_of((1, 1, 2)) * slot
+            self.map(at, count, kind)
+            parts.append((at, count))
+            at += count + one_of((0, 0, 0, 1, 2))
+        place, count = one_of(parts)
+        where = (place + one_of((0, 0, count // 2))) * page, one_of((count, count, 1)) * page
+        for name, *operands in one_of(_STATES):
+            self.add(name, *where, *operands)
+        first, whole = one_of(((start, at - start), (start, at - start), (place, at - place)))
+        length = one_of((whole, whole, whole - 1, whole + 1, max(whole - slot + 1, 1), count))
+        far = self.plots[6] + one_of((0, 1, 2, start - self.plots[2]))
+        to = one_of((far, far, first + length, first - length, first - one_of((1, 2, 3, slot))))
+        if not self.random.randrange(2):
+            there = to + one_of((0, 1, count, length - 1))
+            self.map(there, one_of((1, 2)), one_of((MAP_PRIVATE, MAP_SHARED)))
+        if not self.random.randrange(4):
+            kind = one_of((FAILURES["vma"], FAILURES["pagetable"], FAILURES["commit"]))
+            self.add("@fail", kind, one_of((1, 2, 3, 5)))
+        for _ in range(one_of((1, 1, 2))):
+            self.remap(first, length, length, one_of((3, 3, 3, 7)), to)
+            first += one_of((0, 0, 1, -1))
 
     def put_back(self) -> None:
         """Moves that fail half-way: into a neighbour, of locked memory, under a userfaultfd."""

@@ -220,7 +220,10 @@ def duplicated(sight: Sight) -> Iterator[Violation]:
     source, target = sight.sides
     if not source.length:
         copy = Range(sight.address, sight.address + target.length)
-        yield from _unchanged_outside(sight.before, sight.after, [copy], DUPLICATE_KEEPS_SOURCE)
+        populates = any(m.flags & VM_LOCKED for m in clip(sight.after.mapped, copy))
+        yield from _unchanged_outside(
+            sight.before, sight.after, [copy], DUPLICATE_KEEPS_SOURCE, populates=populates
+        )
 
 
 @after("mremap", FIXED_EXACT, MULTI_GAPS, before=LEAVES)
@@ -342,9 +345,12 @@ def _moved_prefix(sight: Sight) -> Range:
 
 
 def _unchanged_outside(
-    before: Snapshot, after: Snapshot, changed: list[Range], rule: Rule
+    before: Snapshot, after: Snapshot, changed: list[Range], rule: Rule, *, populates: bool = False
 ) -> Iterator[Violation]:
-    """Mappings and leaves outside some ranges are what they were."""
+    """Mappings and leaves outside some ranges are what they were.
+
+    Arguments: `populates` the call brings pages in.
+    """
     old_mapped, new_mapped = before.mapped, after.mapped
     geometry, page = before.geometry, before.geometry.page_bytes
     old_slots, new_slots = differing(before.slots, after.slots, geometry.slot_bytes)
@@ -357,6 +363,8 @@ def _unchanged_outside(
         new_leaves = {a: e for a, e in new_leaves.items() if not hole.start <= a < hole.end}
     old_leaves = _without_split(before, old_leaves, new_leaves, 0)
     _leave_out_migrated(old_leaves, new_leaves)
+    if populates:
+        new_leaves = _without_brought(old_leaves, new_leaves)
     if old_mapped != new_mapped:
         lost = next((m for m in old_mapped if m not in new_mapped), None)
         odd = lost or next(m for m in new_mapped if m not in old_mapped)
@@ -379,6 +387,15 @@ def _unchanged_outside(
             misfits(old_leaves, new_leaves),
             "every page where it was",
         )
+
+
+def _without_brought(expected: Leaves, found: Leaves) -> Leaves:
+    """Found leaves but new pages of shared objects: a fault brings those around it along."""
+    return {
+        addr: entry
+        for addr, entry in found.items()
+        if addr in expected or entry & ANON or not entry >> PFN_SHIFT
+    }
 
 
 def _leave_out_migrated(expected: Leaves, found: Leaves) -> None:
@@ -439,12 +456,7 @@ def _check_moved(
         if length < target.length and any(
             m.flags & VM_LOCKED and not m.backing.is_anonymous for m in moved
         ):
-            # What it grew by is populated; a fault there brings shared pages around it along.
-            found = {
-                addr: entry
-                for addr, entry in found.items()
-                if addr in expected or entry & ANON or not entry >> PFN_SHIFT
-            }
+            found = _without_brought(expected, found)
             _leave_out_migrated(expected, found)
         if found != expected:
             yield FIXED_EXACT.broken(

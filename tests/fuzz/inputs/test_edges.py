@@ -46,6 +46,12 @@ def outcomes(kind: str, *names: str) -> set[str]:
         pytest.param("removals", ["munmap"], {"ok", "-EINVAL", "-EPERM"}, id="removals"),
         pytest.param("seams", ["mremap"], {"ok"}, id="seams"),
         pytest.param("beside", ["mremap"], {"ok"}, id="beside"),
+        pytest.param(
+            "side_by_side",
+            ["mremap"],
+            {"ok", "-EFAULT", "-EINVAL", "-ENOMEM"},
+            id="side by side",
+        ),
         pytest.param("put_back", ["mremap"], {"ok", "-ENOMEM"}, id="put back"),
         pytest.param("huge", ["mremap"], {"ok", "-EINVAL"}, id="huge"),
         pytest.param("folio", ["mremap"], {"ok"}, id="folio"),
