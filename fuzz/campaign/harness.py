@@ -178,8 +178,9 @@ class Target:
             runs.add(noted, outcome)
             if observer is not None:
                 observer.finish(outcome, same)
-            for found in self._shown(runs, kernel, outcome) if outcome.violations else ():
-                for one in (kernel, *same):
+            # They break the same; what that is put down to depends on what they read repaired.
+            for one in (kernel, *same) if outcome.violations else ():
+                for found in self._shown(runs, one, outcome):
                     self._found(data, case, found.bucket, one)
 
     def _compare(

@@ -13,7 +13,6 @@ from fuzz.execute import execute
 from fuzz.inputs.inputs import Inputs
 from fuzz.inputs.mutator import Mutator
 from fuzz.noted import Noted
-from fuzz.showing import Showing
 
 PROGRAMS = 250
 
@@ -36,7 +35,6 @@ def run(case: Case, kernel: Kernel) -> tuple[object, ...]:
     cells = Cells(None)
     observer = StateObserver(cells, KERNELS["linux-6.1"].on(kernel.geometry))
     outcome = execute(case, kernel, stop=False, listeners=[observer], on_step=observer.step)
-    found = Showing.of(outcome).found
     observer.finish(outcome)
     space = outcome.space
     vmas = [
@@ -59,7 +57,6 @@ def run(case: Case, kernel: Kernel) -> tuple[object, ...]:
         (*counters, space.locked_vm, space.committed, space.pool.free, space.pool.reserved),
         space.failures.left(),
         [(index, repr(violation)) for index, violation in outcome.violations],
-        found and (found.bucket, found.call),
         [(kind, *rest) for kind, _, *rest in cells._numbers],  # type: ignore[misc]
     )
 
