@@ -41,12 +41,9 @@ SEED = """\
 @kernel linux-6.1
 execve_stack(0xbfb00000, 0xc0000000, 0x400000)
 """
-# The same over whole PUD entries, which only fit into tiny: no realignment helps, nobody knows it.
-UNKNOWN = WARNING._replace(defect="")
-TINY_SEED = """\
-@geometry tiny
-execve_stack(0xd8000, 0xf0000, 0x10000)
-"""
+# Nobody knows it of a kernel: a switch turned over that no release has so.
+UNKNOWN = Bucket("entries-at-new", "mremap")
+STRANGE = "linux-6.12-negative_result_is_zero"
 # Found by the fuzzing process, and nobody else, as it starts.
 PLANTED = """\
 import sys
@@ -120,27 +117,23 @@ def options(tmp_path: Path, *places: Path, **more: object) -> RunOptions:
 def test_a_finding_is_minimized_kept_and_shown(
     tmp_path: Path, seeds: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    (seeds / "stack.case").write_text(TINY_SEED)
-    only = {"geometries": ("tiny",), "calls": frozenset(("execve_stack",))}
-    assert run(options(tmp_path, seeds, **only)) == SURPRISES
+    seed = ROOT / "corpus" / "museum" / "b-11-negative-result.case"
+    (seeds / "stack.case").write_bytes(seed.read_bytes())
+    assert run(options(tmp_path, seeds, kernels=("linux-6.12", STRANGE))) == SURPRISES
     shown = capfd.readouterr().out
     path = tmp_path / "work" / "findings" / f"{UNKNOWN.name}.case"
     case = load(path)
-    assert [call.name for call in case.calls] == ["execve_stack"]
-    assert case.calls[0].args[0] < 0xD8000  # the seed's place is not minimal
+    assert case.calls[-1].name == "mremap"
     assert case.found[0].startswith("run seed=1 executions=")
     shows = {one.kernel.name: one.bucket for one in replay(case) if one.as_expected}
-    assert shows == {"linux-6.1": UNKNOWN._replace(defect="B-01"), "linux-6.18": UNKNOWN}
-    assert f"NEW FINDING {UNKNOWN.name} on linux-6.18" in shown
+    assert shows == {"linux-6.12": None, STRANGE: UNKNOWN}
+    assert f"NEW FINDING {UNKNOWN.name} on {STRANGE}" in shown
     assert f"when {UNKNOWN.rule} is broken:" in shown
     assert f"pmdfuzz replay {path}" in shown
     assert f"pmdfuzz findings promote {UNKNOWN.name}" in shown
     with Ledger.open(tmp_path / "work") as ledger:
         found = {entry.bucket: entry for entry in ledger.list()}
-    # The rule and the call alone would be one finding, which B-01 explains on one of the kernels.
-    assert list(found) == [UNKNOWN, WARNING]
-    assert list(found[UNKNOWN].kernels) == ["linux-6.18"]
-    assert list(found[WARNING].kernels) == ["linux-6.1"]
+    assert list(found[UNKNOWN].kernels) == [STRANGE]
     assert found[UNKNOWN].count >= 1
 
 
