@@ -75,21 +75,11 @@ def crowded(draw: st.DrawFn) -> Case:
 
 
 def unexcused(case: Case, kernel: Kernel, on_step: Step | None = None) -> Shown | None:
-    """The finding of a run, unless it is a known defect of the kernel, or needs too large a stack.
-
-    No program has the memory for stacks over whole PUD entries but on tiny.
-    """
+    """What a run shows that no known defect of the kernel explains."""
     outcome = execute(case, kernel, stop=False, on_step=on_step)
     assert len(outcome.results) == len(case.calls)
     assert {found.violation.rule for found in outcome.violations} <= BY_SLUG.keys()
-    found = unexplained(outcome, on_step)
-    too_large = (
-        found is not None
-        and (found.bucket.rule, found.bucket.call) == ("dest-entry-none", "execve_stack")
-        and kernel.geometry.name == "tiny"
-        and found.violation.where.length == kernel.geometry.pud_bytes
-    )
-    return None if too_large else found
+    return unexplained(outcome, on_step)
 
 
 def check(case: Case, kernel: Kernel, on_step: Step | None = None) -> None:
