@@ -26,7 +26,7 @@ MOST_STEPS = 50_000_000
 # CPU time after which a program is suspected: no machine executes MOST_STEPS in less, so that
 # whatever passes that limit is suspected everywhere.
 SUSPICIOUS_SECONDS = 0.5
-_APART_SECONDS = 120.0  # CPU time of a program whose steps are counted, which take ten
+_APART_SECONDS = 60.0  # CPU time of a program whose steps are counted, which take six
 _BACKSTOP_SECONDS = 3600.0
 
 
