@@ -1,5 +1,6 @@
 """A new finding is minimized, kept and told, without a fuzzing process."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -125,3 +126,22 @@ def test_a_known_defect_is_not_followed(tmp_path: Path) -> None:
         investigate(session, seen, Crashes(session), lambda: None)
         assert session.ledger.cases.load(bucket) is not None
         assert session.ledger.cases.load_harm(bucket) is None
+
+
+def test_what_a_stopped_run_has_left_is_minimized_and_told_as_old(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket = showing(LEAK, KERNEL).bucket
+    assert bucket is not None
+    with Session(RunOptions(tmp_path, seed=1)) as stopped:
+        stopped.met(bucket, replace(LEAK, kernel=KERNEL.name), KERNEL)
+    with Session(RunOptions(tmp_path, seed=2)) as session:
+        crashes = Crashes(session)
+        (seen,) = session.queue
+        investigate(session, seen, crashes, lambda: None)
+        assert not crashes.any
+        case = load(session.path(bucket))
+    assert len(case.calls) == 2 and not case.found
+    assert (
+        f"minimized: {bucket.name}, found by an earlier run: 2 calls; " in capsys.readouterr().out
+    )
