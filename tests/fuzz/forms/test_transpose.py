@@ -61,7 +61,7 @@ def test_what_small_tables_show_shows_on_a_machine() -> None:
     case = text.parse(
         "@geometry small\n"
         f"mmap({SLOT:#x}, {2 * SLOT:#x}, {MAP})\n"
-        f"mlock({SLOT:#x}, 0x2000)\n"
+        f"mlock({SLOT:#x}, 0x1000)\n"
         f"mremap({SLOT:#x}, 0x1000, 0x1000, "
         f"MREMAP_MAYMOVE|MREMAP_FIXED|MREMAP_DONTUNMAP, {8 * SLOT:#x})\n"
     )
