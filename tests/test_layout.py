@@ -60,7 +60,6 @@ ROOMS = (
 SEES = {
     "fuzz.oracle": (
         "engine.base.address",
-        "engine.base.failures",
         "engine.base.uapi",
         "fuzz.case",
     ),

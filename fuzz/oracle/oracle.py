@@ -27,7 +27,6 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
 
-from engine.base import failures
 from engine.base.address import round_up
 from engine.base.uapi import (
     MADV_COLLAPSE,
@@ -69,7 +68,6 @@ _TOUCHING = frozenset(
 )
 # Advice whose failure leaves no trace in contents of how far it has come.
 _GOES_ON = (MADV_COLLAPSE, MADV_FREE, MADV_PAGEOUT)
-_VMA_FAILS = failures.KINDS.index(failures.VMA)
 
 _MOST_WORLDS = 16
 
@@ -211,7 +209,7 @@ class _World:
         self.memory = Memory()
         self.twins: list[_World] = []
         self._certain = True  # the areas are known exactly
-        self._scarce = False  # VMAs may be refused
+        self._scarce = False  # a VMA or a charge may be refused
         self._mismatches: list[Mismatch] = []
 
     def follow(
@@ -348,8 +346,8 @@ class _World:
             memory.unmap(area.start, area.end)
             memory.map(area)
 
-    def _fail(self, args: tuple[int, ...], result: int) -> None:
-        self._scarce |= args[0] == _VMA_FAILS
+    def _run_short(self, args: tuple[int, ...], result: int) -> None:
+        self._scarce = True
 
     def _execve_stack(self, args: tuple[int, ...], result: int) -> None:
         start, end, shift = (self._page(operand) for operand in args)
@@ -753,8 +751,8 @@ MEANINGS: dict[str, Meaning] = {
     "migrate_end": UNMOVED,
     "soft_dirty_clear": UNMOVED,
     "touch_on": UNMOVED,
-    "@fail": Meaning(_World._fail),
-    "@limit": UNMOVED,
+    "@fail": Meaning(_World._run_short),
+    "@limit": Meaning(_World._run_short),
 }
 
 
