@@ -17,6 +17,7 @@ from fuzz.case import Case, Result
 from fuzz.execute import Found, Outcome, execute
 from fuzz.lib.processes import MEMORY_BYTES, CpuLimit, TooLong, data_bytes, forked, limit_memory
 from fuzz.lib.steps import StepLimit
+from fuzz.noted import Noted
 from fuzz.rules.returns import UNENDING
 
 R = TypeVar("R")
@@ -35,11 +36,12 @@ class Unjudged(Exception):
 
 
 class _Ran(NamedTuple):
-    """What a run showed, without the address space."""
+    """What a run showed, without the address space, and what it read of the kernel."""
 
     results: list[Result]
     page_tables: list[int]
     violations: list[Found]
+    read: tuple[str, ...]
 
 
 # Where it is not this module that suspects: how many steps a program may take; None: any number.
@@ -72,9 +74,13 @@ def run(case: Case, kernel: Kernel, **how: Any) -> Outcome:
 
     def counted() -> _Ran:
         outcome = run(case, kernel, **how)
-        return _Ran(outcome.results, outcome.page_tables, outcome.violations)
+        read = kernel.read if isinstance(kernel, Noted) else ()
+        return _Ran(outcome.results, outcome.page_tables, outcome.violations, read)
 
-    outcome = Outcome(case, kernel, AddressSpace(kernel), *apart(counted))
+    ran = apart(counted)
+    for name in ran.read:  # noted here, too
+        getattr(kernel, name)
+    outcome = Outcome(case, kernel, AddressSpace(kernel), *ran[:3])
     if outcome.ending is None:  # it takes long, but ends: here is its address space
         return execute(case, kernel, **how)
     return outcome

@@ -11,6 +11,7 @@ from fuzz import bounded
 from fuzz.execute import Outcome, execute
 from fuzz.forms.text import parse
 from fuzz.lib.processes import TooLong
+from fuzz.noted import Noted
 from fuzz.showing import showing
 
 MOVES = """\
@@ -21,6 +22,10 @@ munmap(0x1fe000, 0x2000)
 """
 KERNEL = kernel_named("linux-6.18")
 CASE = parse(MOVES)
+KEEPS_LOCKED = parse("""\
+mmap(0x800000, 0x1000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED|MAP_LOCKED)
+mremap(0x800000, 0x1000, 0x1000, MREMAP_MAYMOVE|MREMAP_FIXED|MREMAP_DONTUNMAP, 0x810000)
+""")
 MEMORY_BYTES = 1 << 29
 
 Plant = Callable[[Callable[[], object]], None]
@@ -110,6 +115,25 @@ def test_steps_decide_and_not_the_time(plant: Plant) -> None:
         plant(steps(count))
         ending = bounded.run(CASE, KERNEL, stop=False).ending
         assert (ending and ending.rule) == rule
+
+
+def test_what_was_read_apart_is_noted_here(plant: Plant) -> None:
+    """A run is put down to known defects by what it has read, all the way to its end."""
+    slow = True
+
+    def slow_then_endless() -> bool:
+        nonlocal slow
+        while not slow:
+            pass
+        sum(range(8_000_000))  # suspected in here, where nobody counts
+        slow = False
+        return False
+
+    plant(slow_then_endless)
+    kernel = Noted(KERNEL)
+    case = CASE.with_calls((*CASE.calls, *KEEPS_LOCKED.calls, *CASE.calls))
+    assert ended(bounded.run(case, kernel, stop=False))[:2] == (8, "timeout")
+    assert "dontunmap_counts_locked" in kernel.read
 
 
 def test_rules_that_do_not_end_are_a_defect_of_ours(
