@@ -139,8 +139,10 @@ class Showing:
             what = f"{found}, as expected"
         else:
             what = f"expected {expected}, found {found}"
-        parts = [what, *map(str, self.mismatches), *map(str, self.broken)]
-        return f"{self.kernel.name} on {self.kernel.geometry.name}: {'; '.join(parts)}"
+        wrong = [*map(str, self.mismatches), *map(str, self.broken)]
+        if not wrong or self.rule != OK or expected not in (None, OK):  # "ok" of a failure misleads
+            wrong.insert(0, what)
+        return f"{self.kernel.name} on {self.kernel.geometry.name}: {'; '.join(wrong)}"
 
 
 def showing(case: Case, kernel: Kernel, rules_after: RulesAfter = "moving") -> Showing:
