@@ -139,7 +139,7 @@ class Interval:
         return Interval(self.spans + other.spans)
 
     def __str__(self) -> str:
-        return "; ".join(map(str, self.spans)) or "never"
+        return "; ".join(map(str, self.spans)) or "in no release"
 
 
 def _span(first: Series, last: Series | None, changes: Stable, unknown: Iterable[str]) -> Interval:

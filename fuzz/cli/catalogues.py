@@ -10,7 +10,8 @@ from fuzz.rules.index import RULES, promise_named
 from fuzz.rules.rule import UNCHECKED
 from fuzz.tell import catalogues
 
-_WIDEST = 100  # columns
+_NARROWEST = 40  # columns; in fewer, lines are broken by the terminal
+_WIDEST = 100
 
 
 def make_kernels(parser: Parser, summary: str) -> None:
@@ -61,4 +62,4 @@ def _defects(options: argparse.Namespace) -> int:
 
 
 def _width() -> int:
-    return min(shutil.get_terminal_size().columns, _WIDEST)
+    return min(max(shutil.get_terminal_size().columns, _NARROWEST), _WIDEST)

@@ -14,6 +14,7 @@ from fuzz.rules.index import checks_of
 from fuzz.rules.rule import Rule
 
 _INDENT = "    "
+_CASE = "case: "
 
 
 def kernels() -> Iterator[str]:
@@ -46,6 +47,9 @@ def defects(chosen: Sequence[Defect], width: int, *, full: bool) -> Iterator[str
     for head, defect in zip(columns(rows), chosen, strict=True):
         yield head
         for text in _defect(defect, full=full):
+            if text.startswith(_CASE):  # a command: it can be pasted in one piece only
+                yield _INDENT + text
+                continue
             yield textwrap.fill(
                 text,
                 width,
@@ -62,7 +66,7 @@ def _defect(defect: Defect, *, full: bool) -> Iterator[str]:
         yield f"rule: {defect.broken.id} {defect.rule}: {defect.broken.statement}"
     switches = (f"{'+' if on else '-'}{name}" for name, on in defect.bad.items())
     yield f"kernels: {releases_with(defect.bad)}" + (f": {', '.join(switches)}" if full else "")
-    yield f"case: {command('show', f'corpus/{defect.case}.case', '--kernel', defect.shown_on)}"
+    yield _CASE + command("show", f"corpus/{defect.case}.case", "--kernel", defect.shown_on)
     for name, right in defect.repair.items():
         switch, sign = SWITCHES[name], "+" if right else "-"
         by = f"{_when(name, right)}" if switch.when.spans else "no kernel has it"

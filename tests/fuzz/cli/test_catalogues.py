@@ -1,5 +1,9 @@
 """`kernels`, `rules` and `defects`."""
 
+import re
+
+import pytest
+
 from engine.base.kernel import KERNELS, KNOWN_NAMES, SWITCHES
 from fuzz.cli.main import main
 from fuzz.defects.known import KNOWN
@@ -17,7 +21,7 @@ def test_kernels_lists_switches_kernels_and_geometries(capsys: Output) -> None:
     assert rows["realign"][1:] == ["-", "-", "yes", "yes", "yes"]
     assert (
         "\nwrap_safe_overlap                -    -    -    -     -\n"
-        "    never: the test for overlapping ranges does not wrap (B-69)\n"
+        "    in no release: the test for overlapping ranges does not wrap (B-69)\n"
         "    our proposal for B-69: A range that wraps overlaps: "
     ) in out
     assert f"kernels:    {', '.join(KERNELS)}" in out
@@ -36,12 +40,20 @@ def test_rules_lists_the_catalogue(capsys: Output) -> None:
     assert refused(capsys).startswith("unknown rule 'no-such-rule'; known: dest-entry-none, ")
 
 
+def test_a_terminal_may_be_narrow(capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "3")
+    assert main(["rules", RULE]) == 0
+    assert "\n    a destination entry is none when\n" in capsys.readouterr().out
+
+
 def test_defects_lists_what_is_known(capsys: Output) -> None:
     assert main(["defects"]) == 0
     out = capsys.readouterr().out
     heads = [line.split()[0] for line in out.splitlines() if not line.startswith(" ")]
     assert heads == [known.id for known in KNOWN]
-    assert out.count("\n    case: ") == len(KNOWN)
+    commands = [line for line in out.splitlines() if line.startswith("    case: ")]
+    assert len(commands) == len(KNOWN)
+    assert all(re.search(r"--kernel linux-\S+$", line) for line in commands)  # in one piece
     assert "\n    kernels: 6.7 to 6.11, gone in 6.11.10\n" in out
     assert "repair: +wrap_safe_result (since 6.12, 6.11.10)\n" in out
     assert "repair: +wrap_safe_overlap (no kernel has it)\n    our proposal: A range that " in out
