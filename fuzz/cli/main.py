@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from typing import TextIO
 
 from engine.base.geometry import UnknownName
 from fuzz.case import CaseError
@@ -51,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Arguments: `argv` the arguments without the program's name; None: those of this process.
     Returns: the exit status.
     """
+    sys.stdout = sys.stdout or _nowhere()  # None: it was closed when we were called
+    sys.stderr = sys.stderr or _nowhere()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may not have every character
             stream.reconfigure(errors="backslashreplace")
@@ -58,13 +61,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     words, rest = _split_off_rest(words)
     try:
         options = _parser(words).parse_args(words)
-    except SystemExit as stop:  # after --help, or a message of argparse
-        return int(stop.code or 0)
-    options.rest = rest
-    handler: Handler = options.command
-    try:
+        options.rest = rest
+        handler: Handler = options.command
         status = handler(options)
         sys.stdout.flush()
+    except SystemExit as stop:  # after --help, or a message of argparse
+        return int(stop.code or 0)
     except (CaseError, UnknownName, WriteError, UsageError) as error:
         return refuse(str(error))
     except BrokenPipeError:
@@ -77,6 +79,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(file=sys.stderr)
         return INTERRUPTED
     return status
+
+
+def _nowhere() -> TextIO:
+    """A stream whose text nobody reads."""
+    return os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
 
 
 def _split_off_rest(words: list[str]) -> tuple[list[str], list[str]]:

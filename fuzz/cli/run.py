@@ -90,6 +90,8 @@ def make_run(parser: Parser, summary: str) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if stray := [word for word in options.rest if not word.startswith("-")]:
+        raise UsageError(f"{stray[0]!r} is no flag of libFuzzer, such as -max_len=500")
     chosen = RunOptions(
         workdir=options.workdir,
         geometries=options.geometries and tuple(dict.fromkeys(options.geometries)),

@@ -71,6 +71,27 @@ def test_interrupt_is_130_without_a_traceback(
     assert capsys.readouterr().err == "\n"
 
 
+def test_interrupt_while_a_command_is_loaded(
+    capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fuzz.cli.main.import_module", interrupted)
+    assert main(["rules"]) == 130
+    assert capsys.readouterr().err == "\n"
+
+
+def test_closed_output_is_quiet() -> None:
+    shown = subprocess.run(
+        ["/bin/sh", "-c", f"{sys.executable} -m fuzz rules >&-"],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert (shown.returncode, shown.stderr) == (0, "")
+
+
 def test_closed_pipe_is_quiet() -> None:
     command = f"{sys.executable} -m fuzz rules; echo $? >&2"
     with subprocess.Popen(

@@ -57,6 +57,7 @@ def test_run_by_default(chosen: list[RunOptions]) -> None:
             f"--ops: unknown reboot, clone; known: {', '.join(sorted(MODELLED_CALLS))}",
         ),
         (["--ops", ","], "--ops names no call; known: "),
+        (["--", "-fork=1", "corpus"], "'corpus' is no flag of libFuzzer, such as -max_len=500"),
         (["--kernel", "linux-9.9"], "unknown kernel 'linux-9.9'; known: "),
         (["--geometry", "vax"], "unknown geometry 'vax'; known: "),
     ],
