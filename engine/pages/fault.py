@@ -310,16 +310,21 @@ def _first_refused(space: AddressSpace, vma: Vma, start: int, end: int) -> int:
             parent = space.tree.find(size_end, PMD)
             if parent and space.tree.index(size_end, PMD) in parent.leaves:
                 size_end = round_up(size_end, space.geometry.slot_bytes)  # a huge page goes on
-        table = space.tree.find(size_end, PTE) if size_end < end else None
-        while table is not None and space.tree.index(size_end, PTE) in table.leaves:
+        while size_end < end and _has_page_or_guard(space, size_end):
             size_end += space.geometry.page_bytes  # as do its pages where each has an entry
-            table = space.tree.find(size_end, PTE)
         end = max(min(end, size_end), start)
     for base, table, indices in space.tree.lowest(start, end):
         for index in indices:
             if is_guard(table.leaves[index]):
                 return base + (index << shift)
     return end
+
+
+def _has_page_or_guard(space: AddressSpace, addr: int) -> bool:
+    """Is there an entry at `addr`, other than a mark for a page that is not there?"""
+    table = space.tree.find(addr, PTE)
+    entry = table.leaves.get(space.tree.index(addr, PTE)) if table is not None else None
+    return entry is not None and (not entry & MARKER or is_guard(entry))
 
 
 def slots_of(space: AddressSpace, start: int, end: int) -> list[tuple[int, int]]:
