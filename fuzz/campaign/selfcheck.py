@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from engine.base.geometry import GEOMETRIES, Geometry
 from engine.base.kernel import Kernel, kernel_named
+from engine.state import terms
 from fuzz.calls.registry import takes_long
 from fuzz.campaign.seeds import CORPUS
 from fuzz.case import Case
@@ -228,9 +229,10 @@ class _Selfcheck:
         found = self._shown(case, kernel)
         assert found is not None
         case = replace(case, kernel=kernel.name, geometry=kernel.geometry.name)
+        broken = terms.violation(kernel.geometry, found.violation)
         self._say(
             f"\nALARM {bucket.name} on {ground}, program {alarm.number}\n"
-            f"{indented(text.dump(case))}\n  call {found.call + 1}: {found.violation}"
+            f"{indented(text.dump(case))}\n{indented(f'call {found.call + 1}: {broken}')}"
         )
 
     def _summary(self) -> str:

@@ -1,6 +1,7 @@
 """The check that nothing is told where nothing is wrong: its programs, and what it tells."""
 
 import os
+import re
 from itertools import islice
 
 import pytest
@@ -41,6 +42,7 @@ def test_a_bug_is_told_once_as_its_minimal_program(capsys: Output) -> None:
     out = capsys.readouterr().out
     assert out.count("\nALARM fixed-address--mremap on linux-6.") == 1
     assert "@kernel linux-6." in out
+    assert re.search(r"\n  call \d: fixed-address( at \[0x\w{1,9}, .*)?\n    found     ", out)
     assert " fixed-address--mremap  linux-6.12 on x86-64\n" in out
 
 
