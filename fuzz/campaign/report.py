@@ -117,13 +117,15 @@ def told_parting(session: Session, seen: Seen, kernel: Kernel) -> str:
 
 def told_divergence(session: Session, seen: Seen, found: Divergence, against: Against) -> str:
     """The same of a divergence between machine and model."""
+    kernel = against.model.kernel
+    on = ("--kernel", kernel.name, "--geometry", kernel.geometry.name)
     return "\n".join(
         (
             "",
             f"NEW FINDING {seen.bucket.name}: {against.subject.name} is not {against.model.name}",
             str(found.kind),
             indented(found.told()),
-            f"Reproduce with: {command('kernel', 'check', session.path(seen.bucket))}",
+            f"Reproduce with: {command('kernel', 'check', session.path(seen.bucket), *on)}",
             "",
         )
     )

@@ -282,7 +282,8 @@ class _Check:
         for kind, times in standing.kinds.most_common():
             lines.append(f"{times:>7}  {kind}  {self.kept.get(kind, '')}".rstrip())
         if self.kept:
-            on = ("--geometry", self.options.geometry) if self.options.geometry else ()
+            flags = {"--kernel": self.options.kernel, "--geometry": self.options.geometry}
+            on = [word for flag, name in flags.items() if name for word in (flag, name)]
             again = command("kernel", "check", *on, next(iter(self.kept.values())))
             lines.append(f"Look again with: {again}")
         return "\n".join(lines)

@@ -496,7 +496,9 @@ def test_a_divergence_from_the_machine_is_minimized_and_kept(
     only = frozenset(("peek",))
     status = run(options(tmp_path, kernels=kernels, against=True, runs=20, calls=only))
     assert status == SURPRISES
-    assert "NEW FINDING machine-differs--peek: Linux" in capfd.readouterr().out
+    shown = capfd.readouterr().out
+    assert "NEW FINDING machine-differs--peek: Linux" in shown
+    assert f"peek.case --kernel {kernels[0]} --geometry x86-64\n" in shown  # how to reproduce it
     case = load(tmp_path / "work" / "findings" / "machine-differs--peek.case")
     (call,) = case.calls
     assert isinstance(call.result, Faults)  # what the machine did
