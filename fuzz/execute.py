@@ -12,7 +12,7 @@ from fuzz.calls.registry import CALLS, as_made, as_result, is_skipped, operands
 from fuzz.case import Case, CaseError, Result
 from fuzz.lib.processes import TooLong
 from fuzz.lib.steps import StepLimit
-from fuzz.rules.judge import Judge, RulesAfter
+from fuzz.rules.judge import Judge, RulesAfter, asked
 from fuzz.rules.returns import ENDINGS, ending
 
 BrokenAt = tuple[int, str]  # the index of a call, and the slug of the rule that it broke
@@ -61,6 +61,7 @@ def execute(
     on_step: Callable[[int, AddressSpace], None] | None = None,
     check: bool = True,
     oracle: bool = True,
+    rules: frozenset[str] | None = None,
     rules_after: RulesAfter = "moving",
     commit_limit_bytes: int | None = None,
     steps: StepLimit | None = None,
@@ -71,6 +72,7 @@ def execute(
     Arguments: `listeners` hear of points after the rules; `stop` ends the program at the first
     violation; `on_step` is called with -1 before the first call and with its index after each;
     `check` switches the rules on, `oracle` the comparison of contents, too (only with `check`);
+    `rules` are the slugs of those that are in question, None all: no others need be told;
     `rules_after` after which calls the whole state is judged: the last, every moving one, or each;
     `commit_limit_bytes` see Limits.request; `steps` counts what the calls execute, and limits it.
     Errors raised: CaseError for a call the model does not know; what rules, oracle, `listeners` and
@@ -78,7 +80,9 @@ def execute(
     """
     space = AddressSpace(kernel)
     space.limits.request = commit_limit_bytes
-    judge = Judge(space, rules_after=rules_after, oracle=oracle) if check else None
+    judge = None
+    if check:
+        judge = Judge(space, rules_after=rules_after, oracle=oracle, asked=asked(rules))
     for listener in listeners:
         space.listen(listener)
     outcome = Outcome(case, kernel, space)

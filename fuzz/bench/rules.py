@@ -96,7 +96,7 @@ def _left_out(name: str) -> Iterator[None]:
         return tuple(function for function in functions if function.__module__ != module)
 
     with ExitStack() as patches:
-        for table in (judge.ON, judge.AT, judge.AFTER):
+        for table in (judge.ALL.on, judge.ALL.at, judge.ALL.after):
             less = {key: others(functions) for key, functions in table.items()}
             patches.enter_context(patch.dict(table, less))
         yield
@@ -115,7 +115,7 @@ def state_costs(kernel: Kernel, cases: Sequence[Case]) -> Iterator[Cost]:
         state = State(space)
         clock("walking the tables", partial(State, space))
         clock("snapshot for a call", partial(Snapshot, space))
-        for function in judge.ON[STATE]:
+        for function in judge.ALL.on[STATE]:
             name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
             clock(name, partial(list, function(state)))
 

@@ -7,11 +7,13 @@ smallest set of defects that does together.  Two runs break the same if the same
 the same call.
 
 Most of these runs are never made: a kernel that has all switches alike that the program has read on
-another one does the same there (`fuzz.noted`).
+another one does the same there (`fuzz.noted`).  In the others only the rules are asked that are in
+question, for asking takes longer than running.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import NamedTuple, Protocol
 
 from engine.base.kernel import Kernel
 from engine.base.violation import Violation
@@ -24,7 +26,14 @@ from fuzz.lib.smallest import smallest
 from fuzz.noted import Noted
 from fuzz.rules.index import gravity
 
-Execute = Callable[[Case, Kernel], Outcome]  # to the end, behind violations, too
+Rules = frozenset[str] | None  # slugs; None: all
+
+
+class Execute(Protocol):
+    """Runs programs to their end, behind violations, too."""
+
+    def __call__(self, case: Case, kernel: Kernel, /, *, rules: Rules) -> Outcome:
+        """Arguments: as of `fuzz.execute.execute`."""
 
 
 class Shown(NamedTuple):
@@ -63,21 +72,25 @@ class Runs:
     def __init__(self, case: Case, execute: Execute) -> None:
         self.case = case
         self._execute = execute
-        self._ran: list[tuple[Noted, Ran]] = []
+        self._ran: list[tuple[Noted, Rules, Ran]] = []
 
-    def add(self, kernel: Noted, outcome: Outcome) -> Ran:
-        """The program has been run on a kernel."""
+    def add(self, kernel: Noted, outcome: Outcome, rules: Rules = None) -> Ran:
+        """The program has been run on a kernel, and these rules were asked."""
         ran = Ran(tuple(outcome.results), tuple(outcome.violations))
-        self._ran.append((kernel, ran))
+        self._ran.append((kernel, rules, ran))
         return ran
 
-    def on(self, kernel: Kernel) -> Ran:
-        """What it does on that kernel.  Errors raised: those of `fuzz.execute.execute`."""
-        for noted, ran in self._ran:
-            if noted.same_on(kernel):
+    def on(self, kernel: Kernel, rules: Rules = None) -> Ran:
+        """What it does on that kernel, and which of these rules it breaks.
+
+        Errors raised: those of `fuzz.execute.execute`.
+        """
+        for noted, asked, ran in self._ran:
+            enough = asked is None or (rules is not None and rules <= asked)
+            if enough and noted.same_on(kernel):
                 return ran
         noted = Noted(kernel)
-        return self.add(noted, self._execute(self.case, noted))
+        return self.add(noted, self._execute(self.case, noted, rules=rules), rules)
 
 
 def findings(runs: Runs, kernel: Kernel) -> tuple[Shown, ...]:
@@ -88,7 +101,8 @@ def findings(runs: Runs, kernel: Kernel) -> tuple[Shown, ...]:
     violations = runs.on(kernel).violations
     if not violations:
         return ()
-    twin = runs.on(repaired(kernel))
+    rules = frozenset(found.violation.rule for found in violations)
+    twin = runs.on(repaired(kernel), rules)
     stays = twin.broken
     owners: dict[BrokenAt, str] = {}
     last: dict[str, str] = {}  # by rule: the known defect that broke it
@@ -101,7 +115,11 @@ def findings(runs: Runs, kernel: Kernel) -> tuple[Shown, ...]:
             owner = owners[key]
         else:
             # What one has broken stays broken, also where another has broken it once more.
-            owner = _alone(runs, kernel, key) or last.get(rule) or _together(runs, kernel, key)
+            owner = (
+                _alone(runs, kernel, key, rules)
+                or last.get(rule)
+                or _together(runs, kernel, key, rules)
+            )
             owners[key] = last[rule] = owner
         parts.setdefault(owner, []).append(found)
     if "" in parts:  # of the same rule at the same call: first what the twin says in the same words
@@ -125,19 +143,26 @@ def _severity(found: Found) -> tuple[int, int]:
     return gravity(found.violation.rule), found.call
 
 
-def _alone(runs: Runs, kernel: Kernel, key: BrokenAt) -> str:
+def _alone(runs: Runs, kernel: Kernel, key: BrokenAt, rules: Rules) -> str:
     """The defect whose repair alone makes that vanish; empty: there is none."""
     # The one that breaks this rule in the first place is the better name, and is found at once.
-    for defect in sorted(KNOWN, key=lambda defect: defect.rule != key[1]):
-        if key not in runs.on(defect.repaired_on(kernel)).broken:
+    for defect, without in sorted(_repairs(kernel), key=lambda one: one[0].rule != key[1]):
+        if key not in runs.on(without, rules).broken:
             return defect.id
     return ""
 
 
-def _together(runs: Runs, kernel: Kernel, key: BrokenAt) -> str:
+@lru_cache(maxsize=64)
+def _repairs(kernel: Kernel) -> tuple[tuple[Defect, Kernel], ...]:
+    """The known defects that a kernel has, each with the kernel without it."""
+    present = [defect for defect in KNOWN if defect.bad and defect.present(kernel)]
+    return tuple((defect, defect.repaired_on(kernel)) for defect in present)
+
+
+def _together(runs: Runs, kernel: Kernel, key: BrokenAt, rules: Rules) -> str:
     """A smallest set of defects whose repair makes that vanish, "+" between their ids."""
 
     def vanishes(repairs: Sequence[Defect]) -> bool:
-        return key not in runs.on(repaired(kernel, repairs)).broken
+        return key not in runs.on(repaired(kernel, repairs), rules).broken
 
     return "+".join(defect.id for defect in smallest(KNOWN, vanishes))

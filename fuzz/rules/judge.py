@@ -4,7 +4,8 @@
 moments.  Which rules there are, and when they are checked, is said by the files that check them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Literal
 
 from engine.base.points import ENTER, LEAVE, PMD_OCCUPIED, PUD_OCCUPIED, Point
@@ -14,9 +15,9 @@ from engine.state.space import AddressSpace
 from fuzz.calls.registry import Returned, that_do
 from fuzz.calls.syscall import Does
 from fuzz.case import Call, Result
-from fuzz.rules.contents import Contents
+from fuzz.rules.contents import ORACLE_CONTENTS, Contents
 from fuzz.rules.index import checks_on
-from fuzz.rules.rule import FRESH, NOTHING, SHORTAGE, STATE, TLB, CheckFunction, Occasion
+from fuzz.rules.rule import FRESH, NOTHING, SHORTAGE, STATE, TLB, Check, CheckFunction, Occasion
 from fuzz.rules.sight import Moving, Sight
 from fuzz.rules.view import Memory, State
 
@@ -28,30 +29,51 @@ _MOVING = that_do(Does.MOVES)
 Functions = tuple[CheckFunction, ...]
 
 
-def _functions(occasion: Occasion, name: str = "") -> Functions:
-    return tuple(check.function for check in checks_on(occasion, name) if check.function)
+class Asked:
+    """The functions that are asked: `on` an occasion, `at` a point of a move, `after` a call.
+
+    `before` is what those after a call compare of the state before it; `contents` is true if the
+    oracle is asked, too.
+    Arguments: `rules` the slugs of those that are in question; None: all.
+    """
+
+    def __init__(self, rules: frozenset[str] | None = None) -> None:
+        def in_question(check: Check) -> bool:
+            return rules is None or any(rule.slug in rules for rule in check.rules)
+
+        def checks(occasion: Occasion, name: str = "") -> list[Check]:
+            return [check for check in checks_on(occasion, name) if in_question(check)]
+
+        def by_name(occasion: Occasion) -> dict[str, Functions]:
+            names = {name for check in checks(occasion) for name in check.names}
+            return {name: _functions(checks(occasion, name)) for name in names}
+
+        self.on = {occasion: _functions(checks(occasion)) for occasion in Occasion}
+        self.at = by_name(Occasion.POINT)
+        self.after = by_name(Occasion.CALL)
+        self.before = {
+            name: max(check.before for check in checks(Occasion.CALL, name)) for name in self.after
+        }
+        self.contents = rules is None or ORACLE_CONTENTS.slug in rules
 
 
-def _by_name(occasion: Occasion) -> dict[str, Functions]:
-    names = {name for check in checks_on(occasion) for name in check.names}
-    return {name: _functions(occasion, name) for name in names}
+def _functions(checks: Iterable[Check]) -> Functions:
+    return tuple(check.function for check in checks if check.function)
 
 
-ON: dict[Occasion, Functions] = {occasion: _functions(occasion) for occasion in Occasion}
-AT = _by_name(Occasion.POINT)
-AFTER = _by_name(Occasion.CALL)
-# What of the state before a call its checks compare.
-BEFORE = {name: max(check.before for check in checks_on(Occasion.CALL, name)) for name in AFTER}
+asked = lru_cache(maxsize=256)(Asked)  # known defects break the same few rules again and again
+ALL = asked(None)
 
 
 class MoveRules:
     """A listener: the rules at points of page-table moves."""
 
-    __slots__ = ("_sight", "occupied")
+    __slots__ = ("_at", "_sight", "occupied")
 
-    hears = frozenset(AT) | Moving.FOLLOWED
+    hears = frozenset(ALL.at) | Moving.FOLLOWED
 
-    def __init__(self) -> None:
+    def __init__(self, asked: Asked = ALL) -> None:
+        self._at = asked.at
         self._sight: Moving | None = None
         self.occupied = 0  # entries that a whole table could not move to
 
@@ -64,7 +86,7 @@ class MoveRules:
         elif name in (PMD_OCCUPIED, PUD_OCCUPIED):
             self.occupied += 1
         sight.arrive(point)
-        for function in AT.get(name, ()):
+        for function in self._at.get(name, ()):
             for violation in function(sight):
                 space.report(violation)
         sight.depart()
@@ -73,17 +95,20 @@ class MoveRules:
 
 
 class StateRules:
-    """Every rule on a whole state, checked time and again on one space."""
+    """The rules on a whole state, checked time and again on one space."""
 
-    __slots__ = ("_known",)
+    __slots__ = ("_functions", "_known")
 
-    def __init__(self) -> None:
+    def __init__(self, asked: Asked = ALL) -> None:
+        self._functions = asked.on[STATE]
         self._known: Memory = {}
 
     def check(self, space: AddressSpace) -> list[Violation]:
         """What is wrong now, in the order of the rules."""
+        if not self._functions:
+            return []
         state = State(space, self._known)
-        found = [violation for function in ON[STATE] for violation in function(state)]
+        found = [violation for function in self._functions for violation in function(state)]
         self._known = state.sound
         return found
 
@@ -97,25 +122,29 @@ class Judge:
     """The rules of one run.  What they find is added to `space.violations`.
 
     Arguments: `rules_after` after which calls the whole state is judged: the last, every moving
-    one, or each; `oracle` compare contents, too.
+    one, or each; `oracle` compare contents, too; `asked` which rules are in question.
     """
 
-    def __init__(self, space: AddressSpace, *, rules_after: RulesAfter, oracle: bool) -> None:
+    def __init__(
+        self, space: AddressSpace, *, rules_after: RulesAfter, oracle: bool, asked: Asked = ALL
+    ) -> None:
         self._space = space
         self._rules_after = rules_after
-        self._moves = MoveRules()
-        self._states = StateRules()
-        self._contents = Contents(space) if oracle else None
+        self._asked = asked
+        self._moves = MoveRules(asked)
+        self._states = StateRules(asked)
+        self._contents = Contents(space) if oracle and asked.contents else None
         self._sight: Sight | None = None
         space.listen(self._moves)
-        for function in ON[FRESH]:
+        for function in asked.on[FRESH]:
             space.violations += function(space)
 
     def before(self, call: str, args: Sequence[int]) -> None:
         """A call is about to be made, with these operands and real addresses."""
-        if call in AFTER or self._space.failures.armed:
+        compared = self._asked.before.get(call)
+        if compared is not None or self._space.failures.armed:
             self._moves.occupied = 0
-            self._sight = Sight(self._space, call, args, BEFORE.get(call, NOTHING))
+            self._sight = Sight(self._space, call, args, compared or NOTHING)
 
     def after(self, returned: Returned) -> None:
         """It has returned."""
@@ -124,10 +153,10 @@ class Judge:
             return
         violations = self._space.violations
         sight.returned(returned, self._moves.occupied)
-        for function in AFTER.get(sight.call, ()):
+        for function in self._asked.after.get(sight.call, ()):
             violations += function(sight)
         if sight.attempts is not None:
-            for function in ON[SHORTAGE]:
+            for function in self._asked.on[SHORTAGE]:
                 violations += function(sight)
 
     def quiet(self, call: Call, result: Result, *, last: bool) -> None:
@@ -139,7 +168,7 @@ class Judge:
         if last or self._rules_after == "call" or (moving and self._rules_after == "moving"):
             space.violations += self._states.check(space)
         if space.tlb.cached:
-            for function in ON[TLB]:
+            for function in self._asked.on[TLB]:
                 space.violations += function(space)
         if self._contents is not None:
             # A failed madvise may have got any part of its way: the oracle has to look.

@@ -15,7 +15,7 @@ from engine.pages.protect import change_entries
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_DONTCOPY, VM_LOCKED
 from fuzz.case import Case
-from fuzz.defects.attribute import Runs, findings
+from fuzz.defects.attribute import Execute, Rules, Runs, findings
 from fuzz.defects.catalogue import EXHIBITS
 from fuzz.defects.defect import Change, Defect
 from fuzz.defects.known import KNOWN
@@ -194,6 +194,42 @@ def test_a_known_defect_shows_before_a_second_bug_that_breaks_the_same_rule(defe
     assert defect.id in {one.bucket.defect for one in known}
 
 
+@each_defect
+def test_only_what_is_in_question_is_asked_and_that_says_the_same(defect: Defect) -> None:
+    case, kernel = shown_by(defect)
+    asked: list[Rules] = []
+
+    def everything(case: Case, kernel: Kernel, *, rules: Rules) -> Outcome:
+        asked.append(rules)
+        return execute(case, kernel, stop=False)
+
+    def in_question(case: Case, kernel: Kernel, *, rules: Rules) -> Outcome:
+        return execute(case, kernel, stop=False, rules=rules)
+
+    found = findings(Runs(case, in_question), kernel)
+    assert repr(found) == repr(findings(Runs(case, everything), kernel))
+    broken = {one.rule for shown in found for _, one in shown.broken}
+    assert asked[0] is None
+    assert set(asked[1:]) == {frozenset(broken)}
+
+
+def test_a_run_in_which_fewer_rules_were_asked_is_no_answer() -> None:
+    asked: list[Rules] = []
+
+    def run(case: Case, kernel: Kernel, *, rules: Rules) -> Outcome:
+        asked.append(rules)
+        return execute(case, kernel, stop=False, rules=rules)
+
+    runs, kernel = Runs(parse(SHRINKS), run), kernel_named("linux-6.18")
+    one, both = frozenset({"tlb-after"}), frozenset({"tlb-after", "committed"})
+    assert runs.on(kernel, one).broken == frozenset()
+    assert runs.on(kernel, one) is runs.on(kernel, one)
+    assert {rule for _, rule in runs.on(kernel, both).broken} == {"committed"}
+    assert runs.on(kernel, one) is not runs.on(kernel, both)
+    assert runs.on(kernel).broken == runs.on(kernel, both).broken
+    assert asked == [one, both, None]
+
+
 def buckets(program: str, kernel: str) -> list[str]:
     return [one.bucket.name for one in showing(parse(program), kernel_named(kernel)).findings]
 
@@ -235,12 +271,12 @@ def test_what_stays_broken_belongs_to_who_has_broken_it() -> None:
     assert buckets(again, "linux-6.18") == ["committed--mremap--B-37"]
 
 
-def changed(change: Change) -> Callable[[Case, Kernel], Outcome]:
+def changed(change: Change) -> Execute:
     """Run a program with a bug in the engine, put there anew each time."""
 
-    def run(case: Case, kernel: Kernel) -> Outcome:
+    def run(case: Case, kernel: Kernel, *, rules: Rules) -> Outcome:
         with change.applied():
-            return execute(case, kernel, stop=False)
+            return execute(case, kernel, stop=False, rules=rules)
 
     return run
 

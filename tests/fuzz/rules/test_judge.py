@@ -16,7 +16,7 @@ from engine.pages.fault import touch
 from engine.state.space import AddressSpace
 from fuzz.calls.registry import call
 from fuzz.case import Result
-from fuzz.rules.judge import AFTER, BEFORE, Judge, MoveRules, RulesAfter, StateRules
+from fuzz.rules.judge import ALL, Judge, MoveRules, RulesAfter, StateRules
 from fuzz.rules.rule import LEAVES, NOTHING, VMAS
 from tests.lib.constants import MOVE
 from tests.lib.drawn import PAGE, SLOT, scene, tiny
@@ -127,8 +127,9 @@ def test_a_call_without_rules_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_each_call_is_given_what_the_most_curious_of_its_checks_asks_for() -> None:
-    assert BEFORE.keys() == AFTER.keys()
-    assert (BEFORE["mremap"], BEFORE["mseal"], BEFORE["execve_stack"]) == (LEAVES, VMAS, VMAS)
+    before = ALL.before
+    assert before.keys() == ALL.after.keys()
+    assert (before["mremap"], before["mseal"], before["execve_stack"]) == (LEAVES, VMAS, VMAS)
 
 
 def test_entries_found_taken_are_counted_by_call() -> None:
