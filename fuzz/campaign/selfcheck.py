@@ -31,6 +31,7 @@ from fuzz.forms import text
 from fuzz.forms.wire import MAX_CALLS, WIDTH
 from fuzz.inputs.inputs import PLANS, Inputs
 from fuzz.inputs.mutator import Mutator
+from fuzz.inputs.scene import disturbed
 from fuzz.lib.exits import FINE, INTERRUPTED, OUR_DEFECT, SURPRISES
 from fuzz.lib.lines import indented
 from fuzz.lib.processes import forked
@@ -42,7 +43,7 @@ from fuzz.showing import showing
 BATCH = 500  # programs
 _BATCH_SECONDS = 3600.0  # a backstop
 _MINIMIZE_BUDGET = 3_000
-_CHANGED, _JOINED = 0.6, 0.2  # of the programs; the others are made to a plan
+_CHANGED, _JOINED, _DISTURBED = 0.4, 0.1, 0.3  # of the programs; others are made to a plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,8 @@ def selfcheck(options: SelfcheckOptions) -> int:
 def programs(geometry: Geometry, seed: str, sources: Sequence[bytes]) -> Iterator[Case]:
     """Programs as a run makes them, without end, the same for equal arguments.
 
-    Some are made to a plan; some are one of those before with a change, or two of them joined.
+    Some are made to a plan; some are one of those before with a change, or something that happens
+    on the way, or two of them joined.
     Arguments: `sources` are inputs that are spelled out (`fuzz.inputs.inputs`), to begin with.
     """
     rng = random.Random(seed)
@@ -127,6 +129,9 @@ def programs(geometry: Geometry, seed: str, sources: Sequence[bytes]) -> Iterato
         elif how < _CHANGED + _JOINED:
             one, other = rng.choices(pool, k=2)
             data = mutator.cross_over(one, other, longest, rng.getrandbits(32))
+        elif how < _CHANGED + _JOINED + _DISTURBED:
+            case = disturbed(rng, geometry, inputs.decode(rng.choice(pool)).case)
+            data = inputs.encode(case.with_calls(case.calls[:MAX_CALLS]), 0)
         else:
             data = inputs.planned(rng.choice(PLANS), 0, rng)
         pool.append(data)

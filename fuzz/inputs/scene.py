@@ -86,6 +86,7 @@ class _Scene(Ground):
 
     def __init__(self, random: Random, geometry: Geometry) -> None:
         super().__init__(random, geometry)
+        self.geometry = geometry
         self.calls: list[Call] = []
         self.failing = self.limited = ""  # what fails, or runs out
         self.themes: dict[Callable[[Pages], None], int] = {
@@ -131,6 +132,27 @@ class _Scene(Ground):
         if self.limited:
             self.limit()
         return Case(tuple(self.calls))
+
+    def disturb(self, case: Case) -> Case:
+        """The same program, in the middle of which something happens to what it is about."""
+        page, named = self.page, [c.args for c in case.calls if c.name in ("mmap", "mremap")]
+        self.end = self.geometry.arena.length // page
+        self.mappings = [self.inside(args[0] // page, max(args[1] // page, 1)) for args in named]
+        self.mappings += [
+            self.inside(args[4] // page, max(args[2] // page, 1))
+            for args in named
+            if len(args) == 5
+        ]
+        limits = sum(c.name == "@limit" for c in case.calls)  # stand before all else
+        at = self.random.randint(limits, len(case.calls))
+        self.calls = list(case.calls[:at])
+        if self.mappings and self.random.randrange(4):
+            theme = self.random.choices(list(self.themes), list(self.themes.values()))[0]
+            theme(self.piece(self.one_of(self.mappings)))
+        else:
+            self.failing = self.one_of(list(FAILURES))
+            self.fail()
+        return case.with_calls([*self.calls, *case.calls[at:]])
 
     @property
     def without_tables(self) -> bool:
@@ -453,3 +475,8 @@ class _Scene(Ground):
 def scene(random: Random, geometry: Geometry) -> Case:
     """A program to the plan, on this geometry."""
     return _Scene(random, geometry).make()
+
+
+def disturbed(random: Random, geometry: Geometry, case: Case) -> Case:
+    """Another program, on this geometry, that does one more thing to its memory on the way."""
+    return _Scene(random, geometry).disturb(case)

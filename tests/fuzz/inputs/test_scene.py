@@ -13,7 +13,7 @@ from fuzz.case import Case
 from fuzz.execute import execute
 from fuzz.forms import wire
 from fuzz.inputs.edges import edge
-from fuzz.inputs.scene import scene
+from fuzz.inputs.scene import disturbed, scene
 from tests.lib.judged import unexplained
 
 each_plan = pytest.mark.parametrize("plan", [scene, edge])
@@ -40,6 +40,22 @@ def test_equal_seeds_give_equal_programs_and_others_do_not(
     programs = [plan(Random(seed), geometry) for seed in range(100)]
     assert programs == [plan(Random(seed), geometry) for seed in range(100)]
     assert len(set(programs)) > 90
+
+
+def test_what_is_disturbed_does_the_same_calls_and_more() -> None:
+    geometry = GEOMETRIES["x86-64"]
+    inserted: set[str] = set()
+    for seed in range(200):
+        case = scene(Random(seed), geometry)
+        other = disturbed(Random(seed), geometry, case)
+        more = len(other.calls) - len(case.calls)
+        assert more > 0
+        at = next(
+            i for i in range(len(case.calls) + 1) if case.calls[i:] == other.calls[i + more :]
+        )
+        assert case.calls[:at] == other.calls[:at]
+        inserted.update(call.name for call in other.calls[at : at + more])
+    assert inserted >= {"@fail", "uffd_register", "fork", "touch_on", "mprotect"}
 
 
 def test_every_call_comes_up() -> None:
