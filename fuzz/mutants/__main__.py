@@ -37,6 +37,7 @@ from fuzz.mutants.store import Store
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = (
     "engine.move",
+    "engine.move_hugetlb",
     "engine.mremap",
     "engine.vmas.place",
     "engine.vmas.unmap",

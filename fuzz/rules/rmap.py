@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from engine.base.address import Range, round_down
 from engine.base.entry import PRESENT, is_zero_page
-from engine.base.points import ENTER, HUGE_MOVED, LEAVE, PMD_MOVED, PTES_MOVED, PUD_MOVED
+from engine.base.points import ENTER, HUGE_MOVED, I_MMAP, LEAVE, PMD_MOVED, PTES_MOVED, PUD_MOVED
 from engine.base.violation import Violation
 from engine.move import Move
 from engine.state import terms
@@ -33,8 +33,8 @@ MIGRATION_LEFT = Rule(
 TABLE_MOVE_LOCKED = Rule(
     "I-16",
     "table-move-locked",
-    "a whole table moves under the rmap locks of the source",
-    "take_rmap_locks(), 97113eb39fa7 (5.14); CVE-2022-41222, B-05",
+    "a whole table moves under the rmap locks of the source, hugetlb under the lock of its file",
+    "take_rmap_locks(), 97113eb39fa7 (5.14), huge_pmd_unshare(); CVE-2022-41222, B-05",
     HARM,
 )
 
@@ -129,6 +129,15 @@ def tables_move_locked(sight: Moving) -> Iterable[Violation]:
     return (
         TABLE_MOVE_LOCKED.broken(sight.where, "a table moved without the rmap locks", "with them"),
     )
+
+
+@at((HUGE_MOVED,), TABLE_MOVE_LOCKED)
+def hugetlb_moves_locked(sight: Moving) -> Iterable[Violation]:
+    """The table of a huge page of hugetlb may be one that mappings of its file share."""
+    if sight.at.held & I_MMAP or not sight.move.old_vma.flags & VM_HUGETLB:
+        return ()
+    found = "a huge page of hugetlb moved without the lock of its file"
+    return (TABLE_MOVE_LOCKED.broken(sight.where, found, "with it"),)
 
 
 @at((ENTER,), RMAP_ORDER)

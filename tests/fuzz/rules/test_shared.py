@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import engine.move
+import engine.move_hugetlb
 import engine.mremap
 import engine.vmas.merge
 from engine.base.entry import WRITE
@@ -23,6 +24,7 @@ from engine.base.uapi import (
     MADV_GUARD_INSTALL,
     MAP_ANONYMOUS,
     MAP_FIXED,
+    MAP_HUGETLB,
     MAP_PRIVATE,
     MAP_SHARED,
 )
@@ -223,6 +225,20 @@ def test_a_table_moves_under_the_rmap_locks() -> None:
     untouched = watched(scene("aaaa", BEFORE_5_14))
     remap(untouched, 0, 4, 16)
     assert not judged(untouched)
+
+
+@breaks("table-move-locked")
+def test_hugetlb_moves_under_the_lock_of_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def moved() -> AddressSpace:
+        space = watched(AddressSpace(tiny("linux-6.18")))
+        assert mmap(space, 0, SLOT, 3, MAP | MAP_HUGETLB) == 0
+        assert not touch(space, 0, PAGE)
+        remap(space, 0, SLOT // PAGE, 16)
+        return space
+
+    assert not judged(moved())
+    monkeypatch.setattr(engine.move_hugetlb, "I_MMAP", 0)
+    assert judged(moved()) == {"table-move-locked"}
 
 
 BEFORE_5_14 = without("linux-6.12", "table_moves_lock_rmap")
