@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import stat
 from collections.abc import Callable, Iterator
 from types import FrameType
 
@@ -17,7 +18,7 @@ def on_request(stop: Callable[[int], None]) -> Iterator[None]:
 
     def handle(number: int, _: FrameType | None) -> None:
         if number == signal.SIGHUP:
-            _hush()
+            hush()
         stop(number)
 
     heeded = [signal.SIGINT, signal.SIGTERM]
@@ -31,10 +32,14 @@ def on_request(stop: Callable[[int], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _hush() -> None:
-    """Let nothing more be printed on terminals."""
+def hush() -> None:
+    """Let nothing more be printed on terminals.
+
+    One that has hung up is a character device still, but isatty() denies it.
+    """
     for descriptor in (1, 2):
-        if os.isatty(descriptor):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, descriptor)
-            os.close(nowhere)
+        with contextlib.suppress(OSError):  # closed
+            if stat.S_ISCHR(os.fstat(descriptor).st_mode):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, descriptor)
+                os.close(nowhere)

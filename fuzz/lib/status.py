@@ -1,11 +1,14 @@
 """The status line of a long command: redrawn in place on a terminal, else a line now and then."""
 
+import errno
 import os
 import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TextIO
+
+from fuzz.lib.signals import hush
 
 LIVE_SECONDS = 0.2  # between two redraws on a terminal
 PLAIN_SECONDS = 10.0  # between two lines elsewhere
@@ -122,24 +125,21 @@ class StatusLine:
         self._next = now + self._interval
         if self.live:
             width = max(shutil.get_terminal_size().columns - 1, 20)
-            self._stream.write(_ERASE_LINE + self._line(standing, width))
+            _put(_ERASE_LINE + self._line(standing, width), self._stream)
             self._shown = True
         else:
-            self._stream.write(self._line(standing, None) + "\n")
-        self._stream.flush()
+            _put(self._line(standing, None) + "\n", self._stream)
 
     def write(self, text: str, stream: TextIO) -> None:
         """Write whole lines to `stream`, above the status line if that is on the screen."""
         self.clear()
-        stream.write(text if text.endswith("\n") else text + "\n")
-        stream.flush()
+        _put(text if text.endswith("\n") else text + "\n", stream)
         self._next = min(self._next, self._clock()) if self.live else self._next
 
     def clear(self) -> None:
         """Take the line off the screen until the next update."""
         if self._shown:
-            self._stream.write(_ERASE_LINE)
-            self._stream.flush()
+            _put(_ERASE_LINE, self._stream)
             self._shown = False
 
     def _line(self, standing: Standing, width: int | None) -> str:
@@ -154,6 +154,18 @@ class StatusLine:
             line += ("  " if line else "") + (f"{escape}{text}{_RESET}" if escape else text)
             used += needed
         return line
+
+
+def _put(text: str, stream: TextIO) -> None:
+    """Write at once.  A terminal that hangs up ends nobody: SIGHUP does, which may come later."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        hush()
+        stream.flush()  # fails again if it is no terminal but a disk
 
 
 def _dumb() -> bool:
