@@ -110,7 +110,7 @@ def draw(
     *,
     where: Range | None = None,
     rules: Collection[str] = (),
-    width: int = 78,
+    width: int = 96,
 ) -> Drawing:
     """The VMAs and page tables of `space`, and details, as lines of at most `width` columns.
 
