@@ -7,8 +7,9 @@ JSON object a line:
 - `start`: `fixed_addresses` is true if address-space randomisation is off;
 - `stats`, about twice a second: `execs`, `cpu_seconds` since the start, `cells`, and `hits`:
   [bucket, kernel, count] of each (a bucket is [rule, call, defect]);
-- `finding`, for each bucket and kernel, and again for a program of fewer calls: `bucket`,
-  `kernel`, `geometry`, `input` (hex), `execs`, `cpu_seconds`;
+- `finding`, for each bucket and kernel, and again for a program of fewer calls: `bucket`, `worst`
+  (the rule that names all that the program shows), `kernel`, `geometry`, `input` (hex), `execs`,
+  `cpu_seconds`;
 - `new`, if asked for, for each input that reaches a cell that none before it did: `input` (hex);
 - `suspect`, for each input that took long, or much memory: `input` (hex), `kernel`, `geometry`,
   `doubt` (`timeout--mremap`; empty if it was not in a call), `execs`.  Whether it is a finding is
@@ -180,8 +181,9 @@ class Target:
                 observer.finish(outcome, same)
             # They break the same; what that is put down to depends on what they read repaired.
             for one in (kernel, *same) if outcome.violations else ():
-                for found in self._shown(runs, one, outcome):
-                    self._found(data, case, found.bucket, one)
+                shown = self._shown(runs, one, outcome)
+                for found in shown:
+                    self._found(data, case, found.bucket, one, worst=shown[0].bucket.rule)
 
     def _compare(
         self, data: bytes, case: "Case", two: "Pair", observer: "StateObserver | None"
@@ -196,7 +198,7 @@ class Target:
             observer.finish(half.outcome)
         parting = two.beside(half)
         if parting is not None:
-            self._found(data, case, parting.bucket, two.kernel)
+            self._found(data, case, parting.bucket, two.kernel, worst=parting.bucket.rule)
 
     def mutate(self, data: bytes, max_size: int, seed: int) -> bytes:
         """See `Mutator.mutate`; an input that it fails on stays as it is."""
@@ -232,7 +234,9 @@ class Target:
             hits=[[*key, count] for key, count in self._hits.items()],
         )
 
-    def _found(self, data: bytes, case: "Case", bucket: Bucket, kernel: "Kernel") -> None:
+    def _found(
+        self, data: bytes, case: "Case", bucket: Bucket, kernel: "Kernel", worst: str
+    ) -> None:
         key = (bucket, kernel.name)
         self._hits[key] += 1
         calls = len(case.calls)
@@ -241,6 +245,7 @@ class Target:
             self._send(
                 "finding",
                 bucket=bucket,
+                worst=worst,
                 kernel=kernel.name,
                 geometry=kernel.geometry.name,
                 input=data.hex(),

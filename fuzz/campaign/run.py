@@ -231,7 +231,7 @@ class _Run:
         kernel = kernel_named(event["kernel"], event["geometry"])
         case = session.decode(bytes.fromhex(event["input"]))
         note = f"run seed={worker.seed} executions={event['execs']}"
-        session.found(bucket, case, kernel, note)
+        session.found(bucket, case, kernel, note, event["worst"])
         self._record(event, bucket, kernel.name, 1)
 
     def _record(self, event: dict[str, Any], bucket: Bucket, kernel: str, hits: int) -> None:

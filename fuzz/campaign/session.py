@@ -193,9 +193,13 @@ class Session:
         own = any(base_of(name) != name for name in self.kernels)
         return self.options.count_old or own or self.like is not None
 
-    def found(self, bucket: Bucket, case: Case, kernel: Kernel, note: str) -> None:
-        """Take note of a finding of the model.  Arguments: `note` on where it was found."""
-        expects = (Expectation(kernel.name, bucket.rule),) if self.like is None else ()
+    def found(self, bucket: Bucket, case: Case, kernel: Kernel, note: str, worst: str) -> None:
+        """Take note of a finding of the model.
+
+        Arguments: `note` on where it was found; `worst` what the case is to expect: until it is
+        minimal, it may show other findings, too.
+        """
+        expects = (Expectation(kernel.name, worst),) if self.like is None else ()
         like = None if self.like is None else self.like.name
         case = replace(case, kernel=kernel.name, expects=expects, like=like, found=(note,))
         self.met(bucket, marked(case), kernel)

@@ -62,8 +62,9 @@ class Suspects:
             self._refuted[kind] += 1
             return
         self._judged[kind] = buckets
+        note = f"run seed={seed} executions={event['execs']}"
         for bucket in buckets:
-            session.found(bucket, case, kernel, f"run seed={seed} executions={event['execs']}")
+            session.found(bucket, case, kernel, note, worst=buckets[0].rule)
         self._count(kind, event)
 
     def _buckets(self, case: Case, kernel: Kernel) -> list[Bucket]:

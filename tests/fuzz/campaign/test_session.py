@@ -7,7 +7,7 @@ import pytest
 from engine.base.kernel import kernel_named
 from fuzz.calls.registry import call
 from fuzz.campaign.session import RunOptions, Session
-from fuzz.case import Case
+from fuzz.case import Case, Expectation
 from fuzz.findings import store
 from fuzz.findings.bucket import Bucket
 from fuzz.lib.files import WriteError
@@ -42,6 +42,14 @@ def test_the_minimal_case_takes_the_place_of_the_one_that_was_met(tmp_path: Path
         (seen,) = session.queue
         session.minimized(seen, MIDDLE)  # told for larger tables
         assert session.ledger.cases.load(BUCKET) == MIDDLE
+
+
+def test_what_is_not_minimal_expects_the_worst_that_it_shows(tmp_path: Path) -> None:
+    with opened(tmp_path) as session:
+        session.found(BUCKET, LONG, KERNEL, "run", worst="others-untouched")
+        case = session.ledger.cases.load(BUCKET)
+        assert case is not None
+        assert case.expects == (Expectation(KERNEL.name, "others-untouched"),)
 
 
 def kept(session: Session) -> Case:
