@@ -1,18 +1,19 @@
 """Which calls the kernel refuses, and with which error.
 
 The order of the checks of mremap, as the manual and the specification's tables 6.2 and 6.3 have it,
-on plain intervals and integers that nothing wraps in.  Where an error may or may not come (failures
-on demand, sums that wrap, a guard gap in the way) nothing is said.
+on plain intervals and integers that nothing wraps in.  What was refused on demand is an error; where
+one may or may not come (sums that wrap, a guard gap in the way) nothing is said.
 """
 
 from collections.abc import Iterator
 
 from engine.base.address import Range, round_up
+from engine.base.failures import MAPS, VMA
 from engine.base.uapi import MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE, Errno
 from engine.base.violation import Violation
 from engine.pages.fault import Faulted
 from engine.state.vma import VM_ACCOUNT, VM_HUGETLB, VM_LOCKED, VM_SEALED, VM_SHARED, VM_UFFD
-from fuzz.rules.places import Granted, Promise, compared, placed, removed
+from fuzz.rules.places import STRUCK, Granted, Promise, compared, placed, removed, told
 from fuzz.rules.rule import (
     CONTRACT,
     VMAS,
@@ -35,10 +36,15 @@ def deserved(sight: Sight) -> Iterator[Violation]:
     """Is the result of an mremap the one that its operands deserve?"""
     before, remap, result = sight.before, sight.request, sight.result
     assert not isinstance(result, Faulted)
+    where = Range(remap.addr, remap.addr + max(remap.old, before.geometry.page_bytes))
+    if refused := _refused(sight):
+        if result not in refused.values():
+            what = " and ".join(f"{error} (@fail {kind})" for kind, error in refused.items())
+            yield ERROR_ORDER.broken(where, told(before.geometry, result), what)
+        return
     last = max(remap.addr + remap.old_len, remap.new_addr + remap.new_len)
     if last > before.geometry.word_mask:
         return
-    where = Range(remap.addr, remap.addr + max(remap.old, before.geometry.page_bytes))
     late, first = (
         list(
             compared(
@@ -48,6 +54,19 @@ def deserved(sight: Sight) -> Iterator[Violation]:
         for order in (False, True)
     )
     yield from first if first != late and before.kernel.check_before_unmap else late
+
+
+def _refused(sight: Sight) -> dict[str, Errno]:
+    """What the call has asked for in vain and cannot do without, and the error that this is.
+
+    Without a VMA, or a place for one, a move may have to leave its source mapped.
+    """
+    left = sight.space.failures.left() if sight.before.failing else {}
+    return {
+        kind: STRUCK[kind]
+        for kind, failing in sight.before.failing.items()
+        if kind not in (VMA, MAPS) and len(left.get(kind, ())) < len(failing)
+    }
 
 
 def _promise(before: Snapshot, remap: Request, *, checks_first: bool) -> Promise:

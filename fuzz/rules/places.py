@@ -47,7 +47,7 @@ PLACE_CHOSEN = Rule(
 
 
 # What a call returns that a failure on demand has struck.
-_STRUCK = {
+STRUCK = {
     PAGETABLE: Errno.ENOMEM,
     VMA: Errno.ENOMEM,
     COMMIT: Errno.ENOMEM,
@@ -73,19 +73,20 @@ def compared(
     rule: Rule,
 ) -> Iterator[Violation]:
     """Is the result the promised one, or that of a failure on demand?  None: success."""
-    if any(result is _STRUCK[kind] for kind in before.failing):
+    if any(result is STRUCK[kind] for kind in before.failing):
         return
     geometry = before.geometry
     if isinstance(promise, Errno) and result is not promise:
-        yield rule.broken(where, _told(geometry, result), str(promise))
+        yield rule.broken(where, told(geometry, result), str(promise))
     elif isinstance(promise, Granted):
         if isinstance(result, Errno):
             yield rule.broken(where, str(result), "success")
         elif promise.address not in (None, result):
-            yield rule.broken(where, _told(geometry, result), _told(geometry, promise.address))
+            yield rule.broken(where, told(geometry, result), told(geometry, promise.address))
 
 
-def _told(geometry: Geometry, result: int | Errno | None) -> str:
+def told(geometry: Geometry, result: int | Errno | None) -> str:
+    """What a call has returned, for people; None: success."""
     if isinstance(result, int):
         return terms.address(geometry, result)
     return str(result or "success")

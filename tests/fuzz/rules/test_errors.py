@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.base.failures import HOOK
+from engine.base.failures import COMMIT, HOOK
 from engine.base.kernel import KERNELS
 from engine.base.uapi import (
     MAP_ANONYMOUS,
@@ -116,3 +116,14 @@ def test_a_failure_on_demand_gives_its_own_error_only() -> None:
     sight = Sight(space, "mremap", (0, 4 * PAGE, 4 * PAGE, MOVE, THERE * PAGE))
     assert not told(sight, Errno.EPERM, "errors")
     assert told(sight, Errno.ENOMEM, "errors")
+
+
+@pytest.mark.parametrize(("kind", "error"), [(COMMIT, Errno.ENOMEM), (HOOK, Errno.EPERM)])
+def test_what_was_refused_is_not_granted(kind: str, error: Errno) -> None:
+    space = mapped("linux-6.12", MAP_PRIVATE)
+    space.failures.arm(kind, 1)
+    sight = Sight(space, "mremap", (0, 4 * PAGE, 6 * PAGE, MREMAP_MAYMOVE, 0))
+    assert not told(sight, 0, "errors")  # not asked for yet
+    assert space.failures.fails(kind)
+    assert not told(sight, error, "errors")
+    assert told(sight, 0, "errors")
