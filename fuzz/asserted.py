@@ -13,7 +13,7 @@ from engine.base.kernel import Kernel, base_of
 from engine.state import vma as vmas
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_EXEC, VM_READ, VM_SHARED, VM_WRITE, Vma
-from fuzz.case import Assertion, Case
+from fuzz.case import Assertion, Case, CaseError
 from fuzz.execute import execute
 from fuzz.forms.assertions import NOT, PAGE, UNMAPPED, VMA, format_assertion
 
@@ -78,9 +78,17 @@ class Broken(NamedTuple):
 
 
 def broken(case: Case, kernel: Kernel) -> list[Broken]:
-    """The assertions of a case that do not hold on a kernel, whose geometry counts."""
+    """The assertions of a case that do not hold on a kernel, whose geometry counts.
+
+    Errors raised: CaseError for one about what is not in the arena, where nothing ever is.
+    """
     if not case.assertions:
         return []
+    arena = kernel.geometry.arena.length
+    for assertion in case.assertions:
+        if max(assertion.start + 1, assertion.end) > arena:
+            line = format_assertion(assertion)
+            raise CaseError(f"{line}: reaches outside the arena of {arena:#x} bytes")
     watch = _Watch(case.assertions, kernel.name)
     execute(case, kernel, stop=False, check=False, on_step=watch.step)
     return watch.broken

@@ -4,6 +4,7 @@ import pytest
 
 from engine.base.kernel import kernel_named
 from fuzz import asserted
+from fuzz.case import CaseError
 from fuzz.forms.assertions import FLAG_WORDS, PAGE_WORDS
 from fuzz.forms.text import parse
 
@@ -89,6 +90,12 @@ def test_the_second_page_of_a_huge_one_has_a_number_of_its_own() -> None:
 def test_it_holds_behind_its_call_not_later() -> None:
     case = f"{MAPPED}@vma 0x200000-0x600000 rw-p\nmunmap(0x200000, 0x400000)\n"
     assert not found(case, "@unmapped 0x200000-0x600000")
+
+
+@pytest.mark.parametrize("line", ["@page 0x8000000000 none", "@unmapped 0x0-0x8000001000"])
+def test_outside_the_arena_there_is_nothing_to_assert(line: str) -> None:
+    with pytest.raises(CaseError, match=f"{line}: reaches outside the arena of 0x8000000000 bytes"):
+        found(MAPPED, line)
 
 
 def test_of_one_kernel_it_holds_there_only() -> None:
