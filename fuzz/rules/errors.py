@@ -1,8 +1,8 @@
 """Which calls the kernel refuses, and with which error.
 
 The order of the checks of mremap, as the manual and the specification's tables 6.2 and 6.3 have it,
-on plain intervals and integers that nothing wraps in.  What was refused on demand is an error; where
-one may or may not come (sums that wrap, a guard gap in the way) nothing is said.
+on plain intervals and integers that nothing wraps in.  What was refused on demand is an error;
+where one may or may not come (sums that wrap, a guard gap in the way) nothing is said.
 """
 
 from collections.abc import Iterator
