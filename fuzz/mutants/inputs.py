@@ -157,7 +157,7 @@ def _fuzzed(chunk: Chunk, root: Path, tracer: "_Tracer") -> Iterator[tuple[Input
             data = inputs.planned(edge, 0, random)
         case = inputs.decode(data).case
         one = Input(name, geometry, case, f"ground {chunk.number}, input {made}")
-        judged = _judged(one, tracer)
+        judged = _sound(one, tracer)
         made += 1
         if tracer.frames <= _MANY_FRAMES:
             if not tracer.ways <= seen:
@@ -168,21 +168,25 @@ def _fuzzed(chunk: Chunk, root: Path, tracer: "_Tracer") -> Iterator[tuple[Input
 
 def _judged(one: Input, tracer: "_Tracer") -> tuple[Input, Baseline]:
     from engine.base.kernel import kernel_named
-    from fuzz.defects.known import repaired
     from fuzz.execute import execute
-    from fuzz.rules.index import gravity
 
-    kernel = kernel_named(one.kernel, one.geometry)
     with tracer:
-        outcome = execute(one.case, kernel, stop=False)
-    if any(gravity(violation.rule) == 0 for _, violation in outcome.violations):
-        # What comes behind is not sound: without its known defects there is more to be seen.
-        kernel = repaired(kernel)
-        one = one._replace(kernel=kernel.name)
-        with tracer:
-            outcome = execute(one.case, kernel, stop=False)
+        outcome = execute(one.case, kernel_named(one.kernel, one.geometry), stop=False)
     tracer.note(outcome)
     return one, Baseline(broken(outcome), digest(outcome))
+
+
+def _sound(one: Input, tracer: "_Tracer") -> tuple[Input, Baseline]:
+    """What comes behind harm is not sound: without its known defects there is more to be seen."""
+    from engine.base.kernel import kernel_named
+    from fuzz.defects.known import repaired
+    from fuzz.rules.index import gravity
+
+    judged = _judged(one, tracer)
+    if any(gravity(rule) == 0 for _, rule in judged[1].broken):
+        kernel = repaired(kernel_named(one.kernel, one.geometry))
+        judged = _judged(one._replace(kernel=kernel.name), tracer)
+    return judged
 
 
 def broken(outcome: "Outcome") -> frozenset[tuple[int, str]]:
