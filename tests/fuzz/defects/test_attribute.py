@@ -163,14 +163,17 @@ def test_a_second_bug_that_breaks_the_same_rule_in_the_same_call_is_unknown(defe
     assert showing(case, kernel).findings == alone.findings
 
 
-@each_defect
+@pytest.mark.parametrize(
+    "defect",
+    # A stack that `relocate` moves takes its surroundings along: there is no second one.
+    [known for known in KNOWN if known.id != "hypothetical"],
+    ids=lambda known: known.id,
+)
 def test_a_known_defect_shows_before_a_second_bug_that_breaks_the_same_rule(defect: Defect) -> None:
     """The second bug needs a mapping at a place of its own, and comes last."""
     case, kernel = shown_by(defect)
     index = next(index for index, found in showing(case, kernel).violations)
     name = case.calls[index].name
-    if name == "relocate":
-        pytest.skip("it wants more of its surroundings")
     move = "mremap(0x70000000, 0x3000, 0x3000, MREMAP_MAYMOVE|MREMAP_FIXED, 0x70010000)\n"
     again = parse(move).calls if name == "mremap" else (case.calls[index],)
     both = case.with_calls((*case.calls, *again))
