@@ -8,7 +8,7 @@ from engine.base.points import ENTER, STEPS, Point
 from engine.base.violation import Violation
 from engine.state import terms
 from engine.state.space import AddressSpace
-from fuzz.calls.registry import DIRECTIVES
+from fuzz.calls.registry import DIRECTIVES, why_skipped
 from fuzz.case import Call, Case, Result
 from fuzz.defects import known
 from fuzz.execute import execute
@@ -98,7 +98,9 @@ def story(
             moments = [(broke, witness.at_violation[number]), ("when the call returns:", after)]
             if number in witness.at_start:
                 moments.insert(0, ("when the move starts:", witness.at_start[number]))
-        if results[number] is not None and case.calls[number].name not in DIRECTIVES:
+        if results[number] == "SKIP":
+            parts.append(f"  (not run: it {why_skipped(kernel.geometry, case.calls[number])})")
+        elif results[number] is not None and case.calls[number].name not in DIRECTIVES:
             parts += _drawn(before, moments, colour=colour)
         for violation in broken.get(number, ()):
             parts.append(f"violation: {terms.violation(kernel.geometry, violation)}")

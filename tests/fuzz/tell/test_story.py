@@ -35,6 +35,14 @@ def test_story_without_violation_shows_every_call() -> None:
     assert told.endswith("munmap(0x0, 0x0) = -EINVAL\n  (no change)")
 
 
+def test_a_call_that_is_not_run_says_why() -> None:
+    told = story(parse("munmap(0x7ffffff000, 0x2000)\n"), kernel_named("linux-6.18"))
+    assert told.splitlines() == [
+        "munmap(0x7ffffff000, 0x2000) = SKIP",
+        "  (not run: it reaches outside the arena of 0x8000000000 bytes)",
+    ]
+
+
 def test_story_in_colour_only_adds_colour() -> None:
     case, kernel = parse(STACK), kernel_named("linux-6.1")
     plain, coloured = story(case, kernel), story(case, kernel, colour=True)
