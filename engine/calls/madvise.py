@@ -63,7 +63,7 @@ from engine.pages.huge import (
     unmap_folio,
 )
 from engine.pages.hugetlb import discard_hugetlb, punch_hugetlb
-from engine.pages.rmap import folio_of, prepare_anon_vma
+from engine.pages.rmap import folio_of, prepare_anon_vma, settle_shared
 from engine.state.backing import Backing
 from engine.state.space import AddressSpace
 from engine.state.vma import (
@@ -427,7 +427,9 @@ def _looks_shared(space: AddressSpace, folio: int, pfn: int) -> bool:
 def _remove(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
     """MADV_REMOVE: punch a hole into the object; its pages vanish from every mapping.
 
-    Until 6.6 not through a mapping that may only be read.  Source: vma_is_shared_maywrite().
+    Until 6.6 not through a mapping that may only be read.  A page that is being migrated is locked,
+    and waited for once nobody maps what goes.  Source: vma_is_shared_maywrite(), shmem_fallocate(),
+    shmem_undo_range(), 6.1 to 6.18.
     """
     if vma.flags & VM_LOCKED or vma.is_anonymous:
         return Errno.EINVAL
@@ -444,6 +446,8 @@ def _remove(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None
         last = first + ((high - low) << shift)
         if max(first, other.start) < min(last, other.end):
             space.zap(max(first, other.start), min(last, other.end), keep=MARKER)
+    if space.migrating:
+        settle_shared(space, vma, start, end)
     removed = [index for index in backing.pages if low <= index < high]
     if space.frames.large or space.frames.pieces:
         for first in {index - index % pages for index in removed}:
