@@ -485,6 +485,8 @@ class _World:
         if call.name == "mprotect":
             self._mprotect_failed(call.args, error)
             return
+        if call.name == "uffd_register":  # what lies before the VMA that could not be cut is
+            self._uffd_register(call.args, 0)
         if error == "-EPERM" and call.name in ("munmap", "mmap", "mremap"):
             # A seal: what was to go may have been cut where it begins.
             address = self._page(call.args[0])
