@@ -10,9 +10,10 @@ from typing import NamedTuple
 from engine.base.entry import MARKER, PFN_SHIFT, PRESENT, SOFT_DIRTY, SWAP, UFFD_WP, WRITE, is_guard
 from engine.base.geometry import PTE
 from engine.base.kernel import Kernel, base_of
+from engine.state import terms
 from engine.state import vma as vmas
 from engine.state.space import AddressSpace
-from engine.state.vma import VM_EXEC, VM_READ, VM_SHARED, VM_WRITE, Vma
+from engine.state.vma import Vma
 from fuzz.case import Assertion, Case, CaseError
 from fuzz.execute import execute
 from fuzz.forms.assertions import NOT, PAGE, UNMAPPED, VMA, format_assertion
@@ -121,7 +122,7 @@ def _vma(space: AddressSpace, asserted: Assertion) -> str | None:
     start, end = base + asserted.start, base + asserted.end
     there = space.vmas.intersecting(start, end)
     if len(there) == 1 and (there[0].start, there[0].end) == (start, end):
-        words = _vma_words(there[0])
+        words = set(_vma_words(there[0]))
         if all(_holds(word, words) for word in asserted.words):
             return None
     return "; ".join(_told(vma, base) for vma in there) or "nothing is mapped"
@@ -153,17 +154,9 @@ def _holds(word: str, words: set[str]) -> bool:
     return word[1:] not in words if word.startswith(NOT) and word[1:] else word in words
 
 
-def _vma_words(vma: Vma) -> set[str]:
-    return {_access(vma), *_flags(vma)}
-
-
-def _access(vma: Vma) -> str:
-    letters = ((VM_READ, "r"), (VM_WRITE, "w"), (VM_EXEC, "x"))
-    rights = "".join(letter if vma.flags & bit else "-" for bit, letter in letters)
-    return rights + ("s" if vma.flags & VM_SHARED else "p")
-
-
-def _flags(vma: Vma) -> Iterator[str]:
+def _vma_words(vma: Vma) -> Iterator[str]:
+    """How a VMA is, in words: the access first, then flags."""
+    yield terms.protection(vma.flags)
     for word, bit in VM_FLAGS.items():
         if vma.flags & bit:
             yield word
@@ -172,7 +165,7 @@ def _flags(vma: Vma) -> Iterator[str]:
 
 
 def _told(vma: Vma, base: int) -> str:
-    return " ".join((f"{vma.start - base:#x}-{vma.end - base:#x}", _access(vma), *_flags(vma)))
+    return " ".join((f"{vma.start - base:#x}-{vma.end - base:#x}", *_vma_words(vma)))
 
 
 def _at(space: AddressSpace, addr: int) -> _Page:

@@ -8,6 +8,7 @@ a marker, `W` a page that is swapped out.
 
 from engine.base.entry import ANON, MARKER, PFN_SHIFT, SWAP
 from engine.base.geometry import PTE
+from engine.state import terms
 from engine.state.space import AddressSpace
 from engine.state.table import Table
 from engine.state.vma import VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
@@ -22,14 +23,7 @@ _KERNEL_WARNS = frozenset(("dest-entry-none", "rollback-dest-none"))
 _RESIDENT = frozenset("PSHTA")
 _STEP = 1 << PFN_SHIFT  # between entries of neighbouring frames
 _SHOWN = VM_READ | VM_WRITE | VM_EXEC | VM_SHARED  # the lowest bits
-_PROTECTION = tuple(
-    "".join(
-        letter if flags & bit else "-"
-        for bit, letter in ((VM_READ, "r"), (VM_WRITE, "w"), (VM_EXEC, "x"))
-    )
-    + ("s" if flags & VM_SHARED else "p")
-    for flags in range(_SHOWN + 1)
-)
+_PROTECTION = tuple(map(terms.protection, range(_SHOWN + 1)))
 
 _Run = tuple[int, int, str, int]  # first page in the arena, pages, state, first tag
 
