@@ -114,8 +114,8 @@ class Showing:
     @property
     def broken(self) -> tuple[Broken, ...]:
         """What the case asserts of the state between its calls, and does not hold."""
-        returned = self.case.calls[: len(self.results)]
-        return tuple(broken(replace(self.case, calls=returned), self.kernel))
+        returned = replace(self.case, calls=self.case.calls[: len(self.results)])
+        return _broken(returned, self.kernel, changes_in_place())
 
     @property
     def as_expected(self) -> bool:
@@ -160,6 +160,12 @@ def showing(case: Case, kernel: Kernel, rules_after: RulesAfter = "moving") -> S
 def runs_of(case: Case, rules_after: RulesAfter = "moving") -> Runs:
     """What is known of a program's runs.  Arguments: `rules_after` see `fuzz.execute.execute`."""
     return _runs(case.program().calls, rules_after, changes_in_place())
+
+
+@lru_cache(maxsize=_KEPT)
+def _broken(case: Case, kernel: Kernel, _changes: tuple[Change, ...]) -> tuple[Broken, ...]:
+    """What does not hold, of which callers ask several times: each would be a run."""
+    return tuple(broken(case, kernel))
 
 
 @lru_cache(maxsize=_KEPT)
