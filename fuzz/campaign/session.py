@@ -267,7 +267,7 @@ class Session:
         try:
             self.ledger.cases.save_harm(seen.bucket, case)
         except WriteError as error:
-            self.say(f"{error}\nNot kept, so here it is:\n{indented(text.dump(case))}")
+            self._show(case, error)
 
     def keep_rest(self) -> list[str]:
         """Try once more to keep what could not be kept, as on a full disk.
@@ -291,7 +291,11 @@ class Session:
         try:
             self.ledger.cases.save(bucket, case, instead_of=earlier)
         except WriteError as error:
-            self.say(f"{error}\nNot kept, so here it is:\n{indented(text.dump(case))}")
+            self._show(case, error)
+
+    def _show(self, case: Case, error: WriteError) -> None:
+        """Print a case that cannot be kept, so that it is not lost."""
+        self.say(f"{error}\nNot kept, so here it is:\n{indented(text.dump(case))}")
 
     def path(self, bucket: Bucket) -> Path:
         """The file of a finding."""

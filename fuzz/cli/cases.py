@@ -17,6 +17,7 @@ from fuzz.cli.options import (
     add_kernel,
     add_kernels,
     add_like,
+    add_output,
     case_words,
     define,
     refuse,
@@ -193,7 +194,7 @@ def make_minimize(parser: Parser, summary: str) -> None:
     add_kernel(parser)
     add_like(parser)
     add_geometry(parser)
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the case to FILE")
+    add_output(parser)
     parser.add_argument(
         "--budget",
         type=positive,

@@ -11,6 +11,7 @@ from fuzz.cli.options import (
     add_case,
     add_geometry,
     add_kernel,
+    add_output,
     case_words,
     define,
 )
@@ -39,7 +40,7 @@ def make_harm(parser: Parser, summary: str) -> None:
     add_case(parser)
     add_kernel(parser)
     add_geometry(parser)
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the case to FILE")
+    add_output(parser)
     parser.add_argument(
         "--budget",
         type=positive,

@@ -81,6 +81,11 @@ def add_case(parser: Parser) -> None:
     parser.add_argument("case", type=Path, metavar="CASE", help="a case file, - for standard input")
 
 
+def add_output(parser: Parser) -> None:
+    """-o: where a case goes that the command makes."""
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the case to FILE")
+
+
 def add_kernels(parser: Parser, default: str = "default: as the case says") -> None:
     """--kernel, repeatable."""
     parser.add_argument(
