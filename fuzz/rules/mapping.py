@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from engine.base.address import Range
 from engine.base.points import ENTER
+from engine.base.uapi import UFFD_FEATURE_SIGBUS
 from engine.base.violation import Violation
 from engine.state import terms
 from engine.state.vma import (
@@ -99,7 +100,8 @@ def moved(sight: Sight) -> Iterator[Violation]:
 def grown(sight: Sight) -> Iterator[Violation]:
     """What was added is present if it is locked, as far as its object goes; else it is empty.
 
-    Behind the end of an object there may be the rest of a huge page: nothing is said of that.
+    Behind the end of an object there may be the rest of a huge page: nothing is said of that,
+    nor of what a userfaultfd keeps out by SIGBUS.
     """
     space, request, result = sight.space, sight.request, sight.address
     if result is None or request.new <= request.old:
@@ -117,6 +119,8 @@ def grown(sight: Sight) -> Iterator[Violation]:
         for addr, level, _ in space.tree.leaves(growth.start, growth.end)
     )
     locked = vma.flags & VM_LOCKED and not vma.flags & VM_LOCKONFAULT
+    if locked and vma.uffd is not None and vma.uffd.features & UFFD_FEATURE_SIGBUS:
+        return
     wanted = growth.length if locked and vma.readable else 0
     if present != wanted:
         yield POPULATE_ON_SUCCESS.broken(
