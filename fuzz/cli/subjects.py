@@ -101,7 +101,7 @@ def make_compare(parser: Parser, summary: str) -> None:
         "the recorded kernel is the one this machine runs.",
     )
     parser.add_argument(
-        "truth", type=Path, metavar="TRUTH", help="recordings as JSON lines, perhaps .gz"
+        "truth", type=Path, metavar="TRUTH", help="recordings as JSON lines, perhaps .gz or .xz"
     )
     parser.add_argument("--kernel", required=True, metavar="K", help="the model of that kernel")
 

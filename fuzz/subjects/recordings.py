@@ -3,8 +3,9 @@
 import errno
 import gzip
 import json
+import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeGuard, cast
 
@@ -15,6 +16,9 @@ from fuzz.forms.text import parse_call
 from fuzz.subjects.difference import BY_CALL
 from fuzz.subjects.observe import FIELDS
 from fuzz.subjects.subject import Observation
+
+_PACKED: dict[str, Callable[[Path], object]] = {".gz": gzip.open, ".xz": lzma.open}
+_DAMAGED = (gzip.BadGzipFile, zlib.error, lzma.LZMAError)
 
 
 class TruthError(Exception):
@@ -33,13 +37,17 @@ class Recording(NamedTuple):
 
 def is_json_lines(path: Path) -> bool:
     """Does the file hold JSON lines, rather than a case?  Errors raised: OSError."""
-    with opened(path) as stream:
-        return stream.read(1) == b"{"
+    try:
+        with opened(path) as stream:
+            return stream.read(1) == b"{"
+    except (EOFError, *_DAMAGED):
+        return True  # no case is packed; who reads the lines says what is wrong
 
 
 def opened(path: Path) -> BinaryIO:
     """A file of recordings or programs, perhaps compressed.  Errors raised: OSError."""
-    return cast(BinaryIO, gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
+    unpack = _PACKED.get(path.suffix)
+    return cast(BinaryIO, unpack(path)) if unpack else path.open("rb")
 
 
 def programs(path: Path) -> Iterator[tuple[str, Case]]:
@@ -121,7 +129,7 @@ def _rows(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[int, Observatio
                     yield (number, *_row(path, number, line, needed))
     except EOFError:
         raise TruthError(path, number + 1, "the file is cut off here") from None
-    except (gzip.BadGzipFile, zlib.error) as error:
+    except _DAMAGED as error:
         raise TruthError(path, number + 1, f"the file is damaged: {error}") from None
     if not found:
         raise TruthError(path, number + 1, "there is nothing in this file")

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import lzma
 from collections.abc import Callable
 from pathlib import Path
 
@@ -92,23 +93,42 @@ def test_there_must_be_a_recording(tmp_path: Path, capsys: pytest.CaptureFixture
         assert "there is nothing in this file" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("pack", "ending"), [(gzip.compress, "gz"), (lzma.compress, "xz")])
+def test_recordings_may_be_compressed(
+    pack: Callable[[bytes], bytes], ending: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth = tmp_path / f"t.jsonl.{ending}"
+    truth.write_bytes(pack("\n".join(sample(5)).encode()))
+    assert main(["compare", str(truth), "--kernel", "linux-6.12"]) == 0
+    assert "5 of 5 programs agree" in capsys.readouterr().out
+    assert main(["observe", str(truth), "--kernel", "linux-6.12"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 5
+
+
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("ending", "spoil", "message"),
     [
-        (lambda data: data[: len(data) // 2], "the file is cut off here"),
-        (lambda data: data[:-8] + bytes(4) + data[-4:], "the file is damaged: CRC check failed"),
-        (lambda data: data[:10] + b"\xff" + data[11:], "the file is damaged: Error -3 while"),
-        (lambda data: b"no gzip" + data, "the file is damaged"),
+        ("gz", lambda data: data[: len(data) // 2], "the file is cut off here"),
+        ("gz", lambda data: data[:-8] + bytes(4) + data[-4:], "damaged: CRC check failed"),
+        ("gz", lambda data: data[:10] + b"\xff" + data[11:], "damaged: Error -3 while"),
+        ("gz", lambda data: b"no gzip" + data, "the file is damaged"),
+        ("xz", lambda data: data[: len(data) // 2], "the file is cut off here"),
+        ("xz", lambda data: data[:1000] + b"\xff" + data[1001:], "damaged: Corrupt input data"),
+        ("xz", lambda data: b"no xz" + data, "damaged: Input format not supported"),
     ],
 )
 def test_a_spoilt_file_keeps_what_was_read_before(
+    ending: str,
     spoil: Callable[[bytes], bytes],
     message: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    truth = tmp_path / "t.jsonl.gz"
-    truth.write_bytes(spoil(gzip.compress("\n".join(sample(60)).encode())))
+    truth = tmp_path / f"t.jsonl.{ending}"
+    pack = {"gz": gzip.compress, "xz": lzma.compress}[ending]
+    truth.write_bytes(spoil(pack("\n".join(sample(60)).encode())))
+    assert main(["observe", str(truth), "--kernel", "linux-6.12"]) == 2
+    assert message in capsys.readouterr().err
     assert main(["compare", str(truth), "--kernel", "linux-6.12"]) == 2
     out, err = capsys.readouterr()
     assert message in err
