@@ -7,9 +7,11 @@
  *                           skip                            what is not executed
  *        with `unlocked ADDR` before it, if it is skipped when what is mapped at ADDR is locked.
  *        Numbers are hex, 64 bits, and addresses what they are.
- * Output, one JSON object a line: id, ret, pt, vmas, pages, pgtable_bytes, rss_pages, warn, and
- * beyond these: us (microseconds the case took) and left (bytes of page tables that stayed behind
- * when all of the arena was unmapped; only if there are any).
+ * Output, one JSON object a line, each written at once: first the hello, which tells what can be
+ * asked of whom; of each case id, ret, pt, vmas, pages, pgtable_bytes, rss_pages, warn, and beyond
+ * these us (microseconds the case took) and left (bytes of page tables that stayed behind when all of
+ * the arena was unmapped; only if there are any); at the end of input the bye, {"bye": cases}: without
+ * it the output was cut off.
  *
  * A case owns the arena [ARENA, ARENA + ARENA_SIZE).  What leaves it is skipped: whoever writes the
  * input decides that (fuzz/calls/arena.py); here nothing is checked twice but accesses.  All other address space is occupied by
@@ -43,6 +45,7 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -975,12 +978,33 @@ static void settle_layout(char **argv)
 	give_up("/proc/self/exe");
 }
 
+/* Who answers, and what can be asked of it. */
+static void say_hello(void)
+{
+	struct rlimit lock;
+	struct utsname name;
+
+	if (uname(&name) || getrlimit(RLIMIT_MEMLOCK, &lock))
+		give_up("uname");
+	say("{\"hello\":1,\"arch\":\"x86-64\",\"release\":\"%s\",\"version\":\"%s\"", name.release, name.version);
+	say(",\"page_bytes\":%llu,\"user_top\":%llu,\"arena\":[%llu,%llu],\"calls\":[\"touch\",\"peek\"", PAGE,
+	    USER_TOP, ARENA, ARENA_SIZE);
+	for (size_t i = 0; i < N_SYSCALLS; i++)
+		say(",\"%s\"", syscalls[i].name);
+	say("],\"flags\":{\"mmap\":[\"MAP_HUGETLB\"]},\"fields\":[\"ret\",\"pt\",\"vmas\",\"pages\",\"pgtable_bytes\","
+	    "\"rss_pages\",\"warn\"]");
+	say(",\"locks\":%s,\"root\":%s}\n", geteuid() == 0 || lock.rlim_cur == RLIM_INFINITY ? "true" : "false",
+	    geteuid() == 0 ? "true" : "false");
+	flush();
+}
+
 static char input[256 * 1024];
 
 int main(int argc, char **argv)
 {
 	u64 milliseconds = 10000;
 	bool keep_keys = false;
+	unsigned long long cases = 0;
 	size_t used = 0;
 	int option;
 
@@ -1032,6 +1056,7 @@ int main(int argc, char **argv)
 	kernel_complained();
 	page_table_bytes();
 	baseline = page_table_bytes();
+	say_hello();
 
 	for (;;) {
 		ssize_t n = read(0, input + used, sizeof input - 1 - used);
@@ -1039,13 +1064,17 @@ int main(int argc, char **argv)
 
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n <= 0)
+		if (n <= 0) {
+			say("{\"bye\":%llu}\n", cases);
+			flush();
 			return 0;
+		}
 		used += (size_t)n;
 		input[used] = 0;
 		while ((end = strchr(line, '\n'))) {
 			*end = 0;
 			run_line(line);
+			cases++;
 			line = end + 1;
 		}
 		used -= (size_t)(line - input);

@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from engine.base.address import WORD_MASK
 from engine.base.geometry import geometry_named
@@ -150,7 +151,8 @@ def _told(call: Call) -> str:
 class Agent:
     """An agent that runs cases.
 
-    `cases` were run so far, which took the agent `seconds`.
+    `cases` were run so far, which took the agent `seconds`; `hello` is what the last worker said of
+    itself (see agent.c).
     """
 
     def __init__(
@@ -179,6 +181,7 @@ class Agent:
         self._worker: subprocess.Popen[bytes] | None = None
         self._suspect = b""  # the case with which the last worker was lost
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `close`)
+        self.hello: dict[str, Any] = {}
         self.cases = 0
         self.seconds = 0.0
 
@@ -225,6 +228,9 @@ class Agent:
         try:
             for line in self._answers(to_send):
                 observation: Observation = json.loads(line)
+                if "hello" in observation:
+                    self.hello = observation
+                    continue
                 name, _ = waiting.popleft()
                 if observation["id"] != name or "error" in observation:
                     raise SubjectError(f"the agent answers to case {name}: {line.decode()}")

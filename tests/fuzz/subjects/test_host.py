@@ -156,7 +156,9 @@ def test_the_agent_refuses_what_it_was_not_made_for(line: str, error: str) -> No
     program = [str(agent.build())]
     sent = f"a\t{line}\nb\tskip;unlocked 100000000000 skip\n"
     done = subprocess.run(program, input=sent, capture_output=True, text=True, check=True)
-    told = [json.loads(text) for text in done.stdout.splitlines()]
+    hello, *told, bye = [json.loads(text) for text in done.stdout.splitlines()]
+    assert hello["hello"] == 1
+    assert bye == {"bye": 2}
     assert told[0] == {"id": "a", "error": error}
     assert told[1]["ret"] == ["SKIP", "SKIP"]
 
