@@ -8,6 +8,7 @@ from engine.base.address import Range
 
 GIB = 1 << 30
 ARENA_BYTES = 512 * GIB
+FAULT_AROUND_BYTES = 64 << 10
 
 PTE = 1  # level of a PTE table; its entries map pages
 PMD = 2  # level of a PMD table; its entries map PTE tables or huge pages
@@ -121,6 +122,14 @@ class Geometry:
         return Range(base, base + ARENA_BYTES)
 
     @cached_property
+    def fault_around_pages(self) -> int:
+        """Pages of the aligned window that a read of shared memory maps at once; 1: none beside it.
+
+        Source: mm/memory.c fault_around_bytes of 6.1, fault_around_pages since 6.6: 64 KiB.
+        """
+        return max(1, FAULT_AROUND_BYTES >> self.page_shift)
+
+    @cached_property
     def top_counted(self) -> int:
         """Highest level whose tables count in VmPTE: PTE, PMD and PUD tables below the root."""
         return min(PUD, self.levels - 1)
@@ -134,7 +143,8 @@ def _arm64(name: str, page_shift: int, va_bits: int, description: str) -> Geomet
     while left > 0:
         bits.append(min(stride, left))
         left -= stride
-    return Geometry(name, page_shift, tuple(bits), 1 << va_bits, description=description)
+    shape = tuple(bits)
+    return Geometry(name, page_shift, shape, 1 << va_bits, min_addr=4096, description=description)
 
 
 GEOMETRIES: dict[str, Geometry] = {
@@ -159,8 +169,8 @@ GEOMETRIES: dict[str, Geometry] = {
             "x86-64-la57",
             12,
             (9, 9, 9, 9, 9),
-            (1 << 47) - 4096,
-            description="x86-64, 5 levels, default mmap limit as for 4 levels",
+            (1 << 56) - 4096,
+            description="x86-64, 5 levels",
         ),
         Geometry("i386", 12, (10, 10), 0xC0000000, 32, description="i386, 2 levels, 4 MiB slots"),
         Geometry(
@@ -178,6 +188,7 @@ GEOMETRIES: dict[str, Geometry] = {
         _arm64("arm64-16k-36", 14, 36, "arm64, 16 KiB pages, 36 bits, 2 levels"),
         _arm64("arm64-16k-47", 14, 47, "arm64, 16 KiB pages, 47 bits, 3 levels"),
         _arm64("arm64-16k-48", 14, 48, "arm64, 16 KiB pages, 48 bits, 4 levels"),
+        _arm64("arm64-16k-52", 14, 52, "arm64, 16 KiB pages, 52 bits (LPA2), 4 levels"),
         _arm64("arm64-64k-42", 16, 42, "arm64, 64 KiB pages, 42 bits, 2 levels"),
         _arm64("arm64-64k-48", 16, 48, "arm64, 64 KiB pages, 48 bits, 3 levels"),
         _arm64("arm64-64k-52", 16, 52, "arm64, 64 KiB pages, 52 bits, 3 levels"),

@@ -52,8 +52,6 @@ from engine.state.vma import (
     Vma,
 )
 
-FAULT_AROUND_PAGES = 16  # fault_around_bytes, 64 KiB of 4 KiB pages
-
 _ANON = WRITTEN | ANON | EXCLUSIVE
 _FAULT_AROUND = PRESENT | ACCESSED
 _WRITTEN = WRITABLE | DIRTY
@@ -564,9 +562,8 @@ def _new_shared_pages(
         return False
     if table is not None and not table.leaves.keys().isdisjoint(indices):
         return False
-    near = range(
-        linear - first % FAULT_AROUND_PAGES, pages.stop + -indices.stop % FAULT_AROUND_PAGES
-    )
+    window = geometry.fault_around_pages
+    near = range(linear - first % window, pages.stop + -indices.stop % window)
     if backing.pages and not backing.pages.keys().isdisjoint(near):
         return False
     table = table or space.tree.make(start, PTE)
@@ -627,11 +624,14 @@ def _fault_around(space: AddressSpace, vma: Vma, addr: int) -> None:
     if vma.flags & (VM_UFFD_WP | VM_UFFD_MINOR):
         return  # userfaultfd wants to be asked page by page
     geometry = space.geometry
+    window = geometry.fault_around_pages
+    if window == 1:
+        return  # should_fault_around()
     index = addr >> geometry.page_shift & geometry.index_mask[PTE]
     in_vma = (addr - vma.start) >> geometry.page_shift
     vma_pages = (vma.end - vma.start) >> geometry.page_shift
-    low = max(round_down(index, FAULT_AROUND_PAGES), index - min(index, in_vma))
-    high = min(low + FAULT_AROUND_PAGES, geometry.slot_pages, index + vma_pages - in_vma)
+    low = max(round_down(index, window), index - min(index, in_vma))
+    high = min(low + window, geometry.slot_pages, index + vma_pages - in_vma)
     linear, pages = space.page_index(vma, addr), vma.backing.pages
     high = min(high, index + vma.backing.size_pages - linear)
     near = [(i, pages[linear + i - index]) for i in range(low, high) if linear + i - index in pages]

@@ -13,7 +13,7 @@ KIB, MIB, TIB = 1 << 10, 1 << 20, 1 << 40
 SHAPES = {
     "x86-64": (4 * KIB, 2 * MIB, GIB, 4, (1 << 47) - 4096),
     "x86-64-pku": (4 * KIB, 2 * MIB, GIB, 4, (1 << 47) - 4096),
-    "x86-64-la57": (4 * KIB, 2 * MIB, GIB, 5, (1 << 47) - 4096),
+    "x86-64-la57": (4 * KIB, 2 * MIB, GIB, 5, (1 << 56) - 4096),
     "i386": (4 * KIB, 4 * MIB, 4 * MIB, 2, 3 * GIB),
     "i386-pae": (4 * KIB, 2 * MIB, GIB, 3, 3 * GIB),
     "arm64-4k-39": (4 * KIB, 2 * MIB, GIB, 3, 1 << 39),
@@ -22,6 +22,7 @@ SHAPES = {
     "arm64-16k-36": (16 * KIB, 32 * MIB, 32 * MIB, 2, 1 << 36),
     "arm64-16k-47": (16 * KIB, 32 * MIB, 64 * GIB, 3, 1 << 47),
     "arm64-16k-48": (16 * KIB, 32 * MIB, 64 * GIB, 4, 1 << 48),
+    "arm64-16k-52": (16 * KIB, 32 * MIB, 64 * GIB, 4, 1 << 52),
     "arm64-64k-42": (64 * KIB, 512 * MIB, 512 * MIB, 2, 1 << 42),
     "arm64-64k-48": (64 * KIB, 512 * MIB, 4 * TIB, 3, 1 << 48),
     "arm64-64k-52": (64 * KIB, 512 * MIB, 4 * TIB, 3, 1 << 52),
@@ -72,6 +73,13 @@ def test_the_arena_lies_in_user_space_on_a_boundary_of_its_own_size(name: str) -
 
 def test_the_arena_of_x86_64_is_where_the_recordings_were_made() -> None:
     assert GEOMETRIES["x86-64"].arena.start == 1 << 44
+
+
+@pytest.mark.parametrize(
+    ("geometry", "pages"), [("x86-64", 16), ("arm64-16k-47", 4), ("arm64-64k-48", 1)]
+)
+def test_a_read_maps_64_kib_around_it(geometry: str, pages: int) -> None:
+    assert GEOMETRIES[geometry].fault_around_pages == pages
 
 
 def test_only_pku_has_keys_for_what_may_only_be_executed() -> None:

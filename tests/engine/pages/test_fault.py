@@ -161,7 +161,7 @@ def test_beyond_the_object_is_a_bus_error_and_brings_no_pte_table() -> None:
 
 
 def test_reading_maps_neighbours_the_object_has() -> None:
-    """Fault-around: 16 pages, aligned, cut to the table."""
+    """Fault-around: 64 KiB, aligned, cut to the table."""
     space = shared(64, "x86-64")
     base = space.arena.start
     assert not touch(space, base + 10 * P, base + 20 * P)
@@ -175,6 +175,18 @@ def test_reading_maps_neighbours_the_object_has() -> None:
     space.zap(base, base + 63 * P)
     assert not touch(space, base + 17 * P, base + 18 * P)
     assert len(list(space.tree.leaves())) == 1
+
+
+@pytest.mark.parametrize(("geometry", "mapped"), [("arm64-16k-47", 4), ("arm64-64k-48", 1)])
+def test_pages_that_are_larger_have_fewer_neighbours(geometry: str, mapped: int) -> None:
+    space = shared(64, geometry)
+    base, page = space.arena.start, space.geometry.page_bytes
+    touch(space, base, base + 64 * page)
+    space.zap(base, base + 64 * page)
+    peek(space, base + 21 * page, base + 22 * page)
+    first = 21 - 21 % mapped
+    found = [(addr - base) // page for addr, _, _ in space.tree.leaves()]
+    assert sorted(found) == list(range(first, first + mapped))
 
 
 def test_two_views_show_one_page() -> None:
