@@ -304,7 +304,9 @@ class Kernel:
         bool, never, "mremap clears uffd-wp when the move can fail no more"
     ] = False
     uffd_copy_unmerged: Annotated[
-        bool, never, "a copy that leaves its userfaultfd merges with nobody"
+        bool,
+        since("7.3"),  # not yet on 7.2.13
+        "a copy that leaves its userfaultfd merges with nobody (vma_merge_copied_range)",
     ] = False
     uffd_wp_spans_vmas: Annotated[
         bool,

@@ -258,7 +258,6 @@ KNOWN: tuple[Defect, ...] = (
         "uffd-kept-elsewhere",
         {"uffd_copy_unmerged": False},
         {"uffd_copy_unmerged": True},
-        reason="The copy leaves its userfaultfd anyway; as a VMA of its own it takes nobody along.",
         case="regressions/uffd-neighbour-unregistered",
         shown_on="linux-6.18",
     ),
