@@ -494,7 +494,7 @@ def move_vma(remap: Remap, vma: Vma) -> int | Errno:
             space.committed -= charge >> space.geometry.page_shift  # else it stays for ever (B-37)
         _unmap_moved(new_vma, space, remap.new_addr, remap.new_len, keep_commit=not keep)
         return error
-    uffd.moved(space, new_vma, Range(remap.new_addr, remap.new_addr + remap.new_len))
+    uffd.moved(new_vma, Range(remap.addr, remap.addr + remap.old_len), remap.new_addr)
     if keep:
         _keep_emptied(remap, source)
     elif remap.old_len:

@@ -7,6 +7,7 @@ Source: kernel/fork.c dup_mmap(), mm/memory.c copy_page_range(), Linux 6.1 to 6.
 
 from engine.base.entry import ANON, EXCLUSIVE, HUGE, PFN_SHIFT, SWAP, WRITE
 from engine.pages.protect import change_entries
+from engine.pages.uffd import forking
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_DONTCOPY, VM_HUGETLB, VM_WIPEONFORK
 
@@ -33,6 +34,8 @@ def fork(space: AddressSpace) -> None:
         # Without an anon_vma there is no page to share; shared memory just faults in again.
         if vma.anon_vma is not None and not vma.flags & _NOT_SHARED:
             change_entries(space, vma.start, vma.end, share)
+    if space.uffds:
+        forking(space)
 
 
 def exit_child(space: AddressSpace) -> None:

@@ -64,6 +64,7 @@ from engine.pages.huge import (
 )
 from engine.pages.hugetlb import discard_hugetlb, punch_hugetlb
 from engine.pages.rmap import folio_of, prepare_anon_vma, settle_shared
+from engine.pages.uffd import removing
 from engine.state.backing import Backing
 from engine.state.space import AddressSpace
 from engine.state.vma import (
@@ -230,6 +231,7 @@ def _dontneed(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | No
 
 def _drop(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
     """MADV_DONTNEED: the pages go, guard markers stay, and PTE tables it empties may go, too."""
+    removing(space, vma, start, end)
     if vma.flags & VM_HUGETLB:
         discard_hugetlb(space, vma, start, end)
         return None
@@ -260,6 +262,7 @@ def _free(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
     """
     if not vma.is_anonymous or vma.flags & VM_LOCKED:
         return Errno.EINVAL
+    removing(space, vma, start, end)
     _split_partial_folios(space, start, end)
     frames, held = space.frames, space.held
     for _, table, indices in space.tree.lowest(start, end):
@@ -435,6 +438,7 @@ def _remove(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None
         return Errno.EINVAL
     if not (vma.flags & VM_WRITE or space.kernel.removes_read_only):
         return Errno.EACCES
+    removing(space, vma, start, end)
     if vma.flags & VM_HUGETLB:
         punch_hugetlb(space, vma, start, end)
         return None

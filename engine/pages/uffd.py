@@ -43,6 +43,7 @@ from engine.pages.protect import allow_writes, change_entries
 from engine.state.space import AddressSpace
 from engine.state.table import OutOfTables
 from engine.state.vma import (
+    VM_DONTCOPY,
     VM_DROPPABLE,
     VM_HUGETLB,
     VM_UFFD,
@@ -298,8 +299,8 @@ def put_back(space: AddressSpace, cleared: Iterable[Mark]) -> None:
             change_entries(space, mark.start, mark.end, _mark)
 
 
-def moved(space: AddressSpace, new_vma: Vma, target: Range) -> None:
-    """Pages have moved to `target`, in `new_vma`: announce that, or let the copy go.
+def moved(new_vma: Vma, source: Range, to: int) -> None:
+    """Pages have moved from `source` to `to`, in `new_vma`: announce that, or let the copy go.
 
     Model, as the kernel: if the copy was merged, all of the merged VMA loses its context.
     Source: mremap_userfaultfd_prep().
@@ -308,10 +309,33 @@ def moved(space: AddressSpace, new_vma: Vma, target: Range) -> None:
     if context is None:
         return
     if context.features & UFFD_FEATURE_EVENT_REMAP:
-        context.prepare("remap", target)
+        context.prepare("remap", Range(to, to + source.length), source.start)
     else:
         new_vma.uffd = None
         new_vma.flags &= ~VM_UFFD
+
+
+def removing(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
+    """The pages of [start, end) are about to go; the monitor is told before they do.
+
+    Source: userfaultfd_remove().
+    """
+    context = vma.uffd
+    if context is not None and context.features & UFFD_FEATURE_EVENT_REMOVE:
+        context.prepare("remove", Range(start, end))
+        call_ended(space, failed=False)
+
+
+def forking(space: AddressSpace) -> None:
+    """A child is made, and watched, too, if that was asked for: its monitor gets it.
+
+    Source: dup_userfaultfd(), dup_userfaultfd_complete().
+    """
+    copied = (vma.uffd for vma in space.vmas if vma.uffd and not vma.flags & VM_DONTCOPY)
+    for context in dict.fromkeys(copied):
+        if context.features & UFFD_FEATURE_EVENT_FORK:
+            context.prepare("fork", Range(0, 0))
+    call_ended(space, failed=False)
 
 
 @seam
@@ -323,3 +347,4 @@ def call_ended(space: AddressSpace, *, failed: bool) -> None:
     """
     for context in space.uffds.values():
         context.complete(but="remap" if failed else "")
+        space.uffd_events += context.events

@@ -31,6 +31,7 @@ from engine.state.vma import (
     VM_SHARED,
     AnonVma,
     UffdContext,
+    UffdEvent,
     Vma,
     VmaTree,
 )
@@ -56,9 +57,9 @@ class AddressSpace:
     (Committed_AS), `hiwater_vm` the most that `total_vm` was before it went down (VmPeak is the
     larger of the two).  `next_tag` is the content the next touched page gets.  `held` are the
     frames that children map, too, `migrating` the folios under migration (first frame -> pages),
-    `uffds` the userfaultfds by their features.  `limits` and `failures` may refuse what a call asks
-    for.  `listeners` are called at points, by name (`listen`).  Rules that find something wrong
-    report it here.
+    `uffds` the userfaultfds by their features, `uffd_events` what they were told so far.  `limits`
+    and `failures` may refuse what a call asks for.  `listeners` are called at points, by name
+    (`listen`).  Rules that find something wrong report it here.
     """
 
     def __init__(self, kernel: Kernel, listeners: Iterable[Listener] = ()) -> None:
@@ -88,6 +89,7 @@ class AddressSpace:
         self.held: set[int] = set()
         self.migrating: dict[int, int] = {}
         self.uffds: dict[int, UffdContext] = {}
+        self.uffd_events: list[UffdEvent] = []
         self.total_vm = 0
         self.hiwater_vm = 0
         self.locked_vm = 0

@@ -5,6 +5,7 @@ Merging has its own room (vmas/).  Flags are plain ints with the values of inclu
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from engine.base.address import Range, round_down
 from engine.base.failures import MAPS, VMA, Failures, VmaRefused
@@ -63,12 +64,23 @@ class AnonVma:
         return f"anon_vma {self.number}"
 
 
+class UffdEvent(NamedTuple):
+    """What a userfaultfd is told of: UFFD_EVENT_REMAP, _UNMAP, _REMOVE or _FORK, in small letters.
+
+    `where` is where that happened; of a move the destination, which came from `source`, bytes.
+    """
+
+    kind: str
+    where: Range
+    source: int = 0
+
+
 class UffdContext:
     """A userfaultfd: `features` as asked for when it was opened.
 
     `changing` counts the changes of mappings whose event the monitor has not been told yet
     (mmap_changing): while it is not 0 the monitor's own requests are refused.  `events` are those
-    of the last call: what happened and the addresses concerned; `pending` those it is yet to get.
+    of the last call, `pending` those it is yet to get.
     """
 
     __slots__ = ("changing", "events", "features", "pending")
@@ -76,13 +88,13 @@ class UffdContext:
     def __init__(self, features: int) -> None:
         self.features = features
         self.changing = 0
-        self.events: list[tuple[str, Range]] = []
-        self.pending: list[tuple[str, Range]] = []
+        self.events: list[UffdEvent] = []
+        self.pending: list[UffdEvent] = []
 
-    def prepare(self, what: str, where: Range) -> None:
-        """Something happens to the memory at `where`; the monitor will be told."""
+    def prepare(self, kind: str, where: Range, source: int = 0) -> None:
+        """Something happens to its memory; the monitor will be told.  Arguments: as UffdEvent."""
         self.changing += 1
-        self.pending.append((what, where))
+        self.pending.append(UffdEvent(kind, where, source))
 
     def unmap(self, where: Range) -> None:
         """Some of its memory in that range is unmapped.  Source: userfaultfd_unmap_prep()."""
@@ -91,7 +103,7 @@ class UffdContext:
 
     def complete(self, but: str = "") -> None:
         """Tell the monitor what is pending; events of kind `but` are taken back instead."""
-        self.events = [event for event in self.pending if event[0] != but]
+        self.events = [event for event in self.pending if event.kind != but]
         self.changing -= len(self.pending)
         self.pending = []
 

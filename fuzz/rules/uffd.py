@@ -8,7 +8,9 @@ from engine.base.entry import (
     UFFD_WP,
 )
 from engine.base.uapi import (
+    UFFD_FEATURE_EVENT_FORK,
     UFFD_FEATURE_EVENT_REMAP,
+    UFFD_FEATURE_EVENT_REMOVE,
     UFFD_FEATURE_EVENT_UNMAP,
 )
 from engine.base.violation import Violation
@@ -56,7 +58,12 @@ UFFD_KEPT_ELSEWHERE = Rule(
     HARM,
 )
 
-_EVENTS = {"remap": UFFD_FEATURE_EVENT_REMAP, "unmap": UFFD_FEATURE_EVENT_UNMAP}
+_EVENTS = {
+    "remap": UFFD_FEATURE_EVENT_REMAP,
+    "unmap": UFFD_FEATURE_EVENT_UNMAP,
+    "remove": UFFD_FEATURE_EVENT_REMOVE,
+    "fork": UFFD_FEATURE_EVENT_FORK,
+}
 
 
 @on(STATE, UFFD_CHANGING)
@@ -82,7 +89,7 @@ def pending(state: State) -> Iterator[Violation]:
                 f"{terms.userfaultfd(context)}, {terms.count(context.changing, 'change')} pending",
                 "none between calls",
             )
-        for kind, where in context.events:
+        for kind, where, _ in context.events:
             if not context.features & _EVENTS[kind]:
                 yield UFFD_CHANGING.broken(
                     where,
@@ -114,7 +121,7 @@ def failed(sight: Sight) -> Iterator[Violation]:
     for context in space.uffds.values():
         if context.events is before.events.get(context):
             continue  # refused before anything was to be told
-        for kind, where in context.events:
+        for kind, where, _ in context.events:
             if kind == "remap":
                 yield UFFD_CHANGING.broken(
                     where, "UFFD_EVENT_REMAP, of a move that failed", "no event"
@@ -192,7 +199,7 @@ def _check_events(sight: Sight, source: Range, target: Range) -> Iterator[Violat
     for where, flags, context in sight.before.registered:
         if where.overlaps(target) and context.features & UFFD_FEATURE_EVENT_UNMAP:
             lost = Range(max(where.start, target.start), min(where.end, target.end))
-            named = [at for kind, at in context.events if kind == "unmap"]
+            named = [at for kind, at, _ in context.events if kind == "unmap"]
             # Gaps between several VMAs stay at the destination what they were.
             stayed = [at for at, f, c in now if (f, c) == (flags, context)]
             if not _covered(lost, named) and not (
@@ -200,7 +207,7 @@ def _check_events(sight: Sight, source: Range, target: Range) -> Iterator[Violat
             ):
                 yield _no_event("unmap", lost, context)
         moves = where.overlaps(source) and context.features & UFFD_FEATURE_EVENT_REMAP
-        if moves and not any(k == "remap" and at.overlaps(target) for k, at in context.events):
+        if moves and not any(k == "remap" and target.contains(at) for k, at, _ in context.events):
             yield _no_event("remap", target, context)
 
 

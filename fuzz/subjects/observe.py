@@ -3,10 +3,11 @@
 An observation is a plain dictionary that JSON can hold: results, page-table bytes after each call,
 and at the end the VMAs and the pages, all as arena offsets.  States of pages: `P` private, `S`
 shared, `Z` the zero page, `H` a page of a huge leaf, `T` a shared one, `z` the huge zero page, `G`
-a marker, `W` a page that is swapped out.
+a guard, `W` a page that is swapped out, or a mark for later: machines cannot tell these apart, and
+nobody looks at what is in swap.
 """
 
-from engine.base.entry import ANON, MARKER, PFN_SHIFT, SWAP
+from engine.base.entry import ANON, MARKER, PFN_SHIFT, SWAP, WP_MARKER
 from engine.base.geometry import PTE
 from engine.state import terms
 from engine.state.space import AddressSpace
@@ -78,7 +79,7 @@ def _vmas(space: AddressSpace) -> list[list[object]]:
     rows: list[list[object]] = []
     for vma in space.vmas:
         row: list[object] = [vma.start - base, vma.end - base, _PROTECTION[vma.flags & _SHOWN]]
-        if not vma.is_anonymous:
+        if vma.flags & VM_SHARED:
             row += [numbers.setdefault(vma.backing, len(numbers)), vma.pgoff << shift]
         rows.append(row)
     return rows
@@ -113,10 +114,17 @@ def _add_huge(pieces: list[_Run], space: AddressSpace, first_page: int, table: T
     for index, entry in table.leaves.items():
         page, pfn = first_page + index * pages_each, entry >> PFN_SHIFT
         if pfn:
-            state = "H" if entry & ANON else "T"
+            private = entry & ANON or _is_private(space, first_page + index * pages_each)
+            state = "H" if private else "T"
             _add_tagged(pieces, page, state, space.frames.tag[pfn : pfn + pages_each])
         else:
             pieces.append((page, pages_each, "z", 0))
+
+
+def _is_private(space: AddressSpace, page: int) -> bool:
+    """Is the huge leaf at that page of the arena private memory of hugetlb?"""
+    vma = space.vmas.lookup(space.arena.start + (page << space.geometry.page_shift))
+    return vma is not None and not vma.flags & VM_SHARED
 
 
 def _add_small(pieces: list[_Run], tags: list[int], first_page: int, table: Table) -> None:
@@ -129,11 +137,14 @@ def _add_small(pieces: list[_Run], tags: list[int], first_page: int, table: Tabl
         pfn = entry >> PFN_SHIFT
         if entry & MARKER or not pfn:
             count = _alike(indices, leaves, at, 0)
-            pieces.append((page, count, "G" if entry & MARKER else "Z", 0))
+            state = "Z" if not entry & MARKER else "W" if entry & WP_MARKER == WP_MARKER else "G"
+            pieces.append((page, count, state, 0))
+        elif entry & SWAP:
+            count = _alike(indices, leaves, at, _STEP)
+            pieces.append((page, count, "W", 0))
         else:
             count = _alike(indices, leaves, at, _STEP)
-            state = "P" if entry & ANON else "W" if entry & SWAP else "S"
-            _add_tagged(pieces, page, state, tags[pfn : pfn + count])
+            _add_tagged(pieces, page, "P" if entry & ANON else "S", tags[pfn : pfn + count])
         at += count
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple, TypeVar
 
 from engine.base import entry
-from engine.base.address import Range
 from engine.base.entry import (
     ACCESSED,
     ANON,
@@ -22,6 +21,7 @@ from engine.base.entry import (
 from engine.state import terms
 from engine.state.backing import ANONYMOUS, Backing
 from engine.state.space import AddressSpace
+from engine.state.vma import UffdEvent
 
 NONE = "-"
 _K = TypeVar("_K")
@@ -68,7 +68,7 @@ class State(NamedTuple):
     pages: dict[tuple[int, int], dict[int, tuple[int, int]]]
     objects: dict[tuple[int, int], int]
     vmas: tuple[Area, ...]
-    events: dict[int, tuple[tuple[str, Range], ...]]
+    events: dict[int, tuple[UffdEvent, ...]]
     tlbs: dict[tuple[int, int], tuple[int, bool, int]]
     counts: dict[tuple[str, str], int]
     tables: dict[tuple[int, int], tuple[int, int]]
@@ -238,8 +238,8 @@ def _content(tag: int | None) -> str:
     return NONE if tag is None else f"content {tag}"
 
 
-def _events(told: tuple[tuple[str, Range], ...] | None, base: int) -> str:
-    return ", ".join(f"{what} {where.start - base:#x}" for what, where in told or ()) or NONE
+def _events(told: tuple[UffdEvent, ...] | None, base: int) -> str:
+    return ", ".join(f"{what} {where.start - base:#x}" for what, where, _ in told or ()) or NONE
 
 
 def _translation(kept: tuple[int, bool, int] | None) -> str:

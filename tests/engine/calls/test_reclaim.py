@@ -101,7 +101,7 @@ def test_swapped_pages_are_seen_as_such() -> None:
     touch(outcome.space, 0x10000, 0x13000)
     assert swapout(outcome.space, 0x11000, PAGE) is None
     pages = observation(outcome, "")["pages"]
-    assert pages == [[16, 1, "P", 1], [17, 1, "W", 2], [18, 1, "P", 3]]
+    assert pages == [[16, 1, "P", 1], [17, 1, "W", 0], [18, 1, "P", 3]]
 
 
 # --- migration -----------------------------------------------------------------------------------

@@ -253,7 +253,7 @@ def test_a_move_with_its_event_takes_protection_along(new: int) -> None:
     assert marks(space, new, 4) == "wwww"
     assert registered(space) == [(new, new + 4)]
     context = space.uffds[FOLLOWS]
-    assert context.events == [("remap", Range(new * PAGE, (new + 4) * PAGE))]
+    assert context.events == [("remap", Range(new * PAGE, (new + 4) * PAGE), 0)]
     assert context.changing == 0
 
 
@@ -352,14 +352,14 @@ def test_what_a_move_unmaps_is_announced() -> None:
     )
     assert to(space, 0, 4, 4) == SLOT
     context = space.uffds[UFFD_FEATURE_EVENT_UNMAP]
-    assert context.events == [("unmap", Range(SLOT, 2 * SLOT))]
+    assert context.events == [("unmap", Range(SLOT, 2 * SLOT), 0)]
     assert context.changing == 0
     both = FOLLOWS | UFFD_FEATURE_EVENT_UNMAP
     assert uffd_register(space, SLOT, SLOT, UFFDIO_REGISTER_MODE_MISSING, both) is None
     assert to(space, 4, 32, 4) == 32 * PAGE
-    assert [kind for kind, _ in space.uffds[both].events] == ["remap", "unmap"]
+    assert [event.kind for event in space.uffds[both].events] == ["remap", "unmap"]
     assert munmap(space, 32 * PAGE, PAGE) is None
-    assert space.uffds[both].events == [("unmap", Range(32 * PAGE, 33 * PAGE))]
+    assert space.uffds[both].events == [("unmap", Range(32 * PAGE, 33 * PAGE), 0)]
 
 
 def test_armed_memory_moves_alone() -> None:

@@ -40,7 +40,7 @@ from engine.pages.fault import touch
 from engine.pages.uffd import uffd_register, uffd_wp
 from engine.stack import execve_stack
 from engine.state.space import AddressSpace
-from engine.state.vma import VM_UFFD_WP, UffdContext
+from engine.state.vma import VM_UFFD_WP, UffdContext, UffdEvent
 from fuzz.rules.accounts import fresh
 from fuzz.rules.judge import MoveRules, check_state
 from fuzz.rules.sight import Moving, Sight
@@ -451,7 +451,7 @@ def test_what_failed_is_not_announced() -> None:
     space = protected(UFFD_FEATURE_EVENT_REMAP)
     sight = Sight(space, "mremap", (0, SLOT, SLOT, MOVE, 32 * PAGE))
     assert not told(sight, Errno.ENOMEM, "uffd")
-    next(iter(space.uffds.values())).events = [("remap", Range(32 * PAGE, 36 * PAGE))]
+    next(iter(space.uffds.values())).events = [UffdEvent("remap", Range(32 * PAGE, 36 * PAGE))]
     (found,) = told(sight, Errno.ENOMEM, "uffd")
     assert found.rule == "uffd-changing"
 
@@ -460,7 +460,7 @@ def test_what_failed_is_not_announced() -> None:
 def test_a_monitor_is_told_what_it_asked_for(what: str) -> None:
     space = protected(UFFD_FEATURE_EVENT_REMAP)
     (context,) = space.uffds.values()
-    context.events = [(what, Range(0, PAGE))]
+    context.events = [UffdEvent(what, Range(0, PAGE))]
     assert broken(space) == (["uffd-changing"] if what == "unmap" else [])
 
 
