@@ -8,7 +8,7 @@ from engine.base.kernel import Kernel
 from engine.base.violation import Violation
 from engine.state.space import AddressSpace, Listener
 from fuzz.calls.arena import Arena
-from fuzz.calls.registry import CALLS, as_made, as_result, is_skipped, operands
+from fuzz.calls.registry import CALLS, as_made, as_result, is_skipped, operands, untagged
 from fuzz.case import Case, CaseError, Result
 from fuzz.lib.processes import TooLong
 from fuzz.lib.steps import StepLimit
@@ -98,6 +98,8 @@ def execute(
         declared = CALLS.get(call.name)  # looked up once: that is done for every call
         if declared is None:
             raise CaseError(f"{call.name} is not modelled; known calls: {', '.join(CALLS)}")
+        if geometry.has_tags:
+            call = untagged(call, geometry)
         args = operands(arena, declared, call.args)
         if is_skipped(space, arena, declared, args):
             result: Result = "SKIP"

@@ -27,7 +27,8 @@ class Geometry:
     table, by level; `user_top` first byte above user space; `word_bits` size of `unsigned long`;
     `min_addr` lowest address a program may map (vm.mmap_min_addr), bytes; `prealloc_pmd_tables`
     PMD tables exist for all of user space from the start (i386 PAE); `exec_only_keys` the CPU has
-    protection keys, by which the kernel lets nobody read what may only be executed (x86-64).
+    protection keys, by which the kernel lets nobody read what may only be executed (x86-64);
+    `has_tags` the top byte of an address is a tag, which most calls leave off (arm64).
     Errors raised: ValueError for a shape no machine has.
     Source: arch/*/include/asm/pgtable*types.h, arch/arm64/include/asm/pgtable-hwdef.h.
     """
@@ -40,6 +41,7 @@ class Geometry:
     min_addr: int = 0x10000
     prealloc_pmd_tables: bool = False
     exec_only_keys: bool = False
+    has_tags: bool = False
     description: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
@@ -122,6 +124,17 @@ class Geometry:
         return Range(base, base + ARENA_BYTES)
 
     @cached_property
+    def bytes_at_first(self) -> int:
+        """Bytes of page tables below the root that an empty address space has.
+
+        A program on a machine sees VmPTE with those of its own, so only what a call adds or frees
+        can be compared.
+        """
+        return (
+            -(-self.user_top // self.span_bytes[PMD]) * self.page_bytes * self.prealloc_pmd_tables
+        )
+
+    @cached_property
     def fault_around_pages(self) -> int:
         """Pages of the aligned window that a read of shared memory maps at once; 1: none beside it.
 
@@ -144,7 +157,15 @@ def _arm64(name: str, page_shift: int, va_bits: int, description: str) -> Geomet
         bits.append(min(stride, left))
         left -= stride
     shape = tuple(bits)
-    return Geometry(name, page_shift, shape, 1 << va_bits, min_addr=4096, description=description)
+    return Geometry(
+        name,
+        page_shift,
+        shape,
+        1 << va_bits,
+        min_addr=4096,
+        has_tags=True,
+        description=description,
+    )
 
 
 GEOMETRIES: dict[str, Geometry] = {

@@ -92,7 +92,7 @@ def _fills(args: Sequence[int], locking: bool) -> int:
 MADVISE = Syscall(
     number=4,
     name="madvise",
-    params=(Param("addr", ADDR), Param("len", LEN), Param("advice", ADVICE)),
+    params=(Param("addr", ADDR, tag=True), Param("len", LEN), Param("advice", ADVICE)),
     model=madvise,
     made_by=Makes.KERNEL,
     span=Span(0, 1),

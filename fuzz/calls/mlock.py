@@ -32,7 +32,7 @@ def _mlock2_fills(args: Sequence[int], locking: bool) -> int:
 MLOCK = Syscall(
     number=5,
     name="mlock",
-    params=(Param("addr", ADDR), Param("len", LEN)),
+    params=(Param("addr", ADDR, tag=True), Param("len", LEN)),
     model=mlock,
     made_by=Makes.KERNEL,
     span=Span(0, 1),
@@ -45,7 +45,7 @@ MLOCK = Syscall(
 MUNLOCK = Syscall(
     number=6,
     name="munlock",
-    params=(Param("addr", ADDR), Param("len", LEN)),
+    params=(Param("addr", ADDR, tag=True), Param("len", LEN)),
     model=munlock,
     made_by=Makes.KERNEL,
     span=Span(0, 1),
@@ -56,7 +56,7 @@ MUNLOCK = Syscall(
 MLOCK2 = Syscall(
     number=23,
     name="mlock2",
-    params=(Param("addr", ADDR), Param("len", LEN), Param("flags", ONFAULT)),
+    params=(Param("addr", ADDR, tag=True), Param("len", LEN), Param("flags", ONFAULT)),
     model=mlock2,
     made_by=Makes.KERNEL,
     span=Span(0, 1),

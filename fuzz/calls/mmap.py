@@ -220,7 +220,7 @@ MMAP = Syscall(
 MUNMAP = Syscall(
     number=1,
     name="munmap",
-    params=(Param("addr", ADDR), Param("len", LEN)),
+    params=(Param("addr", ADDR, tag=True), Param("len", LEN)),
     model=engine.munmap,
     made_by=Makes.KERNEL,
     span=Span(0, 1),

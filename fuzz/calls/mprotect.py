@@ -10,7 +10,7 @@ from fuzz.calls.syscall import Makes, Param, Span, Syscall
 MPROTECT = Syscall(
     number=2,
     name="mprotect",
-    params=(Param("addr", ADDR), Param("len", LEN), Param("prot", PROT)),
+    params=(Param("addr", ADDR, tag=True), Param("len", LEN), Param("prot", PROT)),
     model=mprotect,
     made_by=Makes.KERNEL,
     span=Span(0, 1),

@@ -87,7 +87,7 @@ MREMAP = Syscall(
     number=3,
     name="mremap",
     params=(
-        Param("old_address", ADDR),
+        Param("old_address", ADDR, tag=True),
         Param("old_size", LEN),
         Param("new_size", LEN),
         Param("flags", REMAP),

@@ -9,7 +9,7 @@ from fuzz.calls.syscall import Makes, Param, Span, Syscall
 MSEAL = Syscall(
     number=11,
     name="mseal",
-    params=(Param("addr", ADDR), Param("len", LEN)),
+    params=(Param("addr", ADDR, tag=True), Param("len", LEN)),
     model=mseal,
     made_by=Makes.MODEL,
     span=Span(0, 1),

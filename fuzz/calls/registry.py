@@ -63,6 +63,8 @@ _TAKEN = {  # what the kernel takes less than a register of
     )
 }
 
+_TAG, _KERNEL_HALF = 0xFF << 56, 1 << 55  # bits of an address, where there are tags
+
 
 def call(name: str, *args: int) -> Call:
     """A call with its optional operands filled in.  Errors raised: TypeError on a wrong count."""
@@ -93,6 +95,22 @@ def as_made(call: Call, geometry: Geometry) -> Call:
     return call
 
 
+def untagged(call: Call, geometry: Geometry) -> Call:
+    """A call as the kernel takes it: addresses that may have a tag in their top byte lose it.
+
+    Source: arch/arm64/include/asm/uaccess.h untagged_addr(); addresses with bit 55 are the kernel's
+    own and stay what they are.
+    """
+    if geometry.has_tags:
+        for index in CALLS[call.name].tagged:
+            addr = call.args[index] + geometry.arena.start & geometry.word_mask
+            if addr & _TAG and not addr & _KERNEL_HALF:
+                call = call.with_arg(
+                    index, (addr & ~_TAG) - geometry.arena.start & geometry.word_mask
+                )
+    return call
+
+
 def operands(arena: Arena, declared: Syscall, args: Sequence[int]) -> list[int]:
     """The operands of a call with addresses for arena offsets, in the machine's arithmetic."""
     made = list(args)
@@ -118,7 +136,7 @@ def is_skipped(space: AddressSpace, arena: Arena, declared: Syscall, args: Seque
 def why_skipped(geometry: Geometry, call: Call) -> str:
     """Why a call whose result is SKIP was not run, as the end of a sentence that begins with it."""
     arena, declared = Arena.of(geometry), CALLS[call.name]
-    args = operands(arena, declared, as_made(call, geometry).args)
+    args = operands(arena, declared, untagged(as_made(call, geometry), geometry).args)
     if declared.lacks is not None and (what := declared.lacks(*args)):
         return f"asks for what the model has not: {what}"
     if declared.stays(arena, *args):

@@ -17,11 +17,15 @@ from fuzz.calls.record import Step
 
 
 class Param(NamedTuple):
-    """One operand of a call; `default` is what a shorter text form leaves out (None: required)."""
+    """One operand of a call; `default` is what a shorter text form leaves out (None: required).
+
+    `tag`: the kernel takes an address with a tag for the one without, on machines that have tags.
+    """
 
     name: str
     kind: Operand
     default: int | None = None
+    tag: bool = False
 
 
 class Does(enum.IntFlag):
@@ -154,6 +158,11 @@ class Syscall:
     def addresses(self) -> tuple[int, ...]:
         """The positions of the operands that are addresses."""
         return tuple(i for i, param in enumerate(self.params) if isinstance(param.kind, Address))
+
+    @cached_property
+    def tagged(self) -> tuple[int, ...]:
+        """The positions of the addresses that may have a tag."""
+        return tuple(i for i, param in enumerate(self.params) if param.tag)
 
     @property
     def blank(self) -> tuple[int, ...]:

@@ -30,7 +30,7 @@ from engine.base.address import WORD_MASK
 from engine.base.geometry import geometry_named
 from fuzz.calls.arena import Arena
 from fuzz.calls.registry import CALLS as DECLARED
-from fuzz.calls.registry import as_made, operands
+from fuzz.calls.registry import as_made, operands, untagged
 from fuzz.calls.syscall import Makes, Returns
 from fuzz.case import Call, Case
 from fuzz.subjects.subject import Observation, SubjectError, flags_of_the_model
@@ -140,12 +140,15 @@ def _told(call: Call) -> str:
     if call.name not in CALLS or any(flags_of_the_model(call)):
         return "skip"
     declared = DECLARED[call.name]
-    args = operands(_ARENA, declared, as_made(call, _GEOMETRY).args)
+    call = as_made(call, _GEOMETRY)
+    args = operands(_ARENA, declared, untagged(call, _GEOMETRY).args)
     if not declared.may_run(_ARENA, *args):
         return "skip"
     is_conditional = declared.unless_locked and declared.unless_locked(_ARENA, *args)
     condition = f"unlocked {args[0]:x} " if is_conditional else ""
-    return condition + " ".join((call.name, *(f"{arg & WORD_MASK:x}" for arg in args)))
+    return condition + " ".join(
+        (call.name, *(f"{arg & WORD_MASK:x}" for arg in operands(_ARENA, declared, call.args)))
+    )
 
 
 class Agent:

@@ -45,12 +45,14 @@ def compared(outcome: Outcome) -> dict[str, object]:
         return {"crash": f"the model fails: {ending.rule}, {ending.found}"}
     space = outcome.space
     runs = _page_runs(space)
+    at_first = space.geometry.bytes_at_first
+    tables = [after - at_first for after in outcome.page_tables]
     return {
         "ret": [_plain(result) for result in outcome.results],
-        "pt": list(outcome.page_tables),
+        "pt": tables,
         "vmas": _vmas(space),
         "pages": [list(run) for run in runs],
-        "pgtable_bytes": outcome.page_tables[-1] if outcome.page_tables else 0,
+        "pgtable_bytes": tables[-1] if tables else 0,
         "rss_pages": sum(count for _, count, state, _ in runs if state in _RESIDENT),
         "warn": _warned(outcome),
     }

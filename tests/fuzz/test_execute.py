@@ -325,6 +325,18 @@ def test_runs_go_on_over_tables_and_vmas() -> None:
     assert observation(outcome, "")["pages"] == [[0x1FF, 0x203, "P", 1]]
 
 
+def test_page_tables_from_the_start_are_not_observed() -> None:
+    """A program that runs on i386 PAE has them, too: it sees what is added, and what goes."""
+    outcome = run(
+        f"mmap(0x10000, 0x1000, {RW}, {PLAIN})",
+        "touch(0x10000, 0x1000)",
+        "munmap(0x10000, 0x1000)",
+        geometry="i386-pae",
+    )
+    assert outcome.page_tables == [12288, 16384, 8192]
+    assert observation(outcome, "")["pt"] == [0, 4096, -4096]
+
+
 @pytest.mark.parametrize(("kernel", "warned"), [("linux-6.1", True), ("linux-6.12", False)])
 def test_a_warning_of_the_kernel_is_observed(kernel: str, warned: bool) -> None:
     assert observation(run(WARNING, kernel=kernel), "")["warn"] is warned

@@ -12,7 +12,16 @@ from engine.base.geometry import GEOMETRIES
 from fuzz.calls.arena import Arena, anywhere
 from fuzz.calls.operand import ADDR, Address, Flags, Length, Operand, Symbols
 from fuzz.calls.record import FIELDS, FLAGS, PROT, Reads
-from fuzz.calls.registry import CALLS, as_made, call, in_order, operands, that_do, why_skipped
+from fuzz.calls.registry import (
+    CALLS,
+    as_made,
+    call,
+    in_order,
+    operands,
+    that_do,
+    untagged,
+    why_skipped,
+)
 from fuzz.calls.syscall import Does, Makes, Returns, Syscall
 from fuzz.case import Call, Case
 from fuzz.forms import wire
@@ -290,3 +299,23 @@ def test_operands_are_cut_to_what_takes_them() -> None:
 )
 def test_what_is_not_run_says_why(line: str, why: str) -> None:
     assert why_skipped(X86, parse_call(line)) == why
+
+
+@pytest.mark.parametrize(
+    ("geometry", "line", "taken"),
+    [
+        (
+            "arm64-4k-48",
+            "mremap(0x5a00000000001000, 0x1000, 0x1000, 3, 0x5a00000000002000)",
+            "mremap(0x1000, 0x1000, 0x1000, 3, 0x5a00000000002000)",
+        ),
+        ("arm64-4k-48", "munmap(0x5a00000000001000, 0x1000)", "munmap(0x1000, 0x1000)"),
+        ("arm64-4k-48", "munmap(0x5a80000000001000, 0x1000)", None),
+        ("arm64-4k-48", "munmap(-0x1000, 0x1000)", None),
+        ("arm64-4k-48", "mmap(0x5a00000000001000, 0x1000, 3, 0x22)", None),
+        ("x86-64", "munmap(0x5a00000000001000, 0x1000)", None),
+    ],
+)
+def test_tags_are_left_off(geometry: str, line: str, taken: str | None) -> None:
+    """What the kernel takes of a call; None: the call as it is."""
+    assert untagged(parse_call(line), GEOMETRIES[geometry]) == parse_call(taken or line)
