@@ -1,29 +1,24 @@
-"""Sends programs to the agent (`agent.c`), which makes the calls and tells what it saw.
+"""Sends programs to the agent (`fuzz/agent/`), which makes the calls and tells what it saw.
 
-The agent is a small static C program; it is compiled once, into a cache directory.  One worker
-process runs case after case; when it is lost, because a case kills it or takes too long, a new one
-goes on, and tries that case once more: somebody else may have ended the worker.
+The agent is a small static C program (`fuzz.subjects.program` builds it).  One worker process runs
+case after case; when it is lost, because a case kills it or takes too long, a new one goes on, and
+tries that case once more: somebody else may have ended the worker.
 
-Whose kernel answers is not known here: whatever can run the program on Linux for x86-64.
-Building it needs such a system and a C compiler with a static libc.  Root is not needed from
+Whose kernel answers is not known here: whatever can run the program.  Root is not needed from
 Linux 6.7 on; what an ordinary user does without: warnings in the kernel's log (those that taint the
 kernel are seen), and memory locking beyond `ulimit -l`.
 """
 
 import collections
 import contextlib
-import hashlib
 import json
 import os
-import platform
 import selectors
-import shutil
 import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from engine.base.address import WORD_MASK
@@ -31,7 +26,7 @@ from engine.base.geometry import geometry_named
 from fuzz.calls.arena import Arena
 from fuzz.calls.registry import CALLS as DECLARED
 from fuzz.calls.registry import as_made, operands, untagged
-from fuzz.calls.syscall import Makes, Returns
+from fuzz.calls.syscall import Makes
 from fuzz.case import Call, Case
 from fuzz.subjects.subject import Observation, SubjectError, flags_of_the_model
 
@@ -45,85 +40,14 @@ TIME_LIMIT = 10.0  # seconds
 
 _GEOMETRY = geometry_named(GEOMETRY)
 _ARENA = Arena.of(_GEOMETRY)
-_AGENT = Path(__file__).with_name("agent.c")
-_COMPILERS = ("cc", "gcc", "clang")
-_FLAGS = ("-O2", "-static", "-no-pie", "-Wall", "-Wextra")
-# The system calls that the agent can make, as their declarations have them.
-_SYSCALLS = " ".join(
-    f"SYSCALL({name}, {int(call.returns is Returns.ADDRESS)})"
-    for name, call in DECLARED.items()
-    if call.made_by is Makes.KERNEL
-)
 _WINDOW = 64  # cases sent ahead of the one whose observation is awaited
 _PIPE_BYTES = 1 << 16
 _GRACE = 5.0  # seconds a worker has beyond the time limit before it counts as hanging
-_EXIT_TIME, _EXIT_SYSTEM = 70, 71  # as in agent.c
+_EXIT_TIME, _EXIT_SYSTEM = 70, 71  # as in agent.h
 
 
 class _WorkerLost(Exception):
     """The worker ended or hangs; the message says how."""
-
-
-# --- The program ----------------------------------------------------------------------------------
-
-
-def cache_directory() -> Path:
-    """Where the compiled agent is kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pmdfuzz"
-
-
-def _flags(source: Path) -> list[str]:
-    """What a compiler is told."""
-    return [*_FLAGS, f"-DSYSCALLS={_SYSCALLS}"] if source == _AGENT else list(_FLAGS)
-
-
-def program_path(source: Path) -> Path:
-    """Where a program is, or will be, in the cache directory."""
-    flags = " ".join(_flags(source)).encode()
-    key = hashlib.sha256(flags + source.read_bytes()).hexdigest()[:16]
-    return cache_directory() / f"{source.stem}-{key}"
-
-
-def build(source: Path = _AGENT) -> Path:
-    """Compile the agent, or another C file, unless the cache directory holds it.
-
-    Returns: the path of the program.
-    Errors raised: SubjectError on another system, without a compiler, or if that fails.
-    """
-    if platform.system() != "Linux" or platform.machine() != "x86_64":
-        raise SubjectError(
-            f"cases run on Linux x86-64 only; this is {platform.system()} {platform.machine()}"
-        )
-    program = program_path(source)
-    if program.exists():
-        return program
-    named = os.environ.get("CC")
-    names = (named,) if named else _COMPILERS
-    compiler = next(filter(None, map(shutil.which, names)), None)
-    if compiler is None:
-        raise SubjectError(
-            f"no C compiler found (tried {', '.join(names)}); install one, or name it: CC=…"
-        )
-    folder = program.parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            fresh = Path(scratch) / source.stem
-            done = subprocess.run(
-                [compiler, *_flags(source), "-o", str(fresh), str(source)],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if done.returncode != 0:
-                raise SubjectError(
-                    f"{compiler} cannot build {source.name} (is there a static libc?):\n"
-                    f"{done.stderr}"
-                )
-            fresh.replace(program)  # atomic: others may build at the same time
-    except OSError as error:
-        raise SubjectError(f"cannot keep {program.name} in {folder}: {error.strerror}") from None
-    return program
 
 
 def encode(name: str, calls: Iterable[Call]) -> bytes:
@@ -155,7 +79,7 @@ class Agent:
     """An agent that runs cases.
 
     `cases` were run so far, which took the agent `seconds`; `hello` is what the last worker said of
-    itself (see agent.c).
+    itself (see fuzz/agent/main.c).
     """
 
     def __init__(
@@ -169,7 +93,7 @@ class Agent:
     ) -> None:
         """Make ready to run cases; the worker starts with the first.
 
-        Arguments: `program` is how the agent is started, see `build`; `time_limit` seconds a case
+        Arguments: `program` is how the agent is started; `time_limit` seconds a case
         may take; `grace` seconds more, after which a worker counts as hanging; `pagemap_scan` false
         does without that ioctl, as on old kernels; `keys` leaves the kernel the CPU's protection
         keys, else the agent takes them all.

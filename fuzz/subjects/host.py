@@ -12,8 +12,9 @@ from engine.base.geometry import UnknownName, geometry_named
 from engine.base.kernel import KNOWN_NAMES, Kernel, kernel_named
 from fuzz.case import Case
 from fuzz.subjects.against import Against
-from fuzz.subjects.agent import CALLS, GEOMETRY, TIME_LIMIT, WITH_KEYS, Agent, build
+from fuzz.subjects.agent import CALLS, GEOMETRY, TIME_LIMIT, WITH_KEYS, Agent
 from fuzz.subjects.model import Model
+from fuzz.subjects.program import build, native
 from fuzz.subjects.subject import Abilities, Observation, Subject, SubjectError
 
 _THP = "/sys/kernel/mm/transparent_hugepage"
@@ -37,6 +38,8 @@ class Host(Subject):
         """
         if platform.system() == "Linux" and not Path("/proc/self/pagemap").exists():
             raise SubjectError("/proc is not mounted, or has no pagemap")
+        if native() != GEOMETRY:
+            raise SubjectError(f"the machine must be {GEOMETRY}; this is {native()}")
         self.name = f"Linux {release()}"
         self.geometry = geometry_named(WITH_KEYS if keys else GEOMETRY)
         self.able = abilities()

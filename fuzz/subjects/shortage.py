@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from engine.base.kernel import Kernel
 from fuzz.defects.known import DEFECTS
-from fuzz.subjects.agent import build
+from fuzz.subjects.program import build
 from fuzz.subjects.subject import SubjectError
 
 NAMES = ("uffd-rollback", "rollback-short", "not-cut-off")  # as in shortage.c

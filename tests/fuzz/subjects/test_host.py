@@ -26,6 +26,7 @@ from fuzz.subjects.check import CheckOptions, check
 from fuzz.subjects.difference import difference
 from fuzz.subjects.host import Host, beside_model, commit_limit_bytes, host_kernel, obstacles
 from fuzz.subjects.model import Model
+from fuzz.subjects.program import build
 from fuzz.subjects.subject import SubjectError
 from tests.lib.boundaries import STAYS, calls_at_edges
 from tests.lib.constants import ROOT
@@ -153,9 +154,9 @@ def test_model_and_machine_agree_at_the_edges_of_the_arena() -> None:
     ],
 )
 def test_the_agent_refuses_what_it_was_not_made_for(line: str, error: str) -> None:
-    program = [str(agent.build())]
+    command = [str(build())]
     sent = f"a\t{line}\nb\tskip;unlocked 100000000000 skip\n"
-    done = subprocess.run(program, input=sent, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, input=sent, capture_output=True, text=True, check=True)
     hello, *told, bye = [json.loads(text) for text in done.stdout.splitlines()]
     assert hello["hello"] == 1
     assert bye == {"bye": 2}
@@ -177,7 +178,7 @@ def test_a_killed_worker_costs_nothing() -> None:
 
 @needs_machine
 def test_a_worker_that_hangs_for_good_is_told_and_the_next_case_runs() -> None:
-    quick = Agent([str(agent.build())], time_limit=0.3, grace=0.2)
+    quick = Agent([str(build())], time_limit=0.3, grace=0.2)
     try:
         command, quick._command = quick._command, ["sleep", "60"]
         assert list(quick.run([MOVE])) == [{"id": "0", "crash": "hangs: no answer in 0.5 s"}]
@@ -341,8 +342,10 @@ def test_another_architecture_is_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(host, "release", lambda: "6.18.0")
-    monkeypatch.setattr(agent.platform, "machine", lambda: "aarch64")
-    assert "Linux x86-64 only; this is Linux aarch64" in refused(words, capsys)
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert "the machine must be x86-64; this is arm64" in refused(words, capsys)
+    monkeypatch.setattr("platform.machine", lambda: "riscv64")
+    assert "x86-64, arm64, i386 only; this is Linux riscv64" in refused(words, capsys)
 
 
 @pytest.mark.parametrize(
@@ -404,7 +407,7 @@ def test_without_proc_commands_say_so_and_what_needs_no_machine_works(case_file:
 @needs_namespaces
 @needs_machine
 def test_an_agent_without_proc_gives_up_with_a_reason() -> None:
-    done = without_proc(str(agent.build()))
+    done = without_proc(str(build()))
     assert done.returncode == agent._EXIT_SYSTEM
     assert done.stderr.startswith("agent: /proc/self/")
     assert done.stderr.endswith(": No such file or directory\n")

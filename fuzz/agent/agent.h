@@ -1,0 +1,142 @@
+/* What the files of the agent share; main.c says what the program does. */
+#ifndef AGENT_H
+#define AGENT_H
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/types.h>
+
+typedef uint64_t u64; /* an address, too, whatever the word of the machine */
+
+enum { EXIT_TIME = 70, EXIT_SYSTEM = 71 };
+enum { MAX_CALLS = 256, MAX_OPERANDS = 6, MAX_FILLED_PAGES = 16384, MAX_VMAS = 4096 };
+
+static inline void *at(u64 addr)
+{
+	return (void *)(uintptr_t)addr;
+}
+
+static inline u64 round_down(u64 value, u64 unit)
+{
+	return value / unit * unit;
+}
+
+static inline u64 round_up(u64 value, u64 unit)
+{
+	return round_down(value + unit - 1, unit);
+}
+
+/* --- main.c ------------------------------------------------------------------------------------- */
+
+extern u64 cases; /* that were run so far */
+_Noreturn void give_up(const char *what);
+int64_t raw(long number, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f);
+void drop_capability(unsigned capability);
+
+/* --- layout.c: the machine's numbers, and the arena ---------------------------------------------- */
+
+extern u64 page_bytes, slot_bytes, slot_pages; /* a slot is what an entry of a PMD table covers */
+extern u64 user_top;			       /* first address behind user space */
+extern u64 arena_start, arena_bytes;
+
+void settle_layout(char **argv);
+void measure_layout(void);
+void occupy(void);
+bool inside(u64 addr, u64 length);
+
+static inline u64 page_of(u64 addr)
+{
+	return (addr - arena_start) / page_bytes;
+}
+
+/* --- output.c ------------------------------------------------------------------------------------ */
+
+void flush(void);
+void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void say_text(const char *text, size_t length);
+void say_number(u64 value);
+void say_signed(int64_t value);
+void say_error(int error);
+
+/* Runs of pages that something is true of. */
+struct runs {
+	size_t n, room;
+	struct run {
+		u64 first, count;
+	} *run;
+};
+void add_page(struct runs *runs, u64 page);
+void say_runs(const char *name, const struct runs *runs);
+
+/* --- proc.c: what /proc says --------------------------------------------------------------------- */
+
+struct vma {
+	u64 start, end, offset, inode;
+	char prot[5];
+	char flags[40]; /* with `from_smaps`: those of VmFlags that are told */
+	bool locked, huge; /* with `from_smaps`; huge: a PMD maps a huge page in it */
+};
+extern struct vma vmas[MAX_VMAS];
+extern size_t n_vmas;
+extern char text[4 << 20]; /* the file that was read last */
+
+int open_proc(const char *path);
+void open_process_files(void);
+size_t slurp(int fd);
+char *read_file(const char *path);
+char *hex(char *p, u64 *value);
+u64 page_table_bytes(void);
+u64 status_kib(const char *field);
+bool parse_vma(char *line, struct vma *vma);
+void read_vmas(bool from_smaps);
+char *all_maps(void);
+bool kernel_complained(void);
+int pagemap(void);
+int own_memory(void);
+
+/* --- access.c ------------------------------------------------------------------------------------ */
+
+extern u64 last_tag;
+void handle_faults(void);
+void access_pages(const u64 *operands, bool write);
+
+/* --- calls.c ------------------------------------------------------------------------------------- */
+
+struct call {
+	const struct kind *kind;
+	u64 arg[MAX_OPERANDS];
+	bool unless_locked; /* what is mapped at `asked` */
+	u64 asked;
+};
+struct kind {
+	const char *name;
+	unsigned operands;
+	bool own_process; /* what it does to a process cannot be undone */
+	bool returns_address;
+	long number;			 /* of a system call: it is made with the operands as they are */
+	int64_t (*make)(const u64 *arg); /* of any other: what it returns, or -errno */
+	bool (*here)(void);		 /* can it be made on this system?  NULL: always */
+};
+char *parse_call(char *p, struct call *call, const char **wrong);
+void run_call(const struct call *call);
+void say_calls(void);
+
+/* --- pages.c ------------------------------------------------------------------------------------- */
+
+extern bool use_scan; /* PAGEMAP_SCAN */
+void find_zero_pages(void);
+void probe_scan(void);
+void say_pages(void);
+u64 resident_pages(void);
+
+/* --- case.c -------------------------------------------------------------------------------------- */
+
+void set_time_limit(u64 milliseconds);
+void take_baseline(void);
+void run_line(char *line);
+void say_fields(void);
+
+#endif

@@ -1,0 +1,128 @@
+/* The calls that there are, how one is read and made. */
+#define _GNU_SOURCE
+#include <sys/syscall.h>
+
+#include "agent.h"
+
+/*
+ * The system calls that a case may make, from their declarations in fuzz/calls/: SYSCALLS is a row of
+ * SYSCALL(name, returns_address), given by whoever compiles this.
+ */
+#ifndef SYSCALLS
+#error "fuzz/subjects/program.py compiles this, and says which calls there are"
+#endif
+#define SYSCALL(call, address) {.name = #call, .operands = MAX_OPERANDS, .returns_address = address, .number = SYS_##call},
+static const struct kind kinds[] = {
+	{.name = "skip"},
+	{.name = "touch", .operands = 2},
+	{.name = "peek", .operands = 2},
+	SYSCALLS
+};
+#define N_KINDS (sizeof kinds / sizeof *kinds)
+static const struct kind *const skip = &kinds[0], *const touch = &kinds[1], *const peek = &kinds[2];
+
+static bool locked_at(u64 addr)
+{
+	read_vmas(true);
+	for (size_t i = 0; i < n_vmas; i++)
+		if (addr >= vmas[i].start && addr < vmas[i].end)
+			return vmas[i].locked;
+	return false;
+}
+
+static int64_t system_call(const struct kind *kind, const u64 *a)
+{
+#ifdef SYS_mmap2
+	if (kind->number == SYS_mmap) { /* an old call; the new one takes the offset in units of 4096 */
+		if (a[5] % page_bytes)
+			return -EINVAL;
+		return raw(SYS_mmap2, a[0], a[1], a[2], a[3], a[4], a[5] / 4096);
+	}
+#endif
+	return raw(kind->number, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+/* Makes a call, and prints its result. */
+void run_call(const struct call *call)
+{
+	const struct kind *kind = call->kind;
+	int64_t result;
+
+	if (kind == skip || (call->unless_locked && locked_at(call->asked))) {
+		say("\"SKIP\"");
+		return;
+	}
+	if (kind == touch || kind == peek) {
+		access_pages(call->arg, kind == touch);
+		return;
+	}
+	result = kind->make ? kind->make(call->arg) : system_call(kind, call->arg);
+	if (result < 0 && result >= -4095)
+		say_error((int)-result);
+	else if (!kind->returns_address)
+		say_number((u64)result);
+	else if (inside((u64)result, 1))
+		say_number((u64)result - arena_start);
+	else
+		say("\"OUT\"");
+}
+
+static bool is_word(const char *p, size_t length, const char *word)
+{
+	return strlen(word) == length && !memcmp(p, word, length);
+}
+
+static const struct kind *kind_named(const char *p, size_t length)
+{
+	for (const struct kind *kind = kinds; kind < kinds + N_KINDS; kind++)
+		if (is_word(p, length, kind->name) && (!kind->here || kind->here()))
+			return kind;
+	return NULL;
+}
+
+/* An access must lie in the arena, and not fill too much. */
+static bool may_access(const u64 *a)
+{
+	u64 most = MAX_FILLED_PAGES * page_bytes, before = a[0] % page_bytes;
+
+	return !a[1] || (a[1] <= most && a[1] + before <= most && inside(a[0] - before, a[1] + before));
+}
+
+/* Reads one call; what follows it, or NULL, with the reason in `*wrong`. */
+char *parse_call(char *p, struct call *call, const char **wrong)
+{
+	size_t length = strcspn(p, " ;");
+	unsigned operands;
+
+	memset(call, 0, sizeof *call);
+	if (is_word(p, length, "unlocked") && p[length] == ' ') {
+		call->unless_locked = true;
+		p = hex(p + length + 1, &call->asked);
+		p += *p == ' ';
+		length = strcspn(p, " ;");
+	}
+	call->kind = kind_named(p, length);
+	if (!call->kind)
+		return *wrong = "unknown call", NULL;
+	p += length;
+	for (operands = 0; *p == ' ' && operands < MAX_OPERANDS; operands++)
+		p = hex(p + 1, &call->arg[operands]);
+	if ((*p && *p != ';') || (call->kind->number ? operands > call->kind->operands : operands != call->kind->operands))
+		return *wrong = "wrong operands", NULL;
+	if ((call->kind == touch || call->kind == peek) && !may_access(call->arg))
+		return *wrong = "an access outside the arena", NULL;
+	return p + (*p == ';');
+}
+
+/* The names of the calls, for the hello. */
+void say_calls(void)
+{
+	const char *separator = "";
+
+	for (const struct kind *kind = kinds + 1; kind < kinds + N_KINDS; kind++) {
+		if (kind->here && !kind->here())
+			continue;
+		say("%s\"%s\"", separator, kind->name);
+		separator = ",";
+	}
+}

@@ -1,0 +1,288 @@
+/* The pages that are mapped, and how: from PAGEMAP_SCAN, or without it from pagemap and smaps. */
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "agent.h"
+
+/* linux/fs.h of 6.7 and later. */
+struct region {
+	u64 start, end, categories;
+};
+struct scan {
+	u64 size, flags, start, end, walk_end, vec, vec_len, max_pages;
+	u64 category_inverted, category_mask, category_anyof_mask, return_mask;
+};
+#define SCAN_IOCTL _IOWR('f', 16, struct scan)
+#define IS_FILE (1 << 2)
+#define IS_PRESENT (1 << 3)
+#define IS_SWAPPED (1 << 4)
+#define IS_PFNZERO (1 << 5)
+#define IS_HUGE (1 << 6)
+#define IS_GUARD (1 << 8)
+
+/* Bits of an entry of /proc/self/pagemap. */
+#define ENTRY_PRESENT (1ULL << 63)
+#define ENTRY_SWAPPED (1ULL << 62)
+#define ENTRY_FILE (1ULL << 61)
+#define ENTRY_EXCLUSIVE (1ULL << 56) /* mapped once */
+#define ENTRY_GUARD (1ULL << 58)
+#define ENTRY_PFN ((1ULL << 55) - 1)
+
+#define CHUNK (64 * 512) /* entries read at a time: slots of any page size are as long, or fit */
+
+bool use_scan = true;
+static bool pfns_hidden; /* from whoever is not root */
+static u64 scan_mask = IS_FILE | IS_PRESENT | IS_SWAPPED | IS_PFNZERO | IS_HUGE | IS_GUARD;
+static u64 zero_pfn, huge_zero_pfn;
+static struct region regions[8192];
+static u64 entries[CHUNK];
+
+/* The run of pages that is being put together. */
+static u64 run_first, run_count, run_tag, resident;
+static char run_state;
+static bool first_run;
+
+static void end_run(void)
+{
+	if (!run_count)
+		return;
+	if (!first_run)
+		say_text(",", 1);
+	first_run = false;
+	say_text("[", 1);
+	say_number(run_first);
+	say_text(",", 1);
+	say_number(run_count);
+	say(",\"%c\",", run_state);
+	say_number(run_tag);
+	say_text("]", 1);
+	if (strchr("PSHT", run_state))
+		resident += run_count;
+	run_count = 0;
+}
+
+static void add_run(u64 addr, u64 count, char state)
+{
+	bool tagged = strchr("PSHT", state) != NULL;
+
+	for (u64 i = 0; i < count; i++, addr += page_bytes) {
+		u64 page = page_of(addr), tag = tagged ? *(volatile u64 *)at(addr) : 0;
+
+		if (run_count && run_state == state && run_first + run_count == page &&
+		    tag == (run_tag ? run_tag + run_count : 0)) {
+			run_count++;
+			continue;
+		}
+		end_run();
+		run_first = page, run_count = 1, run_state = state, run_tag = tag;
+	}
+}
+
+static void read_entries(u64 addr, u64 *into, u64 count)
+{
+	if (pread(pagemap(), into, count * 8, (off_t)(addr / page_bytes * 8)) != (ssize_t)(count * 8))
+		give_up("/proc/self/pagemap");
+}
+
+static u64 entry_at(u64 addr)
+{
+	u64 entry;
+
+	read_entries(addr, &entry, 1);
+	return entry;
+}
+
+/* Markers use swap types above the real ones. */
+static u64 swap_areas(void)
+{
+	static int64_t areas = -1;
+
+	if (areas < 0) {
+		char *p = read_file("/proc/swaps"); /* NULL: a kernel without swap */
+
+		areas = 0;
+		for (p = p ? strchr(p, '\n') : NULL; p && p[1]; p = strchr(p + 1, '\n'))
+			areas++;
+	}
+	return (u64)areas;
+}
+
+static char not_present_state(u64 entry)
+{
+	return entry & ENTRY_GUARD || (entry & 31) >= swap_areas() ? 'G' : 'W';
+}
+
+static bool is_huge_zero(u64 addr)
+{
+	u64 entry = entry_at(addr), pfn = entry & ENTRY_PFN;
+
+	if (pfns_hidden)
+		return !(entry & ENTRY_EXCLUSIVE); /* nobody else can map a huge page of ours */
+	return huge_zero_pfn && pfn - huge_zero_pfn < slot_pages;
+}
+
+static size_t scan_regions(u64 *start, u64 end)
+{
+	struct scan scan = {
+		.size = sizeof scan, .start = *start, .end = end, .vec = (uintptr_t)regions,
+		.vec_len = sizeof regions / sizeof *regions, .return_mask = scan_mask,
+		.category_anyof_mask = scan_mask & (IS_PRESENT | IS_SWAPPED | IS_GUARD),
+	};
+	int n = ioctl(pagemap(), SCAN_IOCTL, &scan);
+
+	if (n < 0)
+		give_up("PAGEMAP_SCAN");
+	*start = scan.walk_end;
+	return (size_t)n;
+}
+
+static void pages_by_scan(u64 start, u64 end)
+{
+	while (start < end) {
+		size_t n = scan_regions(&start, end);
+
+		for (size_t i = 0; i < n; i++) {
+			u64 c = regions[i].categories, addr = regions[i].start, stop = regions[i].end;
+			u64 count = (stop - addr) / page_bytes;
+
+			if (c & IS_PRESENT && c & IS_HUGE) {
+				for (; addr < stop; addr += slot_bytes)
+					add_run(addr, (stop - addr < slot_bytes ? stop - addr : slot_bytes) / page_bytes,
+						c & IS_FILE ? 'T' : is_huge_zero(addr) ? 'z' : 'H');
+			} else if (c & IS_PRESENT) {
+				add_run(addr, count, c & IS_FILE ? 'S' : c & IS_PFNZERO ? 'Z' : 'P');
+			} else if (c & IS_GUARD) {
+				add_run(addr, count, 'G');
+			} else {
+				for (; addr < stop; addr += page_bytes)
+					add_run(addr, 1, not_present_state(entry_at(addr)));
+			}
+		}
+	}
+}
+
+/*
+ * Kernels without PAGEMAP_SCAN do not say which page is mapped by a huge entry.  A slot whose
+ * pages are contiguous and aligned in memory may be: it is made a mapping of its own, and smaps asked.
+ * Only for that moment, or it would be one with its neighbour when that is asked about.
+ */
+static bool maps_huge(u64 slot)
+{
+	bool huge = false;
+
+	madvise(at(slot), slot_bytes, MADV_DONTDUMP);
+	read_vmas(true);
+	for (size_t i = 0; i < n_vmas; i++)
+		if (slot >= vmas[i].start && slot < vmas[i].end)
+			huge = vmas[i].huge;
+	madvise(at(slot), slot_bytes, MADV_DODUMP);
+	return huge;
+}
+
+static void pages_by_entries(u64 start, u64 end)
+{
+	static char states[CHUNK];
+
+	for (u64 next; start < end; start = next) {
+		u64 limit = round_down(start, slot_bytes) + CHUNK * page_bytes, count;
+
+		next = limit < end ? limit : end;
+		count = (next - start) / page_bytes;
+		read_entries(start, entries, count);
+		for (u64 i = 0; i < count; i++) {
+			u64 e = entries[i], pfn = e & ENTRY_PFN;
+
+			if (e & ENTRY_PRESENT)
+				states[i] = e & ENTRY_FILE ? 'S' : pfn == zero_pfn ? 'Z' : 'P';
+			else
+				states[i] = e & (ENTRY_SWAPPED | ENTRY_GUARD) ? not_present_state(e) : 0;
+		}
+		for (u64 slot = round_up(start, slot_bytes); slot + slot_bytes <= next; slot += slot_bytes) {
+			u64 i = (slot - start) / page_bytes, pfn = entries[i] & ENTRY_PFN, k = 0;
+
+			while (k < slot_pages && entries[i + k] & ENTRY_PRESENT && (entries[i + k] & ENTRY_PFN) == pfn + k)
+				k++;
+			if (k < slot_pages || pfn % slot_pages)
+				continue;
+			if (pfn == huge_zero_pfn)
+				memset(states + i, 'z', slot_pages);
+			else if (maps_huge(slot))
+				memset(states + i, states[i] == 'S' ? 'T' : 'H', slot_pages);
+		}
+		for (u64 i = 0; i < count; i++)
+			if (states[i])
+				add_run(start + i * page_bytes, 1, states[i]);
+	}
+}
+
+void say_pages(void)
+{
+	static struct {
+		u64 start, end;
+	} range[MAX_VMAS]; /* maps_huge() reads the list anew: keep what is needed of it */
+	size_t n = n_vmas;
+
+	resident = 0;
+	for (size_t i = 0; i < n; i++) {
+		range[i].start = vmas[i].start, range[i].end = vmas[i].end;
+		/* All else is recorded by now: make readable what is not. */
+		if (vmas[i].prot[0] != 'r')
+			mprotect(at(vmas[i].start), vmas[i].end - vmas[i].start, PROT_READ);
+	}
+	if (!use_scan)
+		madvise(at(arena_start), arena_bytes, MADV_DODUMP); /* see maps_huge() */
+	first_run = true;
+	if (use_scan)
+		pages_by_scan(arena_start, arena_start + arena_bytes);
+	else
+		for (size_t i = 0; i < n; i++)
+			pages_by_entries(range[i].start, range[i].end);
+	end_run();
+}
+
+/* How many pages of its own, or of shared objects, say_pages() has found. */
+u64 resident_pages(void)
+{
+	return resident;
+}
+
+/* Finds the zero pages' numbers, unless they are hidden.  Keeps the huge one mapped: so it stays. */
+void find_zero_pages(void)
+{
+	char *area = mmap(NULL, 3 * slot_bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	u64 slot = round_up((uintptr_t)area, slot_bytes);
+
+	if (area == MAP_FAILED)
+		give_up("mmap");
+	madvise(area, 3 * slot_bytes, MADV_NOHUGEPAGE);
+	(void)*(volatile char *)at(slot);
+	zero_pfn = entry_at(slot) & ENTRY_PFN;
+	pfns_hidden = !zero_pfn;
+	/* In another slot: where a table is there already, even an empty one, no huge page comes. */
+	slot += slot_bytes;
+	madvise(area, 3 * slot_bytes, MADV_HUGEPAGE);
+	(void)*(volatile char *)at(slot);
+	huge_zero_pfn = entry_at(slot) & ENTRY_PFN;
+	if (pfns_hidden || huge_zero_pfn == zero_pfn || huge_zero_pfn % slot_pages)
+		huge_zero_pfn = 0; /* transparent huge pages are off */
+}
+
+void probe_scan(void)
+{
+	struct scan scan = {.size = sizeof scan, .start = arena_start, .end = arena_start + slot_bytes,
+			    .vec = (uintptr_t)regions, .vec_len = 1};
+
+	scan.return_mask = scan_mask;
+	if (use_scan && ioctl(pagemap(), SCAN_IOCTL, &scan) < 0) {
+		scan_mask &= ~(u64)IS_GUARD; /* older than 6.15 */
+		scan.return_mask = scan_mask;
+		use_scan = ioctl(pagemap(), SCAN_IOCTL, &scan) >= 0; /* else older than 6.7 */
+	}
+	if (pfns_hidden && !use_scan) {
+		errno = EPERM;
+		give_up("root is needed: only root sees page numbers, and there is no PAGEMAP_SCAN");
+	}
+}

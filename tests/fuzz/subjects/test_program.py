@@ -1,0 +1,50 @@
+"""The agent is compiled by one command, for every architecture that it knows."""
+
+import json
+import subprocess
+
+import pytest
+
+from fuzz.subjects.program import AGENT, ARCHES, build, native, program_path
+from fuzz.subjects.subject import SubjectError
+
+
+@pytest.mark.parametrize("arch", ARCHES)
+def test_every_architecture_is_built_without_a_warning(arch: str) -> None:
+    try:
+        program = build(arch)
+    except SubjectError as error:
+        pytest.skip(str(error))
+    header = program.read_bytes()[:20]
+    machine = {"x86-64": 62, "arm64": 183, "i386": 3}[arch]
+    assert header[:4] == b"\x7fELF"
+    assert int.from_bytes(header[18:20], "little") == machine
+    assert program == program_path(AGENT, arch)
+
+
+def test_assembler_is_in_no_file() -> None:
+    files = sorted(AGENT.glob("*.[ch]"))
+    assert files
+    assert [path.name for path in files if "asm" in path.read_text()] == []
+
+
+def test_a_compiler_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = next(arch for arch in ARCHES if arch != native())
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/nonexistent")
+    with pytest.raises(SubjectError, match=f"for {other} found .*; install gcc-"):
+        build(other)
+
+
+def test_a_program_of_32_bits_finds_its_numbers_at_run_time() -> None:
+    """The kernel below us may run it, with another user space than its own."""
+    try:
+        program = build("i386")
+        done = subprocess.run([program], input="", capture_output=True, text=True, check=True)
+    except (SubjectError, OSError) as error:
+        pytest.skip(str(error))
+    hello, bye = map(json.loads, done.stdout.splitlines())
+    assert hello["arch"] == "i386"
+    assert hello["arena"] == [0, 1 << 31]
+    assert 3 << 30 <= hello["user_top"] < 1 << 32
+    assert bye == {"bye": 0}
