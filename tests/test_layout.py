@@ -29,6 +29,7 @@ ROOMS = (
     "fuzz.mutants",
     "fuzz.campaign",
     "fuzz.subjects",
+    "fuzz.vm",
     "fuzz.tell",
     "fuzz.harm",
     "fuzz.showing",
@@ -66,6 +67,7 @@ SEES = {
     "fuzz.forms": ("engine.base", "fuzz.calls", "fuzz.case"),
     "fuzz.minimize": ("engine.base", "fuzz.calls", "fuzz.case"),
     "fuzz.lib": (),
+    "fuzz.vm": ("fuzz.lib",),
     "fuzz.findings": ("fuzz.case", "fuzz.forms", "fuzz.lib", "fuzz.minimize"),
 }
 ENGINE_NEEDS = sys.stdlib_module_names | {"engine", "sortedcontainers"}
