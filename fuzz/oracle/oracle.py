@@ -623,7 +623,7 @@ class _World:
             if new_count < old_count:
                 yield from _without(self.memory, evicted, (old + new_count, old + old_count))
             return
-        old_end = old + old_count
+        old_end = self._whole_huge(old + old_count)
         spans = [*((area.start, area.end) for area in self.memory.areas), *mapped]
         spans += [(start - new + old, end - new + old) for start, end in mapped]
         cuts = sorted({old, *(edge for span in spans for edge in span if old < edge < old_end)})
