@@ -125,7 +125,7 @@ static void be_killed_first(void)
 }
 
 /* Who answers, and what can be asked of it. */
-static void say_hello(void)
+static void say_hello(bool keys)
 {
 	bool root = geteuid() == 0;
 	struct rlimit lock;
@@ -146,8 +146,8 @@ static void say_hello(void)
 	say_calls();
 	say("],\"flags\":{\"mmap\":[\"MAP_HUGETLB\"]},\"fields\":[");
 	say_fields();
-	say("],\"locks\":%s,\"root\":%s}\n", root || lock.rlim_cur == RLIM_INFINITY ? "true" : "false",
-	    root ? "true" : "false");
+	say("],\"locks\":%s,\"root\":%s,\"keys\":%s}\n", root || lock.rlim_cur == RLIM_INFINITY ? "true" : "false",
+	    root ? "true" : "false", keys ? "true" : "false");
 	flush();
 }
 
@@ -213,7 +213,7 @@ int main(int argc, char **argv)
 	probe_scan();
 	occupy();
 	take_baseline();
-	say_hello();
+	say_hello(keep_keys);
 	run_all();
 	say("{\"bye\":");
 	say_number(cases);

@@ -40,11 +40,11 @@ def beside(kernel: str, cases: Sequence[Case], repeat: int = 3) -> Beside:
             host, model = pair.subject, pair.model
             assert isinstance(host, Host)
             machine = 0.0
-            host.observe(cases[0])  # starts the worker
+            host.observe(cases[0])
             for _ in range(repeat):
-                before = _worker_seconds(host.agent)
+                before = _worker_seconds(host)
                 observed = list(host.run(cases))
-                machine = max(machine, len(cases) / (_worker_seconds(host.agent) - before))
+                machine = max(machine, len(cases) / (_worker_seconds(host) - before))
             found = [model.observe(case) for case in cases]
             return Beside(
                 {

@@ -9,9 +9,8 @@ from engine.base.kernel import Kernel
 from fuzz.campaign.seeds import CORPUS, SEEDS
 from fuzz.case import Case
 from fuzz.forms import text, wire
-from fuzz.subjects.agent import GEOMETRY
 from fuzz.subjects.check import generated
-from fuzz.subjects.host import abilities
+from fuzz.subjects.host import GEOMETRY, Host
 from fuzz.subjects.recordings import is_json_lines
 from fuzz.subjects.recordings import programs as recorded
 
@@ -33,7 +32,8 @@ def cases_of(files: Sequence[Path], kernel: Kernel, number: int, seed: int) -> l
 
     Errors raised: TruthError, CaseError, OSError.
     """
-    able = abilities()
+    with Host() as host:
+        able = host.able
     if not files:
         loaded = (text.load(path) for path in sorted(CORPUS.rglob("*.case")))
         usable = [case for case in loaded if case.geometry in (None, GEOMETRY)]

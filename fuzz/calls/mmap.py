@@ -88,7 +88,6 @@ MAP = Flags(
     # MAP_FIXED is among the ordinary ones: a case whose addresses are all written down is easier to
     # read than one where the kernel chooses.
     ordinary=_PRIVATE | MAP_FIXED,
-    model_only=MAP_HUGETLB,
     likely={
         _PRIVATE | MAP_FIXED: 54,
         _SHARED | MAP_FIXED: 14,

@@ -126,14 +126,13 @@ class Flags(Symbols):
     """A set of flags.
 
     `none` is the name of the empty set, if it has one.  `first` are the flags that people write
-    first, whatever their value.  `model_only` are the bits that no machine is asked for.  The bits
-    of `number` are no flags but hold a number, whose values may have names, too (`numbers`).
+    first, whatever their value.  The bits of `number` are no flags but hold a number, whose values
+    may have names, too (`numbers`).
     """
 
     ordinary: int = 0
     none: str = ""
     first: tuple[str, ...] = ()
-    model_only: int = 0
     number: int = 0
     numbers: Mapping[str, int] = field(default_factory=dict)
 

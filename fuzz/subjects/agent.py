@@ -1,12 +1,12 @@
-"""Sends programs to the agent (`fuzz/agent/`), which makes the calls and tells what it saw.
+"""A conversation with a program that runs cases: the agent, or whatever speaks as it does.
 
-The agent is a small static C program (`fuzz.subjects.program` builds it).  One worker process runs
-case after case; when it is lost, because a case kills it or takes too long, a new one goes on, and
-tries that case once more: somebody else may have ended the worker.
+One worker process runs case after case; when it is lost, because a case kills it or takes too long,
+a new one goes on, and tries that case once more: somebody else may have ended the worker.
 
-Whose kernel answers is not known here: whatever can run the program.  Root is not needed from
-Linux 6.7 on; what an ordinary user does without: warnings in the kernel's log (those that taint the
-kernel are seen), and memory locking beyond `ulimit -l`.
+Whose kernel answers, and where, is not known here but from the hello: this machine's, one in a
+virtual machine or at the other end of a connection, a program that stands for a kernel, the model.
+Of the agent, root is not needed from Linux 6.7 on; what an ordinary user does without: warnings in
+the kernel's log (those that taint the kernel are seen), and memory locking beyond `ulimit -l`.
 """
 
 import collections
@@ -19,30 +19,21 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
-from engine.base.address import WORD_MASK
-from engine.base.geometry import geometry_named
-from fuzz.calls.arena import Arena
-from fuzz.calls.registry import CALLS as DECLARED
-from fuzz.calls.registry import as_made, operands, untagged
-from fuzz.calls.syscall import Makes
-from fuzz.case import Call, Case
-from fuzz.subjects.subject import Observation, SubjectError, flags_of_the_model
+from fuzz.case import Case
+from fuzz.subjects.protocol import Hello, ProtocolError, encode
+from fuzz.subjects.subject import Observation, Subject, SubjectError
 
-# What the agent can ask a kernel for.
-CALLS = frozenset(
-    name for name, call in DECLARED.items() if call.made_by in (Makes.KERNEL, Makes.AGENT)
-)
-GEOMETRY = "x86-64"
-WITH_KEYS = "x86-64-pku"  # the same, if the agent leaves the kernel its CPU's protection keys
-TIME_LIMIT = 10.0  # seconds
+TIME_LIMIT = 10.0  # seconds that a case may take
 
-_GEOMETRY = geometry_named(GEOMETRY)
-_ARENA = Arena.of(_GEOMETRY)
 _WINDOW = 64  # cases sent ahead of the one whose observation is awaited
 _PIPE_BYTES = 1 << 16
 _GRACE = 5.0  # seconds a worker has beyond the time limit before it counts as hanging
+_START = 30.0  # seconds to the hello
+_BANNER = 100  # lines that something may print before the hello
+_QUOTED = 500  # characters of what it said instead
 _EXIT_TIME, _EXIT_SYSTEM = 70, 71  # as in agent.h
 
 
@@ -50,67 +41,93 @@ class _WorkerLost(Exception):
     """The worker ended or hangs; the message says how."""
 
 
-def encode(name: str, calls: Iterable[Call]) -> bytes:
-    """A case in the form that the agent reads: one line.
+def agent_command(
+    program: Path, *, time_limit: float = TIME_LIMIT, pagemap_scan: bool = True, keys: bool = False
+) -> list[str]:
+    """The words that start the agent.
 
-    What leaves the arena, and what only the model has, is to be skipped: that is decided here, by
-    the rule that the model follows.
+    Arguments: `program` see `fuzz.subjects.program.build`; `time_limit` seconds a case may take;
+    `pagemap_scan` false does without that ioctl, as on old kernels; `keys` leaves the kernel the
+    CPU's protection keys, else the agent takes them all.
     """
-    return f"{name}\t{';'.join(map(_told, calls))}\n".encode()
+    words = [str(program), "-t", str(max(1, round(time_limit * 1000)))]
+    return [*words, *(() if pagemap_scan else ("-S",)), *(("-k",) if keys else ())]
 
 
-def _told(call: Call) -> str:
-    """A call in the form that the agent reads."""
-    if call.name not in CALLS or any(flags_of_the_model(call)):
-        return "skip"
-    declared = DECLARED[call.name]
-    call = as_made(call, _GEOMETRY)
-    args = operands(_ARENA, declared, untagged(call, _GEOMETRY).args)
-    if not declared.may_run(_ARENA, *args):
-        return "skip"
-    is_conditional = declared.unless_locked and declared.unless_locked(_ARENA, *args)
-    condition = f"unlocked {args[0]:x} " if is_conditional else ""
-    return condition + " ".join(
-        (call.name, *(f"{arg & WORD_MASK:x}" for arg in operands(_ARENA, declared, call.args)))
-    )
+class Agent(Subject):
+    """A program that runs cases, told and asked in lines (README.md); a subject.
 
-
-class Agent:
-    """An agent that runs cases.
-
-    `cases` were run so far, which took the agent `seconds`; `hello` is what the last worker said of
-    itself (see fuzz/agent/main.c).
+    `command` are the words that start it, `cwd` where; `hello` is what it said of itself; `cases`
+    were run so far, which took it `seconds`.
     """
 
     def __init__(
         self,
-        program: Sequence[str],
+        command: Sequence[str],
+        name: str = "",
         *,
+        cwd: Path | None = None,
         time_limit: float = TIME_LIMIT,
         grace: float = _GRACE,
-        pagemap_scan: bool = True,
-        keys: bool = False,
+        start_limit: float = _START,
+        window: int = _WINDOW,
     ) -> None:
-        """Make ready to run cases; the worker starts with the first.
+        """Start it, and hear its hello.
 
-        Arguments: `program` is how the agent is started; `time_limit` seconds a case
-        may take; `grace` seconds more, after which a worker counts as hanging; `pagemap_scan` false
-        does without that ioctl, as on old kernels; `keys` leaves the kernel the CPU's protection
-        keys, else the agent takes them all.
+        Arguments: `name` what people call it, "": the kernel's release; `time_limit` seconds that
+        it gives a case; `grace` seconds more, after which it counts as hanging; `start_limit`
+        seconds to its hello; `window` cases are sent ahead of the one that is awaited.
+        Errors raised: SubjectError if there is no hello, or none that can be understood.
         """
+        self.command = list(command)
+        self._cwd = cwd
         self._time_limit = time_limit
         self._patience = time_limit + grace
-        self._command = [*program, "-t", str(max(1, round(time_limit * 1000)))]
-        if not pagemap_scan:
-            self._command.append("-S")
-        if keys:
-            self._command.append("-k")
+        self._start_limit = start_limit
+        self._window = window
         self._worker: subprocess.Popen[bytes] | None = None
         self._suspect = b""  # the case with which the last worker was lost
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `close`)
-        self.hello: dict[str, Any] = {}
         self.cases = 0
-        self.seconds = 0.0
+        self._seconds = 0.0
+        try:
+            self._start()
+            self.geometry = self.hello.page_tables()
+            self.able = self.hello.abilities()
+        except (ProtocolError, SubjectError, OSError) as error:
+            self.close()
+            raise SubjectError(f"{name}: {error}" if name else str(error)) from None
+        self.name = name or self.hello.model or f"Linux {self.hello.release}"
+
+    @property
+    def seconds(self) -> float:
+        """See `Subject`."""
+        return self._seconds
+
+    def spawn(self, complaints: IO[bytes]) -> subprocess.Popen[bytes]:
+        """Start a worker: a process in a session of its own, which is ended as a whole.
+
+        Arguments: `complaints` what its standard error is to be.
+        Returns: the process; its standard input and output are pipes without a buffer.
+        Errors raised: SubjectError, OSError.
+        """
+        return subprocess.Popen(
+            self.command,
+            cwd=self._cwd,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            bufsize=0,
+            start_new_session=True,  # Ctrl-C is for us: a case must not seem to crash
+        )
+
+    def lost(self, how: str) -> str:
+        """A worker was lost: called before another is started.
+
+        Arguments: `how` it ended, in words.
+        Returns: what is told of it; whoever knows more, such as what a console said, says so.
+        """
+        return how
 
     @property
     def worker(self) -> int | None:
@@ -125,23 +142,25 @@ class Agent:
     def run(self, cases: Iterable[Case]) -> Iterator[Observation]:
         """See `Subject.run`.
 
-        In an observation, `id` is the number of the case, from 0; `left`, if it is there, are bytes
-        of page tables that the kernel did not free.  A case with which the worker was lost twice
-        has `id` and `crash` only.
+        In an observation, `id` is the number of the case, from 0.  A case with which the worker was
+        lost twice has `id` and `crash` only.
         Errors raised: SubjectError if the agent cannot work on this machine.
         """
         source = ((str(number), case) for number, case in enumerate(cases))
         waiting: collections.deque[tuple[str, bytes]] = collections.deque()
         try:
             while True:
-                while len(waiting) < _WINDOW and (item := next(source, None)) is not None:
-                    waiting.append((item[0], encode(item[0], item[1].calls)))
+                while len(waiting) < self._window and (item := next(source, None)) is not None:
+                    waiting.append(self._encoded(*item))
                 if not waiting:
                     return
                 yield from self._converse(waiting, source)
         finally:
             if waiting:
                 self._stop()  # it would answer what nobody asked any more
+
+    def _encoded(self, name: str, case: Case) -> tuple[str, bytes]:
+        return name, encode(name, case.calls, self.geometry, self.able)
 
     def _converse(
         self, waiting: collections.deque[tuple[str, bytes]], source: Iterator[tuple[str, Case]]
@@ -154,23 +173,23 @@ class Agent:
         to_send = bytearray(b"".join(line for _, line in waiting))
         try:
             for line in self._answers(to_send):
-                observation: Observation = json.loads(line)
-                if "hello" in observation:
-                    self.hello = observation
-                    continue
+                observation = _object(line)
+                if "bye" in observation:
+                    continue  # its end is told when it is seen
                 name, _ = waiting.popleft()
-                if observation["id"] != name or "error" in observation:
-                    raise SubjectError(f"the agent answers to case {name}: {line.decode()}")
+                if observation.get("id") != name or "error" in observation:
+                    raise SubjectError(f"the agent answers to case {name}: {_quoted(line)}")
                 if (item := next(source, None)) is not None:
-                    waiting.append((item[0], encode(item[0], item[1].calls)))
+                    waiting.append(self._encoded(*item))
                     to_send += waiting[-1][1]
                 self._suspect = b""
                 self.cases += 1
-                self.seconds += observation.pop("us") / 1e6
+                self._seconds += observation.pop("us", 0) / 1e6
                 yield observation
                 if not waiting:
                     return
         except _WorkerLost as lost:
+            how = self.lost(str(lost))
             name, line = waiting[0]
             if self._suspect != line:
                 self._suspect = line
@@ -178,7 +197,7 @@ class Agent:
             waiting.popleft()
             self._suspect = b""
             self.cases += 1
-            yield {"id": name, "crash": str(lost)}
+            yield {"id": name, "crash": how}
 
     def _answers(self, to_send: bytearray) -> Iterator[bytes]:
         """Send what is, or comes, into `to_send`, and yield the lines that come back.
@@ -213,23 +232,63 @@ class Agent:
                     raise _WorkerLost(f"hangs: no answer in {self._patience:g} s")
 
     def _start(self) -> subprocess.Popen[bytes]:
+        """Start a worker, and hear its hello.
+
+        Errors raised: SubjectError, ProtocolError, OSError.
+        """
         self._complaints.seek(0)
         self._complaints.truncate()
-        self._worker = subprocess.Popen(
-            self._command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._complaints,
-            bufsize=0,
-            start_new_session=True,  # Ctrl-C is for us: a case must not seem to crash
-        )
+        self._worker = self.spawn(self._complaints)
         assert self._worker.stdin is not None
         os.set_blocking(self._worker.stdin.fileno(), False)
+        self.hello = self._greeting()
         return self._worker
+
+    def _greeting(self) -> Hello:
+        """The hello of a new worker; a few lines before it may be somebody else's.
+
+        Errors raised: see `_start`.
+        """
+        said: list[bytes] = []
+        deadline = time.monotonic() + self._start_limit
+        for line in self._first_lines(deadline):
+            if line.startswith(b'{"hello"'):
+                return Hello.parse(_object(line))
+            said.append(line)
+            if len(said) == _BANNER:
+                break
+        self._stop()
+        raise SubjectError(f"it says no hello, but: {_quoted(b' / '.join(said))}")
+
+    def _first_lines(self, deadline: float) -> Iterator[bytes]:
+        """What a worker says unasked.  Errors raised: SubjectError if it ends, or is silent."""
+        assert self._worker is not None and self._worker.stdout is not None
+        received = b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._worker.stdout, selectors.EVENT_READ)
+            while selector.select(max(0.0, deadline - time.monotonic())):
+                data = os.read(self._worker.stdout.fileno(), _PIPE_BYTES)
+                if not data:
+                    raise SubjectError(self._not_greeted(self._reap(), received))
+                *lines, received = (received + data).split(b"\n")
+                yield from lines
+        self._stop()
+        raise SubjectError(self._not_greeted(f"no hello in {self._start_limit:g} s", received))
+
+    def _not_greeted(self, why: str, said: bytes) -> str:
+        """Why there was no hello, and what was said instead."""
+        words = [self.lost(why), _quoted(said), _quoted(self._complained())]
+        return ": ".join(filter(None, words))
+
+    def _complained(self) -> bytes:
+        """What the worker has said on its standard error."""
+        self._complaints.seek(0)
+        return self._complaints.read().strip()
 
     def _stop(self) -> None:
         if self._worker is not None:
-            self._worker.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._worker.pid, signal.SIGKILL)  # and what it has started
             with contextlib.suppress(SubjectError):
                 self._reap()
 
@@ -245,11 +304,26 @@ class Agent:
             assert pipe is not None
             pipe.close()
         if status == _EXIT_SYSTEM:
-            self._complaints.seek(0)
-            said = self._complaints.read().decode(errors="replace").strip()
+            said = self._complained().decode(errors="replace")
             raise SubjectError(said or "the agent gave up without a reason")
         if status == _EXIT_TIME:
             return f"takes longer than {self._time_limit:g} s"
         if status < 0:
             return f"killed by {signal.Signals(-status).name}"
         return f"ended with exit code {status}"
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    """A line that was said.  Errors raised: SubjectError if it is no JSON object."""
+    try:
+        said = json.loads(line)
+    except ValueError:
+        said = None
+    if not isinstance(said, dict):
+        raise SubjectError(f"expected an answer, got: {_quoted(line)}")
+    return said
+
+
+def _quoted(said: bytes) -> str:
+    """What was said, for people: the end of it, if it is long."""
+    return said.decode(errors="replace").strip()[-_QUOTED:]

@@ -1,22 +1,20 @@
 """The kernel below us as a subject, and what of this system the model takes for granted."""
 
 import contextlib
-import os
 import platform
 import re
-import resource
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from engine.base.geometry import UnknownName, geometry_named
+from engine.base.geometry import UnknownName
 from engine.base.kernel import KNOWN_NAMES, Kernel, kernel_named
-from fuzz.case import Case
 from fuzz.subjects.against import Against
-from fuzz.subjects.agent import CALLS, GEOMETRY, TIME_LIMIT, WITH_KEYS, Agent
+from fuzz.subjects.agent import TIME_LIMIT, Agent, agent_command
 from fuzz.subjects.model import Model
 from fuzz.subjects.program import build, native
-from fuzz.subjects.subject import Abilities, Observation, Subject, SubjectError
+from fuzz.subjects.subject import SubjectError
 
+GEOMETRY = "x86-64"
+WITH_KEYS = "x86-64-pku"  # the same, if the agent leaves the kernel its CPU's protection keys
 _THP = "/sys/kernel/mm/transparent_hugepage"
 # Where the kernel says how it behaves, what the model takes for granted, and the command for it.
 _SETTINGS = (
@@ -28,35 +26,20 @@ _SETTINGS = (
 _OVERCOMMIT = "/proc/sys/vm/overcommit_memory"
 
 
-class Host(Subject):
-    """The kernel below us; `agent` runs the programs."""
+class Host(Agent):
+    """The kernel below us."""
 
     def __init__(self, *, time_limit: float = TIME_LIMIT, keys: bool = False) -> None:
-        """See `fuzz.subjects.agent.Agent`.
+        """See `fuzz.subjects.agent.agent_command`.
 
-        Errors raised: SubjectError if the agent cannot be built, or /proc is missing.
+        Errors raised: SubjectError if the agent cannot be built, or cannot work here.
         """
         if platform.system() == "Linux" and not Path("/proc/self/pagemap").exists():
             raise SubjectError("/proc is not mounted, or has no pagemap")
         if native() != GEOMETRY:
             raise SubjectError(f"the machine must be {GEOMETRY}; this is {native()}")
-        self.name = f"Linux {release()}"
-        self.geometry = geometry_named(WITH_KEYS if keys else GEOMETRY)
-        self.able = abilities()
-        self.agent = Agent([str(build())], time_limit=time_limit, keys=keys)
-
-    @property
-    def seconds(self) -> float:
-        """See `Subject`."""
-        return self.agent.seconds
-
-    def run(self, cases: Iterable[Case]) -> Iterator[Observation]:
-        """See `Subject` and `fuzz.subjects.agent.Agent.run`."""
-        return self.agent.run(cases)
-
-    def close(self) -> None:
-        """See `Subject`."""
-        self.agent.close()
+        command = agent_command(build(), time_limit=time_limit, keys=keys)
+        super().__init__(command, f"Linux {release()}", time_limit=time_limit)
 
 
 def beside_model(
@@ -150,12 +133,6 @@ def commit_limit_bytes() -> int | None:
         line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines() if ":" in line
     )
     return sum(int(fields[name].split()[0]) * 1024 for name in ("MemTotal", "SwapTotal"))
-
-
-def abilities() -> Abilities:
-    """Which programs can run here; memory is locked without limit, or not at all."""
-    unlimited = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY
-    return Abilities(CALLS, locks=os.geteuid() == 0 or unlimited, all_flags=False)
 
 
 def _chosen(path: str) -> str | None:

@@ -3,16 +3,15 @@ that stands for a kernel.  Each is a file of its own in this folder.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
-from types import TracebackType
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, Self
 
 from engine.base.geometry import Geometry
-from fuzz.calls.operand import Flags
+from fuzz.calls.operand import Choice, Symbols
 from fuzz.calls.registry import CALLS
 from fuzz.calls.syscall import Makes
 from fuzz.case import Call, Case
-from fuzz.forms.text import format_operand
 
 Observation = dict[str, Any]  # see fuzz.subjects.observe
 
@@ -25,12 +24,14 @@ class Abilities(NamedTuple):
     """Which programs a subject can run.
 
     `calls` are the names of the calls that it has.  `locks` false: its user may not lock memory;
-    `all_flags` false: flags that are for the model alone mean nothing here.
+    `without` names, by call, the flags and values that it cannot be asked for; `reach` is how many
+    bytes of the arena it has, None all.
     """
 
     calls: frozenset[str]
     locks: bool = True
-    all_flags: bool = True
+    without: Mapping[str, frozenset[str]] = MappingProxyType({})
+    reach: int | None = None
 
     def missing(self, case: Case) -> list[str]:
         """What the case is about that is not here, such as a failure at will; mostly []."""
@@ -39,9 +40,24 @@ class Abilities(NamedTuple):
             declared = CALLS[call.name]
             if call.name not in self.calls and declared.made_by is not Makes.EXEC:
                 names.add(call.name)
-            if not self.all_flags:
-                names.update(flags_of_the_model(call))
+            names.update(self.flags_missing(call))
+            if self.reach is not None and _reaches(call) > self.reach:
+                names.add(f"addresses beyond {self.reach:#x}")
         return sorted(names)
+
+    def flags_missing(self, call: Call) -> list[str]:
+        """The flags and values of a call that cannot be asked for; mostly []."""
+        if call.name not in self.without:
+            return []
+        names = self.without[call.name]
+        return [
+            name
+            for param, value in zip(CALLS[call.name].params, call.args, strict=True)
+            if isinstance(param.kind, Symbols)
+            for name, bits in param.kind.names.items()
+            if name in names
+            and (value == bits if isinstance(param.kind, Choice) else value & bits == bits != 0)
+        ]
 
     def runnable(self, case: Case) -> Case:
         """The case without the calls that no program can make, or that the user may not make.
@@ -79,11 +95,13 @@ class Abilities(NamedTuple):
         return call.name in self.calls and (self.locks or locking is None or not locking(call.args))
 
 
-def flags_of_the_model(call: Call) -> Iterator[str]:
-    """The flags of a call, if any, that are for the model alone."""
-    for param, value in zip(CALLS[call.name].params, call.args, strict=True):
-        if isinstance(param.kind, Flags) and value & param.kind.model_only:
-            yield format_operand(param.kind, value & param.kind.model_only)
+def _reaches(call: Call) -> int:
+    """How far into the arena the places that a call names reach, in bytes."""
+    declared = CALLS[call.name]
+    spans = [declared.span.of(call.args)] if declared.span else []
+    if declared.target and declared.target.named(call.args):
+        spans.append((call.args[declared.target.start], call.args[declared.target.length]))
+    return max((start + length for start, length in spans), default=0)
 
 
 class Subject(ABC):

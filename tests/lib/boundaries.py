@@ -4,7 +4,9 @@ from itertools import product
 from random import Random
 
 from engine.base.geometry import geometry_named
-from fuzz.calls.operand import Address, Flags, Length
+from engine.base.uapi import MAP_HUGETLB
+from fuzz.calls.mmap import MAP
+from fuzz.calls.operand import Address, Length
 from fuzz.calls.registry import CALLS
 from fuzz.calls.syscall import Makes
 from fuzz.case import MAX_POPULATED_PAGES, Call
@@ -115,7 +117,7 @@ def calls_at_edges(rng: Random, count: int) -> list[Call]:
             if isinstance(param.kind, Address | Length):
                 args.append(near(rng, length=isinstance(param.kind, Length)))
             elif param.kind.likely:
-                hidden = param.kind.model_only if isinstance(param.kind, Flags) else 0
+                hidden = MAP_HUGETLB if param.kind is MAP else 0
                 args.append(rng.choice([n for n in param.kind.likely if not n & hidden]))
             else:
                 args.append(param.default or 0)

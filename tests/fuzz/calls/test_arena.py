@@ -12,8 +12,8 @@ from fuzz.calls.syscall import Makes
 from fuzz.case import Call, Case
 from fuzz.execute import execute
 from fuzz.forms.text import parse, parse_call
-from fuzz.subjects.agent import encode
 from tests.lib.boundaries import END, GEOMETRY, MOST, STAYS, calls_at_edges
+from tests.lib.machine import line as line_of
 
 ARENA = Arena.of(GEOMETRY)
 
@@ -26,7 +26,7 @@ def runs(call: Call) -> bool:
 
 def told(*lines: str) -> list[str]:
     """What the agent is told of each call."""
-    calls = encode("", [parse_call(line) for line in lines]).decode()
+    calls = line_of(parse_call(line) for line in lines)
     return calls.rstrip("\n").removeprefix("\t").split(";")
 
 
@@ -42,7 +42,7 @@ def test_calls_at_the_edges(line: str, stays: bool) -> None:
 def test_machines_are_told_of_what_runs_on_the_model() -> None:
     for call in calls_at_edges(Random(1), 5_000):
         outcome = execute(Case((call,)), kernel_named("linux-6.18"), check=False, stop=False)
-        skipped = encode("", [call]) == b"\tskip\n"
+        skipped = line_of([call]) == "\tskip\n"
         assert (outcome.results == ["SKIP"]) is skipped, call
 
 

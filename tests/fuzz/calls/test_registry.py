@@ -144,7 +144,6 @@ def test_kinds_of_operands_make_sense(kind: Operand) -> None:
         assert all(kind.low <= value <= kind.high for value in kind.names.values())
         assert either(kind), f"{kind.meaning}: say which values are likely"
     if isinstance(kind, Flags):
-        assert kind.model_only & ~kind.known == 0
         assert set(kind.first) <= set(kind.names)
         assert kind.strangeness(kind.ordinary ^ 1) == 1
 

@@ -29,11 +29,11 @@ from fuzz.inputs.inputs import PLANNED_BYTES, PLANS, Inputs
 from fuzz.lib.exits import BAD_INPUT, FINE, OUR_DEFECT, SURPRISES
 from fuzz.showing import replay
 from fuzz.subjects.against import Against
-from fuzz.subjects.agent import CALLS
 from fuzz.subjects.host import beside_model
 from fuzz.subjects.model import Model
 from fuzz.subjects.subject import SubjectError
 from tests.lib.constants import ROOT
+from tests.lib.machine import CALLS
 
 # The bug of 2023: a stack that moves down by less than its length meets a table it has emptied.
 WARNING = Bucket("dest-entry-none", "execve_stack", "B-01")

@@ -21,10 +21,11 @@ from fuzz.subjects.against import Against
 from fuzz.subjects.check import CheckOptions, _mutated, check, check_cases, generated
 from fuzz.subjects.model import Model
 from fuzz.subjects.subject import Abilities, Observation, SubjectError
+from tests.lib.machine import WITHOUT
 
 X86 = GEOMETRIES["x86-64"]
 CALLS = frozenset(("mmap", "munmap", "touch", "mremap"))
-ABLE = Abilities(CALLS, locks=False, all_flags=False)
+ABLE = Abilities(CALLS, locks=False, without=WITHOUT)
 CODEC = wire.codec(X86, CALLS)
 MAP = "mmap(0x200000, 0x4000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)\n"
 MOVED = parse(MAP + "mremap(0x200000, 0x4000, 0x4000, MREMAP_MAYMOVE|MREMAP_FIXED, 0x800000)\n")

@@ -10,10 +10,11 @@ from fuzz.forms.text import parse
 from fuzz.subjects.against import Against
 from fuzz.subjects.model import Model
 from fuzz.subjects.subject import Abilities, Observation, Subject
+from tests.lib.machine import WITHOUT
 
 KERNEL = kernel_named("linux-6.18")
 MAP = "mmap(0x200000, 0x3000, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED{more})\n"
-FEW = Abilities(frozenset(("mmap", "touch", "mlock")), locks=False, all_flags=False)
+FEW = Abilities(frozenset(("mmap", "touch", "mlock")), locks=False, without=WITHOUT)
 
 
 @pytest.mark.parametrize(
