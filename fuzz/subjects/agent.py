@@ -159,6 +159,16 @@ class Agent(Subject):
             if waiting:
                 self._stop()  # it would answer what nobody asked any more
 
+    def ask(self, request: str) -> dict[str, Any]:
+        """What is answered to a line that is no case; no case may be on its way.
+
+        Errors raised: SubjectError if there is no answer.
+        """
+        try:
+            return _object(next(self._answers(bytearray(f"{request}\n".encode()))))
+        except _WorkerLost as lost:
+            raise SubjectError(self.lost(str(lost))) from None
+
     def _encoded(self, name: str, case: Case) -> tuple[str, bytes]:
         return name, encode(name, case.calls, self.geometry, self.able)
 

@@ -12,10 +12,12 @@ from fuzz.subjects.host import GEOMETRY, WITH_KEYS, Host
 from fuzz.subjects.model import Model
 from fuzz.subjects.program import build
 from fuzz.subjects.subject import Subject, SubjectError
+from fuzz.subjects.vm import Vm
 
 AGENT = "{agent}"  # stands for the agent in a command
 FORMS = {
     "host": "this machine; host@x86-64-pku: its CPU's protection keys are left to the kernel",
+    "vm:IMAGE[@GEOMETRY]": "a kernel in a virtual machine: an image, an unpacked package, a build",
     "via:COMMAND": f"a program that runs the agent, such as 'via:qemu-x86_64 {AGENT}', or is one",
     "model:KERNEL[@GEOMETRY]": "the model of a kernel",
     "model-at:DIR[@KERNEL[@GEOMETRY]]": "the model of another checkout of this project",
@@ -86,7 +88,15 @@ def via_command(text: str, time_limit: float = TIME_LIMIT) -> list[str]:
     return command
 
 
+def _vm(rest: str, time_limit: float) -> Subject:
+    path, _, geometry = rest.rpartition("@")
+    if not path or Path(rest).exists():  # whatever its name
+        path, geometry = rest, ""
+    return Vm(Path(path), geometry, time_limit=time_limit)
+
+
 _BEHIND: dict[str, Callable[[str, float], Subject]] = {
+    "vm": _vm,
     "via": _via,
     "model": _model,
     "model-at": _model_at,

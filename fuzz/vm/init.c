@@ -317,6 +317,7 @@ static int open_port(void)
 /* --- the agent --------------------------------------------------------------------------------------- */
 
 static char *program[MAX_WORDS + 1];
+static unsigned long recycle = 1, cases; /* of this agent */
 static pid_t agent;
 static int to_agent = -1;
 static struct reader from_agent = {.fd = -1};
@@ -328,6 +329,7 @@ static void start_agent(void)
 
 	if (complaints < 0 || pipe2(input, O_CLOEXEC) || pipe2(output, O_CLOEXEC))
 		give_up("pipes");
+	cases = 0;
 	agent = fork();
 	if (agent < 0)
 		give_up("fork");
@@ -420,8 +422,6 @@ static bool agent_is_there(bool tell, char **why)
 
 /* --- what the host asks ------------------------------------------------------------------------------ */
 
-static unsigned long recycle = 1, cases;
-
 /* The answer to a case, to be freed.  What died is gone then. */
 static char *answer_to(const char *line, int id)
 {
@@ -453,7 +453,7 @@ static void run_case(const char *line)
 
 	if (kernel_spoke())
 		say("case %.*s", id, line);
-	if (agent && ++cases % recycle == 0) {
+	if (agent && ++cases == recycle) {
 		close(to_agent);
 		to_agent = -1;
 		while (read_line(&from_agent))

@@ -74,12 +74,10 @@ def archive(entries: Iterable[Entry]) -> bytes:
     return bytes(packed)
 
 
-def initramfs(
-    image: Image, init: Path, agent: Path, arguments: Sequence[str], recycle: int
-) -> bytes:
+def initramfs(image: Image, init: Path, agent: Path, command: Sequence[str], recycle: int) -> bytes:
     """The archive that a kernel boots.
 
-    Arguments: `agent` is started with the `arguments`, and anew after `recycle` cases.
+    Arguments: `agent` is to be /agent, and `command` starts it, anew after `recycle` cases.
     Errors raised: MachineError if a module that is there cannot be unpacked; OSError.
     """
     swap, modules = _swap(image), [*_PORT]
@@ -92,7 +90,7 @@ def initramfs(
         setup.append(f"write /sys/block/zram0/disksize {SWAP_BYTES}")
     if swap:
         setup.append(f"swap {_SWAP_DEVICES[swap]}")
-    setup += [f"recycle {recycle}", " ".join(("run", "/agent", *arguments))]
+    setup += [f"recycle {recycle}", " ".join(("run", *command))]
     return archive(
         (
             Entry("dev", stat.S_IFDIR | 0o755),

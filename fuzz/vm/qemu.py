@@ -23,11 +23,16 @@ _QEMU = {
         "aarch64",
     ),
 }
-# What of a CPU decides which page tables there are; the usual geometry of an architecture is "".
+# What of a CPU decides about the page tables that a kernel has; what is usual comes first.
 _CPUS = {
-    "x86-64": {"": "la57=off", "x86-64-la57": "la57=on"},
-    "i386": {"": ""},
-    "arm64": {"": "pauth-impdef=on"},
+    "x86-64": {"x86-64": "la57=off", "x86-64-la57": "la57=on"},
+    "i386": {"i386-pae": "", "i386": ""},
+    "arm64": {
+        "arm64-4k-48": "pauth-impdef=on,lpa2=off",
+        "arm64-4k-52": "pauth-impdef=on,lpa2=on",
+        "arm64-16k-47": "pauth-impdef=on,lpa2=off",
+        "arm64-16k-52": "pauth-impdef=on,lpa2=on",
+    },
 }
 _WORDS = (
     "loglevel=5",  # warnings, too
@@ -48,6 +53,17 @@ class Setup:
     memory_mib: int = MEMORY_MIB
     cpu: str = ""
     words: tuple[str, ...] = ()
+
+
+def cpu_for(image: Image, geometry: str) -> str:
+    """The properties of a CPU on which a kernel has a geometry, "": the usual one.
+
+    Errors raised: MachineError if it never has.
+    """
+    cpus = _CPUS[image.arch]
+    if geometry and geometry not in cpus:
+        raise MachineError(f"a kernel for {image.arch} may have {', '.join(cpus)}, not {geometry}")
+    return cpus[geometry or next(iter(cpus))]
 
 
 def program(image: Image) -> str:
@@ -80,7 +96,7 @@ def command(
         program(image),
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
         *("-machine", machine, "-accel", accel, "-smp", "1", "-m", str(setup.memory_mib)),
-        *("-cpu", ",".join(filter(None, (model, setup.cpu or _CPUS[image.arch][""])))),
+        *("-cpu", ",".join(filter(None, (model, setup.cpu)))),
         *("-kernel", str(image.path), "-initrd", initramfs, "-append", words),
         *("-chardev", f"file,id=console,path={console}", "-serial", "chardev:console"),
         *("-device", "virtio-serial-pci"),

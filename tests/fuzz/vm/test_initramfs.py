@@ -84,7 +84,7 @@ def test_a_machine_swaps_on_what_there_is(
     modules_in(tmp_path / "modules")
     folders = (tmp_path / "modules",) if with_modules else ()
     image = Image(tmp_path / "vmlinuz", "x86-64", "6.12", config, folders)
-    packed = initramfs(image, program, program, ["-t", "10"], 7)
+    packed = initramfs(image, program, program, ["/agent", "-t", "10"], 7)
     setup = packed[packed.index(b"setup\0") :].decode(errors="replace")
     about = ("insmod /brd", "swap", "write /sys/block")
     lines = [line for line in setup.splitlines() if line.startswith(about)]
