@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/time.h>
 #include <sys/types.h>
 
 typedef uint64_t u64; /* an address, too, whatever the word of the machine */
@@ -88,6 +89,7 @@ void open_process_files(void);
 size_t slurp(int fd);
 char *read_file(const char *path);
 char *hex(char *p, u64 *value);
+bool tells_page_tables(void);
 u64 page_table_bytes(void);
 u64 status_kib(const char *field);
 bool parse_vma(char *line, struct vma *vma);
@@ -102,6 +104,7 @@ int own_memory(void);
 extern u64 last_tag;
 void handle_faults(void);
 void access_pages(const u64 *operands, bool write);
+bool read_page(u64 addr, u64 *value);
 
 /* --- calls.c ------------------------------------------------------------------------------------- */
 
@@ -130,13 +133,21 @@ extern bool use_scan; /* PAGEMAP_SCAN */
 void find_zero_pages(void);
 void probe_scan(void);
 void say_pages(void);
+void say_contents(void);
 u64 resident_pages(void);
 
 /* --- case.c -------------------------------------------------------------------------------------- */
 
 void set_time_limit(u64 milliseconds);
 void take_baseline(void);
+void run_case(const char *id, size_t id_length, const struct call *calls, size_t n);
 void run_line(char *line);
 void say_fields(void);
+
+/* --- emulated.c ---------------------------------------------------------------------------------- */
+
+extern bool emulated; /* no kernel answers */
+void find_emulator(void);
+void run_apart(const char *id, size_t id_length, const struct call *calls, size_t n, struct itimerval limit);
 
 #endif

@@ -66,13 +66,39 @@ static void say_vmas(void)
 	}
 }
 
-static void run_case(const char *id, size_t id_length, const struct call *calls, size_t n)
+/* What a kernel tells and an emulator does not.  Arguments: bytes of page tables after each call. */
+static void say_tables_and_pages(const u64 *page_tables, size_t n)
+{
+	int64_t left;
+	bool warn;
+
+	say(",\"pt\":[");
+	for (size_t i = 0; i < n; i++) {
+		if (i)
+			say_text(",", 1);
+		say_signed((int64_t)page_tables[i]);
+	}
+	say("],\"pages\":[");
+	say_pages();
+	munmap(at(arena_start), arena_bytes);
+	left = (int64_t)(page_table_bytes() - baseline);
+	warn = kernel_complained();
+	say("],\"pgtable_bytes\":");
+	say_signed(n ? (int64_t)page_tables[n - 1] : 0);
+	say(",\"rss_pages\":");
+	say_number(resident_pages());
+	say(",\"warn\":%s", warn ? "true" : "false");
+	if (left) {
+		say(",\"left\":");
+		say_signed(left);
+	}
+}
+
+void run_case(const char *id, size_t id_length, const struct call *calls, size_t n)
 {
 	static const struct itimerval never;
 	static u64 page_tables[MAX_CALLS];
 	u64 started = microseconds();
-	int64_t left;
-	bool warn;
 
 	last_tag = 0;
 	setitimer(ITIMER_REAL, &time_limit, NULL);
@@ -83,32 +109,19 @@ static void run_case(const char *id, size_t id_length, const struct call *calls,
 		if (i)
 			say(",");
 		run_call(&calls[i]);
-		page_tables[i] = page_table_bytes() - baseline;
-	}
-	say("],\"pt\":[");
-	for (size_t i = 0; i < n; i++) {
-		if (i)
-			say_text(",", 1);
-		say_signed((int64_t)page_tables[i]);
+		page_tables[i] = emulated ? 0 : page_table_bytes() - baseline;
 	}
 	read_vmas(false);
 	say("],\"vmas\":[");
 	say_vmas();
-	say("],\"pages\":[");
-	say_pages();
-	munmap(at(arena_start), arena_bytes);
-	left = (int64_t)(page_table_bytes() - baseline);
-	warn = kernel_complained();
-	setitimer(ITIMER_REAL, &never, NULL);
-	say("],\"pgtable_bytes\":");
-	say_signed(n ? (int64_t)page_tables[n - 1] : 0);
-	say(",\"rss_pages\":");
-	say_number(resident_pages());
-	say(",\"warn\":%s", warn ? "true" : "false");
-	if (left) {
-		say(",\"left\":");
-		say_signed(left);
+	say("]");
+	if (emulated) {
+		say(",\"contents\":");
+		say_contents();
+	} else {
+		say_tables_and_pages(page_tables, n);
 	}
+	setitimer(ITIMER_REAL, &never, NULL);
 	say(",\"us\":");
 	say_number(microseconds() - started);
 	say("}\n");
@@ -118,7 +131,10 @@ static void run_case(const char *id, size_t id_length, const struct call *calls,
 /* The names of what is told of each case, for the hello. */
 void say_fields(void)
 {
-	say("\"ret\",\"pt\",\"vmas\",\"pages\",\"pgtable_bytes\",\"rss_pages\",\"warn\"");
+	if (emulated)
+		say("\"ret\",\"vmas\",\"contents\"");
+	else
+		say("\"ret\",\"pt\",\"vmas\",\"pages\",\"pgtable_bytes\",\"rss_pages\",\"warn\"");
 }
 
 static void bad_input(const char *id, size_t id_length, const char *why)
@@ -149,6 +165,8 @@ void run_line(char *line)
 	}
 	if (wrong)
 		bad_input(line, (size_t)(tab - line), wrong);
+	else if (emulated)
+		run_apart(line, (size_t)(tab - line), calls, n, time_limit);
 	else
 		run_case(line, (size_t)(tab - line), calls, n);
 }

@@ -21,6 +21,15 @@
 
 #define ADVICE_WIPEONFORK 18 /* older headers lack it */
 
+/* Where user space ends with the usual page tables, which is what an emulator has. */
+#if defined __x86_64__
+#define USUAL_TOP 0x7ffffffff000
+#elif defined __i386__
+#define USUAL_TOP 0xc0000000
+#else
+#define USUAL_TOP 0x1000000000000
+#endif
+
 u64 page_bytes, slot_bytes, slot_pages, user_top, arena_start, arena_bytes;
 
 /*
@@ -89,7 +98,7 @@ void measure_layout(void)
 	huge = read_file("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size");
 	slot_bytes = huge ? strtoull(huge, NULL, 10) : page_bytes * (page_bytes / 8);
 	slot_pages = slot_bytes / page_bytes;
-	user_top = find_user_top();
+	user_top = emulated ? USUAL_TOP : find_user_top();
 	if (user_top <= ARENA_BYTES) {
 		arena_start = 0;
 		arena_bytes = user_top < ARENA_OF_32_BITS || sizeof(long) == 8 ? user_top : ARENA_OF_32_BITS;

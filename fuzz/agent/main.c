@@ -24,6 +24,8 @@
  * Without root it needs PAGEMAP_SCAN (Linux 6.7), and does not see warnings in the kernel's log
  * where that is kept from users; taint bits it always sees.
  *
+ * Under programs that stand for a kernel there are other fields: see emulated.c.
+ *
  * Usage: agent [-t MILLISECONDS] [-S] [-k]
  *        -t: time limit of one case; -S: do without PAGEMAP_SCAN; -k: leave the kernel its protection keys
  * Exit:  0 end of input; 70 time limit; 71 this system cannot be measured (reason on stderr).
@@ -119,7 +121,7 @@ static void be_killed_first(void)
 {
 	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
 
-	if (fd < 0 || write(fd, "1000", 4) != 4)
+	if ((fd < 0 || write(fd, "1000", 4) != 4) && !emulated)
 		give_up("/proc/self/oom_score_adj");
 	close(fd);
 }
@@ -144,7 +146,7 @@ static void say_hello(bool keys)
 	say_number(arena_bytes);
 	say("],\"calls\":[");
 	say_calls();
-	say("],\"flags\":{\"mmap\":[\"MAP_HUGETLB\"]},\"fields\":[");
+	say("],\"flags\":{\"mmap\":[\"MAP_HUGETLB\"]},\"emulated\":%s,\"fields\":[", emulated ? "true" : "false");
 	say_fields();
 	say("],\"locks\":%s,\"root\":%s,\"keys\":%s}\n", root || lock.rlim_cur == RLIM_INFINITY ? "true" : "false",
 	    root ? "true" : "false", keys ? "true" : "false");
@@ -186,7 +188,10 @@ int main(int argc, char **argv)
 	bool keep_keys = false;
 	int option;
 
-	settle_layout(argv);
+	open_process_files();
+	find_emulator();
+	if (!emulated)
+		settle_layout(argv); /* an exec of itself would leave qemu-user behind */
 	while ((option = getopt(argc, argv, "t:Sk")) != -1) {
 		if (option == 't')
 			milliseconds = strtoull(optarg, NULL, 10);
@@ -200,7 +205,6 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	be_killed_first();
 	drop_capability(CAP_SYS_RAWIO); /* which may map what is below vm.mmap_min_addr */
-	open_process_files();
 	measure_layout();
 	handle_faults();
 	set_time_limit(milliseconds);
@@ -209,10 +213,12 @@ int main(int argc, char **argv)
 	else
 		take_protection_keys();
 	touch_everything();
-	find_zero_pages();
-	probe_scan();
-	occupy();
-	take_baseline();
+	if (!emulated) {
+		find_zero_pages();
+		probe_scan();
+		occupy();
+		take_baseline();
+	}
 	say_hello(keep_keys);
 	run_all();
 	say("{\"bye\":");

@@ -40,6 +40,9 @@ static u64 zero_pfn, huge_zero_pfn;
 static struct region regions[8192];
 static u64 entries[CHUNK];
 
+#define MAX_READ_PAGES 65536 /* of more than these the contents are not read */
+#define CONTENT 0 /* in place of a state, where nothing but the content of a page is known */
+
 /* The run of pages that is being put together. */
 static u64 run_first, run_count, run_tag, resident;
 static char run_state;
@@ -56,17 +59,19 @@ static void end_run(void)
 	say_number(run_first);
 	say_text(",", 1);
 	say_number(run_count);
-	say(",\"%c\",", run_state);
+	if (run_state != CONTENT)
+		say(",\"%c\"", run_state);
+	say_text(",", 1);
 	say_number(run_tag);
 	say_text("]", 1);
-	if (strchr("PSHT", run_state))
+	if (run_state != CONTENT && strchr("PSHT", run_state))
 		resident += run_count;
 	run_count = 0;
 }
 
 static void add_run(u64 addr, u64 count, char state)
 {
-	bool tagged = strchr("PSHT", state) != NULL;
+	bool tagged = state == CONTENT || strchr("PSHT", state);
 
 	for (u64 i = 0; i < count; i++, addr += page_bytes) {
 		u64 page = page_of(addr), tag = tagged ? *(volatile u64 *)at(addr) : 0;
@@ -218,6 +223,36 @@ static void pages_by_entries(u64 start, u64 end)
 	}
 }
 
+/* Makes all VMAs readable: nothing else of them is told any more. */
+static void unprotect(void)
+{
+	for (size_t i = 0; i < n_vmas; i++)
+		if (vmas[i].prot[0] != 'r')
+			mprotect(at(vmas[i].start), vmas[i].end - vmas[i].start, PROT_READ);
+}
+
+/* Prints what is in pages that are not all zero, without knowing which are there; null: too much to read. */
+void say_contents(void)
+{
+	u64 pages = 0, tag;
+
+	for (size_t i = 0; i < n_vmas; i++)
+		pages += (vmas[i].end - vmas[i].start) / page_bytes;
+	if (pages > MAX_READ_PAGES) {
+		say("null");
+		return;
+	}
+	unprotect();
+	say("[");
+	first_run = true;
+	for (size_t i = 0; i < n_vmas; i++)
+		for (u64 addr = vmas[i].start; addr < vmas[i].end; addr += page_bytes)
+			if (read_page(addr, &tag) && tag)
+				add_run(addr, 1, CONTENT);
+	end_run();
+	say("]");
+}
+
 void say_pages(void)
 {
 	static struct {
@@ -226,12 +261,9 @@ void say_pages(void)
 	size_t n = n_vmas;
 
 	resident = 0;
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; i < n; i++)
 		range[i].start = vmas[i].start, range[i].end = vmas[i].end;
-		/* All else is recorded by now: make readable what is not. */
-		if (vmas[i].prot[0] != 'r')
-			mprotect(at(vmas[i].start), vmas[i].end - vmas[i].start, PROT_READ);
-	}
+	unprotect();
 	if (!use_scan)
 		madvise(at(arena_start), arena_bytes, MADV_DODUMP); /* see maps_huge() */
 	first_run = true;

@@ -6,6 +6,9 @@
 
 #include "agent.h"
 
+#define MAPS "/proc/self/maps"
+#define SMAPS "/proc/self/smaps"
+
 struct vma vmas[MAX_VMAS];
 size_t n_vmas;
 char text[4 << 20];
@@ -33,9 +36,9 @@ void open_process_files(void)
 		if (old[i] >= 0)
 			close(old[i]);
 	status_fd = open_proc("/proc/self/status");
-	maps_fd = open_proc("/proc/self/maps");
-	smaps_fd = open_proc("/proc/self/smaps");
-	pagemap_fd = open_proc("/proc/self/pagemap");
+	maps_fd = open_proc(MAPS);
+	smaps_fd = open_proc(SMAPS);
+	pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC); /* gVisor has none */
 	memory_fd = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
 }
 
@@ -101,6 +104,12 @@ u64 status_kib(const char *field)
 	return field_of_status(field);
 }
 
+bool tells_page_tables(void)
+{
+	read_status();
+	return strstr(text, "\nVmPTE:");
+}
+
 u64 page_table_bytes(void)
 {
 	return status_kib("\nVmPTE:") * 1024;
@@ -153,6 +162,16 @@ static void parse_flags(const char *line, struct vma *vma)
 	}
 }
 
+/* Emulators write such a file when it is opened, as it is then. */
+static int renewed(int *fd, const char *path)
+{
+	if (emulated) {
+		close(*fd);
+		*fd = open_proc(path);
+	}
+	return *fd;
+}
+
 char *all_maps(void)
 {
 	slurp(maps_fd);
@@ -166,7 +185,7 @@ void read_vmas(bool from_smaps)
 	struct vma *vma = NULL, other;
 	char *line, *next;
 
-	slurp(from_smaps ? smaps_fd : maps_fd);
+	slurp(from_smaps ? renewed(&smaps_fd, SMAPS) : renewed(&maps_fd, MAPS));
 	n_vmas = 0;
 	for (line = text; *line; line = next) {
 		next = strchr(line, '\n');

@@ -33,7 +33,14 @@ _NEEDED = {
     "locks": bool,
     "root": bool,
 }
-_OPTIONAL = {"levels": int, "keys": bool, "geometry": str, "model": str, "commit_limit": int}
+_OPTIONAL = {
+    "levels": int,
+    "keys": bool,
+    "geometry": str,
+    "model": str,
+    "commit_limit": int,
+    "emulated": bool,
+}
 
 
 class ProtocolError(ValueError):
@@ -47,7 +54,8 @@ class Hello:
     Addresses and sizes are bytes; `flags` names, by call, what it cannot be asked for.  Optional
     are: `levels` of its page tables, 0 if it does not know; `keys` whether memory that may only be
     executed cannot be read; `geometry` and `model` the names of what is modelled; `commit_limit`
-    the most memory that one call may ask for, None: there is no limit.
+    the most memory that one call may ask for, None: there is no limit; `emulated` whether a program
+    stands for the kernel (fuzz/agent/emulated.c).
     """
 
     arch: str
@@ -66,6 +74,7 @@ class Hello:
     geometry: str = ""
     model: str = ""
     commit_limit: int | None = field(default=None)
+    emulated: bool = False
 
     @staticmethod
     def parse(said: Mapping[str, Any]) -> "Hello":
