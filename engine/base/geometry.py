@@ -28,7 +28,8 @@ class Geometry:
     `min_addr` lowest address a program may map (vm.mmap_min_addr), bytes; `prealloc_pmd_tables`
     PMD tables exist for all of user space from the start (i386 PAE); `exec_only_keys` the CPU has
     protection keys, by which the kernel lets nobody read what may only be executed (x86-64);
-    `has_tags` the top byte of an address is a tag, which most calls leave off (arm64).
+    `has_tags` the top byte of an address is a tag, which most calls leave off (arm64);
+    `arena_bytes` how much of user space cases use, if it has as much.
     Errors raised: ValueError for a shape no machine has.
     Source: arch/*/include/asm/pgtable*types.h, arch/arm64/include/asm/pgtable-hwdef.h.
     """
@@ -42,6 +43,7 @@ class Geometry:
     prealloc_pmd_tables: bool = False
     exec_only_keys: bool = False
     has_tags: bool = False
+    arena_bytes: int = ARENA_BYTES
     description: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
@@ -118,10 +120,11 @@ class Geometry:
     @cached_property
     def arena(self) -> Range:
         """The part of user space that cases use; addresses in cases are offsets into it."""
-        if self.user_top <= ARENA_BYTES:
+        size = self.arena_bytes
+        if self.user_top <= size:
             return Range(0, self.user_top)
-        base = min(1 << 44, self.user_top // 2 // ARENA_BYTES * ARENA_BYTES)
-        return Range(base, base + ARENA_BYTES)
+        base = min(1 << 44, self.user_top // 2 // size * size)
+        return Range(base, base + size)
 
     @cached_property
     def bytes_at_first(self) -> int:
@@ -202,6 +205,16 @@ GEOMETRIES: dict[str, Geometry] = {
             32,
             prealloc_pmd_tables=True,
             description="i386 PAE, 3 levels, preallocated PMD tables",
+        ),
+        Geometry(
+            "i386-pae-2g",
+            12,
+            (9, 9, 2),
+            0xC0000000,
+            32,
+            prealloc_pmd_tables=True,
+            arena_bytes=2 * GIB,
+            description="i386 PAE as a machine runs cases: below 2 GiB, the program lies above",
         ),
         _arm64("arm64-4k-39", 12, 39, "arm64, 4 KiB pages, 39 bits, 3 levels"),
         _arm64("arm64-4k-48", 12, 48, "arm64, 4 KiB pages, 48 bits, 4 levels"),

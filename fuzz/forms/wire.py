@@ -157,8 +157,8 @@ class Codec:
         # With two levels a PUD span is a slot: use something larger in its place.  A span that does
         # not fit into the arena twice can hold no move: use slots instead.
         span = geometry.pud_bytes if geometry.levels > 2 else geometry.slot_bytes << 8
-        self._pud = span if span * 2 <= self._arena else geometry.slot_bytes
         self._low = round_up(max(geometry.min_addr - geometry.arena.start, 0), self._page)
+        self._pud = span if self._low + span * 2 <= self._arena else geometry.slot_bytes
         self._puds, self._pmds = self._anchors()
         self._deltas = self._delta_table()
         self._delta_byte = {delta: self._deltas.index(delta) for delta in self._deltas}

@@ -132,7 +132,7 @@ class Hello:
                 f"no geometry of {self.arch} has pages of {self.page_bytes} bytes, "
                 f"{self.levels or 'any number of'} levels and user space up to {self.user_top:#x}"
             )
-        return max(like, key=lambda geometry: geometry.levels)
+        return max(like, key=lambda one: (one.levels, one.arena.length == self.arena[1]))
 
     def abilities(self) -> Abilities:
         """Which programs it can run.  Errors raised: ProtocolError."""

@@ -16,6 +16,7 @@ SHAPES = {
     "x86-64-la57": (4 * KIB, 2 * MIB, GIB, 5, (1 << 56) - 4096),
     "i386": (4 * KIB, 4 * MIB, 4 * MIB, 2, 3 * GIB),
     "i386-pae": (4 * KIB, 2 * MIB, GIB, 3, 3 * GIB),
+    "i386-pae-2g": (4 * KIB, 2 * MIB, GIB, 3, 3 * GIB),
     "arm64-4k-39": (4 * KIB, 2 * MIB, GIB, 3, 1 << 39),
     "arm64-4k-48": (4 * KIB, 2 * MIB, GIB, 4, 1 << 48),
     "arm64-4k-52": (4 * KIB, 2 * MIB, GIB, 5, 1 << 52),
@@ -63,7 +64,9 @@ def test_the_arena_lies_in_user_space_on_a_boundary_of_its_own_size(name: str) -
     geometry = GEOMETRIES[name]
     arena = geometry.arena
     assert Range(0, geometry.user_top).contains(arena)
-    if geometry.user_top <= 512 * GIB:
+    if geometry.arena_bytes < 512 * GIB:
+        assert arena == (0, geometry.arena_bytes)
+    elif geometry.user_top <= 512 * GIB:
         assert arena == (0, geometry.user_top)
     else:
         assert arena.length == 512 * GIB
@@ -87,7 +90,8 @@ def test_only_pku_has_keys_for_what_may_only_be_executed() -> None:
 
 
 def test_only_pae_has_tables_from_the_start() -> None:
-    assert [g.name for g in GEOMETRIES.values() if g.prealloc_pmd_tables] == ["i386-pae"]
+    with_tables = [g.name for g in GEOMETRIES.values() if g.prealloc_pmd_tables]
+    assert with_tables == ["i386-pae", "i386-pae-2g"]
 
 
 @pytest.mark.parametrize(

@@ -51,9 +51,10 @@ def test_a_model_says_which_page_tables_it_has(geometry: Geometry) -> None:
         ({"user_top": (1 << 56) - 4096}, "x86-64-la57"),
         ({"keys": True}, "x86-64-pku"),
         (ARM, "arm64-16k-47"),
+        (ARM | {"user_top": 1 << 52}, "arm64-16k-52"),
         (
             {"arch": "i386", "user_top": 0xC0000000, "levels": 3, "arena": [0, 1 << 31]},
-            "i386-pae",
+            "i386-pae-2g",
         ),
     ],
 )
