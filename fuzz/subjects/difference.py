@@ -14,7 +14,7 @@ from fuzz.calls.registry import CALLS
 from fuzz.case import Call, Case, Faults, Result
 from fuzz.forms.results import PAGE_BYTES, format_result
 from fuzz.forms.text import format_call, format_operand
-from fuzz.subjects.observe import FIELDS
+from fuzz.subjects.observe import FIELDS, OPTIONAL
 from fuzz.subjects.subject import Observation
 
 BY_CALL = ("ret", "pt")  # what is observed after each call, not at the end only
@@ -53,9 +53,10 @@ def difference(case: Case, expected: Observation, found: Observation) -> Differe
     index = parting(expected, found)
     if index is not None:
         call = case.calls[index]
-        name = next(name for name in BY_CALL if expected[name][index] != found[name][index])
+        each = _by_call(expected, found)
+        name = next(name for name in each if expected[name][index] != found[name][index])
         return Difference(Kind(name, call.name, _detail(call)), index)
-    for name in (*FIELDS, LEFT):
+    for name in (*shared(expected, found), LEFT):
         if expected.get(name) != found.get(name):
             call = case.calls[last]
             return Difference(Kind(name, call.name, _detail(call)), last)
@@ -64,10 +65,23 @@ def difference(case: Case, expected: Observation, found: Observation) -> Differe
 
 def parting(expected: Observation, found: Observation) -> int | None:
     """The index of the first call after which something observed then differs; None: of none."""
-    if expected["ret"] == found["ret"] and expected["pt"] == found["pt"]:
-        return None
-    pairs = (enumerate(zip(expected[name], found[name], strict=True)) for name in BY_CALL)
-    return min(index for each in pairs for index, (want, got) in each if want != got)
+    differing = [name for name in _by_call(expected, found) if expected[name] != found[name]]
+    pairs = (enumerate(zip(expected[name], found[name], strict=True)) for name in differing)
+    indices = (index for each in pairs for index, (want, got) in each if want != got)
+    return min(indices, default=None)
+
+
+def shared(expected: Observation, found: Observation) -> list[str]:
+    """The fields that two observations both have, and know: these are compared."""
+    return [
+        name
+        for name in (*FIELDS, *OPTIONAL)
+        if expected.get(name) is not None and found.get(name) is not None
+    ]
+
+
+def _by_call(expected: Observation, found: Observation) -> list[str]:
+    return [name for name in BY_CALL if name in expected and name in found]
 
 
 def asserting(case: Case, found: Observation) -> Case:
@@ -118,9 +132,7 @@ def told(case: Case, expected: Observation, found: Observation, real: str) -> st
     for index, call in enumerate(asserting(case, expected).calls):
         line = format_call(call)
         other = []
-        for name in BY_CALL:
-            if "crash" in expected or "crash" in found:
-                continue
+        for name in _by_call(expected, found):
             show = _TOLD[name][1]
             want, got = (show(side[name][index]) for side in (expected, found))
             if want != got:
@@ -133,7 +145,8 @@ def told(case: Case, expected: Observation, found: Observation, real: str) -> st
             f"model: {found.get('crash', 'ends')}",
         ]
         return "\n".join(lines)
-    for item in items(expected, found, [name for name in FIELDS if name not in BY_CALL]):
+    fields = [name for name in shared(expected, found) if name not in BY_CALL]
+    for item in items(expected, found, fields):
         lines.append(f"{item.what}: {real} {item.expected}, model {item.found}")
     if expected.get(LEFT):
         left = terms.size(expected[LEFT])
@@ -190,10 +203,21 @@ def _told_vma(row: Any) -> str:
 
 def _told_pages(run: Any) -> str:
     first, number, state, tag = run
-    where = Range(first * PAGE_BYTES, (first + number) * PAGE_BYTES)
-    last = tag + number - 1
-    contents = f", contents {tag} to {last}" if last > tag else f", content {tag}"
-    return f"{where} {_PAGES.get(state, state)}{contents if tag else ''}"
+    words = f"{_told_range(first, number)} {_PAGES.get(state, state)}"
+    return f"{words}, {_told_tags(tag, number)}" if tag else words
+
+
+def _told_contents(run: Any) -> str:
+    first, number, tag = run
+    return f"{_told_range(first, number)} {_told_tags(tag, number)}"
+
+
+def _told_range(first: int, number: int) -> str:
+    return str(Range(first * PAGE_BYTES, (first + number) * PAGE_BYTES))
+
+
+def _told_tags(tag: int, number: int) -> str:
+    return f"contents {tag} to {tag + number - 1}" if number > 1 else f"content {tag}"
 
 
 def _told_count(number: Any) -> str:
@@ -209,8 +233,9 @@ _TOLD: dict[str, tuple[str, Callable[[Any], str]]] = {
     "pt": ("page tables after call {}", _told_size),
     "vmas": ("VMA {}", _told_vma),
     "pages": ("pages", _told_pages),
+    "contents": ("contents", _told_contents),
     "pgtable_bytes": ("page tables at the end", _told_size),
     "rss_pages": ("resident", _told_count),
     "warn": ("warnings of the kernel", _told_warning),
 }
-assert _TOLD.keys() == set(FIELDS)
+assert _TOLD.keys() == {*FIELDS, *OPTIONAL}
