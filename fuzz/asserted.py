@@ -24,6 +24,7 @@ VM_FLAGS = {
     "um": vmas.VM_UFFD_MISSING,
     "uw": vmas.VM_UFFD_WP,
     "ui": vmas.VM_UFFD_MINOR,
+    "ur": vmas.VM_UFFD_RWP,
     "lo": vmas.VM_LOCKED,
     "lf": vmas.VM_LOCKONFAULT,
     "sr": vmas.VM_SEQ_READ,

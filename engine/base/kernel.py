@@ -380,6 +380,14 @@ class Kernel:
         bool, since("6.7"), "the kernel itself can end write protection by userfaultfd"
     ] = False
     uffd_move: Annotated[bool, since("6.8"), "userfaultfd has the feature MOVE"] = False
+    uffd_rwp: Annotated[
+        bool, since("7.3"), "userfaultfd has read-write protection (UFFDIO_REGISTER_MODE_RWP)"
+    ] = False
+    uffd_keeps_protection: Annotated[
+        bool,
+        since("7.3"),  # not yet on 7.2.13
+        "registering for less than write or read-write protection again is EBUSY",
+    ] = False
     uffd_minor_hugetlb: Annotated[
         bool,
         since("5.13"),

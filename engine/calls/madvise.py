@@ -322,7 +322,7 @@ def _pageout(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | Non
                 continue
             folio = folio_of(space, entry >> PFN_SHIFT).start
             if mapped[entry >> PFN_SHIFT] == 1 and folio not in space.frames.mlocked:
-                space.unmap_pages(table, [index])
+                space.unmap_pages(vma, table, [index])
                 linear = space.frames.index[entry >> PFN_SHIFT]
                 if linear in vma.backing.clean:
                     vma.backing.clean.remove(linear)

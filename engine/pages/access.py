@@ -1,12 +1,12 @@
 """Accesses of other CPUs: what the tables say about a page, and what a TLB keeps of that."""
 
-from engine.base.entry import ACCESSED, DIRTY, HUGE, PFN_SHIFT, PRESENT, WRITE
+from engine.base.entry import ACCESSED, DIRTY, HUGE, PFN_SHIFT, PRESENT, UFFD_WP, WRITE
 from engine.base.geometry import PTE
 from engine.base.limits import CPUS
 from engine.state.space import AddressSpace
 from engine.state.table import Table
 from engine.state.tlb import Translation
-from engine.state.vma import VM_WRITE
+from engine.state.vma import VM_UFFD_RWP, VM_WRITE
 
 
 def touch_on(space: AddressSpace, cpu: int, addr: int) -> None:
@@ -35,7 +35,7 @@ def translation(space: AddressSpace, addr: int) -> tuple[Table, int, Translation
         return None
     table, index = place
     entry = table.leaves[index]
-    if not entry & PRESENT:
+    if not entry & PRESENT or (entry & UFFD_WP and vma.flags & VM_UFFD_RWP):
         return None
     pfn = entry >> PFN_SHIFT
     if entry & HUGE and pfn:

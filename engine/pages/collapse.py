@@ -32,7 +32,7 @@ from engine.pages.huge import HUGE_ANON, covers_slot, map_shared_huge
 from engine.pages.rmap import settle_shared
 from engine.state.space import AddressSpace
 from engine.state.table import Table
-from engine.state.vma import VM_NOHUGEPAGE, VM_UFFD, VM_UFFD_WP, VM_WRITE, Vma
+from engine.state.vma import VM_NOHUGEPAGE, VM_UFFD, VM_UFFD_PROTECTED, VM_WRITE, Vma
 
 
 def collapse(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
@@ -149,7 +149,7 @@ def _collapse_shared(space: AddressSpace, vma: Vma, addr: int) -> bool | None:
         return False  # SCAN_PMD_NULL
     if not (was_huge or table_here or kernel.collapse_frees_all_tables):
         return None  # SCAN_PMD_NONE: retract_page_tables() had to find a table here, too
-    if vma.flags & VM_UFFD_WP:
+    if vma.flags & VM_UFFD_PROTECTED:
         return False
     if guarded or tree.find(addr, PTE) is not None:
         return None
@@ -174,7 +174,7 @@ def _retract(space: AddressSpace, vma: Vma, linear: int, frees: bool) -> bool:
             return False
     space.zap(low, high, keep=MARKER)
     table = space.tree.find(low, PTE)
-    if table is None or vma.flags & VM_UFFD_WP:
+    if table is None or vma.flags & VM_UFFD_PROTECTED:
         return False  # the table may hold marks of userfaultfd, now or later
     if table.leaves:
         return any(is_guard(entry) for entry in table.leaves.values())

@@ -20,12 +20,28 @@ from engine.base.entry import (
     WRITE,
     leaf,
 )
+from engine.pages.protect import end_uffd_protection
 from engine.pages.rmap import folio_of, wait_for_migration
 from engine.state.space import AddressSpace
 from engine.state.table import Table
-from engine.state.vma import Vma
+from engine.state.vma import VM_UFFD_RWP, Vma
 
 WRITTEN = PRESENT | WRITE | DIRTY | ACCESSED | SOFT_DIRTY
+
+
+def end_rwp(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
+    """[start, end) in a VMA is about to be accessed: the read-write protection of its pages ends.
+
+    That of a huge page ends as a whole.  Nobody can tell whether the monitor or the kernel itself
+    does it (UFFD_FEATURE_RWP_ASYNC).
+    Source: do_uffd_rwp(), do_huge_pmd_uffd_rwp(), gup_can_follow_protnone(), 7.3.
+    """
+    if not vma.flags & VM_UFFD_RWP:
+        return
+    end_protection = end_uffd_protection(vma)
+    for _, table, indices in space.tree.lowest(start, end):
+        if protected := [i for i in indices if table.leaves[i] & UFFD_WP]:
+            space.tree.change(table, protected, end_protection)
 
 
 def make_present(space: AddressSpace, table: Table, index: int) -> int:

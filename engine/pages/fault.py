@@ -26,8 +26,8 @@ from engine.base.entry import (
 )
 from engine.base.geometry import PMD, PTE
 from engine.base.points import HANDLE_MM_FAULT, MMAP_READ
-from engine.base.uapi import UFFD_FEATURE_SIGBUS
-from engine.pages.cow import WRITTEN, make_present, make_writable
+from engine.base.uapi import UFFD_FEATURE_RWP_ASYNC, UFFD_FEATURE_SIGBUS, UFFD_FEATURE_WP_ASYNC
+from engine.pages.cow import WRITTEN, end_rwp, make_present, make_writable
 from engine.pages.huge import (
     access_huge,
     covers_slot,
@@ -47,6 +47,8 @@ from engine.state.vma import (
     VM_SHARED,
     VM_UFFD_MINOR,
     VM_UFFD_MISSING,
+    VM_UFFD_PROTECTED,
+    VM_UFFD_RWP,
     VM_UFFD_WP,
     VM_WRITE,
     Vma,
@@ -145,6 +147,7 @@ def _access_backed(
     space: AddressSpace, vma: Vma, start: int, end: int, tag: int, faulted: Faulted, *, write: bool
 ) -> None:
     """Access [start, end), which one VMA covers and allows."""
+    end_rwp(space, vma, start, end)
     if vma.is_anonymous:
         _access_anonymous(space, vma, start, end, tag, faulted, write=write)
     else:
@@ -164,13 +167,16 @@ def _told_by_signal(
         place = space.tree.leaf_place(addr)
         entry = 0 if place is None else place[0].leaves[place[1]]
         if entry and not is_wp_marker(entry):
-            told = bool(write and entry & UFFD_WP and vma.flags & VM_UFFD_WP)
+            told = bool(entry & UFFD_WP and _is_told(vma, write=write))
+            if told and place is not None and not entry & PRESENT:
+                make_present(space, *place)
         elif vma.is_anonymous or vma.flags & (VM_HUGETLB | VM_SHARED) == VM_HUGETLB:
             told = bool(vma.flags & VM_UFFD_MISSING)
         else:
             there = space.page_index(vma, addr) in vma.backing.pages
             told = bool(vma.flags & (VM_UFFD_MINOR if there else VM_UFFD_MISSING))
-        if not told and write and entry and is_wp_marker(entry) and vma.flags & VM_UFFD_WP:
+        marked = bool(entry and is_wp_marker(entry) and vma.flags & VM_UFFD_WP)
+        if marked and not told and _is_told(vma, write=write):
             _bring_in_protected(space, vma, addr)
             told = True
         if not told:
@@ -182,6 +188,15 @@ def _told_by_signal(
         else:
             parts.append((addr, addr + page))
     return parts
+
+
+def _is_told(vma: Vma, *, write: bool) -> bool:
+    """Is somebody told of an access to a protected page, rather than the kernel letting it in?"""
+    assert vma.uffd is not None
+    features = vma.uffd.features
+    if vma.flags & VM_UFFD_RWP:
+        return not features & UFFD_FEATURE_RWP_ASYNC
+    return bool(write and vma.flags & VM_UFFD_WP and not features & UFFD_FEATURE_WP_ASYNC)
 
 
 def _bring_in_protected(space: AddressSpace, vma: Vma, addr: int) -> None:
@@ -262,6 +277,7 @@ def populate_range(space: AddressSpace, vma: Vma, start: int, end: int, *, write
             if start < told[0][0]:
                 populate_range(space, vma, start, told[0][0], write=write)
             return False
+    end_rwp(space, vma, start, end)
     if vma.flags & VM_HUGETLB:
         return access_hugetlb(space, vma, start, end, 0) == end  # the pool may be empty
     stop = _first_refused(space, vma, start, end)
@@ -621,7 +637,7 @@ def _fault_around(space: AddressSpace, vma: Vma, addr: int) -> None:
 
     Source: mm/memory.c do_fault_around(): an aligned window, cut to the VMA and the PTE table.
     """
-    if vma.flags & (VM_UFFD_WP | VM_UFFD_MINOR):
+    if vma.flags & (VM_UFFD_PROTECTED | VM_UFFD_MINOR):
         return  # userfaultfd wants to be asked page by page
     geometry = space.geometry
     window = geometry.fault_around_pages

@@ -3,7 +3,15 @@
 Source: mm/mprotect.c change_protection(), which mprotect and its relatives all call.
 """
 
-from engine.base.entry import DIRTY, EXCLUSIVE, PRESENT, SOFT_DIRTY, UFFD_WP, WRITE
+from engine.base.entry import (
+    DIRTY,
+    EXCLUSIVE,
+    PRESENT,
+    SOFT_DIRTY,
+    UFFD_WP,
+    WRITE,
+    is_wp_marker,
+)
 from engine.base.geometry import PTE, Geometry
 from engine.state.space import AddressSpace
 from engine.state.table import Change
@@ -59,6 +67,20 @@ def allow_writes(vma: Vma) -> Change:
 
     def change(entries: list[int]) -> list[int]:
         return [e | WRITE if e & (needed | UFFD_WP) == needed else e for e in entries]
+
+    return change
+
+
+def end_uffd_protection(vma: Vma) -> Change:
+    """The change that ends what userfaultfd protects; marks for later go.
+
+    Source: MM_CP_UFFD_WP_RESOLVE, MM_CP_UFFD_RWP_RESOLVE.
+    """
+    allow = allow_writes(vma)
+
+    def change(entries: list[int]) -> list[int]:
+        ended = [0 if is_wp_marker(e) else e & ~UFFD_WP for e in entries]
+        return allow(ended) if vma.flags & VM_WRITE else ended
 
     return change
 

@@ -3,9 +3,12 @@
 A context is told by events what happens to the memory it is registered with, as far as its features
 ask for that.  Between a change and its event the count `changing` is raised, and the monitor's own
 requests are refused.  Model: there is one context for each set of features; its monitor is prompt:
-events are taken when the call that caused them ends, a fault on a write-protected page takes the
+events are taken when the call that caused them ends, a fault on a protected page takes the
 protection away, one on a missing page maps the zero page (pages/cow.py, pages/fault.py).
-Source: fs/userfaultfd.c, mm/userfaultfd.c, Linux 6.1 to 6.18.
+
+An entry says by one bit that it is protected, against writes or, of memory registered for that,
+against any access.
+Source: fs/userfaultfd.c, mm/userfaultfd.c, Linux 6.1 to 7.3.
 """
 
 from collections.abc import Iterable
@@ -29,6 +32,8 @@ from engine.base.uapi import (
     UFFD_FEATURE_MOVE,
     UFFD_FEATURE_PAGEFAULT_FLAG_WP,
     UFFD_FEATURE_POISON,
+    UFFD_FEATURE_RWP,
+    UFFD_FEATURE_RWP_ASYNC,
     UFFD_FEATURE_SIGBUS,
     UFFD_FEATURE_THREAD_ID,
     UFFD_FEATURE_WP_ASYNC,
@@ -36,21 +41,24 @@ from engine.base.uapi import (
     UFFD_FEATURE_WP_UNPOPULATED,
     UFFDIO_REGISTER_MODE_MINOR,
     UFFDIO_REGISTER_MODE_MISSING,
+    UFFDIO_REGISTER_MODE_RWP,
     UFFDIO_REGISTER_MODE_WP,
     Errno,
 )
-from engine.pages.protect import allow_writes, change_entries
+from engine.pages.protect import change_entries, end_uffd_protection
 from engine.state.space import AddressSpace
 from engine.state.table import OutOfTables
 from engine.state.vma import (
+    VM_ACCESS,
     VM_DONTCOPY,
     VM_DROPPABLE,
     VM_HUGETLB,
     VM_UFFD,
     VM_UFFD_MINOR,
     VM_UFFD_MISSING,
+    VM_UFFD_PROTECTED,
+    VM_UFFD_RWP,
     VM_UFFD_WP,
-    VM_WRITE,
     UffdContext,
     Vma,
 )
@@ -60,6 +68,7 @@ _FLAG_OF = {
     UFFDIO_REGISTER_MODE_MISSING: VM_UFFD_MISSING,
     UFFDIO_REGISTER_MODE_WP: VM_UFFD_WP,
     UFFDIO_REGISTER_MODE_MINOR: VM_UFFD_MINOR,
+    UFFDIO_REGISTER_MODE_RWP: VM_UFFD_RWP,
 }
 # Features since 4.14, and those that came later, with the switch each came with.
 _FEATURES = (
@@ -82,6 +91,8 @@ _LATER = {
     UFFD_FEATURE_POISON: "uffd_poison",
     UFFD_FEATURE_WP_ASYNC: "uffd_wp_async",
     UFFD_FEATURE_MOVE: "uffd_move",
+    UFFD_FEATURE_RWP: "uffd_rwp",
+    UFFD_FEATURE_RWP_ASYNC: "uffd_rwp",
 }
 _MARK_ABSENT = UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_WP_ASYNC
 _OF_64_BITS = (
@@ -91,6 +102,8 @@ _OF_64_BITS = (
     | UFFD_FEATURE_WP_HUGETLBFS_SHMEM
     | UFFD_FEATURE_WP_UNPOPULATED
     | UFFD_FEATURE_WP_ASYNC
+    | UFFD_FEATURE_RWP
+    | UFFD_FEATURE_RWP_ASYNC
 )
 
 
@@ -111,15 +124,18 @@ def _modes(space: AddressSpace) -> int:
     if space.geometry.word_bits == 64:
         modes |= UFFDIO_REGISTER_MODE_WP if kernel.uffd_write_protects else 0
         modes |= UFFDIO_REGISTER_MODE_MINOR if kernel.uffd_minor_hugetlb else 0
+        modes |= UFFDIO_REGISTER_MODE_RWP if kernel.uffd_rwp else 0
     return modes
 
 
 def _has_features(space: AddressSpace, features: int) -> bool:
     """May a userfaultfd be opened with them?
 
-    Measured: bits 0 to 12 on 6.1.176, to 16 on 6.12.43 and 6.18.44; 7.3.4 has read-write protection
-    in addition, which the model has not.  Source: UFFD_API_FEATURES, userfaultfd_api().
+    Measured: bits 0 to 12 on 6.1.176, to 16 on 6.12.43, 6.18.44 and 7.2.13, to 18 on 7.3.4.
+    Source: UFFD_API_FEATURES, userfaultfd_api().
     """
+    if features & UFFD_FEATURE_RWP_ASYNC and not features & UFFD_FEATURE_RWP:
+        return False
     if features & ~_FEATURES == 0:
         return True
     known = _FEATURES
@@ -137,10 +153,14 @@ def uffd_register(
     """Register [addr, addr + length), bytes, with the context of these features.
 
     Arguments: `mode` of UFFDIO_REGISTER_MODE_*; it replaces what the memory was registered for.
-    Returns: None or the error; EBUSY if part of it is registered with another context.
+    Returns: None or the error; EBUSY if part of it is registered with another context, or for a
+    protection that would end.
     Source: userfaultfd_register().
     """
     if not _has_features(space, features) or not mode or mode & ~_modes(space):
+        return Errno.EINVAL
+    added = sum(flag for bit, flag in _FLAG_OF.items() if mode & bit)
+    if added & VM_UFFD_RWP and (added & VM_UFFD_WP or not features & UFFD_FEATURE_RWP):
         return Errno.EINVAL
     if not _is_valid(space, addr, length):
         return Errno.EINVAL
@@ -154,15 +174,18 @@ def uffd_register(
             return Errno.EINVAL
         if vma.flags & VM_DROPPABLE and space.kernel.uffd_refuses_droppable:
             return Errno.EINVAL
+        if added & VM_UFFD_RWP and not vma.flags & VM_ACCESS:
+            return Errno.EINVAL  # it could not be made accessible again
         if vma.flags & VM_HUGETLB and (max(vma.start, addr) | min(vma.end, end)) & (slot - 1):
             return Errno.EINVAL
         if vma.uffd is not None and vma.uffd is not context:
             return Errno.EBUSY
+        if vma.flags & VM_UFFD_PROTECTED & ~added and space.kernel.uffd_keeps_protection:
+            return Errno.EBUSY  # its marks would be taken for those of the other mode
     space.uffds[features] = context
     # It matters only if what merges is not soft-dirty alike.
     alike = len({vma.tracked for vma in space.vmas}) < 2
     adds = not alike and space.kernel.uffd_adds_flags
-    added = sum(flag for bit, flag in _FLAG_OF.items() if mode & bit)
     cursor = addr
     while cursor < end and (here := space.vmas.intersection(cursor, end)) is not None:
         start, stop = max(here.start, cursor), min(here.end, end)
@@ -199,7 +222,10 @@ def uffd_wp(space: AddressSpace, addr: int, length: int, on: int) -> Errno | Non
         if vma.flags & VM_HUGETLB and (addr | length) & (space.geometry.slot_bytes - 1):
             return Errno.EINVAL
         try:
-            _protect(space, vma, start, stop) if on else _unprotect(space, vma, start, stop)
+            if on:
+                _protect(space, vma, start, stop)
+            else:
+                change_entries(space, start, stop, end_uffd_protection(vma))
         except OutOfTables:
             return Errno.ENOMEM
     return None
@@ -237,18 +263,32 @@ def _mark(entries: list[int]) -> list[int]:
     return [e if is_guard(e) else e & ~WRITE | UFFD_WP for e in entries]
 
 
-def _unmark(entries: list[int]) -> list[int]:
-    return [0 if is_wp_marker(e) else e & ~UFFD_WP for e in entries]
+def uffd_rwp(space: AddressSpace, addr: int, length: int, on: int) -> Errno | None:
+    """Keep reads and writes of [addr, addr + length), bytes, for the monitor, or end that (`on` 0).
 
-
-def _unprotect(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
-    allow = allow_writes(vma)
-
-    def unmark(entries: list[int]) -> list[int]:
-        unmarked = _unmark(entries)
-        return allow(unmarked) if vma.flags & VM_WRITE else unmarked
-
-    change_entries(space, start, end, unmark)
+    What is not there is not protected, so neither is a huge page of shared memory: it is split,
+    which unmaps it.
+    Returns: None or the error, as `uffd_wp`, but then nothing is done.
+    Source: mrwprotect_range(), pgtable_split_needed(), 7.3.
+    """
+    if not _is_valid(space, addr, length) or not space.kernel.uffd_rwp:
+        return Errno.EINVAL
+    end = addr + length
+    vmas = space.vmas.intersecting(addr, end)
+    if vmas and vmas[0].uffd is not None and vmas[0].uffd.changing:
+        return Errno.EAGAIN
+    for vma in vmas:
+        if not vma.flags & VM_UFFD_RWP:
+            return Errno.ENOENT
+        if vma.flags & VM_HUGETLB and (addr | length) & (space.geometry.slot_bytes - 1):
+            return Errno.EINVAL
+    for vma in vmas:
+        start, stop = max(vma.start, addr), min(vma.end, end)
+        if on and not vma.is_anonymous and not vma.flags & VM_HUGETLB:
+            for low in range(round_down(start, slot := space.geometry.slot_bytes), stop, slot):
+                space.split_huge_leaf(low)
+        change_entries(space, start, stop, _mark if on else end_uffd_protection(vma))
+    return None if vmas else Errno.ENOENT
 
 
 # --- moves ---------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from engine.state.vma import (
     VM_ACCOUNT,
     VM_LOCKED,
     VM_SHARED,
+    VM_UFFD_WP,
     AnonVma,
     UffdContext,
     UffdEvent,
@@ -190,28 +191,30 @@ class AddressSpace:
     def zap(self, start: int, end: int, keep: int = 0) -> None:
         """Remove every leaf in [start, end), except entries with one of the flags `keep`.
 
+        Precondition: with `keep` the range lies in one VMA.
         Tables stay.  A huge page that lies only partly in the range is split.
         Source: mm/memory.c unmap_page_range().
         """
+        vma = self.vmas.lookup(start) if self.uffds else None
         for base, table, indices in self.tree.lowest(start, end):
             if table.level != PTE:
                 self._zap_huge(base, table, indices[0], start, end)
                 continue
             if keep:
                 indices = [i for i in indices if not table.leaves[i] & keep]
-                self.unmap_pages(table, indices)
+                self.unmap_pages(vma, table, indices)
             else:
                 self.tree.take_all(table, indices)
         self.flush_tlb(start, end)
 
-    def unmap_pages(self, table: Table, indices: list[int]) -> None:
-        """Take pages out of a PTE table, not their mapping: they may come back there.
+    def unmap_pages(self, vma: Vma | None, table: Table, indices: list[int]) -> None:
+        """Take pages of a VMA out of a PTE table, not their mapping: they may come back there.
 
         A page of a shared object that userfaultfd write-protects leaves a mark in its place.
         Source: pte_install_uffd_wp_if_needed().
         """
         marked = []
-        if self.uffds:
+        if vma is not None and vma.flags & VM_UFFD_WP:
             protected = [(i, e) for i in indices if (e := table.leaves[i]) & UFFD_WP]
             marked = [i for i, e in protected if not e & (ANON | SWAP) and e >> PFN_SHIFT]
         self.tree.take_all(table, indices)

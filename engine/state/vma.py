@@ -38,6 +38,7 @@ VM_MERGEABLE = 0x80000000
 VM_PKEY_BIT0 = 0x100000000  # key 1, which the kernel takes for what may only be executed
 VM_UFFD_MINOR = 0x4000000000
 VM_DROPPABLE = 0x10000000000
+VM_UFFD_RWP = 0x80000000000
 VM_SEALED = 0x8000000000000000
 VM_FLAGS: dict[str, int] = {n: bit for n, bit in globals().items() if n.startswith("VM_")}
 assert all(bit.bit_count() == 1 for bit in VM_FLAGS.values()), "a flag is one bit"
@@ -46,7 +47,8 @@ assert sum(VM_FLAGS.values()).bit_count() == len(VM_FLAGS), "a bit is one flag"
 STACK_GUARD_PAGES = 256  # stack_guard_gap
 
 VM_ACCESS = VM_READ | VM_WRITE | VM_EXEC
-VM_UFFD = VM_UFFD_MISSING | VM_UFFD_WP | VM_UFFD_MINOR  # __VM_UFFD_FLAGS
+VM_UFFD_PROTECTED = VM_UFFD_WP | VM_UFFD_RWP  # userfaultfd_protected(); never both
+VM_UFFD = VM_UFFD_MISSING | VM_UFFD_MINOR | VM_UFFD_PROTECTED  # __VM_UFFD_FLAGS
 
 # A stack that exec is still moving carries both readahead hints, which no madvise can set together.
 VM_STACK_INCOMPLETE = VM_RAND_READ | VM_SEQ_READ

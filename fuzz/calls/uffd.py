@@ -1,4 +1,4 @@
-"""userfaultfd(2): uffd_register, and uffd_wp for UFFDIO_WRITEPROTECT."""
+"""userfaultfd(2): uffd_register; uffd_wp for UFFDIO_WRITEPROTECT, uffd_rwp for UFFDIO_RWPROTECT."""
 
 from engine.base import uapi
 from engine.base.uapi import (
@@ -6,14 +6,17 @@ from engine.base.uapi import (
     UFFD_FEATURE_EVENT_REMAP,
     UFFD_FEATURE_EVENT_REMOVE,
     UFFD_FEATURE_EVENT_UNMAP,
+    UFFD_FEATURE_RWP,
+    UFFD_FEATURE_RWP_ASYNC,
     UFFD_FEATURE_SIGBUS,
     UFFD_FEATURE_WP_ASYNC,
     UFFD_FEATURE_WP_UNPOPULATED,
     UFFDIO_REGISTER_MODE_MINOR,
     UFFDIO_REGISTER_MODE_MISSING,
+    UFFDIO_REGISTER_MODE_RWP,
     UFFDIO_REGISTER_MODE_WP,
 )
-from engine.pages.uffd import uffd_register, uffd_wp
+from engine.pages.uffd import uffd_register, uffd_rwp, uffd_wp
 from fuzz.calls.arena import Arena, filled_whole_pages, whole_pages
 from fuzz.calls.operand import ADDR, LEN, Flags, Number
 from fuzz.calls.record import EARLIER_RANGE, EXISTING_RANGE, FLAGS, PROT, choice
@@ -22,7 +25,10 @@ from fuzz.calls.syscall import Makes, Param, Span, Syscall, main_filled
 MODE = Flags(
     meaning="registration mode",
     names=uapi.values(
-        "UFFDIO_REGISTER_MODE_MISSING", "UFFDIO_REGISTER_MODE_WP", "UFFDIO_REGISTER_MODE_MINOR"
+        "UFFDIO_REGISTER_MODE_MISSING",
+        "UFFDIO_REGISTER_MODE_WP",
+        "UFFDIO_REGISTER_MODE_MINOR",
+        "UFFDIO_REGISTER_MODE_RWP",
     ),
     ordinary=UFFDIO_REGISTER_MODE_WP,
     likely={
@@ -31,7 +37,9 @@ MODE = Flags(
         UFFDIO_REGISTER_MODE_WP | UFFDIO_REGISTER_MODE_MISSING: 3,
         UFFDIO_REGISTER_MODE_MINOR: 1,
         0: 1,
-        8: 1,  # an unknown mode
+        UFFDIO_REGISTER_MODE_RWP: 3,
+        UFFDIO_REGISTER_MODE_RWP | UFFDIO_REGISTER_MODE_MISSING: 1,
+        16: 1,  # an unknown mode
     },
 )
 FEATURES = Flags(
@@ -54,6 +62,8 @@ FEATURES = Flags(
         "UFFD_FEATURE_POISON",
         "UFFD_FEATURE_WP_ASYNC",
         "UFFD_FEATURE_MOVE",
+        "UFFD_FEATURE_RWP",
+        "UFFD_FEATURE_RWP_ASYNC",
     ),
     likely={
         0: 8,
@@ -67,6 +77,9 @@ FEATURES = Flags(
         UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_EVENT_REMAP: 2,
         UFFD_FEATURE_WP_ASYNC: 1,
         UFFD_FEATURE_SIGBUS: 1,
+        UFFD_FEATURE_RWP: 2,
+        UFFD_FEATURE_RWP | UFFD_FEATURE_EVENT_REMAP: 2,
+        UFFD_FEATURE_RWP | UFFD_FEATURE_RWP_ASYNC: 1,
     },
 )
 SWITCH = Number(meaning="switch", high=1, ordinary=1, likely={1: 3, 0: 1})
@@ -103,6 +116,18 @@ UFFD_WP = Syscall(
     stays=_wp_stays,
     fills=main_filled,
     prepared_by="uffd_register",
-    codes=range(203, 210),
+    codes=range(203, 209),
+    record=(choice(2, FLAGS), *EARLIER_RANGE),
+)
+UFFD_RWP = Syscall(
+    number=24,
+    name="uffd_rwp",
+    params=(Param("addr", ADDR), Param("len", LEN), Param("on", SWITCH)),
+    model=uffd_rwp,
+    made_by=Makes.MODEL,
+    span=Span(0, 1),
+    stays=whole_pages,
+    prepared_by="uffd_register",
+    codes=range(209, 210),
     record=(choice(2, FLAGS), *EARLIER_RANGE),
 )

@@ -18,6 +18,7 @@ FLAG_WORDS = {  # as show_smap_vma_flags() of 6.18 writes them, and what they sa
     "um": "userfaultfd: missing pages",
     "uw": "userfaultfd: write protection",
     "ui": "userfaultfd: minor faults",
+    "ur": "userfaultfd: read-write protection",
     "lo": "locked",
     "lf": "locked on fault",
     "sr": "sequential reads",

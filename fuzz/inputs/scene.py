@@ -35,8 +35,10 @@ from engine.base.uapi import (
     UFFD_FEATURE_EVENT_REMAP,
     UFFD_FEATURE_EVENT_REMOVE,
     UFFD_FEATURE_EVENT_UNMAP,
+    UFFD_FEATURE_RWP,
     UFFD_FEATURE_WP_UNPOPULATED,
     UFFDIO_REGISTER_MODE_MISSING,
+    UFFDIO_REGISTER_MODE_RWP,
     UFFDIO_REGISTER_MODE_WP,
 )
 from fuzz.calls.directives import FAILURES, LIMITS
@@ -279,13 +281,17 @@ class _Scene(Ground):
                 UFFDIO_REGISTER_MODE_WP,
                 UFFDIO_REGISTER_MODE_WP | UFFDIO_REGISTER_MODE_MISSING,
                 UFFDIO_REGISTER_MODE_MISSING,
+                UFFDIO_REGISTER_MODE_RWP,
             )
         )
+        protect = "uffd_wp"
+        if mode & UFFDIO_REGISTER_MODE_RWP:
+            protect, features = "uffd_rwp", features | UFFD_FEATURE_RWP
         part = place if self.random.randrange(4) else self.part(place)
         self.add("uffd_register", part, mode, features)
-        if mode & UFFDIO_REGISTER_MODE_WP and self.random.randrange(4):
+        if mode != UFFDIO_REGISTER_MODE_MISSING and self.random.randrange(4):
             chosen = self.one_of((part, self.part(part), self.pages(part)))
-            self.add("uffd_wp", chosen, int(self.random.randrange(6) > 0))
+            self.add(protect, chosen, int(self.random.randrange(6) > 0))
 
     def look(self, place: Pages) -> None:
         """Read pages of it, also those that were never written."""

@@ -746,6 +746,7 @@ MEANINGS: dict[str, Meaning] = {
     "mseal": _MARKS,
     "uffd_register": Meaning(_World._uffd_register, cuts=True),
     "uffd_wp": UNMOVED,
+    "uffd_rwp": UNMOVED,
     "fork": UNMOVED,
     "exit_child": UNMOVED,
     "swapout": Meaning(_World._swapout),

@@ -34,7 +34,7 @@ from engine.state import terms
 from engine.state.backing import Backing
 from engine.state.space import AddressSpace
 from engine.state.table import Picture
-from engine.state.vma import VM_HUGETLB, VM_UFFD, VM_UFFD_WP, AnonVma, UffdContext, Vma
+from engine.state.vma import VM_HUGETLB, VM_UFFD, VM_UFFD_PROTECTED, AnonVma, UffdContext, Vma
 from fuzz.calls.registry import Returned
 from fuzz.rules.picture import Leaves, pages, shifted
 from fuzz.rules.rule import Before
@@ -194,12 +194,16 @@ class Snapshot:
     @property
     def protected(self) -> set[int]:
         """Addresses of entries with uffd-wp in memory that is registered for it."""
-        return {addr for addr, _, flags in self._marked() if flags & VM_UFFD_WP}
+        return {addr for addr, _, flags in self._marked() if flags & VM_UFFD_PROTECTED}
 
     @cached_property
     def stray(self) -> set[int]:
         """The frames of entries with uffd-wp in other memory; marks count as frame 0."""
-        return {entry >> PFN_SHIFT for _, entry, flags in self._marked() if not flags & VM_UFFD_WP}
+        return {
+            entry >> PFN_SHIFT
+            for _, entry, flags in self._marked()
+            if not flags & VM_UFFD_PROTECTED
+        }
 
     def _marked(self) -> Iterator[tuple[int, int, int]]:
         """Entries with uffd-wp: the address, the entry, the flags of a VMA around it."""

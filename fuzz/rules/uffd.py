@@ -17,9 +17,8 @@ from engine.base.violation import Violation
 from engine.state import terms
 from engine.state.space import AddressSpace
 from engine.state.vma import (
-    VM_UFFD_MINOR,
-    VM_UFFD_MISSING,
-    VM_UFFD_WP,
+    VM_UFFD,
+    VM_UFFD_PROTECTED,
     UffdContext,
 )
 from fuzz.rules.rule import CONTRACT, HARM, LEAVES, STATE, Rule, after, on
@@ -69,12 +68,11 @@ _EVENTS = {
 @on(STATE, UFFD_CHANGING)
 def registered(state: State) -> Iterator[Violation]:
     """A VMA that a userfaultfd watches says for what."""
-    watched = VM_UFFD_MISSING | VM_UFFD_WP | VM_UFFD_MINOR
     for vma in state.vmas:
-        if (vma.uffd is None) != (not vma.flags & watched):
+        if (vma.uffd is None) != (not vma.flags & VM_UFFD):
             yield UFFD_CHANGING.broken(
                 vma.range,
-                f"{terms.userfaultfd(vma.uffd)}, and {terms.flags(vma.flags & watched)}",
+                f"{terms.userfaultfd(vma.uffd)}, and {terms.flags(vma.flags & VM_UFFD)}",
                 "a userfaultfd and what it waits for, or neither",
             )
 
@@ -110,7 +108,7 @@ def failed(sight: Sight) -> Iterator[Violation]:
         lost = [
             addr
             for addr in sorted(protected - sight.after.protected)
-            if (vma := space.vmas.lookup(addr)) is not None and vma.flags & VM_UFFD_WP
+            if (vma := space.vmas.lookup(addr)) is not None and vma.flags & VM_UFFD_PROTECTED
         ]
         if lost:
             yield ROLLBACK_KEEPS_WP.broken(
@@ -146,7 +144,7 @@ def moved(sight: Sight) -> Iterator[Violation]:
     if result == request.addr:
         return
     for vma in space.vmas.intersecting(target.start, target.end):
-        if not vma.flags & VM_UFFD_WP:
+        if not vma.flags & VM_UFFD_PROTECTED:
             low, high = max(vma.start, target.start), min(vma.end, target.end)
             yield from _new_stray(space, before, low, high)
     # A tail is cut off before.

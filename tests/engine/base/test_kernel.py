@@ -110,6 +110,8 @@ TABLE = {
     "guards_objects": "no no no no yes",
     "uffd_wp_objects": "no yes yes yes yes",
     "uffd_refuses_droppable": "no no no no yes",
+    "uffd_rwp": "no no no no no",
+    "uffd_keeps_protection": "no no no no no",
     "uffd_minor_hugetlb": "no yes yes yes yes",
     "uffd_minor_shared": "no yes yes yes yes",
     "collapse_passes_slots": "no no no no no",

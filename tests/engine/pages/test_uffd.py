@@ -1,5 +1,6 @@
 """userfaultfd: what can be registered, what write protection marks, what a move takes along."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -21,11 +22,14 @@ from engine.base.uapi import (
     MREMAP_DONTUNMAP,
     UFFD_FEATURE_EVENT_REMAP,
     UFFD_FEATURE_EVENT_UNMAP,
+    UFFD_FEATURE_RWP,
+    UFFD_FEATURE_RWP_ASYNC,
     UFFD_FEATURE_SIGBUS,
     UFFD_FEATURE_WP_ASYNC,
     UFFD_FEATURE_WP_UNPOPULATED,
     UFFDIO_REGISTER_MODE_MINOR,
     UFFDIO_REGISTER_MODE_MISSING,
+    UFFDIO_REGISTER_MODE_RWP,
     UFFDIO_REGISTER_MODE_WP,
     Errno,
 )
@@ -35,8 +39,9 @@ from engine.calls.mmap import mmap, munmap
 from engine.calls.mprotect import mprotect
 from engine.calls.reclaim import swapout
 from engine.mremap import mremap
+from engine.pages.access import touch_on
 from engine.pages.fault import peek, touch
-from engine.pages.uffd import uffd_register, uffd_wp
+from engine.pages.uffd import uffd_register, uffd_rwp, uffd_wp
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_UFFD, VM_UFFD_MISSING, VM_UFFD_WP
 from tests.lib.constants import MOVE
@@ -470,3 +475,85 @@ def test_what_is_told_by_signal_is_not_populated() -> None:
     assert madvise(space, 0, 4 * PAGE, MADV_POPULATE_READ) is Errno.EFAULT
     assert mlock(space, 0, 4 * PAGE) is Errno.ENOMEM
     assert marks(space, 0, 4) == "W..."
+
+
+# --- read-write protection -----------------------------------------------------------------------
+
+
+def closed(space: AddressSpace, *, features: int = 0) -> AddressSpace:
+    """The space, its first four pages registered for read-write protection, and protected."""
+    mode, features = UFFDIO_REGISTER_MODE_RWP, features | UFFD_FEATURE_RWP
+    assert uffd_register(space, 0, 4 * PAGE, mode, features) is None
+    assert uffd_rwp(space, 0, 4 * PAGE, 1) is None
+    return space
+
+
+def test_what_is_there_is_protected_until_it_is_accessed() -> None:
+    space = closed(scene("AAA. ....", "linux-7.3"))
+    assert marks(space, 0, 4) == "www."
+    assert not peek(space, PAGE, 2 * PAGE)
+    assert marks(space, 0, 4) == "wWw."
+    assert not touch(space, 2 * PAGE, 3 * PAGE)
+    assert marks(space, 0, 4) == "wWW."
+    assert uffd_rwp(space, 0, 4 * PAGE, 0) is None
+    assert marks(space, 0, 4) == "WWW."
+
+
+def test_another_cpu_does_not_get_at_a_protected_page() -> None:
+    space = closed(scene("AAAA", "linux-7.3"))
+    touch_on(space, 1, 0)
+    assert not space.tlb.cached
+    assert uffd_rwp(space, 0, PAGE, 0) is None
+    touch_on(space, 1, 0)
+    assert space.tlb.cached
+
+
+def test_it_is_kept_in_swap_and_told_once_the_page_is_back() -> None:
+    space = closed(scene("AAAA", "linux-7.3"), features=UFFD_FEATURE_SIGBUS)
+    assert swapout(space, 0, 2 * PAGE) is None
+    assert marks(space, 0, 4) == "ssww"
+    assert peek(space, 0, PAGE).bus == [(0, 1)]
+    assert marks(space, 0, 4) == "wsww"
+
+
+@pytest.mark.parametrize(("features", "told"), [(0, [(0, 4)]), (UFFD_FEATURE_RWP_ASYNC, [])])
+def test_a_signal_tells_of_reads_unless_the_kernel_lets_them_in(
+    features: int, told: list[tuple[int, int]]
+) -> None:
+    space = closed(scene("AAAA", "linux-7.3"), features=UFFD_FEATURE_SIGBUS | features)
+    assert peek(space, 0, 4 * PAGE).bus == told
+
+
+def test_a_protected_page_of_an_object_leaves_no_mark() -> None:
+    space = closed(shared("linux-7.3"))
+    assert marks(space, 0, 4) == "ww.."
+    assert madvise(space, 0, 4 * PAGE, MADV_DONTNEED) is None
+    assert marks(space, 0, 4) == "...."
+
+
+@pytest.mark.parametrize(("features", "left"), [(0, "rrrr"), (FOLLOWS, "wwww")])
+def test_what_moves_is_protected_if_its_monitor_follows(features: int, left: str) -> None:
+    space = closed(scene("AAAA .... ....", "linux-7.3"), features=features)
+    assert to(space, 0, 8, 4) == 8 * PAGE
+    assert marks(space, 8, 4) == left
+
+
+@pytest.mark.parametrize("protect", [uffd_wp, uffd_rwp])
+def test_each_protection_wants_its_own_registration(
+    protect: Callable[[AddressSpace, int, int, int], Errno | None],
+) -> None:
+    space = scene("AAAA AAAA", "linux-7.3")
+    other = UFFDIO_REGISTER_MODE_WP if protect is uffd_rwp else UFFDIO_REGISTER_MODE_RWP
+    mode = UFFDIO_REGISTER_MODE_RWP if protect is uffd_rwp else UFFDIO_REGISTER_MODE_WP
+    assert uffd_register(space, 0, SLOT, mode, UFFD_FEATURE_RWP) is None
+    assert uffd_register(space, SLOT, SLOT, other, UFFD_FEATURE_RWP) is None
+    assert protect(space, 0, 2 * SLOT, 1) is Errno.ENOENT
+    # Write protection stops where it may not go on, read-write protection does not begin.
+    assert marks(space, 0, 4) == ("WWWW" if protect is uffd_rwp else "wwww")
+
+
+def test_read_write_protection_is_of_7_3() -> None:
+    assert uffd_rwp(scene("AAAA", "linux-7.2"), 0, SLOT, 1) is Errno.EINVAL
+    assert uffd_rwp(scene("AAAA", "linux-7.3"), 0, SLOT, 1) is Errno.ENOENT
+    assert uffd_rwp(AddressSpace(tiny("linux-7.3")), 0, SLOT, 1) is Errno.ENOENT
+    assert uffd_rwp(scene("AAAA", "linux-7.3"), 1, SLOT, 1) is Errno.EINVAL

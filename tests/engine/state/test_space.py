@@ -88,7 +88,7 @@ def test_protected_pages_of_an_object_leave_a_mark() -> None:
     assert uffd_wp(space, 0, P, 1) is None
     table = space.tree.find(0, PTE)
     assert table is not None
-    space.unmap_pages(table, [0, 1])
+    space.unmap_pages(space.vmas.lookup(0), table, [0, 1])
     assert (entry(space, 0), entry(space, 1)) == (MARKER | UFFD_WP, None)
     assert space.tree.rss_shmem == 0
 
