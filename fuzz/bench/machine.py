@@ -15,8 +15,9 @@ from fuzz.bench.programs import cases_of
 from fuzz.case import Case
 from fuzz.execute import execute
 from fuzz.subjects.agent import Agent
+from fuzz.subjects.beside import beside_model
 from fuzz.subjects.difference import difference
-from fuzz.subjects.host import Host, beside_model, host_kernel
+from fuzz.subjects.host import Host, host_kernel
 
 
 class Beside(NamedTuple):

@@ -62,7 +62,7 @@ from fuzz.findings.store import LedgerError
 from fuzz.lib.exits import BAD_INPUT, FINE, OUR_DEFECT, STOPPED, SURPRISES
 from fuzz.lib.files import WriteError
 from fuzz.lib.signals import on_request
-from fuzz.subjects.host import beside_model
+from fuzz.subjects.beside import beside_model
 from fuzz.subjects.subject import SubjectError
 
 _POLL_SECONDS = 0.1

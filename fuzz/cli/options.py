@@ -121,6 +121,18 @@ def add_geometry(parser: Parser) -> None:
     )
 
 
+def add_on(parser: Parser, default: str | None, what: str) -> None:
+    """--on: the subject that programs run on.  Arguments: `what` they do there."""
+    shown = " (default: %(default)s)" if default else ""
+    parser.add_argument(
+        "--on",
+        metavar="SUBJECT",
+        default=default,
+        help=f"{what}: host, vm:IMAGE, via:'COMMAND {{agent}}', model:KERNEL, model-at:DIR; "
+        f"fuzz/subjects/README.md{shown}",
+    )
+
+
 def add_rules_after(parser: Parser) -> None:
     """--rules-after; see `fuzz.rules.judge.RulesAfter`."""
     parser.add_argument(

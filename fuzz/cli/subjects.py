@@ -19,6 +19,7 @@ from fuzz.cli.options import (
     add_action,
     add_geometry,
     add_kernel,
+    add_on,
     add_workdir,
     define,
     refuse,
@@ -28,9 +29,11 @@ from fuzz.lib.arguments import positive, seed
 from fuzz.lib.exits import FINE, SURPRISES
 from fuzz.showing import kernel_for
 from fuzz.subjects.against import Against
+from fuzz.subjects.beside import beside_model
 from fuzz.subjects.check import CheckOptions, check, check_cases
 from fuzz.subjects.compare import compare
-from fuzz.subjects.host import Host, beside_model, host_kernel, release
+from fuzz.subjects.host import host_kernel, release
+from fuzz.subjects.named import subject_named
 from fuzz.subjects.observe import observation
 from fuzz.subjects.recordings import TruthError, is_json_lines, programs
 from fuzz.subjects.shortage import ask
@@ -51,17 +54,12 @@ def make_observe(parser: Parser, summary: str) -> None:
     _add_files(parser, "+")
     add_kernel(parser)
     add_geometry(parser)
-    parser.add_argument(
-        "--on",
-        choices=("model", "host"),
-        default="model",
-        help=f"what they run on (default: %(default)s). host: {MACHINE_NEEDS}",
-    )
+    add_on(parser, None, f"run them there, not on the model. host: {MACHINE_NEEDS} Others")
 
 
 def _observe(options: argparse.Namespace) -> int:
-    if options.on == "host":
-        return _observe_host(options)
+    if options.on is not None:
+        return _observe_on(options)
     check_names([options.kernel] if options.kernel else [], options.geometry)
     for name, case in _programs(options.files, options.geometry):
         outcome = run(case, kernel_for(case, options.kernel), stop=False, oracle=False)
@@ -69,18 +67,19 @@ def _observe(options: argparse.Namespace) -> int:
     return FINE
 
 
-def _observe_host(options: argparse.Namespace) -> int:
+def _observe_on(options: argparse.Namespace) -> int:
     if options.kernel or options.geometry:
-        raise UsageError("--on host: the machine is what it is; leave --kernel and --geometry out")
+        raise UsageError("--on: a subject is what it is; leave --kernel and --geometry out")
     status = FINE
-    with machine_errors(), Host() as host:
+    with machine_errors(), subject_named(options.on) as subject:
+        page_bytes = subject.geometry.page_bytes
         for name, case in _programs(options.files, None):
-            if refused := host.able.refusal(case):
+            if refused := subject.refusal(case):
                 status = refuse(f"{name}: not run: {refused}")
                 continue
             case = case.program()
-            observed = host.observe(case)
-            ops = [format_call(call) for call in case.calls]
+            observed = subject.observe(case)
+            ops = [format_call(call, page_bytes) for call in case.calls]
             print(json.dumps({"id": name, "ops": ops} | observed | {"id": name}))
             if "crash" in observed:
                 status = status or SURPRISES
@@ -130,7 +129,8 @@ def make_kernel(parser: Parser, summary: str) -> None:
         actions,
         "check",
         _check,
-        "run programs on this machine and on its model, and compare all that both show",
+        "run programs on this machine, or another subject, and on its model, and compare all that "
+        "both show",
         "Without files the programs are random; each class of divergence is minimized on the "
         "machine and kept as a case in the working directory. With files exactly these programs "
         f"run. {MACHINE_NEEDS}",
@@ -144,6 +144,7 @@ def make_kernel(parser: Parser, summary: str) -> None:
         help="run N random programs (default: %(default)s)",
     )
     action.add_argument("--seed", type=seed, metavar="N", help="seed of the random numbers")
+    add_on(action, "host", "the subject to check")
     _add_model(action)
     action.add_argument(
         "--geometry",
@@ -175,7 +176,9 @@ def _add_model(action: Parser) -> None:
 def _check(options: argparse.Namespace) -> int:
     with machine_errors():
         if options.files:
-            return check_cases(_programs(options.files, None), options.kernel, options.geometry)
+            return check_cases(
+                _programs(options.files, None), options.kernel, options.geometry, options.on
+            )
         return check(
             CheckOptions(
                 options.workdir,
@@ -183,6 +186,7 @@ def _check(options: argparse.Namespace) -> int:
                 seed=options.seed,
                 kernel=options.kernel,
                 geometry=options.geometry,
+                on=options.on,
                 sources=sorted(CORPUS.rglob("*.case")),
             )
         )

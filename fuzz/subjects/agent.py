@@ -97,6 +97,8 @@ class Agent(Subject):
         except (ProtocolError, SubjectError, OSError) as error:
             self.close()
             raise SubjectError(f"{name}: {error}" if name else str(error)) from None
+        self.kernel_name = self.hello.kernel_name
+        self.commit_limit = self.hello.commit_limit
         self.name = name or self.hello.model or f"Linux {self.hello.release}"
 
     @property

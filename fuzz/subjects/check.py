@@ -1,18 +1,21 @@
-"""`pmdfuzz kernel check`: random programs on the kernel below us and on its model, side by side.
+"""`pmdfuzz kernel check`: random programs on a subject and on its model, side by side.
 
 Half of the programs come from random bytes, half from mutations of the project's own cases; the
 byte form turns either into programs that make boundaries likely.  Every class of divergence is
 minimized on the machine itself and kept as a case that asserts what the machine did.
 """
 
+import contextlib
 import random
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
+from engine.base.geometry import Geometry
 from fuzz.case import Case, CaseError
 from fuzz.forms import text, wire
 from fuzz.lib.command import command
@@ -21,8 +24,9 @@ from fuzz.lib.files import WriteError, write_atomic
 from fuzz.lib.lines import indented
 from fuzz.lib.status import Fields, StatusLine, count, duration
 from fuzz.subjects.against import Against, Divergence
+from fuzz.subjects.beside import beside_model, told_left_out
 from fuzz.subjects.difference import Kind
-from fuzz.subjects.host import beside_model
+from fuzz.subjects.host import GEOMETRY, WITH_KEYS
 from fuzz.subjects.subject import Abilities, SubjectError
 
 DIVERGENCES = "divergences"  # directory in the working directory
@@ -35,9 +39,8 @@ _MINIMIZE_BUDGET = 2_000  # runs
 class CheckOptions:
     """What to check: `cases` programs made from `seed` (None: chosen at random, and shown).
 
-    `kernel` names the model (None: of the version of the kernel below us), `geometry` that of the
-    machine (see `beside_model`); `sources` are cases to mutate; `time_limit` seconds a program may
-    take.
+    `on` names the subject, `kernel` the model and `geometry` that of both (see `beside_model`);
+    `sources` are cases to mutate; `time_limit` seconds a program may take.
     """
 
     workdir: Path
@@ -45,6 +48,7 @@ class CheckOptions:
     seed: int | None = None
     kernel: str | None = None
     geometry: str | None = None
+    on: str = "host"
     sources: Sequence[Path] = ()
     time_limit: float = 10.0
 
@@ -81,30 +85,36 @@ def check(options: CheckOptions) -> int:
     Returns: 0 no divergence; 1 divergences; 2 the machine was lost on the way; 130 after Ctrl-C.
     Errors raised: SubjectError before the first program, UnknownName, WriteError.
     """
-    with (
-        _against(options) as pair,
-        # Its own worker, so that minimizing does not get between programs under way.
-        _against(options) as minimizer,
-    ):
-        return _Check(options, pair, minimizer).run()
+    with contextlib.ExitStack() as stack:
 
+        def another() -> Against:
+            return stack.enter_context(
+                beside_model(
+                    options.kernel,
+                    options.geometry,
+                    on=options.on,
+                    time_limit=options.time_limit,
+                )
+            )
 
-def _against(options: CheckOptions) -> Against:
-    return beside_model(options.kernel, options.geometry, time_limit=options.time_limit)
+        return _Check(options, another(), another).run()
 
 
 def check_cases(
-    cases: Iterable[tuple[str, Case]], kernel: str | None, geometry: str | None = None
+    cases: Iterable[tuple[str, Case]],
+    kernel: str | None,
+    geometry: str | None = None,
+    on: str = "host",
 ) -> int:
-    """Run cases on the kernel below us and on its model, and print how they compare.
+    """Run cases on a subject and on the model of its kernel, and print how they compare.
 
     Returns: 0 no divergence; 1 divergences; 2 there are cases that cannot be run here.
     Errors raised: SubjectError, UnknownName, and what `cases` raises.
     """
     total = agreeing = refused = 0
-    with beside_model(kernel, geometry) as pair:
+    with beside_model(kernel, geometry, on=on) as pair:
         for name, case in cases:
-            if why := pair.subject.able.refusal(case):
+            if why := pair.subject.refusal(case):
                 print(f"pmdfuzz kernel check: {name}: not run: {why}", file=sys.stderr)
                 refused += 1
                 continue
@@ -127,18 +137,28 @@ def check_cases(
 
 
 def generated(
-    sources: Sequence[bytes], codec: wire.Codec, able: Abilities, seed: int
+    sources: Sequence[bytes],
+    codec: wire.Codec,
+    able: Abilities,
+    seed: int,
+    left_out: Counter[str] | None = None,
 ) -> Iterator[Case]:
-    """Programs that can be run, without end, the same for equal arguments; none is empty."""
+    """Programs that can be run, without end, the same for equal arguments; none is empty.
+
+    Arguments: `left_out` counts what others needed that is not there, by name.
+    """
     rng = random.Random(seed)
     while True:
         if sources and rng.random() < 0.5:
             data = _mutated(rng, sources)
         else:
             data = rng.randbytes(wire.WIDTH * rng.randint(*_RECORDS))
-        case = able.runnable(codec.decode(data))
+        made = codec.decode(data)
+        case = able.runnable(made)
         if case.calls:
             yield case
+        elif left_out is not None:
+            left_out.update(able.missing(made))
 
 
 def _mutated(rng: random.Random, sources: Sequence[bytes]) -> bytes:
@@ -163,27 +183,37 @@ def _mutated(rng: random.Random, sources: Sequence[bytes]) -> bytes:
 class _Check:
     """One check."""
 
-    def __init__(self, options: CheckOptions, pair: Against, minimizer: Against) -> None:
+    def __init__(
+        self, options: CheckOptions, pair: Against, another: Callable[[], Against]
+    ) -> None:
         self.options = options
         self.pair = pair
-        self.minimizer = minimizer
+        self._another = another
+        self.left_out: Counter[str] = Counter()
         self.seed = options.seed if options.seed is not None else random.randrange(1, 1 << 31)
         self.directory = options.workdir / DIVERGENCES
         self.line = StatusLine(sys.stderr)
         self.standing = _Standing(options.cases)
         self.kept: dict[Kind, Path] = {}
 
+    @cached_property
+    def minimizer(self) -> Against:
+        """Another of the same, so that minimizing does not get between programs under way."""
+        return self._another()
+
     def run(self) -> int:
         """The whole check.  Returns: the exit status."""
         geometry, able = self.pair.model.geometry, self.pair.subject.able
         codec = wire.codec(geometry, able.calls)
         sources = [wire.encode(case, geometry) for case in self._sources()]
-        programs = generated([data for data in sources if data], codec, able, self.seed)
-        keys = "with protection keys" if geometry.exec_only_keys else "without protection keys"
+        sources = [data for data in sources if data]
+        programs = generated(sources, codec, able, self.seed, self.left_out)
         self._say(
-            f"{self.pair.subject.name} {keys} beside {self.pair.model.name}, "
+            f"{self.pair.subject.name} {_ground(geometry)} beside {self.pair.model.name}, "
             f"{self.options.cases} programs, seed {self.seed}, {len(sources)} cases to mutate"
         )
+        if able.lacks:
+            self._say(f"it has no {', '.join(able.lacks)}")
         status = FINE
         try:
             self._compare(programs)
@@ -279,10 +309,14 @@ class _Check:
             f"model {_rate(standing.done, standing.model_seconds)}: "
             f"{standing.diverged or 'none'} diverge{'' if standing.diverged > 1 else 's'}",
         ]
+        if self.left_out:
+            lines.append(f"left out for what is not there: {told_left_out(self.left_out)}")
         for kind, times in standing.kinds.most_common():
             lines.append(f"{times:>7}  {kind}  {self.kept.get(kind, '')}".rstrip())
         if self.kept:
-            flags = {"--kernel": self.options.kernel, "--geometry": self.options.geometry}
+            options = self.options
+            on_other = options.on if options.on != "host" else None
+            flags = {"--on": on_other, "--kernel": options.kernel, "--geometry": options.geometry}
             on = [word for flag, name in flags.items() if name for word in (flag, name)]
             again = command("kernel", "check", *on, next(iter(self.kept.values())))
             lines.append(f"Look again with: {again}")
@@ -290,6 +324,13 @@ class _Check:
 
     def _say(self, message: str) -> None:
         self.line.write(message, sys.stdout)
+
+
+def _ground(geometry: Geometry) -> str:
+    """On what page tables, in words."""
+    if geometry.name not in (GEOMETRY, WITH_KEYS):
+        return f"on {geometry.name}"
+    return f"{'with' if geometry.exec_only_keys else 'without'} protection keys"
 
 
 def _rate(cases: int, seconds: float) -> str:

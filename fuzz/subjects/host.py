@@ -7,10 +7,9 @@ from pathlib import Path
 
 from engine.base.geometry import UnknownName
 from engine.base.kernel import KNOWN_NAMES, Kernel, kernel_named
-from fuzz.subjects.against import Against
 from fuzz.subjects.agent import TIME_LIMIT, Agent, agent_command
-from fuzz.subjects.model import Model
-from fuzz.subjects.program import build, native
+from fuzz.subjects.program import build
+from fuzz.subjects.protocol import version
 from fuzz.subjects.subject import SubjectError
 
 GEOMETRY = "x86-64"
@@ -36,28 +35,14 @@ class Host(Agent):
         """
         if platform.system() == "Linux" and not Path("/proc/self/pagemap").exists():
             raise SubjectError("/proc is not mounted, or has no pagemap")
-        if native() != GEOMETRY:
-            raise SubjectError(f"the machine must be {GEOMETRY}; this is {native()}")
         command = agent_command(build(), time_limit=time_limit, keys=keys)
         super().__init__(command, f"Linux {release()}", time_limit=time_limit)
+        self.kernel_name = f"linux-{version(release(), platform.version())}"
+        self.commit_limit = commit_limit_bytes()
 
-
-def beside_model(
-    kernel: str | None = None, geometry: str | None = None, *, time_limit: float = TIME_LIMIT
-) -> Against:
-    """The kernel below us beside the model of that name (None: the model of its version).
-
-    On the geometry with protection keys the kernel may use them; it is left none on the usual
-    one (None).
-    Errors raised: SubjectError if it cannot be compared; UnknownName.
-    """
-    model = host_kernel(kernel, geometry or GEOMETRY)
-    host = Host(time_limit=time_limit, keys=model.geometry.exec_only_keys)
-    if wrong := obstacles():
-        host.close()
-        lines = "\n  ".join(wrong)
-        raise SubjectError(f"this system is set up otherwise than the model:\n  {lines}")
-    return Against(Model(model, commit_limit_bytes=commit_limit_bytes()), host)
+    def obstacles(self) -> list[str]:
+        """See `Subject`."""
+        return obstacles()
 
 
 # --- This system ----------------------------------------------------------------------------------
@@ -68,35 +53,20 @@ def release() -> str:
     return platform.release()
 
 
-def host_kernel(name: str | None = None, geometry: str = GEOMETRY) -> Kernel:
+def host_kernel(name: str | None = None) -> Kernel:
     """The model of the kernel below us: of the same release, or the one that is named.
 
-    Errors raised: SubjectError if no model has this release, or for a geometry that is not ours;
-    UnknownName for a wrong name.
+    Errors raised: SubjectError if no model has this release; UnknownName for a wrong name.
     """
-    if geometry not in (GEOMETRY, WITH_KEYS):
-        raise SubjectError(f"the machine is {GEOMETRY} or {WITH_KEYS}, not {geometry}")
     if name is not None:
-        return kernel_named(name, geometry)
+        return kernel_named(name)
     try:
-        return kernel_named(f"linux-{_version(release(), platform.version())}", geometry)
+        return kernel_named(f"linux-{version(release(), platform.version())}")
     except UnknownName:
         raise SubjectError(
             f"no model of this kernel, {release()}; known: {'; '.join(KNOWN_NAMES)}. "
             "Name the one to compare with: --kernel K"
         ) from None
-
-
-def _version(release: str, version: str) -> str:
-    """The kernel's version, of what `uname -r` and `uname -v` print.
-
-    Distributions may stay at 6.1.0-N in the first.  Debian has the point release in the second;
-    with others nothing is left but the series.
-    """
-    if found := re.search(r"Debian (\d+\.\d+\.\d+)", version):
-        return found[1]
-    found = re.match(r"(\d+\.\d+)(?:\.0-\d|(\.\d+))?", release)
-    return (found[1] + (found[2] or "")) if found else release
 
 
 def obstacles() -> list[str]:

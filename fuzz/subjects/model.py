@@ -19,6 +19,7 @@ class Model(Subject):
         """See `fuzz.execute.execute` for `commit_limit_bytes`."""
         self.kernel = kernel
         self.name = kernel.name
+        self.kernel_name = kernel.name
         self.geometry = kernel.geometry
         self._commit_limit_bytes = commit_limit_bytes
 

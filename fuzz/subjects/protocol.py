@@ -5,6 +5,7 @@ Both ends of the conversation are here: lines as they are sent and read by whoev
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -113,6 +114,11 @@ class Hello:
         plain["flags"] = {call: sorted(names) for call, names in self.flags.items()}
         return json.dumps({"hello": VERSION, **plain}) + "\n"
 
+    @property
+    def kernel_name(self) -> str:
+        """The name of the model of its kernel, whether there is one or not."""
+        return self.model or f"linux-{version(self.release, self.version)}"
+
     def page_tables(self) -> Geometry:
         """The geometry that it runs on.  Errors raised: ProtocolError if none is like that."""
         if self.geometry:
@@ -145,6 +151,18 @@ class Hello:
             )
         reach = None if size >= geometry.arena.end - start else size
         return Abilities(self.calls, locks=self.locks, without=self.flags, reach=reach)
+
+
+def version(release: str, more: str) -> str:
+    """The kernel's version, of what `uname -r` and `uname -v` print.
+
+    Distributions may stay at 6.1.0-N in the first.  Debian has the point release in the second;
+    with others nothing is left but the series.
+    """
+    if found := re.search(r"Debian (\d+\.\d+\.\d+)", more):
+        return found[1]
+    found = re.match(r"(\d+\.\d+)(?:\.0-\d|(\.\d+))?", release)
+    return (found[1] + (found[2] or "")) if found else release
 
 
 # --- Programs -------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ class Abilities(NamedTuple):
                 names.add(call.name)
             names.update(self.flags_missing(call))
             if self.reach is not None and _reaches(call) > self.reach:
-                names.add(f"addresses beyond {self.reach:#x}")
+                names.add(_beyond(self.reach))
         return sorted(names)
 
     def flags_missing(self, call: Call) -> list[str]:
@@ -58,6 +58,14 @@ class Abilities(NamedTuple):
             if name in names
             and (value == bits if isinstance(param.kind, Choice) else value & bits == bits != 0)
         ]
+
+    @property
+    def lacks(self) -> list[str]:
+        """What the model has and the subject cannot be asked for, by name; [] if nothing."""
+        names = [name for name in CALLS if name not in self.calls]
+        names += sorted({flag for flags in self.without.values() for flag in flags})
+        names += [] if self.locks else ["locking memory"]
+        return names + ([] if self.reach is None else [_beyond(self.reach)])
 
     def runnable(self, case: Case) -> Case:
         """The case without the calls that no program can make, or that the user may not make.
@@ -77,13 +85,13 @@ class Abilities(NamedTuple):
     def refusal(self, case: Case) -> str:
         """Why the case cannot be run as it is, "" if it can."""
         if missing := self.missing(case):
-            return f"only the model has {', '.join(missing)}"
+            return f"it has no {', '.join(missing)}"
         if left_out := self.left_out(case):
             locks = {name for name in left_out if CALLS[name].locks is not None}
             return "; ".join(
                 f"{', '.join(names)} {why}"
                 for names, why in (
-                    ([name for name in left_out if name not in locks], "is for the model alone"),
+                    ([name for name in left_out if name not in locks], "is not there"),
                     (sorted(locks), "needs a user who may lock memory: run it as root"),
                 )
                 if names
@@ -93,6 +101,10 @@ class Abilities(NamedTuple):
     def _may(self, call: Call) -> bool:
         locking = CALLS[call.name].locks
         return call.name in self.calls and (self.locks or locking is None or not locking(call.args))
+
+
+def _beyond(reach: int) -> str:
+    return f"addresses beyond {reach:#x}"
 
 
 def _reaches(call: Call) -> int:
@@ -108,12 +120,15 @@ class Subject(ABC):
     """Something that runs programs; a context manager.
 
     `name` is what people call it; `able` says which programs it can run, `geometry` on what page
-    tables.
+    tables; `kernel_name` is that of the model of its kernel, as far as it tells; `commit_limit` the
+    most memory in bytes that one call may ask for, None: there is no limit.
     """
 
     name: str
     able: Abilities
     geometry: Geometry
+    kernel_name: str = ""
+    commit_limit: int | None = None
 
     @property
     def seconds(self) -> float:
@@ -129,6 +144,16 @@ class Subject(ABC):
         may be taken some time before their observations are yielded.
         Errors raised: SubjectError if the subject cannot go on.
         """
+
+    def refusal(self, case: Case) -> str:
+        """Why the case cannot be run here as it is, "" if it can."""
+        if case.geometry not in (None, self.geometry.name):
+            return f"the case is for {case.geometry}"
+        return self.able.refusal(case)
+
+    def obstacles(self) -> list[str]:
+        """What of it is set up otherwise than the model, and how to change each; mostly []."""
+        return []
 
     def observe(self, case: Case) -> Observation:
         """What one case shows; see `run`."""

@@ -29,7 +29,7 @@ from fuzz.inputs.inputs import PLANNED_BYTES, PLANS, Inputs
 from fuzz.lib.exits import BAD_INPUT, FINE, OUR_DEFECT, SURPRISES
 from fuzz.showing import replay
 from fuzz.subjects.against import Against
-from fuzz.subjects.host import beside_model
+from fuzz.subjects.beside import beside_model
 from fuzz.subjects.model import Model
 from fuzz.subjects.subject import SubjectError
 from tests.lib.constants import ROOT

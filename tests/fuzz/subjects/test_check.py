@@ -182,8 +182,8 @@ def test_cases_that_the_machine_cannot_run_are_refused(
     said = capsys.readouterr()
     assert said.out.splitlines() == ["1 of 1 programs: linux-6.18 does what linux-6.18 does"]
     assert said.err.splitlines() == [
-        "pmdfuzz kernel check: partly: not run: execve_stack is for the model alone",
-        "pmdfuzz kernel check: no: not run: only the model has fork",
+        "pmdfuzz kernel check: partly: not run: execve_stack is not there",
+        "pmdfuzz kernel check: no: not run: it has no fork",
     ]
     assert check_cases(cases[2:], None) == BAD_INPUT
     assert not capsys.readouterr().out  # of nothing that was run there is nothing to say

@@ -74,3 +74,16 @@ def test_a_model_is_a_subject_like_any_other() -> None:
     case = parse(MAP.format(more=""))
     with Against(Model(KERNEL), Model(kernel_named("linux-6.1"))) as pair:
         assert pair.divergence(case) is None
+
+
+def test_a_subject_says_what_it_lacks() -> None:
+    few = FEW._replace(calls=Model.able.calls - {"fork"}, reach=0x1000)
+    assert few.lacks == ["fork", "MAP_HUGETLB", "locking memory", "addresses beyond 0x1000"]
+    assert Model.able.lacks == []
+
+
+def test_a_case_for_other_page_tables_is_refused() -> None:
+    with Forgetful() as subject:
+        assert subject.refusal(parse("@geometry tiny\ntouch(0, 1)\n")) == "the case is for tiny"
+        assert subject.refusal(parse("@geometry x86-64\ntouch(0, 1)\n")) == ""
+        assert subject.refusal(parse("fork()\n")) == "it has no fork"

@@ -1,0 +1,65 @@
+"""A subject beside the model of its kernel."""
+
+from collections import Counter
+
+from engine.base.geometry import UnknownName
+from engine.base.kernel import KNOWN_NAMES, kernel_named
+from fuzz.subjects.against import Against
+from fuzz.subjects.agent import TIME_LIMIT
+from fuzz.subjects.host import WITH_KEYS
+from fuzz.subjects.model import Model
+from fuzz.subjects.named import subject_named
+from fuzz.subjects.subject import Subject, SubjectError
+
+
+def model_of(subject: Subject, kernel: str | None = None) -> Model:
+    """The model of a subject's kernel: of the one that is named, or else of its version.
+
+    Errors raised: SubjectError if no model has its version; UnknownName for a wrong name.
+    """
+    if kernel is None and not subject.kernel_name:
+        raise SubjectError(f"{subject.name}: which kernel's model to compare it with? --kernel K")
+    try:
+        chosen = kernel_named(kernel or subject.kernel_name, subject.geometry.name)
+    except UnknownName:
+        if kernel is not None:
+            raise
+        raise SubjectError(
+            f"{subject.name}: no model of its kernel, {subject.kernel_name.removeprefix('linux-')};"
+            f" known: {'; '.join(KNOWN_NAMES)}. Name the one to compare with: --kernel K"
+        ) from None
+    return Model(chosen, commit_limit_bytes=subject.commit_limit)
+
+
+def beside_model(
+    kernel: str | None = None,
+    geometry: str | None = None,
+    *,
+    on: str = "host",
+    time_limit: float = TIME_LIMIT,
+) -> Against:
+    """A subject beside the model of that name (None: of its version).
+
+    Arguments: `on` the name of the subject; `geometry` the one that it has to have (None: any); of
+    the host, it says whether the kernel may use the CPU's protection keys.
+    Errors raised: SubjectError if it cannot be compared; UnknownName.
+    """
+    if on == "host" and geometry == WITH_KEYS:
+        on = f"host@{geometry}"
+    subject = subject_named(on, time_limit=time_limit)
+    try:
+        if geometry not in (None, subject.geometry.name):
+            raise SubjectError(f"{on} is {subject.geometry.name}, not {geometry}")
+        model = model_of(subject, kernel)
+        if wrong := subject.obstacles():
+            lines = "\n  ".join(wrong)
+            raise SubjectError(f"{on} is set up otherwise than the model:\n  {lines}")
+    except BaseException:
+        subject.close()
+        raise
+    return Against(model, subject)
+
+
+def told_left_out(left_out: Counter[str]) -> str:
+    """What programs needed that a subject does not have, how many each; "" if nothing."""
+    return ", ".join(f"{name} {number}" for name, number in left_out.most_common())
