@@ -96,6 +96,7 @@ bool parse_vma(char *line, struct vma *vma);
 void read_vmas(bool from_smaps);
 char *all_maps(void);
 bool kernel_complained(void);
+u64 vmas_in_all(void);
 int pagemap(void);
 int own_memory(void);
 
@@ -127,6 +128,39 @@ char *parse_call(char *p, struct call *call, const char **wrong);
 void run_call(const struct call *call);
 void say_calls(void);
 
+/* --- own.c: a process for one case; its children --------------------------------------------------- */
+
+typedef void (*work)(const void *argument);
+void in_own_process(work work, const void *argument);
+int64_t make_child(const u64 *operands);
+int64_t end_children(const u64 *operands);
+
+/* --- monitor.c: userfaultfds, and who answers them -------------------------------------------------- */
+
+void open_channel(void);
+void close_channel(void);
+void attend(void);
+void be_attended(void);
+bool has_userfaultfd(void);
+int64_t register_memory(const u64 *operands);
+int64_t write_protect(const u64 *operands);
+void say_events(void);
+
+/* --- limits.c --------------------------------------------------------------------------------------- */
+
+extern bool machine_is_ours; /* settings of the whole system may be changed */
+void begin_limits(void);
+void end_limits(void);
+int64_t limit(const u64 *operands);
+void say_limits_missing(void);
+
+/* --- reclaim.c -------------------------------------------------------------------------------------- */
+
+bool has_swap(void);
+int64_t swap_out(const u64 *operands);
+bool has_soft_dirty(void);
+int64_t clear_soft_dirty(const u64 *operands);
+
 /* --- pages.c ------------------------------------------------------------------------------------- */
 
 extern bool use_scan; /* PAGEMAP_SCAN */
@@ -135,12 +169,25 @@ void probe_scan(void);
 void say_pages(void);
 void say_contents(void);
 u64 resident_pages(void);
+u64 pagemap_entry(u64 addr);
+void say_marks(void);
+const char *zeroes(void);
+#define ENTRY_SOFT_DIRTY (1ULL << 55)
+#define ENTRY_UFFD_WP (1ULL << 57)
 
 /* --- case.c -------------------------------------------------------------------------------------- */
 
+struct program {
+	const char *id;
+	size_t id_length;
+	const struct call *calls;
+	size_t n;
+	bool own_process; /* it must have one */
+};
+extern bool tell_all; /* optional fields, too, of every case */
 void set_time_limit(u64 milliseconds);
 void take_baseline(void);
-void run_case(const char *id, size_t id_length, const struct call *calls, size_t n);
+void run_case(const struct program *program);
 void run_line(char *line);
 void say_fields(void);
 
@@ -148,6 +195,6 @@ void say_fields(void);
 
 extern bool emulated; /* no kernel answers */
 void find_emulator(void);
-void run_apart(const char *id, size_t id_length, const struct call *calls, size_t n, struct itimerval limit);
+void run_apart(const struct program *program, struct itimerval limit);
 
 #endif

@@ -11,12 +11,21 @@
 #ifndef SYSCALLS
 #error "fuzz/subjects/program.py compiles this, and says which calls there are"
 #endif
-#define SYSCALL(call, address) {.name = #call, .operands = MAX_OPERANDS, .returns_address = address, .number = SYS_##call},
+#define SYSCALL(call, address) \
+	{.name = #call, .operands = MAX_OPERANDS, .returns_address = address, .number = SYS_##call},
 static const struct kind kinds[] = {
 	{.name = "skip"},
 	{.name = "touch", .operands = 2},
 	{.name = "peek", .operands = 2},
 	SYSCALLS
+	{.name = "mseal", .operands = 2, .own_process = true, .number = 462}, /* older headers lack it */
+	{.name = "fork", .own_process = true, .make = make_child},
+	{.name = "exit_child", .own_process = true, .make = end_children},
+	{.name = "uffd_register", .operands = 4, .own_process = true, .make = register_memory, .here = has_userfaultfd},
+	{.name = "uffd_wp", .operands = 3, .own_process = true, .make = write_protect, .here = has_userfaultfd},
+	{.name = "swapout", .operands = 2, .make = swap_out, .here = has_swap},
+	{.name = "soft_dirty_clear", .make = clear_soft_dirty, .here = has_soft_dirty},
+	{.name = "@limit", .operands = 2, .own_process = true, .make = limit},
 };
 #define N_KINDS (sizeof kinds / sizeof *kinds)
 static const struct kind *const skip = &kinds[0], *const touch = &kinds[1], *const peek = &kinds[2];

@@ -27,7 +27,6 @@ void set_time_limit(u64 milliseconds)
 /* Once for nothing: what these need themselves is in place from now on. */
 void take_baseline(void)
 {
-	kernel_complained();
 	page_table_bytes();
 	baseline = page_table_bytes();
 }
@@ -66,75 +65,130 @@ static void say_vmas(void)
 	}
 }
 
+bool tell_all;
+
+static void say_flags(void)
+{
+	for (size_t i = 0; i < n_vmas; i++)
+		say("%s\"%s\"", i ? "," : "", vmas[i].flags);
+}
+
 /* What a kernel tells and an emulator does not.  Arguments: bytes of page tables after each call. */
 static void say_tables_and_pages(const u64 *page_tables, size_t n)
 {
-	int64_t left;
-	bool warn;
-
 	say(",\"pt\":[");
 	for (size_t i = 0; i < n; i++) {
 		if (i)
 			say_text(",", 1);
 		say_signed((int64_t)page_tables[i]);
 	}
-	say("],\"pages\":[");
-	say_pages();
-	munmap(at(arena_start), arena_bytes);
-	left = (int64_t)(page_table_bytes() - baseline);
-	warn = kernel_complained();
 	say("],\"pgtable_bytes\":");
 	say_signed(n ? (int64_t)page_tables[n - 1] : 0);
-	say(",\"rss_pages\":");
+	say(",\"pages\":[");
+	say_pages();
+	say("],\"rss_pages\":");
 	say_number(resident_pages());
-	say(",\"warn\":%s", warn ? "true" : "false");
+}
+
+/* The optional fields, but for VmLck.  They come before say_pages(), which makes all readable. */
+static void say_more(void)
+{
+	say(",\"events\":");
+	say_events();
+	say(",\"flags\":[");
+	say_flags();
+	say("],");
+	say_marks();
+}
+
+/* Bytes of page tables that stay behind when all of the arena is unmapped, if any; what is sealed stays. */
+static void say_left(void)
+{
+	int64_t left;
+
+	if (munmap(at(arena_start), arena_bytes))
+		return;
+	left = (int64_t)(page_table_bytes() - baseline);
 	if (left) {
 		say(",\"left\":");
 		say_signed(left);
 	}
 }
 
-void run_case(const char *id, size_t id_length, const struct call *calls, size_t n)
+/* Makes the calls, and tells what is there then. */
+static void make_calls(const void *argument)
 {
-	static const struct itimerval never;
+	const struct program *program = argument;
 	static u64 page_tables[MAX_CALLS];
-	u64 started = microseconds();
+	bool all = (tell_all || program->own_process) && !emulated;
+	u64 locked = all ? status_kib("\nVmLck:") : 0;
 
 	last_tag = 0;
 	setitimer(ITIMER_REAL, &time_limit, NULL);
 	say("{\"id\":\"");
-	say_text(id, id_length);
+	say_text(program->id, program->id_length);
 	say("\",\"ret\":[");
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; i < program->n; i++) {
 		if (i)
 			say(",");
-		run_call(&calls[i]);
+		run_call(&program->calls[i]);
 		page_tables[i] = emulated ? 0 : page_table_bytes() - baseline;
 	}
-	read_vmas(false);
-	say("],\"vmas\":[");
+	say("]");
+	if (all) {
+		say(",\"locked\":");
+		say_signed((int64_t)(status_kib("\nVmLck:") - locked));
+	}
+	read_vmas(all);
+	say(",\"vmas\":[");
 	say_vmas();
 	say("]");
+	if (all)
+		say_more();
 	if (emulated) {
 		say(",\"contents\":");
 		say_contents();
-	} else {
-		say_tables_and_pages(page_tables, n);
+		return;
 	}
+	say_tables_and_pages(page_tables, program->n);
+	end_children(NULL);
+	say_left();
+}
+
+/* Ends what is told of a case, with what the kernel has said meanwhile. */
+static void end_observation(u64 started)
+{
+	static const struct itimerval never;
+
 	setitimer(ITIMER_REAL, &never, NULL);
+	if (!emulated)
+		say(",\"warn\":%s", kernel_complained() ? "true" : "false");
 	say(",\"us\":");
 	say_number(microseconds() - started);
 	say("}\n");
 	flush();
 }
 
+void run_case(const struct program *program)
+{
+	u64 started = microseconds();
+
+	if (program->own_process && !emulated)
+		in_own_process(make_calls, program);
+	else
+		make_calls(program);
+	end_observation(started);
+}
+
 /* The names of what is told of each case, for the hello. */
 void say_fields(void)
 {
-	if (emulated)
+	if (emulated) {
 		say("\"ret\",\"vmas\",\"contents\"");
-	else
-		say("\"ret\",\"pt\",\"vmas\",\"pages\",\"pgtable_bytes\",\"rss_pages\",\"warn\"");
+		return;
+	}
+	say("\"ret\",\"pt\",\"vmas\",\"pages\",\"pgtable_bytes\",\"rss_pages\",\"warn\"");
+	say(",\"wp\",\"flags\",\"locked\",\"events\"%s", has_soft_dirty() ? ",\"sd\"" : "");
 }
 
 static void bad_input(const char *id, size_t id_length, const char *why)
@@ -150,23 +204,26 @@ void run_line(char *line)
 {
 	static struct call calls[MAX_CALLS];
 	char *tab = strchr(line, '\t'), *p;
+	struct program program = {.id = line, .id_length = (size_t)(tab - line), .calls = calls};
 	const char *wrong = NULL;
-	size_t n = 0;
 
 	if (!tab) {
 		bad_input("", 0, "no TAB behind the name");
 		return;
 	}
 	for (p = tab + 1; p && *p;) {
-		if (n == MAX_CALLS)
+		if (program.n == MAX_CALLS) {
 			wrong = "too many calls", p = NULL;
-		else
-			p = parse_call(p, &calls[n++], &wrong);
+		} else {
+			p = parse_call(p, &calls[program.n], &wrong);
+			program.own_process |= p && calls[program.n].kind->own_process;
+			program.n++;
+		}
 	}
 	if (wrong)
-		bad_input(line, (size_t)(tab - line), wrong);
+		bad_input(line, program.id_length, wrong);
 	else if (emulated)
-		run_apart(line, (size_t)(tab - line), calls, n, time_limit);
+		run_apart(&program, time_limit);
 	else
-		run_case(line, (size_t)(tab - line), calls, n);
+		run_case(&program);
 }

@@ -63,7 +63,7 @@ static int await(const struct itimerval *limit)
  * Runs a case in a process of its own.  If that dies of it, prints how.  The time limit is the case's;
  * an emulator that loops does not deliver the alarm, so that more is needed.
  */
-void run_apart(const char *id, size_t id_length, const struct call *calls, size_t n, struct itimerval limit)
+void run_apart(const struct program *program, struct itimerval limit)
 {
 	static volatile bool *answered;
 	int status;
@@ -77,7 +77,7 @@ void run_apart(const char *id, size_t id_length, const struct call *calls, size_
 	if (child < 0)
 		give_up("fork");
 	if (!child) {
-		run_case(id, id_length, calls, n);
+		run_case(program);
 		*answered = true;
 		_exit(0);
 	}
@@ -86,7 +86,7 @@ void run_apart(const char *id, size_t id_length, const struct call *calls, size_
 	if (*answered)
 		return;
 	say("{\"id\":\"");
-	say_text(id, id_length);
+	say_text(program->id, program->id_length);
 	say("\",\"crash\":\"");
 	if (WIFEXITED(status) && WEXITSTATUS(status) != EXIT_TIME)
 		say("ended with exit code %d", WEXITSTATUS(status));

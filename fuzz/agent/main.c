@@ -24,10 +24,13 @@
  * Without root it needs PAGEMAP_SCAN (Linux 6.7), and does not see warnings in the kernel's log
  * where that is kept from users; taint bits it always sees.
  *
- * Under programs that stand for a kernel there are other fields: see emulated.c.
+ * Under programs that stand for a kernel there are other fields: see emulated.c.  A case that seals, forks,
+ * registers or limits memory gets a process of its own (own.c).
  *
- * Usage: agent [-t MILLISECONDS] [-S] [-k]
- *        -t: time limit of one case; -S: do without PAGEMAP_SCAN; -k: leave the kernel its protection keys
+ * Usage: agent [-t MILLISECONDS] [-S] [-k] [-x] [-g]
+ *        -t: time limit of one case; -S: do without PAGEMAP_SCAN; -k: leave the kernel its protection keys;
+ *        -x: tell optional fields of every case (else of those in processes of their own);
+ *        -g: the machine is there for us alone, settings of the whole system may be changed
  * Exit:  0 end of input; 70 time limit; 71 this system cannot be measured (reason on stderr).
  */
 #define _GNU_SOURCE
@@ -53,6 +56,7 @@
 #error "no geometry of the model is of this architecture"
 #endif
 
+#define HUGE_PAGES 32
 #define DISABLE_ACCESS 1 /* PKEY_DISABLE_ACCESS, which not all have */
 
 u64 cases;
@@ -126,6 +130,14 @@ static void be_killed_first(void)
 	close(fd);
 }
 
+/* Are there huge pages in stock, as many as the model has (engine/state/hugepool.py)? */
+static bool has_huge_pages(void)
+{
+	char *stock = read_file("/proc/meminfo"), *line = stock ? strstr(stock, "HugePages_Free:") : NULL;
+
+	return line && strtoull(line + 15, NULL, 10) == HUGE_PAGES;
+}
+
 /* Who answers, and what can be asked of it. */
 static void say_hello(bool keys)
 {
@@ -146,7 +158,9 @@ static void say_hello(bool keys)
 	say_number(arena_bytes);
 	say("],\"calls\":[");
 	say_calls();
-	say("],\"flags\":{\"mmap\":[\"MAP_HUGETLB\"]},\"emulated\":%s,\"fields\":[", emulated ? "true" : "false");
+	say("],\"flags\":{\"mmap\":[%s],\"@limit\":", has_huge_pages() ? "" : "\"MAP_HUGETLB\"");
+	say_limits_missing();
+	say("},\"emulated\":%s,\"fields\":[", emulated ? "true" : "false");
 	say_fields();
 	say("],\"locks\":%s,\"root\":%s,\"keys\":%s}\n", root || lock.rlim_cur == RLIM_INFINITY ? "true" : "false",
 	    root ? "true" : "false", keys ? "true" : "false");
@@ -192,13 +206,17 @@ int main(int argc, char **argv)
 	find_emulator();
 	if (!emulated)
 		settle_layout(argv); /* an exec of itself would leave qemu-user behind */
-	while ((option = getopt(argc, argv, "t:Sk")) != -1) {
+	while ((option = getopt(argc, argv, "t:Skgx")) != -1) {
 		if (option == 't')
 			milliseconds = strtoull(optarg, NULL, 10);
 		else if (option == 'S')
 			use_scan = false;
 		else if (option == 'k')
 			keep_keys = true;
+		else if (option == 'x')
+			tell_all = true;
+		else if (option == 'g')
+			machine_is_ours = true;
 		else
 			return EXIT_SYSTEM;
 	}
@@ -217,6 +235,7 @@ int main(int argc, char **argv)
 		find_zero_pages();
 		probe_scan();
 		occupy();
+		kernel_complained(); /* what it said before is none of our business */
 		take_baseline();
 	}
 	say_hello(keep_keys);

@@ -92,7 +92,7 @@ static void read_entries(u64 addr, u64 *into, u64 count)
 		give_up("/proc/self/pagemap");
 }
 
-static u64 entry_at(u64 addr)
+u64 pagemap_entry(u64 addr)
 {
 	u64 entry;
 
@@ -115,14 +115,17 @@ static u64 swap_areas(void)
 	return (u64)areas;
 }
 
+/* What userfaultfd leaves where nothing is cannot be told from a page in swap. */
 static char not_present_state(u64 entry)
 {
-	return entry & ENTRY_GUARD || (entry & 31) >= swap_areas() ? 'G' : 'W';
+	if (entry & ENTRY_GUARD)
+		return 'G';
+	return entry & ENTRY_UFFD_WP || (entry & 31) < swap_areas() ? 'W' : 'G';
 }
 
 static bool is_huge_zero(u64 addr)
 {
-	u64 entry = entry_at(addr), pfn = entry & ENTRY_PFN;
+	u64 entry = pagemap_entry(addr), pfn = entry & ENTRY_PFN;
 
 	if (pfns_hidden)
 		return !(entry & ENTRY_EXCLUSIVE); /* nobody else can map a huge page of ours */
@@ -163,7 +166,7 @@ static void pages_by_scan(u64 start, u64 end)
 				add_run(addr, count, 'G');
 			} else {
 				for (; addr < stop; addr += page_bytes)
-					add_run(addr, 1, not_present_state(entry_at(addr)));
+					add_run(addr, 1, not_present_state(pagemap_entry(addr)));
 			}
 		}
 	}
@@ -253,6 +256,49 @@ void say_contents(void)
 	say("]");
 }
 
+static void add_marks(u64 start, u64 end, struct runs *protected, struct runs *dirty)
+{
+	for (u64 next; start < end; start = next) {
+		u64 count = (end - start) / page_bytes;
+
+		count = count < CHUNK ? count : CHUNK;
+		next = start + count * page_bytes;
+		read_entries(start, entries, count);
+		for (u64 i = 0; i < count; i++) {
+			if (!(entries[i] & (ENTRY_PRESENT | ENTRY_SWAPPED | ENTRY_GUARD)))
+				continue;
+			if (entries[i] & ENTRY_UFFD_WP)
+				add_page(protected, page_of(start) + i);
+			if (entries[i] & ENTRY_SOFT_DIRTY)
+				add_page(dirty, page_of(start) + i);
+		}
+	}
+}
+
+/* Which pages are write-protected for a userfaultfd, and which soft-dirty. */
+void say_marks(void)
+{
+	static struct run protected_runs[MAX_FILLED_PAGES], dirty_runs[MAX_FILLED_PAGES];
+	struct runs protected = {0, MAX_FILLED_PAGES, protected_runs}, dirty = {0, MAX_FILLED_PAGES, dirty_runs};
+
+	if (use_scan) {
+		for (u64 start = arena_start, end = arena_start + arena_bytes; start < end;) {
+			size_t n = scan_regions(&start, end);
+
+			for (size_t i = 0; i < n; i++)
+				add_marks(regions[i].start, regions[i].end, &protected, &dirty);
+		}
+	} else {
+		for (size_t i = 0; i < n_vmas; i++)
+			add_marks(vmas[i].start, vmas[i].end, &protected, &dirty);
+	}
+	say_runs("wp", &protected);
+	if (has_soft_dirty()) {
+		say(",");
+		say_runs("sd", &dirty);
+	}
+}
+
 void say_pages(void)
 {
 	static struct {
@@ -281,6 +327,13 @@ u64 resident_pages(void)
 	return resident;
 }
 
+/* A slot full of zeroes, which is aligned. */
+static u64 zero_slot;
+const char *zeroes(void)
+{
+	return at(zero_slot);
+}
+
 /* Finds the zero pages' numbers, unless they are hidden.  Keeps the huge one mapped: so it stays. */
 void find_zero_pages(void)
 {
@@ -291,13 +344,14 @@ void find_zero_pages(void)
 		give_up("mmap");
 	madvise(area, 3 * slot_bytes, MADV_NOHUGEPAGE);
 	(void)*(volatile char *)at(slot);
-	zero_pfn = entry_at(slot) & ENTRY_PFN;
+	zero_pfn = pagemap_entry(slot) & ENTRY_PFN;
 	pfns_hidden = !zero_pfn;
 	/* In another slot: where a table is there already, even an empty one, no huge page comes. */
 	slot += slot_bytes;
+	zero_slot = slot;
 	madvise(area, 3 * slot_bytes, MADV_HUGEPAGE);
 	(void)*(volatile char *)at(slot);
-	huge_zero_pfn = entry_at(slot) & ENTRY_PFN;
+	huge_zero_pfn = pagemap_entry(slot) & ENTRY_PFN;
 	if (pfns_hidden || huge_zero_pfn == zero_pfn || huge_zero_pfn % slot_pages)
 		huge_zero_pfn = 0; /* transparent huge pages are off */
 }

@@ -178,6 +178,17 @@ char *all_maps(void)
 	return text;
 }
 
+/* How many VMAs there are, in the arena and outside; the kernel's own page counts for nothing. */
+u64 vmas_in_all(void)
+{
+	struct vma vma;
+	u64 count = 0;
+
+	for (char *line = all_maps(); *line; line = strchr(line, '\n') + 1)
+		count += parse_vma(line, &vma) && vma.start < user_top;
+	return count;
+}
+
 /* Fills `vmas` with what intersects the arena. */
 void read_vmas(bool from_smaps)
 {

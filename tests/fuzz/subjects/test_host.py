@@ -431,14 +431,14 @@ def test_what_only_the_model_has_is_refused(
     text = "mmap(0x0, 0x1000, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)\n"
     stack = "execve_stack(0xbfb00000, 0xc0000000, 0x400000)\n"
     for name, case in (
-        ("fork", text + "fork()\n"),
+        ("begin", text + "migrate_begin(0x0)\n"),
         ("huge", text.replace("FIXED", "FIXED|MAP_HUGETLB")),
         ("stack", text + stack),
     ):
         (tmp_path / f"{name}.case").write_text(case)
     files = [str(path) for path in sorted(tmp_path.iterdir())]
     why = [
-        "fork: not run: it has no fork",
+        "begin: not run: it has no migrate_begin",
         "huge: not run: it has no MAP_HUGETLB",
         "stack: not run: execve_stack is not there",
     ]

@@ -1,0 +1,65 @@
+/* What the kernel does to pages on its own account: swapping, tracking of writes. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "agent.h"
+
+#define ADVICE_PAGEOUT 21 /* older headers lack it */
+
+bool has_swap(void)
+{
+	char *areas = read_file("/proc/swaps"), *line = areas ? strchr(areas, '\n') : NULL;
+
+	return line && line[1];
+}
+
+static int64_t page_out(u64 start, u64 end)
+{
+	return raw(SYS_madvise, start, end - start, ADVICE_PAGEOUT, 0, 0, 0);
+}
+
+/* swapout(addr, length): all mappings in the range, those that will not be paged out left alone. */
+int64_t swap_out(const u64 *a)
+{
+	u64 end = a[0] + a[1];
+
+	if (a[0] % page_bytes || a[1] % page_bytes || end < a[0])
+		return -EINVAL;
+	if (page_out(a[0], end) >= 0)
+		return 0;
+	read_vmas(false);
+	for (size_t i = 0; i < n_vmas; i++) {
+		u64 from = vmas[i].start < a[0] ? a[0] : vmas[i].start, to = vmas[i].end > end ? end : vmas[i].end;
+
+		if (from < to)
+			page_out(from, to);
+	}
+	return 0;
+}
+
+int64_t clear_soft_dirty(const u64 *a)
+{
+	int fd = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
+	int64_t result = 0;
+
+	(void)a;
+	if (fd < 0 || write(fd, "4", 1) != 1)
+		result = -errno;
+	if (fd >= 0)
+		close(fd);
+	return result;
+}
+
+/* Without CONFIG_MEM_SOFT_DIRTY no page is ever soft-dirty, not even a new one. */
+bool has_soft_dirty(void)
+{
+	static int has = -1;
+
+	if (has < 0)
+		has = (pagemap_entry((uintptr_t)text) & ENTRY_SOFT_DIRTY) != 0;
+	return has;
+}
