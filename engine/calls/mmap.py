@@ -173,7 +173,8 @@ def _make_place(space: AddressSpace, start: int, length: int, vm_flags: int) -> 
     may_fail = lost and (
         space.failures.armed
         or not space.limits.unbounded
-        or any(vma.flags & VM_HUGETLB for vma in lost)
+        or (lost[0].start < start and not lost[0].backing.may_split(start))
+        or (end < lost[-1].end and not lost[-1].backing.may_split(end))
         or make_removable(space, start, end)
     )
     if not may_fail or not space.kernel.merge_new_range:

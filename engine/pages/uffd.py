@@ -157,16 +157,14 @@ def uffd_register(
     protection that would end.
     Source: userfaultfd_register().
     """
-    if not _has_features(space, features) or not mode or mode & ~_modes(space):
+    if not mode or mode & ~_modes(space) or not _is_valid(space, addr, length):
         return Errno.EINVAL
     added = sum(flag for bit, flag in _FLAG_OF.items() if mode & bit)
     if added & VM_UFFD_RWP and (added & VM_UFFD_WP or not features & UFFD_FEATURE_RWP):
         return Errno.EINVAL
-    if not _is_valid(space, addr, length):
-        return Errno.EINVAL
     end, slot = addr + length, space.geometry.slot_bytes
     vmas = space.vmas.intersecting(addr, end)
-    if not vmas:
+    if not vmas or not _has_features(space, features):
         return Errno.EINVAL
     context = space.uffds.get(features) or UffdContext(features)
     for vma in vmas:

@@ -65,19 +65,21 @@ def _agrees(kernel: Kernel, proposal: Proposal, vma: Vma) -> bool:
 def _left(kernel: Kernel, tree: VmaTree, proposal: Proposal) -> Vma | None:
     """The neighbour that ends where the proposal starts, if it can take the proposal in."""
     vma = tree.before(proposal.start)
-    if vma is None or vma.end != proposal.start or not _agrees(kernel, proposal, vma):
+    if vma is None or vma.end != proposal.start:
         return None
     pages = (vma.end - vma.start) >> tree.page_shift
-    return vma if vma.pgoff + pages == proposal.pgoff else None
+    continues = vma.pgoff + pages == proposal.pgoff
+    return vma if continues and _agrees(kernel, proposal, vma) else None
 
 
 def _right(kernel: Kernel, tree: VmaTree, proposal: Proposal) -> Vma | None:
     """The neighbour that starts where the proposal ends, if it can take the proposal in."""
     vma = tree.after(proposal.end)
-    if vma is None or vma.start != proposal.end or not _agrees(kernel, proposal, vma):
+    if vma is None or vma.start != proposal.end:
         return None
     pages = (proposal.end - proposal.start) >> tree.page_shift
-    return vma if proposal.pgoff + pages == vma.pgoff else None
+    continues = proposal.pgoff + pages == vma.pgoff
+    return vma if continues and _agrees(kernel, proposal, vma) else None
 
 
 def _join(left: AnonVma | None, right: AnonVma | None) -> bool:

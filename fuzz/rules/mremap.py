@@ -173,13 +173,16 @@ def traceless(sight: Sight) -> Iterator[Violation]:
     rule = ROLLBACK_RESTORES if failed else ERROR_TRACELESS
     if not any(_unchanged_outside(before, after, [], rule)):
         return
-    if request.flags & MREMAP_FIXED and not _refused_early(before, source, target, request):
+    evicted = request.flags & MREMAP_FIXED and not _refused_early(before, source, target, request)
+    if evicted:
         traces.append(target)
         if source.length > target.length:
             traces.append(Range(request.addr + target.length, source.end))
-        if source.length == target.length and space.kernel.multi_vma_move:
-            traces.append(_moved_prefix(sight))
     broken = list(_unchanged_outside(before, after, traces, rule))
+    several = evicted and source.length == target.length
+    if broken and several and space.kernel.multi_vma_move:
+        traces.append(_moved_prefix(sight))
+        broken = list(_unchanged_outside(before, after, traces, rule))
     yield from broken
     if broken and rule is ERROR_TRACELESS:
         yield from _pages_left(before, after, traces)

@@ -138,7 +138,7 @@ def _keeps_to_slots(kernel: Kernel, hint: int, length: int) -> bool:
     if kernel.geometry.word_bits == 32 and not kernel.thp_aligns_32_bit:
         return False
     fits = slots > 0 and (rest == 0 or kernel.thp_aligns_any_length)
-    return kernel.thp_aligned_search and fits and (not hint or kernel.thp_passes_tight_hint)
+    return fits and kernel.thp_aligned_search and (not hint or kernel.thp_passes_tight_hint)
 
 
 def _is_free(before: Snapshot, start: int, end: int) -> bool:

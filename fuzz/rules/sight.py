@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from engine.base.address import Range, round_up
-from engine.base.entry import PFN_SHIFT, SOFT_DIRTY, UFFD_WP
+from engine.base.entry import ACCESSED, DIRTY, PFN_SHIFT, SOFT_DIRTY, UFFD_WP
 from engine.base.failures import Failures
 from engine.base.geometry import PTE, Geometry
 from engine.base.kernel import Kernel
@@ -473,18 +473,22 @@ class Moving:
         mark = 0 if self.move.old_vma.flags & VM_HUGETLB else SOFT_DIRTY
         moved = self.moved
         due = shifted(self.space.geometry, self.before, moved, self.delta, self.whole, mark)
-        return self.after == due and not self._has_batches(moved)
+        if self.after != due:
+            return False
+        return not self._may_spread(moved) or not self.space.kernel.pte_batching
 
-    def _has_batches(self, moved: Range) -> bool:
+    def _may_spread(self, moved: Range) -> bool:
+        """Do pages of a large folio that moved one by one differ in what a batch would share?"""
         large = self.space.frames.large
-        if not large or not self.space.kernel.pte_batching:
+        if not large:
             return False
         slot, in_slot = self.space.geometry.slot_bytes, self.space.geometry.slot_pages
-        return any(
-            not large.isdisjoint([(e >> PFN_SHIFT) & -in_slot for e in held.values()])
+        slots = (
+            [entry for entry in held.values() if (entry >> PFN_SHIFT) & -in_slot in large]
             for base, held in self.before.items()
             if isinstance(held, dict)
             and base not in self.whole
             and base < moved.end
             and moved.start < base + slot
         )
+        return any(len({entry & (ACCESSED | DIRTY) for entry in pages}) > 1 for pages in slots)
