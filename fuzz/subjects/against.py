@@ -68,11 +68,24 @@ class Against:
 
     def both(self, case: Case) -> tuple[Observation, Observation]:
         """What the subject and the model show.  Errors raised: SubjectError."""
-        return self.subject.observe(case), self.model.observe(case)
+        return (
+            self.seen(case, self.subject.observe(case)),
+            self.seen(case, self.model.observe(case)),
+        )
+
+    def runnable(self, case: Case) -> Case:
+        """What is run of a program; nothing of one that is about what the subject has not."""
+        return self.subject.able.runnable(case)
+
+    def seen(self, case: Case, observed: Observation) -> Observation:
+        """What of an observation, the subject's or the model's, is compared."""
+        del case
+        return observed
 
     def judge(self, case: Case, observed: Observation) -> Divergence | None:
         """How the model parts from what the subject showed of a runnable case, if it does."""
-        found = self.model.observe(case)
+        observed = self.seen(case, observed)
+        found = self.seen(case, self.model.observe(case))
         differs = difference(case, observed, found)
         return Divergence(case, observed, found, differs) if differs else None
 
@@ -81,7 +94,7 @@ class Against:
 
         Errors raised: SubjectError.
         """
-        case = self.subject.able.runnable(case.program())
+        case = self.runnable(case.program())
         return self.judge(case, self.subject.observe(case)) if case.calls else None
 
     def earliest(self, divergence: Divergence) -> Divergence:

@@ -1,0 +1,139 @@
+"""A program that stands for a kernel, beside a model: both are seen as coarsely as it can be.
+
+qemu-user, valgrind and gVisor have no page tables to show, and do not say which pages are there:
+results, VMAs and contents are compared.  Where they never merge VMAs, these are compared as if all
+were merged that can be read and written alike.  The addresses that they choose are their own: a
+program is run up to the first that is chosen, and all that is compared of what was placed there is
+that it was.  That they die of a program is its result.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from engine.base.address import Range, round_up
+from engine.base.uapi import MAP_FIXED, MAP_FIXED_NOREPLACE, MREMAP_FIXED
+from fuzz.case import Call, Case
+from fuzz.forms.text import parse
+from fuzz.subjects.against import Against
+from fuzz.subjects.model import Model
+from fuzz.subjects.subject import Observation, Subject
+
+PLACED = "OUT"  # the result of a call that has chosen an address, whichever
+
+_PROT_BACK = """
+mmap(0x200000, 0x3000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)
+mprotect(0x201000, 0x1000, PROT_READ)
+mprotect(0x201000, 0x1000, PROT_READ|PROT_WRITE)
+"""
+
+
+class CoarselyAgainst(Against):
+    """A program that stands for a kernel beside a model; see this file's beginning.
+
+    `merges` says whether VMAs are seen as they are.
+    """
+
+    def __init__(self, model: Model, subject: Subject) -> None:
+        """Find out what can be compared.  Errors raised: SubjectError."""
+        super().__init__(model, subject)
+        self.merges = len(subject.observe(parse(_PROT_BACK)).get("vmas", ())) == 1
+
+    def runnable(self, case: Case) -> Case:
+        """See `Against`: up to the first address that is chosen, on the model."""
+        case = super().runnable(case)
+        return cut(case, self.model.observe(case)) if case.calls else case
+
+    def seen(self, case: Case, observed: Observation) -> Observation:
+        """See `Against`: the fields `ret`, `vmas` and `contents`, or `crash`."""
+        if "crash" in observed:
+            return observed
+        page_bytes = self.model.geometry.page_bytes
+        results, vmas = list(observed["ret"]), observed["vmas"]
+        contents = observed["contents"] if "contents" in observed else held(observed["pages"])
+        if case.calls and (place := chosen(case.calls[-1], results[-1], page_bytes)):
+            results[-1] = PLACED
+            vmas = without(vmas, place)
+            contents = contents and [run for run in contents if run[0] * page_bytes not in place]
+        if not self.merges:
+            vmas = coalesced(vmas)
+        return {"ret": results, "vmas": vmas, "contents": contents}
+
+
+def cut(case: Case, observed: Observation) -> Case:
+    """The case up to the first call that has chosen an address; all of it if none has."""
+    for index, (call, result) in enumerate(zip(case.calls, observed.get("ret", ()), strict=False)):
+        if chosen(call, result, 1) is not None:
+            return case.with_calls(case.calls[: index + 1])
+    return case
+
+
+def chosen(call: Call, result: Any, page_bytes: int) -> Range | None:
+    """The place that a call has chosen for a mapping, in the arena; None if it has chosen none.
+
+    An address outside the arena is chosen, too: where that is does not matter.
+    """
+    match call.name:
+        case "mmap":
+            asked, length = call.args[:2]
+            fixed = call.args[3] & (MAP_FIXED | MAP_FIXED_NOREPLACE)
+        case "mremap":
+            asked, length = call.args[0], call.args[2]
+            fixed = call.args[3] & MREMAP_FIXED
+        case _:
+            return None
+    if result == PLACED and not fixed:
+        return Range(0, 0)
+    if fixed or not isinstance(result, int) or result == asked:
+        return None
+    return Range(result, result + round_up(length, page_bytes))
+
+
+# --- VMAs and contents ----------------------------------------------------------------------------
+
+_Row = list[Any]  # start, end, protection; of shared memory object and offset, too
+
+
+def coalesced(vmas: Iterable[_Row]) -> list[_Row]:
+    """The VMAs, those one that lie side by side and go on with the same."""
+    rows: list[_Row] = []
+    for row in vmas:
+        if rows and _goes_on(rows[-1], row):
+            rows[-1] = [rows[-1][0], *row[1:3], *rows[-1][3:]]
+        else:
+            rows.append(row)
+    return rows
+
+
+def _goes_on(row: _Row, behind: _Row) -> bool:
+    if row[1] != behind[0] or row[2] != behind[2]:
+        return False
+    of, of_that = row[3:], behind[3:]
+    return not of or (of[0] == of_that[0] and of[1] + row[1] - row[0] == of_that[1])
+
+
+def without(vmas: Iterable[_Row], place: Range) -> list[_Row]:
+    """The VMAs outside a range; objects are numbered anew, in order."""
+    rows: list[_Row] = []
+    numbers: dict[int, int] = {}
+    for start, end, protection, *of in vmas:
+        for piece in (Range(start, min(end, place.start)), Range(max(start, place.end), end)):
+            if piece.start >= piece.end:
+                continue
+            row = [piece.start, piece.end, protection]
+            if of:
+                row += [numbers.setdefault(of[0], len(numbers)), of[1] + piece.start - start]
+            rows.append(row)
+    return rows
+
+
+def held(pages: Iterable[_Row]) -> list[_Row]:
+    """What is in pages, as runs of consecutive tags, whatever the state of the pages."""
+    runs: list[_Row] = []
+    for first, count, _, tag in pages:
+        if not tag:
+            continue
+        if runs and runs[-1][0] + runs[-1][1] == first and runs[-1][2] + runs[-1][1] == tag:
+            runs[-1][1] += count
+        else:
+            runs.append([first, count, tag])
+    return runs

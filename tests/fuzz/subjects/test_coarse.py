@@ -1,0 +1,109 @@
+"""What is compared with a program that stands for a kernel; here a model that shows less."""
+
+import pytest
+
+from engine.base.address import Range
+from engine.base.kernel import kernel_named
+from fuzz.case import Case
+from fuzz.forms.text import parse
+from fuzz.subjects.coarse import PLACED, CoarselyAgainst, coalesced, cut, held, without
+from fuzz.subjects.model import Model
+from fuzz.subjects.subject import Observation
+from tests.lib.standin import StandIn
+
+MODEL = Model(kernel_named("linux-6.18"))
+MAP = "mmap(0x200000, 0x4000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)\n"
+TOUCHED = f"{MAP}touch(0x201000, 0x2000)\n"
+PROTECTED = f"{MAP}mprotect(0x201000, 0x1000, PROT_READ)\n"
+BEHIND = MAP.replace("0x200000", "0x204000")
+GROWN = f"{TOUCHED}{BEHIND}mremap(0x200000, 0x4000, 0x8000, MREMAP_MAYMOVE)\n"
+PLACE = f"{MAP}mmap(0x200000, 0x1000, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS)\n"
+
+
+def beside(standin: StandIn) -> CoarselyAgainst:
+    return CoarselyAgainst(MODEL, standin)
+
+
+@pytest.mark.parametrize("merges", [True, False])
+@pytest.mark.parametrize(
+    "program",
+    [TOUCHED, PROTECTED, GROWN, PLACE, PLACE + TOUCHED, MAP + BEHIND],
+)
+def test_what_is_its_own_affair_is_no_difference(program: str, merges: bool) -> None:
+    pair = beside(StandIn(merges=merges))
+    assert pair.merges == merges
+    assert pair.divergence(parse(program)) is None
+
+
+def test_a_program_ends_with_the_first_address_that_is_chosen() -> None:
+    pair = beside(StandIn())
+    for program in (PLACE, GROWN):
+        assert pair.runnable(parse(program + MAP)) == parse(program)
+    assert pair.runnable(parse(TOUCHED + MAP)) == parse(TOUCHED + MAP)
+
+
+def test_a_hint_that_is_taken_is_no_choice() -> None:
+    case = parse(MAP.replace("|MAP_FIXED", "") + MAP)
+    assert cut(case, MODEL.observe(case)) == case
+
+
+class Other(StandIn):
+    """One that does something else with programs of two calls."""
+
+    def __init__(self, **fields: object) -> None:
+        super().__init__()
+        self.fields = fields
+
+    def observe(self, case: Case) -> Observation:
+        observed = super().observe(case)
+        return observed if len(case.calls) != 2 else {**observed, **self.fields}
+
+
+@pytest.mark.parametrize(
+    ("program", "fields", "kind"),
+    [
+        (TOUCHED, {"contents": [[0x201, 2, 2]]}, "contents after touch()"),
+        (TOUCHED, {"vmas": []}, "vmas after touch()"),
+        (
+            f"{MAP}mremap(0x200000, 0x4000, 0x8000, MREMAP_MAYMOVE)\n",
+            {"ret": [0x200000, PLACED], "vmas": []},
+            "ret after mremap(MREMAP_MAYMOVE)",
+        ),
+        (TOUCHED, {"crash": "killed by SIGSEGV"}, "crash after touch(killed by SIGSEGV)"),
+    ],
+)
+def test_what_is_compared(program: str, fields: dict[str, object], kind: str) -> None:
+    found = beside(Other(**fields)).divergence(parse(program))
+    assert found is not None
+    assert str(found.kind) == kind
+
+
+def test_contents_that_are_not_known_are_not_compared() -> None:
+    assert beside(Other(contents=None)).divergence(parse(TOUCHED)) is None
+
+
+def test_vmas_go_on_only_with_the_same() -> None:
+    rows = [[0, 1, "rw-p"], [1, 2, "rw-p"], [2, 3, "r--p"], [4, 5, "r--p"]]
+    assert coalesced(rows) == [[0, 2, "rw-p"], [2, 3, "r--p"], [4, 5, "r--p"]]
+    shared = [
+        [0, 1, "rw-s", 0, 7],
+        [1, 2, "rw-s", 0, 8],
+        [2, 3, "rw-s", 0, 8],
+        [3, 4, "rw-s", 1, 9],
+    ]
+    assert coalesced(shared) == [[0, 2, "rw-s", 0, 7], *shared[2:]]
+
+
+def test_a_place_is_cut_out_of_vmas() -> None:
+    rows = [[0, 9, "rw-s", 0, 7], [9, 12, "rw-s", 1, 0], [20, 21, "r--p"]]
+    assert without(rows, Range(2, 10)) == [
+        [0, 2, "rw-s", 0, 7],
+        [10, 12, "rw-s", 1, 1],
+        [20, 21, "r--p"],
+    ]
+    assert without(rows, Range(0, 9))[0] == [9, 12, "rw-s", 0, 0]
+
+
+def test_contents_are_runs_of_tags_whatever_the_state() -> None:
+    pages = [[0, 2, "P", 1], [2, 1, "S", 3], [3, 1, "Z", 0], [4, 1, "P", 5], [6, 1, "P", 7]]
+    assert held(pages) == [[0, 3, 1], [4, 1, 5], [6, 1, 7]]

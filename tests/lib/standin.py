@@ -1,0 +1,40 @@
+"""A program that stands for a kernel: a model that shows as little as these do."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from engine.base.kernel import kernel_named
+from fuzz.case import Case
+from fuzz.subjects.coarse import PLACED, chosen, held, without
+from fuzz.subjects.model import Model
+from fuzz.subjects.subject import Observation
+
+_PAGE = 4096  # bytes
+
+
+class StandIn(Model):
+    """It chooses addresses outside the arena; `merges` false: each page is a VMA of its own."""
+
+    def __init__(self, kernel: str = "linux-6.18", *, merges: bool = True) -> None:
+        super().__init__(kernel_named(kernel))
+        self.merges = merges
+
+    def observe(self, case: Case) -> Observation:
+        """See `Subject`."""
+        observed = super().observe(case)
+        if "crash" in observed:
+            return observed
+        results, vmas, pages = observed["ret"], observed["vmas"], observed["pages"]
+        if case.calls and (place := chosen(case.calls[-1], results[-1], _PAGE)):
+            results[-1] = PLACED
+            vmas = without(vmas, place)
+            pages = [page for page in pages if page[0] * _PAGE not in place]
+        if not self.merges:
+            vmas = [row for vma in vmas for row in _by_page(*vma)]
+        return {"ret": results, "vmas": vmas, "contents": held(pages)}
+
+
+def _by_page(start: int, end: int, protection: str, *of: int) -> Iterator[list[Any]]:
+    """A VMA of shared memory, with an object and an offset, or another, a page at a time."""
+    for at in range(start, end, _PAGE):
+        yield [at, at + _PAGE, protection, *of[:1], *(offset + at - start for offset in of[1:])]
