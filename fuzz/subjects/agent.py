@@ -99,6 +99,7 @@ class Agent(Subject):
             raise SubjectError(f"{name}: {error}" if name else str(error)) from None
         self.kernel_name = self.hello.kernel_name
         self.commit_limit = self.hello.commit_limit
+        self.emulated = self.hello.emulated
         self.name = name or self.hello.model or f"Linux {self.hello.release}"
 
     @property

@@ -4,8 +4,10 @@ from collections import Counter
 
 from engine.base.geometry import UnknownName
 from engine.base.kernel import KNOWN_NAMES, kernel_named
+from fuzz.showing import DEFAULT_KERNEL
 from fuzz.subjects.against import Against
 from fuzz.subjects.agent import TIME_LIMIT
+from fuzz.subjects.coarse import CoarselyAgainst
 from fuzz.subjects.host import WITH_KEYS
 from fuzz.subjects.model import Model
 from fuzz.subjects.named import subject_named
@@ -15,6 +17,7 @@ from fuzz.subjects.subject import Subject, SubjectError
 def model_of(subject: Subject, kernel: str | None = None) -> Model:
     """The model of a subject's kernel: of the one that is named, or else of its version.
 
+    A program that stands for a kernel may have a version that no model has: then the usual one.
     Errors raised: SubjectError if no model has its version; UnknownName for a wrong name.
     """
     if kernel is None and not subject.kernel_name:
@@ -24,6 +27,8 @@ def model_of(subject: Subject, kernel: str | None = None) -> Model:
     except UnknownName:
         if kernel is not None:
             raise
+        if subject.emulated:
+            return model_of(subject, DEFAULT_KERNEL)
         raise SubjectError(
             f"{subject.name}: no model of its kernel, {subject.kernel_name.removeprefix('linux-')};"
             f" known: {'; '.join(KNOWN_NAMES)}. Name the one to compare with: --kernel K"
@@ -57,7 +62,7 @@ def beside_model(
     except BaseException:
         subject.close()
         raise
-    return Against(model, subject)
+    return CoarselyAgainst(model, subject) if subject.emulated else Against(model, subject)
 
 
 def told_left_out(left_out: Counter[str]) -> str:

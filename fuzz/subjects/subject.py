@@ -121,7 +121,8 @@ class Subject(ABC):
 
     `name` is what people call it; `able` says which programs it can run, `geometry` on what page
     tables; `kernel_name` is that of the model of its kernel, as far as it tells; `commit_limit` the
-    most memory in bytes that one call may ask for, None: there is no limit.
+    most memory in bytes that one call may ask for, None: there is no limit; `emulated` whether a
+    program stands for the kernel, of which less can be seen (fuzz.subjects.coarse).
     """
 
     name: str
@@ -129,6 +130,7 @@ class Subject(ABC):
     geometry: Geometry
     kernel_name: str = ""
     commit_limit: int | None = None
+    emulated: bool = False
 
     @property
     def seconds(self) -> float:

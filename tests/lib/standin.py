@@ -18,6 +18,7 @@ class StandIn(Model):
     def __init__(self, kernel: str = "linux-6.18", *, merges: bool = True) -> None:
         super().__init__(kernel_named(kernel))
         self.merges = merges
+        self.emulated = True
 
     def observe(self, case: Case) -> Observation:
         """See `Subject`."""

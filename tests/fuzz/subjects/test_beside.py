@@ -5,10 +5,12 @@ import sys
 import pytest
 
 from engine.base.geometry import UnknownName
-from fuzz.subjects.beside import beside_model
+from fuzz.showing import DEFAULT_KERNEL
+from fuzz.subjects.beside import beside_model, model_of
 from fuzz.subjects.protocol import version
 from fuzz.subjects.subject import SubjectError
 from tests.lib.constants import ROOT
+from tests.lib.standin import StandIn
 
 
 def test_the_model_is_that_of_the_subjects_kernel() -> None:
@@ -49,3 +51,11 @@ def test_a_subject_without_a_model_asks_for_its_name() -> None:
         beside_model(on=name)
     with beside_model("linux-6.1", on=name) as pair:
         assert pair.model.name == "linux-6.1"
+
+
+def test_what_stands_for_a_kernel_has_a_model_whatever_its_version() -> None:
+    standin = StandIn()
+    standin.kernel_name = "linux-4.4.0"
+    assert model_of(standin).name == DEFAULT_KERNEL
+    with pytest.raises(UnknownName):
+        model_of(standin, "linux-4.4")
