@@ -213,6 +213,8 @@ def _resize(remap: Remap) -> int | Errno:
     space = remap.space
     too_long = remap.new_len > space.geometry.user_top
     foreign = _mapped_by_others(space, remap.addr)
+    if not too_long and _too_many_maps_to_resize(remap):
+        return Errno.ENOMEM
     if (too_long or foreign) and space.kernel.check_before_unmap:
         return Errno.EINVAL if too_long else Errno.EFAULT
     if error := _check_first_page(remap):
@@ -224,6 +226,14 @@ def _resize(remap: Remap) -> int | Errno:
         return _cut_tail(remap) or remap.addr
     vma = _source(remap)
     return vma if isinstance(vma, Errno) else _grow(remap, vma)
+
+
+def _too_many_maps_to_resize(remap: Remap) -> bool:
+    """Are there too many VMAs even for a call that may stay in place (since 7.1)?"""
+    space = remap.space
+    counted = space.failures.armed and MAPS in space.failures.left()
+    near = len(space.vmas) + 4 > space.limits.map_count
+    return (counted or near) and space.kernel.map_count_before_all and _too_many_maps(remap, 2)
 
 
 # --- FIXED or DONTUNMAP, until 6.16: unmap first -------------------------------------------------
@@ -344,16 +354,28 @@ def _check_target(remap: Remap) -> Errno | None:
     if remap.new_addr > top - remap.new_len or remap.overlaps:
         return Errno.EINVAL
     # Unmapping may split twice before the move looks again; 6.2's check 13.
-    if space.kernel.map_count_first and _too_many_maps(space, 2):
+    if space.kernel.map_count_first and _too_many_maps(
+        remap, 2, isolates=bool(remap.flags & MREMAP_DONTUNMAP)
+    ):
         return Errno.ENOMEM
     return None
 
 
-def _too_many_maps(space: AddressSpace, more: int) -> bool:
-    """Would `more` VMAs leave too little room for those that a move makes?"""
+def _too_many_maps(remap: Remap, more: int, *, isolates: bool = False) -> bool:
+    """Would `more` VMAs leave too little room for those that a move makes?
+
+    Arguments: `isolates` the source may be made a VMA of its own before (DONTUNMAP).
+    Source: move_vma(), mremap_to(), until 7.0; __check_map_count_against_split(), since 7.1.
+    """
+    space = remap.space
     if space.failures.fails(MAPS):
         return True
-    return len(space.vmas) + more >= space.limits.map_count - 3
+    room = space.limits.map_count - len(space.vmas) - more
+    if room >= 4 or room < 2:  # the same on all kernels
+        return room < 2
+    if not space.kernel.map_count_before_all:
+        return True
+    return room == 2 and isolates and space.kernel.dontunmap_splits_locked
 
 
 @seam
@@ -452,9 +474,9 @@ def move_vma(remap: Remap, vma: Vma) -> int | Errno:
     Source: move_vma(), 6.1 to 6.18; the steps of the specification's 6.4.
     """
     space, kernel = remap.space, remap.space.kernel
-    if _too_many_maps(space, 0):
-        return Errno.ENOMEM
     keep = bool(remap.flags & MREMAP_DONTUNMAP)
+    if _too_many_maps(remap, 0, isolates=keep and bool(vma.flags & VM_LOCKED)):
+        return Errno.ENOMEM
     charge = _charge(remap, vma, keep)
     asks = not keep or kernel.dontunmap_asks_overcommit
     try:

@@ -152,6 +152,11 @@ class Kernel:
     unmap_moved_nofail: Annotated[
         bool, never, "what a move leaves is cut off from its VMA whatever happens (__GFP_NOFAIL)"
     ] = False
+    map_count_before_all: Annotated[
+        bool,
+        since("7.1"),  # not yet on 7.0.13
+        "mremap looks at vm.max_map_count before all else, for as many VMAs as it may make",
+    ] = False
     map_count_first: Annotated[
         bool, since("5.1"), "FIXED looks at vm.max_map_count before it unmaps anything (B-57)"
     ] = False
@@ -223,6 +228,11 @@ class Kernel:
     ] = False
     thp_aligns_32_bit: Annotated[
         bool, between("6.7", "6.9"), "and is so on 32 bits, by mistake (CONFIG_64BIT)"
+    ] = False
+    split_soft_dirty: Annotated[
+        bool,
+        since("6.4"),
+        "splitting a huge page that was written makes its pages soft-dirty (pte_mkdirty)",
     ] = False
     stacks_stay_small: Annotated[
         bool, since("6.7"), "MAP_STACK keeps huge pages away (VM_NOHUGEPAGE)"

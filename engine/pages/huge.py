@@ -23,7 +23,6 @@ from engine.base.entry import (
     leaf,
 )
 from engine.base.geometry import PMD, PTE
-from engine.base.uapi import UFFD_FEATURE_WP_ASYNC
 from engine.pages.cow import WRITTEN, make_present
 from engine.pages.rmap import folio_of, prepare_anon_vma
 from engine.state.space import AddressSpace
@@ -34,6 +33,7 @@ from engine.state.vma import (
     VM_NOHUGEPAGE,
     VM_UFFD_MINOR,
     VM_UFFD_MISSING,
+    VM_UFFD_WP,
     Vma,
 )
 
@@ -74,9 +74,9 @@ def access_huge(
         tree.set_huge(table, index, HUGE_ZERO)
         if write:
             _replace_zero(space, vma, table, index, start)
-    elif write and entry & UFFD_WP and vma.uffd and vma.uffd.features & UFFD_FEATURE_WP_ASYNC:
+    elif write and entry & UFFD_WP and vma.flags & VM_UFFD_WP:
         assert table is not None
-        space.split_huge(table, index)  # a page at a time: wp_huge_pmd()
+        space.split_huge(table, index)  # a page at a time, by the monitor or by wp_huge_pmd()
         return False
     elif write and is_zero_page(entry):
         assert table is not None

@@ -9,6 +9,8 @@ from engine.base.entry import (
     DIRTY,
     MARKER,
     PFN_SHIFT,
+    PRESENT,
+    SOFT_DIRTY,
     SWAP,
     UFFD_WP,
     is_zero_page,
@@ -38,6 +40,10 @@ from engine.state.vma import (
 )
 
 STACK_LIMIT_BYTES = 8 << 20  # RLIMIT_STACK
+
+
+def _written(entries: list[int]) -> list[int]:
+    return [entry | SOFT_DIRTY for entry in entries]
 
 
 class Listener(Protocol):
@@ -233,14 +239,19 @@ class AddressSpace:
         """Split the huge page at `index` of a PMD table into its pages.
 
         One of a shared object just disappears: its pages come back at the next access.
-        A private one that was written makes its folio dirty.
-        Source: mm/huge_memory.c __split_huge_pmd_locked().
+        A private one that was written makes its folio dirty, and its entries, which on x86 makes
+        them soft-dirty.
+        Source: mm/huge_memory.c __split_huge_pmd_locked(), pte_mkdirty().
         """
         entry = table.leaves[index]
-        if self.tree.split_huge(table, index) is None:
+        ptes = self.tree.split_huge(table, index)
+        if ptes is None:
             self.tlb.flush_frames(entry >> PFN_SHIFT, self.geometry.slot_pages)
         elif entry & DIRTY:
             self.frames.dirty.add(entry >> PFN_SHIFT)
+            cleared = entry & (PRESENT | SOFT_DIRTY) == PRESENT
+            if cleared and self.kernel.split_soft_dirty:
+                self.tree.change(ptes, list(ptes.leaves), _written)
 
     def split_huge_at(self, addr: int) -> None:
         """Split the huge page around `addr`, if there is one and it does not begin there."""

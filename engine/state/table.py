@@ -17,7 +17,16 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 
 from engine.base.address import round_down
-from engine.base.entry import ANON, HUGE, MIGRATION, PFN_SHIFT, PRESENT, SWAP, is_zero_page
+from engine.base.entry import (
+    ANON,
+    HUGE,
+    MIGRATION,
+    PFN_SHIFT,
+    PRESENT,
+    SOFT_DIRTY,
+    SWAP,
+    is_zero_page,
+)
 from engine.base.failures import PAGETABLE, Failures
 from engine.base.geometry import PMD, PTE, Geometry
 from engine.base.seam import seam
@@ -470,7 +479,9 @@ class TableTree:
         table.deposited -= 1
         ptes = Table(PTE)
         first, pages = entry & ~HUGE, self.geometry.slot_pages
-        step = 0 if is_zero_page(entry) else 1 << PFN_SHIFT
+        step = 1 << PFN_SHIFT
+        if is_zero_page(entry):
+            first, step = first & ~SOFT_DIRTY, 0  # __split_huge_zero_page_pmd()
         self.put_all(ptes, range(pages), [first + i * step for i in range(pages)])
         self.link(table, index, ptes)
         return ptes

@@ -223,6 +223,8 @@ class _Judge:
         spread = {}
         if self.large and moved is not None and isinstance(held, dict):
             spread = self._spread(base, held, moved, delta)
+        if isinstance(held, int) and not isinstance(after.get(base), int):
+            held = self._split(held)
         for addr, old in _by_page(base, held, page, self.geometry.slot_pages):
             is_moved = moved is None or moved.start <= addr < moved.end
             place = addr + delta if is_moved else addr
@@ -237,6 +239,16 @@ class _Judge:
             elif new is None and is_wp_marker(old) and not (alone and is_moved and self.clearing):
                 where = Range(place, place + page)
                 yield from self._say(ENTRY_BITS_KEPT, where, "nothing", "the uffd-wp marker")
+
+    def _split(self, held: int) -> int:
+        """The huge leaf whose bits the pages have that a split leaves where they were.
+
+        What was written is written and soft-dirty (pte_mkdirty), of the zero page nothing remains.
+        """
+        if is_zero_page(held):
+            return held & ~SOFT_DIRTY
+        dirty = held & (PRESENT | ANON | DIRTY) == PRESENT | ANON | DIRTY
+        return held | SOFT_DIRTY if dirty and self.kernel.split_soft_dirty else held
 
     def _spread(self, base: int, held: dict[int, int], moved: Range, delta: int) -> dict[int, int]:
         """What the entries of one slot get from their batches, by address: dirty and accessed.

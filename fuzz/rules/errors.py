@@ -82,7 +82,7 @@ def _promise(before: Snapshot, remap: Request, *, checks_first: bool) -> Promise
     if checks_first:
         if remap.new > kernel.geometry.user_top or _wrong_target(before, remap):
             return Errno.EINVAL
-        if remap.places and before.full(6):
+        if _crowded(before, remap):
             return Errno.ENOMEM
         if remap.flags & MREMAP_FIXED and remap.old == remap.new:
             return _several(before, remap)
@@ -105,7 +105,7 @@ def _promise(before: Snapshot, remap: Request, *, checks_first: bool) -> Promise
     if not checks_first:
         if _wrong_target(before, remap):
             return Errno.EINVAL
-        if remap.places and kernel.map_count_first and before.full(6):
+        if _crowded(before, remap):
             return Errno.ENOMEM
     parts = before.inside(remap.addr, remap.addr + remap.old) if asked_first else []
     if any(part.flags & VM_SEALED for part in parts):
@@ -120,6 +120,17 @@ def _promise(before: Snapshot, remap: Request, *, checks_first: bool) -> Promise
     if remap.places:
         return _placed(before, remap, area)
     return _grown(before, remap, area)
+
+
+def _crowded(before: Snapshot, remap: Request) -> bool:
+    """Are there too many VMAs already for what the call may make of them?
+
+    Until 7.0 that was asked of FIXED and DONTUNMAP alone, and for more than they need.
+    """
+    kernel = before.kernel
+    if kernel.map_count_before_all:
+        return before.full(4 + (remap.keeps and kernel.dontunmap_splits_locked))
+    return remap.places and kernel.map_count_first and before.full(6)
 
 
 def _wrong_target(before: Snapshot, remap: Request) -> bool:
@@ -190,7 +201,9 @@ def _placed(before: Snapshot, remap: Request, area: Area) -> Promise:
         return Errno.EPERM
     else:
         place = Granted(remap.new_addr)
-    if before.full(4 + _split_or_gone(before, remap)):
+    isolated = remap.keeps and area.flags & VM_LOCKED and kernel.dontunmap_splits_locked
+    needed = 2 + bool(isolated) if kernel.map_count_before_all else 4
+    if before.full(needed + _split_or_gone(before, remap)):
         return Errno.ENOMEM
     return _charged(before, remap, area) or place
 
@@ -260,6 +273,6 @@ def _grown(before: Snapshot, remap: Request, area: Area) -> Promise:
         return Errno.ENOMEM
     else:
         place = placed(before, remap.new, 0, shared=bool(area.flags & VM_SHARED))
-        if before.full(4):
+        if before.full(2 if before.kernel.map_count_before_all else 4):
             return Errno.ENOMEM
     return _charged(before, remap, area) or place

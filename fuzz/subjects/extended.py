@@ -4,8 +4,7 @@ They are what /proc/PID/pagemap, smaps and status tell at the end of a program a
 userfaultfds were told on the way, all as arena offsets:
 
 - `wp`: runs [first page, pages] whose entry or marker is write-protected for a userfaultfd
-- `sd`: runs whose entry is soft-dirty, or whose VMA has not been cleared since it came about;
-  guards do not count
+- `sd`: runs that have an entry and are soft-dirty, by that or since their VMA has not been cleared
 - `flags`: of each VMA those of `FLAGS` that it has, by the names of smaps
 - `locked`: VmLck, KiB
 - `events`: ["remap", from, to, bytes], ["unmap", start, end], ["remove", start, end], ["fork"]
@@ -13,7 +12,7 @@ userfaultfds were told on the way, all as arena offsets:
 
 from collections.abc import Iterable, Iterator
 
-from engine.base.entry import SOFT_DIRTY, UFFD_WP, is_guard
+from engine.base.entry import SOFT_DIRTY, UFFD_WP
 from engine.state.space import AddressSpace
 from engine.state.vma import (
     VM_ACCOUNT,
@@ -64,14 +63,14 @@ def extended(space: AddressSpace) -> dict[str, object]:
 def _entries(space: AddressSpace) -> Iterator[tuple[int, int, int]]:
     """First page, number of pages and entry of each leaf, in address order.
 
-    In a VMA that is not tracked, all but guards are soft-dirty.
+    In a VMA that is not tracked, all are soft-dirty.
     """
     shift, base = space.geometry.page_shift, space.arena.start
     for vma in space.vmas:
         added = 0 if vma.tracked else SOFT_DIRTY
         for addr, level, entry in space.tree.leaves(vma.start, vma.end):
             pages = space.geometry.span_bytes[level - 1] >> shift
-            yield (addr - base) >> shift, pages, entry if is_guard(entry) else entry | added
+            yield (addr - base) >> shift, pages, entry | added
 
 
 def _joined(runs: Iterable[_Run]) -> list[list[int]]:

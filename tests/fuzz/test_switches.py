@@ -12,6 +12,7 @@ from fuzz.findings.store import load_all
 from fuzz.forms.text import load
 from fuzz.noted import Noted
 from fuzz.showing import expectations, kernel_for
+from fuzz.subjects.extended import extended
 from fuzz.subjects.observe import observation
 from tests.lib.constants import ROOT
 
@@ -42,6 +43,7 @@ SHOWN_BY = {
     "uncharge_on_rollback": ("museum/b-37-rollback-leaks", "linux-5.0"),
     "rollback_nofail": ("regressions/rollback-loses-a-page", "linux-6.18"),
     "unmap_moved_nofail": ("regressions/limit-passed-by-what-is-not-cut-off", "linux-6.18"),
+    "map_count_before_all": ("regressions/limit-asked-before-all", "linux-7.1"),
     "map_count_first": ("museum/b-57-map-count-late", "linux-5.0"),
     "wrap_safe_overlap": ("regressions/wrapping-overlap", "linux-5.0"),
     "mseal": ("regressions/mprotect-up-to-a-seal", "linux-5.0"),
@@ -64,6 +66,7 @@ SHOWN_BY = {
     "multi_vma_move": ("museum/b-22-length", "linux-6.18"),
     "merge_faulted_source": ("regressions/new-mapping-joins-two", "linux-5.0"),
     "merge_links_source": ("museum/b-43-unlinked", "linux-6.18"),
+    "split_soft_dirty": ("regressions/soft-dirty-by-a-split", "linux-6.18"),
     "stacks_stay_small": ("regressions/stack-stays-small", "linux-6.12"),
     "map_droppable": ("regressions/droppable", "linux-6.18"),
     "thp_aligned_search": ("regressions/place-for-huge-pages", "linux-5.0"),
@@ -129,10 +132,10 @@ SHOWN_BY |= {switch: where for switch, where in own_kernels() if switch not in S
 
 
 def shown(name: str, kernel: Kernel) -> tuple[object, ...]:
-    """What a case shows: results, page tables, VMAs, pages, and the rules that it breaks."""
+    """What a case shows: all that is observed, and the rules that it breaks."""
     outcome = execute(load(ROOT / "corpus" / f"{name}.case"), kernel, stop=False)
     broken = [(index, violation.rule) for index, violation in outcome.violations]
-    return outcome.results, observation(outcome, ""), broken
+    return outcome.results, observation(outcome, ""), extended(outcome.space), broken
 
 
 @pytest.mark.parametrize("switch", SHOWN_BY)

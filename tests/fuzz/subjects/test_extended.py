@@ -30,7 +30,7 @@ def test_soft_dirty_is_what_was_written_since_it_was_cleared() -> None:
         "madvise(0x11000, 0x1000, MADV_GUARD_INSTALL)",
     )
     found = shown(*calls)
-    assert found["sd"] == [[1, 2], [16, 1]]
+    assert found["sd"] == [[1, 2], [16, 2]]
     assert found["flags"] == ["ac", "sd ac"]
 
 
