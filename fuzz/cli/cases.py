@@ -17,11 +17,13 @@ from fuzz.cli.options import (
     add_kernel,
     add_kernels,
     add_like,
+    add_on,
     add_output,
     case_words,
     define,
     refuse,
 )
+from fuzz.cli.subjects import machine_errors
 from fuzz.findings.bucket import Bucket
 from fuzz.findings.store import minimal
 from fuzz.forms.text import dump
@@ -41,6 +43,7 @@ from fuzz.showing import (
     replay,
     showing,
 )
+from fuzz.subjects.check import check_cases
 from fuzz.subjects.likeness import Likeness, as_case, likeness
 from fuzz.subjects.pair import Pair
 from fuzz.tell.signs import legend
@@ -69,9 +72,17 @@ def make_replay(parser: Parser, summary: str) -> None:
     add_kernels(parser)
     add_like(parser)
     add_geometry(parser)
+    add_on(
+        parser,
+        None,
+        "run them there, and compare all that is observed with the model of its kernel, or of the "
+        "one --kernel that is named",
+    )
 
 
 def _replay(options: argparse.Namespace) -> int:
+    if options.on is not None:
+        return _replay_on(options)
     check_names([*(options.kernels or []), *filter(None, [options.like])], options.geometry)
     status = FINE
     runs = surprises = 0
@@ -95,6 +106,20 @@ def _replay(options: argparse.Namespace) -> int:
     if runs > 1:
         print(f"{runs} replays, {surprises} not as expected")
     return status or (SURPRISES if surprises else FINE)
+
+
+def _replay_on(options: argparse.Namespace) -> int:
+    kernels = options.kernels or [None]
+    if options.like or len(kernels) > 1:
+        raise UsageError("--on: a subject is compared with one kernel: name it with --kernel")
+    paths = list(case_files(options.cases))
+    with machine_errors():
+        return check_cases(
+            ((str(path), loaded(path, options.geometry)) for path in paths),
+            kernels[0],
+            on=options.on,
+            all_of_them=len(paths) == 1,
+        )
 
 
 def _shown(

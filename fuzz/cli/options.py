@@ -121,7 +121,7 @@ def add_geometry(parser: Parser) -> None:
     )
 
 
-def add_on(parser: Parser, default: str | None, what: str) -> None:
+def add_on(parser: argparse._ActionsContainer, default: str | None, what: str) -> None:
     """--on: the subject that programs run on.  Arguments: `what` they do there."""
     shown = " (default: %(default)s)" if default else ""
     parser.add_argument(

@@ -33,6 +33,7 @@ from fuzz.subjects.beside import beside_model
 from fuzz.subjects.check import CheckOptions, check, check_cases
 from fuzz.subjects.compare import compare
 from fuzz.subjects.host import host_kernel, release
+from fuzz.subjects.model import Model
 from fuzz.subjects.named import subject_named
 from fuzz.subjects.observe import observation
 from fuzz.subjects.recordings import TruthError, is_json_lines, programs
@@ -102,10 +103,15 @@ def make_compare(parser: Parser, summary: str) -> None:
     parser.add_argument(
         "truth", type=Path, metavar="TRUTH", help="recordings as JSON lines, perhaps .gz or .xz"
     )
-    parser.add_argument("--kernel", required=True, metavar="K", help="the model of that kernel")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--kernel", metavar="K", help="the model of that kernel")
+    add_on(which, None, "in place of the model, what another subject does")
 
 
 def _compare(options: argparse.Namespace) -> int:
+    if options.on is not None:
+        with machine_errors(), subject_named(options.on) as subject:
+            return compare(options.truth, subject)
     kernel = kernel_named(options.kernel)
     with contextlib.ExitStack() as stack, machine_errors():
 
@@ -115,7 +121,7 @@ def _compare(options: argparse.Namespace) -> int:
                     return stack.enter_context(beside_model(kernel.name))
             return None
 
-        return compare(options.truth, kernel, machine=machine)
+        return compare(options.truth, Model(kernel), machine=machine)
 
 
 # --- kernel ---------------------------------------------------------------------------------------

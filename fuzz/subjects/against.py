@@ -25,6 +25,7 @@ class Divergence(NamedTuple):
     observed: Observation
     modelled: Observation
     difference: Difference
+    names: tuple[str, str] = ("machine", "model")  # what the two are called
 
     @property
     def kind(self) -> Kind:
@@ -38,7 +39,7 @@ class Divergence(NamedTuple):
 
     def told(self) -> str:
         """The program and both results, in lines."""
-        return told(self.case, self.observed, self.modelled, "machine")
+        return told(self.case, self.observed, self.modelled, *self.names)
 
 
 class Against:

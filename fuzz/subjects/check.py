@@ -105,16 +105,23 @@ def check_cases(
     kernel: str | None,
     geometry: str | None = None,
     on: str = "host",
+    *,
+    all_of_them: bool = True,
 ) -> int:
     """Run cases on a subject and on the model of its kernel, and print how they compare.
 
-    Returns: 0 no divergence; 1 divergences; 2 there are cases that cannot be run here.
+    Arguments: `all_of_them` false: those that cannot be run there are counted, and no more.
+    Returns: 0 no divergence; 1 divergences; 2 there are cases that cannot be run there.
     Errors raised: SubjectError, UnknownName, and what `cases` raises.
     """
     total = agreeing = refused = 0
+    left_out: Counter[str] = Counter()
     with beside_model(kernel, geometry, on=on) as pair:
         for name, case in cases:
             if why := pair.subject.refusal(case):
+                if not all_of_them:
+                    left_out[why] += 1
+                    continue
                 print(f"pmdfuzz kernel check: {name}: not run: {why}", file=sys.stderr)
                 refused += 1
                 continue
@@ -131,7 +138,9 @@ def check_cases(
         does = f"{pair.subject.name} does what {pair.model.name} does"
         if total:
             print(f"{agreeing} of {total} programs: {does}")
-    if refused:
+    for why, number in left_out.most_common():
+        print(f"left out: {number:>4}  {why}")
+    if refused or not total:
         return BAD_INPUT
     return FINE if agreeing == total else SURPRISES
 

@@ -2,13 +2,12 @@
 
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.base.geometry import Geometry
-from engine.base.kernel import Kernel
 from fuzz.calls.registry import CALLS
 from fuzz.case import Case
 from fuzz.lib.exits import BAD_INPUT, FINE, INTERRUPTED, SURPRISES
@@ -16,11 +15,12 @@ from fuzz.lib.status import Fields, StatusLine
 from fuzz.minimize.search import minimize
 from fuzz.minimize.simplicity import simplicity
 from fuzz.subjects.against import Against
+from fuzz.subjects.beside import told_left_out
 from fuzz.subjects.difference import LEFT, Kind, difference, parting, told
 from fuzz.subjects.model import Model
 from fuzz.subjects.observe import FIELDS
 from fuzz.subjects.recordings import Recording, TruthError, recordings
-from fuzz.subjects.subject import Observation
+from fuzz.subjects.subject import Observation, Subject
 
 _MINIMIZE_BUDGET = 2_000  # runs on the machine
 
@@ -110,41 +110,61 @@ class Comparison:
 
 def compare(
     path: Path,
-    kernel: Kernel,
+    subject: Subject,
     *,
     machine: Callable[[], Against | None] = lambda: None,
 ) -> int:
-    """Run the model on every program of a file of recordings; print how they compare.
+    """Run a subject, the model mostly, on all programs of recordings; print how they compare.
 
     Arguments: `machine` is asked, if anything differs, for a machine with the recorded kernel
     beside the model; with it the simplest program of each class is minimized.
     Returns: 0 all agree; 1 some differ; 2 a bad line, after which nothing was read; 130 Ctrl-C.
-    Errors raised: OSError.
+    Errors raised: OSError; SubjectError if the subject cannot go on.
     """
-    comparison, line, model = Comparison(), StatusLine(sys.stderr), Model(kernel)
+    comparison, line = Comparison(), StatusLine(sys.stderr)
     status, problem = FINE, ""
+    wrong: list[str] = []  # the line that ends the file, if one does
+    ahead: deque[Recording] = deque()
+    left_out: Counter[str] = Counter()
+
+    def cases() -> Iterator[Case]:
+        """The programs that the subject can run, as recorded; those before a bad line count."""
+        try:
+            for recording in recordings(path):
+                if missing := subject.able.left_out(recording.case):
+                    left_out.update(missing)
+                    continue
+                ahead.append(recording)
+                yield recording.case
+        except TruthError as error:
+            wrong.append(str(error))
+
     try:
-        for recording in recordings(path):
-            comparison.add(recording, model.observe(recording.case))
+        for found in subject.run(cases()):
+            comparison.add(ahead.popleft(), found)
             line.update(comparison)
-    except TruthError as error:
-        status, problem = BAD_INPUT, str(error)
     except KeyboardInterrupt:
         status, problem = INTERRUPTED, "interrupted"
+    if wrong:
+        status, problem = BAD_INPUT, wrong[0]
     line.clear()
+    is_model = isinstance(subject, Model)
     agree = comparison.programs - comparison.differing
     print(
-        f"{path}, model {kernel.name} on {kernel.geometry.name}: "
+        f"{path}, {'model ' * is_model}{subject.name} on {subject.geometry.name}: "
         f"{agree} of {comparison.programs} programs agree ({comparison.seconds:.1f} s)"
     )
     if comparison.programs:
         print(comparison.table())
+    if left_out:
+        print(f"left out for what is not there: {told_left_out(left_out)}")
     ordered = sorted(comparison.kinds.items(), key=lambda item: (-item[1].programs, item[0]))
     pair = machine() if ordered and status != INTERRUPTED else None
     for kind, disagreement in ordered:
         n = disagreement.programs
         print(f"\n{kind}: {n} program{'' if n == 1 else 's'}")
-        print(_example(kind, disagreement, kernel.geometry, pair))
+        name = "model" if is_model else subject.name
+        print(_example(kind, disagreement, subject.geometry, pair, name))
     if problem:
         compared = f"{comparison.programs} programs before that were compared"
         print(f"pmdfuzz compare: {problem}; {compared}", file=sys.stderr)
@@ -153,7 +173,7 @@ def compare(
 
 
 def _example(
-    kind: Kind, disagreement: Disagreement, geometry: Geometry, pair: Against | None
+    kind: Kind, disagreement: Disagreement, geometry: Geometry, pair: Against | None, name: str
 ) -> str:
     """The simplest program of a class, minimized if that is possible."""
     case, observed = disagreement.recording
@@ -171,4 +191,4 @@ def _example(
                 f"{title}, minimized on this machine:\n{told(small, *pair.both(small), 'machine')}"
             )
         title += "; not minimized: this machine does something else"
-    return f"{title}:\n{told(case, observed, disagreement.modelled, 'recorded')}"
+    return f"{title}:\n{told(case, observed, disagreement.modelled, 'recorded', name)}"

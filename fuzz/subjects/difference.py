@@ -123,31 +123,33 @@ def items(
             yield Item(title, show(want), show(got))
 
 
-def told(case: Case, expected: Observation, found: Observation, real: str) -> str:
+def told(
+    case: Case, expected: Observation, found: Observation, real: str, other: str = "model"
+) -> str:
     """The program with its results on both sides, and what else differs.
 
-    `expected` is what the kernel called `real` did, `found` what the model does.
+    `expected` is what the kernel called `real` did, `found` what the model, or the `other`, does.
     """
     lines = []
     for index, call in enumerate(asserting(case, expected).calls):
         line = format_call(call)
-        other = []
+        parts = []
         for name in _by_call(expected, found):
             show = _TOLD[name][1]
             want, got = (show(side[name][index]) for side in (expected, found))
             if want != got:
                 before = f"page tables {want}, " if name == "pt" else ""
-                other.append(f"{before}model: {got}")
-        lines.append(f"{line}    <-- {'; '.join(other)}" if other else line)
+                parts.append(f"{before}{other}: {got}")
+        lines.append(f"{line}    <-- {'; '.join(parts)}" if parts else line)
     if "crash" in expected or "crash" in found:
         lines += [
             f"{real}: {expected.get('crash', 'ends')}",
-            f"model: {found.get('crash', 'ends')}",
+            f"{other}: {found.get('crash', 'ends')}",
         ]
         return "\n".join(lines)
     fields = [name for name in shared(expected, found) if name not in BY_CALL]
     for item in items(expected, found, fields):
-        lines.append(f"{item.what}: {real} {item.expected}, model {item.found}")
+        lines.append(f"{item.what}: {real} {item.expected}, {other} {item.found}")
     if expected.get(LEFT):
         left = terms.size(expected[LEFT])
         lines.append(f"{real} keeps {left} of page tables after the last munmap")
