@@ -13,6 +13,12 @@
 #endif
 #define SYSCALL(call, address) \
 	{.name = #call, .operands = MAX_OPERANDS, .returns_address = address, .number = SYS_##call},
+
+static bool is_kernel(void)
+{
+	return !emulated;
+}
+
 static const struct kind kinds[] = {
 	{.name = "skip"},
 	{.name = "touch", .operands = 2},
@@ -25,7 +31,7 @@ static const struct kind kinds[] = {
 	{.name = "uffd_wp", .operands = 3, .own_process = true, .make = write_protect, .here = has_userfaultfd},
 	{.name = "swapout", .operands = 2, .make = swap_out, .here = has_swap},
 	{.name = "soft_dirty_clear", .make = clear_soft_dirty, .here = has_soft_dirty},
-	{.name = "@limit", .operands = 2, .own_process = true, .make = limit},
+	{.name = "@limit", .operands = 2, .own_process = true, .make = limit, .here = is_kernel},
 };
 #define N_KINDS (sizeof kinds / sizeof *kinds)
 static const struct kind *const skip = &kinds[0], *const touch = &kinds[1], *const peek = &kinds[2];
@@ -81,10 +87,16 @@ static bool is_word(const char *p, size_t length, const char *word)
 	return strlen(word) == length && !memcmp(p, word, length);
 }
 
+/* Nothing that depends on a system is asked of what stands for one. */
+static bool is_here(const struct kind *kind)
+{
+	return !kind->here || (!emulated && kind->here());
+}
+
 static const struct kind *kind_named(const char *p, size_t length)
 {
 	for (const struct kind *kind = kinds; kind < kinds + N_KINDS; kind++)
-		if (is_word(p, length, kind->name) && (!kind->here || kind->here()))
+		if (is_word(p, length, kind->name) && is_here(kind))
 			return kind;
 	return NULL;
 }
@@ -129,7 +141,7 @@ void say_calls(void)
 	const char *separator = "";
 
 	for (const struct kind *kind = kinds + 1; kind < kinds + N_KINDS; kind++) {
-		if (kind->here && !kind->here())
+		if (!is_here(kind))
 			continue;
 		say("%s\"%s\"", separator, kind->name);
 		separator = ",";

@@ -148,6 +148,7 @@ static void make_calls(const void *argument)
 	if (emulated) {
 		say(",\"contents\":");
 		say_contents();
+		end_children(NULL);
 		return;
 	}
 	say_tables_and_pages(page_tables, program->n);
