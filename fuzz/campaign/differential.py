@@ -17,14 +17,15 @@ from fuzz.subjects.subject import SubjectError
 class Differential:
     """The machine of a run.
 
-    `waiting` are inputs that it has yet to run, `done` how many it has run; `lost` says why it is
-    not used any more, if so.
+    `waiting` are inputs that it has yet to run, `done` how many it has run; `finished` is true when
+    all is known of them, and no more will come; `lost` says why it is not used any more, if so.
     """
 
     session: Session
     against: Against
     waiting: deque[bytes] = field(default_factory=deque)
     done: int = 0
+    finished: bool = False
     lost: str = ""
 
     def add(self, data: bytes) -> None:
@@ -32,8 +33,12 @@ class Differential:
         if not self.lost:
             self.waiting.append(data)
 
-    def run(self, seconds: float) -> None:
-        """Run what waits, for so long at most."""
+    def behind(self, *, last: bool) -> bool:
+        """Is there something left to do?  See `run`."""
+        return bool(self.waiting) or (last and not self.finished)
+
+    def run(self, seconds: float, *, last: bool = False) -> None:
+        """Run what waits, for so long at most; `last` true: no more inputs will come."""
         until = time.monotonic() + seconds
         while self.waiting and time.monotonic() < until:
             case = self.session.decode(self.waiting.popleft())
@@ -42,6 +47,13 @@ class Differential:
                 self.done += 1
                 if found is not None:
                     self._diverged(self.against.earliest(found))
+                self._late()
+            except SubjectError as error:
+                self._lose(error)
+        if last and not self.waiting and not self.finished:
+            self.finished = True
+            try:
+                self._late(last=True)
             except SubjectError as error:
                 self._lose(error)
 
@@ -65,6 +77,13 @@ class Differential:
         session.minimized(seen, self.against.as_case(small, *seen.case.found))
         session.say(told_divergence(session, seen, small, self.against))
 
+    def _late(self, *, last: bool = False) -> None:
+        """What was found out of earlier inputs."""
+        for case, observed in self.against.subject.late(last=last):
+            found = self.against.judge(case, observed)
+            if found is not None:
+                self._diverged(found)
+
     def _diverged(self, found: Divergence) -> None:
         """Machine and model part on an input."""
         session, execs = self.session, self.session.progress.execs
@@ -78,5 +97,6 @@ class Differential:
     def _lose(self, error: SubjectError) -> None:
         """Go on without the machine."""
         self.lost = str(error)
+        self.finished = True
         self.waiting.clear()
         self.session.say(f"The run goes on without the machine: {error}")

@@ -153,7 +153,7 @@ class _Run:
             while self.workers.talking or (self._busy() and not self.signal):
                 self._pump(0.0 if self._behind() else _POLL_SECONDS)
                 if self.machine is not None and not self.signal:
-                    self.machine.run(_POLL_SECONDS)
+                    self.machine.run(_POLL_SECONDS, last=not self.workers.talking)
                 if self.suspects.waiting and not self.signal:
                     with contextlib.suppress(Interrupted), doing(self.session, "counting steps"):
                         self.suspects.judge()
@@ -173,8 +173,10 @@ class _Run:
         return bool(self.session.queue or self.suspects.waiting) or self._behind()
 
     def _behind(self) -> bool:
-        """Does the machine have inputs to run?"""
-        return self.machine is not None and bool(self.machine.waiting)
+        """Does the machine have something left to do?"""
+        assert self.workers is not None
+        last = not self.workers.talking
+        return self.machine is not None and self.machine.behind(last=last)
 
     def _pump(self, timeout: float = 0.0) -> None:
         """Read what workers have to say, waiting for it at most so long; redraw the status line."""

@@ -28,7 +28,7 @@ from fuzz.lib.lines import indented
 from fuzz.lib.status import Progress, StatusLine
 from fuzz.rules.judge import RulesAfter
 from fuzz.showing import DEFAULT_KERNEL
-from fuzz.subjects.against import RULE, Divergence
+from fuzz.subjects.against import Divergence, of_machine
 from fuzz.subjects.pair import Pair
 
 MINIMIZE_BUDGET = 5_000  # executions
@@ -237,7 +237,7 @@ class Session:
                 with contextlib.suppress(ValueError, UnknownName):
                     bucket = Bucket.named(path.stem)
                     kernel = kernel_named(case.kernel, case.geometry)
-                    if bucket.rule != RULE:
+                    if not of_machine(bucket):
                         yield Seen(bucket, case, kernel, old=True, left=True)
 
     def record(self, bucket: Bucket, kernel: str, hits: int, *, process: int, execs: int) -> None:

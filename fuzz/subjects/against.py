@@ -1,21 +1,29 @@
 """A subject beside a model: where they part, and the smallest program that shows it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from engine.base.kernel import kernel_named
-from fuzz.case import Case
+from fuzz.case import Call, Case
 from fuzz.findings.bucket import Bucket
+from fuzz.forms.text import parse_call
 from fuzz.minimize.search import minimize
-from fuzz.subjects.difference import Difference, Kind, asserting, difference, told
+from fuzz.subjects.difference import KERNEL, Difference, Kind, asserting, difference, told
 from fuzz.subjects.model import Model
 from fuzz.subjects.subject import Observation, Subject
 
 MINIMIZE_SECONDS = 120.0
+MINIMIZE_REPORTS_SECONDS = 1800.0  # a kernel that panics has to boot again each time
+_MOST_CALLS = 250  # of programs that are joined; an agent takes 256
 RULE = "machine-differs"  # of findings; no rule of the model, but the one above all of them
+
+
+def of_machine(bucket: Bucket) -> bool:
+    """Whether a finding is of a machine, not of the model."""
+    return bucket.rule == RULE or bucket.rule.startswith(f"{KERNEL}-")
 
 
 class Divergence(NamedTuple):
@@ -33,9 +41,20 @@ class Divergence(NamedTuple):
         return self.difference.kind
 
     @property
+    def report(self) -> Observation:
+        """What the machine's kernel reported, {} if nothing."""
+        report: Observation = self.observed.get(KERNEL, {})
+        return report
+
+    @property
+    def reported(self) -> bool:
+        """Whether it is that the machine's kernel reported something."""
+        return self.kind.field.startswith(f"{KERNEL}-")
+
+    @property
     def bucket(self) -> Bucket:
         """The finding that it is."""
-        return Bucket(RULE, self.kind.call)
+        return Bucket(self.kind.field if self.reported else RULE, self.kind.call)
 
     def told(self) -> str:
         """The program and both results, in lines."""
@@ -104,8 +123,11 @@ class Against:
         Results and page tables are known after each call.  What is observed at the end only may
         have come about earlier: the shortest beginning of the program that shows any difference
         tells where.
+        A report of the kernel has said itself in which call it came.
         Errors raised: SubjectError.
         """
+        if divergence.reported:
+            return divergence
         for length in range(1, divergence.difference.call + 1):
             if found := self.divergence(divergence.case.with_calls(divergence.case.calls[:length])):
                 return found
@@ -128,15 +150,38 @@ class Against:
             found = self.divergence(candidate)
             return found is not None and found.kind == divergence.kind
 
-        if not same(divergence.case):
+        self.subject.to_the_end = divergence.reported  # nothing of one run is left for the next
+        try:
+            return self._minimized(divergence, same, budget)
+        finally:
+            self.subject.to_the_end = False
+
+    def _minimized(
+        self, divergence: Divergence, same: Callable[[Case], bool], budget: int
+    ) -> Divergence | None:
+        case = next(filter(same, self._candidates(divergence)), None)
+        if case is None:
             return None
-        deadline = time.monotonic() + MINIMIZE_SECONDS
+        seconds = MINIMIZE_REPORTS_SECONDS if divergence.reported else MINIMIZE_SECONDS
+        deadline = time.monotonic() + seconds
 
         def same_in_time(candidate: Case) -> bool:
             return time.monotonic() < deadline and same(candidate)
 
-        case = minimize(divergence.case, same_in_time, self.model.geometry, budget=budget)
+        case = minimize(case, same_in_time, self.model.geometry, budget=budget)
         return self.divergence(case)
+
+    def _candidates(self, divergence: Divergence) -> Iterator[Case]:
+        """The case, and then, if its kernel reported something, what ran before it and the case."""
+        case = divergence.case
+        yield case
+        arena = self.model.geometry.arena
+        between = Call("munmap", (0, arena.end - arena.start))
+        calls = case.calls
+        for program in reversed(divergence.report.get("after", ())):
+            calls = (*map(parse_call, program), between, *calls)
+            if len(calls) <= _MOST_CALLS:
+                yield case.with_calls(calls)
 
     def as_case(self, divergence: Divergence, *found: str) -> Case:
         """The program as a case that asserts what the subject did; `found` are notes on the run."""

@@ -88,6 +88,7 @@ class Agent(Subject):
         self._worker: subprocess.Popen[bytes] | None = None
         self._suspect = b""  # the case with which the last worker was lost
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `close`)
+        self.certain = False
         self.cases = 0
         self._seconds = 0.0
         try:
@@ -128,7 +129,8 @@ class Agent(Subject):
         """A worker was lost: called before another is started.
 
         Arguments: `how` it ended, in words.
-        Returns: what is told of it; whoever knows more, such as what a console said, says so.
+        Returns: what is told of it; whoever knows more, such as what a console said, says so, and
+        sets `certain` if it was the case's doing: then it is not tried once more.
         """
         return how
 
@@ -204,7 +206,7 @@ class Agent(Subject):
         except _WorkerLost as lost:
             how = self.lost(str(lost))
             name, line = waiting[0]
-            if self._suspect != line:
+            if self._suspect != line and not self.certain:
                 self._suspect = line
                 return
             waiting.popleft()

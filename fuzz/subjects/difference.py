@@ -18,6 +18,8 @@ from fuzz.subjects.observe import FIELDS, OPTIONAL
 from fuzz.subjects.subject import Observation
 
 BY_CALL = ("ret", "pt")  # what is observed after each call, not at the end only
+KERNEL = "kernel"  # what a kernel reported on its console: machines tell of it, if it did
+_MEMORY, _WARNING, _EXIT = "memory", "warning", "exit"  # see fuzz.vm.console, fuzz.subjects.vm
 LEFT = "left"  # page tables that stayed behind, in bytes: machines tell of it if there are any
 
 
@@ -47,6 +49,8 @@ def difference(case: Case, expected: Observation, found: Observation) -> Differe
     if not case.calls:
         return None
     last = len(case.calls) - 1
+    if reported := _reported(case, expected, found):
+        return reported
     crash = expected.get("crash") or found.get("crash")
     if crash:
         return Difference(Kind("crash", case.calls[last].name, str(crash)), last)
@@ -61,6 +65,28 @@ def difference(case: Case, expected: Observation, found: Observation) -> Differe
             call = case.calls[last]
             return Difference(Kind(name, call.name, _detail(call)), last)
     return None
+
+
+def _reported(case: Case, expected: Observation, found: Observation) -> Difference | None:
+    """What the kernel of one side reported, and that of the other did not, if it did.
+
+    A warning that the model has, too, is none; nor is that memory ran out.
+    """
+    if (KERNEL in expected) == (KERNEL in found):
+        return None
+    told, other = (expected, found) if KERNEL in expected else (found, expected)
+    report = told[KERNEL]
+    if report["kind"] == _MEMORY or (report["kind"] == _WARNING and other.get("warn")):
+        return None
+    names = [call.name for call in case.calls]
+    index = last = len(names) - 1
+    call = names[last]
+    if report.get("end"):
+        call = _EXIT
+    elif report.get("call") in CALLS:
+        call = report["call"]
+        index = next((i for i in range(last, -1, -1) if names[i] == call), last)
+    return Difference(Kind(f"{KERNEL}-{report['kind']}", call, report["what"]), index)
 
 
 def parting(expected: Observation, found: Observation) -> int | None:
@@ -141,6 +167,9 @@ def told(
                 before = f"page tables {want}, " if name == "pt" else ""
                 parts.append(f"{before}{other}: {got}")
         lines.append(f"{line}    <-- {'; '.join(parts)}" if parts else line)
+    for side, who in ((expected, real), (found, other)):
+        if KERNEL in side:
+            lines += [f"{who}'s console:", *(f"  {line}" for line in side[KERNEL]["lines"])]
     if "crash" in expected or "crash" in found:
         lines += [
             f"{real}: {expected.get('crash', 'ends')}",

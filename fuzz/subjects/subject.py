@@ -123,6 +123,8 @@ class Subject(ABC):
     tables; `kernel_name` is that of the model of its kernel, as far as it tells; `commit_limit` the
     most memory in bytes that one call may ask for, None: there is no limit; `emulated` whether a
     program stands for the kernel, of which less can be seen (fuzz.subjects.coarse).
+    Whoever sets `to_the_end` wants to know of `observe` also what comes of it when the
+    address space goes; that takes longer.
     """
 
     name: str
@@ -131,6 +133,7 @@ class Subject(ABC):
     kernel_name: str = ""
     commit_limit: int | None = None
     emulated: bool = False
+    to_the_end: bool = False
 
     @property
     def seconds(self) -> float:
@@ -161,6 +164,16 @@ class Subject(ABC):
         """What one case shows; see `run`."""
         (found,) = self.run((case,))
         return found
+
+    def late(self, *, last: bool = False) -> Iterator[tuple[Case, Observation]]:
+        """What was found out of cases whose observations were yielded before.
+
+        Arguments: `last` true: no more cases will come.
+        Yields: case and complete observation, each once.
+        Errors raised: see `run`.
+        """
+        del last
+        yield from ()
 
     def close(self) -> None:  # noqa: B027 (most hold nothing)
         """Let go of what it holds."""

@@ -2,42 +2,62 @@
 
 The machine boots once and gets cases as they come; after a panic, when it hangs or has too little
 memory left, another takes its place.  What its kernel reports is a part of the observation of the
-case in whose course it came: `kernel`, with `kind`, `title` and `lines` (`fuzz.vm.console.Report`),
-and `among` if it came when the agent ended: so many programs, this one the last, may have led to
-it.
+case in whose course it came: `kernel`, a report as `fuzz.vm.console` reads it, with `kind`, `what`
+and `lines`.
+
+Some reports come only when an address space goes.  So the agent ends behind every so many cases;
+which of them it was is found out on another machine, by running each to its end.  `end` is true in
+`kernel` then.  If none shows it alone, it is put down to the last one; `among` says of how many.
+Others come with the next program only: `after` are the last programs before, as lists of calls.
 """
 
 import re
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from fuzz.case import Case
+from fuzz.forms.text import format_call
 from fuzz.subjects.agent import TIME_LIMIT, Agent, agent_command
 from fuzz.subjects.program import build
 from fuzz.subjects.subject import Observation, SubjectError
-from fuzz.vm.console import Report, plain, reports
+from fuzz.vm.console import KINDS, Report, plain, reports
 from fuzz.vm.errors import MachineError
 from fuzz.vm.image import image_at
 from fuzz.vm.initramfs import initramfs
 from fuzz.vm.machine import Machine
 from fuzz.vm.qemu import KVM, TCG, Setup, cpu_for, may_have_kvm
 
-RECYCLE = 200  # cases that an agent runs
+RECYCLE = 100  # cases that an agent runs
 _INIT = Path(__file__).parents[1] / "vm" / "init.c"
 _START, _START_KVM = 180.0, 20.0  # seconds to the hello; emulated, on a busy machine, it takes long
 _GRACE = 60.0  # seconds beyond its time limit that a case may take
+_BEFORE = 8  # programs that are told of
 _LAST_WORDS = 12  # lines of the console that are told of a machine that does not boot
 # As init says it, behind what the kernel said.
-_MARK = re.compile(r"^.*init: case (\S+?)(, and the agent's end)?\r?\n", re.MULTILINE)
+_MARK = re.compile(r"^.*init: ((?:the end behind )?case \S+)\r?\n", re.MULTILINE)
 _GIVES_UP = re.compile(r"init: cannot go on: ([^\r\n]*)")
 
 _without_kvm: set[Path] = set()  # images that do not boot under it
 
 
+class _Ran(NamedTuple):
+    """A case that an agent has run, and whether its observation was told already."""
+
+    case: Case
+    observation: Observation
+    told: bool = False
+
+    @property
+    def name(self) -> str:
+        """What it is called between us and the machine."""
+        return str(self.observation["id"])
+
+
 class Vm(Agent):
-    """A kernel in a virtual machine: of what `image`, and by which `accelerator` it runs."""
+    """A kernel in a virtual machine: at which `path`, of what `image`, by which `accelerator`."""
 
     def __init__(
         self,
@@ -60,8 +80,11 @@ class Vm(Agent):
         self._machine: Machine | None = None
         self._heard = ""  # what the console has said, and was not put down to a case yet
         self._reported: Report | None = None  # what ended the last machine
+        self._ran: list[_Ran] = []  # by the present agent
+        self._late: list[tuple[Case, Observation]] = []
         self._recycle = recycle
-        self._since = 0  # cases since an agent began
+        self._geometry = geometry
+        self.path = path
         name = f"vm:{path}" + (f"@{geometry}" if geometry else "")
         try:
             self.image = image_at(path)
@@ -95,7 +118,7 @@ class Vm(Agent):
         if self._machine is not None:
             self._machine.close()
         self._heard = ""
-        self._since = 0
+        self._ran = []
         try:
             self._machine = Machine(
                 self.image, self._setup, self.accelerator, self._archive, complaints
@@ -113,32 +136,94 @@ class Vm(Agent):
     # --- What its kernel says ---------------------------------------------------------------------
 
     def run(self, cases: Iterable[Case]) -> Iterator[Observation]:
-        """See `Agent.run`, and above of `kernel`."""
-        for observation in super().run(cases):
-            self._since += 1
-            report, at_end = self._report(observation["id"])
-            if report is not None:
-                observation["kernel"] = {
-                    "kind": report.kind,
-                    "title": report.title,
-                    "lines": list(report.lines),
-                } | ({"among": self._since} if at_end else {})
-            if self._since == self._recycle or "crash" in observation:
-                self._since = 0
-            yield observation
+        """See `Agent.run`, and above of `kernel`: so observations wait for the end of an agent."""
+        asked: deque[Case] = deque()
+        held: list[Observation] = []
 
-    def _report(self, case: str) -> tuple[Report | None, bool]:
-        """What the kernel reported in the course of a case, and whether at its agent's end."""
-        if self._reported is not None:  # it ended the machine that the case was tried on first
+        def noted() -> Iterator[Case]:
+            for case in cases:
+                asked.append(case)
+                yield case
+
+        for observation in super().run(noted()):
+            held.append(observation)
+            if self._note(_Ran(asked.popleft(), observation)):
+                yield from held
+                held.clear()
+        self._end_agent()
+        yield from held
+
+    def observe(self, case: Case) -> Observation:
+        """See `Subject`."""
+        if self.to_the_end:
+            self._end_agent()
+        (observation,) = super().run((case,))
+        ended = self._note(_Ran(case, observation, told=not self.to_the_end))
+        if self.to_the_end and not ended:
+            self._end_agent()
+        return observation
+
+    def late(self, *, last: bool = False) -> Iterator[tuple[Case, Observation]]:
+        """See `Subject`."""
+        if last:
+            self._end_agent()
+        late, self._late = self._late, []
+        yield from late
+
+    def _end_agent(self) -> None:
+        """Have the agent end, if it has run anything, and hear what comes of it."""
+        if self._ran:
+            self.ask(f"!end {self._ran[-1].name}")
+            self._ended()
+
+    def _note(self, ran: "_Ran") -> bool:
+        """Put down what the kernel reported in the course of a case.
+
+        Returns: whether the agent that ran it has ended.
+        """
+        self._ran.append(ran)
+        report = self._said_until(f"case {ran.name}")
+        if self._reported is not None:
             report, self._reported = self._reported, None
-            return report, False
-        found, at_end = None, False
+        if report is not None:
+            before = [
+                list(map(format_call, one.case.calls)) for one in self._ran[-_BEFORE - 1 : -1]
+            ]
+            ran.observation["kernel"] = report.told() | ({"after": before} if before else {})
+        ended = "crash" in ran.observation or len(self._ran) == self._recycle
+        if ended:
+            self._ended()
+        return ended
+
+    def _ended(self) -> None:
+        """An agent has ended: put down what the kernel reported then."""
+        ran, self._ran = self._ran, []
+        report = self._said_until(f"the end behind case {ran[-1].name}")
+        if report is not None:
+            guilty, more = self._guilty(ran, report)
+            guilty.observation.setdefault("kernel", report.told() | {"end": True} | more)
+            if guilty.told:
+                self._late.append((guilty.case, guilty.observation))
+
+    def _guilty(self, ran: Sequence["_Ran"], report: Report) -> tuple["_Ran", dict[str, int]]:
+        """Which of an agent's cases its end is put down to, and what more is to be said."""
+        if len(ran) == 1:
+            return ran[0], {}
+        with Vm(self.path, self._geometry, time_limit=self._time_limit, setup=self._setup) as other:
+            other.to_the_end = True
+            for one in ran:
+                if other.observe(one.case).get("kernel", {}).get("what") == report.what:
+                    return one, {}
+        return ran[-1], {"among": len(ran)}
+
+    def _said_until(self, mark: str) -> Report | None:
+        """What the kernel reported before init's next mark, if it is that one; the worst of it."""
         self._listen()
-        while (mark := _MARK.search(self._heard)) and mark[1] == case:
-            said, self._heard = self._heard[: mark.start()], self._heard[mark.end() :]
-            if found is None and (found := next(reports(said), None)):
-                at_end = mark[2] is not None
-        return found, at_end
+        found: list[Report] = []
+        if (next_mark := _MARK.search(self._heard)) and next_mark[1] == mark:
+            found = list(reports(self._heard[: next_mark.start()]))
+            self._heard = self._heard[next_mark.end() :]
+        return min(found, key=lambda report: KINDS.index(report.kind), default=None)
 
     def lost(self, how: str) -> str:
         """See `Agent`: why init gave up, or what the kernel reported."""
@@ -146,14 +231,14 @@ class Vm(Agent):
         said, self._heard = self._heard, ""
         if gave_up := _GIVES_UP.search(said):
             return gave_up[1]
-        hangs = how.startswith("hangs")
-        *_, last = None, *reports(said)
         words = plain(said)[-_LAST_WORDS:]
-        if last is not None:
-            self._reported = last
-            return f"{how}: {last.title}" if hangs else last.title
-        if hangs:
-            self._reported = Report("hang", how, tuple(words))
+        self.certain = False
+        if found := list(reports(said)):
+            self.certain = True
+            self._reported = found[-1]
+            return f"{how}: {found[-1].title}" if how.startswith("hangs") else found[-1].title
+        if how.startswith("hangs"):
+            self._reported = Report("hang", "hangs", tuple(words))
         return "\n  ".join((f"{how}; the last lines of its console:", *words)) if words else how
 
     def _listen(self) -> None:

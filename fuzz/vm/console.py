@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 MOST_LINES = 80  # of a report
 _STAMP = re.compile(r"^(<\d+>)?\[\s*\d+\.\d+\]\s?(\[\s*[TC]\d+\]\s?)?")
@@ -33,7 +33,7 @@ _BEGINNINGS = (
     ),
 )
 _REPORT = re.compile("|".join(f"(?P<{kind}>{text})" for kind, text in _BEGINNINGS))
-_KINDS = [kind for kind, _ in _BEGINNINGS]
+KINDS = [kind for kind, _ in _BEGINNINGS]
 _CUT_HERE = "[ cut here ]"
 _ENDS = ("---[ end trace", "---[ end Kernel panic")
 _FUNCTION = re.compile(r"\b(\w+)(\.\w+)*\+0x[0-9a-f]+/0x")
@@ -45,7 +45,7 @@ _SYSCALL = re.compile(r"\b__(?:x64|ia32|arm64|se|do)_sys_(\w+)")
 
 
 class Report(NamedTuple):
-    """What the kernel reported: `kind` is one of those above, `lines` are all of it.
+    """What the kernel reported: `kind` is one of KINDS, `lines` are all of it.
 
     `title` is the line that says what it is about.
     """
@@ -60,6 +60,11 @@ class Report(NamedTuple):
         if found := _FUNCTION.search(self.title):
             return f"{self.title.partition(':')[0]} in {found[1]}"
         return _CHANGES.split(self.title, maxsplit=1)[0]
+
+    def told(self) -> dict[str, Any]:
+        """As a part of an observation."""
+        told = {"kind": self.kind, "what": self.what, "lines": list(self.lines)}
+        return told | ({"call": self.syscall} if self.syscall else {})
 
     @property
     def syscall(self) -> str | None:
@@ -107,7 +112,7 @@ def _end(lines: Sequence[str], start: int) -> int:
 
 def _report(lines: Sequence[str], title: str) -> Report:
     kinds = {kind for line in lines if (kind := _kind(line))}
-    return Report(min(kinds, key=_KINDS.index), title, tuple(lines))
+    return Report(min(kinds, key=KINDS.index), title, tuple(lines))
 
 
 def _kind(line: str) -> str | None:

@@ -14,11 +14,13 @@
  * First the agent's greeting is passed on, {"hello": ...}; those of later agents are not.  A line that comes in is
  *        ID <TAB> CALLS    a case.  The agent's answer; of an agent that dies {"id": ID, "crash": HOW}, of one
  *                          that cannot work here {"id": ID, "error": WHY}, and the next case has a new one
+ *        !end ID           the agent ends, as it does behind every so many cases, and the next case has a new one:
+ *                          {"end": 0}.  ID is that of the last case
  *        !read FILE        {"read": FILE, "hex": CONTENTS}, or {"read": FILE, "error": WHY}
  *        !write FILE TEXT  {"write": FILE}, or with "error": WHY
  *
  * If the kernel said something in the course of a case, "init: case ID" follows in its log before the case is answered,
- * or "init: case ID, and the agent's end" if it was said when the agent ended behind that case.
+ * and "init: the end behind case ID" if it did when an agent ended.
  * What init itself has to say goes to the log, too.  A machine that is of no use ends: "init: cannot go on: WHY".
  */
 #define _GNU_SOURCE
@@ -446,6 +448,20 @@ static char *answer_to(const char *line, int id)
 	return found;
 }
 
+/* Which case it ran last is only to be told. */
+static void end_agent(int id, const char *last)
+{
+	if (agent) {
+		close(to_agent);
+		to_agent = -1;
+		while (read_line(&from_agent))
+			; /* its farewell */
+		reap();
+		if (kernel_spoke())
+			say("the end behind case %.*s", id, last);
+	}
+}
+
 static void run_case(const char *line)
 {
 	int id = (int)strcspn(line, "\t");
@@ -453,15 +469,8 @@ static void run_case(const char *line)
 
 	if (kernel_spoke())
 		say("case %.*s", id, line);
-	if (agent && ++cases == recycle) {
-		close(to_agent);
-		to_agent = -1;
-		while (read_line(&from_agent))
-			; /* its farewell */
-		reap();
-		if (kernel_spoke())
-			say("case %.*s, and the agent's end", id, line);
-	}
+	if (++cases == recycle)
+		end_agent(id, line);
 	if (!agent && free_bytes() < LEAST_BYTES)
 		end_machine("too little memory is left");
 	answer(found);
@@ -501,7 +510,10 @@ static void obey(char *command)
 {
 	char *path = after_word(command);
 
-	if (!strcmp(command, "!read")) {
+	if (!strcmp(command, "!end")) {
+		end_agent((int)strlen(path), path);
+		answer(formatted("{\"end\": 0}"));
+	} else if (!strcmp(command, "!read")) {
 		read_file(path);
 	} else if (!strcmp(command, "!write")) {
 		char *text = after_word(path);
