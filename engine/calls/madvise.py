@@ -57,12 +57,10 @@ from engine.calls.reclaim import drop
 from engine.pages.collapse import collapse
 from engine.pages.fault import populate_range, slots_of
 from engine.pages.huge import (
-    folio_mappings,
-    split_folio,
-    split_shared_folio,
     unmap_folio,
 )
 from engine.pages.hugetlb import discard_hugetlb, punch_hugetlb
+from engine.pages.pageout import split_partial_folios, split_partial_shared, unmap_shared
 from engine.pages.rmap import folio_of, prepare_anon_vma, settle_shared
 from engine.pages.uffd import removing
 from engine.state.backing import Backing
@@ -263,7 +261,7 @@ def _free(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
     if not vma.is_anonymous or vma.flags & VM_LOCKED:
         return Errno.EINVAL
     removing(space, vma, start, end)
-    _split_partial_folios(space, start, end)
+    split_partial_folios(space, start, end)
     frames, held = space.frames, space.held
     for _, table, indices in space.tree.lowest(start, end):
         freed, swapped = [], []
@@ -293,8 +291,8 @@ def _clean(entries: list[int]) -> list[int]:
 def _cold(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
     if vma.flags & VM_LOCKED:
         return Errno.EINVAL
-    _split_partial_folios(space, start, end)
-    _split_partial_shared(space, start, end)
+    split_partial_folios(space, start, end)
+    split_partial_shared(space, start, end)
     return None
 
 
@@ -306,125 +304,14 @@ def _pageout(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | Non
     if vma.flags & VM_LOCKED:
         return Errno.EINVAL
     if vma.is_anonymous:
-        _split_partial_folios(space, start, end, for_swap=not vma.flags & VM_DROPPABLE)
+        split_partial_folios(space, start, end, for_swap=not vma.flags & VM_DROPPABLE)
         drop(space, vma, start, end)
         space.flush_tlb(start, end)
         return None
-    _split_partial_shared(space, start, end, pageout=True)
-    mapped: dict[int, int] = {}
-    for _, table in space.tree.leaf_tables():
-        for entry in table.leaves.values():
-            mapped[entry >> PFN_SHIFT] = mapped.get(entry >> PFN_SHIFT, 0) + 1
-    for _, table, indices in space.tree.lowest(start, end):
-        for index in indices:
-            entry = table.leaves[index]
-            if table.level != PTE or entry & (ANON | PRESENT) != PRESENT:
-                continue
-            folio = folio_of(space, entry >> PFN_SHIFT).start
-            if mapped[entry >> PFN_SHIFT] == 1 and folio not in space.frames.mlocked:
-                space.unmap_pages(vma, table, [index])
-                linear = space.frames.index[entry >> PFN_SHIFT]
-                if linear in vma.backing.clean:
-                    vma.backing.clean.remove(linear)
-                    del vma.backing.pages[linear]  # nothing to write back: it just goes
+    split_partial_shared(space, start, end, pageout=True)
+    unmap_shared(space, vma, start, end)
     space.flush_tlb(start, end)
     return None
-
-
-def _split_partial_folios(
-    space: AddressSpace, start: int, end: int, *, for_swap: bool = False
-) -> None:
-    """Split each private large folio of which the range names a part, unless a child maps it, too.
-
-    `for_swap`: also those that it covers, but for what may be dropped without and what is locked.
-
-    A folio is covered if the range maps all of it in a row, inside one PTE table; until 6.10 only
-    if it does so by a huge page.
-    Source: madvise_cold_or_pageout_pte_range(), shrink_folio_list().
-    """
-    frames = space.frames
-
-    def stays(folio: int, *, covered: bool) -> bool:
-        if not space.held.isdisjoint(range(folio, folio + pages)):
-            return True
-        return covered and not (
-            for_swap and folio not in frames.lazyfree and folio not in frames.mlocked
-        )
-
-    pages, shift = space.geometry.slot_pages, space.geometry.page_shift
-    for base, table, indices in list(space.tree.lowest(start, end)):
-        if table.level == PMD:
-            entry = table.leaves[indices[0]]
-            if entry & _PRIVATE_PAGE == _PRIVATE_PAGE:
-                first = base + (indices[0] << space.geometry.entry_shift[PMD])
-                covered = start <= first and first + space.geometry.slot_bytes <= end
-                if not stays(entry >> PFN_SHIFT, covered=covered):
-                    split_folio(space, entry >> PFN_SHIFT)
-            continue
-        for index in indices:
-            small = table.leaves.get(index)
-            if small is None or small & _PRIVATE_PAGE != _PRIVATE_PAGE:
-                continue
-            pfn = small >> PFN_SHIFT
-            folio = pfn - pfn % pages
-            if folio not in frames.large:
-                continue
-            in_a_row = all(
-                base + (i << shift) < end
-                and (e := table.leaves.get(i)) is not None
-                and e >> PFN_SHIFT == folio + i - index
-                for i in range(index, index + pages)
-            )
-            covered = pfn == folio and in_a_row
-            if not stays(folio, covered=covered and space.kernel.advises_large_folios):
-                split_folio(space, folio)
-            elif covered:
-                break  # the whole table is this folio
-
-
-def _split_partial_shared(
-    space: AddressSpace, start: int, end: int, *, pageout: bool = False
-) -> None:
-    """Split each large folio of a shared object of which the range names a part.
-
-    `pageout`: those it covers go out of all mappings.
-
-    The kernel leaves it if it looks as if others mapped it.  Small pages of an object come back at
-    the next access only, so every mapping of the folio loses it.
-    Source: madvise_cold_or_pageout_pte_range().
-    """
-    pages, slot = space.geometry.slot_pages, space.geometry.slot_bytes
-    for base, table, indices in list(space.tree.lowest(start, end)):
-        for index in indices:
-            entry = table.leaves.get(index)
-            if entry is None or entry & (ANON | MARKER):
-                continue
-            pfn = entry >> PFN_SHIFT
-            folio = pfn - pfn % pages
-            whole = False
-            if table.level == PMD:
-                at = base + (index << space.geometry.entry_shift[PMD])
-                whole = start <= at and at + slot <= end
-            if folio not in space.frames.large or _looks_shared(space, folio, pfn):
-                continue
-            if not whole:
-                split_shared_folio(space, folio)
-            elif pageout and folio not in space.frames.mlocked:
-                unmap_folio(space, folio, pages)
-
-
-def _looks_shared(space: AddressSpace, folio: int, pfn: int) -> bool:
-    """Does the large folio seem to be mapped by others than the entry for its frame `pfn`?
-
-    Source: page_mapcount() in 6.1, folio_likely_mapped_shared() in 6.12; since 6.15 the kernel
-    knows that the other mappings are of the same process (folio_maybe_mapped_shared).
-    """
-    huge, small = folio_mappings(space, folio)
-    page = huge + small.count(pfn) != 1
-    whole = huge + len(small) > 1 and (huge > 0 or small.count(folio) > 1)
-    if not (page or whole) or space.kernel.large_folio_reuse:
-        return False
-    return page if page == whole or not space.kernel.guesses_mapped_shared else whole
 
 
 def _remove(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
@@ -459,6 +346,7 @@ def _remove(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None
     for index in removed:
         del backing.pages[index]
         backing.clean.discard(index)
+        backing.swapped.discard(index)
     return None
 
 

@@ -20,9 +20,10 @@ from engine.base.entry import (
     is_zero_page,
 )
 from engine.base.geometry import PMD, PTE
-from engine.base.points import ANON_VMA, NONE, TRY_TO_UNMAP, TRY_TO_UNMAP_FLUSH
+from engine.base.points import ANON_VMA, I_MMAP, NONE, TRY_TO_UNMAP, TRY_TO_UNMAP_FLUSH
 from engine.base.uapi import Errno
-from engine.pages.huge import split_folio
+from engine.pages.huge import folio_mappings, split_folio, split_shared_folio
+from engine.pages.pageout import split_partial_folios, split_partial_shared, unmap_shared
 from engine.pages.protect import change_entries
 from engine.pages.rmap import begin_migration, end_migration, folio_of
 from engine.state.space import AddressSpace
@@ -33,31 +34,64 @@ _GOES_TO_SWAP = PRESENT | WRITE | DIRTY | ACCESSED | ANON  # what a swap entry d
 
 
 def swapout(space: AddressSpace, addr: int, length: int) -> Errno | None:
-    """Swap out the private pages of [addr, addr + length), bytes, that this process alone maps.
+    """Swap out the pages of [addr, addr + length), bytes, that nothing else maps.
 
-    Large folios are split first; locked pages, those of children and of shared objects stay.  What
-    may be dropped is not written to swap, but dropped.  Model: reclaim comes again to what was
-    written since MADV_FREE, which it would leave alone the first time.
-    Returns: None, or EINVAL for a range that is not of whole pages.  Source: try_to_unmap_one().
+    Large folios are split first if the range does not cover them; locked pages and those of
+    children stay.  What may be dropped is not written to swap, but dropped, and so are pages of an
+    object that nobody wrote.  Model: reclaim comes again to what was written since MADV_FREE, which
+    it would leave alone the first time; huge pages of an object come back as small ones.
+    Returns: None, or EINVAL for a range that is not of whole pages.
+    Source: try_to_unmap_one(), shmem_writeout(); measured as MADV_PAGEOUT, 6.1.176 to 7.3.4.
     """
     page, mask = space.geometry.page_bytes, space.geometry.word_mask
     end = (addr + length) & mask
     if (addr | length) & (page - 1) or end < addr:
         return Errno.EINVAL
     for vma in space.vmas.intersecting(addr, end) if addr < end else []:
-        if vma.flags & VM_LOCKED:
+        if vma.flags & (VM_LOCKED | VM_HUGETLB):
             continue
         start, stop = max(vma.start, addr), min(vma.end, end)
-        for first in _large_folios(space, start, stop):
-            split_folio(space, first)
-        space.announce(TRY_TO_UNMAP, start, stop, ANON_VMA)
-        drop(space, vma, start, stop)
-        for _, table, indices in space.tree.lowest(start, stop):
-            if table.level == PTE:
-                _swap_out(space, table, indices)
+        if vma.is_anonymous:
+            _swap_out_private(space, vma, start, stop)
+        else:
+            _swap_out_shared(space, vma, start, stop)
     space.tlb.put_off()
     space.announce(TRY_TO_UNMAP_FLUSH, addr, end, NONE)
     return None
+
+
+def _swap_out_private(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
+    """A large folio that the range covers goes as a whole, also what of it was never written."""
+    split_partial_folios(space, start, end)
+    whole = _large_folios(space, start, end)
+    for first in whole:
+        if vma.flags & VM_DROPPABLE or first in space.frames.lazyfree:
+            split_folio(space, first)
+    space.announce(TRY_TO_UNMAP, start, end, ANON_VMA)
+    drop(space, vma, start, end)
+    for _, table, indices in list(space.tree.lowest(start, end)):
+        if table.level == PMD and _may_go(space, table.leaves[indices[0]]):
+            space.split_huge(table, indices[0])
+    for _, table, indices in space.tree.lowest(start, end):
+        if table.level == PTE:
+            _swap_out(space, table, indices)
+    pages = space.geometry.slot_pages
+    for first in space.frames.large.intersection(whole):
+        space.frames.large.discard(first)  # its pages come back one by one
+        space.frames.inherit(range(first, first + pages), first)
+
+
+def _swap_out_shared(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
+    space.announce(TRY_TO_UNMAP, start, end, I_MMAP)
+    folios = {pfn for pfn in vma.backing.pages.values() if pfn in space.frames.large}
+    split_partial_shared(space, start, end, pageout=True)
+    unmapped = unmap_shared(space, vma, start, end)
+    for first in folios & space.frames.large:
+        if not any(folio_mappings(space, first)):
+            pages = range(first, first + space.geometry.slot_pages)
+            split_shared_folio(space, first)
+            unmapped += [space.frames.index[pfn] for pfn in pages]
+    vma.backing.swapped.update(unmapped)
 
 
 def drop(space: AddressSpace, vma: Vma, start: int, end: int) -> None:

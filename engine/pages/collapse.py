@@ -139,6 +139,7 @@ def _collapse_shared(space: AddressSpace, vma: Vma, addr: int) -> bool | None:
                 space.frames.tag[first + i] = space.frames.tag[old]
             backing.pages[linear + i] = first + i
             backing.clean.discard(linear + i)
+            backing.swapped.discard(linear + i)
     for other in space.vmas.mapping(backing):
         # If it was huge before, nothing is done to the other mappings: collapse_pte_mapped_thp().
         is_target = other is vma

@@ -608,6 +608,7 @@ def _fault_shared(space: AddressSpace, vma: Vma, table: Table, addr: int, *, wri
         if linear not in pages:
             pages[linear] = space.frames.allocate((0,), (linear,), vma.backing)
             vma.backing.clean.add(linear)
+        vma.backing.swapped.discard(linear)
         flags = WRITTEN if write else _FAULT_AROUND
         if marked and not write and vma.flags & VM_UFFD_WP:
             flags |= UFFD_WP
@@ -651,6 +652,8 @@ def _fault_around(space: AddressSpace, vma: Vma, addr: int) -> None:
     linear, pages = space.page_index(vma, addr), vma.backing.pages
     high = min(high, index + vma.backing.size_pages - linear)
     near = [(i, pages[linear + i - index]) for i in range(low, high) if linear + i - index in pages]
+    if swapped := vma.backing.swapped:
+        near = [(i, pfn) for i, pfn in near if linear + i - index not in swapped]
     if space.migrating:  # such pages are locked, which is not waited for here
         near = [(i, pfn) for i, pfn in near if pfn not in space.migrating]
     if near:

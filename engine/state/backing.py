@@ -28,12 +28,13 @@ class Backing:
     """What is behind a VMA.
 
     `pages[index]` is the frame of each page that the object has (address_space->i_pages); `clean`
-    are those that were never written, so that reclaim just drops them; `size_pages` its size:
-    access beyond it is SIGBUS.  `is_anonymous` says that there is no object (vma_is_anonymous: no
-    vm_ops); `huge_bytes` is the size of its pages if it is of hugetlbfs, else 0.
+    are those that were never written, so that reclaim just drops them, `swapped` those that are in
+    swap; `size_pages` its size: access beyond it is SIGBUS.  `is_anonymous` says that there is no
+    object (vma_is_anonymous: no vm_ops); `huge_bytes` is the size of its pages if it is of
+    hugetlbfs, else 0.
     """
 
-    __slots__ = ("clean", "number", "pages", "size_pages")
+    __slots__ = ("clean", "number", "pages", "size_pages", "swapped")
 
     is_anonymous: ClassVar[bool] = False
     huge_bytes: int = 0
@@ -43,6 +44,7 @@ class Backing:
         self.size_pages = size_pages
         self.pages: dict[int, int] = {}
         self.clean: set[int] = set()
+        self.swapped: set[int] = set()
 
     def may_split(self, addr: int) -> bool:
         """May a VMA of it be cut in two at `addr`, bytes?  Source: vm_ops->may_split()."""

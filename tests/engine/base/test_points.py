@@ -52,7 +52,7 @@ HELD = {
     points.COLLAPSE_HUGE_PAGE: {MMAP_WRITE | ANON_VMA},
     points.COLLAPSE_FILE: {NONE},
     points.RETRACT_PAGE_TABLES: {I_MMAP},
-    points.TRY_TO_UNMAP: {ANON_VMA},
+    points.TRY_TO_UNMAP: {ANON_VMA, I_MMAP},
     points.TRY_TO_UNMAP_FLUSH: {NONE},
     points.TRY_TO_MIGRATE: {ANON_VMA, I_MMAP},
     points.REMOVE_MIGRATION_PTES: {ANON_VMA, I_MMAP},

@@ -56,7 +56,9 @@ def test_what_stays_out_of_swap() -> None:
     touch(space, SLOT, SLOT + PAGE)
     assert swapout(space, 0, 36 * PAGE) is None
     assert kinds(space, 0, 8) == "PPPPsPPP"  # what was written since the fork is our own
-    assert kinds(space, 32, 4) == "PPPP"
+    assert kinds(space, 32, 4) == "...."  # their object has them
+    peek(space, 34 * PAGE, 35 * PAGE)
+    assert kinds(space, 32, 4) == "..P."
     assert swapout(space, 1, SLOT) is Errno.EINVAL
 
 

@@ -1,0 +1,138 @@
+"""What is paged out: large folios of which only a part goes are split, shared pages are unmapped.
+
+MADV_COLD and MADV_FREE split likewise.
+Source: mm/madvise.c madvise_cold_or_pageout_pte_range(), mm/vmscan.c, Linux 6.1 to 7.3.
+"""
+
+from engine.base.entry import ANON, MARKER, PFN_SHIFT, PRESENT
+from engine.base.geometry import PMD, PTE
+from engine.pages.huge import folio_mappings, split_folio, split_shared_folio, unmap_folio
+from engine.pages.rmap import folio_of
+from engine.state.space import AddressSpace
+from engine.state.vma import Vma
+
+_PRIVATE_PAGE = ANON | PRESENT
+
+
+def split_partial_folios(
+    space: AddressSpace, start: int, end: int, *, for_swap: bool = False
+) -> None:
+    """Split each private large folio of which the range names a part, unless a child maps it, too.
+
+    `for_swap`: also those that it covers, but for what may be dropped without and what is locked.
+
+    A folio is covered if the range maps all of it in a row, inside one PTE table; until 6.10 only
+    if it does so by a huge page.
+    Source: madvise_cold_or_pageout_pte_range(), shrink_folio_list().
+    """
+    frames = space.frames
+
+    def stays(folio: int, *, covered: bool) -> bool:
+        if not space.held.isdisjoint(range(folio, folio + pages)):
+            return True
+        return covered and not (
+            for_swap and folio not in frames.lazyfree and folio not in frames.mlocked
+        )
+
+    pages, shift = space.geometry.slot_pages, space.geometry.page_shift
+    for base, table, indices in list(space.tree.lowest(start, end)):
+        if table.level == PMD:
+            entry = table.leaves[indices[0]]
+            if entry & _PRIVATE_PAGE == _PRIVATE_PAGE:
+                first = base + (indices[0] << space.geometry.entry_shift[PMD])
+                covered = start <= first and first + space.geometry.slot_bytes <= end
+                if not stays(entry >> PFN_SHIFT, covered=covered):
+                    split_folio(space, entry >> PFN_SHIFT)
+            continue
+        for index in indices:
+            small = table.leaves.get(index)
+            if small is None or small & _PRIVATE_PAGE != _PRIVATE_PAGE:
+                continue
+            pfn = small >> PFN_SHIFT
+            folio = pfn - pfn % pages
+            if folio not in frames.large:
+                continue
+            in_a_row = all(
+                base + (i << shift) < end
+                and (e := table.leaves.get(i)) is not None
+                and e >> PFN_SHIFT == folio + i - index
+                for i in range(index, index + pages)
+            )
+            covered = pfn == folio and in_a_row
+            if not stays(folio, covered=covered and space.kernel.advises_large_folios):
+                split_folio(space, folio)
+            elif covered:
+                break  # the whole table is this folio
+
+
+def split_partial_shared(
+    space: AddressSpace, start: int, end: int, *, pageout: bool = False
+) -> None:
+    """Split each large folio of a shared object of which the range names a part.
+
+    `pageout`: those it covers go out of all mappings.
+
+    The kernel leaves it if it looks as if others mapped it.  Small pages of an object come back at
+    the next access only, so every mapping of the folio loses it.
+    Source: madvise_cold_or_pageout_pte_range().
+    """
+    pages, slot = space.geometry.slot_pages, space.geometry.slot_bytes
+    for base, table, indices in list(space.tree.lowest(start, end)):
+        for index in indices:
+            entry = table.leaves.get(index)
+            if entry is None or entry & (ANON | MARKER):
+                continue
+            pfn = entry >> PFN_SHIFT
+            folio = pfn - pfn % pages
+            whole = False
+            if table.level == PMD:
+                at = base + (index << space.geometry.entry_shift[PMD])
+                whole = start <= at and at + slot <= end
+            if folio not in space.frames.large or _looks_shared(space, folio, pfn):
+                continue
+            if not whole:
+                split_shared_folio(space, folio)
+            elif pageout and folio not in space.frames.mlocked:
+                unmap_folio(space, folio, pages)
+
+
+def _looks_shared(space: AddressSpace, folio: int, pfn: int) -> bool:
+    """Does the large folio seem to be mapped by others than the entry for its frame `pfn`?
+
+    Source: page_mapcount() in 6.1, folio_likely_mapped_shared() in 6.12; since 6.15 the kernel
+    knows that the other mappings are of the same process (folio_maybe_mapped_shared).
+    """
+    huge, small = folio_mappings(space, folio)
+    page = huge + small.count(pfn) != 1
+    whole = huge + len(small) > 1 and (huge > 0 or small.count(folio) > 1)
+    if not (page or whole) or space.kernel.large_folio_reuse:
+        return False
+    return page if page == whole or not space.kernel.guesses_mapped_shared else whole
+
+
+def unmap_shared(space: AddressSpace, vma: Vma, start: int, end: int) -> list[int]:
+    """Unmap the small pages of an object in [start, end), bytes, that nothing else maps.
+
+    What was never written leaves the object, too: there is nothing to write back.
+    Returns: the indices of the others.
+    """
+    mapped: dict[int, int] = {}
+    for _, table in space.tree.leaf_tables():
+        for entry in table.leaves.values():
+            mapped[entry >> PFN_SHIFT] = mapped.get(entry >> PFN_SHIFT, 0) + 1
+    backing, written = vma.backing, []
+    for _, table, indices in space.tree.lowest(start, end):
+        for index in indices:
+            entry = table.leaves[index]
+            if table.level != PTE or entry & _PRIVATE_PAGE != PRESENT:
+                continue
+            pfn = entry >> PFN_SHIFT
+            if mapped[pfn] == 1 and folio_of(space, pfn).start not in space.frames.mlocked:
+                space.unmap_pages(vma, table, [index])
+                linear = space.frames.index[pfn]
+                if linear in backing.clean:
+                    backing.clean.remove(linear)
+                    del backing.pages[linear]
+                else:
+                    written.append(linear)
+    return written
