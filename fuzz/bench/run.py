@@ -109,7 +109,7 @@ def add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         action="append",
         metavar="PATH",
         help="compare: recordings, KERNEL.jsonl or a directory of such files (default: "
-        "$PMDFUZZ_TRUTH, or ../shared/truth, or the sample of the tests)",
+        "$PMDFUZZ_TRUTH, or ../shared/truth, or corpus/truth)",
     )
     sub.add_argument(
         "--exhibits",
@@ -205,13 +205,13 @@ def truths_of(paths: Iterable[Path] | None) -> list[Truth]:
     """
     if paths is None:
         named, beside = os.environ.get("PMDFUZZ_TRUTH"), THIS.parent / "shared" / "truth"
-        sample = THIS / "tests" / "fuzz" / "subjects" / "data"
+        sample = THIS / "corpus" / "truth"
         paths = [Path(named)] if named else [beside if beside.is_dir() else sample]
     truths = []
     for path in paths:
         files = sorted(path.glob("*.jsonl*")) if path.is_dir() else [path]
         for file in files:
-            kernel = file.name.removeprefix("truth-").removesuffix(".gz").removesuffix(".jsonl")
+            kernel = file.name.partition(".jsonl")[0]
             if kernel in KERNELS:
                 recordings = sum(1 for _ in programs(file))
                 truths.append(Truth(file.absolute(), kernel, recordings))

@@ -1,6 +1,6 @@
 """Measurements: what they count, not how fast anything is."""
 
-import gzip
+import lzma
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from fuzz.rules.rule import STATE
 from tests.lib.constants import ROOT
 
 KERNEL = kernel_named("linux-6.18")
-SAMPLE = ROOT / "tests" / "fuzz" / "subjects" / "data" / "truth-linux-6.18.jsonl.gz"
+SAMPLE = ROOT / "corpus" / "truth" / "linux-6.18.jsonl.xz"
 
 
 def test_programs_come_from_files_or_from_a_seed(tmp_path: Path) -> None:
@@ -27,7 +27,7 @@ def test_programs_come_from_files_or_from_a_seed(tmp_path: Path) -> None:
     path = tmp_path / "x.case"
     path.write_text(dump(one[0]) + "execve_stack(0x300000, 0x600000, 0x200000)\n")
     assert cases_of([path], KERNEL, 20, 1) == one[:1]  # without what no program can do
-    with gzip.open(SAMPLE) as recorded:
+    with lzma.open(SAMPLE) as recorded:
         assert len(cases_of([SAMPLE, path], KERNEL, 20, 1)) == len(recorded.readlines()) + 1
 
 

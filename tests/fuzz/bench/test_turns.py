@@ -12,7 +12,7 @@ from fuzz.bench.__main__ import main
 from fuzz.bench.tree import THIS, BenchError, Job, Tree
 from fuzz.bench.turns import Row, Trial, Unit, overall, trial
 
-SAMPLE = THIS / "tests" / "fuzz" / "subjects" / "data" / "truth-linux-6.18.jsonl.gz"
+SAMPLE = THIS / "corpus" / "truth" / "linux-6.18.jsonl.xz"
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ from fuzz.forms.text import load
 from fuzz.subjects.model import Model
 from tests.lib.constants import ROOT
 
-SAMPLE = Path(__file__).parent / "data" / "truth-linux-6.12.jsonl.gz"
+SAMPLE = ROOT / "corpus" / "truth" / "linux-6.12.jsonl.xz"
 
 
 def sample(number: int) -> list[str]:
     """The first recordings of the sample."""
-    return gzip.decompress(SAMPLE.read_bytes()).decode().splitlines()[:number]
+    return lzma.decompress(SAMPLE.read_bytes()).decode().splitlines()[:number]
 
 
 def written(path: Path, lines: list[str]) -> str:

@@ -1,13 +1,12 @@
 """The model against real kernels: results, page-table bytes, VMAs and pages of recorded programs.
 
-The repository holds a sample of the recordings.  All of them, KERNEL.jsonl files, are compared as
-well (marker `truth`) if they are in the directory that PMDFUZZ_TRUTH names, or in shared/truth
-beside the repository; and so are those of other releases in its folder `kernels`, KERNEL.jsonl.xz.
+The repository holds a sample of the recordings of each kernel: `corpus/truth`.  All of them,
+KERNEL.jsonl files, are compared as well (marker `truth`) if they are in the directory that
+PMDFUZZ_TRUTH names, or in shared/truth beside the repository; and so are those of other releases in
+its folder `kernels`, KERNEL.jsonl.xz.
 """
 
-import gzip
 import json
-import lzma
 import os
 from collections.abc import Iterator
 from functools import cache
@@ -23,13 +22,27 @@ from fuzz.execute import execute
 from fuzz.forms.text import parse_call
 from fuzz.subjects.difference import items
 from fuzz.subjects.observe import FIELDS, observation
+from fuzz.subjects.recordings import opened
 from tests.lib.constants import ROOT
 from tests.lib.judged import unexplained
 
-SAMPLE = Path(__file__).parent / "data"
+SAMPLE = ROOT / "corpus" / "truth"
 RECORDED = ("linux-6.1", "linux-6.12", "linux-6.18")
 CATEGORIES = {"mv", "nbr", "chn", "mul", "shr", "thp", "kch", "mrg", "mad", "mlk", "err", "rnd"}
 OBJECTS = {"obj"}  # shared objects and huge pages: recorded for the sample only
+# Releases whose kernels are computed.
+POINT_RELEASES = (
+    "linux-6.12.43",
+    "linux-6.16.12",
+    "linux-6.17.13",
+    "linux-6.18.15",
+    "linux-6.19.14",
+    "linux-7.0.13",
+    "linux-7.1.13",
+    "linux-7.2.6",
+    "linux-7.2.13",
+    "linux-7.3",
+)
 
 
 def full_directory() -> Path | None:
@@ -43,11 +56,9 @@ def full_directory() -> Path | None:
 
 def recordings(kernel: str, directory: Path | None) -> Iterator[dict[str, object]]:
     """The recorded observations of one kernel: all in `directory`, or the sample."""
-    if directory is not None:
-        lines = (directory / f"{kernel}.jsonl").read_text(encoding="utf-8")
-    else:
-        lines = gzip.decompress((SAMPLE / f"truth-{kernel}.jsonl.gz").read_bytes()).decode()
-    return map(json.loads, lines.splitlines())
+    path = directory / f"{kernel}.jsonl" if directory else SAMPLE / f"{kernel}.jsonl.xz"
+    with opened(path) as lines:
+        yield from map(json.loads, lines)
 
 
 def category(recording: dict[str, object]) -> str:
@@ -94,34 +105,22 @@ def test_the_model_does_what_the_kernel_did_in_full(kernel: str, name: str) -> N
     compare(kernel, by_category(kernel, full_directory())[name])
 
 
-# More releases, whose kernels are computed: the folder `kernels` of the full recordings.
-POINT_RELEASES = (
-    "linux-6.12.43",
-    "linux-6.16.12",
-    "linux-6.17.13",
-    "linux-6.18.15",
-    "linux-6.19.14",
-    "linux-7.0.13",
-    "linux-7.1.13",
-    "linux-7.2.6",
-    "linux-7.2.13",
-    "linux-7.3",
-)
+@pytest.mark.parametrize("kernel", POINT_RELEASES)
+def test_the_computed_kernel_does_what_the_release_did(kernel: str) -> None:
+    compare(kernel, list(recordings(kernel, None)))
 
 
 @pytest.mark.truth
 @pytest.mark.slow
 @pytest.mark.parametrize("kernel", POINT_RELEASES)
-def test_the_computed_kernel_does_what_the_release_did(kernel: str) -> None:
+def test_the_computed_kernel_does_what_the_release_did_in_full(kernel: str) -> None:
     directory = full_directory() or ROOT
-    packed = directory / "kernels" / f"{kernel}.jsonl.xz"
-    if packed.exists():
-        lines = lzma.decompress(packed.read_bytes()).decode().splitlines()
-        compare(kernel, list(filter(is_modelled, map(json.loads, lines))))
-    elif (directory / f"{kernel}.jsonl").exists():
-        compare(kernel, list(filter(is_modelled, recordings(kernel, directory))))
-    else:
-        pytest.skip("no recordings of this release here")
+    for path in (directory / "kernels" / f"{kernel}.jsonl.xz", directory / f"{kernel}.jsonl"):
+        if path.exists():
+            with opened(path) as lines:
+                compare(kernel, list(filter(is_modelled, map(json.loads, lines))))
+            return
+    pytest.skip("no recordings of this release here")
 
 
 def compare(kernel: str, group: list[dict[str, object]]) -> None:
