@@ -595,11 +595,14 @@ def _new_shared_pages(
 def _fault_shared(space: AddressSpace, vma: Vma, table: Table, addr: int, *, write: bool) -> None:
     """Map a page of a shared object that has no entry, or only a mark that it is to be protected.
 
-    Source: mm/memory.c do_read_fault(), do_shared_fault(), finish_fault().
+    A monitor that is asked for the page maps it as it wants, which is not protected.
+    Source: mm/memory.c do_read_fault(), do_shared_fault(), finish_fault(); mm/userfaultfd.c
+    mfill_atomic_install_pte().
     """
     pages, leaves = vma.backing.pages, table.leaves
     index, linear = space.tree.index(addr, PTE), space.page_index(vma, addr)
     marked = index in leaves
+    asked = vma.flags & (VM_UFFD_MINOR if linear in pages else VM_UFFD_MISSING)
     if not write:
         _fault_around(space, vma, addr)
     if linear in pages and index not in leaves:
@@ -610,7 +613,7 @@ def _fault_shared(space: AddressSpace, vma: Vma, table: Table, addr: int, *, wri
             vma.backing.clean.add(linear)
         vma.backing.swapped.discard(linear)
         flags = WRITTEN if write else _FAULT_AROUND
-        if marked and not write and vma.flags & VM_UFFD_WP:
+        if marked and not write and vma.flags & VM_UFFD_WP and not asked:
             flags |= UFFD_WP
         space.tree.put(table, index, leaf(pages[linear], flags))
 

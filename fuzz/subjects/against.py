@@ -88,10 +88,9 @@ class Against:
 
     def both(self, case: Case) -> tuple[Observation, Observation]:
         """What the subject and the model show.  Errors raised: SubjectError."""
-        return (
-            self.seen(case, self.subject.observe(case)),
-            self.seen(case, self.model.observe(case)),
-        )
+        observed = self.subject.observe(case)
+        found = self.model.observe(case, observed)
+        return self.seen(case, observed), self.seen(case, found)
 
     def runnable(self, case: Case) -> Case:
         """What is run of a program; nothing of one that is about what the subject has not."""
@@ -104,8 +103,8 @@ class Against:
 
     def judge(self, case: Case, observed: Observation) -> Divergence | None:
         """How the model parts from what the subject showed of a runnable case, if it does."""
+        found = self.seen(case, self.model.observe(case, observed))
         observed = self.seen(case, observed)
-        found = self.seen(case, self.model.observe(case))
         differs = difference(case, observed, found)
         return Divergence(case, observed, found, differs) if differs else None
 

@@ -16,9 +16,9 @@ from fuzz.minimize.search import minimize
 from fuzz.minimize.simplicity import simplicity
 from fuzz.subjects.against import Against
 from fuzz.subjects.beside import told_left_out
-from fuzz.subjects.difference import LEFT, Kind, difference, parting, told
+from fuzz.subjects.difference import Kind, difference, differing, parting, shared, told
 from fuzz.subjects.model import Model
-from fuzz.subjects.observe import FIELDS
+from fuzz.subjects.observe import FIELDS, OPTIONAL
 from fuzz.subjects.recordings import Recording, TruthError, recordings
 from fuzz.subjects.subject import Observation, Subject
 
@@ -38,13 +38,16 @@ class Disagreement:
 class Comparison:
     """What comparing recordings has shown so far.
 
-    `agreeing_fields` counts the programs in which a field agrees; `calls` the calls of each name
-    whose result and page tables were compared, `agreeing_calls` those where they agree.  Calls
+    `shared` counts the programs in which both sides have a field, `agreeing_fields` those in which
+    it agrees; `lonely` those in which one side has it, and which.  `calls` are the calls of each
+    name whose result and page tables were compared, `agreeing_calls` those where they agree.  Calls
     behind the first difference of a program do not count: they start from another state.
     """
 
     programs: int = 0
+    shared: Counter[str] = field(default_factory=Counter)
     agreeing_fields: Counter[str] = field(default_factory=Counter)
+    lonely: Counter[tuple[str, str]] = field(default_factory=Counter)
     calls: Counter[str] = field(default_factory=Counter)
     agreeing_calls: Counter[str] = field(default_factory=Counter)
     kinds: dict[Kind, Disagreement] = field(default_factory=dict)
@@ -59,10 +62,15 @@ class Comparison:
         """Count one program."""
         case, observed = recording
         self.programs += 1
-        agreeing = [name for name in FIELDS if observed.get(name) == found.get(name)]
-        for name in agreeing:
-            self.agreeing_fields[name] += 1
-        if len(agreeing) == len(FIELDS) and observed.get(LEFT) == found.get(LEFT):
+        fields = shared(observed, found)
+        different = differing(observed, found)
+        agreeing = [name for name in fields if name not in different]
+        self.shared.update(fields)
+        self.agreeing_fields.update(agreeing)
+        for side, has in (("recorded", observed), ("the model's", found)):
+            alone = [name for name in OPTIONAL if has.get(name) is not None and name not in fields]
+            self.lonely.update((name, side) for name in alone)
+        if not different and "crash" not in found:
             self._count_calls(case, None)
             return
         differs = difference(case, observed, found)
@@ -102,10 +110,19 @@ class Comparison:
     def table(self) -> str:
         """How many agree, by field and by call."""
         rows: list[tuple[object, ...]] = [("field", "agree", "of")]
-        rows += ((name, self.agreeing_fields[name], self.programs) for name in FIELDS)
+        rows += (
+            (name, self.agreeing_fields[name], self.shared[name])
+            for name in (*FIELDS, *OPTIONAL)
+            if self.shared[name] or name in FIELDS
+        )
         rows.append(("call", "agree", "of"))
         rows += ((n, self.agreeing_calls[n], self.calls[n]) for n in CALLS if self.calls[n])
-        return "\n".join(f"{name:<14}{agree:>9}{of:>9}" for name, agree, of in rows)
+        lines = [f"{name:<14}{agree:>9}{of:>9}" for name, agree, of in rows]
+        lines += (
+            f"not compared: {name}, {side} alone, in {number} programs"
+            for (name, side), number in self.lonely.items()
+        )
+        return "\n".join(lines)
 
 
 def compare(

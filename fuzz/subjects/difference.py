@@ -60,10 +60,9 @@ def difference(case: Case, expected: Observation, found: Observation) -> Differe
         each = _by_call(expected, found)
         name = next(name for name in each if expected[name][index] != found[name][index])
         return Difference(Kind(name, call.name, _detail(call)), index)
-    for name in (*shared(expected, found), LEFT):
-        if expected.get(name) != found.get(name):
-            call = case.calls[last]
-            return Difference(Kind(name, call.name, _detail(call)), last)
+    for name in differing(expected, found):
+        call = case.calls[last]
+        return Difference(Kind(name, call.name, _detail(call)), last)
     return None
 
 
@@ -106,6 +105,24 @@ def shared(expected: Observation, found: Observation) -> list[str]:
     ]
 
 
+def differing(expected: Observation, found: Observation) -> list[str]:
+    """Those of the fields that are compared in which two observations differ."""
+    pairs = ((name, _pair(name, expected, found)) for name in (*shared(expected, found), LEFT))
+    return [name for name, (want, got) in pairs if want != got]
+
+
+def _pair(name: str, expected: Observation, found: Observation) -> tuple[Any, Any]:
+    """A field of both sides.  Whoever does not track writes has no VMA that is soft-dirty."""
+    want, got = expected.get(name), found.get(name)
+    if name == "flags" and not ("sd" in expected and "sd" in found) and want and got:
+        return _without_soft_dirty(want), _without_soft_dirty(got)
+    return want, got
+
+
+def _without_soft_dirty(flags: Iterable[str]) -> list[str]:
+    return [" ".join(word for word in row.split() if word != "sd") for row in flags]
+
+
 def _by_call(expected: Observation, found: Observation) -> list[str]:
     return [name for name in BY_CALL if name in expected and name in found]
 
@@ -136,7 +153,7 @@ def items(
     The name of the program and the spelling of its calls do not count.
     """
     for name in fields:
-        want, got = expected.get(name), found.get(name)
+        want, got = _pair(name, expected, found)
         if want == got:
             continue
         title, show = _TOLD[name]
@@ -255,6 +272,23 @@ def _told_count(number: Any) -> str:
     return "unknown" if number is None else terms.count(number, "page")
 
 
+def _told_run(run: Any) -> str:
+    return _told_range(*run)
+
+
+def _told_flags(flags: Any) -> str:
+    return flags or "none"
+
+
+def _told_kib(number: Any) -> str:
+    return terms.size(number * 1024)
+
+
+def _told_event(event: Any) -> str:
+    kind, *numbers = event
+    return " ".join((kind, *(f"{number:#x}" for number in numbers)))
+
+
 def _told_warning(warned: Any) -> str:
     return "yes" if warned else "none"
 
@@ -264,6 +298,11 @@ _TOLD: dict[str, tuple[str, Callable[[Any], str]]] = {
     "pt": ("page tables after call {}", _told_size),
     "vmas": ("VMA {}", _told_vma),
     "pages": ("pages", _told_pages),
+    "wp": ("write-protected for userfaultfd", _told_run),
+    "sd": ("soft-dirty", _told_run),
+    "flags": ("flags of VMA {}", _told_flags),
+    "locked": ("locked", _told_kib),
+    "events": ("event {}", _told_event),
     "contents": ("contents", _told_contents),
     "pgtable_bytes": ("page tables at the end", _told_size),
     "rss_pages": ("resident", _told_count),

@@ -6,7 +6,7 @@ from engine.base.kernel import Kernel
 from fuzz.bounded import run
 from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.case import Case
-from fuzz.subjects.observe import compared
+from fuzz.subjects.observe import OPTIONAL, compared
 from fuzz.subjects.subject import Abilities, Observation, Subject
 
 
@@ -27,8 +27,13 @@ class Model(Subject):
         """See `Subject`."""
         return map(self.observe, cases)
 
-    def observe(self, case: Case) -> Observation:
-        """See `Subject`; `crash` only if the model itself fails."""
+    def observe(self, case: Case, beside: Observation | None = None) -> Observation:
+        """See `Subject`; `crash` only if the model itself fails.
+
+        Arguments: `beside` what it will be compared with: optional fields take time, and are left
+        out if that has none (None: all are told).
+        """
+        more = beside is None or not beside.keys().isdisjoint(OPTIONAL)
         try:
             # Rules are not what is compared; those whose violation the kernel warns of always run.
             outcome = run(
@@ -40,4 +45,4 @@ class Model(Subject):
             )
         except Exception as error:
             return {"crash": f"the model fails: {type(error).__name__}: {error}"}
-        return compared(outcome)
+        return compared(outcome, more=more)

@@ -16,11 +16,12 @@ from engine.state.vma import VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
 from fuzz.case import Faults, Result
 from fuzz.execute import Outcome
 from fuzz.forms.text import format_call
+from fuzz.subjects import extended
 
 FIELDS = ("ret", "pt", "vmas", "pages", "pgtable_bytes", "rss_pages", "warn")  # what is compared
 # What only some subjects have; compared where both have it.  `contents` is of those that do not say
 # which pages are there: first page, how many, the first tag, of the pages that are not all zero.
-OPTIONAL = ("contents",)
+OPTIONAL = (*extended.OPTIONAL, "contents")
 
 # Where the kernel has a WARN_ON; other rules are promises that it keeps without looking.
 _KERNEL_WARNS = frozenset(("dest-entry-none", "rollback-dest-none"))
@@ -39,11 +40,14 @@ def observation(outcome: Outcome, id: str) -> dict[str, object]:
     """
     page_bytes = outcome.space.geometry.page_bytes
     ops = [format_call(call, page_bytes) for call in outcome.case.program().calls]
-    return {"id": id, "ops": ops, **compared(outcome)}
+    return {"id": id, "ops": ops, **compared(outcome, more=True)}
 
 
-def compared(outcome: Outcome) -> dict[str, object]:
-    """The part of an observation that is compared: `FIELDS`; `crash` if a call did not return."""
+def compared(outcome: Outcome, *, more: bool) -> dict[str, object]:
+    """The part of an observation that is compared: `FIELDS`; `crash` if a call did not return.
+
+    Arguments: `more` the optional fields, too, as far as the model has them.
+    """
     if (ending := outcome.ending) is not None:
         return {"crash": f"the model fails: {ending.rule}, {ending.found}"}
     space = outcome.space
@@ -58,6 +62,7 @@ def compared(outcome: Outcome) -> dict[str, object]:
         "pgtable_bytes": tables[-1] if tables else 0,
         "rss_pages": sum(count for _, count, state, _ in runs if state in _RESIDENT),
         "warn": _warned(outcome),
+        **(extended.extended(space) if more else {}),
     }
 
 

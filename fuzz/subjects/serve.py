@@ -7,6 +7,7 @@ from typing import BinaryIO
 from engine.base.kernel import Kernel
 from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.case import Case
+from fuzz.subjects import extended
 from fuzz.subjects.model import Model
 from fuzz.subjects.observe import FIELDS
 from fuzz.subjects.protocol import Hello, ProtocolError, decode
@@ -24,7 +25,7 @@ def hello(kernel: Kernel) -> Hello:
         arena=(geometry.arena.start, geometry.arena.end - geometry.arena.start),
         calls=MODELLED_CALLS,
         flags={},
-        fields=frozenset(FIELDS),
+        fields=frozenset((*FIELDS, *extended.OPTIONAL)),
         locks=True,
         root=True,
         levels=geometry.levels,

@@ -483,9 +483,9 @@ def test_a_divergence_from_the_machine_is_minimized_and_kept(
 ) -> None:
     observe = Model.observe
 
-    def wrong(self: Model, case: Case) -> dict[str, Any]:
+    def wrong(self: Model, case: Case, beside: Any = None) -> dict[str, Any]:
         """A model in which peek tells nothing of faults."""
-        seen = observe(self, case)
+        seen = observe(self, case, beside)
         for index, call in enumerate(case.calls):
             if call.name == "peek":
                 seen["ret"][index] = 0

@@ -229,9 +229,9 @@ def test_a_check_goes_on_behind_a_worker_that_is_stopped(
 OBSERVE = Model.observe
 
 
-def wrong(self: Model, case: Case) -> dict[str, Any]:
+def wrong(self: Model, case: Case, beside: dict[str, Any] | None = None) -> dict[str, Any]:
     """A model that forgets one page table of an mprotect."""
-    seen = OBSERVE(self, case)
+    seen = OBSERVE(self, case, beside)
     for index, call in enumerate(case.calls):
         if call.name == "mprotect" and seen["pt"][index]:
             seen["pt"][index] -= 4096
