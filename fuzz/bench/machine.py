@@ -1,7 +1,7 @@
 """The model beside the machine, how fast each is: `python -m fuzz.bench machine`.
 
 It takes files of programs (JSON lines with `ops`, such as recordings, or cases); without files it
-takes random programs, as `pmdfuzz kernel check` makes them.
+takes random programs, as `pmdfuzz check` makes them.
 """
 
 import argparse

@@ -31,6 +31,7 @@ COMMANDS = {
     "observe": ("subjects", "print what cases show, one JSON object a line"),
     "agent": ("agent", "run programs for another pmdfuzz that asks in lines"),
     "compare": ("subjects", "compare the model with recordings of a real kernel"),
+    "check": ("subjects", "run programs on a subject and on its model, and compare what they show"),
     "kernel": ("subjects", "check the model against the kernel of this machine"),
     "findings": ("findings", "list, show and promote what runs have found"),
     "museum": (

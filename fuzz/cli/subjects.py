@@ -1,4 +1,4 @@
-"""`pmdfuzz observe`, `compare` and `kernel`: the model beside what really happens."""
+"""`pmdfuzz observe`, `compare`, `check` and `kernel`: the model beside what really happens."""
 
 import argparse
 import contextlib
@@ -29,8 +29,9 @@ from fuzz.lib.arguments import positive, seed
 from fuzz.lib.exits import FINE, SURPRISES
 from fuzz.showing import kernel_for
 from fuzz.subjects.against import Against
+from fuzz.subjects.baseline import BaselineError
 from fuzz.subjects.beside import beside_model
-from fuzz.subjects.check import CheckOptions, check, check_cases
+from fuzz.subjects.check import DEFAULT_CASES, CheckOptions, check, check_cases
 from fuzz.subjects.compare import compare
 from fuzz.subjects.host import host_kernel, release
 from fuzz.subjects.model import Model
@@ -124,41 +125,60 @@ def _compare(options: argparse.Namespace) -> int:
         return compare(options.truth, Model(kernel), machine=machine)
 
 
-# --- kernel ---------------------------------------------------------------------------------------
+# --- check, kernel --------------------------------------------------------------------------------
+
+_CHECK = (
+    "Without files the programs are random; each class of divergence is minimized on the subject "
+    "and kept as a case in the working directory. With files exactly these programs run. Of what "
+    "stands for a kernel (qemu-user, valgrind, gVisor) results, VMAs and contents are compared, "
+    f"up to the first address that it chooses. {MACHINE_NEEDS}"
+)
+
+
+def make_check(parser: Parser, summary: str) -> None:
+    """Make the command."""
+    define(parser, _check, summary, _CHECK)
+    _add_check(parser)
+
+
+def _add_check(parser: Parser) -> None:
+    _add_files(parser, "*")
+    parser.add_argument(
+        "--cases",
+        type=positive,
+        metavar="N",
+        help=f"run N random programs (default: {DEFAULT_CASES}, or as the baseline)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=seed,
+        metavar="N",
+        help="seed of the random numbers (default: that of the baseline, or a random one)",
+    )
+    add_on(parser, "host", "the subject to check")
+    _add_model(parser)
+    parser.add_argument(
+        "--geometry",
+        metavar="G",
+        help="x86-64-pku: leave the kernel this CPU's protection keys, by which memory that may "
+        "only be executed cannot be read (default: x86-64, as if there were none)",
+    )
+    parser.add_argument(
+        "--baseline",
+        type=Path,
+        metavar="FILE",
+        help="tell what is better and what is worse than FILE says, and end with 1 only for a new "
+        "class of divergence; FILE is written if it is not there",
+    )
+    add_workdir(parser)
 
 
 def make_kernel(parser: Parser, summary: str) -> None:
     """Make the command."""
     define(parser, _check, summary, MACHINE_NEEDS)
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    action = add_action(
-        actions,
-        "check",
-        _check,
-        "run programs on this machine, or another subject, and on its model, and compare all that "
-        "both show",
-        "Without files the programs are random; each class of divergence is minimized on the "
-        "machine and kept as a case in the working directory. With files exactly these programs "
-        f"run. {MACHINE_NEEDS}",
-    )
-    _add_files(action, "*")
-    action.add_argument(
-        "--cases",
-        type=positive,
-        default=10_000,
-        metavar="N",
-        help="run N random programs (default: %(default)s)",
-    )
-    action.add_argument("--seed", type=seed, metavar="N", help="seed of the random numbers")
-    add_on(action, "host", "the subject to check")
-    _add_model(action)
-    action.add_argument(
-        "--geometry",
-        metavar="G",
-        help="x86-64-pku: leave the kernel this CPU's protection keys, by which memory that may "
-        "only be executed cannot be read (default: x86-64, as if there were none)",
-    )
-    add_workdir(action)
+    action = add_action(actions, "check", _check, "the same as `pmdfuzz check`", _CHECK)
+    _add_check(action)
     action = add_action(
         actions,
         "shortage",
@@ -182,20 +202,26 @@ def _add_model(action: Parser) -> None:
 def _check(options: argparse.Namespace) -> int:
     with machine_errors():
         if options.files:
+            if options.baseline:
+                raise UsageError("--baseline is of random programs: leave the files out")
             return check_cases(
                 _programs(options.files, None), options.kernel, options.geometry, options.on
             )
-        return check(
-            CheckOptions(
-                options.workdir,
-                cases=options.cases,
-                seed=options.seed,
-                kernel=options.kernel,
-                geometry=options.geometry,
-                on=options.on,
-                sources=sorted(CORPUS.rglob("*.case")),
+        try:
+            return check(
+                CheckOptions(
+                    options.workdir,
+                    cases=options.cases,
+                    seed=options.seed,
+                    kernel=options.kernel,
+                    geometry=options.geometry,
+                    on=options.on,
+                    sources=sorted(CORPUS.rglob("*.case")),
+                    baseline=options.baseline,
+                )
             )
-        )
+        except BaselineError as error:
+            raise UsageError(str(error)) from None
 
 
 def _shortage(options: argparse.Namespace) -> int:

@@ -96,6 +96,11 @@ class Against:
         """What is run of a program; nothing of one that is about what the subject has not."""
         return self.subject.able.runnable(case)
 
+    @property
+    def compared(self) -> str:
+        """What is compared, in words, if that is less than all."""
+        return ""
+
     def seen(self, case: Case, observed: Observation) -> Observation:
         """What of an observation, the subject's or the model's, is compared."""
         del case

@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -102,6 +103,13 @@ class Agent(Subject):
         self.commit_limit = self.hello.commit_limit
         self.emulated = self.hello.emulated
         self.name = name or self.hello.model or f"Linux {self.hello.release}"
+
+    @property
+    def implementation(self) -> str:
+        """See `Subject`: of a program that stands for a kernel, what it says of its version."""
+        if self.emulated:
+            return version_of(self.command) or self.name
+        return self.hello.model or f"Linux {self.hello.release}"
 
     @property
     def seconds(self) -> float:
@@ -326,6 +334,27 @@ class Agent(Subject):
         if status < 0:
             return f"killed by {signal.Signals(-status).name}"
         return f"ended with exit code {status}"
+
+
+def version_of(command: Sequence[str]) -> str:
+    """What the program that a command runs the agent with says of its version; "" if nothing.
+
+    Others may come before it, such as `setarch -R`: it is the last before the agent.
+    """
+    programs = [word for word in command if shutil.which(word)]
+    for program in programs[-2:-1] or programs:
+        with contextlib.suppress(OSError, subprocess.SubprocessError, UnicodeError):
+            words = [program, "--version"]
+            said = subprocess.run(
+                words,
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=_START,
+                stdin=subprocess.DEVNULL,
+            )
+            return said.stdout.partition("\n")[0].strip()
+    return ""
 
 
 def _object(line: bytes) -> dict[str, Any]:

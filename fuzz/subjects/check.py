@@ -1,4 +1,4 @@
-"""`pmdfuzz kernel check`: random programs on a subject and on its model, side by side.
+"""`pmdfuzz check`: random programs on a subject and on its model, side by side.
 
 Half of the programs come from random bytes, half from mutations of the project's own cases; the
 byte form turns either into programs that make boundaries likely.  Every class of divergence is
@@ -24,10 +24,12 @@ from fuzz.lib.files import WriteError, write_atomic
 from fuzz.lib.lines import indented
 from fuzz.lib.status import Fields, StatusLine, count, duration
 from fuzz.subjects.against import Against, Divergence
+from fuzz.subjects.baseline import Baseline, Seen
 from fuzz.subjects.beside import beside_model, told_left_out
 from fuzz.subjects.difference import Kind
 from fuzz.subjects.host import GEOMETRY, WITH_KEYS
 from fuzz.subjects.subject import Abilities, SubjectError
+from fuzz.subjects.tally import Tally
 
 DIVERGENCES = "divergences"  # directory in the working directory
 DEFAULT_CASES = 10_000
@@ -37,20 +39,31 @@ _MINIMIZE_BUDGET = 2_000  # runs
 
 @dataclass(frozen=True, slots=True)
 class CheckOptions:
-    """What to check: `cases` programs made from `seed` (None: chosen at random, and shown).
+    """What to check: `cases` programs made from `seed`.
 
+    None: as many as usual, and chosen at random, and shown; with a baseline as there.
     `on` names the subject, `kernel` the model and `geometry` that of both (see `beside_model`);
-    `sources` are cases to mutate; `time_limit` seconds a program may take.
+    `sources` are cases to mutate; `time_limit` seconds a program may take; `baseline` is a file of
+    what an earlier check has shown, written if there is none.
     """
 
     workdir: Path
-    cases: int = DEFAULT_CASES
+    cases: int | None = None
     seed: int | None = None
     kernel: str | None = None
     geometry: str | None = None
     on: str = "host"
     sources: Sequence[Path] = ()
     time_limit: float = 10.0
+    baseline: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Usual:
+    """What is run without a baseline."""
+
+    cases: int = DEFAULT_CASES
+    seed: int = field(default_factory=lambda: random.randrange(1, 1 << 31))
 
 
 @dataclass(slots=True)
@@ -63,6 +76,7 @@ class _Standing:
     machine_seconds: float = 0.0
     model_seconds: float = 0.0
     kinds: Counter[Kind] = field(default_factory=Counter)
+    calls: Tally = field(default_factory=Tally)
     started: float = field(default_factory=time.monotonic)
     doing: str = ""
 
@@ -82,8 +96,9 @@ class _Standing:
 def check(options: CheckOptions) -> int:
     """Run the check and print what it shows.
 
-    Returns: 0 no divergence; 1 divergences; 2 the machine was lost on the way; 130 after Ctrl-C.
-    Errors raised: SubjectError before the first program, UnknownName, WriteError.
+    Returns: 0 no divergence; 1 divergences, with a baseline new classes of these; 2 the machine was
+    lost on the way; 130 after Ctrl-C.
+    Errors raised: SubjectError before the first program, UnknownName, WriteError, BaselineError.
     """
     with contextlib.ExitStack() as stack:
 
@@ -122,7 +137,7 @@ def check_cases(
                 if not all_of_them:
                     left_out[why] += 1
                     continue
-                print(f"pmdfuzz kernel check: {name}: not run: {why}", file=sys.stderr)
+                print(f"pmdfuzz check: {name}: not run: {why}", file=sys.stderr)
                 refused += 1
                 continue
             try:
@@ -199,11 +214,16 @@ class _Check:
         self.pair = pair
         self._another = another
         self.left_out: Counter[str] = Counter()
-        self.seed = options.seed if options.seed is not None else random.randrange(1, 1 << 31)
         self.directory = options.workdir / DIVERGENCES
         self.line = StatusLine(sys.stderr)
-        self.standing = _Standing(options.cases)
         self.kept: dict[Kind, Path] = {}
+        self.simplest: dict[Kind, Case] = {}
+        known = options.baseline is not None and options.baseline.exists()
+        self.before = Baseline.load(options.baseline) if options.baseline and known else None
+        usual = self.before or _Usual()
+        self.seed = usual.seed if options.seed is None else options.seed
+        self.cases = usual.cases if options.cases is None else options.cases
+        self.standing = _Standing(self.cases)
 
     @cached_property
     def minimizer(self) -> Against:
@@ -219,8 +239,12 @@ class _Check:
         programs = generated(sources, codec, able, self.seed, self.left_out)
         self._say(
             f"{self.pair.subject.name} {_ground(geometry)} beside {self.pair.model.name}, "
-            f"{self.options.cases} programs, seed {self.seed}, {len(sources)} cases to mutate"
+            f"{self.cases} programs, seed {self.seed}, {len(sources)} cases to mutate"
         )
+        if self.pair.subject.implementation != self.pair.subject.name:
+            self._say(f"it is {self.pair.subject.implementation}")
+        if self.pair.compared:
+            self._say(f"compared are {self.pair.compared}")
         if able.lacks:
             self._say(f"it has no {', '.join(able.lacks)}")
         status = FINE
@@ -230,10 +254,36 @@ class _Check:
             status = INTERRUPTED
         except SubjectError as error:
             status = BAD_INPUT
-            self.line.write(f"pmdfuzz kernel check: the machine is lost: {error}", sys.stderr)
+            self.line.write(f"pmdfuzz check: the machine is lost: {error}", sys.stderr)
         self.line.clear()
         self._say(self._summary(status == INTERRUPTED))
+        if self.options.baseline is not None and status == FINE:
+            return self._beside_baseline(self.options.baseline)
         return status or (SURPRISES if self.standing.diverged else FINE)
+
+    def _beside_baseline(self, path: Path) -> int:
+        """Tell what is otherwise than in the baseline, or make it.  Returns: the exit status."""
+        standing, pair = self.standing, self.pair
+        now = Baseline(
+            implementation=pair.subject.implementation,
+            model=pair.model.name,
+            geometry=pair.model.geometry.name,
+            seed=self.seed,
+            cases=standing.done,
+            agree=standing.done - standing.diverged,
+            calls={name: (agree, of) for name, agree, of in standing.calls.rows()},
+            kinds={
+                str(kind): Seen(times, text.dump(self.simplest[kind]).splitlines())
+                for kind, times in standing.kinds.most_common()
+            },
+        )
+        if self.before is None:
+            now.save(path)
+            self._say(f"written as a baseline: {path}")
+            return FINE
+        changes = list(now.told(self.before))
+        self._say("\n".join(changes) or "as the baseline")
+        return SURPRISES if now.new(self.before) else FINE
 
     def _sources(self) -> Iterator[Case]:
         """The cases to mutate; files that are none, or of another geometry, are left out."""
@@ -251,9 +301,9 @@ class _Check:
         ahead: deque[Case] = deque()
 
         def noted() -> Iterator[Case]:
-            for _, case in zip(range(self.options.cases), programs, strict=False):
-                ahead.append(case)
-                yield case
+            for _, case in zip(range(self.cases), programs, strict=False):
+                ahead.append(self.pair.runnable(case))
+                yield ahead[-1]
 
         standing, machine = self.standing, self.pair.subject
         for observed in machine.run(noted()):
@@ -263,7 +313,9 @@ class _Check:
             standing.model_seconds += time.perf_counter() - started
             standing.machine_seconds = machine.seconds
             standing.done += 1
-            if found is not None:
+            if found is None:
+                standing.calls.add(case, None)
+            else:
                 standing.diverged += 1
                 self._investigate(found)
             self.line.update(standing)
@@ -271,6 +323,7 @@ class _Check:
     def _investigate(self, found: Divergence) -> None:
         """Find the class of a divergence; minimize and keep the first of each."""
         found = self.minimizer.earliest(found)
+        self.standing.calls.add(found.case, found.difference.call)
         kinds = self.standing.kinds
         kinds[found.kind] += 1
         if kinds[found.kind] > 1:
@@ -294,9 +347,11 @@ class _Check:
 
     def _keep(self, found: Divergence, how: str = "") -> None:
         """Write a divergence as a case, and show it."""
-        name = "-".join(filter(None, (found.kind.field, found.kind.call, _slug(found.kind.detail))))
+        kind = found.kind
+        words = (kind.field, kind.call, _slug(kind.detail), _slug(kind.how))
+        name = "-".join(filter(None, words))
         path = self.directory / f"{name}.case"
-        note = f"kernel check seed={self.seed} programs={self.standing.done}"
+        note = f"check seed={self.seed} programs={self.standing.done}"
         case = self.pair.as_case(found, note)
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -304,8 +359,9 @@ class _Check:
             where = f"kept in {path}"
         except (OSError, WriteError) as error:
             where = f"not kept: {error}"
-        self.kept[found.kind] = path
-        self._say(f"\nDIVERGENCE {found.kind}{how}\n{indented(found.told())}\n  {where}")
+        self.kept[kind] = path
+        self.simplest[kind] = found.case
+        self._say(f"\nDIVERGENCE {kind}{how}\n{indented(found.told())}\n  {where}")
 
     def _summary(self, interrupted: bool) -> str:
         standing = self.standing
@@ -320,6 +376,9 @@ class _Check:
         ]
         if self.left_out:
             lines.append(f"left out for what is not there: {told_left_out(self.left_out)}")
+        if standing.diverged:
+            shares = (f"{name} {agree} of {of}" for name, agree, of in standing.calls.rows())
+            lines.append(f"calls that agree: {', '.join(shares)}")
         for kind, times in standing.kinds.most_common():
             lines.append(f"{times:>7}  {kind}  {self.kept.get(kind, '')}".rstrip())
         if self.kept:
@@ -327,7 +386,7 @@ class _Check:
             on_other = options.on if options.on != "host" else None
             flags = {"--on": on_other, "--kernel": options.kernel, "--geometry": options.geometry}
             on = [word for flag, name in flags.items() if name for word in (flag, name)]
-            again = command("kernel", "check", *on, next(iter(self.kept.values())))
+            again = command("check", *on, next(iter(self.kept.values())))
             lines.append(f"Look again with: {again}")
         return "\n".join(lines)
 

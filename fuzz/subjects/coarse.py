@@ -7,14 +7,15 @@ program is run up to the first that is chosen, and all that is compared of what 
 that it was.  That they die of a program is its result.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from engine.base.address import Range, round_up
 from engine.base.uapi import MAP_FIXED, MAP_FIXED_NOREPLACE, MREMAP_FIXED
 from fuzz.case import Call, Case
 from fuzz.forms.text import parse
-from fuzz.subjects.against import Against
+from fuzz.subjects.against import Against, Divergence
+from fuzz.subjects.difference import Difference
 from fuzz.subjects.model import Model
 from fuzz.subjects.subject import Observation, Subject
 
@@ -38,6 +39,12 @@ class CoarselyAgainst(Against):
         super().__init__(model, subject)
         self.merges = len(subject.observe(parse(_PROT_BACK)).get("vmas", ())) == 1
 
+    @property
+    def compared(self) -> str:
+        """See `Against`."""
+        vmas = "VMAs" if self.merges else "VMAs as if it merged them, which it never does,"
+        return f"results, {vmas} and contents, up to the first address that is chosen"
+
     def runnable(self, case: Case) -> Case:
         """See `Against`: up to the first address that is chosen, on the model."""
         case = super().runnable(case)
@@ -57,6 +64,28 @@ class CoarselyAgainst(Against):
         if not self.merges:
             vmas = coalesced(vmas)
         return {"ret": results, "vmas": vmas, "contents": contents}
+
+    def judge(self, case: Case, observed: Observation) -> Divergence | None:
+        """See `Against`: classes of results are told apart by these, too."""
+        found = super().judge(case, observed)
+        if found is None or found.kind.field != "ret":
+            return found
+        kind, call = found.difference
+        got, want = (_word(side["ret"][call]) for side in (found.observed, found.modelled))
+        return found._replace(difference=Difference(kind._replace(how=f"{got}, not {want}"), call))
+
+
+def _word(result: Any) -> str:
+    """What a call returned, in a word."""
+    match result:
+        case "OUT":
+            return "elsewhere"
+        case str():
+            return result  # an error
+        case Mapping():
+            return "a fault"
+        case _:
+            return "done"
 
 
 def cut(case: Case, observed: Observation) -> Case:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.base.geometry import Geometry
-from fuzz.calls.registry import CALLS
 from fuzz.case import Case
 from fuzz.lib.exits import BAD_INPUT, FINE, INTERRUPTED, SURPRISES
 from fuzz.lib.status import Fields, StatusLine
@@ -21,6 +20,7 @@ from fuzz.subjects.model import Model
 from fuzz.subjects.observe import FIELDS, OPTIONAL
 from fuzz.subjects.recordings import Recording, TruthError, recordings
 from fuzz.subjects.subject import Observation, Subject
+from fuzz.subjects.tally import Tally
 
 _MINIMIZE_BUDGET = 2_000  # runs on the machine
 
@@ -39,17 +39,15 @@ class Comparison:
     """What comparing recordings has shown so far.
 
     `shared` counts the programs in which both sides have a field, `agreeing_fields` those in which
-    it agrees; `lonely` those in which one side has it, and which.  `calls` are the calls of each
-    name whose result and page tables were compared, `agreeing_calls` those where they agree.  Calls
-    behind the first difference of a program do not count: they start from another state.
+    it agrees; `lonely` those in which one side has it, and which.  `calls` counts the calls whose
+    results and page tables agree.
     """
 
     programs: int = 0
     shared: Counter[str] = field(default_factory=Counter)
     agreeing_fields: Counter[str] = field(default_factory=Counter)
     lonely: Counter[tuple[str, str]] = field(default_factory=Counter)
-    calls: Counter[str] = field(default_factory=Counter)
-    agreeing_calls: Counter[str] = field(default_factory=Counter)
+    calls: Tally = field(default_factory=Tally)
     kinds: dict[Kind, Disagreement] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
 
@@ -71,11 +69,11 @@ class Comparison:
             alone = [name for name in OPTIONAL if has.get(name) is not None and name not in fields]
             self.lonely.update((name, side) for name in alone)
         if not different and "crash" not in found:
-            self._count_calls(case, None)
+            self.calls.add(case, None)
             return
         differs = difference(case, observed, found)
         if "crash" not in found:
-            self._count_calls(case, parting(observed, found))
+            self.calls.add(case, parting(observed, found))
         if differs is None:
             return
         known = self.kinds.get(differs.kind)
@@ -85,14 +83,6 @@ class Comparison:
         known.programs += 1
         if simplicity(case) < simplicity(known.recording.case):
             known.recording, known.modelled = recording, found
-
-    def _count_calls(self, case: Case, wrong: int | None) -> None:
-        """Count the calls of a program up to the first, `wrong`, that differs."""
-        for call in case.calls[:wrong]:
-            self.calls[call.name] += 1
-            self.agreeing_calls[call.name] += 1
-        if wrong is not None:
-            self.calls[case.calls[wrong].name] += 1
 
     @property
     def seconds(self) -> float:
@@ -116,7 +106,7 @@ class Comparison:
             if self.shared[name] or name in FIELDS
         )
         rows.append(("call", "agree", "of"))
-        rows += ((n, self.agreeing_calls[n], self.calls[n]) for n in CALLS if self.calls[n])
+        rows += self.calls.rows()
         lines = [f"{name:<14}{agree:>9}{of:>9}" for name, agree, of in rows]
         lines += (
             f"not compared: {name}, {side} alone, in {number} programs"

@@ -156,6 +156,11 @@ class Subject(ABC):
             return f"the case is for {case.geometry}"
         return self.able.refusal(case)
 
+    @property
+    def implementation(self) -> str:
+        """What it is, with its version."""
+        return self.name
+
     def obstacles(self) -> list[str]:
         """What of it is set up otherwise than the model, and how to change each; mostly []."""
         return []

@@ -24,7 +24,7 @@ SEVERAL = (
 def test_a_check_of_a_subject_counts_what_it_leaves_out(
     capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["kernel", "check", "--cases", "15", "--seed", "1"]
+    words = ["check", "--cases", "15", "--seed", "1"]
     assert main([*words, "--on", "model:linux-6.6@arm64-16k-47"]) == FINE
     first = capsys.readouterr().out.splitlines()[0]
     assert first.startswith("linux-6.6 on arm64-16k-47 beside linux-6.6, 15 programs, ")
@@ -40,11 +40,20 @@ def test_a_check_of_a_subject_counts_what_it_leaves_out(
 
 
 def test_cases_are_checked_on_a_subject(write: Write, capsys: Output) -> None:
-    words = ["kernel", "check", write(SEVERAL), "--on", "model:linux-6.17"]
+    words = ["check", write(SEVERAL), "--on", "model:linux-6.17"]
     assert main(words) == FINE
     assert "1 of 1 programs: linux-6.17 does what linux-6.17 does" in capsys.readouterr().out
     assert main([*words, "--kernel", "linux-6.16"]) == SURPRISES
     assert "ret after mremap(MREMAP_MAYMOVE|MREMAP_FIXED)" in capsys.readouterr().out
+
+
+def test_a_file_that_is_no_baseline_is_refused(write: Write, capsys: Output) -> None:
+    path = write(SEVERAL)
+    words = ["check", "--on", "model:linux-6.1", "--cases", "1", "--baseline", path]
+    assert main(words) == BAD_INPUT
+    assert f"{path} is no baseline of a check" in refused(capsys)
+    assert main([*words, path]) == BAD_INPUT
+    assert "leave the files out" in refused(capsys)
 
 
 def test_a_case_is_observed_on_a_subject(write: Write, capsys: Output) -> None:

@@ -117,9 +117,40 @@ def test_a_machine_that_differs(
     kept = sorted((tmp_path / "divergences").glob("*.case"))
     assert kept
     assert shown.count("\nDIVERGENCE ") == len(kept)
-    assert "Look again with: pmdfuzz kernel check " in shown
+    assert "Look again with: pmdfuzz check " in shown
     for path in kept:
         assert any(call.result is not None for call in load(path).calls)
+
+
+def test_a_baseline_is_written_and_then_compared_with(
+    beside: Callable[[Machine], None],
+    tmp_path: Path,
+    capsys: Output,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_MINIMIZE_BUDGET", 8)
+    path = tmp_path / "known.json"
+    first = CheckOptions(tmp_path, cases=25, seed=1, baseline=path)
+    again = CheckOptions(tmp_path, baseline=path)
+    beside(Machine("linux-5.4"))
+    assert check(first) == FINE
+    assert f"written as a baseline: {path}" in capsys.readouterr().out
+    kept = path.read_bytes()
+    assert check(again) == FINE
+    said = capsys.readouterr().out
+    assert "25 programs, seed 1" in said
+    assert said.endswith("as the baseline\n")
+    beside(Machine("linux-6.18"))
+    assert check(again) == FINE  # nothing is worse
+    said = capsys.readouterr().out
+    assert "the baseline is of linux-5.4, this is linux-6.18\n" in said
+    assert " is gone\n" in said
+    assert path.read_bytes() == kept
+    path.unlink()
+    assert check(first) == FINE
+    beside(Machine("linux-5.4"))
+    assert check(again) == SURPRISES
+    assert " is new\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -182,8 +213,8 @@ def test_cases_that_the_machine_cannot_run_are_refused(
     said = capsys.readouterr()
     assert said.out.splitlines() == ["1 of 1 programs: linux-6.18 does what linux-6.18 does"]
     assert said.err.splitlines() == [
-        "pmdfuzz kernel check: partly: not run: execve_stack is not there",
-        "pmdfuzz kernel check: no: not run: it has no fork",
+        "pmdfuzz check: partly: not run: execve_stack is not there",
+        "pmdfuzz check: no: not run: it has no fork",
     ]
     assert check_cases(cases[2:], None) == BAD_INPUT
     assert not capsys.readouterr().out  # of nothing that was run there is nothing to say

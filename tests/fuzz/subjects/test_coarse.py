@@ -67,7 +67,7 @@ class Other(StandIn):
         (
             f"{MAP}mremap(0x200000, 0x4000, 0x8000, MREMAP_MAYMOVE)\n",
             {"ret": [0x200000, PLACED], "vmas": []},
-            "ret after mremap(MREMAP_MAYMOVE)",
+            "ret after mremap(MREMAP_MAYMOVE): elsewhere, not done",
         ),
         (TOUCHED, {"crash": "killed by SIGSEGV"}, "crash after touch(killed by SIGSEGV)"),
     ],
