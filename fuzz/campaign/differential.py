@@ -1,32 +1,44 @@
-"""Inputs that are new to the model, run on a machine as well: where the two part is a finding."""
+"""Inputs that are new to the model, run on subjects as well: where the two part is a finding."""
 
 import os
 import time
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from fuzz.campaign.investigate import Breathe, doing
 from fuzz.campaign.report import told_divergence
 from fuzz.campaign.session import Seen, Session
+from fuzz.case import Case
+from fuzz.findings.bucket import Bucket
 from fuzz.lib.lines import short
 from fuzz.subjects.against import Against, Divergence
-from fuzz.subjects.subject import SubjectError
+from fuzz.subjects.subject import Observation, SubjectError
+
+_BATCH = 8  # programs that are under way at a time
+
+Observed = tuple[Case, Observation]
 
 
 @dataclass(slots=True)
 class Differential:
-    """The machine of a run.
+    """A subject of a run, beside the model of its kernel.
 
-    `waiting` are inputs that it has yet to run, `done` how many it has run; `finished` is true when
-    all is known of them, and no more will come; `lost` says why it is not used any more, if so.
+    `waiting` are inputs that it has yet to run, `done` how many it has run; `left_out` counts what
+    others needed that it does not have, by name; `finished` is true when all is known of them, and
+    no more will come; `lost` says why it is not used any more, if so; `found` are the findings that
+    it was the first to make.
     """
 
     session: Session
     against: Against
     waiting: deque[bytes] = field(default_factory=deque)
     done: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
     finished: bool = False
     lost: str = ""
+    found: set[Bucket] = field(default_factory=set)
 
     def add(self, data: bytes) -> None:
         """Let it run an input, when there is time."""
@@ -34,31 +46,58 @@ class Differential:
             self.waiting.append(data)
 
     def behind(self, *, last: bool) -> bool:
-        """Is there something left to do?  See `run`."""
+        """Is there something left to do?  `last` true: no more inputs will come."""
         return bool(self.waiting) or (last and not self.finished)
 
-    def run(self, seconds: float, *, last: bool = False) -> None:
-        """Run what waits, for so long at most; `last` true: no more inputs will come."""
-        until = time.monotonic() + seconds
-        while self.waiting and time.monotonic() < until:
-            case = self.session.decode(self.waiting.popleft())
-            try:
-                found = self.against.divergence(case)
+    def batch(self) -> list[Case]:
+        """The next programs of those that wait, without those that it cannot run."""
+        able = self.against.subject.able
+        cases: list[Case] = []
+        while self.waiting and len(cases) < _BATCH:
+            program = self.session.decode(self.waiting.popleft()).program()
+            case = self.against.runnable(program)
+            if case.calls:
+                cases.append(case)
+            else:
+                self.left_out.update(able.missing(program))
+        return cases
+
+    def observe(self, cases: Sequence[Case]) -> list[Observed]:
+        """Run programs; nothing else of the run is touched, so that others may do so meanwhile."""
+        observed: list[Observed] = []
+        try:
+            for case, seen in zip(cases, self.against.subject.run(cases), strict=True):
+                observed.append((case, seen))
+        except SubjectError as error:
+            self.lost = str(error)
+        return observed
+
+    def judge(self, observed: Sequence[Observed]) -> None:
+        """Compare what was observed with the model."""
+        try:
+            for case, seen in observed:
                 self.done += 1
-                if found is not None:
+                found = self.against.judge(case, seen)
+                if found is not None and not self.lost:
                     self._diverged(self.against.earliest(found))
+            if not self.lost:
                 self._late()
-            except SubjectError as error:
-                self._lose(error)
-        if last and not self.waiting and not self.finished:
-            self.finished = True
-            try:
-                self._late(last=True)
-            except SubjectError as error:
-                self._lose(error)
+        except SubjectError as error:
+            self.lost = str(error)
+        if self.lost:
+            self._lose()
+
+    def finish(self) -> None:
+        """See to what is found out at the very end: no more inputs will come."""
+        self.finished = True
+        try:
+            self._late(last=True)
+        except SubjectError as error:
+            self.lost = str(error)
+            self._lose()
 
     def investigate(self, seen: Seen, found: Divergence, breathe: Breathe) -> None:
-        """Minimize a new divergence on the machine, keep it and tell it.
+        """Minimize a new divergence on the subject, keep it and tell it.
 
         Errors raised: what `breathe` raises.
         """
@@ -68,7 +107,8 @@ class Differential:
                 budget = session.options.minimize_budget
                 small = self.against.minimized(found, budget, breathe)
         except SubjectError as error:
-            self._lose(error)
+            self.lost = str(error)
+            self._lose()
             return
         if small is None:
             where = short(session.path(seen.bucket))
@@ -85,18 +125,52 @@ class Differential:
                 self._diverged(found)
 
     def _diverged(self, found: Divergence) -> None:
-        """Machine and model part on an input."""
+        """Subject and model part on an input."""
         session, execs = self.session, self.session.progress.execs
         kernel = self.against.model.kernel
         note = f"run seed={session.seed} executions={execs}"
         if found.bucket not in session.findings:
+            self.found.add(found.bucket)
             session.met(found.bucket, self.against.as_case(found, note), kernel, found)
         hits = session.findings[found.bucket].hits[kernel.name] + 1
         session.record(found.bucket, kernel.name, hits, process=os.getpid(), execs=execs)
 
-    def _lose(self, error: SubjectError) -> None:
-        """Go on without the machine."""
-        self.lost = str(error)
+    def _lose(self) -> None:
+        """Go on without it."""
         self.finished = True
         self.waiting.clear()
-        self.session.say(f"The run goes on without the machine: {error}")
+        name = self.against.subject.name
+        self.session.once(f"The run goes on without {name}: {self.lost}")
+
+
+def run_all(machines: Sequence[Differential], seconds: float, *, last: bool = False) -> None:
+    """Let subjects run what waits, all at the same time, for about so long at most.
+
+    Arguments: `last` see `Differential.behind`.
+    """
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        batches = [(machine, cases) for machine in machines if (cases := machine.batch())]
+        if not batches:
+            break
+        for machine, observed in _observed(batches):
+            machine.judge(observed)
+    for machine in machines:
+        if last and machine.behind(last=True) and not machine.waiting:
+            machine.finish()
+
+
+def _observed(
+    batches: Sequence[tuple[Differential, Sequence[Case]]],
+) -> Iterator[tuple[Differential, list[Observed]]]:
+    """What each subject shows of its programs.
+
+    Threads wait for several; none is left when anything is done with it, which may fork.
+    """
+    if len(batches) == 1:
+        ((machine, cases),) = batches
+        yield machine, machine.observe(cases)
+        return
+    with ThreadPoolExecutor(len(batches)) as pool:
+        found = list(pool.map(lambda each: each[0].observe(each[1]), batches))
+    yield from zip((machine for machine, _ in batches), found, strict=True)

@@ -23,7 +23,7 @@ class Meter:
         self._next_corpus_count = 0.0
 
     def read(
-        self, workers: Sequence[Worker], machine: Differential | None, *, exact: bool = False
+        self, workers: Sequence[Worker], machines: Sequence[Differential], *, exact: bool = False
     ) -> None:
         """Take all numbers afresh; the corpus is counted now and then, or if `exact`."""
         session, progress, now = self._session, self._session.progress, time.monotonic()
@@ -34,7 +34,7 @@ class Meter:
         progress.findings = len(unknown)
         progress.old = sum(seen.old for seen in unknown)
         progress.known = len(session.findings) - len(unknown)
-        progress.machine = None if machine is None else machine.done
+        progress.machine = sum(one.done for one in machines) if machines else None
         progress.last_new = None if session.last_new is None else now - session.last_new
         progress.execs_per_second = self._speed(now)
         if exact or now >= self._next_corpus_count:

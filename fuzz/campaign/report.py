@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+from collections import Counter
 from collections.abc import Sequence
 
 from engine.base.kernel import Kernel
@@ -15,6 +16,7 @@ from fuzz.lib.command import command
 from fuzz.lib.lines import columns, indented, short
 from fuzz.lib.status import count, duration, wants_colour
 from fuzz.subjects.against import Against, Divergence
+from fuzz.subjects.beside import told_left_out
 from fuzz.subjects.likeness import told as told_beside
 from fuzz.tell.story import describe
 
@@ -33,6 +35,13 @@ def headline(session: Session) -> str:
         f"until {until}; everything is kept in {short(session.workdir)}\n"
         f"coverage of the model by {HOW} (Python {sys.version_info[0]}.{sys.version_info[1]})"
     )
+
+
+def told_subject(against: Against) -> str:
+    """A subject that new inputs run on, and what it cannot be asked for."""
+    name, lacks = against.subject.name, against.subject.able.lacks
+    without = f"; it has no {', '.join(lacks)}" if lacks else ""
+    return f"against {name}, beside {against.model.name}{without}"
 
 
 # --- Findings -------------------------------------------------------------------------------------
@@ -118,7 +127,7 @@ def told_parting(session: Session, seen: Seen, kernel: Kernel) -> str:
 def told_divergence(session: Session, seen: Seen, found: Divergence, against: Against) -> str:
     """The same of a divergence between machine and model."""
     kernel = against.model.kernel
-    on = ("--kernel", kernel.name, "--geometry", kernel.geometry.name)
+    on = ("--on", against.on, "--kernel", kernel.name)
     return "\n".join(
         (
             "",
@@ -140,17 +149,17 @@ def not_minimized(session: Session, seen: Seen) -> str:
 # --- The end --------------------------------------------------------------------------------------
 
 
-def summary(session: Session, execs: int, machine: str) -> str:
+def summary(session: Session, execs: int, machines: Sequence[str]) -> str:
     """The findings of the run, and what to do next.
 
-    Arguments: `execs` executions; `machine` a line about the machine, empty if there was none.
+    Arguments: `execs` executions; `machines` a line about each subject.
     """
     progress = session.progress
     lines = [
         "",
         f"{execs} executions in {duration(progress.seconds)}, "
         f"{progress.corpus} inputs in the corpus, {count(progress.cells)} cells",
-        *filter(None, (machine,)),
+        *machines,
     ]
     if not session.findings:
         return "\n".join([*lines, "no findings"])
@@ -174,13 +183,18 @@ def summary(session: Session, execs: int, machine: str) -> str:
     return "\n".join(lines)
 
 
-def machine_line(against: Against, done: int, waiting: int, lost: str) -> str:
-    """What the machine has done: inputs run, those left to run, and why it was lost, if it was."""
+def machine_line(
+    against: Against, done: int, left_out: Counter[str], waiting: int, lost: str
+) -> str:
+    """What a subject has done: inputs run, those left out by what they needed, those left to run,
+    and why it was lost, if it was.
+    """
+    without = f"; left out: {told_left_out(left_out)}" if left_out else ""
     missed = f", {waiting} new ones were not" if waiting else ""
     why = f"; lost: {lost.splitlines()[0]}" if lost else ""
     return (
         f"{done} inputs were run on {against.subject.name} and compared with "
-        f"{against.model.name}{missed}{why}"
+        f"{against.model.name}{without}{missed}{why}"
     )
 
 

@@ -19,8 +19,8 @@ libfuzzer.log         what the worker printed in the last run
 ====================  ============================================================================
 
 With `against` every input that is new to the model, because it reaches a cell for the first time,
-runs on the kernel of this machine, too.  A program on which the two part is a finding of its own:
-machine-differs, with the call after which they do.
+runs on the subjects of that name, too.  A program on which one and the model of its kernel part is
+a finding of its own: machine-differs, with the call after which they do.
 
 A finding is a rule, the call that broke it, and the known defect of the kernel that it is put down
 to, if any (`fuzz.defects.attribute`); on how many kernels does not matter.  One whose case the
@@ -40,6 +40,8 @@ SIGTERM and 129 by SIGHUP, after everything was saved and shown.
 import contextlib
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -48,10 +50,16 @@ from engine.base.kernel import kernel_named
 from fuzz import bounded
 from fuzz.campaign.child import RunError, check_environment
 from fuzz.campaign.crashes import Crashes
-from fuzz.campaign.differential import Differential
+from fuzz.campaign.differential import Differential, run_all
 from fuzz.campaign.investigate import Interrupted, doing, investigate
 from fuzz.campaign.meter import Meter
-from fuzz.campaign.report import headline, machine_line, not_minimized, summary
+from fuzz.campaign.report import (
+    headline,
+    machine_line,
+    not_minimized,
+    summary,
+    told_subject,
+)
 from fuzz.campaign.seeds import spell_out, take_up, write_seeds
 from fuzz.campaign.session import RunOptions, Seen, Session
 from fuzz.campaign.suspects import Suspects
@@ -62,6 +70,7 @@ from fuzz.findings.store import LedgerError
 from fuzz.lib.exits import BAD_INPUT, FINE, OUR_DEFECT, STOPPED, SURPRISES
 from fuzz.lib.files import WriteError
 from fuzz.lib.signals import on_request
+from fuzz.subjects.against import Against
 from fuzz.subjects.beside import beside_model
 from fuzz.subjects.subject import SubjectError
 
@@ -76,16 +85,15 @@ def run(options: RunOptions) -> int:
     with contextlib.ExitStack() as stack:
         try:
             check_environment()
-            session = stack.enter_context(Session(options))
+            names = dict.fromkeys(options.against)
+            pairs = [stack.enter_context(_beside(name, options)) for name in names]
+            session = stack.enter_context(Session(_for_subjects(options, pairs)))
             inputs = session.inputs
             seeds = write_seeds(
                 session.seeds, options.seeds, inputs, session.calls, options.max_calls
             )
             put_aside = take_up(session.corpus, session.outdated, inputs)
-            machine = None
-            if options.against:
-                against = beside_model(options.kernels[0], session.geometry.name)
-                machine = Differential(session, stack.enter_context(against))
+            machines = [Differential(session, pair) for pair in pairs]
         except (RunError, UnknownName, WriteError, LedgerError, SubjectError) as error:
             print(f"pmdfuzz run: {error}", file=sys.stderr)
             return BAD_INPUT
@@ -93,15 +101,36 @@ def run(options: RunOptions) -> int:
             session.say(repair)
         for reason in (*seeds.skipped, *put_aside):
             session.say(f"skipped: {reason}")
-        return _Run(session, machine).run(seeds.longest)
+        return _Run(session, machines).run(seeds.longest)
+
+
+def _beside(name: str, options: RunOptions) -> Against:
+    """A subject beside its model.  Errors raised: SubjectError, UnknownName."""
+    only = options.geometries[0] if options.geometries and len(options.geometries) == 1 else None
+    return beside_model(options.kernels, only, on=name)
+
+
+def _for_subjects(options: RunOptions, pairs: Sequence[Against]) -> RunOptions:
+    """The options; what they do not say of kernels and geometries, the subjects do.
+
+    Errors raised: RunError if they cannot have the same programs.
+    """
+    if not pairs:
+        return options
+    grounds = {pair.model.geometry.name: pair.subject.name for pair in pairs}
+    if len(grounds) > 1:
+        told = ", ".join(f"{name} ({geometry})" for geometry, name in grounds.items())
+        raise RunError(f"these have different page tables, so each needs its own run: {told}")
+    kernels = options.kernels or tuple(dict.fromkeys(pair.model.name for pair in pairs))
+    return replace(options, kernels=kernels, geometries=options.geometries or tuple(grounds))
 
 
 class _Run:
     """The course of a run: workers are listened to while new findings are seen to."""
 
-    def __init__(self, session: Session, machine: Differential | None) -> None:
+    def __init__(self, session: Session, machines: Sequence[Differential]) -> None:
         self.session = session
-        self.machine = machine
+        self.machines = machines
         self.workers: Workers | None = None
         self.crashes = Crashes(session)
         self.suspects = Suspects(session, self.crashes)
@@ -114,6 +143,8 @@ class _Run:
         session = self.session
         with on_request(self._stop), bounded.ticking(self._breathe):
             session.say(headline(session))
+            for machine in self.machines:
+                session.say(told_subject(machine.against))
             self._fuzz(longest_seed)
             unkept: list[str] = []
             try:
@@ -152,8 +183,8 @@ class _Run:
         try:
             while self.workers.talking or (self._busy() and not self.signal):
                 self._pump(0.0 if self._behind() else _POLL_SECONDS)
-                if self.machine is not None and not self.signal:
-                    self.machine.run(_POLL_SECONDS, last=not self.workers.talking)
+                if not self.signal:
+                    run_all(self.machines, _POLL_SECONDS, last=not self.workers.talking)
                 if self.suspects.waiting and not self.signal:
                     with contextlib.suppress(Interrupted), doing(self.session, "counting steps"):
                         self.suspects.judge()
@@ -173,10 +204,10 @@ class _Run:
         return bool(self.session.queue or self.suspects.waiting) or self._behind()
 
     def _behind(self) -> bool:
-        """Does the machine have something left to do?"""
+        """Do subjects have something left to do?"""
         assert self.workers is not None
         last = not self.workers.talking
-        return self.machine is not None and self.machine.behind(last=last)
+        return any(machine.behind(last=last) for machine in self.machines)
 
     def _pump(self, timeout: float = 0.0) -> None:
         """Read what workers have to say, waiting for it at most so long; redraw the status line."""
@@ -191,7 +222,7 @@ class _Run:
             for event in worker.events():
                 self._handle(worker, event)
         self.workers.replace(asked=bool(self.signal))
-        self.meter.read(self.workers.all, self.machine)
+        self.meter.read(self.workers.all, self.machines)
         self.session.line.update(self.session.progress)
 
     def _breathe(self) -> None:
@@ -219,8 +250,8 @@ class _Run:
             case "crash":
                 self.crashes.of_input(event)
             case "new":
-                assert self.machine is not None
-                self.machine.add(bytes.fromhex(event["input"]))
+                for machine in self.machines:
+                    machine.add(bytes.fromhex(event["input"]))
             case "start":
                 if not event["fixed_addresses"] and sys.version_info < (3, 13):
                     self.session.say(
@@ -245,15 +276,18 @@ class _Run:
         if seen.divergence is None:
             investigate(self.session, seen, self.crashes, self._breathe)
         else:
-            assert self.machine is not None
-            self.machine.investigate(seen, seen.divergence, self._breathe)
+            machine = next(one for one in self.machines if seen.bucket in one.found)
+            machine.investigate(seen, seen.divergence, self._breathe)
 
     def _summary(self) -> str:
         """What is shown at the end."""
         assert self.workers is not None
-        self.meter.read(self.workers.all, self.machine, exact=True)
-        said = ""
-        if (machine := self.machine) is not None:
-            said = machine_line(machine.against, machine.done, len(machine.waiting), machine.lost)
+        self.meter.read(self.workers.all, self.machines, exact=True)
+        said = [
+            machine_line(
+                machine.against, machine.done, machine.left_out, len(machine.waiting), machine.lost
+            )
+            for machine in self.machines
+        ]
         execs = sum(worker.all_execs() for worker in self.workers.all)
         return summary(self.session, execs, said)

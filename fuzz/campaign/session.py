@@ -43,12 +43,13 @@ class RunOptions:
     all that are modelled).  `seeds` are directories of text cases, or files (None: the project's
     own).  Programs are shared out among `geometries` (None: as `fuzz.inputs.inputs.shared_out`
     says).  `max_calls` is the length of the longest program.  `cells` false counts no cells.
-    `minimize_budget` is how many candidates are run to minimize a finding.  `against` true
-    runs new inputs on this machine as well, and compares it with the model that `kernels` names
-    first.  `like` is a kernel that the others must be like: where they differ from it, and nothing
-    else, is found.  `rules_after` see `fuzz.execute.execute`.  `count_known` true lets known
-    defects of the kernels count for the exit status, `count_old` what earlier runs have found, see
-    `Session.counts_old`.  `libfuzzer` are flags passed on as they are.
+    `minimize_budget` is how many candidates are run to minimize a finding.  `against` are
+    names of subjects that run new inputs as well, each beside the model of its kernel: the one of
+    `kernels` that is of its release, or else the first.  `like` is a kernel that the others must be
+    like: where they differ from it, and nothing else, is found.  `rules_after` see
+    `fuzz.execute.execute`.  `count_known` true lets known defects of the kernels count for the exit
+    status, `count_old` what earlier runs have found, see `Session.counts_old`.  `libfuzzer` are
+    flags passed on as they are.
     """
 
     workdir: Path
@@ -62,7 +63,7 @@ class RunOptions:
     max_calls: int = wire.MAX_CALLS
     cells: bool = True
     minimize_budget: int = MINIMIZE_BUDGET
-    against: bool = False
+    against: tuple[str, ...] = ()
     count_known: bool = False
     count_old: bool = False
     rules_after: RulesAfter = "moving"
@@ -117,11 +118,11 @@ class Session:
         self.geometry = self.geometries[0]
         self.inputs = Inputs(self.geometries, self.calls, options.max_calls)
         if options.against and options.like:
-            raise RunError("a run is against the machine or like another kernel, not both")
+            raise RunError("a run is against a subject or like another kernel, not both")
         if options.against and not options.cells:
             raise RunError("without cells nobody knows which inputs are new to run on the machine")
         if options.against and len(self.geometries) > 1:
-            raise RunError("a machine has one geometry: name it, and no other, with --geometry")
+            raise RunError("a subject has one geometry: name it, and no other, with --geometry")
         self.seed = options.seed if options.seed is not None else random.randrange(1, 1 << 31)
 
         self.workdir = options.workdir.absolute()

@@ -64,7 +64,7 @@ class Worker:
             runs=runs or 0,
             cells=options.cells,
             fed=FED,
-            tell_new=options.against,
+            tell_new=bool(options.against),
             rules_after=options.rules_after,
             like=options.like or "",
         )

@@ -17,10 +17,8 @@ from fuzz.cli.options import (
     add_workdir,
     define,
 )
-from fuzz.cli.subjects import machine_errors
 from fuzz.lib.arguments import runs, seconds, seed
 from fuzz.showing import DEFAULT_KERNEL
-from fuzz.subjects.host import host_kernel
 
 _EXIT = """\
 exit status:
@@ -65,10 +63,13 @@ def make_run(parser: Parser, summary: str) -> None:
     )
     parser.add_argument(
         "--against",
-        choices=("host",),
-        help="run inputs that are new to the model on the kernel of this machine, too, and compare "
-        "it with the model (the first --kernel; default: the one with its version). "
-        f"{MACHINE_NEEDS}",
+        action="append",
+        default=[],
+        metavar="SUBJECT",
+        help="run inputs that are new to the model there, too, and compare with the model of its "
+        "kernel (the --kernel of its release, or the first; default: the one with its version): "
+        "host, vm:IMAGE, via:'COMMAND {agent}', model:KERNEL, model-at:DIR; may be given more than "
+        f"once. host: {MACHINE_NEEDS}",
     )
     add_like(parser)
     add_workdir(parser)
@@ -99,16 +100,15 @@ def _run(options: argparse.Namespace) -> int:
         runs=options.runs,
         seed=options.seed,
         calls=None if options.ops is None else _calls(options.ops),
-        against=options.against is not None,
+        against=tuple(options.against),
         count_known=options.count_known,
         count_old=options.count_old,
         rules_after=options.rules_after,
         like=options.like,
         libfuzzer=tuple(options.rest),
     )
-    if options.against and not options.kernels:
-        with machine_errors():
-            chosen = replace(chosen, kernels=(host_kernel().name,))
+    if options.against:
+        chosen = replace(chosen, kernels=())  # those of the subjects
     if options.kernels:
         chosen = replace(chosen, kernels=tuple(dict.fromkeys(options.kernels)))
     if options.no_seeds:

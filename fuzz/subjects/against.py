@@ -64,12 +64,13 @@ class Divergence(NamedTuple):
 class Against:
     """A subject, usually a machine, and the model of its kernel; a context manager.
 
-    `subject` is what the `model` has to agree with.
+    `subject` is what the `model` has to agree with; `on` is what commands call it.
     """
 
-    def __init__(self, model: Model, subject: Subject) -> None:
+    def __init__(self, model: Model, subject: Subject, on: str = "host") -> None:
         self.model = model
         self.subject = subject
+        self.on = on
 
     def __enter__(self) -> Self:
         return self

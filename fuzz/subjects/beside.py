@@ -1,9 +1,10 @@
 """A subject beside the model of its kernel."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 from engine.base.geometry import UnknownName
-from engine.base.kernel import KNOWN_NAMES, kernel_named
+from engine.base.kernel import KNOWN_NAMES, base_of, kernel_named
 from fuzz.showing import DEFAULT_KERNEL
 from fuzz.subjects.against import Against
 from fuzz.subjects.agent import TIME_LIMIT
@@ -14,21 +15,24 @@ from fuzz.subjects.named import subject_named
 from fuzz.subjects.subject import Subject, SubjectError
 
 
-def model_of(subject: Subject, kernel: str | None = None) -> Model:
-    """The model of a subject's kernel: of the one that is named, or else of its version.
+def model_of(subject: Subject, kernels: Sequence[str] = ()) -> Model:
+    """The model of a subject's kernel.
+
+    Arguments: `kernels` names to choose from: the one of its release, or else the first (none: the
+    one of its version).
 
     A program that stands for a kernel may have a version that no model has: then the usual one.
     Errors raised: SubjectError if no model has its version; UnknownName for a wrong name.
     """
-    if kernel is None and not subject.kernel_name:
-        raise SubjectError(f"{subject.name}: which kernel's model to compare it with? --kernel K")
+    release = _release(subject.kernel_name)
+    names = sorted(kernels, key=lambda name: _release(name) != release) or [subject.kernel_name]
     try:
-        chosen = kernel_named(kernel or subject.kernel_name, subject.geometry.name)
+        chosen = kernel_named(names[0], subject.geometry.name)
     except UnknownName:
-        if kernel is not None:
+        if kernels:
             raise
         if subject.emulated:
-            return model_of(subject, DEFAULT_KERNEL)
+            return model_of(subject, (DEFAULT_KERNEL,))
         raise SubjectError(
             f"{subject.name}: no model of its kernel, {subject.kernel_name.removeprefix('linux-')};"
             f" known: {'; '.join(KNOWN_NAMES)}. Name the one to compare with: --kernel K"
@@ -36,17 +40,23 @@ def model_of(subject: Subject, kernel: str | None = None) -> Model:
     return Model(chosen, commit_limit_bytes=subject.commit_limit)
 
 
+def _release(name: str) -> str:
+    """The series of a kernel by its name: linux-6.18 for linux-6.18.44+realign."""
+    return ".".join(base_of(name).split(".")[:2])
+
+
 def beside_model(
-    kernel: str | None = None,
+    kernels: str | Sequence[str] | None = None,
     geometry: str | None = None,
     *,
     on: str = "host",
     time_limit: float = TIME_LIMIT,
 ) -> Against:
-    """A subject beside the model of that name (None: of its version).
+    """A subject beside the model of its kernel.
 
-    Arguments: `on` the name of the subject; `geometry` the one that it has to have (None: any); of
-    the host, it says whether the kernel may use the CPU's protection keys.
+    Arguments: `kernels` see `model_of`; `on` the name of the subject; `geometry` the one that it
+    has to have (None: any); of the host, it says whether the kernel may use the CPU's protection
+    keys.
     Errors raised: SubjectError if it cannot be compared; UnknownName.
     """
     if on == "host" and geometry == WITH_KEYS:
@@ -55,14 +65,14 @@ def beside_model(
     try:
         if geometry not in (None, subject.geometry.name):
             raise SubjectError(f"{on} is {subject.geometry.name}, not {geometry}")
-        model = model_of(subject, kernel)
+        model = model_of(subject, (kernels,) if isinstance(kernels, str) else kernels or ())
         if wrong := subject.obstacles():
             lines = "\n  ".join(wrong)
             raise SubjectError(f"{on} is set up otherwise than the model:\n  {lines}")
     except BaseException:
         subject.close()
         raise
-    return CoarselyAgainst(model, subject) if subject.emulated else Against(model, subject)
+    return (CoarselyAgainst if subject.emulated else Against)(model, subject, on)
 
 
 def told_left_out(left_out: Counter[str]) -> str:

@@ -34,9 +34,9 @@ class CoarselyAgainst(Against):
     `merges` says whether VMAs are seen as they are.
     """
 
-    def __init__(self, model: Model, subject: Subject) -> None:
+    def __init__(self, model: Model, subject: Subject, on: str = "host") -> None:
         """Find out what can be compared.  Errors raised: SubjectError."""
-        super().__init__(model, subject)
+        super().__init__(model, subject, on)
         self.merges = len(subject.observe(parse(_PROT_BACK)).get("vmas", ())) == 1
 
     @property

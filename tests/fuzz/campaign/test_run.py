@@ -28,7 +28,6 @@ from fuzz.forms.text import load
 from fuzz.inputs.inputs import PLANNED_BYTES, PLANS, Inputs
 from fuzz.lib.exits import BAD_INPUT, FINE, OUR_DEFECT, SURPRISES
 from fuzz.showing import replay
-from fuzz.subjects.against import Against
 from fuzz.subjects.beside import beside_model
 from fuzz.subjects.model import Model
 from fuzz.subjects.subject import SubjectError
@@ -216,7 +215,7 @@ def test_like_a_kernel_that_does_the_same_nothing_is_found(tmp_path: Path, seeds
     ("more", "why"),
     [
         ({"like": "linux-6.18", "kernels": ("linux-6.18",)}, "has every switch as linux-6.18"),
-        ({"like": "linux-6.18", "kernels": (OWN,), "against": True}, "not both"),
+        ({"like": "linux-6.18", "kernels": (OWN,), "against": ("host",)}, "not both"),
         ({"like": "linux-9.9", "kernels": (OWN,)}, "unknown kernel 'linux-9.9'"),
     ],
 )
@@ -469,7 +468,7 @@ def the_machine() -> tuple[str, ...]:
 
 @fuzzing_test
 def test_new_inputs_run_on_the_machine(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    both = {"kernels": the_machine(), "against": True, "runs": 100, "calls": CALLS}
+    both = {"kernels": the_machine(), "against": ("host",), "runs": 100, "calls": CALLS}
     assert run(options(tmp_path, ROOT / "corpus/seeds", **both)) == FINE
     found = re.search(
         r"^(\d+) inputs were run on Linux \S+ and compared", capfd.readouterr().out, re.M
@@ -494,11 +493,11 @@ def test_a_divergence_from_the_machine_is_minimized_and_kept(
     kernels = the_machine()
     monkeypatch.setattr(Model, "observe", wrong)
     only = frozenset(("peek",))
-    status = run(options(tmp_path, kernels=kernels, against=True, runs=20, calls=only))
+    status = run(options(tmp_path, kernels=kernels, against=("host",), runs=20, calls=only))
     assert status == SURPRISES
     shown = capfd.readouterr().out
     assert "NEW FINDING machine-differs--peek: Linux" in shown
-    assert f"peek.case --kernel {kernels[0]} --geometry x86-64\n" in shown  # how to reproduce it
+    assert f"peek.case --on host --kernel {kernels[0]}\n" in shown  # how to reproduce it
     case = load(tmp_path / "work" / "findings" / "machine-differs--peek.case")
     (call,) = case.calls
     assert isinstance(call.result, Faults)  # what the machine did
@@ -508,17 +507,48 @@ def test_a_divergence_from_the_machine_is_minimized_and_kept(
 def test_a_run_goes_on_without_a_machine_that_is_lost(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lost(self: Against, case: Case) -> None:
+    def lost(self: Model, cases: object) -> None:
         raise SubjectError("the agent gave up")
 
-    kernels = the_machine()
-    monkeypatch.setattr(Against, "divergence", lost)
-    both = {"kernels": kernels, "against": True, "runs": 100, "calls": CALLS}
+    monkeypatch.setattr(Model, "run", lost)
+    both = {"kernels": (), "against": ("model:linux-6.1",), "runs": 100, "calls": CALLS}
     assert run(options(tmp_path, **both)) == FINE
     shown = capfd.readouterr().out
-    assert shown.count("The run goes on without the machine: the agent gave up") == 1
+    assert shown.count("The run goes on without linux-6.1: the agent gave up") == 1
     assert re.search(r"^100 executions in ", shown, re.M)
     assert "; lost: the agent gave up" in shown
+
+
+@fuzzing_test
+def test_a_run_is_against_several_subjects(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One is what its model says; the other is another kernel, and so a finding."""
+    few = Model.able._replace(calls=Model.able.calls - {"fork"})
+    monkeypatch.setattr(Model, "able", few)
+    against = ("model:linux-6.12", f"model-at:{ROOT}@linux-6.18")
+    status = run(options(tmp_path, kernels=("linux-6.12",), against=against, runs=300, seed=5))
+    assert status == SURPRISES
+    shown = capfd.readouterr().out
+    assert re.search(r"^against linux-6.12, beside linux-6.12; it has no fork$", shown, re.M)
+    assert re.search(r"^against model-at:\S+@linux-6.18, beside linux-6.12$", shown, re.M)
+    assert re.search(
+        r"^\d+ inputs were run on linux-6.12 and compared with linux-6.12; left out: fork \d+$",
+        shown,
+        re.M,
+    )
+    (other, *_) = re.findall(r"^NEW FINDING machine-differs--\w+: (\S+) is not (\S+)$", shown, re.M)
+    assert other == (against[1], "linux-6.12")
+    assert f"--on {against[1]} --kernel linux-6.12\n" in shown  # how to reproduce it
+
+
+def test_subjects_with_different_page_tables_need_a_run_each(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    against = ("model:linux-6.12", "model:linux-6.12@tiny")
+    assert run(options(tmp_path, kernels=(), against=against)) == BAD_INPUT
+    said = capsys.readouterr().err
+    assert "each needs its own run: linux-6.12 (x86-64), linux-6.12 (tiny)" in said
 
 
 def test_fuzzing_without_atheris_says_how_to_install_it(
