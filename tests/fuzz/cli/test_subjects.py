@@ -1,6 +1,6 @@
 """Commands on any subject: another model stands for it."""
 
-import gzip
+import lzma
 from pathlib import Path
 
 import pytest
@@ -88,7 +88,7 @@ def test_cases_are_replayed_on_a_subject(write: Write, capsys: Output, tmp_path:
 
 def recorded(path: Path, programs: int) -> str:
     """The first of the programs that are recorded of Linux 6.12, in a file."""
-    with gzip.open(ROOT / "tests/fuzz/subjects/data/truth-linux-6.12.jsonl.gz") as truth:
+    with lzma.open(ROOT / "corpus/truth/linux-6.12.jsonl.xz") as truth:
         path.write_bytes(b"".join(truth.readlines()[:programs]))
     return str(path)
 
