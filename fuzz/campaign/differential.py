@@ -25,16 +25,17 @@ Observed = tuple[Case, Observation]
 class Differential:
     """A subject of a run, beside the model of its kernel.
 
-    `waiting` are inputs that it has yet to run, `done` how many it has run; `left_out` counts what
-    others needed that it does not have, by name; `finished` is true when all is known of them, and
-    no more will come; `lost` says why it is not used any more, if so; `found` are the findings that
-    it was the first to make.
+    `waiting` are inputs that it has yet to run, `done` how many it has run, `missed` how many it
+    will not get to; `left_out` counts what others needed that it does not have, by name; `finished`
+    is true when all is known of them, and no more will come; `lost` says why it is not used any
+    more, if so; `found` are the findings that it was the first to make.
     """
 
     session: Session
     against: Against
     waiting: deque[bytes] = field(default_factory=deque)
     done: int = 0
+    missed: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
     finished: bool = False
     lost: str = ""
@@ -44,6 +45,8 @@ class Differential:
         """Let it run an input, when there is time."""
         if not self.lost:
             self.waiting.append(data)
+        else:
+            self.missed += 1
 
     def behind(self, *, last: bool) -> bool:
         """Is there something left to do?  `last` true: no more inputs will come."""
@@ -86,6 +89,11 @@ class Differential:
             self.lost = str(error)
         if self.lost:
             self._lose()
+
+    def give_up(self) -> None:
+        """Do without those that wait: the time is up."""
+        self.missed += len(self.waiting)
+        self.waiting.clear()
 
     def finish(self) -> None:
         """See to what is found out at the very end: no more inputs will come."""
@@ -138,7 +146,7 @@ class Differential:
     def _lose(self) -> None:
         """Go on without it."""
         self.finished = True
-        self.waiting.clear()
+        self.give_up()
         name = self.against.subject.name
         self.session.once(f"The run goes on without {name}: {self.lost}")
 

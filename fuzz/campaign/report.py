@@ -143,6 +143,8 @@ def told_divergence(session: Session, seen: Seen, found: Divergence, against: Ag
 def not_minimized(session: Session, seen: Seen) -> str:
     """A finding that the end of the run left as it was."""
     where = session.path(seen.bucket)
+    if seen.divergence is not None:
+        return f"not minimized: {short(where)}"
     return f"not minimized: {short(where)}\n  {command('minimize', where, '-o', where)}"
 
 

@@ -182,6 +182,9 @@ class _Run:
         self.workers = Workers(self.session, self.crashes, longest_seed)
         try:
             while self.workers.talking or (self._busy() and not self.signal):
+                if not self.workers.talking and self._time_is_up():
+                    for machine in self.machines:
+                        machine.give_up()
                 self._pump(0.0 if self._behind() else _POLL_SECONDS)
                 if not self.signal:
                     run_all(self.machines, _POLL_SECONDS, last=not self.workers.talking)
@@ -208,6 +211,10 @@ class _Run:
         assert self.workers is not None
         last = not self.workers.talking
         return any(machine.behind(last=last) for machine in self.machines)
+
+    def _time_is_up(self) -> bool:
+        limit = self.session.options.seconds
+        return limit is not None and self.session.progress.seconds >= limit
 
     def _pump(self, timeout: float = 0.0) -> None:
         """Read what workers have to say, waiting for it at most so long; redraw the status line."""
@@ -285,7 +292,11 @@ class _Run:
         self.meter.read(self.workers.all, self.machines, exact=True)
         said = [
             machine_line(
-                machine.against, machine.done, machine.left_out, len(machine.waiting), machine.lost
+                machine.against,
+                machine.done,
+                machine.left_out,
+                machine.missed + len(machine.waiting),
+                machine.lost,
             )
             for machine in self.machines
         ]

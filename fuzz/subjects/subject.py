@@ -51,7 +51,7 @@ class Abilities(NamedTuple):
             return []
         names = self.without[call.name]
         return [
-            name
+            _named(call.name, name)
             for param, value in zip(CALLS[call.name].params, call.args, strict=True)
             if isinstance(param.kind, Symbols)
             for name, bits in param.kind.names.items()
@@ -63,7 +63,9 @@ class Abilities(NamedTuple):
     def lacks(self) -> list[str]:
         """What the model has and the subject cannot be asked for, by name; [] if nothing."""
         names = [name for name in CALLS if name not in self.calls]
-        names += sorted({flag for flags in self.without.values() for flag in flags})
+        names += sorted(
+            {_named(call, flag) for call, flags in self.without.items() for flag in flags}
+        )
         names += [] if self.locks else ["locking memory"]
         return names + ([] if self.reach is None else [_beyond(self.reach)])
 
@@ -101,6 +103,11 @@ class Abilities(NamedTuple):
     def _may(self, call: Call) -> bool:
         locking = CALLS[call.name].locks
         return call.name in self.calls and (self.locks or locking is None or not locking(call.args))
+
+
+def _named(call: str, flag: str) -> str:
+    """A flag or value as people know it: those of directives mean nothing alone."""
+    return f"{call} {flag}" if CALLS[call].is_directive else flag
 
 
 def _beyond(reach: int) -> str:

@@ -77,8 +77,12 @@ def test_a_model_is_a_subject_like_any_other() -> None:
 
 
 def test_a_subject_says_what_it_lacks() -> None:
-    few = FEW._replace(calls=Model.able.calls - {"fork"}, reach=0x1000)
-    assert few.lacks == ["fork", "MAP_HUGETLB", "locking memory", "addresses beyond 0x1000"]
+    without = {**WITHOUT, "@limit": frozenset(("commit",))}
+    few = FEW._replace(calls=Model.able.calls - {"fork"}, without=without, reach=0x1000)
+    flags = ["@limit commit", "MAP_HUGETLB"]
+    assert few.lacks == ["fork", *flags, "locking memory", "addresses beyond 0x1000"]
+    assert few.missing(parse("@limit commit 0x1000\n")) == ["@limit commit"]
+    assert few.missing(parse("@limit map_count 4\n")) == []
     assert Model.able.lacks == []
 
 
