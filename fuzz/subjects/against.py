@@ -1,7 +1,7 @@
 """A subject beside a model: where they part, and the smallest program that shows it."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -67,6 +67,8 @@ class Against:
     `subject` is what the `model` has to agree with; `on` is what commands call it.
     """
 
+    unknown: Sequence[str] = ()  # what it does not know, though it can be asked for it
+
     def __init__(self, model: Model, subject: Subject, on: str = "host") -> None:
         self.model = model
         self.subject = subject
@@ -97,10 +99,9 @@ class Against:
         """What is run of a program; nothing of one that is about what the subject has not."""
         return self.subject.able.runnable(case)
 
-    @property
-    def compared(self) -> str:
-        """What is compared, in words, if that is less than all."""
-        return ""
+    def told(self) -> Iterator[str]:
+        """What there is to say of the subject, and of what is compared with it, in lines."""
+        yield from ()
 
     def seen(self, case: Case, observed: Observation) -> Observation:
         """What of an observation, the subject's or the model's, is compared."""

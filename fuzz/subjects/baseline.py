@@ -33,8 +33,9 @@ class Baseline:
     """What a check has shown.
 
     `implementation` is what was checked, with its version, `model` what it was compared with on
-    which `geometry`; `cases` programs of `seed` ran, of which `agree` did; `calls` has, by name,
-    how many of how many calls agree, `kinds` the classes of differences by what they are called.
+    which `geometry`; `cases` programs of `seed` ran, of which `agree` did; `unknown` names what it
+    does not know at all; `calls` has, by name, how many of how many calls agree, `kinds` the
+    classes of differences by what they are called.
     """
 
     implementation: str
@@ -43,6 +44,7 @@ class Baseline:
     seed: int
     cases: int
     agree: int
+    unknown: list[str]
     calls: Mapping[str, tuple[int, int]]
     kinds: Mapping[str, Seen]
 
@@ -59,6 +61,8 @@ class Baseline:
     def _of(cls, plain: Any) -> Self:
         if plain.pop("baseline") != VERSION:
             raise ValueError(f"not version {VERSION}")
+        if not isinstance(plain["unknown"], list):
+            raise TypeError("unknown is a list")
         numbers = [plain[name] for name in ("seed", "cases", "agree")]
         if not all(type(number) is int and number >= 0 for number in numbers):
             raise ValueError("seed, cases and agree are numbers")
@@ -74,8 +78,11 @@ class Baseline:
         plain = {"baseline": VERSION} | asdict(self)
         write_atomic(path, json.dumps(plain, indent=1) + "\n")
 
-    def new(self, before: Self) -> list[str]:
-        """The classes that are here and were not before."""
+    def worse(self, before: Self) -> bool:
+        """Is there a class of differences that was not there, or something that it knew?"""
+        return bool(self._new(before) or set(self.unknown) - set(before.unknown))
+
+    def _new(self, before: Self) -> list[str]:
         return [name for name in self.kinds if name not in before.kinds]
 
     def told(self, before: Self) -> Iterator[str]:
@@ -89,7 +96,13 @@ class Baseline:
         ):
             if now != then:
                 yield f"the baseline has {what}: {then}, not {now}"
-        for name in self.new(before):
+        for name in self.unknown:
+            if name not in before.unknown:
+                yield f"worse: it does not know {name}"
+        for name in before.unknown:
+            if name not in self.unknown:
+                yield f"better: it knows {name}"
+        for name in self._new(before):
             yield f"worse: {name}, in {self.kinds[name].programs} programs, is new"
         for name, seen in before.kinds.items():
             number = self.kinds[name].programs if name in self.kinds else 0

@@ -69,10 +69,10 @@ def beside_model(
         if wrong := subject.obstacles():
             lines = "\n  ".join(wrong)
             raise SubjectError(f"{on} is set up otherwise than the model:\n  {lines}")
+        return (CoarselyAgainst if subject.emulated else Against)(model, subject, on)
     except BaseException:
         subject.close()
         raise
-    return (CoarselyAgainst if subject.emulated else Against)(model, subject, on)
 
 
 def told_left_out(left_out: Counter[str]) -> str:

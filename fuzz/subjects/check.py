@@ -241,12 +241,10 @@ class _Check:
             f"{self.pair.subject.name} {_ground(geometry)} beside {self.pair.model.name}, "
             f"{self.cases} programs, seed {self.seed}, {len(sources)} cases to mutate"
         )
-        if self.pair.subject.implementation != self.pair.subject.name:
-            self._say(f"it is {self.pair.subject.implementation}")
-        if self.pair.compared:
-            self._say(f"compared are {self.pair.compared}")
-        if able.lacks:
-            self._say(f"it has no {', '.join(able.lacks)}")
+        for line in self.pair.told():
+            self._say(line)
+        if lacks := [name for name in able.lacks if name not in self.pair.unknown]:
+            self._say(f"it has no {', '.join(lacks)}")
         status = FINE
         try:
             self._compare(programs)
@@ -271,6 +269,7 @@ class _Check:
             seed=self.seed,
             cases=standing.done,
             agree=standing.done - standing.diverged,
+            unknown=list(pair.unknown),
             calls={name: (agree, of) for name, agree, of in standing.calls.rows()},
             kinds={
                 str(kind): Seen(times, text.dump(self.simplest[kind]).splitlines())
@@ -283,7 +282,7 @@ class _Check:
             return FINE
         changes = list(now.told(self.before))
         self._say("\n".join(changes) or "as the baseline")
-        return SURPRISES if now.new(self.before) else FINE
+        return SURPRISES if now.worse(self.before) else FINE
 
     def _sources(self) -> Iterator[Case]:
         """The cases to mutate; files that are none, or of another geometry, are left out."""

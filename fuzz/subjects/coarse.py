@@ -7,7 +7,7 @@ program is run up to the first that is chosen, and all that is compared of what 
 that it was.  That they die of a program is its result.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from engine.base.address import Range, round_up
@@ -17,6 +17,7 @@ from fuzz.forms.text import parse
 from fuzz.subjects.against import Against, Divergence
 from fuzz.subjects.difference import Difference
 from fuzz.subjects.model import Model
+from fuzz.subjects.probes import known
 from fuzz.subjects.subject import Observation, Subject
 
 PLACED = "OUT"  # the result of a call that has chosen an address, whichever
@@ -31,19 +32,25 @@ mprotect(0x201000, 0x1000, PROT_READ|PROT_WRITE)
 class CoarselyAgainst(Against):
     """A program that stands for a kernel beside a model; see this file's beginning.
 
-    `merges` says whether VMAs are seen as they are.
+    `merges` says whether VMAs are seen as they are; `unknown` names the calls, flags and advice
+    that it does not know: programs that need these are not run.
     """
 
     def __init__(self, model: Model, subject: Subject, on: str = "host") -> None:
         """Find out what can be compared.  Errors raised: SubjectError."""
         super().__init__(model, subject, on)
+        before = subject.able.lacks
+        subject.able = known(subject, model)
+        self.unknown = [name for name in subject.able.lacks if name not in before]
         self.merges = len(subject.observe(parse(_PROT_BACK)).get("vmas", ())) == 1
 
-    @property
-    def compared(self) -> str:
+    def told(self) -> Iterator[str]:
         """See `Against`."""
+        yield f"it is {self.subject.implementation}"
+        if self.unknown:
+            yield f"it does not know {', '.join(self.unknown)}"
         vmas = "VMAs" if self.merges else "VMAs as if it merged them, which it never does,"
-        return f"results, {vmas} and contents, up to the first address that is chosen"
+        yield f"compared are results, {vmas} and contents, up to the first address that is chosen"
 
     def runnable(self, case: Case) -> Case:
         """See `Against`: up to the first address that is chosen, on the model."""

@@ -17,6 +17,7 @@ BEFORE = Baseline(
     seed=7,
     cases=100,
     agree=90,
+    unknown=["MREMAP_DONTUNMAP", "mseal"],
     calls={"mremap": (80, 90)},
     kinds={"ret": Seen(4, ["touch(0x0, 0x1000)"]), "vmas": Seen(6, [])},
 )
@@ -29,7 +30,7 @@ def test_a_file_holds_all_of_it(tmp_path: Path) -> None:
 
 def test_what_is_the_same_is_not_told() -> None:
     assert list(BEFORE.told(BEFORE)) == []
-    assert BEFORE.new(BEFORE) == []
+    assert not BEFORE.worse(BEFORE)
 
 
 def test_what_is_better_and_what_is_worse_is_told() -> None:
@@ -37,16 +38,24 @@ def test_what_is_better_and_what_is_worse_is_told() -> None:
         BEFORE,
         implementation="emulator 1.1",
         agree=92,
+        unknown=["MREMAP_DONTUNMAP", "MADV_FREE"],
         kinds={"ret": Seen(5, []), "crash": Seen(3, [])},
     )
-    assert now.new(BEFORE) == ["crash"]
+    assert now.worse(BEFORE)
     assert list(now.told(BEFORE)) == [
         "the baseline is of emulator 1.0, this is emulator 1.1",
+        "worse: it does not know MADV_FREE",
+        "better: it knows mseal",
         "worse: crash, in 3 programs, is new",
         "worse: ret: 5 programs, were 4",
         "better: vmas, in 6 programs, is gone",
         "92 of 100 programs agree, were 90",
     ]
+
+
+def test_what_it_no_longer_knows_is_worse() -> None:
+    assert replace(BEFORE, unknown=[*BEFORE.unknown, "MADV_FREE"]).worse(BEFORE)
+    assert not replace(BEFORE, unknown=[], kinds={}, agree=100).worse(BEFORE)
 
 
 def test_what_cannot_be_counted_against_each_other_is_told() -> None:
@@ -64,6 +73,7 @@ def test_what_cannot_be_counted_against_each_other_is_told() -> None:
         lambda plain: plain.update(seed="7"),
         lambda plain: plain.update(more=1),
         lambda plain: plain.pop("kinds"),
+        lambda plain: plain.update(unknown="mseal"),
         lambda plain: plain.update(kinds=[]),
         lambda plain: plain.update(calls={"mremap": [1]}),
     ],
