@@ -277,7 +277,7 @@ class Kernel:
     ] = False
     collapse_makes_pmd_table: Annotated[
         bool,
-        between("6.13", "6.18"),
+        since("6.13"),
         "MADV_COLLAPSE of shared memory makes the tables above the huge page",
     ] = False
     collapses_without_write: Annotated[

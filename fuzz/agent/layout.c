@@ -116,6 +116,10 @@ bool inside(u64 addr, u64 length)
 	       length <= arena_bytes - (addr - arena_start);
 }
 
+/*
+ * Above the default window of arm64 with 52 bits no mapping is longer than that window which does not
+ * begin there: one that is refused is tried in halves (arch_get_mmap_end()).
+ */
 static void block(u64 start, u64 end)
 {
 	int64_t got;
@@ -123,6 +127,13 @@ static void block(u64 start, u64 end)
 	if (start >= end)
 		return;
 	got = map_blocker(start, end - start);
+	if (got == -ENOMEM && end - start >= 2 * slot_bytes) {
+		u64 middle = round_down(start + (end - start) / 2, page_bytes);
+
+		block(start, middle);
+		block(middle, end);
+		return;
+	}
 	if ((u64)got != start) {
 		errno = got < 0 ? (int)-got : EEXIST;
 		give_up("cannot occupy the address space outside the arena");

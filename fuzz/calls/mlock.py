@@ -1,7 +1,5 @@
 """mlock, mlock2 and munlock."""
 
-from collections.abc import Sequence
-
 from engine.base import uapi
 from engine.base.uapi import MLOCK_ONFAULT
 from engine.calls.mlock import mlock, mlock2, munlock
@@ -21,12 +19,8 @@ ONFAULT = Flags(
 def _mlock2_stays(arena: Arena, addr: int, length: int, flags: int) -> bool:
     if flags & ~ONFAULT.known:
         return True  # EINVAL
-    return (touched_pages if flags else filled_pages)(arena, addr, length)
-
-
-def _mlock2_fills(args: Sequence[int], locking: bool) -> int:
-    del locking
-    return 0 if args[2] else args[1]
+    # With MLOCK_ONFAULT, too: what may be dropped is not marked, and so it is filled.
+    return filled_pages(arena, addr, length)
 
 
 MLOCK = Syscall(
@@ -62,7 +56,7 @@ MLOCK2 = Syscall(
     span=Span(0, 1),
     stays=_mlock2_stays,
     locks=lambda args: True,
-    fills=_mlock2_fills,
+    fills=main_filled,
     theme=1,
     codes=(63, 105, 147),  # of mremap, mmap and touch, which have many
     record=(choice(2, FLAGS, frozenset((0,))), *EXISTING_RANGE),

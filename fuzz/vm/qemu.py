@@ -26,7 +26,7 @@ _QEMU = {
 # What of a CPU decides about the page tables that a kernel has; what is usual comes first.
 _CPUS = {
     "x86-64": {"x86-64": "la57=off", "x86-64-la57": "la57=on"},
-    "i386": {"i386-pae": "", "i386": ""},
+    "i386": {"i386-pae-2g": "", "i386": ""},
     "arm64": {
         "arm64-4k-48": "pauth-impdef=on,lpa2=off",
         "arm64-4k-52": "pauth-impdef=on,lpa2=on",
