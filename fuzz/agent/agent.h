@@ -119,6 +119,7 @@ struct kind {
 	const char *name;
 	unsigned operands;
 	bool own_process; /* what it does to a process cannot be undone */
+	bool swaps;
 	bool returns_address;
 	long number;			 /* of a system call: it is made with the operands as they are */
 	int64_t (*make)(const u64 *arg); /* of any other: what it returns, or -errno */
@@ -156,6 +157,9 @@ void say_limits_missing(void);
 
 /* --- reclaim.c -------------------------------------------------------------------------------------- */
 
+extern const char *swap_device;
+bool begin_swap(void);
+void end_swap(void);
 bool has_swap(void);
 int64_t swap_out(const u64 *operands);
 bool has_soft_dirty(void);
@@ -183,6 +187,7 @@ struct program {
 	const struct call *calls;
 	size_t n;
 	bool own_process; /* it must have one */
+	bool swaps;
 };
 extern bool tell_all; /* optional fields, too, of every case */
 void set_time_limit(u64 milliseconds);

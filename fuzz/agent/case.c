@@ -101,7 +101,10 @@ static void say_more(void)
 	say_marks();
 }
 
-/* Bytes of page tables that stay behind when all of the arena is unmapped, if any; what is sealed stays. */
+/*
+ * Bytes of page tables that stay behind when all of the arena is unmapped, if any; what is sealed stays.
+ * Those that lie where nothing was mapped go then; what is lost for good is not told of the next case.
+ */
 static void say_left(void)
 {
 	int64_t left;
@@ -109,10 +112,13 @@ static void say_left(void)
 	if (munmap(at(arena_start), arena_bytes))
 		return;
 	left = (int64_t)(page_table_bytes() - baseline);
-	if (left) {
-		say(",\"left\":");
-		say_signed(left);
-	}
+	if (!left)
+		return;
+	say(",\"left\":");
+	say_signed(left);
+	mmap(at(arena_start), arena_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+	munmap(at(arena_start), arena_bytes);
+	take_baseline();
 }
 
 /* Makes the calls, and tells what is there then. */
@@ -174,10 +180,14 @@ void run_case(const struct program *program)
 {
 	u64 started = microseconds();
 
+	if (program->swaps && !begin_swap())
+		give_up("swapon");
 	if (program->own_process && !emulated)
 		in_own_process(make_calls, program);
 	else
 		make_calls(program);
+	if (program->swaps)
+		end_swap();
 	end_observation(started);
 }
 
@@ -218,6 +228,7 @@ void run_line(char *line)
 		} else {
 			p = parse_call(p, &calls[program.n], &wrong);
 			program.own_process |= p && calls[program.n].kind->own_process;
+			program.swaps |= p && calls[program.n].kind->swaps;
 			program.n++;
 		}
 	}

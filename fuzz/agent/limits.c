@@ -1,6 +1,7 @@
 /* @limit KIND VALUE: how much a process may have, beyond what the agent itself has. */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/capability.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,6 +55,7 @@ static int64_t limit_resource(int resource, u64 value)
 
 int64_t limit(const u64 *a)
 {
+	u64 count = own_vmas + a[1];
 	char value[32];
 
 	if (a[0] == ADDRESS_SPACE)
@@ -64,7 +66,7 @@ int64_t limit(const u64 *a)
 	}
 	if (a[0] != MAP_COUNT || !machine_is_ours)
 		return -ENOTSUP;
-	snprintf(value, sizeof value, "%llu", (unsigned long long)(own_vmas + a[1]));
+	snprintf(value, sizeof value, "%llu", (unsigned long long)(a[1] > INT_MAX / 2 ? INT_MAX : count));
 	return set_map_count(value) ? 0 : -errno;
 }
 

@@ -100,7 +100,7 @@ u64 pagemap_entry(u64 addr)
 	return entry;
 }
 
-/* Markers use swap types above the real ones. */
+/* How many areas are in use while a case swaps out; markers use swap types above theirs. */
 static u64 swap_areas(void)
 {
 	static int64_t areas = -1;
@@ -108,7 +108,7 @@ static u64 swap_areas(void)
 	if (areas < 0) {
 		char *p = read_file("/proc/swaps"); /* NULL: a kernel without swap */
 
-		areas = 0;
+		areas = swap_device != NULL;
 		for (p = p ? strchr(p, '\n') : NULL; p && p[1]; p = strchr(p + 1, '\n'))
 			areas++;
 	}

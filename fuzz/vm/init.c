@@ -6,7 +6,7 @@
  * /setup says what to do, one thing a line, in this order:
  *        insmod FILE [OPTION=VALUE ...]
  *        write FILE TEXT            a setting; nothing, if this kernel has no such file
- *        swap DEVICE                write a swap header and use it
+ *        mkswap DEVICE              write a swap header
  *        recycle CASES              an agent runs so many cases, then it ends and another is started: what the
  *                                   kernel has to say when an address space goes is said then
  *        run PROGRAM [ARGUMENT ...] the agent
@@ -40,7 +40,6 @@
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
-#include <sys/swap.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -219,7 +218,7 @@ static void insmod(const char *path, const char *options)
 }
 
 /* The header of include/linux/swap.h (union swap_header). */
-static void use_swap(const char *device)
+static void make_swap(const char *device)
 {
 	size_t page = (size_t)getpagesize();
 	char *header = calloc(1, page);
@@ -236,7 +235,7 @@ static void use_swap(const char *device)
 		info[0] = 1;
 		info[1] = (uint32_t)(bytes / page - 1);
 		memcpy(header + page - 10, "SWAPSPACE2", 10);
-		if (pwrite(fd, header, page, 0) != (ssize_t)page || fsync(fd) || swapon(device, 0))
+		if (pwrite(fd, header, page, 0) != (ssize_t)page || fsync(fd))
 			say("no swap: %s: %s", device, strerror(errno));
 	}
 	if (fd >= 0)
@@ -542,8 +541,8 @@ static void set_up(void)
 			char *text = after_word(argument);
 			if (!put(argument, text) && errno != ENOENT)
 				say("%s: %s", argument, strerror(errno));
-		} else if (!strcmp(line, "swap")) {
-			use_swap(argument);
+		} else if (!strcmp(line, "mkswap")) {
+			make_swap(argument);
 		} else if (!strcmp(line, "recycle")) {
 			recycle = strtoul(argument, NULL, 10);
 		} else if (!strcmp(line, "run")) {

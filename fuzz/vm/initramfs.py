@@ -17,6 +17,7 @@ SWAP_BYTES = 256 << 20
 _CONSOLE, _KMSG = (5, 1), (1, 11)  # major, minor; Documentation/admin-guide/devices.txt
 _PORT = ("virtio_pci", "virtio_console")
 _THP = "/sys/kernel/mm/transparent_hugepage"
+_OURS = ("-x", "-g")  # the agent tells all there is, and may change settings of the whole machine
 # What the model takes for granted, and calls need; a kernel without one of these does without it.
 _SETTINGS = (
     ("/proc/sys/kernel/printk_devkmsg", "on"),  # what init says is never held back
@@ -89,8 +90,9 @@ def initramfs(image: Image, init: Path, agent: Path, command: Sequence[str], rec
     if swap == "zram":
         setup.append(f"write /sys/block/zram0/disksize {SWAP_BYTES}")
     if swap:
-        setup.append(f"swap {_SWAP_DEVICES[swap]}")
-    setup += [f"recycle {recycle}", " ".join(("run", *command))]
+        setup.append(f"mkswap {_SWAP_DEVICES[swap]}")
+        command = (*command, "-w", _SWAP_DEVICES[swap])
+    setup += [f"recycle {recycle}", " ".join(("run", *command, *_OURS))]
     return archive(
         (
             Entry("dev", stat.S_IFDIR | 0o755),

@@ -67,12 +67,12 @@ def test_a_module_that_does_not_unpack_is_told(tmp_path: Path) -> None:
     ("config", "with_modules", "said"),
     [
         ("", False, []),
-        ("", True, ["insmod /brd.ko rd_nr=1 rd_size=262144", "swap /dev/ram0"]),
-        ("CONFIG_BLK_DEV_RAM=y\n", False, ["swap /dev/ram0"]),
+        ("", True, ["insmod /brd.ko rd_nr=1 rd_size=262144", "mkswap /dev/ram0"]),
+        ("CONFIG_BLK_DEV_RAM=y\n", False, ["mkswap /dev/ram0"]),
         (
             "CONFIG_ZRAM=y\n",
             False,
-            ["write /sys/block/zram0/disksize 268435456", "swap /dev/zram0"],
+            ["write /sys/block/zram0/disksize 268435456", "mkswap /dev/zram0"],
         ),
     ],
 )
@@ -86,7 +86,8 @@ def test_a_machine_swaps_on_what_there_is(
     image = Image(tmp_path / "vmlinuz", "x86-64", "6.12", config, folders)
     packed = initramfs(image, program, program, ["/agent", "-t", "10"], 7)
     setup = packed[packed.index(b"setup\0") :].decode(errors="replace")
-    about = ("insmod /brd", "swap", "write /sys/block")
+    about = ("insmod /brd", "mkswap", "write /sys/block")
     lines = [line for line in setup.splitlines() if line.startswith(about)]
     assert lines == said
-    assert "recycle 7\nrun /agent -t 10\n" in setup
+    device = f" -w {said[-1].split()[-1]}" if said else ""
+    assert f"recycle 7\nrun /agent -t 10{device} -x -g\n" in setup
