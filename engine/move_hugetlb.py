@@ -4,6 +4,7 @@ Source: mm/hugetlb.c, Linux 5.16 to 6.18.
 """
 
 from engine.base.address import Range
+from engine.base.entry import is_wp_marker
 from engine.base.geometry import PMD
 from engine.base.points import ALLOC_FAILED, ENTER, HUGE_MOVED, I_MMAP, ITERATION, LEAVE
 from engine.base.seam import seam
@@ -42,7 +43,11 @@ def move_hugetlb(move: Move) -> int:
                 space.tree.unlink(target, new_index)
         space.tree.move_huge(source, space.tree.index(move.old, PMD), target, new_index)
         if lost := bits_to_clear(move):
-            space.tree.put(target, new_index, target.leaves[new_index] & ~lost)
+            moved = target.leaves[new_index]
+            if is_wp_marker(moved):
+                space.tree.clear_huge(target, new_index)
+            else:
+                space.tree.put(target, new_index, moved & ~lost)
         move.announce(HUGE_MOVED, slot)
         move.advance(slot)
     space.flush_tlb(move.notified.start, move.old_end)

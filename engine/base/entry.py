@@ -22,6 +22,7 @@ PFN_SHIFT = 12
 ZERO_PFN = 0  # the zero page, and as a huge leaf the huge zero page
 
 WP_MARKER = MARKER | UFFD_WP  # a mark that says: write-protect the page once it is there
+HUGE_WP_MARKER = WP_MARKER | HUGE  # the same of a huge page of hugetlb
 ZERO_ENTRY = PRESENT | ACCESSED
 WRITABLE = PRESENT | WRITE  # what a write needs; an entry under migration may have WRITE alone
 

@@ -92,6 +92,7 @@ def _swap_out_shared(space: AddressSpace, vma: Vma, start: int, end: int) -> Non
             split_shared_folio(space, first)
             unmapped += [space.frames.index[pfn] for pfn in pages]
     vma.backing.swapped.update(unmapped)
+    space.flush_tlb(start, end)  # what is written back is flushed before
 
 
 def drop(space: AddressSpace, vma: Vma, start: int, end: int) -> None:

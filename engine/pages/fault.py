@@ -204,6 +204,9 @@ def _bring_in_protected(space: AddressSpace, vma: Vma, addr: int) -> None:
 
     Source: do_anonymous_page(), finish_fault().
     """
+    if vma.flags & VM_HUGETLB:
+        access_hugetlb(space, vma, addr, addr + space.geometry.page_bytes, 0)
+        return
     if not vma.is_anonymous:
         _access_shared(
             space, vma, addr, addr + space.geometry.page_bytes, 0, Faulted(), write=False

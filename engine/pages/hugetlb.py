@@ -19,12 +19,23 @@ Source: mm/hugetlb.c, fs/hugetlbfs/inode.c, Linux 6.1 to 6.18.
 import itertools
 
 from engine.base.address import round_down
-from engine.base.entry import ACCESSED, DIRTY, HUGE, PFN_SHIFT, PRESENT, UFFD_WP, WRITE, leaf
+from engine.base.entry import (
+    ACCESSED,
+    DIRTY,
+    HUGE,
+    HUGE_WP_MARKER,
+    PFN_SHIFT,
+    PRESENT,
+    UFFD_WP,
+    WRITE,
+    is_wp_marker,
+    leaf,
+)
 from engine.base.geometry import PMD
 from engine.base.points import HANDLE_MM_FAULT, MMAP_READ
 from engine.state.hugepool import HugeFile, file_of
 from engine.state.space import AddressSpace
-from engine.state.vma import VM_NORESERVE, VM_SHARED, VM_WRITE, Vma
+from engine.state.vma import VM_NORESERVE, VM_SHARED, VM_UFFD_MISSING, VM_WRITE, Vma
 
 
 def new_huge_file(space: AddressSpace, length: int) -> HugeFile:
@@ -84,13 +95,16 @@ def access_hugetlb(space: AddressSpace, vma: Vma, start: int, end: int, tag: int
         stop = min(base + slot, end)
         space.announce(HANDLE_MM_FAULT, start, stop, MMAP_READ)
         table, index = space.tree.make(start, PMD), space.tree.index(start, PMD)
-        if index not in table.leaves:
+        marked = is_wp_marker(table.leaves.get(index, 0))
+        if marked or index not in table.leaves:
             pfn = _page(space, vma, base)
             if pfn is None:
                 return start
             write = WRITE if vma.flags & VM_WRITE else 0
-            entry = leaf(pfn, PRESENT | ACCESSED | DIRTY | HUGE | write)
-            space.tree.set_huge(table, index, entry)
+            # What a monitor of missing pages copies there is not protected.
+            kept = UFFD_WP if marked and not vma.flags & VM_UFFD_MISSING else 0
+            entry = leaf(pfn, PRESENT | ACCESSED | DIRTY | HUGE | (kept or write))
+            space.tree.put(table, index, entry)
         if tag:
             mapped = table.leaves[index]
             if not mapped & WRITE:  # for userfaultfd, whose monitor gives way
@@ -142,7 +156,7 @@ def punch_hugetlb(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
         for other in space.vmas.mapping(file):
             at = other.start + ((number * huge - other.pgoff) << shift)
             if other.start <= at < other.end:
-                space.zap(at, at + file.huge_bytes)
+                _zap(space, at, at + file.huge_bytes)
         file.punch(number)
 
 
@@ -153,11 +167,26 @@ def discard_hugetlb(space: AddressSpace, vma: Vma, start: int, end: int) -> None
     """
     file, shared = file_of(vma), vma.flags & VM_SHARED
     end = round_down(end, file.huge_bytes)
-    gone = [addr for addr, _, _ in space.tree.leaves(start, end)] if start < end else []
+    leaves = space.tree.leaves(start, end) if start < end else ()
+    gone = [addr for addr, _, entry in leaves if entry & PRESENT]
     if not shared:
         space.pool.free += len(gone)
         if vma.reserves:
             file.faulted -= {space.page_index(vma, addr) // file.huge_page for addr in gone}
             space.pool.reserved += len(gone)
     if gone:
-        space.zap(start, end)
+        _zap(space, start, end)
+
+
+def _zap(space: AddressSpace, start: int, end: int) -> None:
+    """Unmap the huge pages of [start, end), bytes; marks stay, and write-protected pages leave one.
+
+    Source: __unmap_hugepage_range() without ZAP_FLAG_DROP_MARKER.
+    """
+    for _, table, (index,) in list(space.tree.lowest(start, end)):
+        entry = table.leaves[index]
+        if entry & PRESENT and entry & UFFD_WP:
+            space.tree.put(table, index, HUGE_WP_MARKER)
+        elif entry & PRESENT:
+            space.tree.clear_huge(table, index)
+    space.flush_tlb(start, end)

@@ -15,9 +15,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from engine.base.address import Range, round_down
-from engine.base.entry import MARKER, UFFD_WP, WRITE, is_guard, is_wp_marker
+from engine.base.entry import HUGE_WP_MARKER, MARKER, UFFD_WP, WRITE, is_guard, is_wp_marker
 from engine.base.failures import VmaRefused
-from engine.base.geometry import PTE
+from engine.base.geometry import PMD, PTE
 from engine.base.seam import seam
 from engine.base.uapi import (
     UFFD_FEATURE_EVENT_FORK,
@@ -223,7 +223,7 @@ def uffd_wp(space: AddressSpace, addr: int, length: int, on: int) -> Errno | Non
             if on:
                 _protect(space, vma, start, stop)
             else:
-                change_entries(space, start, stop, end_uffd_protection(vma))
+                _end_protection(space, vma, start, stop)
         except OutOfTables:
             return Errno.ENOMEM
     return None
@@ -232,15 +232,18 @@ def uffd_wp(space: AddressSpace, addr: int, length: int, on: int) -> Errno | Non
 def _protect(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     """Mark what is mapped; in shared memory also what is not: the object may have the page.
 
-    In private memory that takes WP_UNPOPULATED, which WP_ASYNC brings along.
-    Model: hugetlb memory that is not there is not marked.
-    Errors raised: OutOfTables.  Source: change_pte_range(), userfaultfd_wp_use_markers().
+    So it is with hugetlb.  In private memory that takes WP_UNPOPULATED, or WP_ASYNC.
+    Errors raised: OutOfTables.
+    Source: change_pte_range(), userfaultfd_wp_use_markers(), hugetlb_change_protection().
     """
     assert vma.uffd is not None
+    if vma.flags & VM_HUGETLB:
+        _protect_hugetlb(space, start, end)
+        return
     private = vma.is_anonymous
-    if private or vma.flags & VM_HUGETLB:
+    if private:
         change_entries(space, start, end, _mark)
-        if not (private and vma.uffd.features & _MARK_ABSENT):
+        if not vma.uffd.features & _MARK_ABSENT:
             return
     shift, slot = space.geometry.page_shift, space.geometry.slot_bytes
     mask = space.geometry.index_mask[PTE]
@@ -257,8 +260,26 @@ def _protect(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     space.flush_tlb(start, end)
 
 
+def _protect_hugetlb(space: AddressSpace, start: int, end: int) -> None:
+    for addr in range(start, end, space.geometry.slot_bytes):
+        table, index = space.tree.make(addr, PMD), space.tree.index(addr, PMD)
+        if index in table.leaves:
+            space.tree.change(table, (index,), _mark)
+        else:
+            space.tree.set_huge(table, index, HUGE_WP_MARKER)
+    space.flush_tlb(start, end)
+
+
 def _mark(entries: list[int]) -> list[int]:
     return [e if is_guard(e) else e & ~WRITE | UFFD_WP for e in entries]
+
+
+def _end_protection(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
+    if vma.flags & VM_HUGETLB:
+        for _, table, indices in space.tree.lowest(start, end):
+            for index in [i for i in indices if is_wp_marker(table.leaves[i])]:
+                space.tree.clear_huge(table, index)
+    change_entries(space, start, end, end_uffd_protection(vma))
 
 
 def uffd_rwp(space: AddressSpace, addr: int, length: int, on: int) -> Errno | None:
@@ -285,7 +306,10 @@ def uffd_rwp(space: AddressSpace, addr: int, length: int, on: int) -> Errno | No
         if on and not vma.is_anonymous and not vma.flags & VM_HUGETLB:
             for low in range(round_down(start, slot := space.geometry.slot_bytes), stop, slot):
                 space.split_huge_leaf(low)
-        change_entries(space, start, stop, _mark if on else end_uffd_protection(vma))
+        if on:
+            change_entries(space, start, stop, _mark)
+        else:
+            _end_protection(space, vma, start, stop)
     return None if vmas else Errno.ENOENT
 
 
@@ -332,7 +356,7 @@ def put_back(space: AddressSpace, cleared: Iterable[Mark]) -> None:
         table = space.tree.find(mark.start, mark.level)
         index = space.tree.index(mark.start, mark.level)
         if is_wp_marker(mark.entry) and table is not None and table.entry(index) is None:
-            space.tree.lay(table, {index: mark.entry})
+            space.tree.put(table, index, mark.entry)
         else:
             change_entries(space, mark.start, mark.end, _mark)
 

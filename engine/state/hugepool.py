@@ -94,14 +94,14 @@ class HugeFile(Backing):
         """Only between huge pages.  Source: hugetlb_vm_op_split()."""
         return not addr % self.huge_bytes
 
-    def close(self, vma: Mapping, leaves: Iterable[object], elsewhere: Iterable[object]) -> None:
+    def close(self, vma: Mapping, pages: Iterable[object], elsewhere: Iterable[object]) -> None:
         """What was promised comes back, and pages do: private ones now, others with the file.
 
         Source: hugetlb_vm_op_close(), hugetlbfs_evict_inode().
         """
         if not vma.flags & VM_SHARED:
             self.pool.reserved -= self.promised_to(vma)
-            self.pool.free += sum(1 for _ in leaves)
+            self.pool.free += sum(1 for _ in pages)
         elif not any(True for _ in elsewhere):
             self.pool.reserved -= self.promised
             self.pool.free += len(self.faulted)

@@ -13,7 +13,6 @@ from engine.base.entry import (
     SOFT_DIRTY,
     SWAP,
     UFFD_WP,
-    is_zero_page,
 )
 from engine.base.failures import COMMIT, MAPS, Failures
 from engine.base.geometry import PMD, PTE
@@ -294,7 +293,8 @@ class AddressSpace:
             self.account(vma.flags & ~(VM_ACCOUNT if keep_commit else 0), vma.start - vma.end)
             if not (backing := vma.backing).is_anonymous:
                 leaves = self.tree.leaves(vma.start, vma.end)
-                backing.close(vma, leaves, elsewhere=self.vmas.mapping(backing))
+                pages = (leaf for leaf in leaves if leaf[2] & PRESENT)
+                backing.close(vma, pages, elsewhere=self.vmas.mapping(backing))
             self.zap(vma.start, vma.end)
         below = self.vmas.before(start)
         above = self.vmas.after(start)
@@ -390,7 +390,7 @@ class AddressSpace:
         """Add the tags under the huge leaves of a PMD table that begins at page `first`."""
         pages = self.geometry.slot_pages
         for index, entry in table.leaves.items():
-            if not is_zero_page(entry):
+            if entry >> PFN_SHIFT:
                 pfn, page = entry >> PFN_SHIFT, first + index * pages
                 tags = self.frames.tag[pfn : pfn + pages]
                 found |= {page + i: tag for i, tag in enumerate(tags) if tag}

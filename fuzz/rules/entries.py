@@ -282,7 +282,7 @@ class _Judge:
         held = after.get(addr & -slot)
         index = (addr & (slot - 1)) // self.geometry.page_bytes
         if isinstance(held, int):
-            return (held & ~HUGE) + (0 if is_zero_page(held) else index << PFN_SHIFT)
+            return (held & ~HUGE) + (index << PFN_SHIFT if held >> PFN_SHIFT else 0)
         return None if held is None else held.get(index)
 
     def _entry(self, where: Range, old: int, new: int, alone: bool) -> Iterator[Violation]:
@@ -309,7 +309,7 @@ def _by_page(
     base: int, held: dict[int, int] | int, page: int, pages: int
 ) -> Iterator[tuple[int, int]]:
     if isinstance(held, int):
-        step = 0 if is_zero_page(held) else 1 << PFN_SHIFT
+        step = 1 << PFN_SHIFT if held >> PFN_SHIFT else 0  # the zero page, or a mark
         for index in range(pages):
             yield base + index * page, (held & ~HUGE) + index * step
     else:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from engine.base.entry import PRESENT
 from engine.base.violation import Violation
 from engine.state import terms
 from engine.state.hugepool import POOL_PAGES, HugeFile, file_of
@@ -33,7 +34,8 @@ def reservations_owned(state: State) -> Iterator[Violation]:
             if vma.flags & VM_SHARED:
                 shared[file.number] = file
             else:
-                used += sum(1 for _ in space.tree.leaves(vma.start, vma.end))
+                leaves = space.tree.leaves(vma.start, vma.end)
+                used += sum(1 for _, _, entry in leaves if entry & PRESENT)
             owned += file.promised_to(vma)
     owned += sum(file.promised for file in shared.values())
     used += sum(len(file.pages) // file.huge_page for file in shared.values())

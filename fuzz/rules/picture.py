@@ -47,6 +47,8 @@ def pages(
             continue
         first = base + ahead
         if isinstance(held, int):
+            if held & WP_MARKER == WP_MARKER:
+                continue
             step = 0 if is_zero_page(held) else 1 << PFN_SHIFT
             entry = held & _IDENTITY & ~HUGE
             found = {first + (i << shift): entry + i * step for i in range(geometry.slot_pages)}

@@ -12,7 +12,7 @@ userfaultfds were told on the way, all as arena offsets:
 
 from collections.abc import Iterable, Iterator
 
-from engine.base.entry import SOFT_DIRTY, UFFD_WP
+from engine.base.entry import HUGE_WP_MARKER, SOFT_DIRTY, UFFD_WP
 from engine.state.space import AddressSpace
 from engine.state.vma import (
     VM_ACCOUNT,
@@ -63,12 +63,15 @@ def extended(space: AddressSpace) -> dict[str, object]:
 def _entries(space: AddressSpace) -> Iterator[tuple[int, int, int]]:
     """First page, number of pages and entry of each leaf, in address order.
 
-    In a VMA that is not tracked, all are soft-dirty.
+    In a VMA that is not tracked, all are soft-dirty.  The marks of hugetlb are left out: machines
+    do not tell of them.
     """
     shift, base = space.geometry.page_shift, space.arena.start
     for vma in space.vmas:
         added = 0 if vma.tracked else SOFT_DIRTY
         for addr, level, entry in space.tree.leaves(vma.start, vma.end):
+            if entry == HUGE_WP_MARKER:
+                continue
             pages = space.geometry.span_bytes[level - 1] >> shift
             yield (addr - base) >> shift, pages, entry | added
 

@@ -7,7 +7,7 @@ a guard, `W` a page that is swapped out, or a mark for later: machines cannot te
 nobody looks at what is in swap.
 """
 
-from engine.base.entry import ANON, MARKER, PFN_SHIFT, SWAP, WP_MARKER
+from engine.base.entry import ANON, MARKER, PFN_SHIFT, PRESENT, SWAP, WP_MARKER
 from engine.base.geometry import PTE
 from engine.state import terms
 from engine.state.space import AddressSpace
@@ -127,7 +127,7 @@ def _add_huge(pieces: list[_Run], space: AddressSpace, first_page: int, table: T
             private = entry & ANON or _is_private(space, first_page + index * pages_each)
             state = "H" if private else "T"
             _add_tagged(pieces, page, state, space.frames.tag[pfn : pfn + pages_each])
-        else:
+        elif entry & PRESENT:  # machines do not tell of the marks of hugetlb
             pieces.append((page, pages_each, "z", 0))
 
 

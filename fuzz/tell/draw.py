@@ -11,7 +11,7 @@ from difflib import SequenceMatcher
 from typing import NamedTuple
 
 from engine.base.address import Range
-from engine.base.entry import MARKER, PRESENT
+from engine.base.entry import MARKER, PRESENT, is_wp_marker
 from engine.base.geometry import PMD, PTE, Geometry
 from engine.state import terms
 from engine.state.space import AddressSpace
@@ -261,7 +261,7 @@ def _table_rows(space: AddressSpace, where: Range | None) -> list[_Row]:
             here = table.level == PTE and _touches(where, span)
             rows.append(_Row(start, start + span.length, label, body, tuple(notes), here))
         if table.level >= PMD:
-            rows += _huge_rows(space, base, table, f"{' ' * (depth + 1)}huge page", mapped, where)
+            rows += _huge_rows(space, base, table, " " * (depth + 1), mapped, where)
     # A huge page is met with its table, before the tables below; addresses put it among them.
     return sorted(rows, key=lambda row: (row.start, -row.end))
 
@@ -270,13 +270,14 @@ def _huge_rows(
     space: AddressSpace,
     base: int,
     table: Table,
-    label: str,
+    indent: str,
     mapped: _Mapped,
     where: Range | None,
 ) -> Iterator[_Row]:
     """A row for every leaf of a table above the PTE tables."""
     size = space.geometry.span_bytes[table.level - 1]
-    for index in table.leaves:
+    for index, entry in table.leaves.items():
+        label = indent + ("huge mark" if is_wp_marker(entry) else "huge page")
         span = Range(base + index * size, base + (index + 1) * size)
         start = span.start - space.arena.start
         notes = () if mapped(span) else (NO_VMA,)

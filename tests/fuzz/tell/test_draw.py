@@ -396,3 +396,17 @@ def test_the_legend_has_every_sign() -> None:
     told = "\n".join(legend())
     assert all((sign if sign.strip() else "blank") in told for sign in named)
     assert all(sign.meaning in told for sign in named)
+
+
+def test_a_mark_of_hugetlb_is_no_huge_page() -> None:
+    case = parse(
+        "mmap(0x200000, 0x400000, PROT_READ|PROT_WRITE,"
+        " MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED|MAP_HUGETLB)\n"
+        "uffd_register(0x200000, 0x400000, UFFDIO_REGISTER_MODE_WP)\n"
+        "touch(0x200000, 0x1000)\n"
+        "uffd_wp(0x200000, 0x400000, 1)\n"
+    )
+    outcome = execute(case, kernel_named("linux-6.18"), stop=False)
+    shown = str(draw(outcome.space))
+    assert "0x200000   huge page" in shown
+    assert "0x400000   huge mark" in shown
