@@ -33,6 +33,7 @@ COMMANDS = {
     "compare": ("subjects", "compare the model with recordings of a real kernel"),
     "check": ("subjects", "run programs on a subject and on its model, and compare what they show"),
     "kernel": ("subjects", "check the model against the kernel of this machine"),
+    "vm": ("vm", "boot a kernel in a virtual machine, and say what can be measured on it"),
     "findings": ("findings", "list, show and promote what runs have found"),
     "museum": (
         "museum",

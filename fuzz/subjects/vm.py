@@ -28,7 +28,7 @@ from fuzz.vm.errors import MachineError
 from fuzz.vm.image import image_at
 from fuzz.vm.initramfs import initramfs
 from fuzz.vm.machine import Machine
-from fuzz.vm.qemu import KVM, TCG, Setup, cpu_for, may_have_kvm
+from fuzz.vm.qemu import KVM, TCG, Setup, may_have_kvm, setup_for
 
 RECYCLE = 100  # cases that an agent runs
 _INIT = Path(__file__).parents[1] / "vm" / "init.c"
@@ -88,7 +88,7 @@ class Vm(Agent):
         name = f"vm:{path}" + (f"@{geometry}" if geometry else "")
         try:
             self.image = image_at(path)
-            self._setup = setup or Setup(cpu=cpu_for(self.image, geometry))
+            self._setup = setup or setup_for(self.image, geometry)
             init, agent = build(self.image.arch, _INIT), build(self.image.arch)
             command = agent_command(Path("/agent"), time_limit=time_limit)
             self._archive = initramfs(self.image, init, agent, command, recycle)

@@ -10,7 +10,7 @@ _STAMP = re.compile(r"^(<\d+>)?\[\s*\d+\.\d+\]\s?(\[\s*[TC]\d+\]\s?)?")
 # arch/*/mm/fault.c, mm/page_alloc.c bad_page(), kernel/fork.c check_mm(), kernel/watchdog.c,
 # kernel/rcu/tree_stall.h, mm/oom_kill.c.
 _BEGINNINGS = (
-    ("panic", r"Kernel panic - not syncing: .*"),
+    ("panic", r"Kernel panic - not syncing: (?!System is deadlocked on memory|Out of memory).*"),
     (
         "oops",
         r"(BUG: (unable to handle|kernel NULL pointer).*|Oops: .*|Internal error: .*"
@@ -29,7 +29,7 @@ _BEGINNINGS = (
     ("warning", r"(WARNING: .*|INFO: possible .*detected.*)"),
     (
         "memory",
-        r"((Memory cgroup o|O)ut of memory: .*|\S+ invoked oom-killer.*)",
+        r"(Kernel panic - not syncing: .*|(Memory cgroup o|O)ut of memory: .*|\S+ invoked oom-k.*)",
     ),
 )
 _REPORT = re.compile("|".join(f"(?P<{kind}>{text})" for kind, text in _BEGINNINGS))

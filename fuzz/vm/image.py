@@ -15,7 +15,7 @@ _SETUP_SECTOR_BYTES = 512
 _SETUP_SECTORS, _SYSSIZE, _BOOT_MAGIC, _VERSION, _XLOADFLAGS = 0x1F1, 0x1F4, 0x202, 0x20E, 0x236
 _XLF_KERNEL_64 = 1
 _ARM64_MAGIC = 56  # offset of "ARM\x64"
-_ARM64_SIZE = 16  # offset of the size in memory
+_ARM64_FLAGS = 24  # offset
 _LEAST_BYTES = 0x240
 _GZIP, _ZBOOT = b"\x1f\x8b", b"zimg"
 
@@ -25,7 +25,7 @@ class Image:
     """A kernel: its image, for which architecture (`x86-64`, `i386` or `arm64`), which release.
 
     `config` is the text of its configuration, "" where none lies beside it; `modules` are the
-    folders in which its modules may be.
+    folders in which its modules may be; `page_bytes` are those of a page.
     """
 
     path: Path
@@ -33,6 +33,7 @@ class Image:
     release: str
     config: str = ""
     modules: tuple[Path, ...] = ()
+    page_bytes: int = 4096
 
     def setting(self, option: str) -> str | None:
         """What the configuration says of an option, without CONFIG_: "y", "m", a value.
@@ -55,9 +56,9 @@ def image_at(path: Path) -> Image:
         data = file.read_bytes()
     except OSError as error:
         raise MachineError(f"{file}: cannot read: {error.strerror}") from None
-    arch, release = _identified(file, data)
+    arch, release, page_bytes = _identified(file, data)
     config, modules = _beside(file.resolve(), release)
-    return Image(file, arch, release, config, modules)
+    return Image(file, arch, release, config, modules, page_bytes)
 
 
 def _in_folder(folder: Path) -> Path:
@@ -75,22 +76,22 @@ def _in_folder(folder: Path) -> Path:
     return found[0]
 
 
-def _identified(file: Path, data: bytes) -> tuple[str, str]:
-    """Architecture and release of an image.
+def _identified(file: Path, data: bytes) -> tuple[str, str, int]:
+    """Architecture and release of an image, and the bytes of its pages.
 
     Source: Documentation/arch/x86/boot.rst, Documentation/arch/arm64/booting.rst.
     """
     if len(data) < _LEAST_BYTES:
         raise MachineError(f"{file}: not a kernel image: {len(data)} bytes")
     if data[_BOOT_MAGIC : _BOOT_MAGIC + 4] == b"HdrS":
-        return _bzimage(file, data)
+        return (*_bzimage(file, data), 4096)
     if data[:2] == _GZIP:
         try:
             data = gzip.decompress(data)
         except (OSError, EOFError, zlib.error):
             raise MachineError(f"{file}: cut off, or damaged: it does not unpack") from None
     if data[_ARM64_MAGIC : _ARM64_MAGIC + 4] == b"ARM\x64":
-        return _arm64(file, data)
+        return "arm64", _arm64_release(file, data), 4096 << 2 * (_arm64_pages(data) - 1)
     if data[:2] == b"MZ" and data[4:8] == _ZBOOT:
         raise MachineError(
             f"{file}: an image that unpacks itself under EFI (vmlinuz.efi): "
@@ -117,11 +118,16 @@ def _bzimage(file: Path, data: bytes) -> tuple[str, str]:
     return ("x86-64" if is_64 else "i386"), text.split()[0]
 
 
-def _arm64(file: Path, data: bytes) -> tuple[str, str]:
+def _arm64_pages(data: bytes) -> int:
+    """1: of 4 KiB, 2: of 16, 3: of 64; what is not told are 4."""
+    return (data[_ARM64_FLAGS] >> 1 & 3) or 1
+
+
+def _arm64_release(file: Path, data: bytes) -> str:
     found = re.search(rb"Linux version (\S+) \(", data)
     if not found:
         raise MachineError(f"{file}: cut off: an arm64 Image without the kernel's banner")
-    return "arm64", found[1].decode(errors="replace")
+    return found[1].decode(errors="replace")
 
 
 def _beside(file: Path, release: str) -> tuple[str, tuple[Path, ...]]:

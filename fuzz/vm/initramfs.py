@@ -12,7 +12,7 @@ from typing import NamedTuple
 from fuzz.vm.image import Image
 from fuzz.vm.modules import modules_named
 
-HUGE_PAGES = 32  # of hugetlb, if there is enough memory
+_HUGE_PAGES = {4096: 32, 16384: 8}  # of hugetlb, by the size of a page: 64 and 256 MiB
 SWAP_BYTES = 256 << 20
 _CONSOLE, _KMSG = (5, 1), (1, 11)  # major, minor; Documentation/admin-guide/devices.txt
 _PORT = ("virtio_pci", "virtio_console")
@@ -22,7 +22,6 @@ _OURS = ("-x", "-g")  # the agent tells all there is, and may change settings of
 _SETTINGS = (
     ("/proc/sys/kernel/printk_devkmsg", "on"),  # what init says is never held back
     ("/proc/sys/vm/overcommit_memory", "1"),
-    ("/proc/sys/vm/nr_hugepages", str(HUGE_PAGES)),
     ("/proc/sys/vm/page-cluster", "0"),  # what is swapped in is what was asked for
     ("/proc/sys/vm/swappiness", "100"),
     ("/proc/sys/vm/unprivileged_userfaultfd", "1"),
@@ -87,6 +86,7 @@ def initramfs(image: Image, init: Path, agent: Path, command: Sequence[str], rec
     found = modules_named(modules, image.modules)
     setup = [f"insmod /{module.name}.ko {_OPTIONS.get(module.name, '')}" for module in found]
     setup += [f"write {path} {text}" for path, text in _SETTINGS]
+    setup.append(f"write /proc/sys/vm/nr_hugepages {_HUGE_PAGES.get(image.page_bytes, 0)}")
     if swap == "zram":
         setup.append(f"write /sys/block/zram0/disksize {SWAP_BYTES}")
     if swap:

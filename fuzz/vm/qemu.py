@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fuzz.vm.errors import MachineError
 from fuzz.vm.image import Image
 
-MEMORY_MIB = 1024
+_MEMORY_MIB = {4096: 1024, 16384: 2048, 65536: 4096}  # by the bytes of a page
 KVM, TCG = "kvm", "tcg"
 _TRANSLATED_MIB = 256  # of code, under emulation
 # Of each architecture: qemu, the package that has it, machine type, console, and whose KVM runs it.
@@ -50,20 +50,20 @@ _WORDS = (
 class Setup:
     """How a machine is to be: `memory_mib`, `cpu` properties, more `words` for its kernel."""
 
-    memory_mib: int = MEMORY_MIB
-    cpu: str = ""
+    memory_mib: int
+    cpu: str
     words: tuple[str, ...] = ()
 
 
-def cpu_for(image: Image, geometry: str) -> str:
-    """The properties of a CPU on which a kernel has a geometry, "": the usual one.
+def setup_for(image: Image, geometry: str = "") -> Setup:
+    """The usual machine for a kernel, on which it has a geometry, "": the usual one.
 
     Errors raised: MachineError if it never has.
     """
     cpus = _CPUS[image.arch]
     if geometry and geometry not in cpus:
         raise MachineError(f"a kernel for {image.arch} may have {', '.join(cpus)}, not {geometry}")
-    return cpus[geometry or next(iter(cpus))]
+    return Setup(_MEMORY_MIB[image.page_bytes], cpus[geometry or next(iter(cpus))])
 
 
 def program(image: Image) -> str:

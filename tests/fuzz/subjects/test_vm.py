@@ -45,11 +45,8 @@ def case(*does: int) -> Case:
 @pytest.fixture
 def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A kernel that the stand-in for qemu boots."""
-    program = tmp_path / "bin" / "qemu-system-x86_64"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} {fake_qemu.__file__} "$@"\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    folder = fake_qemu.installed(tmp_path / "bin")
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     path = tmp_path / "vmlinuz"
     path.write_bytes(bzimage())
     return path

@@ -77,6 +77,7 @@ def test_two_in_a_row_are_two() -> None:
         ("watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [agent:97]", "hang", None),
         ("rcu: INFO: rcu_preempt self-detected stall on CPU", "hang", None),
         ("Kernel panic - not syncing: sysrq triggered crash", "panic", None),
+        ("Kernel panic - not syncing: System is deadlocked on memory", "memory", None),
         ("agent invoked oom-killer: gfp_mask=0x140cca, order=0", "memory", None),
     ],
 )
