@@ -131,17 +131,15 @@ def _order_matters(remap: Remap) -> bool:
             return True
         return _check_target(remap) not in (None, refused)
     target = range(remap.new_addr, remap.new_addr + remap.new_len)
-    source = _source(remap)
-    if remap.addr not in target and not isinstance(source, Errno):
+    if remap.addr not in target and not isinstance(_source(remap), Errno):
         return False
     if counted:
         return True
     if _check_target(remap):
         return False
     fixed = remap.flags & MREMAP_FIXED
-    several = fixed and remap.old_len == remap.new_len > vma.end - remap.addr
-    if several and (_may_be_part(vma) or source is not Errno.EFAULT):
-        return True
+    if fixed and remap.old_len == remap.new_len > vma.end - remap.addr:
+        return True  # may move several
     evicts = fixed and space.vmas.intersection(target.start, target.stop) is not None
     return bool(evicts) or remap.old_len > remap.new_len
 
