@@ -1,6 +1,8 @@
 """An address space: the VMAs, the page tables under them, and the counters that describe both."""
 
+import weakref
 from collections.abc import Collection, Iterable, Iterator
+from functools import partial
 from typing import Protocol
 
 from engine.base.address import Range
@@ -88,8 +90,10 @@ class AddressSpace:
         """Start over with nothing mapped, as execve does; frames and tags go on counting."""
         self.vmas = VmaTree(self.geometry.page_shift, self.failures, self.limits)
         self.tlb = Tlb()
-        self.vmas.on_boundary = self.split_huge_at
-        self.vmas.report = self.report
+        # A circle of references would keep what a program leaves until the collector comes.
+        this = weakref.proxy(self)
+        self.vmas.on_boundary = partial(AddressSpace.split_huge_at, this)
+        self.vmas.report = partial(AddressSpace.report, this)
         self.tree = TableTree(self.geometry, self.failures)
         self.pool = HugePool()
         self.held: set[int] = set()

@@ -1,14 +1,19 @@
 """Running a case: results as the format has them, what is checked, and what is left out."""
 
+import gc
+import weakref
+from pathlib import Path
+
 import pytest
 
 from engine.base.kernel import kernel_named
 from engine.base.points import ENTER, LEAVE, PMD_OCCUPIED, Point
 from engine.state.space import AddressSpace
 from fuzz.calls.registry import MODELLED_CALLS, call
+from fuzz.campaign.seeds import CORPUS
 from fuzz.case import Case, CaseError, Faults
 from fuzz.execute import Outcome, execute
-from fuzz.forms.text import parse, parse_call
+from fuzz.forms.text import load, parse, parse_call
 from fuzz.subjects.difference import items
 from fuzz.subjects.observe import observation
 from tests.lib.breaks import breaks, looked
@@ -264,6 +269,19 @@ def test_two_runs_are_the_same() -> None:
 
 
 # --- observations --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", sorted(CORPUS.glob("*/*.case")), ids=lambda path: path.stem)
+def test_nothing_is_left_for_the_collector(path: Path) -> None:
+    """What a program leaves is freed at once: a circle of references would keep it for a while."""
+    case = load(path)
+    kernel = kernel_named(case.kernel or "linux-6.12", case.geometry)
+    gc.disable()
+    try:
+        left = weakref.ref(execute(case, kernel, stop=False).space)
+    finally:
+        gc.enable()
+    assert left() is None
 
 
 def test_an_observation_has_the_recorded_format() -> None:
