@@ -46,6 +46,7 @@ extern u64 arena_start, arena_bytes;
 void settle_layout(char **argv);
 void measure_layout(void);
 void occupy(void);
+void fence(void);
 bool inside(u64 addr, u64 length);
 
 static inline u64 page_of(u64 addr)

@@ -1,8 +1,8 @@
 /*
  * What stands for a kernel and is none: qemu-user, valgrind, gVisor.  What /proc says of page tables and
  * pages is missing there, or is about the emulator: a case has contents in place of them.  The address
- * space outside the arena is not occupied, as the emulator needs it, and each case has a process of its
- * own: emulators die of some, and a case must not find what another has left behind.
+ * space outside the arena is occupied only next to it, as the emulator needs it.  Each case has a process
+ * of its own: emulators die of some, and a case must not find what another has left behind.
  */
 #define _GNU_SOURCE
 #include <signal.h>

@@ -143,6 +143,15 @@ static void block(u64 start, u64 end)
 	madvise(at(start), (size_t)(end - start), ADVICE_WIPEONFORK);
 }
 
+/*
+ * Occupies a page on each side of the arena, if nothing is there: no mapping of a case reaches beyond it.
+ */
+void fence(void)
+{
+	map_blocker(arena_start - page_bytes, page_bytes);
+	map_blocker(arena_start + arena_bytes, page_bytes);
+}
+
 /* Occupies all gaps outside the arena, so that addresses the kernel chooses fall into it. */
 void occupy(void)
 {

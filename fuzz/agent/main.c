@@ -234,7 +234,9 @@ int main(int argc, char **argv)
 	else
 		take_protection_keys();
 	touch_everything();
-	if (!emulated) {
+	if (emulated) {
+		fence();
+	} else {
 		find_zero_pages();
 		probe_scan();
 		occupy();

@@ -1,10 +1,10 @@
 """A program that stands for a kernel, beside a model: both are seen as coarsely as it can be.
 
 qemu-user, valgrind and gVisor have no page tables to show, and do not say which pages are there:
-results, VMAs and contents are compared.  Where they never merge VMAs, these are compared as if all
-were merged that can be read and written alike.  The addresses that they choose are their own: a
-program is run up to the first that is chosen, and all that is compared of what was placed there is
-that it was.  That they die of a program is its result.
+results, VMAs and contents are compared.  Where they split and merge VMAs otherwise, or never, these
+are compared as if all were merged that may be accessed alike.  The addresses that they choose are
+their own: a program is run up to the first that is chosen, and all that is compared of what was
+placed there is that it was.  That they die of a program is its result.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,6 +15,7 @@ from engine.base.uapi import MAP_FIXED, MAP_FIXED_NOREPLACE, MREMAP_FIXED
 from fuzz.case import Call, Case
 from fuzz.forms.text import parse
 from fuzz.subjects.against import Against, Divergence
+from fuzz.subjects.contents import outside
 from fuzz.subjects.difference import Difference
 from fuzz.subjects.model import Model
 from fuzz.subjects.probes import known
@@ -22,17 +23,20 @@ from fuzz.subjects.subject import Observation, Subject
 
 PLACED = "OUT"  # the result of a call that has chosen an address, whichever
 
-_PROT_BACK = """
-mmap(0x200000, 0x3000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)
-mprotect(0x201000, 0x1000, PROT_READ)
-mprotect(0x201000, 0x1000, PROT_READ|PROT_WRITE)
-"""
+_MAP = "mmap(0x200000, 0x3000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)\n"
+_MERGED = parse(
+    f"{_MAP}mprotect(0x201000, 0x1000, PROT_READ)\n"
+    "mprotect(0x201000, 0x1000, PROT_READ|PROT_WRITE)\n"
+)
+_SPLIT = parse(
+    f"{_MAP}madvise(0x201000, 0x1000, MADV_DONTFORK)\nmadvise(0x202000, 0x1000, MADV_DONTDUMP)\n"
+)
 
 
 class CoarselyAgainst(Against):
     """A program that stands for a kernel beside a model; see this file's beginning.
 
-    `merges` says whether VMAs are seen as they are; `unknown` names the calls, flags and advice
+    `has_vmas` says whether VMAs are seen as they are; `unknown` names the calls, flags and advice
     that it does not know: programs that need these are not run.
     """
 
@@ -42,14 +46,16 @@ class CoarselyAgainst(Against):
         before = subject.able.lacks
         subject.able = known(subject, model)
         self.unknown = [name for name in subject.able.lacks if name not in before]
-        self.merges = len(subject.observe(parse(_PROT_BACK)).get("vmas", ())) == 1
+        probes = [_MERGED, _SPLIT]
+        seen = zip(subject.run(probes), model.run(probes), strict=True)
+        self.has_vmas = all(here.get("vmas") == there["vmas"] for here, there in seen)
 
     def told(self) -> Iterator[str]:
         """See `Against`."""
         yield f"it is {self.subject.implementation}"
         if self.unknown:
             yield f"it does not know {', '.join(self.unknown)}"
-        vmas = "VMAs" if self.merges else "VMAs as if it merged them, which it never does,"
+        vmas = "VMAs" if self.has_vmas else "VMAs, merged where they may be accessed alike,"
         yield f"compared are results, {vmas} and contents, up to the first address that is chosen"
 
     def runnable(self, case: Case) -> Case:
@@ -63,12 +69,13 @@ class CoarselyAgainst(Against):
             return observed
         page_bytes = self.model.geometry.page_bytes
         results, vmas = list(observed["ret"]), observed["vmas"]
-        contents = observed["contents"] if "contents" in observed else held(observed["pages"])
+        contents = observed.get("contents")
         if case.calls and (place := chosen(case.calls[-1], results[-1], page_bytes)):
             results[-1] = PLACED
             vmas = without(vmas, place)
-            contents = contents and [run for run in contents if run[0] * page_bytes not in place]
-        if not self.merges:
+            pages = range(place.start // page_bytes, place.end // page_bytes)
+            contents = contents and outside(contents, pages)
+        if not self.has_vmas:
             vmas = coalesced(vmas)
         return {"ret": results, "vmas": vmas, "contents": contents}
 
@@ -160,16 +167,3 @@ def without(vmas: Iterable[_Row], place: Range) -> list[_Row]:
                 row += [numbers.setdefault(of[0], len(numbers)), of[1] + piece.start - start]
             rows.append(row)
     return rows
-
-
-def held(pages: Iterable[_Row]) -> list[_Row]:
-    """What is in pages, as runs of consecutive tags, whatever the state of the pages."""
-    runs: list[_Row] = []
-    for first, count, _, tag in pages:
-        if not tag:
-            continue
-        if runs and runs[-1][0] + runs[-1][1] == first and runs[-1][2] + runs[-1][1] == tag:
-            runs[-1][1] += count
-        else:
-            runs.append([first, count, tag])
-    return runs

@@ -6,6 +6,7 @@ from engine.base.kernel import Kernel
 from fuzz.bounded import run
 from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.case import Case
+from fuzz.subjects.contents import contents
 from fuzz.subjects.observe import OPTIONAL, compared
 from fuzz.subjects.subject import Abilities, Observation, Subject
 
@@ -45,4 +46,7 @@ class Model(Subject):
             )
         except Exception as error:
             return {"crash": f"the model fails: {type(error).__name__}: {error}"}
-        return compared(outcome, more=more)
+        observed = compared(outcome, more=more)
+        if "crash" not in observed and beside is not None and beside.get("contents") is not None:
+            observed["contents"] = contents(outcome.space)
+        return observed

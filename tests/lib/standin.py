@@ -6,7 +6,8 @@ from typing import Any
 
 from engine.base.kernel import kernel_named
 from fuzz.case import Call, Case
-from fuzz.subjects.coarse import PLACED, chosen, held, without
+from fuzz.subjects.coarse import PLACED, chosen, without
+from fuzz.subjects.contents import outside
 from fuzz.subjects.model import Model
 from fuzz.subjects.subject import Abilities, Observation
 
@@ -34,18 +35,18 @@ class StandIn(Model):
 
     def observe(self, case: Case) -> Observation:
         """See `Subject`."""
-        observed = super().observe(case)
+        observed = super().observe(case, {"contents": []})
         if "crash" in observed:
             return observed
-        results, vmas, pages = observed["ret"], observed["vmas"], observed["pages"]
+        results, vmas, contents = observed["ret"], observed["vmas"], observed["contents"]
         results = [self._result(call, done) for call, done in zip(case.calls, results, strict=True)]
         if case.calls and (place := chosen(case.calls[-1], results[-1], _PAGE)):
             results[-1] = PLACED
             vmas = without(vmas, place)
-            pages = [page for page in pages if page[0] * _PAGE not in place]
+            contents = outside(contents, range(place.start // _PAGE, place.end // _PAGE))
         if not self.merges:
             vmas = [row for vma in vmas for row in _by_page(*vma)]
-        return {"ret": results, "vmas": vmas, "contents": held(pages)}
+        return {"ret": results, "vmas": vmas, "contents": contents}
 
     def _result(self, call: Call, done: object) -> object:
         """What a call returns, which has done what the model says all the same."""

@@ -6,7 +6,7 @@ from engine.base.address import Range
 from engine.base.kernel import kernel_named
 from fuzz.case import Case
 from fuzz.forms.text import parse
-from fuzz.subjects.coarse import PLACED, CoarselyAgainst, coalesced, cut, held, without
+from fuzz.subjects.coarse import PLACED, CoarselyAgainst, coalesced, cut, without
 from fuzz.subjects.model import Model
 from fuzz.subjects.subject import Observation
 from tests.lib.standin import StandIn
@@ -31,7 +31,7 @@ def beside(standin: StandIn) -> CoarselyAgainst:
 )
 def test_what_is_its_own_affair_is_no_difference(program: str, merges: bool) -> None:
     pair = beside(StandIn(merges=merges))
-    assert pair.merges == merges
+    assert pair.has_vmas == merges
     assert pair.divergence(parse(program)) is None
 
 
@@ -102,8 +102,3 @@ def test_a_place_is_cut_out_of_vmas() -> None:
         [20, 21, "r--p"],
     ]
     assert without(rows, Range(0, 9))[0] == [9, 12, "rw-s", 0, 0]
-
-
-def test_contents_are_runs_of_tags_whatever_the_state() -> None:
-    pages = [[0, 2, "P", 1], [2, 1, "S", 3], [3, 1, "Z", 0], [4, 1, "P", 5], [6, 1, "P", 7]]
-    assert held(pages) == [[0, 3, 1], [4, 1, 5], [6, 1, 7]]
