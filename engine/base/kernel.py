@@ -563,5 +563,5 @@ def releases() -> tuple[Kernel, ...]:
 # Those that commands take if none is named: old and new ones, and the sources that were read.
 KERNELS: dict[str, Kernel] = {
     name: kernel_named(name)
-    for name in ("linux-5.0", "linux-6.1", "linux-6.7", "linux-6.12", "linux-6.18")
+    for name in ("linux-5.0", "linux-6.1", "linux-6.7", "linux-6.12", "linux-6.18", "linux-7.3")
 }
