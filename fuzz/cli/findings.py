@@ -25,7 +25,7 @@ from fuzz.cli.options import (
     workdir_flag,
 )
 from fuzz.findings.bucket import Bucket
-from fuzz.findings.store import LEDGER, CaseStore, Finding, Ledger, LedgerError
+from fuzz.findings.store import HARM, LEDGER, CaseStore, Finding, Ledger, LedgerError
 from fuzz.forms.text import dump
 from fuzz.lib.arguments import directory
 from fuzz.lib.command import command
@@ -170,7 +170,7 @@ def _promote(options: argparse.Namespace) -> int:
         case = loaded(path)
         if path.stem.startswith(f"{KERNEL}-"):
             raise UsageError(f"{path}: what makes a real kernel report something stays where it is")
-        if case.like or of_machine(Bucket.named(path.stem)):
+        if case.like or of_machine(Bucket.named(path.stem.removesuffix(HARM))):
             promoted = case  # which says what the other kernel, or the machine, has done
         else:
             promoted = _as_base(annotated(expecting(case, names), names))
