@@ -47,6 +47,7 @@ void settle_layout(char **argv);
 void measure_layout(void);
 void occupy(void);
 void fence(void);
+u64 commit_limit(void);
 bool inside(u64 addr, u64 length);
 
 static inline u64 page_of(u64 addr)

@@ -144,6 +144,35 @@ static void block(u64 start, u64 end)
 }
 
 /*
+ * The most bytes that one call may ask for, 0 if there is no limit: with vm.overcommit_memory 0 what there
+ * is of memory and swap.  gVisor has that setting, and does not keep to it.
+ */
+u64 commit_limit(void)
+{
+	static const char *const fields[] = {"MemTotal:", "SwapTotal:"};
+	char *setting = read_file("/proc/sys/vm/overcommit_memory"), *memory;
+	u64 limit = 0;
+	void *more;
+
+	if (!setting || *setting != '0')
+		return 0;
+	memory = read_file("/proc/meminfo");
+	for (size_t i = 0; memory && i < sizeof fields / sizeof *fields; i++) {
+		char *field = strstr(memory, fields[i]);
+
+		limit += field ? strtoull(field + strlen(fields[i]), NULL, 10) * 1024 : 0;
+	}
+	if (limit >= arena_bytes)
+		return 0;
+	more = mmap(at(arena_start), (size_t)(limit + page_bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+		    -1, 0);
+	if (more == MAP_FAILED)
+		return limit;
+	munmap(more, (size_t)(limit + page_bytes));
+	return 0;
+}
+
+/*
  * Occupies a page on each side of the arena, if nothing is there: no mapping of a case reaches beyond it.
  */
 void fence(void)

@@ -143,6 +143,7 @@ static bool has_huge_pages(void)
 static void say_hello(bool keys)
 {
 	bool root = geteuid() == 0;
+	u64 limit = commit_limit();
 	struct rlimit lock;
 	struct utsname name;
 
@@ -163,7 +164,13 @@ static void say_hello(bool keys)
 	say_limits_missing();
 	say("},\"emulated\":%s,\"fields\":[", emulated ? "true" : "false");
 	say_fields();
-	say("],\"locks\":%s,\"root\":%s,\"keys\":%s}\n", root || lock.rlim_cur == RLIM_INFINITY ? "true" : "false",
+	say("],");
+	if (limit) {
+		say("\"commit_limit\":");
+		say_number(limit);
+		say(",");
+	}
+	say("\"locks\":%s,\"root\":%s,\"keys\":%s}\n", root || lock.rlim_cur == RLIM_INFINITY ? "true" : "false",
 	    root ? "true" : "false", keys ? "true" : "false");
 	flush();
 }
