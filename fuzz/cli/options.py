@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
-from fuzz.lib.arguments import directory
+from fuzz.lib.arguments import directory, positive
 from fuzz.lib.exits import BAD_INPUT
 
 WORKDIR = Path(".pmdfuzz")
@@ -130,6 +130,17 @@ def add_on(parser: argparse._ActionsContainer, default: str | None, what: str) -
         default=default,
         help=f"{what}: host, vm:IMAGE, via:'COMMAND {{agent}}', model:KERNEL, model-at:DIR; "
         f"fuzz/subjects/README.md{shown}",
+    )
+
+
+def add_jobs(parser: argparse._ActionsContainer) -> None:
+    """--jobs: how many subjects work side by side."""
+    parser.add_argument(
+        "--jobs",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="have N of the subject work side by side, such as virtual machines (default: 1)",
     )
 
 

@@ -18,6 +18,7 @@ from fuzz.cli.options import (
     UsageError,
     add_action,
     add_geometry,
+    add_jobs,
     add_kernel,
     add_on,
     add_workdir,
@@ -107,11 +108,12 @@ def make_compare(parser: Parser, summary: str) -> None:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--kernel", metavar="K", help="the model of that kernel")
     add_on(which, None, "in place of the model, what another subject does")
+    add_jobs(parser)
 
 
 def _compare(options: argparse.Namespace) -> int:
     if options.on is not None:
-        with machine_errors(), subject_named(options.on) as subject:
+        with machine_errors(), subject_named(options.on, jobs=options.jobs) as subject:
             return compare(options.truth, subject)
     kernel = kernel_named(options.kernel)
     with contextlib.ExitStack() as stack, machine_errors():
@@ -156,6 +158,7 @@ def _add_check(parser: Parser) -> None:
         help="seed of the random numbers (default: that of the baseline, or a random one)",
     )
     add_on(parser, "host", "the subject to check")
+    add_jobs(parser)
     _add_model(parser)
     parser.add_argument(
         "--geometry",
@@ -218,6 +221,7 @@ def _check(options: argparse.Namespace) -> int:
                     on=options.on,
                     sources=sorted(CORPUS.rglob("*.case")),
                     baseline=options.baseline,
+                    jobs=options.jobs,
                 )
             )
         except BaselineError as error:

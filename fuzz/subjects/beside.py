@@ -51,17 +51,18 @@ def beside_model(
     *,
     on: str = "host",
     time_limit: float = TIME_LIMIT,
+    jobs: int = 1,
 ) -> Against:
     """A subject beside the model of its kernel.
 
     Arguments: `kernels` see `model_of`; `on` the name of the subject; `geometry` the one that it
     has to have (None: any); of the host, it says whether the kernel may use the CPU's protection
-    keys.
+    keys; `time_limit` and `jobs` see `subject_named`.
     Errors raised: SubjectError if it cannot be compared; UnknownName.
     """
     if on == "host" and geometry == WITH_KEYS:
         on = f"host@{geometry}"
-    subject = subject_named(on, time_limit=time_limit)
+    subject = subject_named(on, time_limit=time_limit, jobs=jobs)
     try:
         if geometry not in (None, subject.geometry.name):
             raise SubjectError(f"{on} is {subject.geometry.name}, not {geometry}")

@@ -44,7 +44,7 @@ class CheckOptions:
     None: as many as usual, and chosen at random, and shown; with a baseline as there.
     `on` names the subject, `kernel` the model and `geometry` that of both (see `beside_model`);
     `sources` are cases to mutate; `time_limit` seconds a program may take; `baseline` is a file of
-    what an earlier check has shown, written if there is none.
+    what an earlier check has shown, written if there is none; `jobs` subjects work side by side.
     """
 
     workdir: Path
@@ -56,6 +56,7 @@ class CheckOptions:
     sources: Sequence[Path] = ()
     time_limit: float = 10.0
     baseline: Path | None = None
+    jobs: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,17 +103,18 @@ def check(options: CheckOptions) -> int:
     """
     with contextlib.ExitStack() as stack:
 
-        def another() -> Against:
+        def another(jobs: int = 1) -> Against:
             return stack.enter_context(
                 beside_model(
                     options.kernel,
                     options.geometry,
                     on=options.on,
                     time_limit=options.time_limit,
+                    jobs=jobs,
                 )
             )
 
-        return _Check(options, another(), another).run()
+        return _Check(options, another(options.jobs), another).run()
 
 
 def check_cases(

@@ -11,6 +11,7 @@ from fuzz.subjects.agent import TIME_LIMIT, Agent, agent_command
 from fuzz.subjects.host import GEOMETRY, WITH_KEYS, Host
 from fuzz.subjects.model import Model
 from fuzz.subjects.program import build
+from fuzz.subjects.several import Several
 from fuzz.subjects.subject import Subject, SubjectError
 from fuzz.subjects.vm import Vm
 
@@ -25,13 +26,15 @@ FORMS = {
 _VIA_START = 120.0  # seconds to the hello: it may boot, or connect, first
 
 
-def subject_named(text: str, *, time_limit: float = TIME_LIMIT) -> Subject:
+def subject_named(text: str, *, time_limit: float = TIME_LIMIT, jobs: int = 1) -> Subject:
     """The subject of that name; whoever asks for it has to close it.
 
-    Arguments: `time_limit` seconds a case may take.
+    Arguments: `time_limit` seconds a case may take; `jobs` are to work side by side.
     Errors raised: SubjectError if there is none of that name, or it cannot work; UnknownName for a
     kernel or a geometry.
     """
+    if jobs > 1:
+        return Several(lambda: subject_named(text, time_limit=time_limit), jobs)
     kind, _, rest = text.partition(":")
     if kind in _BEHIND and rest:
         return _BEHIND[kind](rest, time_limit)

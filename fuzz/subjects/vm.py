@@ -106,7 +106,14 @@ class Vm(Agent):
             ways.insert(0, (KVM, _START_KVM))
         for self.accelerator, start in ways:
             try:
-                super().__init__([], name, time_limit=time_limit, grace=_GRACE, start_limit=start)
+                super().__init__(
+                    [],
+                    name,
+                    time_limit=time_limit,
+                    grace=_GRACE,
+                    start_limit=start,
+                    window=2 * self._recycle,  # while some are held, others are run
+                )
                 return
             except SubjectError:
                 if self.accelerator == TCG:
