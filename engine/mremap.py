@@ -170,10 +170,12 @@ def _source_sealed(remap: Remap) -> bool:
 
 def _align_hugetlb(remap: Remap, vma: Vma) -> Errno | None:
     """Round to huge pages; new_addr counts even if it is not used.  Source: align_hugetlb()."""
-    huge = vma.backing.huge_bytes
+    huge, mask = vma.backing.huge_bytes, remap.space.geometry.word_mask
     if not remap.space.kernel.hugetlb_moves:
         return Errno.EINVAL
-    remap.old_len, remap.new_len = round_up(remap.old_len, huge), round_up(remap.new_len, huge)
+    remap.old_len, remap.new_len = (
+        round_up(length, huge) & mask for length in (remap.old_len, remap.new_len)
+    )
     if (remap.addr | remap.new_addr) & (huge - 1) or remap.new_len > remap.old_len:
         return Errno.EINVAL
     return None

@@ -9,6 +9,7 @@ from engine.base.geometry import PMD, PTE
 from engine.pages.huge import folio_mappings, split_folio, split_shared_folio, unmap_folio
 from engine.pages.rmap import folio_of
 from engine.state.space import AddressSpace
+from engine.state.table import Table
 from engine.state.vma import Vma
 
 _PRIVATE_PAGE = ANON | PRESENT
@@ -84,6 +85,8 @@ def split_partial_shared(
                 continue
             pfn = entry >> PFN_SHIFT
             folio = pfn - pfn % pages
+            if space.frames.pieces and table.level == PTE:
+                _split_partial_piece(space, table, base, index, start, end)
             whole = False
             if table.level == PMD:
                 at = base + (index << space.geometry.entry_shift[PMD])
@@ -94,6 +97,31 @@ def split_partial_shared(
                 split_shared_folio(space, folio)
             elif pageout and folio not in space.frames.mlocked:
                 unmap_folio(space, folio, pages)
+
+
+def _split_partial_piece(
+    space: AddressSpace, table: Table, base: int, index: int, start: int, end: int
+) -> None:
+    """Split the piece of a large folio in which a page is, unless the range maps all of it there.
+
+    Arguments: the `index` of the page in a PTE table, and the table's `base` address.
+    """
+    frames, shift = space.frames, space.geometry.page_shift
+    pfn = table.leaves[index] >> PFN_SHIFT
+    first, pages = frames.piece_of(pfn)
+    at = index - (pfn - first)  # where the piece begins
+    covered = (
+        start <= base + (at << shift)
+        and base + ((at + pages) << shift) <= end
+        and all(
+            (entry := table.leaves.get(at + i)) is not None and entry >> PFN_SHIFT == first + i
+            for i in range(pages)
+        )
+    )
+    if pages > 1 and not covered:
+        del frames.pieces[first]
+        frames.inherit(range(first, first + pages), first)
+        unmap_folio(space, first, pages)
 
 
 def _looks_shared(space: AddressSpace, folio: int, pfn: int) -> bool:

@@ -127,6 +127,7 @@ struct kind {
 	int64_t (*make)(const u64 *arg); /* of any other: what it returns, or -errno */
 	bool (*here)(void);		 /* can it be made on this system?  NULL: always */
 };
+bool maps_huge_pages(const struct call *call);
 char *parse_call(char *p, struct call *call, const char **wrong);
 void run_call(const struct call *call);
 void say_calls(void);
@@ -156,6 +157,11 @@ void begin_limits(void);
 void end_limits(void);
 int64_t limit(const u64 *operands);
 void say_limits_missing(void);
+
+/* --- stock.c ---------------------------------------------------------------------------------------- */
+
+bool has_huge_pages(void);
+void refill_stock(void);
 
 /* --- reclaim.c -------------------------------------------------------------------------------------- */
 
@@ -190,6 +196,7 @@ struct program {
 	size_t n;
 	bool own_process; /* it must have one */
 	bool swaps;
+	bool maps_huge; /* of hugetlb */
 };
 extern bool tell_all; /* optional fields, too, of every case */
 void set_time_limit(u64 milliseconds);

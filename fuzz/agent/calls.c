@@ -1,5 +1,6 @@
 /* The calls that there are, how one is read and made. */
 #define _GNU_SOURCE
+#include <sys/mman.h>
 #include <sys/syscall.h>
 
 #include "agent.h"
@@ -43,6 +44,11 @@ static bool locked_at(u64 addr)
 		if (addr >= vmas[i].start && addr < vmas[i].end)
 			return vmas[i].locked;
 	return false;
+}
+
+bool maps_huge_pages(const struct call *call)
+{
+	return !strcmp(call->kind->name, "mmap") && call->arg[3] & MAP_HUGETLB;
 }
 
 static int64_t system_call(const struct kind *kind, const u64 *a)

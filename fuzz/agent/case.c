@@ -180,6 +180,8 @@ void run_case(const struct program *program)
 {
 	u64 started = microseconds();
 
+	if (program->maps_huge)
+		refill_stock();
 	if (program->swaps && !begin_swap())
 		give_up("swapon");
 	if (program->own_process && !emulated)
@@ -229,6 +231,7 @@ void run_line(char *line)
 			p = parse_call(p, &calls[program.n], &wrong);
 			program.own_process |= p && calls[program.n].kind->own_process;
 			program.swaps |= p && calls[program.n].kind->swaps;
+			program.maps_huge |= p && maps_huge_pages(&calls[program.n]);
 			program.n++;
 		}
 	}

@@ -57,7 +57,6 @@
 #error "no geometry of the model is of this architecture"
 #endif
 
-#define HUGE_PAGES 32
 #define DISABLE_ACCESS 1 /* PKEY_DISABLE_ACCESS, which not all have */
 
 u64 cases;
@@ -129,14 +128,6 @@ static void be_killed_first(void)
 	if ((fd < 0 || write(fd, "1000", 4) != 4) && !emulated)
 		give_up("/proc/self/oom_score_adj");
 	close(fd);
-}
-
-/* Are there huge pages in stock, as many as the model has (engine/state/hugepool.py)? */
-static bool has_huge_pages(void)
-{
-	char *stock = read_file("/proc/meminfo"), *line = stock ? strstr(stock, "HugePages_Free:") : NULL;
-
-	return line && strtoull(line + 15, NULL, 10) == HUGE_PAGES;
 }
 
 /* Who answers, and what can be asked of it. */

@@ -165,8 +165,12 @@ static void pages_by_scan(u64 start, u64 end)
 			} else if (c & IS_GUARD) {
 				add_run(addr, count, 'G');
 			} else {
-				for (; addr < stop; addr += page_bytes)
-					add_run(addr, 1, not_present_state(pagemap_entry(addr)));
+				for (; addr < stop; addr += page_bytes) {
+					u64 entry = pagemap_entry(addr);
+
+					if (entry & ENTRY_SWAPPED) /* not of a mark of hugetlb */
+						add_run(addr, 1, not_present_state(entry));
+				}
 			}
 		}
 	}
