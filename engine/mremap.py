@@ -260,9 +260,15 @@ def _move_checking_first(remap: Remap) -> int | Errno:
     """Source: do_mremap(), check_mremap_params(), 6.17."""
     if error := _check_target(remap):
         return error
-    if remap.flags & MREMAP_FIXED and remap.old_len == remap.new_len:
+    vma = remap.space.vmas.lookup(remap.addr)
+    if (
+        vma is not None
+        and remap.flags & MREMAP_FIXED
+        and remap.old_len == remap.new_len > vma.end - remap.addr
+        and remap.space.kernel.multi_vma_move
+    ):
         return _move_several(remap)
-    return _check_prepared(remap, remap.space.vmas.lookup(remap.addr)) or _move_to(remap)
+    return _check_prepared(remap, vma) or _move_to(remap)
 
 
 def _check_prepared(remap: Remap, vma: Vma | None) -> Errno | None:

@@ -29,6 +29,7 @@ COMMANDS = {
     "harm": ("harm", "look for what a finding leads to: lost pages, wrong contents, leaks"),
     "bisect": ("bisect", "find the switches by which a case shows on one kernel, not on another"),
     "observe": ("subjects", "print what cases show, one JSON object a line"),
+    "ab": ("ab", "run programs on two subjects: where they differ, and which switch explains it"),
     "agent": ("agent", "run programs for another pmdfuzz that asks in lines"),
     "compare": ("subjects", "compare the model with recordings of a real kernel"),
     "check": ("subjects", "run programs on a subject and on its model, and compare what they show"),

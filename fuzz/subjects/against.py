@@ -1,4 +1,4 @@
-"""A subject beside a model: where they part, and the smallest program that shows it."""
+"""Two subjects, mostly one and a model: where they part, and the smallest program that shows it."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -6,6 +6,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from engine.base.geometry import UnknownName
 from engine.base.kernel import kernel_named
 from fuzz.case import Call, Case
 from fuzz.findings.bucket import Bucket
@@ -61,18 +62,16 @@ class Divergence(NamedTuple):
         return told(self.case, self.observed, self.modelled, *self.names)
 
 
-class Against:
-    """A subject, usually a machine, and the model of its kernel; a context manager.
+class Between:
+    """A `subject` and an `other`, which are compared; a context manager.
 
-    `subject` is what the `model` has to agree with; `on` is what commands call it.
+    `names` are what the two are called where both results of a call are told.
     """
 
-    unknown: Sequence[str] = ()  # what it does not know, though it can be asked for it
-
-    def __init__(self, model: Model, subject: Subject, on: str = "host") -> None:
-        self.model = model
+    def __init__(self, subject: Subject, other: Subject, names: tuple[str, str]) -> None:
         self.subject = subject
-        self.on = on
+        self.other = other
+        self.names = names
 
     def __enter__(self) -> Self:
         return self
@@ -86,37 +85,47 @@ class Against:
         self.close()
 
     def close(self) -> None:
-        """Let go of the subject."""
+        """Let go of both."""
         self.subject.close()
+        self.other.close()
 
     def both(self, case: Case) -> tuple[Observation, Observation]:
-        """What the subject and the model show.  Errors raised: SubjectError."""
+        """What the two show.  Errors raised: SubjectError."""
         observed = self.subject.observe(case)
-        found = self.model.observe(case, observed)
+        found = self.beside(case, observed)
         return self.seen(case, observed), self.seen(case, found)
 
+    def beside(self, case: Case, observed: Observation) -> Observation:
+        """What the other shows.  Arguments: `observed` what it will be compared with."""
+        del observed
+        return self.other.observe(case)
+
     def runnable(self, case: Case) -> Case:
-        """What is run of a program; nothing of one that is about what the subject has not."""
-        return self.subject.able.runnable(case)
+        """What is run of a program; nothing of one that is about what one of the two has not."""
+        case = self.subject.able.runnable(case)
+        return self.other.able.runnable(case) if case.calls else case
 
     def told(self) -> Iterator[str]:
         """What there is to say of the subject, and of what is compared with it, in lines."""
         yield from ()
 
     def seen(self, case: Case, observed: Observation) -> Observation:
-        """What of an observation, the subject's or the model's, is compared."""
+        """What of an observation, either's, is compared."""
         del case
         return observed
 
     def judge(self, case: Case, observed: Observation) -> Divergence | None:
-        """How the model parts from what the subject showed of a runnable case, if it does."""
-        found = self.seen(case, self.model.observe(case, observed))
-        observed = self.seen(case, observed)
+        """How the other parts from what the subject showed of a runnable case, if it does."""
+        return self.parting(case, observed, self.beside(case, observed))
+
+    def parting(self, case: Case, observed: Observation, found: Observation) -> Divergence | None:
+        """How what the two showed of a case differs, if it does."""
+        observed, found = self.seen(case, observed), self.seen(case, found)
         differs = difference(case, observed, found)
-        return Divergence(case, observed, found, differs) if differs else None
+        return Divergence(case, observed, found, differs, self.names) if differs else None
 
     def divergence(self, case: Case) -> Divergence | None:
-        """How subject and model part on a case, as far as it is runnable.
+        """How the two part on a case, as far as it is runnable.
 
         Errors raised: SubjectError.
         """
@@ -156,11 +165,14 @@ class Against:
             found = self.divergence(candidate)
             return found is not None and found.kind == divergence.kind
 
-        self.subject.to_the_end = divergence.reported  # nothing of one run is left for the next
+        both = (self.subject, self.other)
+        for one in both:
+            one.to_the_end = divergence.reported  # nothing of one run is left for the next
         try:
             return self._minimized(divergence, same, budget)
         finally:
-            self.subject.to_the_end = False
+            for one in both:
+                one.to_the_end = False
 
     def _minimized(
         self, divergence: Divergence, same: Callable[[Case], bool], budget: int
@@ -174,14 +186,14 @@ class Against:
         def same_in_time(candidate: Case) -> bool:
             return time.monotonic() < deadline and same(candidate)
 
-        case = minimize(case, same_in_time, self.model.geometry, budget=budget)
+        case = minimize(case, same_in_time, self.subject.geometry, budget=budget)
         return self.divergence(case)
 
     def _candidates(self, divergence: Divergence) -> Iterator[Case]:
         """The case, and then, if its kernel reported something, what ran before it and the case."""
         case = divergence.case
         yield case
-        arena = self.model.geometry.arena
+        arena = self.subject.geometry.arena
         between = Call("munmap", (0, arena.end - arena.start))
         calls = case.calls
         for program in reversed(divergence.report.get("after", ())):
@@ -192,13 +204,50 @@ class Against:
     def as_case(self, divergence: Divergence, *found: str) -> Case:
         """The program as a case that asserts what the subject did; `found` are notes on the run."""
         differing = divergence.told().splitlines()[len(divergence.case.calls) :]
-        usual = kernel_named(self.model.name).geometry
-        comments = (f"{self.subject.name} differs from {self.model.name}: {divergence.kind}",)
+        comments = (f"{self.subject.name} differs from {self.other.name}: {divergence.kind}",)
+        kernel, geometry = self._ground()
         return replace(
             asserting(divergence.case, divergence.observed),
-            kernel=self.model.name,
-            geometry=None if self.model.geometry == usual else self.model.geometry.name,
+            kernel=kernel,
+            geometry=geometry,
             expects=(),
             found=found,
             comments=(*comments, *differing),
         )
+
+    @property
+    def kernel_name(self) -> str:
+        """The kernel that does what a case asserts."""
+        return self.subject.kernel_name
+
+    def _ground(self) -> tuple[str | None, str | None]:
+        """The kernel, if a model has it, and the geometry that a case names."""
+        geometry = self.subject.geometry.name
+        try:
+            usual = kernel_named(self.kernel_name).geometry.name
+        except UnknownName:
+            return None, geometry
+        return self.kernel_name, None if geometry == usual else geometry
+
+
+class Against(Between):
+    """A subject, usually a machine, and the `model` of its kernel, which has to agree with it.
+
+    `on` is what commands call the subject.
+    """
+
+    unknown: Sequence[str] = ()  # what it does not know, though it can be asked for it
+
+    def __init__(self, model: Model, subject: Subject, on: str = "host") -> None:
+        super().__init__(subject, model, ("machine", "model"))
+        self.model = model
+        self.on = on
+
+    @property
+    def kernel_name(self) -> str:
+        """See `Between`: the one whose model it is."""
+        return self.model.name
+
+    def beside(self, case: Case, observed: Observation) -> Observation:
+        """See `Between`."""
+        return self.model.observe(case, observed)
