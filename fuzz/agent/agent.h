@@ -90,6 +90,7 @@ int open_proc(const char *path);
 void open_process_files(void);
 size_t slurp(int fd);
 char *read_file(const char *path);
+u64 number_behind(const char *word);
 char *hex(char *p, u64 *value);
 bool tells_page_tables(void);
 u64 page_table_bytes(void);

@@ -67,6 +67,45 @@ static void say_vmas(void)
 
 bool tell_all;
 
+/* Numbers of this process, or of the whole machine: what a case adds to them is told. */
+struct counters {
+	u64 locked, swapped;		  /* KiB */
+	u64 committed, free_huge, reserved_huge; /* pages; of a machine that is ours alone */
+};
+
+static struct counters count_all(void)
+{
+	struct counters counters = {0};
+
+	counters.locked = status_kib("\nVmLck:");
+	counters.swapped = status_kib("\nVmSwap:");
+	if (machine_is_ours && read_file("/proc/meminfo")) {
+		counters.committed = number_behind("Committed_AS:") * 1024 / page_bytes;
+		counters.free_huge = number_behind("HugePages_Free:");
+		counters.reserved_huge = number_behind("HugePages_Rsvd:");
+	}
+	return counters;
+}
+
+static void say_counter(const char *name, u64 before, u64 now)
+{
+	say(",\"%s\":", name);
+	say_signed((int64_t)(now - before));
+}
+
+static void say_counters(const struct counters *before)
+{
+	struct counters now = count_all();
+
+	say_counter("locked", before->locked, now.locked);
+	say_counter("swapped", before->swapped, now.swapped);
+	if (machine_is_ours) {
+		say_counter("committed_pages", before->committed, now.committed);
+		say_counter("used_huge", now.free_huge, before->free_huge);
+		say_counter("reserved_huge", before->reserved_huge, now.reserved_huge);
+	}
+}
+
 static void say_flags(void)
 {
 	for (size_t i = 0; i < n_vmas; i++)
@@ -90,7 +129,7 @@ static void say_tables_and_pages(const u64 *page_tables, size_t n)
 	say_number(resident_pages());
 }
 
-/* The optional fields, but for VmLck.  They come before say_pages(), which makes all readable. */
+/* The other optional fields.  They come before say_pages(), which makes all readable. */
 static void say_more(void)
 {
 	say(",\"events\":");
@@ -127,8 +166,10 @@ static void make_calls(const void *argument)
 	const struct program *program = argument;
 	static u64 page_tables[MAX_CALLS];
 	bool all = (tell_all || program->own_process) && !emulated;
-	u64 locked = all ? status_kib("\nVmLck:") : 0;
+	struct counters before = {0};
 
+	if (all)
+		before = count_all();
 	last_tag = 0;
 	setitimer(ITIMER_REAL, &time_limit, NULL);
 	say("{\"id\":\"");
@@ -141,10 +182,9 @@ static void make_calls(const void *argument)
 		page_tables[i] = emulated ? 0 : page_table_bytes() - baseline;
 	}
 	say("]");
-	if (all) {
-		say(",\"locked\":");
-		say_signed((int64_t)(status_kib("\nVmLck:") - locked));
-	}
+	end_children(NULL); /* what they have is not the program's */
+	if (all)
+		say_counters(&before);
 	read_vmas(all);
 	say(",\"vmas\":[");
 	say_vmas();
@@ -158,7 +198,6 @@ static void make_calls(const void *argument)
 		return;
 	}
 	say_tables_and_pages(page_tables, program->n);
-	end_children(NULL);
 	say_left();
 }
 
@@ -201,7 +240,8 @@ void say_fields(void)
 		return;
 	}
 	say("\"ret\",\"pt\",\"vmas\",\"pages\",\"pgtable_bytes\",\"rss_pages\",\"warn\"");
-	say(",\"wp\",\"flags\",\"locked\",\"events\"%s", has_soft_dirty() ? ",\"sd\"" : "");
+	say(",\"wp\",\"flags\",\"locked\",\"swapped\",\"events\"%s%s", has_soft_dirty() ? ",\"sd\"" : "",
+	    machine_is_ours ? ",\"committed_pages\",\"used_huge\",\"reserved_huge\"" : "");
 }
 
 static void bad_input(const char *id, size_t id_length, const char *why)

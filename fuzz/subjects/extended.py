@@ -6,13 +6,18 @@ userfaultfds were told on the way, all as arena offsets:
 - `wp`: runs [first page, pages] whose entry or marker is write-protected for a userfaultfd
 - `sd`: runs that have an entry and are soft-dirty, by that or since their VMA has not been cleared
 - `flags`: of each VMA those of `FLAGS` that it has, by the names of smaps
-- `locked`: VmLck, KiB
+- `locked`, `swapped`: VmLck and VmSwap, KiB
+- `committed_pages`: what the program, without its children, adds to Committed_AS
+- `used_huge`, `reserved_huge`: huge pages that it took from the pool, and that are promised to it
+  (HugePages_Free, HugePages_Rsvd)
 - `events`: ["remap", from, to, bytes], ["unmap", start, end], ["remove", start, end], ["fork"]
 """
 
 from collections.abc import Iterable, Iterator
 
-from engine.base.entry import HUGE_WP_MARKER, SOFT_DIRTY, UFFD_WP
+from engine.base.entry import HUGE_WP_MARKER, SOFT_DIRTY, SWAP, UFFD_WP
+from engine.state.backing import Shmem
+from engine.state.hugepool import POOL_PAGES
 from engine.state.space import AddressSpace
 from engine.state.vma import (
     VM_ACCOUNT,
@@ -43,7 +48,17 @@ _FLAGS = (
     ("ac", VM_ACCOUNT),
     ("nr", VM_NORESERVE),
 )
-OPTIONAL = ("wp", "sd", "flags", "locked", "events")
+OPTIONAL = (
+    "wp",
+    "sd",
+    "flags",
+    "locked",
+    "swapped",
+    "committed_pages",
+    "used_huge",
+    "reserved_huge",
+    "events",
+)
 
 _Run = tuple[int, int]  # first page in the arena, pages
 
@@ -56,8 +71,24 @@ def extended(space: AddressSpace) -> dict[str, object]:
         "sd": _joined((first, count) for first, count, entry in runs if entry & SOFT_DIRTY),
         "flags": [_flags(vma) for vma in space.vmas],
         "locked": space.locked_vm << space.geometry.page_shift >> 10,
+        "swapped": sum(n for _, n, e in runs if e & SWAP) << space.geometry.page_shift >> 10,
+        "committed_pages": space.committed + _shared(space),
+        "used_huge": POOL_PAGES - space.pool.free,
+        "reserved_huge": space.pool.reserved,
         "events": [_event(space, event) for event in space.uffd_events],
     }
+
+
+def _shared(space: AddressSpace) -> int:
+    """Pages that shared objects charge: as many as they may have, or with MAP_NORESERVE have.
+
+    Source: shmem_acct_size(), shmem_acct_blocks().
+    """
+    objects = {v.backing: v.flags for v in space.vmas if isinstance(v.backing, Shmem)}
+    return sum(
+        len(it.pages) + len(it.swapped) if flags & VM_NORESERVE else it.size_pages
+        for it, flags in objects.items()
+    )
 
 
 def _entries(space: AddressSpace) -> Iterator[tuple[int, int, int]]:
