@@ -57,6 +57,7 @@ def execute(
     kernel: Kernel,
     *,
     stop: bool,
+    until: int | None = None,
     listeners: Iterable[Listener] = (),
     on_step: Callable[[int, AddressSpace], None] | None = None,
     check: bool = True,
@@ -70,7 +71,8 @@ def execute(
 
     A call that does not return, but raises something, is a violation, and the end of the program.
     Arguments: `listeners` hear of points after the rules; `stop` ends the program at the first
-    violation; `on_step` is called with -1 before the first call and with its index after each;
+    violation; `until` is the index of the last call that is made, None that of the last one there
+    is; `on_step` is called with -1 before the first call and with its index after each;
     `check` switches the rules on, `oracle` the comparison of contents, too (only with `check`);
     `rules` are the slugs of those that are in question, None all: no others need be told;
     `rules_after` after which calls the whole state is judged: the last, every moving one, or each;
@@ -129,6 +131,6 @@ def execute(
             space.violations = []
         if on_step is not None:
             on_step(index, space)
-        if stop and outcome.violations:
+        if index == until or (stop and outcome.violations):
             break
     return outcome

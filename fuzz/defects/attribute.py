@@ -8,11 +8,11 @@ the same call.
 
 Most of these runs are never made: a kernel that has all switches alike that the program has read on
 another one does the same there (`fuzz.noted`).  In the others only the rules are asked that are in
-question, for asking takes longer than running.
+question, for asking takes longer than running, and up to the last call that broke one.
 """
 
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache, partial
 from typing import NamedTuple, Protocol
 
 from engine.base.kernel import Kernel
@@ -30,9 +30,11 @@ Rules = frozenset[str] | None  # slugs; None: all
 
 
 class Execute(Protocol):
-    """Runs programs to their end, behind violations, too."""
+    """Runs programs, behind violations, too."""
 
-    def __call__(self, case: Case, kernel: Kernel, /, *, rules: Rules) -> Outcome:
+    def __call__(
+        self, case: Case, kernel: Kernel, /, *, rules: Rules, until: int | None
+    ) -> Outcome:
         """Arguments: as of `fuzz.execute.execute`."""
 
 
@@ -72,25 +74,30 @@ class Runs:
     def __init__(self, case: Case, execute: Execute) -> None:
         self.case = case
         self._execute = execute
-        self._ran: list[tuple[Noted, Rules, Ran]] = []
+        self._ran: list[tuple[Noted, Rules, int | None, Ran]] = []
 
-    def add(self, kernel: Noted, outcome: Outcome, rules: Rules = None) -> Ran:
-        """The program has been run on a kernel, and these rules were asked."""
+    def add(
+        self, kernel: Noted, outcome: Outcome, rules: Rules = None, until: int | None = None
+    ) -> Ran:
+        """The program has been run on a kernel; the other arguments as of `on`."""
         ran = Ran(tuple(outcome.results), tuple(outcome.violations))
-        self._ran.append((kernel, rules, ran))
+        self._ran.append((kernel, rules, until, ran))
         return ran
 
-    def on(self, kernel: Kernel, rules: Rules = None) -> Ran:
-        """What it does on that kernel, and which of these rules it breaks.
+    def on(self, kernel: Kernel, rules: Rules = None, until: int | None = None) -> Ran:
+        """What it does on that kernel, and which of these rules it breaks; or more than that.
 
+        Arguments: `until` the index of the last call that is in question; None: all are.
         Errors raised: those of `fuzz.execute.execute`.
         """
-        for noted, asked, ran in self._ran:
+        for noted, asked, end, ran in self._ran:
             enough = asked is None or (rules is not None and rules <= asked)
-            if enough and noted.same_on(kernel):
+            far_enough = end is None or (until is not None and until <= end)
+            if enough and far_enough and noted.same_on(kernel):
                 return ran
         noted = Noted(kernel)
-        return self.add(noted, self._execute(self.case, noted, rules=rules), rules)
+        outcome = self._execute(self.case, noted, rules=rules, until=until)
+        return self.add(noted, outcome, rules, until)
 
 
 def findings(runs: Runs, kernel: Kernel) -> tuple[Shown, ...]:
@@ -102,7 +109,9 @@ def findings(runs: Runs, kernel: Kernel) -> tuple[Shown, ...]:
     if not violations:
         return ()
     rules = frozenset(found.violation.rule for found in violations)
-    twin = runs.on(repaired(kernel), rules)
+    last_call = max(found.call for found in violations)
+    on = partial(runs.on, rules=rules, until=last_call)
+    twin = on(repaired(kernel))
     stays = twin.broken
     owners: dict[BrokenAt, str] = {}
     last: dict[str, str] = {}  # by rule: the known defect that broke it
@@ -115,11 +124,7 @@ def findings(runs: Runs, kernel: Kernel) -> tuple[Shown, ...]:
             owner = owners[key]
         else:
             # What one has broken stays broken, also where another has broken it once more.
-            owner = (
-                _alone(runs, kernel, key, rules)
-                or last.get(rule)
-                or _together(runs, kernel, key, rules)
-            )
+            owner = _alone(on, kernel, key) or last.get(rule) or _together(on, kernel, key)
             owners[key] = last[rule] = owner
         parts.setdefault(owner, []).append(found)
     if "" in parts:  # of the same rule at the same call: first what the twin says in the same words
@@ -143,11 +148,11 @@ def _severity(found: Found) -> tuple[int, int]:
     return gravity(found.violation.rule), found.call
 
 
-def _alone(runs: Runs, kernel: Kernel, key: BrokenAt, rules: Rules) -> str:
+def _alone(on: Callable[[Kernel], Ran], kernel: Kernel, key: BrokenAt) -> str:
     """The defect whose repair alone makes that vanish; empty: there is none."""
     # The one that breaks this rule in the first place is the better name, and is found at once.
     for defect, without in sorted(_repairs(kernel), key=lambda one: one[0].rule != key[1]):
-        if key not in runs.on(without, rules).broken:
+        if key not in on(without).broken:
             return defect.id
     return ""
 
@@ -159,10 +164,10 @@ def _repairs(kernel: Kernel) -> tuple[tuple[Defect, Kernel], ...]:
     return tuple((defect, defect.repaired_on(kernel)) for defect in present)
 
 
-def _together(runs: Runs, kernel: Kernel, key: BrokenAt, rules: Rules) -> str:
+def _together(on: Callable[[Kernel], Ran], kernel: Kernel, key: BrokenAt) -> str:
     """A smallest set of defects whose repair makes that vanish, "+" between their ids."""
 
     def vanishes(repairs: Sequence[Defect]) -> bool:
-        return key not in runs.on(repaired(kernel, repairs), rules).broken
+        return key not in on(repaired(kernel, repairs)).broken
 
     return "+".join(defect.id for defect in smallest(KNOWN, vanishes))

@@ -202,12 +202,12 @@ def test_only_what_is_in_question_is_asked_and_that_says_the_same(defect: Defect
     case, kernel = shown_by(defect)
     asked: list[Rules] = []
 
-    def everything(case: Case, kernel: Kernel, *, rules: Rules) -> Outcome:
+    def everything(case: Case, kernel: Kernel, *, rules: Rules, until: int | None) -> Outcome:
         asked.append(rules)
         return execute(case, kernel, stop=False)
 
-    def in_question(case: Case, kernel: Kernel, *, rules: Rules) -> Outcome:
-        return execute(case, kernel, stop=False, rules=rules)
+    def in_question(case: Case, kernel: Kernel, *, rules: Rules, until: int | None) -> Outcome:
+        return execute(case, kernel, stop=False, rules=rules, until=until)
 
     found = findings(Runs(case, in_question), kernel)
     assert repr(found) == repr(findings(Runs(case, everything), kernel))
@@ -219,7 +219,7 @@ def test_only_what_is_in_question_is_asked_and_that_says_the_same(defect: Defect
 def test_a_run_in_which_fewer_rules_were_asked_is_no_answer() -> None:
     asked: list[Rules] = []
 
-    def run(case: Case, kernel: Kernel, *, rules: Rules) -> Outcome:
+    def run(case: Case, kernel: Kernel, *, rules: Rules, until: int | None) -> Outcome:
         asked.append(rules)
         return execute(case, kernel, stop=False, rules=rules)
 
@@ -231,6 +231,23 @@ def test_a_run_in_which_fewer_rules_were_asked_is_no_answer() -> None:
     assert runs.on(kernel, one) is not runs.on(kernel, both)
     assert runs.on(kernel).broken == runs.on(kernel, both).broken
     assert asked == [one, both, None]
+
+
+def test_a_run_that_ended_earlier_is_no_answer() -> None:
+    ends: list[int | None] = []
+
+    def run(case: Case, kernel: Kernel, *, rules: Rules, until: int | None) -> Outcome:
+        ends.append(until)
+        return execute(case, kernel, stop=False, until=until)
+
+    runs, kernel = Runs(parse(SHRINKS), run), kernel_named("linux-6.18")
+    last = len(runs.case.calls) - 1
+    assert len(runs.on(kernel, until=0).results) == 1
+    assert runs.on(kernel, until=0) is runs.on(kernel, until=0)
+    assert runs.on(kernel, until=last).broken
+    assert runs.on(kernel, until=0) is not runs.on(kernel, until=last)
+    assert runs.on(kernel).broken == runs.on(kernel, until=last).broken
+    assert ends == [0, last, None]
 
 
 def buckets(program: str, kernel: str) -> list[str]:
@@ -277,9 +294,9 @@ def test_what_stays_broken_belongs_to_who_has_broken_it() -> None:
 def changed(change: Change) -> Execute:
     """Run a program with a bug in the engine, put there anew each time."""
 
-    def run(case: Case, kernel: Kernel, *, rules: Rules) -> Outcome:
+    def run(case: Case, kernel: Kernel, *, rules: Rules, until: int | None) -> Outcome:
         with change.applied():
-            return execute(case, kernel, stop=False, rules=rules)
+            return execute(case, kernel, stop=False, rules=rules, until=until)
 
     return run
 
