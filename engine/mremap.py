@@ -48,9 +48,11 @@ class Remap:
     new_len: int
     flags: int
     new_addr: int
+    asked: int = field(init=False)  # the old length before anything is cut off
     delta: int = field(init=False)  # as requested: growth, or negative
 
     def __post_init__(self) -> None:
+        self.asked = self.old_len
         self.delta = self.new_len - self.old_len
 
     @property
@@ -176,6 +178,7 @@ def _align_hugetlb(remap: Remap, vma: Vma) -> Errno | None:
     remap.old_len, remap.new_len = (
         round_up(length, huge) & mask for length in (remap.old_len, remap.new_len)
     )
+    remap.asked = remap.old_len
     if (remap.addr | remap.new_addr) & (huge - 1) or remap.new_len > remap.old_len:
         return Errno.EINVAL
     return None
@@ -524,7 +527,10 @@ def move_vma(remap: Remap, vma: Vma) -> int | Errno:
             space.committed -= charge >> space.geometry.page_shift  # else it stays for ever (B-37)
         _unmap_moved(new_vma, space, remap.new_addr, remap.new_len, keep_commit=not keep)
         return error
-    uffd.moved(new_vma, Range(remap.addr, remap.addr + remap.old_len), remap.new_addr)
+    told = remap.old_len
+    if new_vma.uffd is not None and kernel.remap_event_as_asked:
+        told = remap.asked
+    uffd.moved(new_vma, Range(remap.addr, remap.addr + told), remap.new_addr)
     if keep:
         _keep_emptied(remap, source)
     elif remap.old_len:

@@ -127,6 +127,14 @@ class Geometry:
         return Range(base, base + size)
 
     @cached_property
+    def choice(self) -> Range:
+        """Where the kernel may put what a call names no place for: what is free of the arena.
+
+        Source: mm/mmap.c generic_get_unmapped_area_topdown(), round_hint_to_min().
+        """
+        return Range(max(self.arena.start, self.min_addr), self.arena.end)
+
+    @cached_property
     def bytes_at_first(self) -> int:
         """Bytes of page tables below the root that an empty address space has.
 

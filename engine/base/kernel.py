@@ -313,6 +313,11 @@ class Kernel:
     uffd_wp_cleared_last: Annotated[
         bool, never, "mremap clears uffd-wp when the move can fail no more"
     ] = False
+    remap_event_as_asked: Annotated[
+        bool,
+        until("6.16"),
+        "UFFD_EVENT_REMAP has the length that mremap was called with, not what has moved",
+    ] = False
     uffd_copy_unmerged: Annotated[
         bool,
         since("7.3"),  # not yet on 7.2.13

@@ -86,6 +86,8 @@ def mmap(
             return Errno.EPERM
         place: int | Errno = addr
     else:
+        if page <= addr < geometry.min_addr:
+            addr = geometry.min_addr  # round_hint_to_min()
         place = find_address(space, addr, length, VM_SHARED if shared else 0, huge)
     if isinstance(place, Errno):
         return place

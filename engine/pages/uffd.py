@@ -113,7 +113,7 @@ def _is_valid(space: AddressSpace, addr: int, length: int) -> bool:
     return (
         not (addr | length) & (geometry.page_bytes - 1)
         and length > 0
-        and geometry.min_addr <= addr < geometry.user_top
+        and addr < geometry.user_top
         and length <= geometry.user_top - addr
     )
 

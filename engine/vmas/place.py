@@ -24,14 +24,16 @@ def find_address(
         if _is_free(space, hint, length):
             return hint
         slack = huge - geometry.page_bytes
-        padded = space.vmas.free_space(space.arena, length + slack)
+        padded = space.vmas.free_space(geometry.choice, length + slack)
         return Errno.ENOMEM if padded is None else round_down(padded + slack, huge)
-    found = hint if _is_free(space, hint, length) else space.vmas.free_space(space.arena, length)
+    found = (
+        hint if _is_free(space, hint, length) else space.vmas.free_space(geometry.choice, length)
+    )
     slot = geometry.slot_bytes
     if not shared and length >= slot:
         aligned: int | None = hint
         if not _is_free(space, hint, length + slot):
-            padded = space.vmas.free_space(space.arena, length + slot)
+            padded = space.vmas.free_space(geometry.choice, length + slot)
             aligned = found if padded is None else round_down(padded, slot) + slot
         if aligned != found and _may_be_aligned(space, hint, length):
             found = aligned
@@ -42,7 +44,8 @@ def _is_free(space: AddressSpace, hint: int, length: int) -> bool:
     """May memory of that length go to the hint?  0 is none."""
     above, end = space.vmas.find(hint), hint + length
     free = above is None or end <= space.vmas.start_gap(above)
-    return bool(hint) and free and space.arena.start <= hint and end <= space.arena.end
+    room = space.geometry.choice
+    return bool(hint) and free and room.start <= hint and end <= room.end
 
 
 def _may_be_aligned(space: AddressSpace, hint: int, length: int) -> bool:

@@ -144,7 +144,8 @@ def _keeps_to_slots(kernel: Kernel, hint: int, length: int) -> bool:
 def _is_free(before: Snapshot, start: int, end: int) -> bool:
     """May a hint at `start` be taken?"""
     above = next((area for area in before.areas if area.end > start), None)
-    inside = before.arena.start <= start and end <= before.arena.end
+    room = before.kernel.geometry.choice
+    inside = room.start <= start and end <= room.end
     return inside and (above is None or end <= _gap_start(before, above))
 
 
@@ -156,12 +157,12 @@ def _gap_start(before: Snapshot, area: Area) -> int:
 
 def _hole(before: Snapshot, length: int) -> int | None:
     """The end of the highest free part of the arena that is large enough."""
-    top = before.arena.end
+    lowest, top = before.kernel.geometry.choice
     for area in reversed(before.areas):
         if top - area.end >= length:
             return top
         top = area.start
-    return top if top - before.arena.start >= length else None
+    return top if top - lowest >= length else None
 
 
 @after("mmap", PLACE_CHOSEN, before=VMAS)
@@ -185,7 +186,8 @@ def mapped_at(sight: Sight) -> Iterator[Violation]:
             return  # which one differs: until 6.11 what may not be unmapped is ENOMEM
         promise = promise or Granted(addr)
     else:
-        promise = placed(before, length, addr, shared=flags & MAP_TYPE == MAP_SHARED, huge=huge)
+        hint = geometry.min_addr if geometry.page_bytes <= addr < geometry.min_addr else addr
+        promise = placed(before, length, hint, shared=flags & MAP_TYPE == MAP_SHARED, huge=huge)
         if promise is None and isinstance(result, int):
             yield from _free(before, result, length)
     due = before.limits is not None or before.full(0) or (huge and length > before.pool * huge)

@@ -7,6 +7,7 @@ from engine.base.entry import (
     PFN_SHIFT,
     UFFD_WP,
 )
+from engine.base.kernel import Kernel
 from engine.base.uapi import (
     UFFD_FEATURE_EVENT_FORK,
     UFFD_FEATURE_EVENT_REMAP,
@@ -205,8 +206,15 @@ def _check_events(sight: Sight, source: Range, target: Range) -> Iterator[Violat
             ):
                 yield _no_event("unmap", lost, context)
         moves = where.overlaps(source) and context.features & UFFD_FEATURE_EVENT_REMAP
-        if moves and not any(k == "remap" and target.contains(at) for k, at, _ in context.events):
+        if moves and not any(_tells_of(target, kind, at, kernel) for kind, at, _ in context.events):
             yield _no_event("remap", target, context)
+
+
+def _tells_of(target: Range, kind: str, at: Range, kernel: Kernel) -> bool:
+    """Is an event that of the move to `target`?  What is cut off may count as moved, until 6.16."""
+    if kind != "remap" or not target.start <= at.start < target.end:
+        return False
+    return at.end <= target.end or kernel.remap_event_as_asked
 
 
 def _covered(lost: Range, by: list[Range]) -> bool:

@@ -94,6 +94,7 @@ TABLE = {
     "uffd_wp_cleared": "no yes no yes yes yes",
     "uffd_checks_both": "no no no yes yes yes",
     "uffd_wp_cleared_last": "no no no no no no",
+    "remap_event_as_asked": "yes yes yes yes no no",
     "uffd_copy_unmerged": "no no no no no yes",
     "uffd_wp_spans_vmas": "no no yes yes yes yes",
     "pte_batching": "no no no no yes yes",
