@@ -149,6 +149,8 @@ void be_attended(void);
 bool has_userfaultfd(void);
 int64_t register_memory(const u64 *operands);
 int64_t write_protect(const u64 *operands);
+int64_t read_write_protect(const u64 *operands);
+void end_read_protection(u64 start, u64 end);
 void say_events(void);
 
 /* --- limits.c --------------------------------------------------------------------------------------- */

@@ -30,6 +30,7 @@ static const struct kind kinds[] = {
 	{.name = "exit_child", .own_process = true, .make = end_children},
 	{.name = "uffd_register", .operands = 4, .own_process = true, .make = register_memory, .here = has_userfaultfd},
 	{.name = "uffd_wp", .operands = 3, .own_process = true, .make = write_protect, .here = has_userfaultfd},
+	{.name = "uffd_rwp", .operands = 3, .own_process = true, .make = read_write_protect, .here = has_userfaultfd},
 	{.name = "swapout", .operands = 2, .swaps = true, .make = swap_out, .here = has_swap},
 	{.name = "soft_dirty_clear", .make = clear_soft_dirty, .here = has_soft_dirty},
 	{.name = "@limit", .operands = 2, .own_process = true, .make = limit, .here = is_kernel},

@@ -24,6 +24,13 @@ struct continue_range {
 };
 #endif
 
+/* Since 7.3. */
+#ifndef UFFDIO_RWPROTECT
+#define UFFDIO_RWPROTECT _IOWR(0xAA, 0x09, struct uffdio_writeprotect) /* as struct uffdio_rwprotect */
+#define UFFDIO_RWPROTECT_MODE_RWP (1ULL << 0)
+#define UFFD_PAGEFAULT_FLAG_RWP (1 << 3)
+#endif
+
 enum { MAX_CONTEXTS = 64, MAX_EVENTS = 1024 };
 
 struct event {
@@ -69,10 +76,11 @@ static void answer_fault(int uffd, u64 addr, u64 flags)
 		int failed;
 
 		range = (struct uffdio_range){round_down(addr, sizes[i]), sizes[i]};
-		if (flags & UFFD_PAGEFAULT_FLAG_WP) {
+		if (flags & (UFFD_PAGEFAULT_FLAG_WP | UFFD_PAGEFAULT_FLAG_RWP)) {
 			struct uffdio_writeprotect protect = {.range = range};
 
-			failed = ioctl(uffd, UFFDIO_WRITEPROTECT, &protect);
+			failed = ioctl(uffd, flags & UFFD_PAGEFAULT_FLAG_WP ? UFFDIO_WRITEPROTECT : UFFDIO_RWPROTECT,
+				       &protect);
 		} else if (flags & UFFD_PAGEFAULT_FLAG_MINOR) {
 			struct uffdio_continue go_on = {.range = range};
 
@@ -238,16 +246,34 @@ int64_t register_memory(const u64 *a)
 	return 0;
 }
 
-/* uffd_wp(addr, length, on): any userfaultfd of the process will do. */
-int64_t write_protect(const u64 *a)
+/* Any userfaultfd of the process will do. */
+static int64_t protect(unsigned long request, u64 start, u64 length, u64 mode)
 {
-	struct uffdio_writeprotect wanted = {.range = {a[0], a[1]},
-					     .mode = a[2] ? UFFDIO_WRITEPROTECT_MODE_WP : 0};
+	struct uffdio_writeprotect wanted = {.range = {start, length}, .mode = mode};
 	int context = n_contexts ? (int)last_context : context_with(0);
 
 	if (context < 0)
 		return context;
-	return ioctl(contexts[context], UFFDIO_WRITEPROTECT, &wanted) ? -errno : 0;
+	return ioctl(contexts[context], request, &wanted) ? -errno : 0;
+}
+
+/* uffd_wp(addr, length, on) */
+int64_t write_protect(const u64 *a)
+{
+	return protect(UFFDIO_WRITEPROTECT, a[0], a[1], a[2] ? UFFDIO_WRITEPROTECT_MODE_WP : 0);
+}
+
+/* uffd_rwp(addr, length, on) */
+int64_t read_write_protect(const u64 *a)
+{
+	return protect(UFFDIO_RWPROTECT, a[0], a[1], a[2] ? UFFDIO_RWPROTECT_MODE_RWP : 0);
+}
+
+/* Lets the process read all that is mapped, where a monitor would be told of it, or a signal. */
+void end_read_protection(u64 start, u64 end)
+{
+	if (n_contexts)
+		protect(UFFDIO_RWPROTECT, start, end - start, 0);
 }
 
 /* What the monitor was told so far, as a list. */

@@ -233,9 +233,11 @@ static void pages_by_entries(u64 start, u64 end)
 /* Makes all VMAs readable: nothing else of them is told any more. */
 static void unprotect(void)
 {
-	for (size_t i = 0; i < n_vmas; i++)
+	for (size_t i = 0; i < n_vmas; i++) {
 		if (vmas[i].prot[0] != 'r')
 			mprotect(at(vmas[i].start), vmas[i].end - vmas[i].start, PROT_READ);
+		end_read_protection(vmas[i].start, vmas[i].end);
+	}
 }
 
 /* Prints what is in pages that are not all zero, without knowing which are there; null: too much to read. */

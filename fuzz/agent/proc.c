@@ -14,7 +14,7 @@ size_t n_vmas;
 char text[4 << 20];
 
 /* Those of VmFlags that are told, in this order. */
-static const char *const told[] = {"lo", "um", "uw", "ui", "sl", "sd", "ht", "dc", "gd", "ac", "nr"};
+static const char *const told[] = {"lo", "um", "uw", "ui", "ur", "sl", "sd", "ht", "dc", "gd", "ac", "nr"};
 
 static int status_fd = -1, maps_fd = -1, smaps_fd = -1, pagemap_fd = -1, memory_fd = -1;
 

@@ -29,6 +29,7 @@ from engine.state.vma import (
     VM_SEALED,
     VM_UFFD_MINOR,
     VM_UFFD_MISSING,
+    VM_UFFD_RWP,
     VM_UFFD_WP,
     UffdEvent,
     Vma,
@@ -40,6 +41,7 @@ _FLAGS = (
     ("um", VM_UFFD_MISSING),
     ("uw", VM_UFFD_WP),
     ("ui", VM_UFFD_MINOR),
+    ("ur", VM_UFFD_RWP),
     ("sl", VM_SEALED),
     ("sd", 0),
     ("ht", VM_HUGETLB),
@@ -86,7 +88,7 @@ def _shared(space: AddressSpace) -> int:
     """
     objects = {v.backing: v.flags for v in space.vmas if isinstance(v.backing, Shmem)}
     return sum(
-        len(it.pages) + len(it.swapped) if flags & VM_NORESERVE else it.size_pages
+        len(it.pages.keys() | it.swapped) if flags & VM_NORESERVE else it.size_pages
         for it, flags in objects.items()
     )
 
