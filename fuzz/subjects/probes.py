@@ -17,7 +17,7 @@ from fuzz.subjects.subject import Abilities, Observation, Subject
 _UNKNOWN = frozenset(("-EINVAL", "-ENOSYS", "-EOPNOTSUPP"))
 _PRIVATE = (
     "mmap(0x200000, 0x200000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)\n"
-    "touch(0x200000, 0x200000)\n"
+    "touch(0x200000, 0x1000)\n"
 )
 _SHARED = _PRIVATE.replace("MAP_PRIVATE", "MAP_SHARED")
 # Behind these a flag is tried: the last call of each is made with it, and without.
@@ -49,13 +49,19 @@ def known(subject: Subject, model: Subject) -> Abilities:
     calls = {case.calls[-1].name for case, seen in answers if _last(seen) == "-ENOSYS"}
     able = able._replace(calls=able.calls - calls)
 
-    tried = [(name, case) for name, case in _with_flags(programs) if not able.missing(case)]
-    cases = [case for _, case in tried]
+    tried: dict[tuple[str, str], Case] = {}
+    for name, case in _with_flags(programs):
+        key = (case.calls[-1].name, name)
+        if (
+            key not in tried
+            and not able.missing(case)
+            and _last(model.observe(case)) not in _UNKNOWN
+        ):
+            tried[key] = case
     without = {call: set(names) for call, names in able.without.items()}
-    answers_of = zip(subject.run(cases), model.run(cases), strict=True)
-    for (name, case), (seen, modelled) in zip(tried, answers_of, strict=True):
-        if _last(seen) in _UNKNOWN and _last(modelled) not in _UNKNOWN:
-            without.setdefault(case.calls[-1].name, set()).add(name)
+    for (call, name), seen in zip(tried, subject.run(tried.values()), strict=True):
+        if _last(seen) in _UNKNOWN:
+            without.setdefault(call, set()).add(name)
     return able._replace(without={call: frozenset(names) for call, names in without.items()})
 
 

@@ -1,12 +1,18 @@
 """Programs that stand for the kernel: the agent runs under them, and says what it does not see."""
 
+import re
+import shlex
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from fuzz.cli.main import main
 from fuzz.forms.text import parse
-from fuzz.subjects.agent import Agent
+from fuzz.lib.exits import FINE
+from fuzz.subjects.agent import Agent, agent_command
+from fuzz.subjects.beside import beside_model
 from fuzz.subjects.program import build
 
 EMULATORS = {
@@ -20,12 +26,18 @@ MOVE = "mremap(0x200000, 0x4000, 0x4000, MREMAP_MAYMOVE|MREMAP_FIXED, 0x800000)\
 
 
 @pytest.fixture(params=EMULATORS)
-def agent(request: pytest.FixtureRequest) -> Iterator[Agent]:
-    """An agent under each emulator that there is."""
+def emulator(request: pytest.FixtureRequest) -> list[str]:
+    """The words that run something under an emulator, each that there is."""
     program = shutil.which(request.param)
     if program is None:
         pytest.skip(f"there is no {request.param}")
-    made = Agent([program, *EMULATORS[request.param], str(build())])
+    return [program, *EMULATORS[request.param]]
+
+
+@pytest.fixture
+def agent(emulator: list[str]) -> Iterator[Agent]:
+    """An agent under an emulator."""
+    made = Agent([*emulator, str(build())])
     yield made
     made.close()
 
@@ -51,3 +63,28 @@ def test_contents_of_what_cannot_be_read_are_seen(agent: Agent) -> None:
 def test_contents_of_more_than_can_be_read_are_unknown(agent: Agent) -> None:
     (seen,) = agent.run([parse(MAP.replace("0x4000", "0x20000000"))])
     assert seen["contents"] is None
+
+
+def test_what_a_program_dies_of_is_its_result(emulator: list[str]) -> None:
+    long = parse(TOUCHED.replace("0x4000", "0x4000000").replace("0x2000", "0x4000000"))
+    words = agent_command(build(), time_limit=0.001)
+    with Agent([*emulator, *words], grace=60) as impatient:
+        died, other = impatient.run([long, parse(MAP)])
+        first = impatient.worker
+        assert died == {"id": "0", "crash": "takes longer than 0.001 s"}
+        assert other["id"] == "1"
+        assert impatient.observe(long) == died
+        assert impatient.worker == first is not None  # the emulator goes on
+
+
+def test_moves_are_those_of_linux(
+    emulator: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x.case").write_text(TOUCHED + MOVE)
+    on = f"via:{shlex.join([*emulator, '{agent}'])}"
+    assert main(["check", str(tmp_path / "x.case"), "--on", on]) == FINE
+    assert "1 of 1 programs: " in capsys.readouterr().out
+    with beside_model(on=on) as pair:
+        version = next(pair.told())
+        assert re.match(r"it is \S+.*\d+\.\d+", version), version
+        assert pair.unknown
