@@ -94,6 +94,11 @@ _LATER = {
     UFFD_FEATURE_RWP: "uffd_rwp",
     UFFD_FEATURE_RWP_ASYNC: "uffd_rwp",
 }
+_LATER_MODES = {
+    UFFDIO_REGISTER_MODE_WP: "uffd_write_protects",
+    UFFDIO_REGISTER_MODE_MINOR: "uffd_minor_hugetlb",
+    UFFDIO_REGISTER_MODE_RWP: "uffd_rwp",
+}
 _MARK_ABSENT = UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_WP_ASYNC
 _OF_64_BITS = (
     UFFD_FEATURE_PAGEFAULT_FLAG_WP
@@ -118,14 +123,14 @@ def _is_valid(space: AddressSpace, addr: int, length: int) -> bool:
     )
 
 
-def _modes(space: AddressSpace) -> int:
-    """The modes that there are: those that came later need words of 64 bits."""
-    modes, kernel = UFFDIO_REGISTER_MODE_MISSING, space.kernel
+def _has_modes(space: AddressSpace, mode: int) -> bool:
+    """May memory be registered for these?  Modes that came later need words of 64 bits."""
+    known = UFFDIO_REGISTER_MODE_MISSING
     if space.geometry.word_bits == 64:
-        modes |= UFFDIO_REGISTER_MODE_WP if kernel.uffd_write_protects else 0
-        modes |= UFFDIO_REGISTER_MODE_MINOR if kernel.uffd_minor_hugetlb else 0
-        modes |= UFFDIO_REGISTER_MODE_RWP if kernel.uffd_rwp else 0
-    return modes
+        for bit, switch in _LATER_MODES.items():
+            if mode & bit and getattr(space.kernel, switch):
+                known |= bit
+    return mode != 0 and not mode & ~known
 
 
 def _has_features(space: AddressSpace, features: int) -> bool:
@@ -157,7 +162,7 @@ def uffd_register(
     protection that would end.
     Source: userfaultfd_register().
     """
-    if not mode or mode & ~_modes(space) or not _is_valid(space, addr, length):
+    if not _has_modes(space, mode) or not _is_valid(space, addr, length):
         return Errno.EINVAL
     added = sum(flag for bit, flag in _FLAG_OF.items() if mode & bit)
     if added & VM_UFFD_RWP and (added & VM_UFFD_WP or not features & UFFD_FEATURE_RWP):

@@ -128,6 +128,8 @@ def _crowded(before: Snapshot, remap: Request) -> bool:
     Until 7.0 that was asked of FIXED and DONTUNMAP alone, and for more than they need.
     """
     kernel = before.kernel
+    if not before.full(6):  # which is the most that any kernel asks for
+        return False
     if kernel.map_count_before_all:
         return before.full(4 + (remap.keeps and kernel.dontunmap_splits_locked))
     return remap.places and kernel.map_count_first and before.full(6)
@@ -201,11 +203,23 @@ def _placed(before: Snapshot, remap: Request, area: Area) -> Promise:
         return Errno.EPERM
     else:
         place = Granted(remap.new_addr)
-    isolated = remap.keeps and area.flags & VM_LOCKED and kernel.dontunmap_splits_locked
-    needed = 2 + bool(isolated) if kernel.map_count_before_all else 4
-    if before.full(needed + _split_or_gone(before, remap)):
+    isolates = remap.keeps and bool(area.flags & VM_LOCKED)
+    if _overfull(before, _split_or_gone(before, remap), isolates=isolates):
         return Errno.ENOMEM
     return _charged(before, remap, area) or place
+
+
+def _overfull(before: Snapshot, more: int, *, isolates: bool = False) -> bool:
+    """Is there no room for the VMAs that a move makes, beside `more` others?
+
+    Until 7.0 four had to fit; since then two, and one if it `isolates` its source.
+    """
+    kernel = before.kernel
+    if not before.full(more + 4):
+        return False
+    if not kernel.map_count_before_all:
+        return True
+    return before.full(more + 2 + (isolates and kernel.dontunmap_splits_locked))
 
 
 def _split_or_gone(before: Snapshot, remap: Request) -> int:
@@ -273,6 +287,6 @@ def _grown(before: Snapshot, remap: Request, area: Area) -> Promise:
         return Errno.ENOMEM
     else:
         place = placed(before, remap.new, 0, shared=bool(area.flags & VM_SHARED))
-        if before.full(2 if before.kernel.map_count_before_all else 4):
+        if _overfull(before, 0):
             return Errno.ENOMEM
     return _charged(before, remap, area) or place

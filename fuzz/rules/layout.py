@@ -242,7 +242,9 @@ def expected(before: Snapshot, request: Request, result: int) -> Tape | None:
         return None
     tape = Tape(before)
     places = flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)
-    if kernel.map_count_before_all or (places and kernel.map_count_first):
+    if MAPS in before.failing and (
+        kernel.map_count_before_all or (places and kernel.map_count_first)
+    ):
         tape.attempts[MAPS] += 1
     if not places and result == addr:
         piece = tape.at(addr)
