@@ -24,12 +24,13 @@ from fuzz.subjects.subject import Observation, Subject
 PLACED = "OUT"  # the result of a call that has chosen an address, whichever
 
 _MAP = "mmap(0x200000, 0x3000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)\n"
-_MERGED = parse(
-    f"{_MAP}mprotect(0x201000, 0x1000, PROT_READ)\n"
-    "mprotect(0x201000, 0x1000, PROT_READ|PROT_WRITE)\n"
-)
-_SPLIT = parse(
-    f"{_MAP}madvise(0x201000, 0x1000, MADV_DONTFORK)\nmadvise(0x202000, 0x1000, MADV_DONTDUMP)\n"
+_SPLIT_AND_MERGED = tuple(
+    parse(f"{_MAP}{calls}\n")
+    for calls in (
+        "mprotect(0x201000, 0x1000, PROT_READ)\nmprotect(0x201000, 0x1000, PROT_READ|PROT_WRITE)",
+        "madvise(0x201000, 0x1000, MADV_DONTFORK)",
+        "madvise(0x201000, 0x1000, MADV_DONTDUMP)",
+    )
 )
 
 
@@ -46,8 +47,7 @@ class CoarselyAgainst(Against):
         before = subject.able.lacks
         subject.able = known(subject, model)
         self.unknown = [name for name in subject.able.lacks if name not in before]
-        probes = [_MERGED, _SPLIT]
-        seen = zip(subject.run(probes), model.run(probes), strict=True)
+        seen = zip(subject.run(_SPLIT_AND_MERGED), model.run(_SPLIT_AND_MERGED), strict=True)
         self.has_vmas = all(here.get("vmas") == there["vmas"] for here, there in seen)
 
     def told(self) -> Iterator[str]:
