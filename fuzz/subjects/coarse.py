@@ -85,13 +85,16 @@ class CoarselyAgainst(Against):
         if found is None or found.kind.field != "ret":
             return found
         kind, call = found.difference
-        got, want = (_word(side["ret"][call]) for side in (found.observed, found.modelled))
+        sides = (found.observed, found.modelled)
+        got, want = (_word(case.calls[call], side["ret"][call]) for side in sides)
         return found._replace(difference=Difference(kind._replace(how=f"{got}, not {want}"), call))
 
 
-def _word(result: Any) -> str:
+def _word(call: Call, result: Any) -> str:
     """What a call returned, in a word."""
     match result:
+        case int() if call.name == "mremap" and result == call.args[0]:
+            return "in place"
         case "OUT":
             return "elsewhere"
         case str():

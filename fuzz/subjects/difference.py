@@ -29,7 +29,7 @@ class Kind(NamedTuple):
     field: str
     call: str  # name of the call after which it differs
     detail: str  # its flags, protection or advice; for a crash, how it ended
-    how: str = ""  # "-EINVAL, not done": what it returned, where results are told apart
+    how: str = ""  # "-EINVAL, not done": what was returned, where results are told apart
 
     def __str__(self) -> str:
         how = f": {self.how}" if self.how else ""

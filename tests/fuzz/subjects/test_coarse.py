@@ -67,7 +67,7 @@ class Other(StandIn):
         (
             f"{MAP}mremap(0x200000, 0x4000, 0x8000, MREMAP_MAYMOVE)\n",
             {"ret": [0x200000, PLACED], "vmas": []},
-            "ret after mremap(MREMAP_MAYMOVE): elsewhere, not done",
+            "ret after mremap(MREMAP_MAYMOVE): elsewhere, not in place",
         ),
         (TOUCHED, {"crash": "killed by SIGSEGV"}, "crash after touch(killed by SIGSEGV)"),
     ],
