@@ -1,6 +1,6 @@
 """An architecture: the shape of its page-table tree, user address space, what its CPUs permit."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
 
@@ -127,6 +127,15 @@ class Geometry:
         return Range(base, base + size)
 
     @cached_property
+    def whole(self) -> "Geometry":
+        """The same, its arena as large as it can be."""
+        return replace(self, arena_bytes=ARENA_BYTES)
+
+    def has_tables_of(self, other: "Geometry") -> bool:
+        """Is it the same machine, but for the part of user space that cases use?"""
+        return replace(other.whole, name=self.name) == self.whole
+
+    @cached_property
     def choice(self) -> Range:
         """Where the kernel may put what a call names no place for: what is free of the arena.
 
@@ -155,8 +164,12 @@ class Geometry:
 
     @cached_property
     def top_counted(self) -> int:
-        """Highest level whose tables count in VmPTE: PTE, PMD and PUD tables below the root."""
-        return min(PUD, self.levels - 1)
+        """Highest level whose tables count in VmPTE: PTE, PMD and PUD tables below the root.
+
+        One that maps more than the arena is not a case's: the program that runs it needs it, too.
+        """
+        top = min(PUD, self.levels - 1)
+        return top - (top == PUD and self.span_bytes[PUD] > ARENA_BYTES)
 
 
 def _arm64(name: str, page_shift: int, va_bits: int, description: str) -> Geometry:

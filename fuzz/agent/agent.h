@@ -123,6 +123,7 @@ struct kind {
 	unsigned operands;
 	bool own_process; /* what it does to a process cannot be undone */
 	bool swaps;
+	bool replaces; /* the address space: there is nothing to see of it then but the kernel's warning */
 	bool returns_address;
 	long number;			 /* of a system call: it is made with the operands as they are */
 	int64_t (*make)(const u64 *arg); /* of any other: what it returns, or -errno */
@@ -199,14 +200,23 @@ struct program {
 	size_t n;
 	bool own_process; /* it must have one */
 	bool swaps;
+	bool replaces;
 	bool maps_huge; /* of hugetlb */
 };
 extern bool tell_all; /* optional fields, too, of every case */
 void set_time_limit(u64 milliseconds);
+void give_time(void);
 void take_baseline(void);
 void run_case(const struct program *program);
 void run_line(char *line);
 void say_fields(void);
+
+/* --- exec.c: execve_stack ------------------------------------------------------------------------ */
+
+extern unsigned execs; /* that the last execve_stack took */
+bool has_stack_in_reach(void);
+void tell_stack_end(char **argv);
+int64_t exec_with_stack(const u64 *a);
 
 /* --- emulated.c ---------------------------------------------------------------------------------- */
 

@@ -32,6 +32,7 @@ static const struct kind kinds[] = {
 	{.name = "uffd_wp", .operands = 3, .own_process = true, .make = write_protect, .here = has_userfaultfd},
 	{.name = "uffd_rwp", .operands = 3, .own_process = true, .make = read_write_protect, .here = has_userfaultfd},
 	{.name = "swapout", .operands = 2, .swaps = true, .make = swap_out, .here = has_swap},
+	{.name = "execve_stack", .operands = 3, .replaces = true, .make = exec_with_stack, .here = has_stack_in_reach},
 	{.name = "soft_dirty_clear", .make = clear_soft_dirty, .here = has_soft_dirty},
 	{.name = "@limit", .operands = 2, .own_process = true, .make = limit, .here = is_kernel},
 };

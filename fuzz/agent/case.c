@@ -34,6 +34,12 @@ void set_time_limit(u64 milliseconds)
 	signal(SIGALRM, on_alarm);
 }
 
+/* From now on a case may take as long again. */
+void give_time(void)
+{
+	setitimer(ITIMER_REAL, &time_limit, NULL);
+}
+
 /* Once for nothing: what these need themselves is in place from now on. */
 void take_baseline(void)
 {
@@ -182,7 +188,7 @@ static void make_calls(const void *argument)
 	if (all)
 		before = count_all();
 	last_tag = 0;
-	setitimer(ITIMER_REAL, &time_limit, NULL);
+	give_time();
 	say("{\"id\":\"");
 	say_text(program->id, program->id_length);
 	say("\",\"ret\":[");
@@ -194,6 +200,12 @@ static void make_calls(const void *argument)
 	}
 	say("]");
 	end_children(NULL); /* what they have is not the program's */
+	if (program->replaces) {
+		say(",\"execs\":");
+		say_number(execs);
+		munmap(at(arena_start), arena_bytes);
+		return;
+	}
 	if (all)
 		say_counters(&before);
 	read_vmas(all);
@@ -283,6 +295,7 @@ void run_line(char *line)
 			p = parse_call(p, &calls[program.n], &wrong);
 			program.own_process |= p && calls[program.n].kind->own_process;
 			program.swaps |= p && calls[program.n].kind->swaps;
+			program.replaces |= p && calls[program.n].kind->replaces;
 			program.maps_huge |= p && maps_huge_pages(&calls[program.n]);
 			program.n++;
 		}

@@ -202,6 +202,7 @@ int main(int argc, char **argv)
 	int option;
 
 	open_process_files();
+	tell_stack_end(argv);
 	find_emulator();
 	if (!emulated)
 		settle_layout(argv); /* an exec of itself would leave qemu-user behind */

@@ -25,12 +25,13 @@ from typing import IO, Any
 
 from fuzz.case import Case
 from fuzz.subjects.protocol import Hello, ProtocolError, encode
-from fuzz.subjects.subject import Observation, Subject, SubjectError
+from fuzz.subjects.subject import EXEC, Observation, Subject, SubjectError
 
 TIME_LIMIT = 10.0  # seconds that a case may take
 
 _WINDOW = 64  # cases sent ahead of the one whose observation is awaited
 _PIPE_BYTES = 1 << 16
+_PATIENCE_WITH_CHANCE = 60  # times the usual: an exec is made again until chance has it so
 _GRACE = 5.0  # seconds a worker has beyond the time limit before it counts as hanging
 _START = 30.0  # seconds to the hello
 _BANNER = 100  # lines that something may print before the hello
@@ -178,7 +179,8 @@ class Agent(Subject):
         Errors raised: SubjectError if there is no answer.
         """
         try:
-            return _object(next(self._answers(bytearray(f"{request}\n".encode()))))
+            line = bytearray(f"{request}\n".encode())
+            return _object(next(self._answers(line, collections.deque())))
         except _WorkerLost as lost:
             raise SubjectError(self.lost(str(lost))) from None
 
@@ -195,7 +197,7 @@ class Agent(Subject):
         """
         to_send = bytearray(b"".join(line for _, line in waiting))
         try:
-            for line in self._answers(to_send):
+            for line in self._answers(to_send, waiting):
                 observation = _object(line)
                 if "bye" in observation:
                     continue  # its end is told when it is seen
@@ -222,9 +224,12 @@ class Agent(Subject):
             self.cases += 1
             yield {"id": name, "crash": how}
 
-    def _answers(self, to_send: bytearray) -> Iterator[bytes]:
+    def _answers(
+        self, to_send: bytearray, waiting: collections.deque[tuple[str, bytes]]
+    ) -> Iterator[bytes]:
         """Send what is, or comes, into `to_send`, and yield the lines that come back.
 
+        Arguments: `waiting` the cases without an answer, names and lines, the next one first.
         Errors raised: _WorkerLost if the worker ends, or says nothing for too long.
         """
         worker = self._worker or self._start()
@@ -250,9 +255,12 @@ class Agent(Subject):
                         heard = time.monotonic()  # after the yield: the caller's time is its own
                     else:
                         raise _WorkerLost(self._reap())
-                if time.monotonic() - heard > self._patience:
+                patience = self._patience
+                if waiting and EXEC.encode() in waiting[0][1]:
+                    patience *= _PATIENCE_WITH_CHANCE
+                if time.monotonic() - heard > patience:
                     self._stop()
-                    raise _WorkerLost(f"hangs: no answer in {self._patience:g} s")
+                    raise _WorkerLost(f"hangs: no answer in {patience:g} s")
 
     def _start(self) -> subprocess.Popen[bytes]:
         """Start a worker, and hear its hello.

@@ -14,8 +14,9 @@ from engine.base.address import WORD_MASK
 from engine.base.geometry import GEOMETRIES, Geometry, geometry_named
 from fuzz.calls.arena import Arena
 from fuzz.calls.registry import CALLS, as_made, operands, untagged
+from fuzz.calls.syscall import Makes
 from fuzz.case import Call
-from fuzz.subjects.subject import Abilities
+from fuzz.subjects.subject import EXEC, Abilities
 
 VERSION = 1  # of the protocol
 _WORD_BITS = {"x86-64": 64, "i386": 32, "arm64": 64}  # by architecture
@@ -150,7 +151,10 @@ class Hello:
                 f"{geometry.arena.start:#x}"
             )
         reach = None if size >= geometry.arena.end - start else size
-        return Abilities(self.calls, locks=self.locks, without=self.flags, reach=reach)
+        if self.model or EXEC not in self.calls:
+            return Abilities(self.calls, self.locks, self.flags, reach)
+        # An exec's stack ends where user space does; programs made at random have none.
+        return Abilities(self.calls - {EXEC}, self.locks, self.flags, reach, self.user_top - start)
 
 
 def version(release: str, more: str) -> str:
@@ -179,9 +183,11 @@ def encode(name: str, calls: Iterable[Call], geometry: Geometry, able: Abilities
 
 
 def _told(call: Call, geometry: Geometry, able: Abilities) -> str:
-    if call.name not in able.calls or able.flags_missing(call):
+    if not able.makes(call) or able.flags_missing(call):
         return _SKIP
-    declared, arena = CALLS[call.name], Arena.of(geometry)
+    declared = CALLS[call.name]
+    # What another process does in its place may be anywhere.
+    arena = Arena.of(geometry.whole if declared.made_by is Makes.EXEC else geometry)
     call = as_made(call, geometry)
     args = operands(arena, declared, untagged(call, geometry).args)
     if not declared.may_run(arena, *args):

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, Self
 
-from engine.base.geometry import Geometry
+from engine.base.geometry import Geometry, geometry_named
 from fuzz.calls.operand import Choice, Symbols
 from fuzz.calls.registry import CALLS
 from fuzz.calls.syscall import Makes
 from fuzz.case import Call, Case
 
+EXEC = "execve_stack"
 Observation = dict[str, Any]  # see fuzz.subjects.observe
 
 
@@ -25,13 +26,21 @@ class Abilities(NamedTuple):
 
     `calls` are the names of the calls that it has.  `locks` false: its user may not lock memory;
     `without` names, by call, the flags and values that it cannot be asked for; `reach` is how many
-    bytes of the arena it has, None all.
+    bytes of the arena it has, None all; `stack_end` is the offset at which a stack must end that an
+    exec is to make (execve_stack), None: there is no exec.
     """
 
     calls: frozenset[str]
     locks: bool = True
     without: Mapping[str, frozenset[str]] = MappingProxyType({})
     reach: int | None = None
+    stack_end: int | None = None
+
+    def makes(self, call: Call) -> bool:
+        """Can the call be made, whoever may?"""
+        if call.name == EXEC and self.stack_end is not None:
+            return call.args[1] == self.stack_end
+        return call.name in self.calls
 
     def missing(self, case: Case) -> list[str]:
         """What the case is about that is not here, such as a failure at will; mostly []."""
@@ -102,7 +111,7 @@ class Abilities(NamedTuple):
 
     def _may(self, call: Call) -> bool:
         locking = CALLS[call.name].locks
-        return call.name in self.calls and (self.locks or locking is None or not locking(call.args))
+        return self.makes(call) and (self.locks or locking is None or not locking(call.args))
 
 
 def _named(call: str, flag: str) -> str:
@@ -160,7 +169,11 @@ class Subject(ABC):
     def refusal(self, case: Case) -> str:
         """Why the case cannot be run here as it is, "" if it can."""
         if case.geometry not in (None, self.geometry.name):
-            return f"the case is for {case.geometry}"
+            size = self.geometry.arena.length
+            if not geometry_named(case.geometry).has_tables_of(self.geometry):
+                return f"the case is for {case.geometry}"
+            if any(_reaches(call) > size for call in case.calls if call.name != EXEC):
+                return f"it has no {_beyond(size)}"
         return self.able.refusal(case)
 
     @property

@@ -57,6 +57,9 @@ def test_a_page_needs_one_table_a_level(name: str) -> None:
         ("i386", 1),
         ("i386-pae", 4),
         ("arm64-4k-39", 2),
+        ("arm64-4k-52", 3),
+        ("arm64-16k-47", 2),
+        ("arm64-16k-52", 2),  # the PUD table is that of the program, too
         ("tiny", 3),
     ],
 )

@@ -48,3 +48,18 @@ def test_a_program_of_32_bits_finds_its_numbers_at_run_time() -> None:
     assert hello["arena"] == [0, 1 << 31]
     assert 3 << 30 <= hello["user_top"] < 1 << 32
     assert bye == {"bye": 0}
+
+
+def test_an_exec_leaves_its_stack_where_that_is_asked_for() -> None:
+    """How far it is moved else is chance: that takes some thousand execs."""
+    try:
+        program = build("i386")
+        hello = subprocess.run([program], input="", capture_output=True, text=True, check=True)
+    except (SubjectError, OSError) as error:
+        pytest.skip(str(error))
+    top = json.loads(hello.stdout.splitlines()[0])["user_top"]
+    asked = f"1\texecve_stack {top - (33 << 12):x} {top:x} 0\n2\texecve_stack {top:x} {top:x} 0\n"
+    done = subprocess.run([program], input=asked, capture_output=True, text=True, check=True)
+    _, still, refused, _ = map(json.loads, done.stdout.splitlines())
+    assert (still["ret"], still["execs"], still["warn"]) == ([0], 1, False)
+    assert refused["ret"] == ["-EINVAL"]
