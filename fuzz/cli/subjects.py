@@ -210,6 +210,8 @@ def _check(options: argparse.Namespace) -> int:
             return check_cases(
                 _programs(options.files, None), options.kernel, options.geometry, options.on
             )
+        if options.baseline and not options.baseline.parent.is_dir():
+            raise UsageError(f"--baseline: there is no directory {options.baseline.parent}")
         try:
             return check(
                 CheckOptions(

@@ -52,6 +52,8 @@ def test_a_file_that_is_no_baseline_is_refused(write: Write, capsys: Output) -> 
     words = ["check", "--on", "model:linux-6.1", "--cases", "1", "--baseline", path]
     assert main(words) == BAD_INPUT
     assert f"{path} is no baseline of a check" in refused(capsys)
+    assert main([*words[:-1], "nowhere/x.json"]) == BAD_INPUT
+    assert "there is no directory nowhere" in refused(capsys)
     assert main([*words, path]) == BAD_INPUT
     assert "leave the files out" in refused(capsys)
 

@@ -11,7 +11,7 @@ import pytest
 from fuzz.cli.main import main
 from fuzz.forms.text import parse
 from fuzz.lib.exits import FINE
-from fuzz.subjects.agent import Agent, agent_command
+from fuzz.subjects.agent import Agent, agent_command, version_of
 from fuzz.subjects.beside import beside_model
 from fuzz.subjects.program import build
 
@@ -75,6 +75,16 @@ def test_what_a_program_dies_of_is_its_result(emulator: list[str]) -> None:
         assert other["id"] == "1"
         assert impatient.observe(long) == died
         assert impatient.worker == first is not None  # the emulator goes on
+
+
+def test_the_version_is_that_of_the_last_program_before_the_agent(tmp_path: Path) -> None:
+    fake = tmp_path / "emulator"
+    fake.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "emulator 1.0" && echo more\n')
+    fake.chmod(0o755)
+    assert version_of(["env", str(fake), "-q", "/bin/true", "-t", "1000"]) == "emulator 1.0"
+    fake.write_text("#!/bin/sh\nexit 1\n")
+    assert version_of([str(fake), "/bin/true"]) == ""
+    assert version_of(["no-such-program"]) == ""
 
 
 def test_moves_are_those_of_linux(
