@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from fuzz.campaign.seeds import CORPUS
 from fuzz.cli.options import Parser, add_action, add_rules_after, add_workdir, define
+from fuzz.cli.symptoms import ABOUT, add_symptoms, tell_symptoms
 from fuzz.defects.catalogue import EXHIBITS, exhibit_named, exhibits_named
 from fuzz.defects.defect import Defect
 from fuzz.forms.text import load
@@ -40,11 +41,13 @@ def make_museum(parser: Parser, summary: str) -> None:
         _list,
         summary,
         "Each exhibit is a bug that a setting of the kernel, or a replacement of one function of "
-        "the model, brings back.",
+        f"the model, brings back. {ABOUT}",
     )
+    add_symptoms(parser)
     actions = parser.add_subparsers(title="actions", metavar="ACTION")
     action = add_action(actions, "list", _list, "list the exhibits (the default action)")
     action.add_argument("ids", nargs="*", metavar="ID", help="only these, with what they were")
+    add_symptoms(action)
     action = add_action(actions, "show", _show, "draw an exhibit's case, with its bug")
     action.add_argument("id", metavar="ID", help="the full name of an exhibit")
     action = add_action(
@@ -109,6 +112,8 @@ def _chosen(names: Sequence[str]) -> list[Defect]:
 def _list(options: argparse.Namespace) -> int:
     names: list[str] = getattr(options, "ids", [])
     exhibits = _chosen(names)
+    if options.on is not None:
+        return tell_symptoms(exhibits, options, full=bool(names))
     rows = [(e.name, e.rule, _where(e), e.headline) for e in exhibits]
     for exhibit, line in zip(exhibits, columns(rows), strict=True):
         print(line)

@@ -100,6 +100,7 @@ class Agent(Subject):
         except (ProtocolError, SubjectError, OSError) as error:
             self.close()
             raise SubjectError(f"{name}: {error}" if name else str(error)) from None
+        self.fields = self.hello.fields
         self.kernel_name = self.hello.kernel_name
         self.commit_limit = self.hello.commit_limit
         self.emulated = self.hello.emulated

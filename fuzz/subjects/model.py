@@ -7,7 +7,7 @@ from fuzz.bounded import run
 from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.case import Case
 from fuzz.subjects.contents import contents
-from fuzz.subjects.observe import OPTIONAL, compared
+from fuzz.subjects.observe import FIELDS, OPTIONAL, compared
 from fuzz.subjects.subject import Abilities, Observation, Subject
 
 
@@ -15,6 +15,7 @@ class Model(Subject):
     """The model of `kernel`."""
 
     able = Abilities(MODELLED_CALLS)
+    fields = frozenset((*FIELDS, *OPTIONAL))
 
     def __init__(self, kernel: Kernel, *, commit_limit_bytes: int | None = None) -> None:
         """See `fuzz.execute.execute` for `commit_limit_bytes`."""

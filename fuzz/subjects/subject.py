@@ -136,9 +136,10 @@ class Subject(ABC):
     """Something that runs programs; a context manager.
 
     `name` is what people call it; `able` says which programs it can run, `geometry` on what page
-    tables; `kernel_name` is that of the model of its kernel, as far as it tells; `commit_limit` the
-    most memory in bytes that one call may ask for, None: there is no limit; `emulated` whether a
-    program stands for the kernel, of which less can be seen (fuzz.subjects.coarse).
+    tables; `fields` are those of its observations; `kernel_name` is that of the model of its
+    kernel, as far as it tells; `commit_limit` the most memory in bytes that one call may ask for,
+    None: there is no limit; `emulated` whether a program stands for the kernel, of which less can
+    be seen (fuzz.subjects.coarse).
     Whoever sets `to_the_end` wants to know of `observe` also what comes of it when the
     address space goes; that takes longer.
     """
@@ -146,6 +147,7 @@ class Subject(ABC):
     name: str
     able: Abilities
     geometry: Geometry
+    fields: frozenset[str] = frozenset()
     kernel_name: str = ""
     commit_limit: int | None = None
     emulated: bool = False

@@ -117,3 +117,28 @@ def test_recordings_that_break_off_are_compared_up_to_there(tmp_path: Path, caps
     said = capsys.readouterr()
     assert ": 5 of 5 programs agree" in said.out
     assert "part.jsonl:6: " in said.err
+
+
+def test_a_subject_is_asked_for_defects(capsys: Output) -> None:
+    assert main(["defects", "B-69", "B-63", "--on", "model:linux-6.18"]) == FINE
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "linux-6.18, by the model linux-6.18"
+    assert said[2].split()[:4] == ["B-69", "shown", "has", "it"]
+    assert any(line.startswith("  mremap(") for line in said)
+    assert said[-2].split(maxsplit=5)[:5] == ["B-63", "can't", "be", "seen", "has"]
+    assert said[-1] == "2 asked: 1 shown, 1 can't be seen; all as the model says"
+    other = ["--on", "model:linux-6.18", "--kernel", "linux-7.3"]
+    assert main(["defects", "dontunmap-unlocks", *other]) == SURPRISES
+    said = capsys.readouterr().out.splitlines()
+    assert " HAS IT NOT " in said[2]
+    assert said[-1] == "1 asked: 1 shown; not as the model says: dontunmap-unlocks"
+
+
+def test_a_subject_is_asked_for_bugs_of_the_museum(capsys: Output) -> None:
+    assert main(["museum", "list", "B-12", "--on", "model:linux-6.18"]) == FINE
+    assert capsys.readouterr().out.endswith("3 asked: 3 not shown; all as the model says\n")
+
+
+def test_a_kernel_is_named_for_a_subject_only(capsys: Output) -> None:
+    assert main(["defects", "--kernel", "linux-6.18"]) == BAD_INPUT
+    assert "name one with --on" in refused(capsys)
