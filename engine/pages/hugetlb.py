@@ -35,7 +35,7 @@ from engine.base.geometry import PMD
 from engine.base.points import HANDLE_MM_FAULT, MMAP_READ
 from engine.state.hugepool import HugeFile, file_of
 from engine.state.space import AddressSpace
-from engine.state.vma import VM_NORESERVE, VM_SHARED, VM_UFFD_MISSING, VM_WRITE, Vma
+from engine.state.vma import VM_NORESERVE, VM_SHARED, VM_UFFD_MISSING, VM_UFFD_WP, VM_WRITE, Vma
 
 
 def new_huge_file(space: AddressSpace, length: int) -> HugeFile:
@@ -156,7 +156,7 @@ def punch_hugetlb(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
         for other in space.vmas.mapping(file):
             at = other.start + ((number * huge - other.pgoff) << shift)
             if other.start <= at < other.end:
-                _zap(space, at, at + file.huge_bytes)
+                _zap(space, other, at, at + file.huge_bytes)
         file.punch(number)
 
 
@@ -175,18 +175,21 @@ def discard_hugetlb(space: AddressSpace, vma: Vma, start: int, end: int) -> None
             file.faulted -= {space.page_index(vma, addr) // file.huge_page for addr in gone}
             space.pool.reserved += len(gone)
     if gone:
-        _zap(space, start, end)
+        _zap(space, vma, start, end)
 
 
-def _zap(space: AddressSpace, start: int, end: int) -> None:
-    """Unmap the huge pages of [start, end), bytes; marks stay, and write-protected pages leave one.
+def _zap(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
+    """Unmap the huge pages of [start, end), bytes, of a VMA; marks stay.
 
-    Source: __unmap_hugepage_range() without ZAP_FLAG_DROP_MARKER.
+    Write-protected pages leave one, those that are kept from reads, too, do not.
+    Source: __unmap_hugepage_range() without ZAP_FLAG_DROP_MARKER, userfaultfd_wp(), 7.3.
     """
     for _, table, (index,) in list(space.tree.lowest(start, end)):
         entry = table.leaves[index]
-        if entry & PRESENT and entry & UFFD_WP:
+        if not entry & PRESENT:
+            continue
+        if entry & UFFD_WP and vma.flags & VM_UFFD_WP:
             space.tree.put(table, index, HUGE_WP_MARKER)
-        elif entry & PRESENT:
+        else:
             space.tree.clear_huge(table, index)
     space.flush_tlb(start, end)

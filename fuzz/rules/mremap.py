@@ -316,7 +316,11 @@ def _refused_early(before: Snapshot, source: Range, target: Range, request: Requ
 
 def _full(before: Snapshot, request: Request) -> bool:
     """Are there too many VMAs for a call that has to make room first?"""
-    return request.places and len(before.areas) + 2 >= before.map_limit - 3
+    if not request.places or not before.full(4):
+        return False
+    if before.kernel.map_count_before_all:
+        return before.full(4 + (request.keeps and before.kernel.dontunmap_splits_locked))
+    return before.full(6)
 
 
 def _is_mapped(before: Snapshot, source: Range, length: int) -> bool:
