@@ -13,6 +13,7 @@ import collections
 import contextlib
 import json
 import os
+import re
 import selectors
 import shutil
 import signal
@@ -25,7 +26,7 @@ from typing import IO, Any
 
 from fuzz.case import Case
 from fuzz.subjects.protocol import Hello, ProtocolError, encode
-from fuzz.subjects.subject import EXEC, Observation, Subject, SubjectError
+from fuzz.subjects.subject import EXEC, SAID, Observation, Subject, SubjectError
 
 TIME_LIMIT = 10.0  # seconds that a case may take
 
@@ -36,6 +37,7 @@ _GRACE = 5.0  # seconds a worker has beyond the time limit before it counts as h
 _START = 30.0  # seconds to the hello
 _BANNER = 100  # lines that something may print before the hello
 _QUOTED = 500  # characters of what it said instead
+_DYING = re.compile(r"\b(?:assert|fatal|internal|panic)", re.IGNORECASE)
 _EXIT_TIME, _EXIT_SYSTEM = 70, 71  # as in agent.h
 
 
@@ -211,6 +213,8 @@ class Agent(Subject):
                 self._suspect = b""
                 self.cases += 1
                 self._seconds += observation.pop("us", 0) / 1e6
+                if "crash" in observation and (said := self._last_words()):
+                    observation[SAID] = said
                 yield observation
                 if not waiting:
                     return
@@ -223,7 +227,8 @@ class Agent(Subject):
             waiting.popleft()
             self._suspect = b""
             self.cases += 1
-            yield {"id": name, "crash": how}
+            said = self._last_words()
+            yield {"id": name, "crash": how} | ({SAID: said} if said else {})
 
     def _answers(
         self, to_send: bytearray, waiting: collections.deque[tuple[str, bytes]]
@@ -270,6 +275,7 @@ class Agent(Subject):
         """
         self._complaints.seek(0)
         self._complaints.truncate()
+        self._complaints_read = 0
         self._worker = self.spawn(self._complaints)
         assert self._worker.stdin is not None
         os.set_blocking(self._worker.stdin.fileno(), False)
@@ -311,6 +317,16 @@ class Agent(Subject):
         """Why there was no hello, and what was said instead."""
         words = [self.lost(why), _quoted(said), _quoted(self._complained())]
         return ": ".join(filter(None, words))
+
+    def _last_words(self) -> str:
+        """What the worker has said on its standard error of a death, since the one before.
+
+        Reading moves nothing: it shares its place in the file with us.
+        """
+        said = os.pread(self._complaints.fileno(), _PIPE_BYTES, self._complaints_read)
+        self._complaints_read = os.fstat(self._complaints.fileno()).st_size
+        lines = map(str.strip, said.decode(errors="replace").splitlines())
+        return next((line[:_QUOTED] for line in lines if _DYING.search(line)), "")
 
     def _complained(self) -> bytes:
         """What the worker has said on its standard error."""

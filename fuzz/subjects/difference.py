@@ -15,7 +15,7 @@ from fuzz.case import Call, Case, Faults, Result
 from fuzz.forms.results import PAGE_BYTES, format_result
 from fuzz.forms.text import format_call, format_operand
 from fuzz.subjects.observe import FIELDS, OPTIONAL
-from fuzz.subjects.subject import Observation
+from fuzz.subjects.subject import SAID, Observation
 
 BY_CALL = ("ret", "pt")  # what is observed after each call, not at the end only
 KERNEL = "kernel"  # what a kernel reported on its console: machines tell of it, if it did
@@ -190,10 +190,7 @@ def told(
         if KERNEL in side:
             lines += [f"{who}'s console:", *(f"  {line}" for line in side[KERNEL]["lines"])]
     if "crash" in expected or "crash" in found:
-        lines += [
-            f"{real}: {expected.get('crash', 'ends')}",
-            f"{other}: {found.get('crash', 'ends')}",
-        ]
+        lines += [_told_end(side, who) for side, who in ((expected, real), (found, other))]
         return "\n".join(lines)
     fields = [name for name in shared(expected, found) if name not in BY_CALL]
     for item in items(expected, found, fields):
@@ -202,6 +199,12 @@ def told(
         left = terms.size(expected[LEFT])
         lines.append(f"{real} keeps {left} of page tables after the last munmap")
     return "\n".join(lines)
+
+
+def _told_end(side: Observation, who: str) -> str:
+    """How a program ended."""
+    said = f" ({side[SAID]})" if SAID in side else ""
+    return f"{who}: {side.get('crash', 'ends')}{said}"
 
 
 def _detail(call: Call) -> str:

@@ -15,6 +15,7 @@ from fuzz.case import Call, Case
 
 EXEC = "execve_stack"
 Observation = dict[str, Any]  # see fuzz.subjects.observe
+SAID = "said"  # of an observation with `crash`: what whoever died said of it, if anything
 
 
 class SubjectError(RuntimeError):

@@ -32,3 +32,12 @@ def test_what_is_known_of_both_is_told() -> None:
         "contents: emulator [0x200000, 0x201000) content 7, "
         "model [0x200000, 0x202000) contents 1 to 2"
     ]
+
+
+def test_what_was_said_of_a_death_is_told() -> None:
+    died = {"crash": "ended with exit code 1", "said": "FATAL: assertion failed"}
+    assert told(CASE, died, FULL, "emulator").splitlines()[-2:] == [
+        "emulator: ended with exit code 1 (FATAL: assertion failed)",
+        "model: ends",
+    ]
+    assert difference(CASE, died, FULL) == (Kind("crash", "touch", "ended with exit code 1"), 1)
