@@ -208,8 +208,8 @@ def test_a_check_goes_on_behind_a_worker_that_is_stopped(
 ) -> None:
     answers, stopped = Agent._answers, []
 
-    def stopping(self: Agent, to_send: bytearray) -> Iterator[bytes]:
-        for number, line in enumerate(answers(self, to_send)):
+    def stopping(self: Agent, *asked: Any) -> Iterator[bytes]:
+        for number, line in enumerate(answers(self, *asked)):
             if number == 10 and not stopped:
                 assert self.worker is not None
                 stopped.append(self.worker)
