@@ -243,13 +243,16 @@ def _too_many_maps_to_resize(remap: Remap) -> bool:
 
 
 def _move_classic(remap: Remap) -> int | Errno:
-    """Source: mremap_to(), 6.1 and 6.12."""
+    """Source: mremap_to(), 6.1 and 6.12; measured on 6.16.12."""
     error = _check_target(remap)
     if error:
         return error
     if _source_sealed(remap):
         return Errno.EPERM
-    error = _make_room(remap) or _cut_tail(remap)
+    error = _make_room(remap)
+    if error is None and remap.space.kernel.looks_again_for_source:
+        error = None if remap.space.vmas.lookup(remap.addr) else Errno.EFAULT
+    error = error or _cut_tail(remap)
     if error:
         return error
     vma = _source(remap)

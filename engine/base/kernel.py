@@ -169,6 +169,11 @@ class Kernel:
         between("6.10", "6.11"),
         "all of a range is searched for seals before anything is done to it (can_modify_mm)",
     ] = False
+    mseal_forgets_merge: Annotated[
+        bool,
+        between("6.17", "6.19", fixed={"6.19": by(14), "6.18": by(44)}),  # not yet on 6.18.15
+        "mseal that has merged with what was sealed does not merge what lies behind",
+    ] = False
     hugetlb_moves: Annotated[bool, since("5.16"), "mremap moves huge pages of hugetlb"] = False
     hugetlb_copy_keeps_reservation: Annotated[
         bool,
@@ -182,8 +187,13 @@ class Kernel:
     ] = False
     shrink_charges_delta: Annotated[
         bool,
-        between("6.17", "7.2"),
+        between("6.15", "7.2"),  # measured from 6.16.12 on
         "a FIXED move that shrinks charges the difference and keeps it",
+    ] = False
+    looks_again_for_source: Annotated[
+        bool,
+        since("6.15"),  # measured from 6.16.12 on
+        "FIXED looks its source up again when its destination is unmapped",
     ] = False
     check_before_unmap: Annotated[
         bool, since("6.17"), "the source is checked before FIXED unmaps anything"
@@ -277,7 +287,7 @@ class Kernel:
     ] = False
     collapse_makes_pmd_table: Annotated[
         bool,
-        since("6.13"),
+        since("6.18"),
         "MADV_COLLAPSE of shared memory makes the tables above the huge page",
     ] = False
     collapses_without_write: Annotated[
@@ -315,7 +325,7 @@ class Kernel:
     ] = False
     remap_event_as_asked: Annotated[
         bool,
-        until("6.16"),
+        until("6.14"),  # no more on 6.16.12
         "UFFD_EVENT_REMAP has the length that mremap was called with, not what has moved",
     ] = False
     uffd_copy_unmerged: Annotated[
@@ -343,10 +353,14 @@ class Kernel:
         "MADV_FREE, COLD, PAGEOUT do not split a folio that they name all of",
     ] = False
     drops_huge: Annotated[
-        bool, between("6.11", "6.17"), "reclaim drops a huge page of MADV_FREE with its table"
+        bool,
+        between("6.11", "7.2", fixed={"6.18": by(44), "6.12": by(117)}),  # not yet on 6.18.15
+        "reclaim drops a huge page of MADV_FREE with its table",
     ] = False
     keeps_huge: Annotated[
-        bool, between("6.15", "6.17"), "reclaim leaves it huge if it was written since"
+        bool,
+        between("6.15", "7.2", fixed={"6.18": by(44)}),
+        "reclaim leaves it huge if it was written since",
     ] = False
     unmaps_large_folios: Annotated[
         bool, since("6.15"), "reclaim drops all of a large folio of MADV_FREE, or nothing of it"

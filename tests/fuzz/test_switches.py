@@ -58,6 +58,8 @@ SHOWN_BY = {
     "dofork_not_hugetlb": ("regressions/hugetlb-dofork", "linux-6.18"),
     "hugetlb_zeroes_parts": ("regressions/hugetlb-hole-moved", "linux-6.1"),
     "seals_asked_first": ("regressions/seal-cuts-where-it-begins", "linux-6.12"),
+    "mseal_forgets_merge": ("regressions/seal-around-a-seal", "linux-6.17"),
+    "looks_again_for_source": ("museum/b-69-overlap-wraps", "linux-6.16"),
     "hugetlb_moves": ("regressions/hugetlb-part-moved", "linux-5.0"),
     "hugetlb_copy_keeps_reservation": ("museum/b-46-reservation", "linux-6.1"),
     "hugetlb_rest_keeps_reservation": ("regressions/hugetlb-part-moved", "linux-6.18"),
