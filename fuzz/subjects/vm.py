@@ -40,6 +40,8 @@ _LAST_WORDS = 12  # lines of the console that are told of a machine that does no
 _MARK = re.compile(r"^.*init: ((?:the end behind )?case \S+)\r?\n", re.MULTILINE)
 _GIVES_UP = re.compile(r"init: cannot go on: ([^\r\n]*)")
 
+_CLEAR_WARN_ONCE = "/sys/kernel/debug/clear_warn_once"
+
 _without_kvm: set[Path] = set()  # images that do not boot under it
 
 
@@ -95,6 +97,8 @@ class Vm(Agent):
         except (MachineError, SubjectError) as error:
             raise SubjectError(f"{name}: {error}") from None
         self._boot(name, time_limit)
+        # With debugfs, init makes the kernel warn again of what it warns of once only.
+        self._warns_again = "error" not in self.ask(f"!write {_CLEAR_WARN_ONCE} 1")
         if geometry not in ("", self.geometry.name):
             self.close()
             raise SubjectError(f"{name}: it boots as {self.geometry.name}")
@@ -168,6 +172,8 @@ class Vm(Agent):
         ended = self._note(_Ran(case, observation, told=not self.to_the_end))
         if self.to_the_end and not ended:
             self._end_agent()
+        if self.to_the_end and "kernel" in observation and not self._warns_again:
+            self._stop()
         return observation
 
     def late(self, *, last: bool = False) -> Iterator[tuple[Case, Observation]]:

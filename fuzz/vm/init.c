@@ -16,6 +16,7 @@
  *                          that cannot work here {"id": ID, "error": WHY}, and the next case has a new one
  *        !end ID           the agent ends, as it does behind every so many cases, and the next case has a new one:
  *                          {"end": 0}.  ID is that of the last case
+ *        !signal NUMBER    the agent gets that signal, as one that has an accident: {"signal": NUMBER}
  *        !read FILE        {"read": FILE, "hex": CONTENTS}, or {"read": FILE, "error": WHY}
  *        !write FILE TEXT  {"write": FILE}, or with "error": WHY
  *
@@ -60,8 +61,9 @@ static __attribute__((format(printf, 1, 2))) void say(const char *format, ...)
 	va_list args;
 
 	va_start(args, format);
-	vsnprintf(line + start, sizeof line - start, format, args);
+	vsnprintf(line + start, sizeof line - start - 1, format, args);
 	va_end(args);
+	strcat(line, "\n"); /* without it, no console shows it before there is more (prb_final_commit) */
 	if (write(log_out, line, strlen(line)) < 0)
 		return; /* there is nobody else to tell */
 }
@@ -198,11 +200,13 @@ static char *slurp(const char *path, size_t *length)
 static bool put(const char *path, const char *text)
 {
 	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	bool done = fd >= 0 && dprintf(fd, "%s\n", text) >= 0;
+	char *line = formatted("%s\n", text);
+	bool done = fd >= 0 && write_all(fd, line, strlen(line)); /* not dprintf: it seeks first */
 	int error = errno;
 
 	if (fd >= 0)
 		close(fd);
+	free(line);
 	errno = error;
 	return done;
 }
@@ -247,7 +251,7 @@ static void mount_all(void)
 {
 	static const struct { const char *type, *path; } mounts[] = {
 		{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}, {"tmpfs", "/tmp"},
-		{"cgroup2", "/sys/fs/cgroup"},
+		{"cgroup2", "/sys/fs/cgroup"}, {"debugfs", "/sys/kernel/debug"},
 	};
 
 	for (size_t i = 0; i < sizeof mounts / sizeof *mounts; i++) {
@@ -447,6 +451,15 @@ static char *answer_to(const char *line, int id)
 	return found;
 }
 
+/* To what case or end it is put down.  What it warns of once only, it is to warn of again. */
+static void tell_if_kernel_spoke(const char *behind, int id, const char *line)
+{
+	if (kernel_spoke()) {
+		say("%scase %.*s", behind, id, line);
+		put("/sys/kernel/debug/clear_warn_once", "1");
+	}
+}
+
 /* Which case it ran last is only to be told. */
 static void end_agent(int id, const char *last)
 {
@@ -456,8 +469,7 @@ static void end_agent(int id, const char *last)
 		while (read_line(&from_agent))
 			; /* its farewell */
 		reap();
-		if (kernel_spoke())
-			say("the end behind case %.*s", id, last);
+		tell_if_kernel_spoke("the end behind ", id, last);
 	}
 }
 
@@ -466,8 +478,7 @@ static void run_case(const char *line)
 	int id = (int)strcspn(line, "\t");
 	char *found = answer_to(line, id);
 
-	if (kernel_spoke())
-		say("case %.*s", id, line);
+	tell_if_kernel_spoke("", id, line);
 	if (++cases == recycle)
 		end_agent(id, line);
 	if (!agent && free_bytes() < LEAST_BYTES)
@@ -512,6 +523,12 @@ static void obey(char *command)
 	if (!strcmp(command, "!end")) {
 		end_agent((int)strlen(path), path);
 		answer(formatted("{\"end\": 0}"));
+	} else if (!strcmp(command, "!signal")) {
+		int number = atoi(path);
+
+		if (agent)
+			kill(agent, number);
+		answer(formatted("{\"signal\": %d}", number));
 	} else if (!strcmp(command, "!read")) {
 		read_file(path);
 	} else if (!strcmp(command, "!write")) {

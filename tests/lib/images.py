@@ -1,4 +1,13 @@
-"""Files that look like the images of kernels."""
+"""Images of kernels: files that look like some, and real ones that were put ready."""
+
+import os
+from pathlib import Path
+
+from fuzz.subjects.program import cache_directory
+from fuzz.vm.errors import MachineError
+from fuzz.vm.image import image_at
+
+FOLDER = "PMDFUZZ_IMAGES"  # in the environment: the folder where real ones are
 
 RELEASE = "6.12.0-test"
 
@@ -18,3 +27,19 @@ def bzimage(*, is_64: bool = True, release: str = RELEASE, paragraphs: int = 64)
 
 def arm64(release: str = RELEASE) -> bytes:
     return bytes(56) + b"ARM\x64" + bytes(0x300) + f"Linux version {release} (me)".encode()
+
+
+def real_images() -> list[Path]:
+    """What `vm:` can boot: images, and folders with one, in the folder that the environment names.
+
+    Without that, those that .ci/images has fetched.
+    """
+    folder = Path(os.environ.get(FOLDER) or cache_directory() / "images")
+    found = []
+    for path in (folder, *sorted(folder.glob("*"))):
+        try:
+            image_at(path)
+        except MachineError:
+            continue
+        found.append(path)
+    return found
