@@ -64,10 +64,12 @@ def mmap(
     size_log = flags >> MAP_HUGE_SHIFT & MAP_HUGE_MASK
     if flags & MAP_HUGETLB and size_log and 1 << size_log != geometry.slot_bytes:
         return Errno.EINVAL  # hstate_sizelog(): no huge page has that size
+    huge = geometry.slot_bytes if flags & MAP_HUGETLB else 0
+    if huge:
+        length = round_up(length, huge) & geometry.word_mask
     if not length:
         return Errno.EINVAL
-    huge = geometry.slot_bytes if flags & MAP_HUGETLB else 0
-    length = round_up(length, huge or page) & geometry.word_mask
+    length = round_up(length, page) & geometry.word_mask
     if not length:
         return Errno.ENOMEM
     if flags & MAP_FIXED_NOREPLACE:
