@@ -3,11 +3,10 @@
 Source: mm/hugetlb.c, Linux 5.16 to 6.18.
 """
 
-from engine.base.address import Range
+from engine.base.address import Range, round_down
 from engine.base.entry import is_wp_marker
 from engine.base.geometry import PMD
 from engine.base.points import ALLOC_FAILED, ENTER, HUGE_MOVED, I_MMAP, ITERATION, LEAVE
-from engine.base.seam import seam
 from engine.move import Move, bits_to_clear, destination_table, hole_end, report_occupied, skip
 from engine.state.table import OutOfTables
 
@@ -34,14 +33,16 @@ def move_hugetlb(move: Move) -> int:
             break
         source = space.tree.find(move.old, PMD)
         assert source is not None
-        new_index = space.tree.index(move.new, PMD)
-        if (occupant := target.entry(new_index)) is not None:
+        old_index, new_index = space.tree.index(move.old, PMD), space.tree.index(move.new, PMD)
+        onto_itself = target is source and new_index == old_index  # after a hole (B-45)
+        if not onto_itself and (occupant := target.entry(new_index)) is not None:
             report_occupied(move, PMD, occupant, slot)
             if isinstance(occupant, int):
                 space.tree.lift(target, (new_index,))
             else:
                 space.tree.unlink(target, new_index)
-        space.tree.move_huge(source, space.tree.index(move.old, PMD), target, new_index)
+        if not onto_itself:
+            space.tree.move_huge(source, old_index, target, new_index)
         if lost := bits_to_clear(move):
             moved = target.leaves[new_index]
             if is_wp_marker(moved):
@@ -57,10 +58,21 @@ def move_hugetlb(move: Move) -> int:
     return move.done
 
 
-@seam
 def _skip_hole(move: Move, end: int) -> None:
     """Go over what is missing up to `end`, bytes of the source.
 
-    Both cursors go on by the same distance, whatever their place in a table (B-45).
+    Both cursors go on by the same distance, whatever their place in a table; but for some kernels
+    over a missing table each goes to the end of its own (B-45).
+    Source: hugetlb_mask_last_page().
     """
-    skip(move, end - move.old)
+    space, span = move.space, move.space.geometry.pud_bytes
+    end = min(end, move.old_end)
+    congruent = not (move.new - move.old) % span
+    if congruent or end == move.old_end or not space.kernel.hugetlb_skips_apart:
+        skip(move, end - move.old)
+        return
+    while move.old < end:
+        base, next_table = round_down(move.old, span), round_down(move.new, span) + span
+        skip(move, min(base + span, end) - move.old)
+        if space.tree.find(base, PMD) is None:
+            move.new = next_table

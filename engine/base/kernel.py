@@ -175,6 +175,14 @@ class Kernel:
         "mseal that has merged with what was sealed does not merge what lies behind",
     ] = False
     hugetlb_moves: Annotated[bool, since("5.16"), "mremap moves huge pages of hugetlb"] = False
+    hugetlb_skips_apart: Annotated[
+        bool,
+        # 6.1.176, 6.12.107, 6.17.13, 6.18.15, 7.0.13, 7.1.13 and 7.2.6 have it.
+        between(
+            "6.0", "7.2", fixed={"7.2": by(9), "6.12": by(117)}, unknown=("6.18", "6.1", "6.6")
+        ),
+        "hugetlb goes over a missing table to the next one, on each side by itself (B-45)",
+    ] = False
     hugetlb_copy_keeps_reservation: Annotated[
         bool,
         since(

@@ -155,15 +155,7 @@ EXHIBITS: tuple[Defect, ...] = (
         _612,
         change=Change("engine.state.table:TableTree.make", changes.pud_table_freed),
     ),
-    _past(
-        "B-45",
-        "hugetlb-skip",
-        "hugetlb: the two cursors part, 5.16 to stable of 2025",
-        "Over a missing table each address is rounded up by itself; the distance changes.",
-        "cursor-lockstep",
-        _612,
-        change=Change("engine.move_hugetlb:_skip_hole", changes.skips_apart),
-    ),
+    _known("B-45", "hugetlb-skip", _612),
     # TLB flushes
     _past(
         "B-02",

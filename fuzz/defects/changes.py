@@ -437,19 +437,3 @@ def destination_not_announced(original: Function) -> Function:
         return error
 
     return make_room
-
-
-# --- hugetlb --------------------------------------------------------------------------------------
-
-
-def skips_apart(original: Function) -> Function:
-    """B-45: over a missing table each address goes to the end of its own table."""
-
-    def skip_hole(move: Move, end: int) -> None:
-        span = move.space.geometry.pud_bytes
-        old, new = move.old, move.new
-        original(move, end)
-        if (end - old) % span == 0 or not move.old % span:
-            move.new = new - new % span + span
-
-    return skip_hole

@@ -298,6 +298,19 @@ KNOWN: tuple[Defect, ...] = (
         shown_on="linux-6.7",
     ),
     Defect(
+        "B-45",
+        "hugetlb: the two cursors part over a missing table",
+        "cursor-lockstep",
+        {"hugetlb_moves": True, "hugetlb_skips_apart": True},
+        {"hugetlb_skips_apart": False},
+        text=(
+            "Over a missing table each address is rounded up by itself: what lies behind lands "
+            "elsewhere, outside of every VMA perhaps, where nobody frees it or the tables above."
+        ),
+        case="museum/b-45-hugetlb-skip",
+        shown_on="linux-6.18.15",
+    ),
+    Defect(
         "hugetlb-part",
         "moving a part of a hugetlb mapping leaks the reservations of the rest",
         "hugetlb-reserve",

@@ -54,7 +54,9 @@ def compared(outcome: Outcome, *, more: bool) -> dict[str, object]:
     runs = _page_runs(space)
     at_first = space.geometry.bytes_at_first
     tables = [after - at_first for after in outcome.page_tables]
-    return {
+    astray = any(not state for _, _, state, _ in runs)
+    runs = [run for run in runs if run[2]] if astray else runs
+    found = {
         "ret": [_plain(result) for result in outcome.results],
         "pt": tables,
         "vmas": _vmas(space),
@@ -64,6 +66,18 @@ def compared(outcome: Outcome, *, more: bool) -> dict[str, object]:
         "warn": _warned(outcome),
         **(extended.extended(space) if more else {}),
     }
+    if astray and (left := _left(space)):
+        found["left"] = left
+    return found
+
+
+def _left(space: AddressSpace) -> int:
+    """Bytes of page tables that stay when all is unmapped, which is done here: the program is over.
+
+    They lie above pages that are outside of every VMA.
+    """
+    space.unmap(space.arena.start, space.arena.end)
+    return space.tree.bytes_used() - space.geometry.bytes_at_first
 
 
 def _plain(result: Result) -> object:
@@ -124,17 +138,19 @@ def _add_huge(pieces: list[_Run], space: AddressSpace, first_page: int, table: T
     for index, entry in table.leaves.items():
         page, pfn = first_page + index * pages_each, entry >> PFN_SHIFT
         if pfn:
-            private = entry & ANON or _is_private(space, first_page + index * pages_each)
-            state = "H" if private else "T"
+            state = "H" if entry & ANON else _shared_state(space, page)
             _add_tagged(pieces, page, state, space.frames.tag[pfn : pfn + pages_each])
         elif entry & PRESENT:  # machines do not tell of the marks of hugetlb
             pieces.append((page, pages_each, "z", 0))
 
 
-def _is_private(space: AddressSpace, page: int) -> bool:
-    """Is the huge leaf at that page of the arena private memory of hugetlb?"""
+def _shared_state(space: AddressSpace, page: int) -> str:
+    """The state of a huge leaf of an object: private memory of hugetlb is private.
+
+    Kernels have lost huge pages outside of every VMA, where nobody looks: then it is "".
+    """
     vma = space.vmas.lookup(space.arena.start + (page << space.geometry.page_shift))
-    return vma is not None and not vma.flags & VM_SHARED
+    return "" if vma is None else "T" if vma.flags & VM_SHARED else "H"
 
 
 def _add_small(pieces: list[_Run], tags: list[int], first_page: int, table: Table) -> None:

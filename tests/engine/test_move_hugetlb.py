@@ -111,12 +111,43 @@ def test_each_page_moves_alone() -> None:
 def test_both_sides_go_over_a_hole_by_the_same_distance(
     picture: str, new: int, slots: int, steps: list[str], after: str
 ) -> None:
-    space = mapped(picture)
+    space = mapped(picture, "linux-7.3")
     trace = Trace()
     space.listen(trace)
     assert move_hugetlb(move(space, 0, new, slots)) == slots * SLOT
     assert trace == [*steps, f"done {slots}"]
     assert strip_tables(space, 0, len(after)) == after
+
+
+@pytest.mark.parametrize(
+    ("picture", "new", "slots", "after"),
+    [
+        pytest.param(
+            "hhhh hhhh H... .hhh hhhh hhhh hhhh",
+            13,
+            9,
+            "....................H.......",
+            id="two of them",
+        ),
+        pytest.param("hhhh H... ..hh hhhh hh", 10, 5, "............H.....", id="at its beginning"),
+        pytest.param(
+            "hhhh H... hhhh hhhh", 8, 5, "............H...", id="at the same place in one"
+        ),
+        pytest.param("hhhh hhhh .... .hhh hhhh h", 13, 8, ".....................", id="to the end"),
+    ],
+)
+def test_old_kernels_go_to_the_next_table_on_each_side_by_itself(
+    picture: str, new: int, slots: int, after: str
+) -> None:
+    space = mapped(picture, "linux-6.18.15")
+    assert move_hugetlb(move(space, 0, new, slots)) == slots * SLOT
+    assert strip_tables(space, 0, len(after)) == after
+
+
+def test_a_page_that_lands_where_it_is_stays_there() -> None:
+    space = mapped("hhhh Hhhh hhhh", "linux-6.18.15")
+    assert move_hugetlb(move(space, 1, 2, 5)) == 5 * SLOT
+    assert strip_tables(space, 0, 8) == "....H..."
 
 
 @pytest.mark.parametrize(("tables", "done"), [(0, 0), (1, 2), (2, 4)])
