@@ -13,7 +13,6 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -234,9 +233,11 @@ class _Comparison:
                 found = self.between.parting(case, first, second)
                 if found is not None:
                     self._differs(found)
+            self._late()
             self._pump()
             while self.queue and self.minimizing < _SHARE * self.standing.seconds:
                 self._minimize(self.queue.popleft())
+        self._late(last=True)
 
     def _minimize_rest(self) -> None:
         """Minimize what waits, if that does not take half as long again as all so far."""
@@ -269,12 +270,20 @@ class _Comparison:
     def _observed(self, cases: Sequence[Case]) -> list[list[Observation]]:
         """What the two show of programs, which they run at the same time.
 
-        Threads wait for them; none is left when anything else is done.
         Errors raised: SubjectError.
         """
-        subjects = (self.between.subject, self.between.other)
-        with ThreadPoolExecutor(len(subjects)) as pool:
-            return list(pool.map(lambda one: list(one.run(cases)), subjects))
+        begun = [one.begin(cases) for one in (self.between.subject, self.between.other)]
+        return [list(observed) for observed in begun]
+
+    def _late(self, *, last: bool = False) -> None:
+        """What was found out of earlier programs, such as what a kernel reported in the end."""
+        between = self.between
+        for case, observed in between.subject.late(last=last):
+            if found := between.parting(case, observed, between.other.observe(case)):
+                self._differs(found)
+        for case, observed in between.other.late(last=last):
+            if found := between.parting(case, between.subject.observe(case), observed):
+                self._differs(found)
 
     def _over(self, under_way: int = 0) -> bool:
         """Is it the end?  Arguments: `under_way` programs that will be run in any case."""

@@ -3,8 +3,7 @@
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from fuzz.campaign.investigate import Breathe, doing
@@ -65,17 +64,22 @@ class Differential:
                 self.left_out.update(able.missing(program))
         return cases
 
-    def observe(self, cases: Sequence[Case]) -> list[Observed]:
-        """Run programs; nothing else of the run is touched, so that others may do so meanwhile."""
-        observed: list[Observed] = []
+    def begin(self, cases: Sequence[Case]) -> Iterator[Observed]:
+        """Begin to run programs.  Yields: each with what the subject shows, until it is lost."""
         try:
-            for case, seen in zip(cases, self.against.subject.run(cases), strict=True):
-                observed.append((case, seen))
+            seen = self.against.subject.begin(cases)
         except SubjectError as error:
             self.lost = str(error)
-        return observed
+            return iter(())
+        return self._taken(cases, seen)
 
-    def judge(self, observed: Sequence[Observed]) -> None:
+    def _taken(self, cases: Sequence[Case], seen: Iterator[Observation]) -> Iterator[Observed]:
+        try:
+            yield from zip(cases, seen, strict=True)
+        except SubjectError as error:
+            self.lost = str(error)
+
+    def judge(self, observed: Iterable[Observed]) -> None:
         """Compare what was observed with the model."""
         try:
             for case, seen in observed:
@@ -161,24 +165,9 @@ def run_all(machines: Sequence[Differential], seconds: float, *, last: bool = Fa
         batches = [(machine, cases) for machine in machines if (cases := machine.batch())]
         if not batches:
             break
-        for machine, observed in _observed(batches):
-            machine.judge(observed)
+        begun = [(machine, machine.begin(cases)) for machine, cases in batches]
+        for machine, observed in begun:
+            machine.judge(list(observed))
     for machine in machines:
         if last and machine.behind(last=True) and not machine.waiting:
             machine.finish()
-
-
-def _observed(
-    batches: Sequence[tuple[Differential, Sequence[Case]]],
-) -> Iterator[tuple[Differential, list[Observed]]]:
-    """What each subject shows of its programs.
-
-    Threads wait for several; none is left when anything is done with it, which may fork.
-    """
-    if len(batches) == 1:
-        ((machine, cases),) = batches
-        yield machine, machine.observe(cases)
-        return
-    with ThreadPoolExecutor(len(batches)) as pool:
-        found = list(pool.map(lambda each: each[0].observe(each[1]), batches))
-    yield from zip((machine for machine, _ in batches), found, strict=True)

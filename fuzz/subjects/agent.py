@@ -92,6 +92,7 @@ class Agent(Subject):
         self._worker: subprocess.Popen[bytes] | None = None
         self._suspect = b""  # the case with which the last worker was lost
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `close`)
+        self._begun = False  # cases were sent whose answers nobody has taken yet
         self.certain = False
         self.cases = 0
         self._seconds = 0.0
@@ -163,16 +164,45 @@ class Agent(Subject):
         lost twice has `id` and `crash` only.
         Errors raised: SubjectError if the agent cannot work on this machine.
         """
+        if self._begun:
+            self._stop()  # it would answer what nobody has asked now
+            self._begun = False
         source = ((str(number), case) for number, case in enumerate(cases))
-        waiting: collections.deque[tuple[str, bytes]] = collections.deque()
+        yield from self._talk(collections.deque(), source)
+
+    def begin(self, cases: Sequence[Case]) -> Iterator[Observation]:
+        """See `Subject.begin`: the cases are sent, as far as they can be at once."""
+        if self._begun:
+            self._stop()
+        waiting = collections.deque(self._encoded(str(i), case) for i, case in enumerate(cases))
+        to_send = bytearray(b"".join(line for _, line in waiting))
+        worker = self._worker or self._start()
+        assert worker.stdin is not None
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):
+            del to_send[: os.write(worker.stdin.fileno(), to_send[:_PIPE_BYTES])]
+        self._begun = True
+        return self._talk(waiting, iter(()), to_send)
+
+    def _talk(
+        self,
+        waiting: collections.deque[tuple[str, bytes]],
+        source: Iterator[tuple[str, Case]],
+        to_send: bytearray | None = None,
+    ) -> Iterator[Observation]:
+        """Have all that waits answered, and more from `source`, by as many workers as it takes.
+
+        Arguments: `to_send` see `_converse`.
+        """
         try:
             while True:
                 while len(waiting) < self._window and (item := next(source, None)) is not None:
                     waiting.append(self._encoded(*item))
                 if not waiting:
                     return
-                yield from self._converse(waiting, source)
+                yield from self._converse(waiting, source, to_send)
+                to_send = None
         finally:
+            self._begun = False
             if waiting:
                 self._stop()  # it would answer what nobody asked any more
 
@@ -191,14 +221,19 @@ class Agent(Subject):
         return name, encode(name, case.calls, self.geometry, self.able)
 
     def _converse(
-        self, waiting: collections.deque[tuple[str, bytes]], source: Iterator[tuple[str, Case]]
+        self,
+        waiting: collections.deque[tuple[str, bytes]],
+        source: Iterator[tuple[str, Case]],
+        to_send: bytearray | None,
     ) -> Iterator[Observation]:
         """Have one worker answer what waits, and more from `source`, until all is answered.
 
+        Arguments: `to_send` what of it has not been sent yet (None: nothing has).
         Ends early when the worker is lost.  The first that waits is the case it was lost with: that
         is a crash if it happens again.
         """
-        to_send = bytearray(b"".join(line for _, line in waiting))
+        if to_send is None:
+            to_send = bytearray(b"".join(line for _, line in waiting))
         try:
             for line in self._answers(to_send, waiting):
                 observation = _object(line)

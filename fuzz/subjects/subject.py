@@ -3,7 +3,7 @@ that stands for a kernel.  Each is a file of its own in this folder.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -168,6 +168,15 @@ class Subject(ABC):
         may be taken some time before their observations are yielded.
         Errors raised: SubjectError if the subject cannot go on.
         """
+
+    def begin(self, cases: Sequence[Case]) -> Iterator[Observation]:
+        """Begin to run a few cases, and do not wait for them: other subjects may begin meanwhile.
+
+        Yields: see `run`; what is found out of them afterwards is told by `late`.  All are to be
+        taken before anything else is asked of the subject.
+        Errors raised: see `run`.
+        """
+        return self.run(cases)
 
     def refusal(self, case: Case) -> str:
         """Why the case cannot be run here as it is, "" if it can."""

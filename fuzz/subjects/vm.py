@@ -164,6 +164,17 @@ class Vm(Agent):
         self._end_agent()
         yield from held
 
+    def begin(self, cases: Sequence[Case]) -> Iterator[Observation]:
+        """See `Subject`."""
+        return self._noting(cases, super().begin(cases))
+
+    def _noting(
+        self, cases: Sequence[Case], observations: Iterator[Observation]
+    ) -> Iterator[Observation]:
+        for case, observation in zip(cases, observations, strict=True):
+            self._note(_Ran(case, observation, told=True))
+            yield observation
+
     def observe(self, case: Case) -> Observation:
         """See `Subject`."""
         if self.to_the_end:

@@ -510,7 +510,7 @@ def test_a_run_goes_on_without_a_machine_that_is_lost(
     def lost(self: Model, cases: object) -> None:
         raise SubjectError("the agent gave up")
 
-    monkeypatch.setattr(Model, "run", lost)
+    monkeypatch.setattr(Model, "begin", lost)
     both = {"kernels": (), "against": ("model:linux-6.1",), "runs": 100, "calls": CALLS}
     assert run(options(tmp_path, **both)) == FINE
     shown = capfd.readouterr().out

@@ -1,6 +1,8 @@
 """Subjects by name, and what is said of one that does not work."""
 
+import os
 import shlex
+import signal
 import sys
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from engine.base.geometry import UnknownName
 from fuzz.forms.text import parse
 from fuzz.subjects import named
+from fuzz.subjects.agent import Agent
 from fuzz.subjects.model import Model
 from fuzz.subjects.named import subject_named, via_command
 from fuzz.subjects.subject import SubjectError
@@ -94,3 +97,32 @@ def test_the_agent_stands_in_a_command_as_words_or_within_one(
     assert via_command("run {agent}", 2.5) == ["run", "/a b/agent", "-t", "2500"]
     assert via_command("sh -c 'exec {agent}'", 1) == ["sh", "-c", "exec '/a b/agent' -t 1000"]
     assert via_command("ssh box ./agent") == ["ssh", "box", "./agent"]
+
+
+def test_several_subjects_may_begin_before_any_is_waited_for() -> None:
+    with subject_named(f"model-at:{ROOT}") as one, subject_named(f"model-at:{ROOT}") as other:
+        begun = [subject.begin([MOVE, MOVE]) for subject in (one, other)]
+        shown = [[seen["ret"] for seen in observed] for observed in begun]
+        assert shown == [[[0x200000, 0, 0, 0x800000]] * 2] * 2
+        assert one.observe(MOVE)["id"] == "0"
+
+
+def test_what_was_begun_and_not_taken_is_forgotten() -> None:
+    nothing = MOVE.with_calls(MOVE.calls[:1])
+    with subject_named(f"model-at:{ROOT}") as subject:
+        subject.begin([MOVE, MOVE])
+        assert subject.observe(nothing)["ret"] == [0x200000]
+        subject.begin([MOVE])
+        assert [seen["ret"] for seen in subject.begin([nothing])] == [[0x200000]]
+        taken = subject.begin([MOVE, MOVE])
+        next(taken)
+        taken.close()
+        assert subject.observe(nothing)["ret"] == [0x200000]
+
+
+def test_a_worker_that_dies_of_what_was_begun_is_followed_by_another() -> None:
+    with subject_named(f"model-at:{ROOT}") as subject:
+        begun = subject.begin([MOVE, MOVE])
+        assert isinstance(subject, Agent) and subject.worker is not None
+        os.kill(subject.worker, signal.SIGKILL)
+        assert [seen["ret"][3] for seen in begun] == [0x800000, 0x800000]
