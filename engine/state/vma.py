@@ -417,9 +417,7 @@ class VmaTree:
                 if min(top, limit) - vma.end >= length:
                     return min(top, limit) - length
             top, above = vma.start, self.start_gap(vma)
-        if min(top, limit) - within.start >= length:
-            limit = min(above, limit)
-        top = min(top, limit)
+        top = min(top, above, limit)
         return top - length if top - within.start >= length else None
 
     def head_is_free(self, vma: Vma, addr: int, slot_bytes: int) -> bool:

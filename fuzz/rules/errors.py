@@ -128,6 +128,8 @@ def _crowded(before: Snapshot, remap: Request) -> bool:
     Until 7.0 that was asked of FIXED and DONTUNMAP alone, and for more than they need.
     """
     kernel = before.kernel
+    if remap.places and kernel.map_count_first and 1 in before.failing.get(MAPS, ()):
+        return True
     if not before.full(6):  # which is the most that any kernel asks for
         return False
     if kernel.map_count_before_all:

@@ -23,12 +23,7 @@ from engine.base.uapi import (
 )
 from engine.base.violation import Violation
 from engine.state import terms
-from engine.state.vma import (
-    STACK_GUARD_PAGES,
-    VM_GROWSDOWN,
-    VM_HUGETLB,
-    VM_SEALED,
-)
+from engine.state.vma import VM_GROWSDOWN, VM_HUGETLB, VM_SEALED
 from fuzz.rules.rule import (
     CONTRACT,
     VMAS,
@@ -45,6 +40,7 @@ PLACE_CHOSEN = Rule(
     CONTRACT,
 )
 
+_GUARD_PAGES = 256  # stack_guard_gap
 
 # What a call returns that a failure on demand has struck.
 STRUCK = {
@@ -115,8 +111,6 @@ def _chosen(before: Snapshot, hint: int, length: int, huge: int, spare: int) -> 
     geometry = before.kernel.geometry
     if hint and _is_free(before, hint, hint + length + spare):
         return Granted(hint)
-    if any(area.flags & VM_GROWSDOWN for area in before.areas):
-        return None  # the gap it keeps below itself may cut a hole, or bound the search
     if huge:
         end = _hole(before, length + huge - geometry.page_bytes)
         return Errno.ENOMEM if end is None else Granted(round_down(end - length, huge))
@@ -151,18 +145,26 @@ def _is_free(before: Snapshot, start: int, end: int) -> bool:
 
 def _gap_start(before: Snapshot, area: Area) -> int:
     """Where the place that an area keeps to itself begins."""
-    gap = STACK_GUARD_PAGES * before.kernel.geometry.page_bytes
+    gap = _GUARD_PAGES * before.kernel.geometry.page_bytes
     return max(area.start - gap, 0) if area.flags & VM_GROWSDOWN else area.start
 
 
-def _hole(before: Snapshot, length: int) -> int | None:
-    """The end of the highest free part of the arena that is large enough."""
+def _hole(before: Snapshot, length: int, bound: int | None = None) -> int | None:
+    """The end of the highest free part of the arena that is large enough, below a `bound`.
+
+    Where it ends at a stack, the gap that this keeps below itself is in the way: the search starts
+    again below the gap.  Source: vm_unmapped_area_topdown(), 6.5.
+    """
     lowest, top = before.kernel.geometry.choice
-    for area in reversed(before.areas):
-        if top - area.end >= length:
-            return top
-        top = area.start
-    return top if top - lowest >= length else None
+    top = top if bound is None else bound
+    above: Area | None = None
+    for area in (*reversed(before.areas), None):
+        end = top if above is None else min(above.start, top)
+        if end - (lowest if area is None else area.end) >= length:
+            clear = end if above is None else _gap_start(before, above)
+            return end if end <= clear else _hole(before, length, clear)
+        above = area
+    return None
 
 
 @after("mmap", PLACE_CHOSEN, before=VMAS)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.base.failures import COMMIT, HOOK
+from engine.base.failures import COMMIT, HOOK, MAPS
 from engine.base.kernel import KERNELS
 from engine.base.uapi import (
     MAP_ANONYMOUS,
@@ -89,6 +89,22 @@ def test_the_number_of_vmas_is_known(name: str, call: tuple[int, ...]) -> None:
         space = mapped(name, MAP_PRIVATE)
         space.max_map_count = limit
         assert judged(space, *call) in (None, Errno.ENOMEM)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("start", [HERE, 32])
+def test_room_for_vmas_is_asked_for_before_a_move(name: str, start: int) -> None:
+    kernel = KERNELS[name]
+    space = mapped(name, MAP_PRIVATE)
+    space.failures.arm(MAPS, 1)
+    request = (start * PAGE, 6 * PAGE, 5 * PAGE, MOVE, THERE * PAGE)  # no VMA is as long
+    sight = Sight(space, "mremap", request)
+    result = mremap(space, *request)
+    asked = kernel.map_count_first and (kernel.check_before_unmap or start == HERE)
+    assert result is (Errno.ENOMEM if asked else Errno.EFAULT)
+    assert not told(sight, result, "errors")
+    if asked:
+        assert told(sight, Errno.EFAULT, "errors")
 
 
 @pytest.mark.parametrize("name", NAMES)

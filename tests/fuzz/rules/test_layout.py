@@ -6,7 +6,15 @@ import pytest
 
 from engine.base.failures import HOOK, MAPS, VMA
 from engine.base.kernel import KERNELS, kernel_named
-from engine.base.uapi import MAP_ANONYMOUS, MAP_FIXED, MAP_HUGETLB, MAP_PRIVATE, MAP_SHARED, Errno
+from engine.base.uapi import (
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_GROWSDOWN,
+    MAP_HUGETLB,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    Errno,
+)
 from engine.calls.mlock import mlock
 from engine.calls.mmap import mmap, munmap
 from engine.calls.mseal import mseal
@@ -220,6 +228,25 @@ def test_the_place_is_predicted(name: str, kind: int, hint: int, length: int) ->
     assert not told(sight, result)
     found = told(sight, 10 * PAGE)
     assert [violation.rule for violation in found] == ["place-chosen"]
+
+
+@breaks("place-chosen")
+@pytest.mark.parametrize("below", [1, 2, 255, 256, 257, 300])  # pages between the two stacks
+@pytest.mark.parametrize("length", [1, 2, 44, 45, 300])
+def test_the_place_below_stacks_is_predicted(below: int, length: int) -> None:
+    space = AddressSpace(kernel_named("linux-6.12"))
+    upper = space.arena.end - 8 * PAGE
+    lower = upper - (below + 4) * PAGE
+    for start, pages, flags in ((upper, 8, MAP_GROWSDOWN), (lower, 4, MAP_GROWSDOWN)):
+        mmap(space, start, pages * PAGE, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | flags)
+    mmap(space, lower - 500 * PAGE, PAGE, 3, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED)
+    sight = Sight(space, "mmap", (0, length * PAGE, 3, MAP_SHARED | MAP_ANONYMOUS))
+    result = mmap(space, 0, length * PAGE, 3, MAP_SHARED | MAP_ANONYMOUS)
+    assert not told(sight, result)
+    assert isinstance(result, int)
+    for wrong in (result - PAGE, result + PAGE):
+        found = told(sight, wrong)
+        assert [violation.rule for violation in found] == ["place-chosen"]
 
 
 @breaks("place-chosen")
