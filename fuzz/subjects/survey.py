@@ -95,7 +95,7 @@ TRAITS = (
         "uffd_register, uffd_wp",
     ),
     Trait("write protection by it", ("HAVE_ARCH_USERFAULTFD_WP",), _protects, "uffd_wp"),
-    Trait("swap", ("SWAP",), _has("/proc/swaps", "/dev/"), "swapout"),
+    Trait("swap", ("SWAP",), lambda vm: "swapout" in vm.able.calls, "swapout"),
     Trait("memory cgroups", ("MEMCG",), _has("/sys/fs/cgroup/cgroup.controllers", "memory")),
     Trait("whole PTE tables move", ("HAVE_MOVE_PMD",)),
     Trait("whole PMD tables move", ("HAVE_MOVE_PUD",)),

@@ -1,9 +1,9 @@
 """Images of kernels: files that look like some, and real ones that were put ready."""
 
+import contextlib
 import os
 from pathlib import Path
 
-from fuzz.subjects.program import cache_directory
 from fuzz.vm.errors import MachineError
 from fuzz.vm.image import image_at
 
@@ -30,16 +30,12 @@ def arm64(release: str = RELEASE) -> bytes:
 
 
 def real_images() -> list[Path]:
-    """What `vm:` can boot: images, and folders with one, in the folder that the environment names.
-
-    Without that, those that .ci/images has fetched.
-    """
-    folder = Path(os.environ.get(FOLDER) or cache_directory() / "images")
+    """What `vm:` can boot of the folder that the environment names: images, or folders with one."""
+    if not (named := os.environ.get(FOLDER)):
+        return []
     found = []
-    for path in (folder, *sorted(folder.glob("*"))):
-        try:
+    for path in (Path(named), *sorted(Path(named).glob("*"))):
+        with contextlib.suppress(MachineError):
             image_at(path)
-        except MachineError:
-            continue
-        found.append(path)
-    return found
+            found.append(path)
+    return found[:1] if found[:1] == [Path(named)] else found

@@ -1,7 +1,7 @@
 """Real kernels in virtual machines: they do what their models do, and survive accidents.
 
-A machine boots for each image in the folder that PMDFUZZ_IMAGES names, else for those that
-`.ci/image` has fetched; see `tests/lib/images.py`.
+A machine boots for each image in the folder that PMDFUZZ_IMAGES names; `.ci/image` fetches one and
+says where it is.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from tests.lib.constants import ROOT
 from tests.lib.images import FOLDER, real_images
 
 IMAGES = real_images()
-NO_IMAGES = pytest.mark.skip(f"no kernel to boot: .ci/image fetches one, {FOLDER} names a folder")
+NO_IMAGES = pytest.mark.skip(f"no kernel to boot: {FOLDER}=$(.ci/image)")
 PROGRAMS = ROOT / "corpus" / "truth" / "linux-6.18.jsonl.xz"
 SOME = 40  # of these programs
 PRIVATE = "PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED"
