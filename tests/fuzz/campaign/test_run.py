@@ -17,7 +17,8 @@ import pytest
 
 from engine.base.geometry import GEOMETRIES
 from fuzz.campaign.child import Child, Setting
-from fuzz.campaign.run import run
+from fuzz.campaign.differential import Differential
+from fuzz.campaign.run import _Run, run
 from fuzz.campaign.session import RunOptions
 from fuzz.case import Case, Expectation, Faults
 from fuzz.defects.defect import Change
@@ -540,6 +541,17 @@ def test_a_run_is_against_several_subjects(
     (other, *_) = re.findall(r"^NEW FINDING machine-differs--\w+: (\S+) is not (\S+)$", shown, re.M)
     assert other == (against[1], "linux-6.12")
     assert f"--on {against[1]} --kernel linux-6.12\n" in shown  # how to reproduce it
+
+
+@fuzzing_test
+def test_a_subject_that_is_too_slow_is_not_waited_for(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Differential, "batch", lambda _: [])  # it never gets round to any
+    monkeypatch.setattr(_Run, "_time_is_up", lambda _: True)  # once its process has ended
+    run(options(tmp_path, kernels=(), against=("model:linux-6.1",)))
+    shown = capfd.readouterr().out
+    assert re.search(r"^0 inputs were run on linux-6.1 .*, \d+ new ones were not$", shown, re.M)
 
 
 def test_subjects_with_different_page_tables_need_a_run_each(
