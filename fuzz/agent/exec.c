@@ -96,6 +96,20 @@ static int64_t exec_once(char **argv, bool randomly, u64 *end)
 	return told ? 0 : -ENOEXEC;
 }
 
+/*
+ * Forgets what the kernel said of execs that went elsewhere: the warning that counts is that of the one
+ * that the case is about.  Where a warning comes only once (no debugfs) it counts, whose ever it is.
+ */
+static void forget_warnings(void)
+{
+	static int again = -2;
+
+	if (again == -2)
+		again = open("/sys/kernel/debug/clear_warn_once", O_WRONLY | O_CLOEXEC);
+	if (again >= 0 && kernel_complained() && write(again, "1", 1) != 1)
+		give_up("clear_warn_once");
+}
+
 /* execve_stack(start, end, shift): the stack [start, end) goes down by so many bytes. */
 int64_t exec_with_stack(const u64 *a)
 {
@@ -113,6 +127,7 @@ int64_t exec_with_stack(const u64 *a)
 			return error;
 		if (end - moved == shift)
 			return 0;
+		forget_warnings();
 	}
 	return -EAGAIN;
 }

@@ -108,14 +108,17 @@ def make_compare(parser: Parser, summary: str) -> None:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--kernel", metavar="K", help="the model of that kernel")
     add_on(which, None, "in place of the model, what another subject does")
+    add_geometry(parser)
     add_jobs(parser)
 
 
 def _compare(options: argparse.Namespace) -> int:
     if options.on is not None:
+        if options.geometry:
+            raise UsageError("--on: a subject is what it is; leave --geometry out")
         with machine_errors(), subject_named(options.on, jobs=options.jobs) as subject:
             return compare(options.truth, subject)
-    kernel = kernel_named(options.kernel)
+    kernel = kernel_named(options.kernel, options.geometry)
     with contextlib.ExitStack() as stack, machine_errors():
 
         def machine() -> Against | None:

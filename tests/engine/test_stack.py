@@ -21,6 +21,8 @@ from fuzz.rules.stack import expected_stack_warnings
 from tests.lib.drawn import PAGE, scene, shown, tiny
 from tests.lib.listening import at
 
+PAE = GEOMETRIES["i386-pae"]
+
 
 def warnings(kernel: Kernel, start: int, end: int, shift: int) -> tuple[int, int]:
     """Occupied PMD and PUD entries met by one stack move; the state afterwards must be sound."""
@@ -129,6 +131,48 @@ def test_the_recorded_pae_report_warns_once_where_it_was_recorded() -> None:
     (violation,) = space.violations
     assert violation.rule == "dest-entry-none"
     assert violation.where == (0xBFA00000, 0xBFC00000)  # 0xbfe00000 is due there
+
+
+def shifts_that_warn(length: int) -> list[int]:
+    """Of those that stack randomization of i386 PAE may choose, for arguments of so many bytes.
+
+    Up to 2,047 pages of randomize_stack_top(), and one of arch_align_stack() half of the time.
+    """
+    slot, page = PAE.slot_bytes, PAE.page_bytes
+    shifts = range(0, 2049 * page, page)
+    top = PAE.user_top
+    return [shift for shift in shifts if by_formula(top - length, top, shift, slot)]
+
+
+@pytest.mark.parametrize(
+    ("length", "shifts"),
+    [
+        (0x200000, []),
+        (0x201000, [0x200000]),
+        (0x3FF000, [0x200000]),
+        (0x400000, []),
+        (0x500000, [0x200000, 0x400000]),
+        (0x5FF000, [0x200000, 0x400000]),
+        (0x600000, []),
+    ],
+)
+def test_how_many_of_2048_shifts_warn(length: int, shifts: list[int]) -> None:
+    """So no arguments warn at each exec; for the warning with one, its shift has to be given."""
+    assert shifts_that_warn(length) == shifts
+    kernel, top = kernel_named("linux-6.1", "i386-pae"), PAE.user_top
+    for shift in (0x200000, 0x400000):
+        near = (shift - PAE.page_bytes, shift, shift + PAE.page_bytes)
+        met = [warnings(kernel, top - length, top, one)[0] > 0 for one in near]
+        assert met == [False, shift in shifts, False]
+
+
+def test_the_fewest_arguments_that_warn() -> None:
+    """Of all sizes that execve(2) takes, three quarters of 8 MiB."""
+    page, slot = PAE.page_bytes, PAE.slot_bytes
+    sizes = [page, *(n * slot + part * page for n in (1, 2, 3) for part in (-1, 0, 1))]
+    warn = [size for size in sizes if size < 6 << 20 and shifts_that_warn(size)]
+    assert warn[0] == slot + page
+    assert max(len(shifts_that_warn(size)) for size in warn) == 2
 
 
 @pytest.mark.parametrize("name", ["linux-5.0", "linux-6.1", "linux-6.7", "linux-6.18"])
