@@ -18,7 +18,7 @@ from typing import NamedTuple
 from fuzz.bench.tree import BenchError, Job, Report, Tree, in_turns
 from fuzz.subjects.recordings import opened
 
-KERNELS = ("linux-6.1", "linux-6.18")  # those of `make fuzz`
+KERNELS = ("linux-6.1", "linux-7.3")  # those of `make fuzz`
 _COMPARE_SECONDS = 2.0  # a slice at least
 _WARM_UP = 100  # recordings
 _LEAST_SECONDS = 0.01  # a trial of the museum; its table has no smaller figure
