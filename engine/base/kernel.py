@@ -105,6 +105,11 @@ class Kernel:
         since("6.12"),
         "mmap joins left and right neighbour if they fit each other (vma_merge_new_range)",
     ] = False
+    protects_batches: Annotated[
+        bool,
+        since("6.17"),  # not yet on 6.16.12
+        "mprotect takes pages of a large folio in batches; those of a dirty one become soft-dirty",
+    ] = False
     mprotect_uncharges: Annotated[
         bool,
         since("6.5"),

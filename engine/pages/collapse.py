@@ -38,8 +38,8 @@ from engine.state.vma import VM_NOHUGEPAGE, VM_UFFD, VM_UFFD_PROTECTED, VM_WRITE
 def collapse(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
     """Collapse every whole slot of [start, end), bytes, in one VMA.
 
-    Returns: None if every slot is huge afterwards, else EINVAL.  Until 6.18 a slot without a PMD
-    entry, or one that cannot be collapsed for good, ends the call; others are passed over.
+    Returns: None if every slot is huge afterwards, else EINVAL.  A slot that cannot be collapsed
+    for good ends the call, and until 6.18 one without a PMD entry does; others are passed over.
     """
     slot = space.geometry.slot_bytes
     if vma.is_anonymous and vma.anon_vma is None:
@@ -57,7 +57,7 @@ def collapse(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | Non
             if vma.is_anonymous
             else _collapse_shared(space, vma, addr)
         )
-        if done is None and not space.kernel.collapse_passes_slots:
+        if done is None:
             return Errno.EINVAL
         failed = failed or not done
     return Errno.EINVAL if failed else None
@@ -73,7 +73,7 @@ def _collapse_anonymous(space: AddressSpace, vma: Vma, addr: int) -> bool | None
         return True
     table = parent.tables.get(index)
     if table is None:
-        return None
+        return False if space.kernel.collapse_passes_slots else None  # SCAN_NO_PTE_TABLE
     leaves = table.leaves
     if vma.flags & VM_UFFD:
         refused = _refused_by_uffd(space, table)
@@ -153,7 +153,7 @@ def _collapse_shared(space: AddressSpace, vma: Vma, addr: int) -> bool | None:
     if vma.flags & VM_UFFD_PROTECTED:
         return False
     if guarded or tree.find(addr, PTE) is not None:
-        return None
+        return False if kernel.collapse_passes_slots else None
     return map_shared_huge(space, vma, addr, write=False)
 
 

@@ -45,7 +45,7 @@ from engine.base.uapi import (
     UFFDIO_REGISTER_MODE_WP,
     Errno,
 )
-from engine.pages.protect import change_entries, end_uffd_protection
+from engine.pages.protect import change_entries, change_protection, end_uffd_protection
 from engine.state.space import AddressSpace
 from engine.state.table import OutOfTables
 from engine.state.vma import (
@@ -247,7 +247,7 @@ def _protect(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
         return
     private = vma.is_anonymous
     if private:
-        change_entries(space, start, end, _mark)
+        change_protection(space, start, end, _mark)
         if not vma.uffd.features & _MARK_ABSENT:
             return
     shift, slot = space.geometry.page_shift, space.geometry.slot_bytes
@@ -284,7 +284,7 @@ def _end_protection(space: AddressSpace, vma: Vma, start: int, end: int) -> None
         for _, table, indices in space.tree.lowest(start, end):
             for index in [i for i in indices if is_wp_marker(table.leaves[i])]:
                 space.tree.clear_huge(table, index)
-    change_entries(space, start, end, end_uffd_protection(vma))
+    change_protection(space, start, end, end_uffd_protection(vma))
 
 
 def uffd_rwp(space: AddressSpace, addr: int, length: int, on: int) -> Errno | None:
@@ -312,7 +312,7 @@ def uffd_rwp(space: AddressSpace, addr: int, length: int, on: int) -> Errno | No
             for low in range(round_down(start, slot := space.geometry.slot_bytes), stop, slot):
                 space.split_huge_leaf(low)
         if on:
-            change_entries(space, start, stop, _mark)
+            change_protection(space, start, stop, _mark)
         else:
             _end_protection(space, vma, start, stop)
     return None if vmas else Errno.ENOENT

@@ -32,6 +32,7 @@ SHOWN_BY = {
     "negative_result_is_zero": ("museum/b-09-result-wraps", "linux-5.0"),
     "wrap_safe_result": ("museum/b-09-result-wraps", "linux-6.7"),
     "merge_new_range": ("regressions/new-mapping-joins-two", "linux-5.0"),
+    "protects_batches": ("regressions/protected-in-batches", "linux-6.17"),
     "mprotect_uncharges": ("regressions/mprotect-uncharges-emptied", "linux-6.1"),
     "dontunmap_no_self_merge": ("regressions/multi-move-stops-at-its-end", "linux-6.1"),
     "dontunmap_resets_pgoff": ("regressions/dontunmap-keeps-pgoff", "linux-6.1"),

@@ -34,6 +34,7 @@ TABLE = {
     "wrap_safe_result": "no no no yes yes yes",
     "pmd_recheck": "no no no yes yes yes",
     "merge_new_range": "no no no yes yes yes",
+    "protects_batches": "no no no no yes yes",
     "mprotect_uncharges": "no no yes yes yes yes",
     "dontunmap_no_self_merge": "no yes no yes no yes",
     "dontunmap_resets_pgoff": "no yes no yes no yes",

@@ -111,7 +111,7 @@ def test_recordings_are_named_found_or_refused(
     assert truth.recordings > 300
     monkeypatch.setenv("PMDFUZZ_TRUTH", str(SAMPLE.parent))
     assert truth in run.truths_of(None)
-    assert len(run.truths_of(None)) == 3
+    assert len(run.truths_of(None)) == 4
     with pytest.raises(BenchError, match="no recordings there"):
         run.truths_of([tmp_path])
     with pytest.raises(BenchError, match="must be that of a kernel"):
