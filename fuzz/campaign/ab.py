@@ -11,13 +11,15 @@ and kept as a case that asserts what the first subject did.
 import contextlib
 import sys
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
+
+from sortedcontainers import SortedKeyList
 
 from engine.base.geometry import UnknownName
 from engine.base.kernel import SWITCHES
@@ -46,6 +48,7 @@ CASES = "ab"  # directory in the working directory
 _BATCH = 16  # programs that are under way at a time
 _POLL_SECONDS = 0.05
 _BUDGET = 1_000  # runs to minimize a class
+_SECONDS = 60.0  # for one class
 _SHARE = 0.5  # of the time, at most, goes into minimizing while there are programs to run
 
 
@@ -176,7 +179,8 @@ class _Comparison:
         self.left_out: Counter[str] = Counter()
         self.classes: Counter[Class] = Counter()
         self.found: dict[Class, Class] = {}  # what each turned out to be once it was minimal
-        self.queue: deque[_Queued] = deque()  # classes that are not minimal yet
+        # Classes that are not minimal yet; those that a kernel reported come last.
+        self.queue = SortedKeyList[_Queued](key=lambda one: one.found.reported)
         self.minimizing = 0.0  # seconds
         self.told: dict[Class, str] = {}  # with what else there is to say of each
         self.workers: Workers | None = None
@@ -235,18 +239,23 @@ class _Comparison:
                     self._differs(found)
             self._late()
             self._pump()
-            while self.queue and self.minimizing < _SHARE * self.standing.seconds:
-                self._minimize(self.queue.popleft())
+            while (
+                self.queue
+                and not self.queue[0].found.reported  # machines have to boot for each run
+                and self.minimizing < _SHARE * self.standing.seconds
+            ):
+                self._minimize(self.queue.pop(0), _SECONDS)
         self._late(last=True)
 
     def _minimize_rest(self) -> None:
         """Minimize what waits, if that does not take half as long again as all so far."""
         until = self.standing.seconds * (1 + _SHARE)
         while self.queue:
-            if self.signal or self.standing.seconds >= until:
-                self._keep(self.queue.popleft(), None, "not minimized")
+            one, left = self.queue.pop(0), until - self.standing.seconds
+            if self.signal or left <= 0:
+                self._keep(one, None, "not minimized")
             else:
-                self._minimize(self.queue.popleft())
+                self._minimize(one, min(left, _SECONDS) if self.queue else left)
 
     def _missing(self, program: Case) -> set[str]:
         subjects = (self.between.subject, self.between.other)
@@ -346,32 +355,32 @@ class _Comparison:
         """Count a difference of two; minimize, keep and tell the first of its class."""
         seen = Class(found.kind, cause.switches if cause else None)
         if seen not in self.classes:
-            self.queue.append(_Queued(seen, between, found, cause))
+            self.queue.add(_Queued(seen, between, found, cause))
         self.classes[seen] += 1
         self.standing.unexplained += seen.switches is None
 
-    def _minimize(self, one: _Queued) -> None:
-        """Minimize, keep and tell the first of a class."""
+    def _minimize(self, one: _Queued, seconds: float) -> None:
+        """Minimize, keep and tell the first of a class.  Arguments: `seconds` it may take."""
         started = time.monotonic()
         self.standing.doing = "minimizing"
-        small = self._minimized(one.between, one.found, one.cause)
+        small = self._minimized(one.between, one.found, one.cause, seconds)
         self.standing.doing = ""
         self.minimizing += time.monotonic() - started
         self._keep(one, small, "" if small is not None else "it did not happen again")
 
     def _minimized(
-        self, between: Between, found: Divergence, cause: Cause | None
+        self, between: Between, found: Divergence, cause: Cause | None, seconds: float
     ) -> Divergence | None:
         """The simplest program of that kind; by the models if they show it, which are faster."""
         if cause is not None:
             models = Between(
                 self.explainer.model(cause.first), self.explainer.model(cause.second), ("A", "B")
             )
-            small = models.minimized(found, _BUDGET, self._tick)
+            small = models.minimized(found, _BUDGET, self._tick, seconds=seconds)
             real = between.divergence(small.case) if small else None
             if real is not None and real.kind == found.kind and self._cause(real) is not None:
                 return real
-        return between.minimized(found, _BUDGET, self._tick)
+        return between.minimized(found, _BUDGET, self._tick, seconds=seconds)
 
     def _keep(self, one: _Queued, small: Divergence | None, how: str) -> None:
         """Write a difference as a case, and tell it, unless its class is that of another by now.

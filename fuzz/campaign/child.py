@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # the fuzzing process must not import the engine yet
     from fuzz.rules.judge import RulesAfter
 
 INPUT_SECONDS = 30  # a single input that takes longer is a defect of ours
+TOLD_SECONDS = 3600  # what it may take while it waits to be heard: machines boot meanwhile
 MEMORY_MB = 2048
 STOP_SECONDS = 5.0  # it may take to stop before it is killed
 ADDR_NO_RANDOMIZE = 0x0040000  # linux/personality.h

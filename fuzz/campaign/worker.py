@@ -4,7 +4,7 @@ import signal
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from fuzz.campaign.child import LIBFUZZER, Child, Setting
+from fuzz.campaign.child import LIBFUZZER, TOLD_SECONDS, Child, Setting
 from fuzz.campaign.feedback import FED
 from fuzz.campaign.session import Session
 from fuzz.forms import wire
@@ -74,6 +74,7 @@ class Worker:
             f"-max_len={max(wire.WIDTH * options.max_calls + 1, longest_seed)}",
             f"-artifact_prefix={session.crashes}/",
             *LIBFUZZER,
+            *((f"-timeout={TOLD_SECONDS}",) if options.against else ()),
             "-print_final_stats=1",
         ]
         if runs is not None:

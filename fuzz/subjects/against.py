@@ -150,12 +150,18 @@ class Between:
         return self.divergence(divergence.case.with_calls(calls)) or divergence
 
     def minimized(
-        self, divergence: Divergence, budget: int, tick: Callable[[], None] = lambda: None
+        self,
+        divergence: Divergence,
+        budget: int,
+        tick: Callable[[], None] = lambda: None,
+        *,
+        seconds: float | None = None,
     ) -> Divergence | None:
         """The simplest program found that shows a divergence of the same kind.
 
-        `tick` is called before every run; what it raises ends the search.  So do MINIMIZE_SECONDS,
-        after which the simplest so far counts: a program that hangs costs its time limit each time.
+        `tick` is called before every run; what it raises ends the search.  So do so many `seconds`
+        (None: MINIMIZE_SECONDS), after which the simplest so far counts: a program that hangs costs
+        its time limit each time.
         Returns: None if the divergence does not happen again.
         Errors raised: SubjectError.
         """
@@ -169,23 +175,28 @@ class Between:
         for one in both:
             one.to_the_end = divergence.reported  # nothing of one run is left for the next
         try:
-            return self._minimized(divergence, same, budget)
+            return self._minimized(divergence, same, budget, seconds)
         finally:
             for one in both:
                 one.to_the_end = False
 
     def _minimized(
-        self, divergence: Divergence, same: Callable[[Case], bool], budget: int
+        self,
+        divergence: Divergence,
+        same: Callable[[Case], bool],
+        budget: int,
+        seconds: float | None,
     ) -> Divergence | None:
-        case = next(filter(same, self._candidates(divergence)), None)
-        if case is None:
-            return None
-        seconds = MINIMIZE_REPORTS_SECONDS if divergence.reported else MINIMIZE_SECONDS
+        if seconds is None:
+            seconds = MINIMIZE_REPORTS_SECONDS if divergence.reported else MINIMIZE_SECONDS
         deadline = time.monotonic() + seconds
 
         def same_in_time(candidate: Case) -> bool:
             return time.monotonic() < deadline and same(candidate)
 
+        case = next(filter(same_in_time, self._candidates(divergence)), None)
+        if case is None:
+            return None
         case = minimize(case, same_in_time, self.subject.geometry, budget=budget)
         return self.divergence(case)
 
