@@ -14,7 +14,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from multiprocessing.connection import wait
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -25,6 +24,7 @@ from engine.base.geometry import UnknownName
 from engine.base.kernel import SWITCHES
 from fuzz.campaign.child import RunError, check_environment
 from fuzz.campaign.crashes import Crashes
+from fuzz.campaign.investigate import Interrupted
 from fuzz.campaign.seeds import CORPUS, write_seeds
 from fuzz.campaign.session import RunOptions, Session
 from fuzz.campaign.workers import Workers
@@ -48,6 +48,7 @@ CASES = "ab"  # directory in the working directory
 _BATCH = 16  # programs that are under way at a time
 _POLL_SECONDS = 0.05
 _BUDGET = 1_000  # runs to minimize a class
+_AS_IT_WAS = "not minimized"
 _SECONDS = 60.0  # for one class
 _SHARE = 0.5  # of the time, at most, goes into minimizing while there are programs to run
 
@@ -172,7 +173,6 @@ class _Comparison:
                 )
             )
         )
-        self.session.line.update(self.session.progress)
         self.directory = options.workdir / CASES
         self.crashes = Crashes(self.session)
         self.standing = _Standing()
@@ -207,6 +207,8 @@ class _Comparison:
         except SubjectError as error:
             status = BAD_INPUT
             self._say(f"lost: {error}")
+        while self.queue:
+            self._keep(self.queue.pop(0), None, _AS_IT_WAS)
         session.line.clear()
         self._say(self._summary())
         if status == FINE and self.signal:
@@ -241,6 +243,7 @@ class _Comparison:
             self._pump()
             while (
                 self.queue
+                and not self.signal
                 and not self.queue[0].found.reported  # machines have to boot for each run
                 and self.minimizing < _SHARE * self.standing.seconds
             ):
@@ -250,12 +253,9 @@ class _Comparison:
     def _minimize_rest(self) -> None:
         """Minimize what waits, if that does not take half as long again as all so far."""
         until = self.standing.seconds * (1 + _SHARE)
-        while self.queue:
-            one, left = self.queue.pop(0), until - self.standing.seconds
-            if self.signal or left <= 0:
-                self._keep(one, None, "not minimized")
-            else:
-                self._minimize(one, min(left, _SECONDS) if self.queue else left)
+        while self.queue and not self.signal and (left := until - self.standing.seconds) > 0:
+            one = self.queue.pop(0)
+            self._minimize(one, min(left, _SECONDS) if self.queue else left)
 
     def _missing(self, program: Case) -> set[str]:
         subjects = (self.between.subject, self.between.other)
@@ -304,7 +304,12 @@ class _Comparison:
         )
 
     def _tick(self) -> None:
-        """See to the fuzzing process while something is minimized; cheap enough for every run."""
+        """See to the fuzzing process while something is minimized; cheap enough for every run.
+
+        Errors raised: Interrupted.
+        """
+        if self.signal:
+            raise Interrupted
         if time.monotonic() >= self.next_pump:
             self._pump()
 
@@ -312,10 +317,7 @@ class _Comparison:
         """Hear what is new to the model; redraw the status line."""
         assert self.workers is not None
         self.next_pump = time.monotonic() + _POLL_SECONDS
-        talking = self.workers.talking
-        if talking:
-            wait([worker.child.fileno() for worker in talking], 0)
-        for worker in talking:
+        for worker in self.workers.talking:
             for event in worker.events():
                 if event["event"] == "new":
                     self.new.append(bytes.fromhex(event["input"]))
@@ -360,13 +362,23 @@ class _Comparison:
         self.standing.unexplained += seen.switches is None
 
     def _minimize(self, one: _Queued, seconds: float) -> None:
-        """Minimize, keep and tell the first of a class.  Arguments: `seconds` it may take."""
+        """Minimize, keep and tell the first of a class.
+
+        Arguments: `seconds` it may take.
+        Errors raised: SubjectError.
+        """
         started = time.monotonic()
         self.standing.doing = "minimizing"
-        small = self._minimized(one.between, one.found, one.cause, seconds)
-        self.standing.doing = ""
-        self.minimizing += time.monotonic() - started
-        self._keep(one, small, "" if small is not None else "it did not happen again")
+        small, how = None, _AS_IT_WAS
+        try:
+            small = self._minimized(one.between, one.found, one.cause, seconds)
+            how = "" if small is not None else "it did not happen again"
+        except Interrupted:
+            pass
+        finally:
+            self.standing.doing = ""
+            self.minimizing += time.monotonic() - started
+            self._keep(one, small, how)
 
     def _minimized(
         self, between: Between, found: Divergence, cause: Cause | None, seconds: float

@@ -1,7 +1,9 @@
 """Two subjects against each other: models stand for them."""
 
 import importlib.util
+import os
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -141,4 +143,27 @@ def test_a_subject_that_is_lost_ends_it_and_nothing_is_lost(
     assert ab(options(tmp_path, programs=150)) == BAD_INPUT
     shown = capsys.readouterr().out
     assert "lost: the cable was pulled\n" in shown
+    assert shown.count("\nDIFFERENCE ") == len(list((tmp_path / "work" / "ab").glob("*.case")))
     assert re.search(r"^\d+ programs in \S+: \d+ differ, none of them unexplained$", shown, re.M)
+
+
+@needs_atheris
+@pytest.mark.slow
+@pytest.mark.atheris
+def test_who_is_stopped_while_it_minimizes_tells_what_it_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    minimize, begun = module._Comparison._minimize, []
+
+    def stopped(self: module._Comparison, *one: Any) -> None:
+        begun.append(one)
+        os.kill(os.getpid(), signal.SIGINT)
+        minimize(self, *one)
+
+    monkeypatch.setattr(module._Comparison, "_minimize", stopped)
+    assert ab(options(tmp_path, programs=10_000)) == 128 + signal.SIGINT
+    assert len(begun) == 1
+    shown = capsys.readouterr().out
+    told = re.findall(r"^DIFFERENCE .* \(not minimized\)$", shown, re.M)
+    assert told and len(told) == shown.count("\nDIFFERENCE ")
+    assert len(told) == len(list((tmp_path / "work" / "ab").glob("*.case")))
