@@ -10,6 +10,7 @@ from engine.base.geometry import UnknownName
 from engine.base.kernel import kernel_named
 from fuzz.case import Call, Case
 from fuzz.findings.bucket import Bucket
+from fuzz.forms.results import PAGE_BYTES
 from fuzz.forms.text import parse_call
 from fuzz.minimize.search import minimize
 from fuzz.subjects.difference import KERNEL, Difference, Kind, asserting, difference, told
@@ -35,6 +36,7 @@ class Divergence(NamedTuple):
     modelled: Observation
     difference: Difference
     names: tuple[str, str] = ("machine", "model")  # what the two are called
+    page_bytes: int = PAGE_BYTES
 
     @property
     def kind(self) -> Kind:
@@ -59,7 +61,7 @@ class Divergence(NamedTuple):
 
     def told(self) -> str:
         """The program and both results, in lines."""
-        return told(self.case, self.observed, self.modelled, *self.names)
+        return told(self.case, self.observed, self.modelled, *self.names, self.page_bytes)
 
 
 class Between:
@@ -122,7 +124,10 @@ class Between:
         """How what the two showed of a case differs, if it does."""
         observed, found = self.seen(case, observed), self.seen(case, found)
         differs = difference(case, observed, found)
-        return Divergence(case, observed, found, differs, self.names) if differs else None
+        if differs is None:
+            return None
+        page_bytes = self.subject.geometry.page_bytes
+        return Divergence(case, observed, found, differs, self.names, page_bytes)
 
     def divergence(self, case: Case) -> Divergence | None:
         """How the two part on a case, as far as it is runnable.

@@ -184,7 +184,7 @@ def _example(
 ) -> str:
     """The simplest program of a class, minimized if that is possible."""
     case, observed = disagreement.recording
-    title = f"recorded as {observed['id']}"
+    title, page_bytes = f"recorded as {observed['id']}", geometry.page_bytes
     if pair is not None:
 
         def same(candidate: Case) -> bool:
@@ -194,8 +194,8 @@ def _example(
         here, _ = pair.both(case)
         if all(here.get(name) == observed[name] for name in FIELDS) and same(case):
             small = minimize(case, same, geometry, budget=_MINIMIZE_BUDGET)
-            return (
-                f"{title}, minimized on this machine:\n{told(small, *pair.both(small), 'machine')}"
-            )
+            shown = told(small, *pair.both(small), "machine", page_bytes=page_bytes)
+            return f"{title}, minimized on this machine:\n{shown}"
         title += "; not minimized: this machine does something else"
-    return f"{title}:\n{told(case, observed, disagreement.modelled, 'recorded', name)}"
+    shown = told(case, observed, disagreement.modelled, "recorded", name, page_bytes)
+    return f"{title}:\n{shown}"

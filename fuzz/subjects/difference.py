@@ -148,11 +148,15 @@ class Item(NamedTuple):
 
 
 def items(
-    expected: Observation, found: Observation, fields: Iterable[str] = FIELDS
+    expected: Observation,
+    found: Observation,
+    fields: Iterable[str] = FIELDS,
+    page_bytes: int = PAGE_BYTES,
 ) -> Iterator[Item]:
     """What two observations of the same program have differently: of each field the first.
 
     The name of the program and the spelling of its calls do not count.
+    Arguments: `page_bytes` of a page, where they were made.
     """
     for name in fields:
         want, got = _pair(name, expected, found)
@@ -162,26 +166,32 @@ def items(
         if isinstance(want, list) and isinstance(got, list):
             pairs = zip(want, got, strict=False)
             at = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(want), len(got)))
-            shown = (show(x[at]) if at < len(x) else "nothing" for x in (want, got))
+            shown = (show(x[at], page_bytes) if at < len(x) else "nothing" for x in (want, got))
             yield Item(title.format(at + 1), *shown)
         else:
-            yield Item(title, show(want), show(got))
+            yield Item(title, show(want, page_bytes), show(got, page_bytes))
 
 
 def told(
-    case: Case, expected: Observation, found: Observation, real: str, other: str = "model"
+    case: Case,
+    expected: Observation,
+    found: Observation,
+    real: str,
+    other: str = "model",
+    page_bytes: int = PAGE_BYTES,
 ) -> str:
     """The program with its results on both sides, and what else differs.
 
-    `expected` is what the kernel called `real` did, `found` what the model, or the `other`, does.
+    `expected` is what the kernel called `real` did, `found` what the model, or the `other`, does,
+    with pages of `page_bytes`.
     """
     lines = []
     for index, call in enumerate(asserting(case, expected).calls):
-        line = format_call(call)
+        line = format_call(call, page_bytes)
         parts = []
         for name in _by_call(expected, found):
             show = _TOLD[name][1]
-            want, got = (show(side[name][index]) for side in (expected, found))
+            want, got = (show(side[name][index], page_bytes) for side in (expected, found))
             if want != got:
                 before = f"page tables {want}, " if name == "pt" else ""
                 parts.append(f"{before}{other}: {got}")
@@ -193,7 +203,7 @@ def told(
         lines += [_told_end(side, who) for side, who in ((expected, real), (found, other))]
         return "\n".join(lines)
     fields = [name for name in shared(expected, found) if name not in BY_CALL]
-    for item in items(expected, found, fields):
+    for item in items(expected, found, fields, page_bytes):
         lines.append(f"{item.what}: {real} {item.expected}, {other} {item.found}")
     if expected.get(LEFT):
         left = terms.size(expected[LEFT])
@@ -240,8 +250,8 @@ _PAGES = {
 }
 
 
-def _told_result(plain: Any) -> str:
-    return format_result(_result(plain))
+def _told_result(plain: Any, page_bytes: int) -> str:
+    return format_result(_result(plain), page_bytes)
 
 
 def _told_size(length: Any) -> str:
@@ -254,19 +264,15 @@ def _told_vma(row: Any) -> str:
     return f"{Range(start, end)} {protection}{of}"
 
 
-def _told_pages(run: Any) -> str:
+def _told_pages(run: Any, page_bytes: int) -> str:
     first, number, state, tag = run
-    words = f"{_told_range(first, number)} {_PAGES.get(state, state)}"
+    words = f"{_told_run((first, number), page_bytes)} {_PAGES.get(state, state)}"
     return f"{words}, {_told_tags(tag, number)}" if tag else words
 
 
-def _told_contents(run: Any) -> str:
+def _told_contents(run: Any, page_bytes: int) -> str:
     first, number, tag = run
-    return f"{_told_range(first, number)} {_told_tags(tag, number)}"
-
-
-def _told_range(first: int, number: int) -> str:
-    return str(Range(first * PAGE_BYTES, (first + number) * PAGE_BYTES))
+    return f"{_told_run((first, number), page_bytes)} {_told_tags(tag, number)}"
 
 
 def _told_tags(tag: int, number: int) -> str:
@@ -277,8 +283,9 @@ def _told_count(number: Any) -> str:
     return "unknown" if number is None else terms.count(number, "page")
 
 
-def _told_run(run: Any) -> str:
-    return _told_range(*run)
+def _told_run(run: Any, page_bytes: int) -> str:
+    first, number = run
+    return str(Range(first * page_bytes, (first + number) * page_bytes))
 
 
 def _told_flags(flags: Any) -> str:
@@ -298,23 +305,27 @@ def _told_warning(warned: Any) -> str:
     return "yes" if warned else "none"
 
 
-_TOLD: dict[str, tuple[str, Callable[[Any], str]]] = {
+def _whatever_the_page(show: Callable[[Any], str]) -> Callable[[Any, int], str]:
+    return lambda value, page_bytes: show(value)
+
+
+_TOLD: dict[str, tuple[str, Callable[[Any, int], str]]] = {
     "ret": ("result of call {}", _told_result),
-    "pt": ("page tables after call {}", _told_size),
-    "vmas": ("VMA {}", _told_vma),
+    "pt": ("page tables after call {}", _whatever_the_page(_told_size)),
+    "vmas": ("VMA {}", _whatever_the_page(_told_vma)),
     "pages": ("pages", _told_pages),
     "wp": ("write-protected for userfaultfd", _told_run),
     "sd": ("soft-dirty", _told_run),
-    "flags": ("flags of VMA {}", _told_flags),
-    "locked": ("locked", _told_kib),
-    "swapped": ("in swap", _told_kib),
-    "committed_pages": ("committed", _told_count),
-    "used_huge": ("huge pages in use", str),
-    "reserved_huge": ("huge pages reserved", str),
-    "events": ("event {}", _told_event),
+    "flags": ("flags of VMA {}", _whatever_the_page(_told_flags)),
+    "locked": ("locked", _whatever_the_page(_told_kib)),
+    "swapped": ("in swap", _whatever_the_page(_told_kib)),
+    "committed_pages": ("committed", _whatever_the_page(_told_count)),
+    "used_huge": ("huge pages in use", _whatever_the_page(str)),
+    "reserved_huge": ("huge pages reserved", _whatever_the_page(str)),
+    "events": ("event {}", _whatever_the_page(_told_event)),
     "contents": ("contents", _told_contents),
-    "pgtable_bytes": ("page tables at the end", _told_size),
-    "rss_pages": ("resident", _told_count),
-    "warn": ("warnings of the kernel", _told_warning),
+    "pgtable_bytes": ("page tables at the end", _whatever_the_page(_told_size)),
+    "rss_pages": ("resident", _whatever_the_page(_told_count)),
+    "warn": ("warnings of the kernel", _whatever_the_page(_told_warning)),
 }
 assert _TOLD.keys() == {*FIELDS, *OPTIONAL}

@@ -34,6 +34,13 @@ def test_what_is_known_of_both_is_told() -> None:
     ]
 
 
+def test_pages_are_told_in_bytes_of_where_they_are() -> None:
+    less = {"ret": [0x200000, {"segv": [[129, 1]]}], "contents": [[128, 1, 1]]}
+    lines = told(CASE, less, FULL, "machine", page_bytes=16384).splitlines()
+    assert lines[1] == "touch(0x200000, 0x2000) = SEGV[0x204000, 0x208000)    <-- model: 0"
+    assert lines[2].startswith("contents: machine [0x200000, 0x204000) content 1, model ")
+
+
 def test_what_was_said_of_a_death_is_told() -> None:
     died = {"crash": "ended with exit code 1", "said": "FATAL: assertion failed"}
     assert told(CASE, died, FULL, "emulator").splitlines()[-2:] == [
