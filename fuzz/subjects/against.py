@@ -13,7 +13,15 @@ from fuzz.findings.bucket import Bucket
 from fuzz.forms.results import PAGE_BYTES
 from fuzz.forms.text import parse_call
 from fuzz.minimize.search import minimize
-from fuzz.subjects.difference import KERNEL, Difference, Kind, asserting, difference, told
+from fuzz.subjects.difference import (
+    BY_CALL,
+    KERNEL,
+    Difference,
+    Kind,
+    asserting,
+    difference,
+    told,
+)
 from fuzz.subjects.model import Model
 from fuzz.subjects.subject import Observation, Subject
 
@@ -174,7 +182,7 @@ class Between:
         def same(candidate: Case) -> bool:
             tick()
             found = self.divergence(candidate)
-            return found is not None and found.kind == divergence.kind
+            return found is not None and found.kind == divergence.kind and self._begins(found)
 
         both = (self.subject, self.other)
         for one in both:
@@ -184,6 +192,13 @@ class Between:
         finally:
             for one in both:
                 one.to_the_end = False
+
+    def _begins(self, divergence: Divergence) -> bool:
+        """Does its last call bring it about?  What is observed at the end only may be older."""
+        if divergence.reported or divergence.kind.field in (*BY_CALL, "crash"):
+            return True
+        before = divergence.case.with_calls(divergence.case.calls[:-1])
+        return not before.calls or self.divergence(before) is None
 
     def _minimized(
         self,

@@ -78,6 +78,29 @@ def test_what_is_compared(program: str, fields: dict[str, object], kind: str) ->
     assert str(found.kind) == kind
 
 
+class Forgetful(StandIn):
+    """One that shows no VMAs any more once something was unmapped."""
+
+    def observe(self, case: Case) -> Observation:
+        observed = super().observe(case)
+        gone = any(call.name == "munmap" for call in case.calls)
+        return {**observed, "vmas": []} if gone else observed
+
+
+def test_a_difference_at_the_end_is_that_of_the_call_that_brings_it_about() -> None:
+    pair = beside(Forgetful())
+    case = parse(f"{TOUCHED}munmap(0x800000, 0x1000)\npeek(0x200000, 0x1000)\n")
+    found = pair.divergence(case)
+    assert found is not None
+    assert str(found.kind) == "vmas after peek()"
+    assert pair.minimized(found, 100) is None  # it comes about before
+    first = pair.earliest(found)
+    assert str(first.kind) == "vmas after munmap()"
+    small = pair.minimized(first, 100)
+    assert small is not None
+    assert [call.name for call in small.case.calls] == ["mmap", "munmap"]
+
+
 def test_contents_that_are_not_known_are_not_compared() -> None:
     assert beside(Other(contents=None)).divergence(parse(TOUCHED)) is None
 
