@@ -15,7 +15,7 @@ from fuzz.case import Case, CaseError, Faults
 from fuzz.execute import Outcome, execute
 from fuzz.forms.text import load, parse, parse_call
 from fuzz.subjects.difference import items
-from fuzz.subjects.observe import observation
+from fuzz.subjects.observe import FIELDS, observation
 from tests.lib.breaks import breaks, looked
 from tests.lib.listening import at
 
@@ -294,7 +294,8 @@ def test_an_observation_has_the_recorded_format() -> None:
         "touch(0x200000, 0x3000)",
         f"mmap(0x300000, 0x2000, {RW}, {PLAIN}|MAP_POPULATE)",
     )
-    assert observation(outcome, "mine") == {
+    seen = observation(outcome, "mine")
+    assert {name: seen[name] for name in ("id", "ops", *FIELDS)} == {
         "id": "mine",
         "ops": [
             f"mmap(0x1000, 0x4000, {RW}, {PLAIN})",
