@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 
 from engine.base.geometry import UnknownName
+from engine.base.kernel import kernel_named
 from fuzz.forms.text import parse
 from fuzz.subjects import named
 from fuzz.subjects.agent import Agent
 from fuzz.subjects.model import Model
 from fuzz.subjects.named import subject_named, via_command
+from fuzz.subjects.protocol import encode
+from fuzz.subjects.serve import hello
 from fuzz.subjects.subject import SubjectError
 from tests.lib.constants import ROOT
 
@@ -23,6 +26,7 @@ MOVE = parse(
     "fork()\n"
     "mremap(0x200000, 0x3000, 0x3000, MREMAP_MAYMOVE|MREMAP_FIXED, 0x800000)\n"
 )
+MODEL = Model(kernel_named("linux-6.18"))
 AGENT = f"{sys.executable} -m fuzz agent"
 
 
@@ -99,30 +103,46 @@ def test_the_agent_stands_in_a_command_as_words_or_within_one(
     assert via_command("ssh box ./agent") == ["ssh", "box", "./agent"]
 
 
+# Answers each program by the length of its line.
+ECHO = r"""
+tab=$(printf '\t')
+printf %s "$0"
+while IFS= read -r line; do printf '{"id": "%s", "ret": [%d]}\n' "${line%%$tab*}" "${#line}"; done
+"""
+
+
+def echo() -> Agent:
+    """A subject that is quick to start."""
+    return Agent(["sh", "-c", ECHO, hello(kernel_named("linux-6.18")).line()])
+
+
+SHORT = MOVE.with_calls(MOVE.calls[:1])
+LENGTHS = [len(encode("0", case.calls, MODEL.geometry, MODEL.able)) - 1 for case in (MOVE, SHORT)]
+
+
 def test_several_subjects_may_begin_before_any_is_waited_for() -> None:
-    with subject_named(f"model-at:{ROOT}") as one, subject_named(f"model-at:{ROOT}") as other:
-        begun = [subject.begin([MOVE, MOVE]) for subject in (one, other)]
-        shown = [[seen["ret"] for seen in observed] for observed in begun]
-        assert shown == [[[0x200000, 0, 0, 0x800000]] * 2] * 2
+    with echo() as one, echo() as other:
+        begun = [subject.begin([MOVE, SHORT]) for subject in (one, other)]
+        for observed in begun:
+            assert [seen["ret"] for seen in observed] == [[length] for length in LENGTHS]
         assert one.observe(MOVE)["id"] == "0"
 
 
 def test_what_was_begun_and_not_taken_is_forgotten() -> None:
-    nothing = MOVE.with_calls(MOVE.calls[:1])
-    with subject_named(f"model-at:{ROOT}") as subject:
+    with echo() as subject:
         subject.begin([MOVE, MOVE])
-        assert subject.observe(nothing)["ret"] == [0x200000]
+        assert subject.observe(SHORT)["ret"] == [LENGTHS[1]]
         subject.begin([MOVE])
-        assert [seen["ret"] for seen in subject.begin([nothing])] == [[0x200000]]
+        assert [seen["ret"] for seen in subject.begin([SHORT])] == [[LENGTHS[1]]]
         taken = subject.begin([MOVE, MOVE])
         next(taken)
         taken.close()
-        assert subject.observe(nothing)["ret"] == [0x200000]
+        assert subject.observe(SHORT)["ret"] == [LENGTHS[1]]
 
 
 def test_a_worker_that_dies_of_what_was_begun_is_followed_by_another() -> None:
-    with subject_named(f"model-at:{ROOT}") as subject:
-        begun = subject.begin([MOVE, MOVE])
-        assert isinstance(subject, Agent) and subject.worker is not None
+    with echo() as subject:
+        assert subject.worker is not None
         os.kill(subject.worker, signal.SIGKILL)
-        assert [seen["ret"][3] for seen in begun] == [0x800000, 0x800000]
+        begun = subject.begin([MOVE, SHORT])
+        assert [seen["ret"] for seen in begun] == [[length] for length in LENGTHS]
