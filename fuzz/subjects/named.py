@@ -1,5 +1,6 @@
 """Subjects by name, as commands take them: `host`, `vm:IMAGE`, `via:COMMAND`, `model:KERNEL`, …"""
 
+import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from fuzz.showing import DEFAULT_KERNEL
 from fuzz.subjects.agent import TIME_LIMIT, Agent, agent_command
 from fuzz.subjects.host import GEOMETRY, WITH_KEYS, Host
 from fuzz.subjects.model import Model
-from fuzz.subjects.program import build
+from fuzz.subjects.program import ARCHES, build
 from fuzz.subjects.several import Several
 from fuzz.subjects.subject import Subject, SubjectError
 from fuzz.subjects.vm import Vm
@@ -23,6 +24,7 @@ FORMS = {
     "model:KERNEL[@GEOMETRY]": "the model of a kernel",
     "model-at:DIR[@KERNEL[@GEOMETRY]]": "the model of another checkout of this project",
 }
+_AGENTS = re.compile(r"\{agent(?::([^{}\s]+))?\}")
 _VIA_START = 120.0  # seconds to the hello: it may boot, or connect, first
 
 
@@ -76,18 +78,26 @@ def _via(rest: str, time_limit: float) -> Subject:
 def via_command(text: str, time_limit: float = TIME_LIMIT) -> list[str]:
     """The words of a command in which `{agent}` stands for the agent, which is built if it does.
 
+    `{agent:arm64}` is that of another architecture, one of `fuzz.subjects.program.ARCHES`.
     Errors raised: SubjectError.
     """
+
+    def agent(found: re.Match[str]) -> list[str]:
+        if found[1] and found[1] not in ARCHES:
+            known = ", ".join(ARCHES)
+            raise SubjectError(f"via:{text}: no agent for {found[1]}; there are those for {known}")
+        return agent_command(build(found[1]), time_limit=time_limit)
+
     try:
         words = shlex.split(text)
     except ValueError as error:
         raise SubjectError(f"via:{text}: {error}") from None
-    if AGENT not in text:
-        return words
-    agent = agent_command(build(), time_limit=time_limit)
     command: list[str] = []
     for word in words:
-        command += agent if word == AGENT else [word.replace(AGENT, shlex.join(agent))]
+        if whole := _AGENTS.fullmatch(word):
+            command += agent(whole)
+        else:
+            command.append(_AGENTS.sub(lambda found: shlex.join(agent(found)), word))
     return command
 
 

@@ -32,6 +32,11 @@ class Several(Subject):
         """See `Subject`: of the one that took longest."""
         return max(subject.seconds for subject in self.subjects)
 
+    @property
+    def implementation(self) -> str:
+        """See `Subject`."""
+        return self.subjects[0].implementation
+
     def obstacles(self) -> list[str]:
         """See `Subject`."""
         return self.subjects[0].obstacles()

@@ -97,10 +97,13 @@ def test_unknown_kernels_are_told() -> None:
 def test_the_agent_stands_in_a_command_as_words_or_within_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(named, "build", lambda: Path("/a b/agent"))
+    monkeypatch.setattr(named, "build", lambda arch: Path(f"/a b/{arch or 'agent'}"))
     assert via_command("run {agent}", 2.5) == ["run", "/a b/agent", "-t", "2500"]
     assert via_command("sh -c 'exec {agent}'", 1) == ["sh", "-c", "exec '/a b/agent' -t 1000"]
     assert via_command("ssh box ./agent") == ["ssh", "box", "./agent"]
+    assert via_command("run {agent:arm64}", 1) == ["run", "/a b/arm64", "-t", "1000"]
+    with pytest.raises(SubjectError, match=r"no agent for vax; there are those for x86-64, "):
+        via_command("run {agent:vax}")
 
 
 # Answers each program by the length of its line.
