@@ -6,10 +6,12 @@ Source: kernel/fork.c dup_mmap(), mm/memory.c copy_page_range(), Linux 6.1 to 6.
 """
 
 from engine.base.entry import ANON, EXCLUSIVE, HUGE, PFN_SHIFT, SWAP, WRITE
+from engine.base.geometry import PTE
+from engine.base.uapi import UFFD_FEATURE_EVENT_FORK
 from engine.pages.protect import change_entries
 from engine.pages.uffd import forking
 from engine.state.space import AddressSpace
-from engine.state.vma import VM_DONTCOPY, VM_HUGETLB, VM_WIPEONFORK
+from engine.state.vma import VM_DONTCOPY, VM_HUGETLB, VM_UFFD_PROTECTED, VM_WIPEONFORK, Vma
 
 _NOT_SHARED = VM_DONTCOPY | VM_WIPEONFORK | VM_HUGETLB
 
@@ -18,8 +20,9 @@ def fork(space: AddressSpace) -> None:
     """Make a child: private pages lose WRITE and EXCLUSIVE, swapped ones and huge ones, too.
 
     A VMA that the child does not get, or gets empty, keeps its pages to itself.  Model: hugetlb
-    memory does, too.
-    Source: copy_present_pte(), copy_nonpresent_pte(), copy_huge_pmd().
+    memory does, too.  Pages of shared memory are the child's as well if its userfaultfd goes on
+    protecting them there.
+    Source: copy_present_pte(), copy_nonpresent_pte(), copy_huge_pmd(); vma_needs_copy().
     """
     pages = space.geometry.slot_pages
 
@@ -34,8 +37,17 @@ def fork(space: AddressSpace) -> None:
         # Without an anon_vma there is no page to share; shared memory just faults in again.
         if vma.anon_vma is not None and not vma.flags & _NOT_SHARED:
             change_entries(space, vma.start, vma.end, share)
+        elif vma.flags & VM_UFFD_PROTECTED and not vma.flags & _NOT_SHARED and _is_followed(vma):
+            for _, level, entry in space.tree.leaves(vma.start, vma.end):
+                pfn = entry >> PFN_SHIFT
+                space.held.update(range(pfn, pfn + pages) if level > PTE else (pfn,))
     if space.uffds:
         forking(space)
+
+
+def _is_followed(vma: Vma) -> bool:
+    """Is the child's memory registered as well?  Source: dup_userfaultfd()."""
+    return vma.uffd is not None and bool(vma.uffd.features & UFFD_FEATURE_EVENT_FORK)
 
 
 def exit_child(space: AddressSpace) -> None:

@@ -282,7 +282,7 @@ def populate_range(space: AddressSpace, vma: Vma, start: int, end: int, *, write
             return False
     end_rwp(space, vma, start, end)
     if vma.flags & VM_HUGETLB:
-        return access_hugetlb(space, vma, start, end, 0) == end  # the pool may be empty
+        return access_hugetlb(space, vma, start, end, 0, write=write) == end  # or the pool is empty
     stop = _first_refused(space, vma, start, end)
     faulted = Faulted()
     if vma.is_anonymous:

@@ -82,10 +82,13 @@ def abandon_copy(space: AddressSpace, copy: Vma) -> None:
         space.pool.reserved -= file_of(copy).promised_to(copy)
 
 
-def access_hugetlb(space: AddressSpace, vma: Vma, start: int, end: int, tag: int) -> int:
+def access_hugetlb(
+    space: AddressSpace, vma: Vma, start: int, end: int, tag: int, *, write: bool = False
+) -> int:
     """Access [start, end) of a mapping, page aligned, faulting huge pages in.
 
-    Arguments: `tag` what the page at `start` is to hold, counting up; 0: contents stay.
+    Arguments: `tag` what the page at `start` is to hold, counting up; 0: contents stay, also if
+    they are written to (`write`).
     Returns: the end of what could be accessed: the page there is not to be had, which is SIGBUS.
     Source: hugetlb_fault(), hugetlb_no_page().
     """
@@ -100,15 +103,15 @@ def access_hugetlb(space: AddressSpace, vma: Vma, start: int, end: int, tag: int
             pfn = _page(space, vma, base)
             if pfn is None:
                 return start
-            write = WRITE if vma.flags & VM_WRITE else 0
+            allowed = WRITE if vma.flags & VM_WRITE else 0
             # What a monitor of missing pages copies there is not protected.
             kept = UFFD_WP if marked and not vma.flags & VM_UFFD_MISSING else 0
-            entry = leaf(pfn, PRESENT | ACCESSED | DIRTY | HUGE | (kept or write))
+            entry = leaf(pfn, PRESENT | ACCESSED | DIRTY | HUGE | (kept or allowed))
             space.tree.put(table, index, entry)
+        mapped = table.leaves[index]
+        if (tag or write) and not mapped & WRITE:  # for userfaultfd, whose monitor gives way
+            space.tree.put(table, index, mapped & ~UFFD_WP | WRITE)
         if tag:
-            mapped = table.leaves[index]
-            if not mapped & WRITE:  # for userfaultfd, whose monitor gives way
-                space.tree.put(table, index, mapped & ~UFFD_WP | WRITE)
             first, pages = (mapped >> PFN_SHIFT) + (start - base >> shift), stop - start >> shift
             space.frames.tag[first : first + pages] = range(tag, tag + pages)
             tag += pages

@@ -155,7 +155,8 @@ def unmap_shared(space: AddressSpace, vma: Vma, start: int, end: int) -> list[in
             if table.level != PTE or entry & _PRIVATE_PAGE != PRESENT:
                 continue
             pfn = entry >> PFN_SHIFT
-            if mapped[pfn] == 1 and folio_of(space, pfn).start not in space.frames.mlocked:
+            shared = mapped[pfn] > 1 or pfn in space.held
+            if not shared and folio_of(space, pfn).start not in space.frames.mlocked:
                 space.unmap_pages(vma, table, [index])
                 linear = space.frames.index[pfn]
                 if linear in backing.clean:

@@ -319,10 +319,10 @@ def _by_page(
 
 @on(STATE, WRITABLE_FITS)
 def writable_fits(state: State) -> Iterator[Violation]:
-    """A writable entry lies in a writable VMA, and maps no page that a child shares."""
+    """A writable entry lies in a writable VMA, and maps no private page that a child shares."""
     space, held = state.space, state.space.held
     for vma in state.vmas:
-        if vma.flags & VM_WRITE and not held:
+        if vma.flags & VM_WRITE and not (held and vma.makes_copies):
             continue
         for base, table, indices in space.tree.lowest(vma.start, vma.end):
             shift = space.geometry.entry_shift[table.level]
