@@ -15,7 +15,7 @@ from fuzz.forms import text
 from fuzz.lib.command import command
 from fuzz.lib.lines import columns, indented, short
 from fuzz.lib.status import count, duration, wants_colour
-from fuzz.subjects.against import Against, Divergence
+from fuzz.subjects.against import Against, Divergence, reported
 from fuzz.subjects.beside import told_left_out
 from fuzz.subjects.likeness import told as told_beside
 from fuzz.tell.story import describe
@@ -180,7 +180,7 @@ def summary(session: Session, execs: int, machines: Sequence[str]) -> str:
             "Next:",
             f"  {command('show', session.path(fresh.bucket))}",
             *([f"  {command('show', harm)}"] if harm.exists() else []),
-            f"  {_promote(session, fresh)}",
+            *([] if reported(fresh.bucket) else [f"  {_promote(session, fresh)}"]),
         ]
     return "\n".join(lines)
 

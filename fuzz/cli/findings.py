@@ -154,8 +154,7 @@ def _show(options: argparse.Namespace) -> int:
 
 def _promote(options: argparse.Namespace) -> int:
     from fuzz.showing import annotated, expecting
-    from fuzz.subjects.against import of_machine
-    from fuzz.subjects.difference import KERNEL
+    from fuzz.subjects.against import of_machine, reported
 
     names = list(dict.fromkeys(options.kernels or KERNELS))
     targets = {path: options.to / path.name for path in _files(options)}
@@ -168,7 +167,7 @@ def _promote(options: argparse.Namespace) -> int:
         raise UsageError(f"{options.to}: not a directory") from None
     for path, target in targets.items():
         case = loaded(path)
-        if path.stem.startswith(f"{KERNEL}-"):
+        if reported(Bucket.named(path.stem)):
             raise UsageError(f"{path}: what makes a real kernel report something stays where it is")
         if case.like or of_machine(Bucket.named(path.stem.removesuffix(HARM))):
             promoted = case  # which says what the other kernel, or the machine, has done

@@ -33,7 +33,12 @@ RULE = "machine-differs"  # of findings; no rule of the model, but the one above
 
 def of_machine(bucket: Bucket) -> bool:
     """Whether a finding is of a machine, not of the model."""
-    return bucket.rule == RULE or bucket.rule.startswith(f"{KERNEL}-")
+    return bucket.rule == RULE or reported(bucket)
+
+
+def reported(bucket: Bucket) -> bool:
+    """Whether a finding is what a machine's kernel reported: its case stays where it was found."""
+    return bucket.rule.startswith(f"{KERNEL}-")
 
 
 class Divergence(NamedTuple):

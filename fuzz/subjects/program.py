@@ -4,6 +4,7 @@ They are small and static; each is compiled once, by one command, into a cache d
 sources are portable, a program can be built for another architecture, with a cross compiler.
 """
 
+import errno
 import hashlib
 import os
 import platform
@@ -106,6 +107,8 @@ def build(arch: str | None = None, source: Path = AGENT) -> Path:
                 text=True,
                 check=False,
             )
+            if os.strerror(errno.ENOSPC) in done.stderr:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if done.returncode != 0:
                 raise SubjectError(
                     f"{compiler} cannot build {source.name} (is there a static libc?):\n"
@@ -113,7 +116,8 @@ def build(arch: str | None = None, source: Path = AGENT) -> Path:
                 )
             fresh.replace(program)  # atomic: others may build at the same time
     except OSError as error:
-        raise SubjectError(f"cannot keep {program.name} in {folder}: {error.strerror}") from None
+        why = f"{error.strerror}; XDG_CACHE_HOME names another folder"
+        raise SubjectError(f"cannot keep {program.name} in {folder}: {why}") from None
     return program
 
 

@@ -11,6 +11,8 @@ which of them it was is found out on another machine, by running each to its end
 Others come with the next program only: `after` are the last programs before, as lists of calls.
 """
 
+import errno
+import os
 import re
 import subprocess
 from collections import deque
@@ -119,8 +121,11 @@ class Vm(Agent):
                     window=2 * self._recycle,  # while some are held, others are run
                 )
                 return
-            except SubjectError:
+            except SubjectError as error:
                 if self.accelerator == TCG:
+                    if os.strerror(errno.ENOMEM) in str(error):
+                        needs = f"a machine takes {self._setup.memory_mib} MiB"
+                        raise SubjectError(f"{error}; {needs}: free some") from None
                     raise
                 _without_kvm.add(self.image.path)
 
@@ -255,7 +260,7 @@ class Vm(Agent):
         said, self._heard = self._heard, ""
         if gave_up := _GIVES_UP.search(said):
             return gave_up[1]
-        words = plain(said)[-_LAST_WORDS:]
+        words = [line for line in plain(said) if line][-_LAST_WORDS:]
         self.certain = False
         if found := list(reports(said)):
             self.certain = True

@@ -76,8 +76,12 @@ class Report(NamedTuple):
 
 
 def plain(text: str) -> list[str]:
-    """Lines without what stands before each: time, and the thread that said it."""
-    return [_STAMP.sub("", line.rstrip("\r")) for line in text.splitlines()]
+    """Lines without what stands before each, time and the thread that said it, and blanks behind.
+
+    What cannot be printed is shown as ?.
+    """
+    lines = (_STAMP.sub("", line.rstrip("\r")).rstrip() for line in text.split("\n"))
+    return ["".join(c if c.isprintable() else "?" for c in line) for line in lines]
 
 
 def reports(text: str) -> Iterator[Report]:
@@ -112,7 +116,7 @@ def _end(lines: Sequence[str], start: int) -> int:
 
 def _report(lines: Sequence[str], title: str) -> Report:
     kinds = {kind for line in lines if (kind := _kind(line))}
-    return Report(min(kinds, key=KINDS.index), title, tuple(lines))
+    return Report(min(kinds, key=KINDS.index), title, tuple(filter(None, lines)))
 
 
 def _kind(line: str) -> str | None:

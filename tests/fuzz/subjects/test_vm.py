@@ -15,6 +15,9 @@ import pytest
 
 from engine.base.kernel import kernel_named
 from fuzz.case import Call, Case
+from fuzz.cli.main import main
+from fuzz.forms.text import load
+from fuzz.lib.exits import BAD_INPUT, SURPRISES
 from fuzz.subjects import vm as module
 from fuzz.subjects.against import Against
 from fuzz.subjects.difference import difference
@@ -177,6 +180,43 @@ def test_a_warning_that_the_model_has_too_is_no_difference(boot: Boot) -> None:
         for on_machine, on_model in ((True, True), (True, False))
     ]
     assert [kind is not None and kind.kind.field for kind in kinds] == [False, "kernel-warning"]
+
+
+@pytest.mark.atheris
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("accidents", "names"),
+    [
+        (
+            {"FAKE_ACCIDENTS": f"{WARNS} {PANICS}"},
+            ["kernel-warning--munmap", "kernel-panic--touch"],
+        ),
+        ({"FAKE_ACCIDENTS": "", "FAKE_AT_END": "1"}, ["kernel-bug--exit"]),
+    ],
+    ids=["at once", "at the end"],
+)
+def test_a_run_finds_what_a_kernel_reports(
+    image: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    accidents: dict[str, str],
+    names: list[str],
+) -> None:
+    pytest.importorskip("atheris")
+    for name, value in accidents.items():
+        monkeypatch.setenv(name, value)
+    workdir = image.parent / "work"
+    where = ["--kernel", "linux-6.12", "--geometry", "x86-64", "--workdir", str(workdir)]
+    how = ["--ops", "touch,munmap", "--no-seeds", "--runs", "3000", "--seed", "1"]
+    assert main(["run", "--against", f"vm:{image}", *where, *how]) == SURPRISES
+    output = capsys.readouterr().out
+    for name in names:
+        assert f"NEW FINDING {name}" in output, output
+        kept = workdir / "findings" / f"{name}.case"
+        assert len(load(kept).calls) == 1
+        assert "console" in kept.read_text()
+        assert main(["findings", "promote", name, "--workdir", str(workdir)]) == BAD_INPUT
+        assert "stays where it is" in capsys.readouterr().err
 
 
 PARENT = """

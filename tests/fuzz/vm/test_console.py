@@ -45,6 +45,11 @@ def test_an_oops_that_ends_in_a_panic_is_one_report() -> None:
     assert report.syscall is None
 
 
+def test_lines_are_fit_to_be_kept() -> None:
+    (report,) = reports("[    1.0] WARNING: at a  \r\n\r\n[    1.0] CPU: 0 \x1b[0m \r\n \n")
+    assert report.lines == ("WARNING: at a", "CPU: 0 ?[0m")
+
+
 def test_two_in_a_row_are_two() -> None:
     assert [report.kind for report in reports(WARNING + PANIC)] == ["warning", "panic"]
 
