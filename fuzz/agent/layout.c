@@ -172,11 +172,20 @@ u64 commit_limit(void)
 	return 0;
 }
 
+static _Noreturn void refuse_arena(void)
+{
+	errno = EEXIST;
+	give_up("something is mapped in the arena");
+}
+
 /*
  * Occupies a page on each side of the arena, if nothing is there: no mapping of a case reaches beyond it.
  */
 void fence(void)
 {
+	read_vmas(false);
+	if (n_vmas)
+		refuse_arena();
 	map_blocker(arena_start - page_bytes, page_bytes);
 	map_blocker(arena_start + arena_bytes, page_bytes);
 }
@@ -200,10 +209,8 @@ void occupy(void)
 		next = strchr(line, '\n') + 1;
 		if (!parse_vma(line, &vma) || vma.start >= user_top)
 			continue;
-		if (vma.start < arena_end && vma.end > arena_start) {
-			errno = EEXIST;
-			give_up("something is mapped in the arena");
-		}
+		if (vma.start < arena_end && vma.end > arena_start)
+			refuse_arena();
 		gaps[n_gaps].start = low;
 		gaps[n_gaps++].end = strstr(line, "[stack]") && strstr(line, "[stack]") < next
 					     ? vma.start - STACK_GAP : vma.start;
