@@ -167,7 +167,8 @@ def _promote(options: argparse.Namespace) -> int:
         raise UsageError(f"{options.to}: not a directory") from None
     for path, target in targets.items():
         case = loaded(path)
-        if reported(Bucket.named(path.stem)):
+        bucket = Bucket.named(path.stem.removesuffix(".harm"))
+        if reported(bucket):
             raise UsageError(f"{path}: what makes a real kernel report something stays where it is")
         if case.like or of_machine(Bucket.named(path.stem.removesuffix(HARM))):
             promoted = case  # which says what the other kernel, or the machine, has done
