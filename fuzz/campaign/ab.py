@@ -331,10 +331,16 @@ class _Comparison:
     def _differs(self, found: Divergence) -> None:
         """Find the class of a difference, and of what else is odd about the program."""
         self.standing.differing += 1
+        if cause := self._cause(found):  # then models tell the rest, and are faster
+            on_models = self._models(cause).divergence(found.case)
+            assert on_models is not None, "they show what the two have shown"
+            early = self._models(cause).earliest(on_models)
+            self._count(self.between, early, self._cause(early) or cause)
+            return
         early = self.between.earliest(found)
         cause = self._cause(early)
         self._count(self.between, early, cause)
-        if cause is not None and self._cause(found) is None:
+        if cause is not None:
             self._look_behind(found, cause)
 
     def _look_behind(self, found: Divergence, cause: Cause) -> None:
@@ -349,6 +355,11 @@ class _Comparison:
             if rest is not None:
                 self._count(beside, beside.earliest(rest), None)
                 return
+
+    def _models(self, cause: Cause) -> Between:
+        """The models that show what the two show."""
+        first, second = map(self.explainer.model, (cause.first, cause.second))
+        return Between(first, second, ("A", "B"))
 
     def _cause(self, found: Divergence) -> Cause | None:
         return self.explainer.cause(found.case, found.observed, found.modelled)
@@ -385,10 +396,7 @@ class _Comparison:
     ) -> Divergence | None:
         """The simplest program of that kind; by the models if they show it, which are faster."""
         if cause is not None:
-            models = Between(
-                self.explainer.model(cause.first), self.explainer.model(cause.second), ("A", "B")
-            )
-            small = models.minimized(found, _BUDGET, self._tick, seconds=seconds)
+            small = self._models(cause).minimized(found, _BUDGET, self._tick, seconds=seconds)
             real = between.divergence(small.case) if small else None
             if real is not None and real.kind == found.kind and self._cause(real) is not None:
                 return real
