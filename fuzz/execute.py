@@ -82,6 +82,7 @@ def execute(
     """
     space = AddressSpace(kernel)
     space.limits.request = commit_limit_bytes
+    space.has_swap = any(call.name == "swapout" for call in case.calls)
     judge = None
     if check:
         judge = Judge(space, rules_after=rules_after, oracle=oracle, asked=asked(rules))

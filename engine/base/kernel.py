@@ -188,6 +188,11 @@ class Kernel:
         ),
         "hugetlb goes over a missing table to the next one, on each side by itself (B-45)",
     ] = False
+    hugetlb_hint_rounds_up: Annotated[
+        bool,
+        since("6.13"),  # not yet on 6.12.117
+        "on x86, too, a hint for hugetlb is rounded up to huge pages, not down",
+    ] = False
     hugetlb_copy_keeps_reservation: Annotated[
         bool,
         since(

@@ -53,7 +53,7 @@ from engine.base.uapi import (
     Errno,
 )
 from engine.calls.mseal import may_discard
-from engine.calls.reclaim import drop
+from engine.calls.reclaim import drop, page_out
 from engine.pages.collapse import collapse
 from engine.pages.fault import populate_range, slots_of
 from engine.pages.huge import (
@@ -297,12 +297,15 @@ def _cold(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
 
 
 def _pageout(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
-    """MADV_PAGEOUT without swap: private pages stay, unless they may be dropped.
+    """MADV_PAGEOUT.  Without swap private pages stay, unless they may be dropped.
 
     Shared ones mapped once are unmapped.
     """
     if vma.flags & VM_LOCKED:
         return Errno.EINVAL
+    if space.has_swap:
+        page_out(space, vma, start, end)
+        return None
     if vma.is_anonymous:
         split_partial_folios(space, start, end, for_swap=not vma.flags & VM_DROPPABLE)
         drop(space, vma, start, end)

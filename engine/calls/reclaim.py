@@ -50,14 +50,18 @@ def swapout(space: AddressSpace, addr: int, length: int) -> Errno | None:
     for vma in space.vmas.intersecting(addr, end) if addr < end else []:
         if vma.flags & (VM_LOCKED | VM_HUGETLB):
             continue
-        start, stop = max(vma.start, addr), min(vma.end, end)
-        if vma.is_anonymous:
-            _swap_out_private(space, vma, start, stop)
-        else:
-            _swap_out_shared(space, vma, start, stop)
-    space.tlb.put_off()
+        page_out(space, vma, max(vma.start, addr), min(vma.end, end))
     space.announce(TRY_TO_UNMAP_FLUSH, addr, end, NONE)
     return None
+
+
+def page_out(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
+    """Swap out [start, end), bytes, of one VMA, which is neither locked nor of hugetlb."""
+    if vma.is_anonymous:
+        _swap_out_private(space, vma, start, end)
+    else:
+        _swap_out_shared(space, vma, start, end)
+    space.tlb.put_off()
 
 
 def _swap_out_private(space: AddressSpace, vma: Vma, start: int, end: int) -> None:

@@ -66,8 +66,9 @@ class AddressSpace:
     larger of the two).  `next_tag` is the content the next touched page gets.  `held` are the
     frames that children map, too, `migrating` the folios under migration (first frame -> pages),
     `uffds` the userfaultfds by their features, `uffd_events` what they were told so far.  `limits`
-    and `failures` may refuse what a call asks for.  `listeners` are called at points, by name
-    (`listen`).  Rules that find something wrong report it here.
+    and `failures` may refuse what a call asks for; `has_swap`: pages can go to a swap device.
+    `listeners` are called at points, by name (`listen`).  Rules that find something wrong report it
+    here.
     """
 
     def __init__(self, kernel: Kernel, listeners: Iterable[Listener] = ()) -> None:
@@ -81,6 +82,7 @@ class AddressSpace:
         self.violations: list[Violation] = []
         self.next_tag = 1
         self.limits = Limits()
+        self.has_swap = False
         self.failures = Failures()
         self._anon_vmas = 0
         self._objects = 0

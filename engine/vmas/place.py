@@ -16,10 +16,12 @@ def find_address(
     Arguments: bytes; `shared` not 0 for shared memory; `huge` the size of huge pages of hugetlb, or
     0.
     Returns: the address, or ENOMEM.  Model: only the arena is free space.
-    Source: mm/mmap.c __get_unmapped_area(), arch_get_unmapped_area_topdown(), 6.1 to 6.18.
+    Source: mm/mmap.c __get_unmapped_area(), arch_get_unmapped_area_topdown(), 6.1 to 6.18; arm64
+    always had the generic hugetlb_get_unmapped_area().
     """
     geometry = space.geometry
-    hint = round_up(hint, huge) if huge else round_down(hint, geometry.page_bytes)
+    up = huge and (geometry.has_tags or space.kernel.hugetlb_hint_rounds_up)
+    hint = round_up(hint, huge) if up else round_down(hint, huge or geometry.page_bytes)
     if huge:
         if _is_free(space, hint, length):
             return hint

@@ -173,6 +173,7 @@ extern const char *swap_device;
 bool begin_swap(void);
 void end_swap(void);
 bool has_swap(void);
+bool counts_swap(void);
 int64_t swap_out(const u64 *operands);
 bool has_soft_dirty(void);
 int64_t clear_soft_dirty(const u64 *operands);

@@ -114,7 +114,8 @@ static void say_counters(const struct counters *before)
 	struct counters now = count_all();
 
 	say_counter("locked", before->locked, now.locked);
-	say_counter("swapped", before->swapped, now.swapped);
+	if (counts_swap())
+		say_counter("swapped", before->swapped, now.swapped);
 	if (machine_is_ours) {
 		say_counter("committed_pages", before->committed, now.committed);
 		say_counter("used_huge", now.free_huge, before->free_huge);
@@ -263,7 +264,8 @@ void say_fields(void)
 		return;
 	}
 	say("\"ret\",\"pt\",\"vmas\",\"pages\",\"pgtable_bytes\",\"rss_pages\",\"warn\"");
-	say(",\"wp\",\"flags\",\"locked\",\"swapped\",\"events\"%s%s", has_soft_dirty() ? ",\"sd\"" : "",
+	say(",\"wp\",\"flags\",\"locked\",\"events\"%s%s%s", counts_swap() ? ",\"swapped\"" : "",
+	    has_soft_dirty() ? ",\"sd\"" : "",
 	    machine_is_ours ? ",\"committed_pages\",\"used_huge\",\"reserved_huge\"" : "");
 }
 

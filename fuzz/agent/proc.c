@@ -220,7 +220,9 @@ void read_vmas(bool from_smaps)
 			*next = saved;
 		} else if (vma && (!strncmp(line, "AnonHugePages:", 14) ||
 				   !strncmp(line, "ShmemPmdMapped:", 15) ||
-				   !strncmp(line, "FilePmdMapped:", 14))) {
+				   !strncmp(line, "FilePmdMapped:", 14) ||
+				   !strncmp(line, "Private_Hugetlb:", 16) ||
+				   !strncmp(line, "Shared_Hugetlb:", 15))) {
 			vma->huge |= strtoull(strchr(line, ':') + 1, NULL, 10) != 0;
 		}
 	}

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <sys/swap.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "agent.h"
@@ -48,6 +49,20 @@ bool has_swap(void)
 		has = areas_are_used();
 	}
 	return has;
+}
+
+/* Until 6.1 each task keeps the last of what it counts to itself (SPLIT_RSS_COUNTING). */
+bool counts_swap(void)
+{
+	struct utsname name;
+	char *p = name.release;
+	long major, minor;
+
+	if (uname(&name))
+		return false;
+	major = strtol(p, &p, 10);
+	minor = *p ? strtol(p + 1, NULL, 10) : 0;
+	return major > 6 || (major == 6 && minor > 1);
 }
 
 static int64_t page_out(u64 start, u64 end)

@@ -96,7 +96,8 @@ def placed(before: Snapshot, length: int, hint: int, *, shared: bool, huge: int 
     accord with a slot to spare, as long as there is such a hole.
     """
     geometry = before.kernel.geometry
-    hint = round_up(hint, huge) if huge else round_down(hint, geometry.page_bytes)
+    up = huge and (geometry.has_tags or before.kernel.hugetlb_hint_rounds_up)
+    hint = round_up(hint, huge) if up else round_down(hint, huge or geometry.page_bytes)
     slot = geometry.slot_bytes
     usual = _chosen(before, hint, length, huge, 0)
     if huge or shared or length < slot:

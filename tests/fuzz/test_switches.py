@@ -63,6 +63,7 @@ SHOWN_BY = {
     "looks_again_for_source": ("museum/b-69-overlap-wraps", "linux-6.16"),
     "hugetlb_moves": ("regressions/hugetlb-part-moved", "linux-5.0"),
     "hugetlb_skips_apart": ("museum/b-45-hugetlb-skip", "linux-6.12"),
+    "hugetlb_hint_rounds_up": ("regressions/hugetlb-hint", "linux-6.12"),
     "hugetlb_copy_keeps_reservation": ("museum/b-46-reservation", "linux-6.1"),
     "hugetlb_rest_keeps_reservation": ("regressions/hugetlb-part-moved", "linux-6.18"),
     "shrink_charges_delta": ("regressions/shrinking-move-leaks-commit", "linux-5.0"),

@@ -65,6 +65,7 @@ TABLE = {
     "looks_again_for_source": "no no no no yes yes",
     "hugetlb_moves": "no yes yes yes yes yes",
     "hugetlb_skips_apart": "no yes yes no yes no",
+    "hugetlb_hint_rounds_up": "no no no no yes yes",
     "hugetlb_copy_keeps_reservation": "no yes no yes yes yes",
     "hugetlb_rest_keeps_reservation": "no no no no no no",
     "shrink_charges_delta": "no no no no yes no",
