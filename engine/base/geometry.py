@@ -144,6 +144,14 @@ class Geometry:
         return Range(max(self.arena.start, self.min_addr), self.arena.end)
 
     @cached_property
+    def contiguous_pages(self) -> int:
+        """Pages of a block whose entries may have the contiguous bit (arm64); 1: there is none.
+
+        Source: arch/arm64/include/asm/pgtable-hwdef.h CONT_PTES.
+        """
+        return {12: 16, 14: 128, 16: 32}[self.page_shift] if self.has_tags else 1
+
+    @cached_property
     def bytes_at_first(self) -> int:
         """Bytes of page tables below the root that an empty address space has.
 

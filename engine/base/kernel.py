@@ -110,6 +110,9 @@ class Kernel:
         since("6.17"),  # not yet on 6.16.12
         "mprotect takes pages of a large folio in batches; those of a dirty one become soft-dirty",
     ] = False
+    contiguous_entries: Annotated[
+        bool, since("6.9"), "entries of a large folio have arm64's contiguous bit, block by block"
+    ] = False
     mprotect_uncharges: Annotated[
         bool,
         since("6.5"),

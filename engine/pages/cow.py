@@ -20,6 +20,7 @@ from engine.base.entry import (
     WRITE,
     leaf,
 )
+from engine.pages import contiguous
 from engine.pages.protect import end_uffd_protection
 from engine.pages.rmap import folio_of, wait_for_migration
 from engine.state.space import AddressSpace
@@ -71,8 +72,11 @@ def make_writable(space: AddressSpace, vma: Vma, table: Table, index: int) -> in
             entry |= EXCLUSIVE
         else:
             entry = _copied(space, vma, entry)
+    more_rights = not entry & WRITE
     entry |= WRITTEN
     space.tree.put(table, index, entry)
+    if more_rights:
+        contiguous.entry_set(space, table, index)
     return entry
 
 

@@ -6,6 +6,7 @@ Source: mm/madvise.c madvise_cold_or_pageout_pte_range(), mm/vmscan.c, Linux 6.1
 
 from engine.base.entry import ANON, MARKER, PFN_SHIFT, PRESENT
 from engine.base.geometry import PMD, PTE
+from engine.pages import contiguous
 from engine.pages.huge import folio_mappings, split_folio, split_shared_folio, unmap_folio
 from engine.pages.rmap import folio_of
 from engine.state.space import AddressSpace
@@ -60,6 +61,7 @@ def split_partial_folios(
                 for i in range(index, index + pages)
             )
             covered = pfn == folio and in_a_row
+            covered = covered and contiguous.are_alike(space, table, index, folio)
             if not stays(folio, covered=covered and space.kernel.advises_large_folios):
                 split_folio(space, folio)
             elif covered:

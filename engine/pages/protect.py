@@ -17,6 +17,7 @@ from engine.base.entry import (
     is_wp_marker,
 )
 from engine.base.geometry import PTE, Geometry
+from engine.pages import contiguous
 from engine.state.space import AddressSpace
 from engine.state.table import Change, Table
 from engine.state.vma import VM_ACCESS, VM_EXEC, VM_PKEY_BIT0, VM_WRITE, Vma
@@ -43,6 +44,7 @@ def change_entries(space: AddressSpace, start: int, end: int, change: Change) ->
     for base, table, indices in space.tree.lowest(start, end):
         if table.level == PTE:
             space.tree.change(table, indices, change)
+            contiguous.entries_set(space, table, indices)
             continue
         index = indices[0]
         first = base + index * slot

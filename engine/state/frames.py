@@ -19,10 +19,21 @@ class Frames:
     `lazyfree` and `dirty` are flags of private folios, by first frame: MADV_FREE was called for it,
     and nobody has found it written since (no PG_swapbacked); it was written, though entries may not
     say so (PG_dirty).  `mlocked` are folios that stay locked for good: when their VMA was unlocked,
-    nobody looked at its pages.
+    nobody looked at its pages.  `parted` are, by first frame of a large folio, the blocks whose
+    entries have lost the contiguous bit (engine/pages/contiguous.py), numbered from frame 0.
     """
 
-    __slots__ = ("dirty", "index", "large", "lazyfree", "mlocked", "owner", "pieces", "tag")
+    __slots__ = (
+        "dirty",
+        "index",
+        "large",
+        "lazyfree",
+        "mlocked",
+        "owner",
+        "parted",
+        "pieces",
+        "tag",
+    )
 
     def __init__(self) -> None:
         self.tag: list[int] = [0]
@@ -33,6 +44,7 @@ class Frames:
         self.lazyfree: set[int] = set()
         self.dirty: set[int] = set()
         self.mlocked: set[int] = set()
+        self.parted: dict[int, set[int]] = {}
 
     def allocate(self, tags: Iterable[int], indices: Iterable[int], owner: object) -> int:
         """Add frames that hold `tags` and have the linear `indices` (as many), all of one owner.

@@ -116,6 +116,7 @@ SHOWN_BY = {
     "guards_objects": ("regressions/guards-6.14", "linux-6.14"),
     "uffd_wp_objects": ("regressions/uffd-modes-5.13", "linux-5.13"),
     "uffd_refuses_droppable": ("regressions/droppable-registered", "linux-6.17"),
+    "contiguous_entries": ("regressions/one-entry-parts-a-block", "linux-7.3"),
     "remap_event_as_asked": ("regressions/remap-event-of-a-shrinking-move", "linux-6.1"),
     "uffd_rwp": ("regressions/uffd-rwp-modes", "linux-7.2"),
     "uffd_keeps_protection": ("regressions/uffd-rwp-modes", "linux-7.2"),

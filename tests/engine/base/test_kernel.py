@@ -35,6 +35,7 @@ TABLE = {
     "pmd_recheck": "no no no yes yes yes",
     "merge_new_range": "no no no yes yes yes",
     "protects_batches": "no no no no yes yes",
+    "contiguous_entries": "no no no yes yes yes",
     "mprotect_uncharges": "no no yes yes yes yes",
     "dontunmap_no_self_merge": "no yes no yes no yes",
     "dontunmap_resets_pgoff": "no yes no yes no yes",
