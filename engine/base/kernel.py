@@ -206,6 +206,9 @@ class Kernel:
     hugetlb_rest_keeps_reservation: Annotated[
         bool, never, "moving a part of a hugetlb mapping leaves the rest its reservations"
     ] = False
+    stack_growth_charges_accountable: Annotated[
+        bool, never, "a stack that grows is charged only if its VMA gives that back (VM_ACCOUNT)"
+    ] = False
     shrink_charges_delta: Annotated[
         bool,
         between("6.15", "7.2"),  # measured from 6.16.12 on

@@ -40,6 +40,7 @@ from engine.state.table import Table
 from engine.state.vma import (
     STACK_GUARD_PAGES,
     VM_ACCESS,
+    VM_ACCOUNT,
     VM_GROWSDOWN,
     VM_HUGEPAGE,
     VM_HUGETLB,
@@ -242,6 +243,7 @@ def grow_down(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
 
     Not nearer than the guard gap to an accessible VMA below that is no stack itself, and not beyond
     RLIMIT_STACK and other limits.  Only the first is looked at before the stack gets an anon_vma.
+    What it grows by is charged, also where its VMA is not, and will not give it back.
     Source: mm/mmap.c expand_downwards(), acct_stack_growth().
     """
     shift = space.geometry.page_shift
@@ -253,11 +255,14 @@ def grow_down(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     if lowest < top:
         prepare_anon_vma(space, vma)
     lowest = max(lowest, vma.end - STACK_LIMIT_BYTES, vma.start - (vma.pgoff << shift))
-    granted = space.growth_granted(vma.flags)
+    counted = vma.flags
+    if not counted & VM_ACCOUNT and not space.kernel.stack_growth_charges_accountable:
+        counted |= VM_ACCOUNT
+    granted = space.growth_granted(counted)
     if granted is not None:
         lowest = max(lowest, vma.start - round_down(granted, space.geometry.page_bytes))
     if lowest < top:
-        space.account(vma.flags, vma.start - lowest)
+        space.account(counted, vma.start - lowest)
         space.vmas.resize(vma, lowest, vma.end)
 
 

@@ -253,6 +253,20 @@ KNOWN: tuple[Defect, ...] = (
         shown_on="linux-6.18",
     ),
     Defect(
+        "stack-growth-leak",
+        "a stack that is not charged is charged for its growth, for good",
+        "committed",
+        {"stack_growth_charges_accountable": False},
+        {"stack_growth_charges_accountable": True},
+        reason="Without VM_ACCOUNT nothing gives the charge back: then there should be none.",
+        text=(
+            "A mapping with MAP_GROWSDOWN that may not be written, or with MAP_NORESERVE, has no "
+            "VM_ACCOUNT; acct_stack_growth() does not ask for it."
+        ),
+        case="regressions/stack-growth-leaks-commit",
+        shown_on="linux-6.18",
+    ),
+    Defect(
         "uffd-neighbour",
         "a copy that merges takes the userfaultfd from all of the VMA it merges with",
         "uffd-kept-elsewhere",
