@@ -102,6 +102,8 @@ class Baseline:
         for name in before.unknown:
             if name not in self.unknown:
                 yield f"better: it knows {name}"
+        if self.unknown != before.unknown:
+            yield "so other programs ran: numbers do not compare"
         for name in self._new(before):
             yield f"worse: {name}, in {self.kinds[name].programs} programs, is new"
         for name, seen in before.kinds.items():
