@@ -112,7 +112,7 @@ MOVED_UNMAPPED = Rule(
 LEFT_LOCKED = Rule(
     "I-34",
     "left-locked",
-    "pages that MREMAP_DONTUNMAP leaves in a mapping that it unlocks stay locked themselves",
+    "pages that MREMAP_DONTUNMAP leaves in a mapping that it unlocks stay locked, and no others",
     "dontunmap_complete(): no mlock_fixup() comes to them",
     COURSE,
 )
@@ -257,21 +257,28 @@ def left_locked(sight: Sight) -> Iterator[Violation]:
     """The pages of the source that were not named; of a large folio only if it is mapped as one."""
     space, request, area = sight.space, sight.request, sight.before.at(sight.request.addr)
     vma = space.vmas.lookup(request.addr)
-    if sight.address is None or not request.keeps or area is None or vma is None:
-        return
-    if not area.flags & VM_LOCKED or vma.flags & VM_LOCKED:
+    if sight.address is None or area is None:
         return
     frames, pages = space.frames, space.geometry.slot_pages
-    for addr, level, entry in space.tree.leaves(max(area.start, vma.start), min(area.end, vma.end)):
-        pfn = entry >> PFN_SHIFT
-        if not entry & PRESENT or not pfn or pfn in frames.mlocked:
-            continue
-        if level > PTE or pfn - pfn % pages not in frames.large:
-            yield LEFT_LOCKED.broken(
-                Range(addr, addr + space.geometry.span_bytes[level - 1]),
-                f"{terms.entry(entry)}, not locked any more",
-                "a page that nobody has unlocked",
-            )
+    left = set()
+    if vma is not None and request.keeps and area.flags & ~vma.flags & VM_LOCKED:
+        start, end = max(area.start, vma.start), min(area.end, vma.end)
+        for addr, level, entry in space.tree.leaves(start, end):
+            pfn = entry >> PFN_SHIFT
+            if not entry & PRESENT or not pfn:
+                continue
+            if level > PTE or pfn - pfn % pages not in frames.large:
+                left.add(pfn)
+                if pfn not in frames.mlocked:
+                    yield LEFT_LOCKED.broken(
+                        Range(addr, addr + space.geometry.span_bytes[level - 1]),
+                        f"{terms.entry(entry)}, not locked any more",
+                        "a page that nobody has unlocked",
+                    )
+    others = len(frames.mlocked - sight.before.left_locked - left)
+    if others and request.source.end <= area.end:
+        found = f"{terms.count(others, 'page')} more that nobody will unlock"
+        yield LEFT_LOCKED.broken(request.source, found, "only those that a locked mapping leaves")
 
 
 def _refused_early(before: Snapshot, source: Range, target: Range, request: Request) -> bool:

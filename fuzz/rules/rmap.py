@@ -80,6 +80,14 @@ MIGRATION_BEGINS = Rule(
     COURSE,
 )
 
+RMAP_LOCKS_SPARED = Rule(
+    "I-35",
+    "rmap-locks-spared",
+    "pages move without the rmap locks where the destination is known to come after the source",
+    "need_rmap_locks of copy_vma() and move_page_tables()",
+    COURSE,
+)
+
 unchecked(VMA_WRITE_LOCKED, LOCKS_ORDERED)
 elsewhere(ENGINE, MIGRATION_LEFT)
 
@@ -158,6 +166,22 @@ def order_of_a_bite(sight: Moving) -> Iterable[Violation]:
     if not _comes_before(move.new_vma, move.old_vma):
         return ()
     return (_unordered(move, sight.where),)
+
+
+@at((PTES_MOVED, HUGE_MOVED), RMAP_LOCKS_SPARED)
+def locks_spared(sight: Moving) -> Iterable[Violation]:
+    """A stack that exec moves is passed over by who looks; a copy of its own comes last.
+
+    So does what has a greater page offset.  A way back goes against the order.
+    """
+    move = sight.move
+    if not sight.locked or move.rollback or move.old_vma.flags & VM_HUGETLB:
+        return ()
+    to = move.requested_old + sight.delta
+    alone = move.new_vma.range == Range(to, to + move.length)
+    if not (move.for_stack or alone or move.new_vma.pgoff > move.old_vma.pgoff):
+        return ()
+    return (RMAP_LOCKS_SPARED.broken(sight.where, "moved under the rmap locks", "without them"),)
 
 
 def _comes_before(new: Vma, old: Vma) -> bool:

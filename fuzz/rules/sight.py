@@ -142,9 +142,10 @@ class Snapshot:
 
     `limits` as they are, None if there are none but on the number of VMAs, `map_limit`; `in_use`
     how many bytes count against those of the address space, of locked and of accountable memory;
-    `failing` the failures to come, by kind, see `Failures.left`; `pool` the huge pages that nobody
-    has or was promised; `cleaned` what is soft-dirty page by page only; `high_water` the peak of
-    mapped pages; `slots` all leaves; `events` what each userfaultfd was told last.
+    `failing` the failures to come, by kind, see `Failures.left`; `left_locked` the folios that stay
+    locked for good; `pool` the huge pages that nobody has or was promised; `cleaned` what is
+    soft-dirty page by page only; `high_water` the peak of mapped pages; `slots` all leaves;
+    `events` what each userfaultfd was told last.
     Arguments: `leaves` look at them, too.
     """
 
@@ -169,6 +170,7 @@ class Snapshot:
         self.failing: dict[str, tuple[int, ...]] = (
             space.failures.left() if space.failures.armed else {}
         )
+        self.left_locked = frozenset(space.frames.mlocked)
         self.pool = space.pool.free - space.pool.reserved
         self.high_water = max(space.hiwater_vm, space.total_vm)
         self.slots: Picture = space.tree.frozen() if leaves else {}

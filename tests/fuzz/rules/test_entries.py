@@ -484,6 +484,17 @@ def test_what_dontunmap_leaves_stays_locked(monkeypatch: pytest.MonkeyPatch) -> 
         assert found == (["left-locked"] * 2 if forgetful else [])
 
 
+@breaks("left-locked")
+def test_what_dontunmap_leaves_unlocked_is_not_locked() -> None:
+    space = scene("AAAA", "linux-6.18")
+    request = (0, 2 * PAGE, 2 * PAGE, MOVE | MREMAP_DONTUNMAP, 32 * PAGE)
+    sight = Sight(space, "mremap", request)
+    result = mremap(space, *request)
+    assert not told(sight, result, "mremap")
+    space.frames.mlocked.add(3)
+    assert [violation.rule for violation in told(sight, result, "mremap")] == ["left-locked"]
+
+
 @breaks("migration-begins")
 def test_a_page_that_is_there_can_be_migrated() -> None:
     space = scene("AA..")

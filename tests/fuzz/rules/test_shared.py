@@ -37,6 +37,7 @@ from engine.move import Move, move_page_tables
 from engine.mremap import mremap
 from engine.pages.access import touch_on
 from engine.pages.fault import touch
+from engine.stack import execve_stack
 from engine.state.space import AddressSpace
 from engine.state.table import TableTree
 from engine.state.tlb import Tlb
@@ -265,6 +266,25 @@ def test_a_mover_takes_the_locks_that_are_needed(monkeypatch: pytest.MonkeyPatch
     """Said of each bite: what the caller has asked for is not always what the mover does."""
     monkeypatch.setattr(engine.move, "_takes_rmap_locks", lambda *_: False)
     assert judged(there_and_back()) == {"rmap-order"}
+
+
+@breaks("rmap-locks-spared")
+def test_locks_that_are_not_needed_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    def moved() -> AddressSpace:
+        space = watched(scene("AAAA"))
+        remap(space, 0, 3, 9)
+        return space
+
+    def exec_moved() -> AddressSpace:
+        space = watched(AddressSpace(tiny("linux-6.12")))
+        assert execve_stack(space, 64 * PAGE, 70 * PAGE, 9 * PAGE) is None
+        return space
+
+    assert not judged(moved())
+    assert not judged(exec_moved())
+    monkeypatch.setattr(engine.move, "_takes_rmap_locks", lambda *_: True)
+    assert judged(moved()) == {"rmap-locks-spared"}
+    assert judged(exec_moved()) == {"rmap-locks-spared"}
 
 
 @breaks("vma-alive")
