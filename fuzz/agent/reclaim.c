@@ -70,22 +70,29 @@ static int64_t page_out(u64 start, u64 end)
 	return raw(SYS_madvise, start, end - start, ADVICE_PAGEOUT, 0, 0, 0);
 }
 
-/* swapout(addr, length): all mappings in the range, those that will not be paged out left alone. */
+/* One round of it: all mappings in the range, those that will not be paged out left alone. */
+static void page_out_all(u64 start, u64 end)
+{
+	if (page_out(start, end) >= 0)
+		return;
+	read_vmas(false);
+	for (size_t i = 0; i < n_vmas; i++) {
+		u64 from = vmas[i].start < start ? start : vmas[i].start, to = vmas[i].end > end ? end : vmas[i].end;
+
+		if (from < to)
+			page_out(from, to);
+	}
+}
+
+/* swapout(addr, length): reclaim comes twice, as what was written since MADV_FREE stays the first time. */
 int64_t swap_out(const u64 *a)
 {
 	u64 end = a[0] + a[1];
 
 	if (a[0] % page_bytes || a[1] % page_bytes || end < a[0])
 		return -EINVAL;
-	if (page_out(a[0], end) >= 0)
-		return 0;
-	read_vmas(false);
-	for (size_t i = 0; i < n_vmas; i++) {
-		u64 from = vmas[i].start < a[0] ? a[0] : vmas[i].start, to = vmas[i].end > end ? end : vmas[i].end;
-
-		if (from < to)
-			page_out(from, to);
-	}
+	page_out_all(a[0], end);
+	page_out_all(a[0], end);
 	return 0;
 }
 
