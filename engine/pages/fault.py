@@ -591,11 +591,12 @@ def _new_shared_pages(
     if backing.pages and not backing.pages.keys().isdisjoint(near):
         return False
     table = table or space.tree.make(start, PTE)
-    flags = WRITTEN if write else _FAULT_AROUND
+    asked = vma.flags & VM_UFFD_MISSING
+    flags = WRITTEN if write else _of_monitor(vma) if asked else _FAULT_AROUND
     tags = range(tag, tag + count) if tag else [0] * count
     pfn = _enter_new(space, table, indices, pages, tags, backing, flags)
     backing.pages.update(zip(pages, range(pfn, pfn + count), strict=True))
-    if not write:
+    if not write and not asked:
         backing.clean.update(pages)
     return True
 
@@ -603,7 +604,7 @@ def _new_shared_pages(
 def _fault_shared(space: AddressSpace, vma: Vma, table: Table, addr: int, *, write: bool) -> None:
     """Map a page of a shared object that has no entry, or only a mark that it is to be protected.
 
-    A monitor that is asked for the page maps it as it wants, which is not protected.
+    A monitor that is asked for the page maps it as it wants: dirty, and not protected.
     Source: mm/memory.c do_read_fault(), do_shared_fault(), finish_fault(); mm/userfaultfd.c
     mfill_atomic_install_pte().
     """
@@ -620,10 +621,20 @@ def _fault_shared(space: AddressSpace, vma: Vma, table: Table, addr: int, *, wri
             pages[linear] = space.frames.allocate((0,), (linear,), vma.backing)
             vma.backing.clean.add(linear)
         vma.backing.swapped.discard(linear)
-        flags = WRITTEN if write else _FAULT_AROUND
-        if marked and not write and vma.flags & VM_UFFD_WP and not asked:
+        flags = WRITTEN if write else _of_monitor(vma) if asked else _FAULT_AROUND
+        if asked:
+            vma.backing.clean.discard(linear)
+        elif marked and not write and vma.flags & VM_UFFD_WP:
             flags |= UFFD_WP
         space.tree.put(table, index, leaf(pages[linear], flags))
+
+
+def _of_monitor(vma: Vma) -> int:
+    """What the entry of a shared page says that a monitor has mapped.
+
+    Measured on 7.3.4: it is soft-dirty, though it was only read.
+    """
+    return WRITTEN if vma.flags & VM_WRITE else WRITTEN & ~WRITE
 
 
 def _fault_past_object(space: AddressSpace, vma: Vma, addr: int, *, write: bool) -> bool:

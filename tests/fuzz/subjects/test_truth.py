@@ -20,7 +20,7 @@ from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.case import Case
 from fuzz.execute import execute
 from fuzz.forms.text import parse_call
-from fuzz.subjects.difference import difference, items
+from fuzz.subjects.difference import difference, items, shared
 from fuzz.subjects.observe import FIELDS, observation
 from fuzz.subjects.recordings import opened
 from tests.lib.constants import ROOT
@@ -167,7 +167,8 @@ def compare(kernel: str, group: list[dict[str, object]]) -> None:
     for recording in group:
         case = Case(tuple(map(parse_call, calls_of(recording))))
         outcome = execute(case, kernel_named(kernel), stop=False)
-        found = list(map(str, items(recording, observation(outcome, str(recording["id"])))))
+        modelled = observation(outcome, str(recording["id"]))
+        found = list(map(str, items(recording, modelled, shared(recording, modelled))))
         if (broken := unexplained(outcome)) is not None:  # known ones the kernel does not warn of
             found.append(f"call {broken.call}: {broken.violation}")
         wrong += [f"{recording['id']} {line}" for line in found]
