@@ -40,6 +40,7 @@ _BEFORE = 8  # programs that are told of
 _LAST_WORDS = 12  # lines of the console that are told of a machine that does not boot
 # As init says it, behind what the kernel said.
 _MARK = re.compile(r"^.*init: ((?:the end behind )?case \S+)\r?\n", re.MULTILINE)
+_END = "the end behind case {}"
 _GIVES_UP = re.compile(r"init: cannot go on: ([^\r\n]*)")
 
 _CLEAR_WARN_ONCE = "/sys/kernel/debug/clear_warn_once"
@@ -201,9 +202,20 @@ class Vm(Agent):
 
     def _end_agent(self) -> None:
         """Have the agent end, if it has run anything, and hear what comes of it."""
-        if self._ran:
-            self.ask(f"!end {self._ran[-1].name}")
-            self._ended()
+        if self.worker is None:
+            self._ran = []  # it has gone with its machine
+        if not self._ran:
+            return
+        last = self._ran[-1].name
+        try:
+            self.ask(f"!end {last}")
+        except SubjectError:
+            report, self._reported = self._reported, None
+            if report is None:
+                raise
+        else:
+            report = self._said_until(_END.format(last))
+        self._ended(report)
 
     def _note(self, ran: "_Ran") -> bool:
         """Put down what the kernel reported in the course of a case.
@@ -221,13 +233,12 @@ class Vm(Agent):
             ran.observation["kernel"] = report.told() | ({"after": before} if before else {})
         ended = "crash" in ran.observation or len(self._ran) == self._recycle
         if ended:
-            self._ended()
+            self._ended(self._said_until(_END.format(ran.name)))
         return ended
 
-    def _ended(self) -> None:
-        """An agent has ended: put down what the kernel reported then."""
+    def _ended(self, report: Report | None) -> None:
+        """An agent has ended: put down what the kernel reported then, if it did."""
         ran, self._ran = self._ran, []
-        report = self._said_until(f"the end behind case {ran[-1].name}")
         if report is not None:
             guilty, more = self._guilty(ran, report)
             guilty.observation.setdefault("kernel", report.told() | {"end": True} | more)

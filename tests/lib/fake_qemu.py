@@ -11,11 +11,12 @@ import re
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
 PAGE = 0x1000
-FINE, WARNS_NEXT, WARNS, PANICS, WARNS_AT_END, HANGS, DIES, GIVES_UP = range(1, 9)
+FINE, WARNS_NEXT, WARNS, PANICS, WARNS_AT_END, HANGS, DIES, GIVES_UP, PANICS_AT_END = range(1, 10)
 # Those that it has.
-ACCIDENTS = [int(what) for what in os.environ.get("FAKE_ACCIDENTS", "2 3 4 5 6 7 8").split()]
+ACCIDENTS = [int(what) for what in os.environ.get("FAKE_ACCIDENTS", "2 3 4 5 6 7 8 9").split()]
 ALWAYS_AT_END = "FAKE_AT_END" in os.environ
 ARENA = 1 << 44
 HELLO = {
@@ -60,14 +61,20 @@ class Machine:
     def begin(self) -> None:
         """A new agent."""
         self.ran = 0
-        self.at_end = self.next = False
+        self.at_end = self.next = self.panics_at_end = False
 
     def say(self, text: str, mark: str) -> None:
         self.console.write(re.sub("^", "[    1.234567] ", text, flags=re.MULTILINE))
         self.console.write(f"\n[    1.234567] init: {mark}\n")
         self.console.flush()
 
+    def panic(self) -> NoReturn:
+        self.console.write(PANIC)
+        sys.exit(0)
+
     def end(self, name: str) -> None:
+        if self.panics_at_end:
+            self.panic()
         if self.at_end:
             self.say(AT_END, f"the end behind case {name}")
         self.begin()
@@ -81,10 +88,10 @@ class Machine:
         if WARNS in does or self.next or (WARNS_NEXT in does and between):
             self.say(WARNING, f"case {name}")
         self.next = WARNS_NEXT in does
+        self.panics_at_end |= PANICS_AT_END in does
         self.at_end |= WARNS_AT_END in does or (ALWAYS_AT_END and calls[0][0] == "touch")
         if PANICS in does:
-            self.console.write(PANIC)
-            sys.exit(0)
+            self.panic()
         if HANGS in does:
             time.sleep(1000)
         if GIVES_UP in does:

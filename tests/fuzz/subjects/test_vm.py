@@ -33,6 +33,7 @@ from tests.lib.fake_qemu import (
     GIVES_UP,
     HANGS,
     PANICS,
+    PANICS_AT_END,
     WARNS,
     WARNS_AT_END,
     WARNS_NEXT,
@@ -119,6 +120,24 @@ def test_to_the_end_it_is_told_at_once(boot: Boot) -> None:
     machine.to_the_end = True
     assert told(machine.observe(case(FINE))) == NOTHING
     assert told(machine.observe(case(WARNS_AT_END))) == AT_END
+
+
+def test_a_panic_at_an_agents_end_ends_nothing_else(boot: Boot) -> None:
+    machine = boot()
+    programs = [case(what) for what in (FINE, PANICS_AT_END, FINE)]
+    assert [told(one) for one in machine.run(programs)] == [NOTHING, PANIC, NOTHING]
+    machine.to_the_end = True
+    assert [told(machine.observe(one)) for one in programs] == [NOTHING, PANIC, NOTHING]
+
+
+def test_what_ran_on_a_machine_that_was_stopped_is_forgotten(boot: Boot) -> None:
+    machine = boot()
+    run = machine.run(case(FINE) for _ in range(1000))
+    next(run)
+    run.close()  # type: ignore[attr-defined]
+    machine.to_the_end = True
+    assert told(machine.observe(case(FINE))) == NOTHING
+    assert list(machine.late(last=True)) == []
 
 
 def test_a_machine_that_hangs_is_ended(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
