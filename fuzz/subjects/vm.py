@@ -11,6 +11,7 @@ which of them it was is found out on another machine, by running each to its end
 Others come with the next program only: `after` are the last programs before, as lists of calls.
 """
 
+import contextlib
 import errno
 import os
 import re
@@ -249,7 +250,10 @@ class Vm(Agent):
         """Which of an agent's cases its end is put down to, and what more is to be said."""
         if len(ran) == 1:
             return ran[0], {}
-        with Vm(self.path, self._geometry, time_limit=self._time_limit, setup=self._setup) as other:
+        with (
+            contextlib.suppress(SubjectError),  # another may not boot, or be lost
+            Vm(self.path, self._geometry, time_limit=self._time_limit, setup=self._setup) as other,
+        ):
             other.to_the_end = True
             for one in ran:
                 if other.observe(one.case).get("kernel", {}).get("what") == report.what:
