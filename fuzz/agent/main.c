@@ -27,10 +27,11 @@
  * Under programs that stand for a kernel there are other fields: see emulated.c.  A case that seals, forks,
  * registers or limits memory gets a process of its own (own.c).
  *
- * Usage: agent [-t MILLISECONDS] [-S] [-k] [-x] [-g] [-w DEVICE]
+ * Usage: agent [-t MILLISECONDS] [-S] [-k] [-x] [-g] [-e] [-w DEVICE]
  *        -t: time limit of one case; -S: do without PAGEMAP_SCAN; -k: leave the kernel its protection keys;
  *        -x: tell optional fields of every case (else of those in processes of their own);
  *        -g: the machine is there for us alone, settings of the whole system may be changed;
+ *        -e: see and tell no more than under an emulator;
  *        -w: the device, with the header of a swap area, that cases swap out to
  * Exit:  0 end of input; 70 time limit; 71 this system cannot be measured (reason on stderr).
  */
@@ -206,7 +207,7 @@ int main(int argc, char **argv)
 	find_emulator();
 	if (!emulated)
 		settle_layout(argv); /* an exec of itself would leave qemu-user behind */
-	while ((option = getopt(argc, argv, "t:Skgxw:")) != -1) {
+	while ((option = getopt(argc, argv, "et:Skgxw:")) != -1) {
 		if (option == 't')
 			milliseconds = strtoull(optarg, NULL, 10);
 		else if (option == 'S')
@@ -217,6 +218,8 @@ int main(int argc, char **argv)
 			tell_all = true;
 		else if (option == 'w')
 			swap_device = optarg;
+		else if (option == 'e')
+			emulated = true;
 		else if (option == 'g')
 			machine_is_ours = true;
 		else

@@ -8,10 +8,11 @@ placed there is that it was.  That they die of a program is its result.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.base.address import Range, round_up
-from engine.base.uapi import MAP_FIXED, MAP_FIXED_NOREPLACE, MREMAP_FIXED
+from engine.base.geometry import Geometry
+from engine.base.uapi import MAP_FIXED, MAP_FIXED_NOREPLACE, MREMAP_FIXED, MREMAP_MAYMOVE
 from fuzz.case import Call, Case
 from fuzz.forms.text import parse
 from fuzz.subjects.against import Against, Divergence
@@ -61,7 +62,7 @@ class CoarselyAgainst(Against):
     def runnable(self, case: Case) -> Case:
         """See `Against`: up to the first address that is chosen, on the model."""
         case = super().runnable(case)
-        return cut(case, self.model.observe(case)) if case.calls else case
+        return cut(case, self.model.observe(case), self.model.geometry) if case.calls else case
 
     def seen(self, case: Case, observed: Observation) -> Observation:
         """See `Against`: the fields `ret`, `vmas` and `contents`, or `crash`."""
@@ -105,12 +106,36 @@ def _word(call: Call, result: Any) -> str:
             return "done"
 
 
-def cut(case: Case, observed: Observation) -> Case:
-    """The case up to the first call that has chosen an address; all of it if none has."""
+def cut(case: Case, observed: Observation, geometry: Geometry) -> Case:
+    """The case up to the first call that has chosen an address; all of it if none has.
+
+    One that has found no place is left out, too: there is more of it outside the arena.
+    """
     for index, (call, result) in enumerate(zip(case.calls, observed.get("ret", ()), strict=False)):
-        if chosen(call, result, 1) is not None:
+        if chosen(call, result, geometry.page_bytes) is not None:
             return case.with_calls(case.calls[: index + 1])
+        asks = _asks(call)
+        if result == "-ENOMEM" and asks is not None and asks.length <= geometry.user_top:
+            return case.with_calls(case.calls[:index])
     return case
+
+
+class _Asks(NamedTuple):
+    """A call that leaves it to the kernel where a mapping goes, if it does not go to `hint`."""
+
+    hint: int
+    length: int
+
+
+def _asks(call: Call) -> _Asks | None:
+    match call.name, call.args:
+        case "mmap", (hint, length, _, flags, *_):
+            free = not flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)
+        case "mremap", (hint, _, length, flags, *_):
+            free = flags & (MREMAP_MAYMOVE | MREMAP_FIXED) == MREMAP_MAYMOVE
+        case _:
+            return None
+    return _Asks(hint, length) if free else None
 
 
 def chosen(call: Call, result: Any, page_bytes: int) -> Range | None:
@@ -118,20 +143,14 @@ def chosen(call: Call, result: Any, page_bytes: int) -> Range | None:
 
     An address outside the arena is chosen, too: where that is does not matter.
     """
-    match call.name:
-        case "mmap":
-            asked, length = call.args[:2]
-            fixed = call.args[3] & (MAP_FIXED | MAP_FIXED_NOREPLACE)
-        case "mremap":
-            asked, length = call.args[0], call.args[2]
-            fixed = call.args[3] & MREMAP_FIXED
-        case _:
-            return None
-    if result == PLACED and not fixed:
-        return Range(0, 0)
-    if fixed or not isinstance(result, int) or result == asked:
+    asks = _asks(call)
+    if asks is None or result == asks.hint:
         return None
-    return Range(result, result + round_up(length, page_bytes))
+    if result == PLACED:
+        return Range(0, 0)
+    return (
+        Range(result, result + round_up(asks.length, page_bytes)) if type(result) is int else None
+    )
 
 
 # --- VMAs and contents ----------------------------------------------------------------------------

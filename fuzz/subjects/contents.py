@@ -27,10 +27,13 @@ def contents(space: AddressSpace) -> list[list[int]]:
 
 
 def _object(vma: Vma, tags: list[int], base: int, shift: int) -> Iterator[tuple[int, int]]:
-    """The pages of the object that a VMA shares, as far as that shows them: page, tag."""
+    """The pages of the object that a VMA shares, as far as that shows them: page, tag.
+
+    What lies beyond the end of the object can be read only where it is mapped.
+    """
     first, pages = (vma.start - base) >> shift, (vma.end - vma.start) >> shift
     for index, pfn in vma.backing.pages.items():
-        if vma.pgoff <= index < vma.pgoff + pages:
+        if vma.pgoff <= index < min(vma.pgoff + pages, vma.backing.size_pages):
             yield first + index - vma.pgoff, tags[pfn]
 
 

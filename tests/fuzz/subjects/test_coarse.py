@@ -44,7 +44,18 @@ def test_a_program_ends_with_the_first_address_that_is_chosen() -> None:
 
 def test_a_hint_that_is_taken_is_no_choice() -> None:
     case = parse(MAP.replace("|MAP_FIXED", "") + MAP)
-    assert cut(case, MODEL.observe(case)) == case
+    assert cut(case, MODEL.observe(case), MODEL.geometry) == case
+
+
+def test_a_place_that_is_not_found_is_not_compared() -> None:
+    whole = MAP.replace("0x4000", "0x7fffe00000").replace("MAP_FIXED", "MAP_FIXED|MAP_NORESERVE")
+    full = f"{whole}mmap(0, 0x200000, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)\n"
+    case = parse(full + PLACE.splitlines()[1] + "\n")
+    assert MODEL.observe(case)["ret"][-1] == "-ENOMEM"
+    assert beside(StandIn()).runnable(case) == parse(full)
+    huge = parse(f"{MAP}mmap(0, 0x900000000000, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS)\n")
+    assert MODEL.observe(huge)["ret"][-1] == "-ENOMEM"
+    assert beside(StandIn()).runnable(huge) == huge  # wherever one looks
 
 
 class Other(StandIn):

@@ -13,6 +13,15 @@ SHARED = PRIVATE.replace("MAP_PRIVATE", "MAP_SHARED")
 TOUCH = "touch(0x201000, 0x2000)\n"
 ZAP = "madvise(0x200000, 0x4000, MADV_DONTNEED)\n"
 DUPLICATE = "mremap(0x200000, 0, 0x4000, MREMAP_MAYMOVE|MREMAP_FIXED, 0x300000)\n"
+# A huge page over the end of an object of one page: beyond that only what is mapped can be read.
+HUGE_OF_ONE = (
+    "mmap(0, 0x1000, PROT_READ|PROT_WRITE, MAP_SHARED|MAP_ANONYMOUS|MAP_FIXED)\n"
+    "touch(0, 0x1000)\n"
+    "mremap(0, 0, 0x200000, MREMAP_MAYMOVE|MREMAP_FIXED, 0x200000)\n"
+    "munmap(0, 0x1000)\n"
+    "madvise(0x200000, 0x200000, MADV_COLLAPSE)\n"
+    "touch(0x300000, 0x1000)\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -25,6 +34,8 @@ DUPLICATE = "mremap(0x200000, 0, 0x4000, MREMAP_MAYMOVE|MREMAP_FIXED, 0x300000)\
         (SHARED + DUPLICATE + TOUCH, [[0x201, 2, 1], [0x301, 2, 1]]),
         (SHARED + TOUCH + DUPLICATE + "munmap(0x200000, 0x2000)\n", [[0x202, 1, 2], [0x301, 2, 1]]),
         (SHARED + TOUCH + "munmap(0x200000, 0x4000)\n", []),
+        (HUGE_OF_ONE, [[0x200, 1, 1], [0x300, 1, 2]]),
+        (HUGE_OF_ONE + "mlock(0x200000, 0x1000)\n", [[0x200, 1, 1]]),
         (PRIVATE + TOUCH + "madvise(0x201000, 0x1000, MADV_GUARD_INSTALL)\n", [[0x202, 1, 2]]),
         (
             PRIVATE.replace("0x4000", "0x200000")

@@ -13,13 +13,17 @@ from fuzz.forms.text import parse
 from fuzz.lib.exits import FINE
 from fuzz.subjects.agent import Agent, agent_command, version_of
 from fuzz.subjects.beside import beside_model
+from fuzz.subjects.check import CheckOptions, check
 from fuzz.subjects.program import build
+from fuzz.subjects.subject import SubjectError
+from tests.lib.constants import ROOT
 
 EMULATORS = {
     "qemu-x86_64-static": [],
     "qemu-x86_64": [],
     "valgrind": ["-q", "--tool=none"],
 }
+SOURCES = sorted((ROOT / "corpus" / "seeds").glob("*.case"))
 MAP = "mmap(0x200000, 0x4000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)\n"
 TOUCHED = f"{MAP}touch(0x200000, 0x2000)\n"
 MOVE = "mremap(0x200000, 0x4000, 0x4000, MREMAP_MAYMOVE|MREMAP_FIXED, 0x800000)\n"
@@ -98,3 +102,13 @@ def test_moves_are_those_of_linux(
         version = next(pair.told())
         assert re.match(r"it is \S+.*\d+\.\d+", version), version
         assert pair.unknown
+
+
+def test_a_kernel_seen_as_coarsely_is_its_model(tmp_path: Path) -> None:
+    """No difference that is told of an emulator comes of how it is looked at."""
+    try:
+        beside_model().close()
+    except SubjectError as error:
+        pytest.skip(str(error))
+    options = CheckOptions(tmp_path, cases=120, seed=1, on=f"via:{build()} -e", sources=SOURCES)
+    assert check(options) == FINE
