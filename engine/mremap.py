@@ -236,7 +236,8 @@ def _too_many_maps_to_resize(remap: Remap) -> bool:
     space = remap.space
     counted = space.failures.armed and MAPS in space.failures.left()
     near = len(space.vmas) + 4 > space.limits.map_count
-    return (counted or near) and space.kernel.map_count_before_all and _too_many_maps(remap, 2)
+    asks = (counted or near) and space.kernel.map_count_before_all
+    return asks and _too_many_maps(remap, 2, isolates=False)
 
 
 # --- FIXED or DONTUNMAP, until 6.16: unmap first -------------------------------------------------
@@ -373,7 +374,7 @@ def _check_target(remap: Remap) -> Errno | None:
     return None
 
 
-def _too_many_maps(remap: Remap, more: int, *, isolates: bool = False) -> bool:
+def _too_many_maps(remap: Remap, more: int, *, isolates: bool) -> bool:
     """Would `more` VMAs leave too little room for those that a move makes?
 
     Arguments: `isolates` the source may be made a VMA of its own before (DONTUNMAP).

@@ -12,7 +12,7 @@ from engine.base.failures import MAPS, VMA
 from engine.base.uapi import MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE, Errno
 from engine.base.violation import Violation
 from engine.pages.fault import Faulted
-from engine.state.vma import VM_ACCOUNT, VM_HUGETLB, VM_LOCKED, VM_SEALED, VM_SHARED, VM_UFFD
+from engine.state.vma import VM_ACCOUNT, VM_HUGETLB, VM_LOCKED, VM_SEALED, VM_SHARED
 from fuzz.rules.places import STRUCK, Granted, Promise, compared, placed, removed, told
 from fuzz.rules.rule import (
     CONTRACT,
@@ -128,7 +128,8 @@ def _crowded(before: Snapshot, remap: Request) -> bool:
     Until 7.0 that was asked of FIXED and DONTUNMAP alone, and for more than they need.
     """
     kernel = before.kernel
-    if remap.places and kernel.map_count_first and 1 in before.failing.get(MAPS, ()):
+    asked = kernel.map_count_before_all or (remap.places and kernel.map_count_first)
+    if asked and 1 in before.failing.get(MAPS, ()):
         return True
     if not before.full(6):  # which is the most that any kernel asks for
         return False
@@ -258,7 +259,7 @@ def _several(before: Snapshot, remap: Request) -> Promise:
     for number, area in enumerate(parts):
         start = max(area.start, remap.addr)
         length = min(area.end, end) - start
-        if area.flags & VM_UFFD and (number or area.end < end):
+        if area.uffd is not None and (number or area.end < end):
             return Errno.EFAULT
         if area.flags & VM_SEALED:
             return Errno.EPERM

@@ -7,7 +7,6 @@ from engine.base.entry import (
     PFN_SHIFT,
     UFFD_WP,
 )
-from engine.base.kernel import Kernel
 from engine.base.uapi import (
     UFFD_FEATURE_EVENT_FORK,
     UFFD_FEATURE_EVENT_REMAP,
@@ -21,6 +20,7 @@ from engine.state.vma import (
     VM_UFFD,
     VM_UFFD_PROTECTED,
     UffdContext,
+    UffdEvent,
 )
 from fuzz.rules.rule import CONTRACT, HARM, LEAVES, STATE, Rule, after, on
 from fuzz.rules.sight import Sight, Snapshot
@@ -193,7 +193,10 @@ def _outside(
 
 
 def _check_events(sight: Sight, source: Range, target: Range) -> Iterator[Violation]:
-    """What was registered hears of its move, and of what the destination lost."""
+    """What was registered hears of its move, and of what the destination lost.
+
+    What is cut off before counts as moved, until 6.16.
+    """
     now, kernel = sight.after.registered, sight.space.kernel
     for where, flags, context in sight.before.registered:
         if where.overlaps(target) and context.features & UFFD_FEATURE_EVENT_UNMAP:
@@ -205,16 +208,20 @@ def _check_events(sight: Sight, source: Range, target: Range) -> Iterator[Violat
                 _covered(lost, named + stayed) and kernel.multi_vma_move
             ):
                 yield _no_event("unmap", lost, context)
-        moves = where.overlaps(source) and context.features & UFFD_FEATURE_EVENT_REMAP
-        if moves and not any(_tells_of(target, kind, at, kernel) for kind, at, _ in context.events):
+        if not where.overlaps(source) or not context.features & UFFD_FEATURE_EVENT_REMAP:
+            continue
+        if where.contains(source):
+            asked = sight.sides[0].length if kernel.remap_event_as_asked else source.length
+            due = UffdEvent("remap", Range(target.start, target.start + asked), source.start)
+            if due not in context.events:
+                yield _no_event("remap", due.where, context)
+        elif not any(_tells_of(target, kind, at) for kind, at, _ in context.events):
             yield _no_event("remap", target, context)
 
 
-def _tells_of(target: Range, kind: str, at: Range, kernel: Kernel) -> bool:
-    """Is an event that of the move to `target`?  What is cut off may count as moved, until 6.16."""
-    if kind != "remap" or not target.start <= at.start < target.end:
-        return False
-    return at.end <= target.end or kernel.remap_event_as_asked
+def _tells_of(target: Range, kind: str, at: Range) -> bool:
+    """Is an event that of a move of several to `target`, or of a part of it?"""
+    return kind == "remap" and target.contains(at)
 
 
 def _covered(lost: Range, by: list[Range]) -> bool:
