@@ -80,7 +80,7 @@ def _observe_on(options: argparse.Namespace) -> int:
             if refused := subject.refusal(case):
                 status = refuse(f"{name}: not run: {refused}")
                 continue
-            case = case.program()
+            case = replace(case.program(), geometry=case.geometry)
             observed = subject.observe(case)
             ops = [format_call(call, page_bytes) for call in case.calls]
             print(json.dumps({"id": name, "ops": ops} | observed | {"id": name}))

@@ -100,6 +100,7 @@ class Agent(Subject):
             self._start()
             self.geometry = self.hello.page_tables()
             self.able = self.hello.abilities()
+            self.execs = self.hello.execs
         except (ProtocolError, SubjectError, OSError) as error:
             self.close()
             raise SubjectError(f"{name}: {error}" if name else str(error)) from None
@@ -218,7 +219,7 @@ class Agent(Subject):
             raise SubjectError(self.lost(str(lost))) from None
 
     def _encoded(self, name: str, case: Case) -> tuple[str, bytes]:
-        return name, encode(name, case.calls, self.geometry, self.able)
+        return name, encode(name, case.calls, self.geometry, self.able_for(case))
 
     def _converse(
         self,

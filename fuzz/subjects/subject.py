@@ -27,21 +27,13 @@ class Abilities(NamedTuple):
 
     `calls` are the names of the calls that it has.  `locks` false: its user may not lock memory;
     `without` names, by call, the flags and values that it cannot be asked for; `reach` is how many
-    bytes of the arena it has, None all; `stack_end` is the offset at which a stack must end that an
-    exec is to make (execve_stack), None: there is no exec.
+    bytes of the arena it has, None all.
     """
 
     calls: frozenset[str]
     locks: bool = True
     without: Mapping[str, frozenset[str]] = MappingProxyType({})
     reach: int | None = None
-    stack_end: int | None = None
-
-    def makes(self, call: Call) -> bool:
-        """Can the call be made, whoever may?"""
-        if call.name == EXEC and self.stack_end is not None:
-            return call.args[1] == self.stack_end
-        return call.name in self.calls
 
     def missing(self, case: Case) -> list[str]:
         """What the case is about that is not here, such as a failure at will; mostly []."""
@@ -112,7 +104,7 @@ class Abilities(NamedTuple):
 
     def _may(self, call: Call) -> bool:
         locking = CALLS[call.name].locks
-        return self.makes(call) and (self.locks or locking is None or not locking(call.args))
+        return call.name in self.calls and (self.locks or locking is None or not locking(call.args))
 
 
 def _named(call: str, flag: str) -> str:
@@ -140,7 +132,7 @@ class Subject(ABC):
     tables; `fields` are those of its observations; `kernel_name` is that of the model of its
     kernel, as far as it tells; `commit_limit` the most memory in bytes that one call may ask for,
     None: there is no limit; `emulated` whether a program stands for the kernel, of which less can
-    be seen (fuzz.subjects.coarse).
+    be seen (fuzz.subjects.coarse); `execs` whether it makes the exec of execve_stack.
     Whoever sets `to_the_end` wants to know of `observe` also what comes of it when the
     address space goes; that takes longer.
     """
@@ -152,6 +144,7 @@ class Subject(ABC):
     kernel_name: str = ""
     commit_limit: int | None = None
     emulated: bool = False
+    execs: bool = False
     to_the_end: bool = False
 
     @property
@@ -184,9 +177,21 @@ class Subject(ABC):
             size = self.geometry.arena.length
             if not geometry_named(case.geometry).has_tables_of(self.geometry):
                 return f"the case is for {case.geometry}"
-            if any(_reaches(call) > size for call in case.calls if call.name != EXEC):
-                return f"it has no {_beyond(size)}"
-        return self.able.refusal(case)
+            top = self.geometry.user_top - self.geometry.arena.start
+            for call in case.calls:
+                if call.name == EXEC and call.args[1] != top:
+                    return f"a stack ends at {top:#x} and nowhere else"
+                if call.name != EXEC and _reaches(call) > size:
+                    return f"it has no {_beyond(size)}"
+        return self.able_for(case).refusal(case)
+
+    def able_for(self, case: Case) -> Abilities:
+        """What it is able to do for a case: those for all of user space, where its stack is, may
+        have an exec, if there is one.
+        """
+        if self.execs and case.geometry not in (None, self.geometry.name):
+            return self.able._replace(calls=self.able.calls | {EXEC})
+        return self.able
 
     @property
     def implementation(self) -> str:

@@ -39,21 +39,18 @@ def test_what_is_left_of_a_program(text: str, names: list[str], left_out: list[s
     assert FEW.left_out(case) == left_out
 
 
-def test_an_exec_is_made_where_its_stack_can_be() -> None:
-    able = FEW._replace(stack_end=0x8000)
-    at_end, elsewhere = (f"execve_stack(0x2000, {end:#x}, 0x1000)\n" for end in (0x8000, 0x7000))
-    assert able.refusal(parse(at_end)) == ""
-    assert able.refusal(parse(elsewhere)) == "execve_stack is not there"
-
-
 def test_a_case_for_all_of_user_space_runs_on_a_part_of_it() -> None:
     """As far as it stays there; an exec has an address space of its own."""
     machine = Forgetful()
     machine.geometry = GEOMETRIES["i386-pae-2g"]
-    machine.able = FEW._replace(stack_end=0xC0000000)
     head = "@geometry i386-pae\n"
     assert machine.refusal(parse(head + MAP.format(more=""))) == ""
-    assert machine.refusal(parse(head + "execve_stack(0xbfb00000, 0xc0000000, 0x0)\n")) == ""
+    stack = "execve_stack(0xbfb00000, {end:#x}, 0x0)\n"
+    assert "execve_stack is not there" in machine.refusal(parse(head + stack.format(end=3 << 30)))
+    machine.execs = True
+    assert machine.refusal(parse(head + stack.format(end=3 << 30))) == ""
+    assert "ends at 0xc0000000" in machine.refusal(parse(head + stack.format(end=0xBFFFF000)))
+    assert "execve_stack is not there" in machine.refusal(parse(stack.format(end=3 << 30)))
     far = machine.refusal(parse(head + "touch(0x80000000, 0x1000)\n"))
     assert far == "it has no addresses beyond 0x80000000"
     assert (
