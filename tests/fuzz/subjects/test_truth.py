@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from engine.base.kernel import Kernel, kernel_named
-from fuzz.calls.registry import MODELLED_CALLS
+from fuzz.calls.operand import Flags
+from fuzz.calls.registry import CALLS, MODELLED_CALLS
 from fuzz.case import Case
 from fuzz.execute import execute
 from fuzz.forms.text import parse_call
@@ -249,6 +250,22 @@ def test_the_recordings_are_what_the_comparison_needs() -> None:
     assert len(programs["linux-6.1"]) > 300
     assert set(truth["linux-6.1"]) == CATEGORIES | OBJECTS
     assert all(set(FIELDS) <= set(r) for kernel in truth for g in truth[kernel].values() for r in g)
+
+
+def test_the_recordings_hold_every_call_and_flag() -> None:
+    """Those of the newest kernel do, of what a machine can be asked for."""
+    calls = [parse_call(text) for r in recordings("linux-7.3", None) for text in calls_of(r)]
+    model_only = {"@fail", "execve_stack", "migrate_begin", "migrate_end", "relocate", "touch_on"}
+    assert {call.name for call in calls} == MODELLED_CALLS - model_only
+    missing = {
+        name
+        for declared in {call.name: CALLS[call.name] for call in calls}.values()
+        for at, param in enumerate(declared.params)
+        if isinstance(param.kind, Flags)
+        for name, flag in param.kind.names.items()
+        if not any(c.name == declared.name and c.args[at] & flag == flag for c in calls)
+    }
+    assert missing == {"MAP_32BIT"}
 
 
 @pytest.mark.parametrize(("recorded", "kernel"), list(permutations(RECORDED, 2)))
