@@ -167,6 +167,14 @@ void say_limits_missing(void);
 bool has_huge_pages(void);
 void refill_stock(void);
 
+/* --- memory.c: a shortage of it ---------------------------------------------------------------------- */
+
+bool has_shortage(void);
+int64_t fail_later(const u64 *operands);
+void begin_shortage(void);
+void end_shortage(void);
+void end_shortages(void);
+
 /* --- reclaim.c -------------------------------------------------------------------------------------- */
 
 extern const char *swap_device;

@@ -34,6 +34,7 @@ static const struct kind kinds[] = {
 	{.name = "swapout", .operands = 2, .swaps = true, .make = swap_out, .here = has_swap},
 	{.name = "execve_stack", .operands = 3, .replaces = true, .make = exec_with_stack, .here = has_stack_in_reach},
 	{.name = "soft_dirty_clear", .make = clear_soft_dirty, .here = has_soft_dirty},
+	{.name = "@fail", .operands = 2, .own_process = true, .make = fail_later, .here = has_shortage},
 	{.name = "@limit", .operands = 2, .own_process = true, .make = limit, .here = is_kernel},
 };
 #define N_KINDS (sizeof kinds / sizeof *kinds)
@@ -55,6 +56,8 @@ bool maps_huge_pages(const struct call *call)
 
 static int64_t system_call(const struct kind *kind, const u64 *a)
 {
+	int64_t result;
+
 #ifdef SYS_mmap2
 	if (kind->number == SYS_mmap) { /* an old call; the new one takes the offset in units of 4096 */
 		if (a[5] % page_bytes)
@@ -62,7 +65,12 @@ static int64_t system_call(const struct kind *kind, const u64 *a)
 		return raw(SYS_mmap2, a[0], a[1], a[2], a[3], a[4], a[5] / 4096);
 	}
 #endif
-	return raw(kind->number, a[0], a[1], a[2], a[3], a[4], a[5]);
+	if (kind->number == SYS_mremap)
+		begin_shortage();
+	result = raw(kind->number, a[0], a[1], a[2], a[3], a[4], a[5]);
+	if (kind->number == SYS_mremap)
+		end_shortage();
+	return result;
 }
 
 /* Makes a call, and prints its result. */

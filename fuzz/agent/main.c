@@ -154,6 +154,7 @@ static void say_hello(bool keys)
 	say_calls();
 	say("],\"flags\":{\"mmap\":[%s],\"@limit\":", has_huge_pages() ? "" : "\"MAP_HUGETLB\"");
 	say_limits_missing();
+	say(",\"@fail\":[\"vma\",\"commit\",\"maps\",\"hook\"]");
 	say("},\"emulated\":%s,\"fields\":[", emulated ? "true" : "false");
 	say_fields();
 	say("],");

@@ -56,6 +56,8 @@ void in_own_process(work work, const void *argument)
 	while (waitpid(process, &status, 0) < 0 && errno == EINTR)
 		;
 	end_limits();
+	if (has_shortage())
+		end_shortages();
 	if (!WIFEXITED(status) || WEXITSTATUS(status))
 		end_likewise(status);
 }

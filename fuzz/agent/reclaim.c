@@ -42,6 +42,7 @@ bool has_swap(void)
 	static int has = -1;
 
 	if (has < 0 && swap_device) {
+		swapoff(swap_device); /* an agent before may have died in between */
 		has = begin_swap();
 		if (has)
 			end_swap();

@@ -14,7 +14,7 @@ from fuzz.subjects.subject import Abilities, Observation, Subject
 class Model(Subject):
     """The model of `kernel`."""
 
-    able = Abilities(MODELLED_CALLS)
+    able = Abilities(MODELLED_CALLS, all_failures=True)
     fields = frozenset((*FIELDS, *OPTIONAL))
 
     def __init__(self, kernel: Kernel, *, commit_limit_bytes: int | None = None) -> None:

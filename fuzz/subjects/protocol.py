@@ -153,7 +153,7 @@ class Hello:
         reach = None if size >= geometry.arena.end - start else size
         # An exec is for those alone who ask for it, see `Subject.able_for`: it takes very long.
         calls = self.calls - {EXEC} if self.execs else self.calls
-        return Abilities(calls, self.locks, self.flags, reach)
+        return Abilities(calls, self.locks, self.flags, reach, all_failures=bool(self.model))
 
     @property
     def execs(self) -> bool:

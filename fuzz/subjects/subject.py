@@ -13,7 +13,7 @@ from fuzz.calls.registry import CALLS
 from fuzz.calls.syscall import Makes
 from fuzz.case import Call, Case
 
-EXEC = "execve_stack"
+EXEC, FAIL = "execve_stack", "@fail"
 Observation = dict[str, Any]  # see fuzz.subjects.observe
 SAID = "said"  # of an observation with `crash`: what whoever died said of it, if anything
 
@@ -27,17 +27,21 @@ class Abilities(NamedTuple):
 
     `calls` are the names of the calls that it has.  `locks` false: its user may not lock memory;
     `without` names, by call, the flags and values that it cannot be asked for; `reach` is how many
-    bytes of the arena it has, None all.
+    bytes of the arena it has, None all; `all_failures` whether anything can fail at any time, and
+    not only one mremap for a shortage of memory (fuzz/agent/memory.c).
     """
 
     calls: frozenset[str]
     locks: bool = True
     without: Mapping[str, frozenset[str]] = MappingProxyType({})
     reach: int | None = None
+    all_failures: bool = False
 
     def missing(self, case: Case) -> list[str]:
         """What the case is about that is not here, such as a failure at will; mostly []."""
         names = set()
+        if FAIL in self.calls and not self.all_failures and not _is_short_once(case):
+            names.add(f"{FAIL} of other than one mremap")
         for call in case.calls:
             declared = CALLS[call.name]
             if call.name not in self.calls and declared.made_by is not Makes.EXEC:
@@ -105,6 +109,19 @@ class Abilities(NamedTuple):
     def _may(self, call: Call) -> bool:
         locking = CALLS[call.name].locks
         return call.name in self.calls and (self.locks or locking is None or not locking(call.args))
+
+
+def _is_short_once(case: Case) -> bool:
+    """Does what fails, if anything does, fail in the next call, an mremap, and in no later one?
+
+    A machine is short of memory for that call: attempts are not counted.  Nor may it swap then.
+    """
+    names = [call.name for call in case.calls]
+    if FAIL not in names:
+        return True
+    behind = [name for name in names[names.index(FAIL) :] if name in (FAIL, "mremap")]
+    first = names[names.index(FAIL) : names.index(FAIL) + len(behind)]
+    return first == behind and behind.count("mremap") == 1 and "swapout" not in names
 
 
 def _named(call: str, flag: str) -> str:

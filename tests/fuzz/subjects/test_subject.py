@@ -6,6 +6,8 @@ import pytest
 
 from engine.base.geometry import GEOMETRIES
 from engine.base.kernel import kernel_named
+from fuzz.calls import registry
+from fuzz.calls.registry import CALLS
 from fuzz.case import Case
 from fuzz.forms.text import parse
 from fuzz.subjects.against import Against
@@ -111,3 +113,23 @@ def test_a_case_for_other_page_tables_is_refused() -> None:
         assert subject.refusal(parse("@geometry tiny\ntouch(0, 1)\n")) == "the case is for tiny"
         assert subject.refusal(parse("@geometry x86-64\ntouch(0, 1)\n")) == ""
         assert subject.refusal(parse("fork()\n")) == "it has no fork"
+
+
+@pytest.mark.parametrize(
+    ("calls", "can"),
+    [
+        (("touch", "@fail", "mremap", "touch"), True),
+        (("@fail", "@fail", "mremap"), True),
+        (("mremap", "touch"), True),
+        (("@fail", "touch", "mremap"), False),
+        (("@fail", "mremap", "mremap"), False),
+        (("@fail", "mremap", "@fail", "mremap"), False),
+        (("@fail",), False),
+        (("swapout", "@fail", "mremap"), False),
+    ],
+)
+def test_a_machine_is_short_of_memory_for_one_mremap(calls: tuple[str, ...], can: bool) -> None:
+    case = Case(tuple(registry.call(name, *[1] * len(CALLS[name].params)) for name in calls))
+    machine = Abilities(frozenset(CALLS))
+    assert machine.missing(case) == ([] if can else ["@fail of other than one mremap"])
+    assert machine._replace(all_failures=True).missing(case) == []
