@@ -134,7 +134,7 @@ def told_divergence(session: Session, seen: Seen, found: Divergence, against: Ag
             f"NEW FINDING {seen.bucket.name}: {against.subject.name} is not {against.model.name}",
             str(found.kind),
             indented(found.told()),
-            f"Reproduce with: {command('kernel', 'check', session.path(seen.bucket), *on)}",
+            f"Reproduce with: {command('check', session.path(seen.bucket), *on)}",
             "",
         )
     )
