@@ -140,6 +140,22 @@ def test_what_ran_on_a_machine_that_was_stopped_is_forgotten(boot: Boot) -> None
     assert list(machine.late(last=True)) == []
 
 
+def test_a_kernel_that_does_not_survive_its_boot_boots_again(
+    boot: Boot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = tmp_path / "failures"
+    failures.write_text("xx")
+    monkeypatch.setenv("FAKE_BOOTS", str(failures))
+    machine = boot()
+    assert told(machine.observe(case(FINE))) == NOTHING
+    failures.write_text("x")
+    found = machine.run([case(PANICS), case(FINE)])
+    assert [told(one) for one in found] == [PANIC, NOTHING]
+    failures.write_text("x" * 9)
+    with pytest.raises(SubjectError, match=PANIC[1]):
+        boot()
+
+
 def test_a_machine_that_hangs_is_ended(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_GRACE", 0.1)
     machine = boot(time_limit=0.2)
