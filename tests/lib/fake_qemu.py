@@ -39,6 +39,7 @@ WARNING: CPU: 0 PID: 97 at mm/mremap.c:257 move_page_tables+0x5a1/0x700
  __do_sys_munmap+0x2f1/0x4f0
 ---[ end trace 0000000000000000 ]---
 """
+SLOW = "watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [agent:97]"
 PANIC = "Kernel panic - not syncing: Fatal exception\n"
 AT_END = "BUG: non-zero pgtables_bytes on freeing mm: 4096\n"
 
@@ -87,6 +88,8 @@ class Machine:
         between = any(call[0] == "munmap" for call in calls)  # two programs, as one
         if WARNS in does or self.next or (WARNS_NEXT in does and between):
             self.say(WARNING, f"case {name}")
+        elif not does:
+            self.say(SLOW, f"case {name}")
         self.next = WARNS_NEXT in does
         self.panics_at_end |= PANICS_AT_END in does
         self.at_end |= WARNS_AT_END in does or (ALWAYS_AT_END and calls[0][0] == "touch")
