@@ -281,26 +281,26 @@ class Vm(Agent):
         whoever really hangs comes to no mark.
         """
         self._listen()
-        found: list[Report] = []
-        if (next_mark := _MARK.search(self._heard)) and next_mark[1] == mark:
-            said = self._heard[: next_mark.start()]
-            found = [report for report in reports(said) if report.kind != "hang"]
-            self._heard = self._heard[next_mark.end() :]
-        return min(found, key=lambda report: KINDS.index(report.kind), default=None)
+        next_mark = _MARK.search(self._heard)
+        if next_mark is None or next_mark[1] != mark:
+            return None
+        said, self._heard = self._heard[: next_mark.start()], self._heard[next_mark.end() :]
+        return _worst(report for report in reports(said) if report.kind != "hang")
 
     def lost(self, how: str) -> str:
         """See `Agent`: why init gave up, or what the kernel reported."""
         self._listen()
         said, self._heard = self._heard, ""
+        self.certain = False
         if gave_up := _GIVES_UP.search(said):
             return gave_up[1]
         words = [line for line in plain(said) if line][-_LAST_WORDS:]
-        self.certain = False
-        if found := list(reports(said)):
+        hangs = how.startswith("hangs")
+        if found := _worst(report for report in reports(said) if hangs or report.kind != "hang"):
             self.certain = True
-            self._reported = found[-1]
-            return f"{how}: {found[-1].title}" if how.startswith("hangs") else found[-1].title
-        if how.startswith("hangs"):
+            self._reported = found
+            return f"{how}: {found.title}" if hangs else found.title
+        if hangs:
             self._reported = Report("hang", "hangs", tuple(words))
         return "\n  ".join((f"{how}; the last lines of its console:", *words)) if words else how
 
@@ -308,3 +308,8 @@ class Vm(Agent):
         """Hear what the console has said since."""
         if self._machine is not None:
             self._heard += self._machine.console()
+
+
+def _worst(found: Iterable[Report]) -> Report | None:
+    """The worst of some reports, and the first of these; None if there are none."""
+    return min(found, key=lambda report: KINDS.index(report.kind), default=None)
