@@ -6,9 +6,11 @@ says where it is.
 
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 
 import pytest
 
+from engine.base.geometry import geometry_named
 from fuzz.case import Case
 from fuzz.forms.text import parse_call
 from fuzz.subjects.against import Against
@@ -16,6 +18,7 @@ from fuzz.subjects.beside import beside_model
 from fuzz.subjects.recordings import programs
 from fuzz.subjects.subject import SubjectError
 from fuzz.subjects.vm import Vm
+from fuzz.vm.image import image_at
 from tests.lib.constants import ROOT
 from tests.lib.images import FOLDER, real_images
 
@@ -23,6 +26,7 @@ IMAGES = real_images()
 NO_IMAGES = pytest.mark.skip(f"no kernel to boot: {FOLDER}=$(.ci/image)")
 PROGRAMS = ROOT / "corpus" / "truth" / "linux-6.18.jsonl.xz"
 SOME = 40  # of these programs
+OTHERS = sorted((ROOT / "corpus" / "truth").glob("*@*.jsonl.xz"))  # on other page tables
 PRIVATE = "PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED"
 
 pytestmark = pytest.mark.slow
@@ -31,14 +35,18 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module", params=IMAGES or [pytest.param(None, marks=NO_IMAGES)], ids=str)
 def pair(request: pytest.FixtureRequest) -> Iterator[Against]:
     """A machine beside the model of its kernel."""
+    with booted_beside_model(f"vm:{request.param}") as booted:
+        yield booted
+
+
+def booted_beside_model(name: str) -> Against:
+    """The machine of that name, if this system has what it takes."""
     try:
-        booted = beside_model(on=f"vm:{request.param}")
+        return beside_model(on=name)
     except SubjectError as error:
         if "is not installed" in str(error) or "no C compiler" in str(error):
             pytest.skip(str(error))
         raise
-    with booted:
-        yield booted
 
 
 def vm_of(pair: Against) -> Vm:
@@ -125,3 +133,29 @@ def test_a_warning_is_told_each_time_and_minimized(pair: Against) -> None:
     small = pair.minimized(found, 300)
     assert small is not None
     assert [call.name for call in small.case.calls] == ["mmap", "mremap"]
+
+
+def other_machines() -> Iterator[tuple[Path, str, Path]]:
+    """Each image on each geometry that it can have and that was recorded, and these recordings."""
+    for path in IMAGES:
+        image = image_at(path)
+        for recorded in OTHERS:
+            geometry = geometry_named(recorded.name.partition("@")[2].removesuffix(".jsonl.xz"))
+            if geometry.name.startswith(image.arch) and geometry.page_bytes == image.page_bytes:
+                yield path, geometry.name, recorded
+
+
+@pytest.mark.parametrize(
+    ("path", "geometry", "recorded"),
+    list(other_machines()) or [pytest.param(None, "", None, marks=NO_IMAGES)],
+    ids=str,
+)
+def test_other_page_tables(path: Path, geometry: str, recorded: Path) -> None:
+    """A CPU with them is asked of qemu, and found in the machine."""
+    with booted_beside_model(f"vm:{path}@{geometry}") as pair:
+        assert pair.subject.geometry.name == geometry
+        some = (case for _, case in islice(programs(recorded), SOME))
+        able = [case for case in some if not pair.subject.refusal(case)]
+        assert able
+        differing = filter(None, map(pair.divergence, able))
+        assert [found.told() for found in differing] == []
