@@ -87,14 +87,15 @@ def _swap_out_private(space: AddressSpace, vma: Vma, start: int, end: int) -> No
 
 def _swap_out_shared(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     space.announce(TRY_TO_UNMAP, start, end, I_MMAP)
-    folios = {pfn for pfn in vma.backing.pages.values() if pfn in space.frames.large}
+    pages = space.geometry.slot_pages
+    frames = [e >> PFN_SHIFT for _, _, e in space.tree.leaves(start, end)]
+    folios = {pfn - pfn % pages for pfn in frames} if space.frames.large else set()
     split_partial_shared(space, start, end, pageout=True)
     unmapped = unmap_shared(space, vma, start, end)
     for first in folios & space.frames.large:
         if not any(folio_mappings(space, first)):
-            pages = range(first, first + space.geometry.slot_pages)
             split_shared_folio(space, first)
-            unmapped += [space.frames.index[pfn] for pfn in pages]
+            unmapped += [space.frames.index[pfn] for pfn in range(first, first + pages)]
     vma.backing.swapped.update(unmapped)
     space.flush_tlb(start, end)  # what is written back is flushed before
 

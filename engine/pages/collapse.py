@@ -38,8 +38,9 @@ from engine.state.vma import VM_NOHUGEPAGE, VM_UFFD, VM_UFFD_PROTECTED, VM_WRITE
 def collapse(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
     """Collapse every whole slot of [start, end), bytes, in one VMA.
 
-    Returns: None if every slot is huge afterwards, else EINVAL.  A slot that cannot be collapsed
-    for good ends the call, and until 6.18 one without a PMD entry does; others are passed over.
+    Returns: None if every slot is huge afterwards, else EINVAL, or EBUSY for a hole that a
+    userfaultfd watches.  A slot that cannot be collapsed for good ends the call, and until 6.18 one
+    without a PMD entry does; others are passed over.  Source: madvise_collapse_errno().
     """
     slot = space.geometry.slot_bytes
     if vma.is_anonymous and vma.anon_vma is None:
@@ -57,14 +58,14 @@ def collapse(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | Non
             if vma.is_anonymous
             else _collapse_shared(space, vma, addr)
         )
-        if done is None:
-            return Errno.EINVAL
+        if isinstance(done, Errno):
+            return done
         failed = failed or not done
     return Errno.EINVAL if failed else None
 
 
-def _collapse_anonymous(space: AddressSpace, vma: Vma, addr: int) -> bool | None:
-    """One slot of private memory.  Returns: done; None if the whole call ends here."""
+def _collapse_anonymous(space: AddressSpace, vma: Vma, addr: int) -> bool | Errno:
+    """One slot of private memory.  Returns: done; an error if the whole call ends here."""
     tree = space.tree
     parent, index = tree.find(addr, PMD), tree.index(addr, PMD)
     if parent is None:
@@ -73,14 +74,14 @@ def _collapse_anonymous(space: AddressSpace, vma: Vma, addr: int) -> bool | None
         return True
     table = parent.tables.get(index)
     if table is None:
-        return False if space.kernel.collapse_passes_slots else None  # SCAN_NO_PTE_TABLE
+        return False if space.kernel.collapse_passes_slots else Errno.EINVAL  # SCAN_NO_PTE_TABLE
     leaves = table.leaves
     if vma.flags & VM_UFFD:
         refused = _refused_by_uffd(space, table)
         if refused is not None:
-            return None if refused else False
+            return Errno.EBUSY if refused else False
     if any(entry & MARKER for entry in leaves.values()):
-        return None
+        return Errno.EINVAL
     # Until 6.17 a writable page is needed; read-only memory has none, whatever it has been before.
     written = vma.flags & VM_WRITE and any(e & WRITE for e in leaves.values())
     if not written and not space.kernel.collapses_without_write:
@@ -118,7 +119,7 @@ def _refused_by_uffd(space: AddressSpace, table: Table) -> bool | None:
     return None
 
 
-def _collapse_shared(space: AddressSpace, vma: Vma, addr: int) -> bool | None:
+def _collapse_shared(space: AddressSpace, vma: Vma, addr: int) -> bool | Errno:
     """One slot of a shared object: its pages become one folio, other mappings lose theirs."""
     space.announce(COLLAPSE_FILE, addr, addr + space.geometry.slot_bytes, NONE)
     settle_shared(space, vma, addr, addr + space.geometry.slot_bytes)
@@ -126,7 +127,7 @@ def _collapse_shared(space: AddressSpace, vma: Vma, addr: int) -> bool | None:
     linear = space.page_index(vma, addr)
     backing = vma.backing
     if not any(linear <= i < linear + pages for i in backing.pages):
-        return None  # as if it had been truncated under the call
+        return Errno.EINVAL  # as if it had been truncated under the call
     parent = tree.find(addr, PMD)
     table_here = parent is not None and parent.entry(tree.index(addr, PMD)) is not None
     was_huge = backing.pages.get(linear) in space.frames.large
@@ -149,11 +150,11 @@ def _collapse_shared(space: AddressSpace, vma: Vma, addr: int) -> bool | None:
     if parent is None and not kernel.collapse_makes_pmd_table:
         return False  # SCAN_PMD_NULL
     if not (was_huge or table_here or kernel.collapse_frees_all_tables):
-        return None  # SCAN_PMD_NONE: retract_page_tables() had to find a table here, too
+        return Errno.EINVAL  # SCAN_PMD_NONE: retract_page_tables() had to find a table here, too
     if vma.flags & VM_UFFD_PROTECTED:
         return False
     if guarded or tree.find(addr, PTE) is not None:
-        return False if kernel.collapse_passes_slots else None
+        return False if kernel.collapse_passes_slots else Errno.EINVAL
     return map_shared_huge(space, vma, addr, write=False)
 
 

@@ -25,7 +25,7 @@ from engine.pages.protect import end_uffd_protection
 from engine.pages.rmap import folio_of, wait_for_migration
 from engine.state.space import AddressSpace
 from engine.state.table import Table
-from engine.state.vma import VM_UFFD_RWP, Vma
+from engine.state.vma import VM_UFFD_RWP, VM_UFFD_WP, Vma
 
 WRITTEN = PRESENT | WRITE | DIRTY | ACCESSED | SOFT_DIRTY
 
@@ -66,12 +66,14 @@ def make_writable(space: AddressSpace, vma: Vma, table: Table, index: int) -> in
     Precondition: the VMA allows it, and the entry is not a marker.
     Returns: the entry for the page that the write goes to.
     """
-    entry = make_present(space, table, index) & ~UFFD_WP
+    entry = make_present(space, table, index)
+    if vma.flags & VM_UFFD_WP:
+        entry &= ~UFFD_WP  # what nobody waits for any more stays (B-07)
     if entry & ANON and not entry & EXCLUSIVE:
         if may_reuse(space, entry):
             entry |= EXCLUSIVE
         else:
-            entry = _copied(space, vma, entry)
+            entry = _copied(space, vma, entry & ~UFFD_WP)
     more_rights = not entry & WRITE
     entry |= WRITTEN
     space.tree.put(table, index, entry)

@@ -112,7 +112,7 @@ def _regain(space: AddressSpace, table: Table, index: int, *, write: bool) -> bo
         ):
             space.split_huge(table, index)
             return False
-        entry = entry & ~UFFD_WP | WRITTEN | (EXCLUSIVE if entry & ANON else 0)
+        entry = entry | WRITTEN | (EXCLUSIVE if entry & ANON else 0)
         space.tree.put(table, index, entry)
     return True
 
@@ -182,15 +182,20 @@ def split_shared_folio(space: AddressSpace, first: int) -> None:
 
 
 def unmap_folio(space: AddressSpace, first: int, pages: int) -> None:
-    """Take a folio of a shared object, `pages` frames from `first` on, out of all mappings."""
+    """Take a folio of a shared object, `pages` frames from `first` on, out of all mappings.
+
+    What userfaultfd write-protects leaves its mark.
+    """
     space.tlb.flush_frames(first, pages)
-    for _, table in list(space.tree.leaf_tables()):
+    for base, table in list(space.tree.leaf_tables()):
+        shift = space.geometry.entry_shift[table.level]
         for index, entry in list(table.leaves.items()):
             if first <= entry >> PFN_SHIFT < first + pages:
                 if table.level == PMD:
                     space.split_huge(table, index)
                 else:
-                    space.tree.take(table, index)
+                    vma = space.vmas.lookup(base + (index << shift))
+                    space.unmap_pages(vma, table, [index])
 
 
 def split_folio(space: AddressSpace, first: int) -> None:
