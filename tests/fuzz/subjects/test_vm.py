@@ -157,8 +157,8 @@ def test_a_kernel_that_does_not_survive_its_boot_boots_again(
 
 
 def test_a_machine_that_hangs_is_ended(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_GRACE", 0.1)
-    machine = boot(time_limit=0.2)
+    monkeypatch.setattr(module, "_GRACE", 2.0)  # enough for what does not hang, on a busy machine
+    machine = boot(time_limit=1)
     first, second, third = machine.run(map(case, (FINE, HANGS, FINE)))
     assert told(second) == ("hang", "hangs")
     assert second["crash"].startswith("hangs: no answer in")
