@@ -102,11 +102,14 @@ class Vm(Agent):
         except (MachineError, SubjectError) as error:
             raise SubjectError(f"{name}: {error}") from None
         self._boot(name, time_limit)
-        # With debugfs, init makes the kernel warn again of what it warns of once only.
-        self._warns_again = "error" not in self.ask(f"!write {_CLEAR_WARN_ONCE} 1")
-        if geometry not in ("", self.geometry.name):
+        try:
+            # With debugfs, init makes the kernel warn again of what it warns of once only.
+            self._warns_again = "error" not in self.ask(f"!write {_CLEAR_WARN_ONCE} 1")
+            if geometry not in ("", self.geometry.name):
+                raise SubjectError(f"{name}: it boots as {self.geometry.name}")
+        except SubjectError:
             self.close()
-            raise SubjectError(f"{name}: it boots as {self.geometry.name}")
+            raise
 
     def _boot(self, name: str, time_limit: float) -> None:
         """Hear the first hello: under KVM, if the kernel really boots there."""
