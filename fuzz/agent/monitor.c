@@ -85,14 +85,12 @@ static void answer_fault(int uffd, u64 addr, u64 flags)
 			struct uffdio_continue go_on = {.range = range};
 
 			failed = ioctl(uffd, UFFDIO_CONTINUE, &go_on);
-		} else if (!i) {
+		} else {
+			/* Hugetlb has no zero page, and none is put where a mark is that protects the absent page. */
 			struct uffdio_zeropage zero = {.range = range};
-
-			failed = ioctl(uffd, UFFDIO_ZEROPAGE, &zero);
-		} else { /* hugetlb has no zero page */
 			struct uffdio_copy copy = {.dst = range.start, .src = (uintptr_t)zeroes(), .len = range.len};
 
-			failed = ioctl(uffd, UFFDIO_COPY, &copy);
+			failed = (i || ioctl(uffd, UFFDIO_ZEROPAGE, &zero)) && ioctl(uffd, UFFDIO_COPY, &copy);
 		}
 		if (!failed)
 			return;
