@@ -250,9 +250,9 @@ def _move_classic(remap: Remap) -> int | Errno:
         return error
     if _source_sealed(remap):
         return Errno.EPERM
-    error = _make_room(remap)
-    if error is None and remap.space.kernel.looks_again_for_source:
-        error = None if remap.space.vmas.lookup(remap.addr) else Errno.EFAULT
+    error, space = _make_room(remap), remap.space
+    if not error and not space.vmas.lookup(remap.addr) and space.kernel.looks_again_for_source:
+        error = Errno.EFAULT
     error = error or _cut_tail(remap)
     if error:
         return error
