@@ -203,6 +203,9 @@ class Kernel:
         ),
         "a failed copy of a VMA leaves its reservations to the source (B-46)",
     ] = False
+    hugetlb_dontneed_reserves: Annotated[
+        bool, since("6.9"), "a huge page that MADV_DONTNEED takes away is reserved again"
+    ] = False
     hugetlb_rest_keeps_reservation: Annotated[
         bool, never, "moving a part of a hugetlb mapping leaves the rest its reservations"
     ] = False

@@ -87,6 +87,7 @@ def mprotect(space: AddressSpace, addr: int, length: int, prot: int) -> Errno | 
         if was_read_only == bool(flags & VM_WRITE):
             protection_changed(space, vma, cursor, stop)
         if was_read_only and flags & VM_LOCKED and flags & VM_WRITE and not flags & VM_SHARED:
-            populate_locked(space, vma, cursor, stop)  # private copies at once: mprotect_fixup()
+            # Private copies at once, under the mmap lock, which nobody gives up: mprotect_fixup().
+            populate_locked(space, vma, cursor, stop, waits=False)
         cursor = stop
     return None

@@ -4,7 +4,7 @@ One access may run through memory of all kinds, slot by slot, so they are all he
 shared, one page or many at once.  What it takes to have a huge page, or a copy, is elsewhere.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from engine.base.address import Range, round_down, round_up
 from engine.base.entry import (
@@ -164,7 +164,19 @@ def _told_by_signal(
     Source: handle_userfault(); do_anonymous_page(), hugetlb_no_page(), shmem_get_folio_gfp().
     """
     page, parts = space.geometry.page_bytes, list[tuple[int, int]]()
-    for addr in range(start, end, page):
+    for addr in _told_pages(space, vma, start, end, write=write):
+        if parts and parts[-1][1] == addr:
+            parts[-1] = parts[-1][0], addr + page
+        else:
+            parts.append((addr, addr + page))
+    return parts
+
+
+def _told_pages(
+    space: AddressSpace, vma: Vma, start: int, end: int, *, write: bool
+) -> Iterator[int]:
+    """The pages of which a userfaultfd is told, each with the tables that its fault has made."""
+    for addr in range(start, end, space.geometry.page_bytes):
         place = space.tree.leaf_place(addr)
         entry = 0 if place is None else place[0].leaves[place[1]]
         if entry and not is_wp_marker(entry):
@@ -184,11 +196,7 @@ def _told_by_signal(
             continue
         if not entry:
             _tables_until_told(space, vma, addr, write=write)
-        if parts and parts[-1][1] == addr:
-            parts[-1] = parts[-1][0], addr + page
-        else:
-            parts.append((addr, addr + page))
-    return parts
+        yield addr
 
 
 def _is_told(vma: Vma, *, write: bool) -> bool:
@@ -273,17 +281,20 @@ def populate(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     _access_anonymous(space, vma, start, end, tag, Faulted(), write=True)
 
 
-def populate_range(space: AddressSpace, vma: Vma, start: int, end: int, *, write: bool) -> bool:
+def populate_range(
+    space: AddressSpace, vma: Vma, start: int, end: int, *, write: bool, waits: bool = True
+) -> bool:
     """Fault in [start, end) of one VMA without changing what pages hold.
 
+    Arguments: `waits` false: nobody can wait for a userfaultfd (no FAULT_FLAG_ALLOW_RETRY).
     Returns: False if a page could not be had; those before it are present.
-    Source: populate_vma_page_range(), faultin_page_range().
+    Source: populate_vma_page_range(), faultin_page_range(), handle_userfault().
     """
-    if vma.uffd is not None and vma.uffd.features & UFFD_FEATURE_SIGBUS:
-        told = _told_by_signal(space, vma, start, end, write=write)
-        if told:
-            if start < told[0][0]:
-                populate_range(space, vma, start, told[0][0], write=write)
+    if vma.uffd is not None and (vma.uffd.features & UFFD_FEATURE_SIGBUS or not waits):
+        told = next(_told_pages(space, vma, start, end, write=write), None)
+        if told is not None:
+            if start < told:
+                populate_range(space, vma, start, told, write=write)
             return False
     end_rwp(space, vma, start, end)
     if vma.flags & VM_HUGETLB:
@@ -306,8 +317,10 @@ def populate_range(space: AddressSpace, vma: Vma, start: int, end: int, *, write
     return stop == end
 
 
-def populate_locked(space: AddressSpace, vma: Vma, start: int, end: int) -> bool:
-    """Fault in [start, end) of one VMA as mlock and MAP_POPULATE do.
+def populate_locked(
+    space: AddressSpace, vma: Vma, start: int, end: int, *, waits: bool = True
+) -> bool:
+    """Fault in [start, end) of one VMA as mlock and MAP_POPULATE do; `waits` as populate_range.
 
     Private memory is written where that is allowed, to have the copies; shared memory only read.
     What is locked on fault only stays as it is; until 5.17 it was looked at all the same.
@@ -320,7 +333,7 @@ def populate_locked(space: AddressSpace, vma: Vma, start: int, end: int) -> bool
     if vma.flags & VM_LOCKONFAULT:
         return True
     write = vma.flags & (VM_WRITE | VM_SHARED) == VM_WRITE
-    return populate_range(space, vma, start, end, write=write)
+    return populate_range(space, vma, start, end, write=write, waits=waits)
 
 
 def _first_refused(space: AddressSpace, vma: Vma, start: int, end: int) -> int:

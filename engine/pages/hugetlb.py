@@ -164,9 +164,9 @@ def punch_hugetlb(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
 
 
 def discard_hugetlb(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
-    """MADV_DONTNEED: whole huge pages go; those of private memory are reserved again.
+    """MADV_DONTNEED: whole huge pages go; those of private memory are reserved again since 6.9.
 
-    Source: zap_page_range_single(), __unmap_hugepage_range().
+    Source: zap_page_range_single(), __unmap_hugepage_range(); measured on 6.1.176.
     """
     file, shared = file_of(vma), vma.flags & VM_SHARED
     end = round_down(end, file.huge_bytes)
@@ -174,7 +174,7 @@ def discard_hugetlb(space: AddressSpace, vma: Vma, start: int, end: int) -> None
     gone = [addr for addr, _, entry in leaves if entry & PRESENT]
     if not shared:
         space.pool.free += len(gone)
-        if vma.reserves:
+        if vma.reserves and space.kernel.hugetlb_dontneed_reserves:
             file.faulted -= {space.page_index(vma, addr) // file.huge_page for addr in gone}
             space.pool.reserved += len(gone)
     if gone:

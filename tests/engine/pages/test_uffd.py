@@ -18,6 +18,7 @@ from engine.base.uapi import (
     MADV_POPULATE_READ,
     MAP_ANONYMOUS,
     MAP_FIXED,
+    MAP_PRIVATE,
     MAP_SHARED,
     MREMAP_DONTUNMAP,
     UFFD_FEATURE_EVENT_REMAP,
@@ -45,7 +46,7 @@ from engine.pages.uffd import uffd_register, uffd_rwp, uffd_wp
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_UFFD, VM_UFFD_MISSING, VM_UFFD_WP
 from tests.lib.constants import MOVE
-from tests.lib.drawn import PAGE, SLOT, scene, shown, tags, tiny
+from tests.lib.drawn import PAGE, SLOT, scene, shown, strip_tables, tags, tiny
 from tests.lib.entries import entry, huge
 
 FOLLOWS = UFFD_FEATURE_EVENT_REMAP
@@ -230,6 +231,15 @@ def test_missing_pages_come_small_and_with_an_anon_vma() -> None:
     touch(space, 0, 2 * PAGE)
     assert not space.tree.huge
     assert shown(space, 1) == "AAaa"
+
+
+def test_populating_stops_at_the_first_page_that_is_kept_out() -> None:
+    space = AddressSpace(tiny("linux-6.1"))
+    assert mmap(space, 0, 2 * SLOT, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED) == 0
+    missing = (UFFDIO_REGISTER_MODE_MISSING, UFFD_FEATURE_SIGBUS)
+    assert uffd_register(space, 0, 2 * SLOT, *missing) is None
+    assert madvise(space, 0, 2 * SLOT, MADV_POPULATE_READ) is Errno.EFAULT
+    assert strip_tables(space, 0, 2) == "o."
 
 
 def test_collapse_neither_fills_holes_nor_drops_protections() -> None:
