@@ -1,5 +1,6 @@
 """Two subjects, mostly one and a model: where they part, and the smallest program that shows it."""
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -222,8 +223,10 @@ class Between:
         case = next(filter(same_in_time, self._candidates(divergence)), None)
         if case is None:
             return None
-        case = minimize(case, same_in_time, self.subject.geometry, budget=budget)
-        return self.divergence(case)
+        with contextlib.suppress(ValueError):  # it comes and goes, or the time is up
+            case = minimize(case, same_in_time, self.subject.geometry, budget=budget)
+        found = self.divergence(case)
+        return found if found is not None and found.kind == divergence.kind else None
 
     def _candidates(self, divergence: Divergence) -> Iterator[Case]:
         """The case, and then, if its kernel reported something, what ran before it and the case."""

@@ -112,6 +112,29 @@ def test_a_difference_at_the_end_is_that_of_the_call_that_brings_it_about() -> N
     assert [call.name for call in small.case.calls] == ["mmap", "munmap"]
 
 
+class Fickle(StandIn):
+    """One that shows no VMAs of some programs, so many times."""
+
+    times = 0
+
+    def observe(self, case: Case) -> Observation:
+        observed = super().observe(case)
+        if len(case.calls) != 2:
+            return observed
+        self.times -= 1
+        return observed if self.times < 0 else {**observed, "vmas": []}
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_what_comes_and_goes_is_not_minimized(times: int) -> None:
+    standin = Fickle()
+    pair = beside(standin)
+    standin.times = times
+    found = pair.divergence(parse(TOUCHED))
+    assert found is not None
+    assert pair.minimized(found, 100) is None
+
+
 def test_contents_that_are_not_known_are_not_compared() -> None:
     assert beside(Other(contents=None)).divergence(parse(TOUCHED)) is None
 
