@@ -216,6 +216,7 @@ extern bool tell_all; /* optional fields, too, of every case */
 void set_time_limit(u64 milliseconds);
 void give_time(void);
 void take_baseline(void);
+bool maps_nothing(void);
 void run_case(const struct program *program);
 void run_line(char *line);
 void say_fields(void);

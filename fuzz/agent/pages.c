@@ -294,7 +294,7 @@ void say_marks(void)
 			for (size_t i = 0; i < n; i++)
 				add_marks(regions[i].start, regions[i].end, &protected, &dirty);
 		}
-	} else {
+	} else if (!maps_nothing()) { /* without a scan all of a VMA is read */
 		for (size_t i = 0; i < n_vmas; i++)
 			add_marks(vmas[i].start, vmas[i].end, &protected, &dirty);
 	}
@@ -321,7 +321,7 @@ void say_pages(void)
 	first_run = true;
 	if (use_scan)
 		pages_by_scan(arena_start, arena_start + arena_bytes);
-	else
+	else if (!maps_nothing())
 		for (size_t i = 0; i < n; i++)
 			pages_by_entries(range[i].start, range[i].end);
 	end_run();

@@ -114,14 +114,18 @@ class Abilities(NamedTuple):
 def _is_short_once(case: Case) -> bool:
     """Does what fails, if anything does, fail in the next call, an mremap, and in no later one?
 
-    A machine is short of memory for that call: attempts are not counted.  Nor may it swap then.
+    A machine is short of memory for that call: attempts are not counted.  Nor may it swap then, or
+    bring in what is locked; and the agent itself needs a few VMAs.
     """
     names = [call.name for call in case.calls]
     if FAIL not in names:
         return True
+    if any((locks := CALLS[call.name].locks) and locks(call.args) for call in case.calls):
+        return False
     behind = [name for name in names[names.index(FAIL) :] if name in (FAIL, "mremap")]
     first = names[names.index(FAIL) : names.index(FAIL) + len(behind)]
-    return first == behind and behind.count("mremap") == 1 and "swapout" not in names
+    alone = {"swapout", "@limit"}.isdisjoint(names)
+    return alone and first == behind and behind.count("mremap") == 1
 
 
 def _named(call: str, flag: str) -> str:
