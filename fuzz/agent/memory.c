@@ -23,7 +23,11 @@
 
 /* In the order of engine/base/failures.py KINDS. */
 enum { PAGE_TABLE };
-enum { MAX_PRODDED = 64, PRODDED_MORE = 4, GRACE = 20000 /* microseconds */ };
+enum { GRACE = 20000 /* microseconds */ };
+
+/* VMAs: of a page of 4 KiB no more than 64 are made. */
+#define MAX_PRODDED (page_bytes / 64)
+#define PRODDED_MORE (page_bytes / 1024)
 
 #define UNLIMITED (1ULL << 62)
 
@@ -107,7 +111,7 @@ static void provide_for_vmas(void)
 	allow(before + page_bytes);
 	for (u64 i = 0; i < MAX_PRODDED && bytes_in_use() == before; i++)
 		prod();
-	for (int i = 0; i < PRODDED_MORE; i++)
+	for (u64 i = 0; i < PRODDED_MORE; i++)
 		prod();
 }
 
