@@ -28,7 +28,10 @@ static bool areas_are_used(void)
  */
 bool begin_swap(void)
 {
-	return !swap_device || !swapon(swap_device, 0);
+	if (!swap_device || !swapon(swap_device, 0))
+		return true;
+	/* An agent that a case killed has left it on. */
+	return errno == EBUSY && !swapoff(swap_device) && !swapon(swap_device, 0);
 }
 
 void end_swap(void)
