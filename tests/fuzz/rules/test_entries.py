@@ -105,6 +105,12 @@ def protected(features: int = 0) -> AddressSpace:
     return space
 
 
+def announced_short(self: UffdContext, kind: str, where: Range, source: int = 0) -> None:
+    """In place of UffdContext.prepare: the last page is left out."""
+    self.changing += 1
+    self.pending.append(UffdEvent(kind, Range(where.start, where.end - PAGE), source))
+
+
 def partly_clean_folio() -> AddressSpace:
     """Two pages of a large folio that agree in all but this, and two that differ in more."""
     space = large_folio()
@@ -251,6 +257,13 @@ def two_huge() -> AddressSpace:
             (0, 32, 8),
             {"uffd-changing"},
             id="B-55 a move is not announced",
+        ),
+        pytest.param(
+            lambda: protected(UFFD_FEATURE_EVENT_REMAP),
+            replaced(UffdContext, "prepare", announced_short),
+            (0, 32, 8),
+            {"uffd-changing"},
+            id="a move is announced too short",
         ),
     ],
 )
