@@ -26,7 +26,6 @@ FORMS = {
 }
 _AGENTS = re.compile(r"\{agent(?::([^{}\s]+))?\}")
 _VIA_START = 120.0  # seconds to the hello: it may boot, or connect, first
-_SLOWER = 4  # times a machine is, that is emulated, where a kernel before 6.7 looks at half a TiB
 
 
 def subject_named(text: str, *, time_limit: float = TIME_LIMIT, jobs: int = 1) -> Subject:
@@ -106,7 +105,7 @@ def _vm(rest: str, time_limit: float) -> Subject:
     path, _, geometry = rest.rpartition("@")
     if not path or Path(rest).exists():  # whatever its name
         path, geometry = rest, ""
-    return Vm(Path(path), geometry, time_limit=_SLOWER * time_limit)
+    return Vm(Path(path), geometry, time_limit=time_limit)
 
 
 _BEHIND: dict[str, Callable[[str, float], Subject]] = {
