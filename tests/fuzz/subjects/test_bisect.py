@@ -23,7 +23,7 @@ def case(name: str) -> Case:
     [
         ("regressions/thread-c-overlapping", "linux-6.1", "linux-6.7", ("realign_stack",)),
         ("museum/b-37-rollback-leaks", "linux-6.18", "linux-7.3", ("uncharge_on_rollback",)),
-        ("museum/b-43-unlinked", "linux-6.18.7", "linux-6.18", ("merge_links_source",)),
+        ("museum/b-43-unlinked", "linux-6.18.7", "linux-6.18.8", ("merge_links_source",)),
         (
             "museum/b-69-overlap-wraps",
             "linux-6.18",
