@@ -123,19 +123,14 @@ def _promise(before: Snapshot, remap: Request, *, checks_first: bool) -> Promise
 
 
 def _crowded(before: Snapshot, remap: Request) -> bool:
-    """Are there too many VMAs already for what the call may make of them?
+    """Does the call fail for the number of VMAs, or because that check is to fail?
 
-    Until 7.0 that was asked of FIXED and DONTUNMAP alone, and for more than they need.
+    Until 7.0 that was asked of FIXED and DONTUNMAP alone.
     """
-    kernel = before.kernel
-    asked = kernel.map_count_before_all or (remap.places and kernel.map_count_first)
-    if asked and 1 in before.failing.get(MAPS, ()):
-        return True
-    if not before.full(6):  # which is the most that any kernel asks for
+    struck = 1 in before.failing.get(MAPS, ())
+    if not struck and not before.crowded(remap):
         return False
-    if kernel.map_count_before_all:
-        return before.full(4 + (remap.keeps and kernel.dontunmap_splits_locked))
-    return remap.places and kernel.map_count_first and before.full(6)
+    return before.kernel.map_count_before_all or (remap.places and before.kernel.map_count_first)
 
 
 def _wrong_target(before: Snapshot, remap: Request) -> bool:

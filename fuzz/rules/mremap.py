@@ -323,11 +323,7 @@ def _refused_early(before: Snapshot, source: Range, target: Range, request: Requ
 
 def _full(before: Snapshot, request: Request) -> bool:
     """Are there too many VMAs for a call that has to make room first?"""
-    if not request.places or not before.full(4):
-        return False
-    if before.kernel.map_count_before_all:
-        return before.full(4 + (request.keeps and before.kernel.dontunmap_splits_locked))
-    return before.full(6)
+    return request.places and before.crowded(request)
 
 
 def _is_mapped(before: Snapshot, source: Range, length: int) -> bool:

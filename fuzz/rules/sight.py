@@ -264,6 +264,17 @@ class Snapshot:
         """Is there no room for `more` VMAs under vm.max_map_count (6.6, measured)?"""
         return len(self.areas) + more > self.map_limit
 
+    def crowded(self, request: Request) -> bool:
+        """Are there too many VMAs for what the call may make of them, before anything is unmapped?
+
+        Until 7.0 FIXED and DONTUNMAP had to have more room than they need.
+        """
+        if not self.full(6):  # which is the most that any kernel asks for
+            return False
+        if not self.kernel.map_count_before_all:
+            return True
+        return self.full(4 + (request.keeps and self.kernel.dontunmap_splits_locked))
+
 
 def mapped_of(vmas: Iterable[Vma | Area], geometry: Geometry) -> list[Mapped]:
     """The mappings of VMAs in order, see `Snapshot.mapped`."""
