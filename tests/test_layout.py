@@ -365,7 +365,7 @@ def importing(module: str, *targets: str) -> Imports:
         ("engine.newcomer", "engine.base.address", False),
         ("engine.move", "engine.newcomer", False),
         ("fuzz.minimize.search", "fuzz.execute", False),
-        ("fuzz.findings.store", "fuzz.campaign.run", False),
+        ("fuzz.findings.ledger", "fuzz.campaign.run", False),
         ("fuzz.execute", "fuzz.rules.judge", True),
         ("fuzz.newcomer", "fuzz.case", False),
     ],

@@ -29,7 +29,7 @@ from fuzz.campaign.seeds import CORPUS, write_seeds
 from fuzz.campaign.session import RunOptions, Session
 from fuzz.campaign.workers import Workers
 from fuzz.case import Case, CaseError
-from fuzz.findings.store import LedgerError
+from fuzz.findings.database import LedgerError
 from fuzz.forms import text
 from fuzz.inputs.inputs import PLANS
 from fuzz.lib.exits import BAD_INPUT, FINE, OUR_DEFECT, STOPPED, SURPRISES

@@ -66,7 +66,7 @@ from fuzz.campaign.suspects import Suspects
 from fuzz.campaign.worker import Worker
 from fuzz.campaign.workers import Workers
 from fuzz.findings.bucket import Bucket
-from fuzz.findings.store import LedgerError
+from fuzz.findings.database import LedgerError
 from fuzz.lib.exits import BAD_INPUT, FINE, OUR_DEFECT, STOPPED, SURPRISES
 from fuzz.lib.files import WriteError
 from fuzz.lib.signals import on_request

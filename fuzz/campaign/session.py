@@ -20,7 +20,9 @@ from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.campaign.child import RunError
 from fuzz.case import Case, CaseError, Expectation
 from fuzz.findings.bucket import Bucket
-from fuzz.findings.store import FINDINGS, NOT_MINIMIZED, Ledger, LedgerError, minimal
+from fuzz.findings.cases import FINDINGS, NOT_MINIMIZED, minimal
+from fuzz.findings.database import LedgerError
+from fuzz.findings.ledger import Ledger
 from fuzz.forms import text, wire
 from fuzz.inputs.inputs import Inputs, shared_out
 from fuzz.lib.files import WriteError

@@ -25,7 +25,7 @@ from fuzz.cli.options import (
 )
 from fuzz.cli.subjects import machine_errors
 from fuzz.findings.bucket import Bucket
-from fuzz.findings.store import minimal
+from fuzz.findings.cases import minimal
 from fuzz.forms.text import dump
 from fuzz.lib.arguments import positive
 from fuzz.lib.command import command

@@ -25,7 +25,9 @@ from fuzz.cli.options import (
     workdir_flag,
 )
 from fuzz.findings.bucket import Bucket
-from fuzz.findings.store import HARM, LEDGER, CaseStore, Finding, Ledger, LedgerError
+from fuzz.findings.cases import HARM, CaseStore
+from fuzz.findings.database import LEDGER, LedgerError
+from fuzz.findings.ledger import Finding, Ledger
 from fuzz.forms.text import dump
 from fuzz.lib.arguments import directory
 from fuzz.lib.command import command

@@ -15,7 +15,7 @@ from fuzz.cli.options import (
     case_words,
     define,
 )
-from fuzz.findings.store import CASE, HARM
+from fuzz.findings.cases import CASE, HARM
 from fuzz.forms.text import dump
 from fuzz.harm.search import BUDGET, is_harm, look_for_harm
 from fuzz.lib.arguments import positive

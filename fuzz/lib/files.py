@@ -1,8 +1,9 @@
-"""Writing files so that a crash, Ctrl-C or a full disk never leaves half of one."""
+"""Writing files so that a crash, Ctrl-C or a full disk never leaves half of one; none is lost."""
 
 import contextlib
 import os
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -46,6 +47,29 @@ def write_atomic(path: Path, data: str | bytes) -> None:
             raise WriteError(path, _reason(error)) from error
         raise
     _sync_directory(target.parent)
+
+
+def names_aside(paths: Sequence[Path]) -> list[Path]:
+    """Names that are free, for a file and those whose names begin with its name."""
+    number = 1
+    while (target := paths[0].with_name(f"{paths[0].name}.old-{number}")).exists():
+        number += 1
+    return [target.with_name(target.name + path.name[len(paths[0].name) :]) for path in paths]
+
+
+def put_aside(paths: Sequence[Path]) -> list[Path]:
+    """Put a file, and those whose names begin with its name, out of the way.
+
+    Returns: their new names.
+    Errors raised: WriteError.
+    """
+    targets = names_aside(paths)
+    for path, target in zip(paths, targets, strict=True):
+        try:
+            path.rename(target)
+        except OSError as error:
+            raise WriteError(path, _reason(error)) from error
+    return targets
 
 
 def _write_all(descriptor: int, content: bytes) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from engine.base.kernel import SWITCHES, Kernel, base_of
 from fuzz.execute import execute
-from fuzz.findings.store import load_all
+from fuzz.findings.cases import load_all
 from fuzz.forms.text import load
 from fuzz.noted import Noted
 from fuzz.showing import expectations, kernel_for

@@ -24,7 +24,7 @@ from fuzz.case import Case, Expectation, Faults
 from fuzz.defects.defect import Change
 from fuzz.defects.known import told
 from fuzz.findings.bucket import Bucket
-from fuzz.findings.store import Ledger
+from fuzz.findings.ledger import Ledger
 from fuzz.forms.text import load
 from fuzz.inputs.inputs import PLANNED_BYTES, PLANS, Inputs
 from fuzz.lib.exits import BAD_INPUT, FINE, OUR_DEFECT, SURPRISES

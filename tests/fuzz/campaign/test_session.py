@@ -8,7 +8,7 @@ from engine.base.kernel import kernel_named
 from fuzz.calls.registry import call
 from fuzz.campaign.session import RunOptions, Session
 from fuzz.case import Case, Expectation
-from fuzz.findings import store
+from fuzz.findings import cases
 from fuzz.findings.bucket import Bucket
 from fuzz.lib.files import WriteError
 
@@ -56,7 +56,7 @@ def kept(session: Session) -> Case:
     """The case of the finding, without the mark that it is not minimal."""
     case = session.ledger.cases.load(BUCKET)
     assert case is not None
-    return store.minimal(case)
+    return cases.minimal(case)
 
 
 def test_what_another_run_has_found_is_old(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_program_of_fewer_calls_takes_the_place_of_an_old_one(tmp_path: Path) 
 def test_what_a_stopped_run_has_not_minimized_the_next_one_does(tmp_path: Path) -> None:
     with opened(tmp_path) as session:
         session.met(BUCKET, LONG, KERNEL)
-        assert store.NOT_MINIMIZED in session.path(BUCKET).read_text()
+        assert cases.NOT_MINIMIZED in session.path(BUCKET).read_text()
     with opened(tmp_path) as session:
         (seen,) = session.queue
         assert seen.old and seen.left and not session.findings
@@ -142,7 +142,7 @@ def test_what_could_not_be_kept_is_tried_again_and_told(
 
     with opened(tmp_path) as session:
         with monkeypatch.context() as patch:
-            patch.setattr(store, "write_atomic", full)
+            patch.setattr(cases, "write_atomic", full)
             session.met(BUCKET, LONG, KERNEL)
             assert "touch(0x0, 0x5000)" in capsys.readouterr().out  # so it is not lost
             (problem,) = session.keep_rest()

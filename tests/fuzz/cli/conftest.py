@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fuzz.findings.store import CaseStore, Ledger
+from fuzz.findings.cases import CaseStore
+from fuzz.findings.ledger import Ledger
 from fuzz.forms.text import parse
 from tests.lib.command import BUCKET, MAP, RULE, STACK, Write
 

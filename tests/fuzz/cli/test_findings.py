@@ -7,7 +7,7 @@ import pytest
 from engine.base.kernel import KERNELS
 from fuzz.cli.main import main
 from fuzz.findings.bucket import Bucket
-from fuzz.findings.store import CaseStore
+from fuzz.findings.cases import CaseStore
 from fuzz.forms.text import load, parse
 from fuzz.showing import replay
 from tests.lib.command import BUCKET, RULE, STACK, Output, refused
