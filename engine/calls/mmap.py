@@ -17,6 +17,7 @@ from engine.base.uapi import (
     MAP_POPULATE,
     MAP_PRIVATE,
     MAP_SHARED,
+    MAP_SHARED_VALIDATE,
     MAP_STACK,
     MAP_TYPE,
     Errno,
@@ -76,7 +77,7 @@ def mmap(
         flags |= MAP_FIXED
     if len(space.vmas) > space.max_map_count:
         return Errno.ENOMEM
-    shared = flags & MAP_TYPE == MAP_SHARED
+    shared = _is_shared(flags)
     if flags & MAP_FIXED:
         if huge and length <= geometry.user_top and addr & (huge - 1):
             return Errno.EINVAL
@@ -118,6 +119,12 @@ def mmap(
     return place
 
 
+def _is_shared(flags: int) -> bool:
+    """Is it shared memory?  MAP_SHARED_VALIDATE is for what has a file, as hugetlb has."""
+    kind = flags & MAP_TYPE
+    return kind == MAP_SHARED or (kind == MAP_SHARED_VALIDATE and bool(flags & MAP_HUGETLB))
+
+
 def _check_type(space: AddressSpace, flags: int) -> Errno | None:
     """Is there such a type of mapping, and may it have these flags?
 
@@ -129,7 +136,9 @@ def _check_type(space: AddressSpace, flags: int) -> Errno | None:
         if space.geometry.word_bits < 64 and not flags & MAP_HUGETLB:
             return Errno.EOPNOTSUPP
         refused = MAP_LOCKED | MAP_HUGETLB | MAP_GROWSDOWN
-    elif kind == MAP_SHARED:
+    elif _is_shared(flags):
+        if kind == MAP_SHARED_VALIDATE and flags & MAP_FIXED_NOREPLACE:
+            return Errno.EOPNOTSUPP  # not in LEGACY_MAP_MASK
         refused = MAP_GROWSDOWN
     elif kind == MAP_PRIVATE:
         refused = MAP_GROWSDOWN if flags & MAP_HUGETLB else 0
@@ -145,7 +154,7 @@ def _vm_flags(access: int, flags: int) -> int:
         vm_flags |= VM_GROWSDOWN
     if flags & MAP_NORESERVE:
         vm_flags |= VM_NORESERVE
-    if flags & MAP_TYPE == MAP_SHARED:
+    if _is_shared(flags):
         vm_flags |= VM_SHARED
     elif flags & MAP_TYPE == MAP_DROPPABLE:
         vm_flags |= VM_DROPPABLE | VM_NORESERVE | VM_WIPEONFORK | VM_DONTDUMP
@@ -222,7 +231,9 @@ def _replace(space: AddressSpace, start: int, length: int) -> Errno | None:
 def _map_region(space: AddressSpace, start: int, end: int, flags: int) -> Vma:
     """Put a VMA over a free range, merged with its neighbours where possible.
 
-    Errors raised: VmaRefused; also if the pool of huge pages cannot reserve as many.
+    Errors raised: VmaRefused; also if the pool of huge pages cannot reserve as many: what has come
+    about is unmapped then, also page tables that were there before, as PAE has them.
+    Source: __mmap_new_file_vma(), 6.12; mmap_region(), 6.1, where i386 with PAE was measured.
     """
     shift = space.geometry.page_shift
     if flags & (VM_SHARED | VM_HUGETLB):
@@ -232,6 +243,8 @@ def _map_region(space: AddressSpace, start: int, end: int, flags: int) -> Vma:
         backing = new_huge_file(space, end - start) if huge else space.new_shmem(pages)
         vma = Vma(start, end, flags, 0, backing=backing)
         if huge and not reserve(space, vma):
+            below, above = space.vmas.before(start), space.vmas.after(end)
+            space.free_tables([vma], below.end if below else 0, above.start if above else 0)
             raise VmaRefused
     else:
         proposal = Proposal(start, end, flags, start >> shift)
