@@ -10,6 +10,7 @@ nobody looks at what is in swap.
 from engine.base.entry import ANON, MARKER, PFN_SHIFT, PRESENT, SWAP, WP_MARKER
 from engine.base.geometry import PTE
 from engine.state import terms
+from engine.state.hugepool import HugeFile
 from engine.state.space import AddressSpace
 from engine.state.table import Table
 from engine.state.vma import VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
@@ -138,19 +139,26 @@ def _add_huge(pieces: list[_Run], space: AddressSpace, first_page: int, table: T
     for index, entry in table.leaves.items():
         page, pfn = first_page + index * pages_each, entry >> PFN_SHIFT
         if pfn:
-            state = "H" if entry & ANON else _shared_state(space, page)
+            state = "H" if entry & ANON else _shared_state(space, page, pfn)
             _add_tagged(pieces, page, state, space.frames.tag[pfn : pfn + pages_each])
         elif entry & PRESENT:  # machines do not tell of the marks of hugetlb
             pieces.append((page, pages_each, "z", 0))
 
 
-def _shared_state(space: AddressSpace, page: int) -> str:
+def _shared_state(space: AddressSpace, page: int, pfn: int) -> str:
     """The state of a huge leaf of an object: private memory of hugetlb is private.
 
-    Kernels have lost huge pages outside of every VMA, where nobody looks: then it is "".
+    Kernels have lost huge pages of hugetlb in the VMAs of others, and outside of every VMA, where
+    nobody looks: then it is "".
     """
     vma = space.vmas.lookup(space.arena.start + (page << space.geometry.page_shift))
-    return "" if vma is None else "T" if vma.flags & VM_SHARED else "H"
+    if vma is None:
+        return ""
+    owner = space.frames.owner[pfn]
+    shared = vma.flags & VM_SHARED
+    if isinstance(owner, HugeFile) and vma.backing is not owner:
+        shared = owner.pages.get(space.frames.index[pfn]) == pfn
+    return "T" if shared else "H"
 
 
 def _add_small(pieces: list[_Run], tags: list[int], first_page: int, table: Table) -> None:

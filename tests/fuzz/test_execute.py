@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.base.geometry import PMD
 from engine.base.kernel import kernel_named
 from engine.base.points import ENTER, LEAVE, PMD_OCCUPIED, Point
 from engine.state.space import AddressSpace
@@ -354,6 +355,23 @@ def test_page_tables_from_the_start_are_not_observed() -> None:
     )
     assert outcome.page_tables == [12288, 16384, 8192]
     assert observation(outcome, "")["pt"] == [0, 4096, -4096]
+
+
+@pytest.mark.parametrize(
+    ("kind", "other", "state"), [("SHARED", "PRIVATE", "T"), ("PRIVATE", "SHARED", "H")]
+)
+def test_a_huge_page_that_was_lost_in_another_vma_is_what_it_was(
+    kind: str, other: str, state: str
+) -> None:
+    outcome = run(
+        f"mmap(0x200000, 0x200000, {RW}, MAP_{kind}|MAP_ANONYMOUS|MAP_FIXED|MAP_HUGETLB)",
+        "touch(0x200000, 0x1000)",
+        f"mmap(0x400000, 0x200000, {RW}, MAP_{other}|MAP_ANONYMOUS|MAP_FIXED)",
+    )
+    table = outcome.space.tree.find(outcome.space.arena.start, PMD)
+    assert table is not None
+    outcome.space.tree.move_huge(table, 1, table, 2)
+    assert observation(outcome, "")["pages"] == [[1024, 1, state, 1], [1025, 511, state, 0]]
 
 
 @pytest.mark.parametrize(("kernel", "warned"), [("linux-6.1", True), ("linux-6.12", False)])
