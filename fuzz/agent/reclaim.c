@@ -91,7 +91,7 @@ static void page_out_all(u64 start, u64 end)
 /* swapout(addr, length): reclaim comes twice, as what was written since MADV_FREE stays the first time. */
 int64_t swap_out(const u64 *a)
 {
-	u64 end = a[0] + a[1];
+	u64 end = (uintptr_t)(a[0] + a[1]);
 
 	if (a[0] % page_bytes || a[1] % page_bytes || end < a[0])
 		return -EINVAL;
