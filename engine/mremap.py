@@ -20,7 +20,7 @@ from engine.move import Move, move_page_tables
 from engine.move_hugetlb import move_hugetlb
 from engine.pages import uffd
 from engine.pages.fault import populate_locked
-from engine.pages.hugetlb import abandon_copy, drop_reservation
+from engine.pages.hugetlb import abandon_copy, drop_reservation, fail_copy
 from engine.pages.rmap import folio_of
 from engine.state import terms
 from engine.state.space import AddressSpace
@@ -527,6 +527,7 @@ def move_vma(remap: Remap, vma: Vma) -> int | Errno:
     if error:
         _move_back(move, moved)
         uffd.put_back(space, (mark for mark in marks if mark.start < remap.addr + moved))
+        fail_copy(space, source, new_vma)
         if flags & VM_ACCOUNT and not keep and kernel.uncharge_on_rollback:
             space.committed -= charge >> space.geometry.page_shift  # else it stays for ever (B-37)
         _unmap_moved(new_vma, space, remap.new_addr, remap.new_len, keep_commit=not keep)

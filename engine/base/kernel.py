@@ -206,6 +206,11 @@ class Kernel:
     hugetlb_dontneed_reserves: Annotated[
         bool, since("6.9"), "a huge page that MADV_DONTNEED takes away is reserved again"
     ] = False
+    hugetlb_rollback_unreserves: Annotated[
+        bool,
+        between("6.15", "7.2"),  # measured from 6.16.12 to 7.2.13, and not on 6.12.117 and 7.3.4
+        "a move of hugetlb that fails takes the reservations from its source, not from the copy",
+    ] = False
     hugetlb_rest_keeps_reservation: Annotated[
         bool, never, "moving a part of a hugetlb mapping leaves the rest its reservations"
     ] = False

@@ -82,6 +82,18 @@ def abandon_copy(space: AddressSpace, copy: Vma) -> None:
         space.pool.reserved -= file_of(copy).promised_to(copy)
 
 
+def fail_copy(space: AddressSpace, source: Vma, copy: Vma) -> None:
+    """A move to the copy has failed, which is about to go: its reservations are the source's.
+
+    From 6.15 to 7.2 it was the source that owned none any more, neither of what was to move nor of
+    the rest: the copy gave its own back when it was closed.
+    Source: fixup_hugetlb_reservations() in copy_vma_and_data(), 7.2 and 7.3.
+    """
+    if copy.reserves and space.kernel.hugetlb_rollback_unreserves:
+        space.pool.reserved -= file_of(copy).promised_to(copy)
+        drop_reservation(source)
+
+
 def access_hugetlb(
     space: AddressSpace, vma: Vma, start: int, end: int, tag: int, *, write: bool = False
 ) -> int:

@@ -312,6 +312,19 @@ KNOWN: tuple[Defect, ...] = (
         shown_on="linux-6.7",
     ),
     Defect(
+        "hugetlb-unreserved",
+        "a move of hugetlb that fails takes the reservations of its source",
+        "reservation-kept",
+        {"hugetlb_rollback_unreserves": True},
+        {"hugetlb_rollback_unreserves": False},
+        text=(
+            "What was promised is given back when the copy goes, or leaks if only a part was to "
+            "move: the mapping may be killed by SIGBUS where it has pages reserved."
+        ),
+        case="regressions/hugetlb-unreserved-by-a-failed-move",
+        shown_on="linux-6.18",
+    ),
+    Defect(
         "B-45",
         "hugetlb: the two cursors part over a missing table",
         "cursor-lockstep",

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 
+from engine.base.address import Range
 from engine.base.entry import PRESENT
 from engine.base.violation import Violation
 from engine.state import terms
 from engine.state.hugepool import POOL_PAGES, HugeFile, file_of
 from engine.state.vma import VM_HUGETLB, VM_SHARED
-from fuzz.rules.rule import HARM, STATE, Rule, on
+from fuzz.rules.rule import HARM, STATE, VMAS, Rule, after, on
+from fuzz.rules.sight import Sight
 from fuzz.rules.view import State
 
 HUGETLB_RESERVE = Rule(
@@ -15,6 +17,14 @@ HUGETLB_RESERVE = Rule(
     "hugetlb-reserve",
     "each reserved huge page of hugetlb belongs to one mapping or file, and none is missing",
     "hugetlb_reserve_pages(), hugetlb_vm_op_close(); B-46",
+    HARM,
+)
+
+RESERVATION_KEPT = Rule(
+    "A-11",
+    "reservation-kept",
+    "a mapping of huge pages keeps its reservations when an mremap fails",
+    "fixup_hugetlb_reservations(), hugetlb_reserve_pages()",
     HARM,
 )
 
@@ -47,3 +57,20 @@ def reservations_owned(state: State) -> Iterator[Violation]:
             f"{terms.counter(terms.FREE, pool.free)}",
             f"{owned} reserved, which somebody owns, and {free} free",
         )
+
+
+@after("mremap", RESERVATION_KEPT, before=VMAS)
+def reservations_kept(sight: Sight) -> Iterator[Violation]:
+    """What a call that failed has left of a mapping is promised its pages as before."""
+    if sight.error is None:
+        return
+    for area in sight.before.areas:
+        if not area.reserves:
+            continue
+        for left in sight.after.inside(area.start, area.end):
+            if left.backing is area.backing and not left.reserves:
+                yield RESERVATION_KEPT.broken(
+                    Range(left.start, left.end),
+                    "huge pages that nobody is promised any more",
+                    "a mapping that owns reservations, as before",
+                )

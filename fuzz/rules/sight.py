@@ -43,7 +43,7 @@ BITES = (PTES_MOVED, PMD_MOVED, PUD_MOVED, HUGE_MOVED)  # points at which someth
 
 
 class Area(NamedTuple):
-    """A VMA as it was: bytes, and its page offset."""
+    """A VMA as it was: bytes, its page offset, whether it owns reservations of huge pages."""
 
     start: int
     end: int
@@ -52,6 +52,7 @@ class Area(NamedTuple):
     backing: Backing
     anon_vma: AnonVma | None
     uffd: UffdContext | None
+    reserves: bool = False
 
 
 class Mapped(NamedTuple):
@@ -156,7 +157,7 @@ class Snapshot:
         self.geometry: Geometry = space.geometry
         self.arena = space.arena
         self.areas = [
-            Area(v.start, v.end, v.flags, v.pgoff, v.backing, v.anon_vma, v.uffd)
+            Area(v.start, v.end, v.flags, v.pgoff, v.backing, v.anon_vma, v.uffd, v.reserves)
             for v in space.vmas
         ]
         self.cleaned = [Range(v.start, v.end) for v in space.vmas if v.tracked]

@@ -216,6 +216,7 @@ DETAILS = (
                 "lock-limit-holds",
                 "rss-count",
                 "hugetlb-reserve",
+                "reservation-kept",
             )
         ),
         lambda space: False,

@@ -66,6 +66,7 @@ SHOWN_BY = {
     "hugetlb_hint_rounds_up": ("regressions/hugetlb-hint", "linux-6.12"),
     "hugetlb_copy_keeps_reservation": ("museum/b-46-reservation", "linux-6.1"),
     "hugetlb_dontneed_reserves": ("regressions/hugetlb-not-reserved-again", "linux-6.9"),
+    "hugetlb_rollback_unreserves": ("regressions/hugetlb-unreserved-by-a-failed-move", "linux-7.2"),
     "stack_growth_charges_accountable": ("regressions/stack-growth-leaks-commit", "linux-6.18"),
     "hugetlb_rest_keeps_reservation": ("regressions/hugetlb-part-moved", "linux-6.18"),
     "shrink_charges_delta": ("regressions/shrinking-move-leaks-commit", "linux-5.0"),

@@ -65,6 +65,11 @@ def loses_reservation(space: AddressSpace, _: Range) -> None:
     space.pool.reserved -= 2
 
 
+def takes_reservations(space: AddressSpace, _: Range) -> None:
+    for vma in space.vmas:
+        vma.reserves = False
+
+
 def shifts_pgoff(space: AddressSpace, _: Range) -> None:
     for vma in space.vmas:
         if vma.anon_vma is None:
@@ -106,6 +111,7 @@ SPOILS: dict[str, Spoil] = {
     "limits-hold": leaks_charge,
     "locked-vm": miscounts_locks,
     "hugetlb-reserve": loses_reservation,
+    "reservation-kept": takes_reservations,
     "unfaulted-pgoff": shifts_pgoff,
     "anon-vma-linked": unlinks,
     "dontunmap-source": changes_flags,

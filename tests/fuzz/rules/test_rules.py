@@ -594,6 +594,19 @@ def reservation_lost(broken: bool) -> list[Violation]:
     return check_state(space)
 
 
+def unreserved_by_a_failure(broken: bool) -> list[Violation]:
+    """Huge pages that were to move find no page table; their mapping is not promised its others."""
+    space = scene("aaaa", "linux-6.18" if broken else "linux-7.3")
+    flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_HUGETLB
+    assert mmap(space, 4 * SLOT, 2 * SLOT, 3, flags) == 4 * SLOT
+    assert not touch(space, 4 * SLOT, 4 * SLOT + PAGE)
+    request = (4 * SLOT, 2 * SLOT, 2 * SLOT, MOVE, 4 * space.geometry.pud_bytes)
+    sight = Sight(space, "mremap", request)
+    space.failures.arm("pagetable", 1)
+    assert mremap(space, *request) == Errno.ENOMEM
+    return told(sight, Errno.ENOMEM)
+
+
 def populated_after_an_error(broken: bool) -> list[Violation]:
     """A locked mapping that could not grow is filled at the place it did not get (B-58)."""
     space = scene("AAAA .... bbbb")
@@ -667,6 +680,7 @@ SCENARIOS += [
     ("lock-kept", "unlocked by a call that fails", unlocked_by_a_failure),
     ("failed-alloc-harmless", "a table of others is gone", table_of_others_gone),
     ("hugetlb-reserve", "a reservation without an owner", reservation_lost),
+    ("reservation-kept", "no more reservations after an error", unreserved_by_a_failure),
     ("populate-on-success", "pages after an error", populated_after_an_error),
 ]
 
