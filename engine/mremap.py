@@ -91,7 +91,9 @@ def mremap(
 def do_mremap(remap: Remap, *, differ: bool) -> int | Errno:
     """The call, its lengths rounded up.  Arguments: `differ` the lengths did before that."""
     space, flags = remap.space, remap.flags
-    known = MREMAP_MAYMOVE | MREMAP_FIXED | (MREMAP_DONTUNMAP if space.kernel.dontunmap else 0)
+    known = MREMAP_MAYMOVE | MREMAP_FIXED
+    if flags & MREMAP_DONTUNMAP and space.kernel.dontunmap:
+        known |= MREMAP_DONTUNMAP
     if flags & ~known or remap.addr & (space.geometry.page_bytes - 1):
         return Errno.EINVAL
     unequal = flags & MREMAP_DONTUNMAP and differ
@@ -165,9 +167,8 @@ def _check_vma(remap: Remap, vma: Vma) -> Errno | None:
 def _source_sealed(remap: Remap) -> bool:
     """Is any of the source sealed, where that is asked of all of it (6.10, 6.11)?"""
     space = remap.space
-    return space.kernel.seals_asked_first and space.vmas.sealed(
-        remap.addr, remap.addr + remap.old_len
-    )
+    sealed = space.vmas.sealed(remap.addr, remap.addr + remap.old_len)
+    return sealed and space.kernel.seals_asked_first
 
 
 def _align_hugetlb(remap: Remap, vma: Vma) -> Errno | None:
@@ -367,8 +368,11 @@ def _check_target(remap: Remap) -> Errno | None:
     if remap.new_addr > top - remap.new_len or remap.overlaps:
         return Errno.EINVAL
     # Unmapping may split twice before the move looks again; 6.2's check 13.
-    if space.kernel.map_count_first and _too_many_maps(
-        remap, 2, isolates=bool(remap.flags & MREMAP_DONTUNMAP)
+    may_fail = space.failures.armed or space.map_count_exceeded(6)
+    if (
+        may_fail
+        and space.kernel.map_count_first
+        and _too_many_maps(remap, 2, isolates=bool(remap.flags & MREMAP_DONTUNMAP))
     ):
         return Errno.ENOMEM
     return None

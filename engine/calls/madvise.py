@@ -135,8 +135,8 @@ def madvise(space: AddressSpace, addr: int, length: int, advice: int) -> Errno |
         return Errno.EINVAL
     if end == addr:
         return None
-    asked = space.kernel.seals_asked_first and advice in _DISCARDS
-    if asked and not all(map(may_discard, space.vmas.intersecting(addr, end))):
+    kept = advice in _DISCARDS and not all(map(may_discard, space.vmas.intersecting(addr, end)))
+    if kept and space.kernel.seals_asked_first:
         return Errno.EPERM
     if advice in (MADV_POPULATE_READ, MADV_POPULATE_WRITE):
         return _populate(space, addr, end, write=advice == MADV_POPULATE_WRITE)

@@ -46,7 +46,7 @@ def mprotect(space: AddressSpace, addr: int, length: int, prot: int) -> Errno | 
         if ways == PROT_GROWSUP or not first.flags & VM_GROWSDOWN:
             return Errno.EINVAL
         addr = first.start
-    if space.kernel.seals_asked_first and space.vmas.sealed(addr, end):
+    if space.vmas.sealed(addr, end) and space.kernel.seals_asked_first:
         return Errno.EPERM
     access = access_flags(geometry, prot & ~ways)
     cursor = addr

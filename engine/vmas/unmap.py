@@ -37,9 +37,9 @@ def make_removable(space: AddressSpace, start: int, end: int) -> Errno | None:
     limit, or if there is no memory to cut it.
     Source: vms_gather_munmap_vmas() in 6.12; do_vmi_munmap() in 6.10.
     """
-    vmas, asked_first = space.vmas.intersecting(start, end), space.kernel.seals_asked_first
+    vmas = space.vmas.intersecting(start, end)
     first, sealed = vmas[0], any(vma.flags & VM_SEALED for vma in vmas)
-    if sealed and asked_first:
+    if sealed and space.kernel.seals_asked_first:
         return Errno.EPERM
     if first.start < start and end < first.end and space.map_count_exceeded(1):
         return Errno.ENOMEM

@@ -109,8 +109,9 @@ class Oracle:
 
     `page_bytes`, `word_bits` and `huge_bytes` are those of the machine: operands are rounded up to
     pages modulo 2^word_bits, and to huge pages where those are mapped.  `exec_only` says that
-    PROT_EXEC alone does not permit to read; else any right does.  `whole_holes`: a hole in a file
-    of huge pages takes whole ones only, else a part of one reads as zeroes, too.
+    PROT_EXEC alone does not permit to read; else any right does.  `whole_holes`, asked when that
+    matters: a hole in a file of huge pages takes whole ones only, else a part of one reads as
+    zeroes, too.
     """
 
     def __init__(
@@ -120,7 +121,7 @@ class Oracle:
         huge_bytes: int = 1 << 21,
         *,
         exec_only: bool = False,
-        whole_holes: bool = False,
+        whole_holes: Callable[[], bool] = lambda: False,
     ) -> None:
         # States that have looked alike so far; the likeliest first.
         self._worlds = [_World(page_bytes, word_bits, huge_bytes, exec_only, whole_holes)]
@@ -198,7 +199,7 @@ class _World:
         word_bits: int,
         huge_bytes: int,
         exec_only: bool,
-        whole_holes: bool,
+        whole_holes: Callable[[], bool],
     ) -> None:
         self._page_bytes = page_bytes
         self._huge_bytes = huge_bytes
@@ -389,7 +390,7 @@ class _World:
 
     def _removable(self, area: Area) -> Span:
         """That part of a mapping of which a hole can be made."""
-        if not (area.huge and self._whole_holes):
+        if not (area.huge and self._whole_holes()):
             return area.start, area.end
         return -(-area.start // area.huge) * area.huge, area.end // area.huge * area.huge
 

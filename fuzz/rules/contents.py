@@ -31,7 +31,7 @@ class Contents:
             geometry.word_bits,
             geometry.slot_bytes,
             exec_only=geometry.exec_only_keys,
-            whole_holes=not space.kernel.hugetlb_zeroes_parts,
+            whole_holes=lambda: not space.kernel.hugetlb_zeroes_parts,
         )
 
     def check(self, call: Call, result: Result, *, looking: bool) -> list[Violation]:

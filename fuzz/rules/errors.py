@@ -75,7 +75,9 @@ def _promise(before: Snapshot, remap: Request, *, checks_first: bool) -> Promise
     Until 6.16 destination and tail went first.
     """
     kernel = before.kernel
-    known = MREMAP_MAYMOVE | MREMAP_FIXED | (MREMAP_DONTUNMAP if kernel.dontunmap else 0)
+    known = MREMAP_MAYMOVE | MREMAP_FIXED
+    if remap.flags & MREMAP_DONTUNMAP and kernel.dontunmap:
+        known |= MREMAP_DONTUNMAP
     if remap.flags & ~known or remap.addr % kernel.geometry.page_bytes or not remap.new:
         return Errno.EINVAL
     area = before.at(remap.addr)
@@ -94,8 +96,7 @@ def _promise(before: Snapshot, remap: Request, *, checks_first: bool) -> Promise
         if not before.others_at(remap.addr):
             return Errno.EFAULT
         return Errno.EINVAL if _wrong_target(before, remap) else None
-    asked_first = kernel.seals_asked_first  # of all of the source, but late
-    if area.flags & VM_SEALED and not asked_first:
+    if area.flags & VM_SEALED and not kernel.seals_asked_first:
         return Errno.EPERM
     if area.flags & VM_HUGETLB:
         huge = kernel.geometry.slot_bytes
@@ -107,8 +108,8 @@ def _promise(before: Snapshot, remap: Request, *, checks_first: bool) -> Promise
             return Errno.EINVAL
         if _crowded(before, remap):
             return Errno.ENOMEM
-    parts = before.inside(remap.addr, remap.addr + remap.old) if asked_first else []
-    if any(part.flags & VM_SEALED for part in parts):
+    parts = before.inside(remap.addr, remap.addr + remap.old)
+    if any(part.flags & VM_SEALED for part in parts) and kernel.seals_asked_first:
         return Errno.EPERM
     if remap.old >= remap.new and not remap.places:
         return _lost(before, remap) or Granted(remap.addr)

@@ -290,7 +290,7 @@ def _refused(before: Snapshot, request: Request) -> Tape | None:
     if first.flags & VM_HUGETLB or any(part.flags & VM_HUGETLB for part in parts):
         return None
     if first.flags & VM_SEALED or (
-        kernel.seals_asked_first and any(part.flags & VM_SEALED for part in parts)
+        any(part.flags & VM_SEALED for part in parts) and kernel.seals_asked_first
     ):
         return tape
     if not (several and kernel.multi_vma_move):

@@ -290,10 +290,10 @@ def _refused_early(before: Snapshot, source: Range, target: Range, request: Requ
     asked = Range(request.new_addr, request.new_addr + request.new)
     page, top = before.geometry.page_bytes, before.geometry.user_top
     first = next((m for m in before.mapped if m.start <= source.start < m.end), None)
-    if before.kernel.seals_asked_first:  # of all that moves, which may be nothing
-        sealed = any(m.flags & VM_SEALED for m in clip(before.mapped, source))
-    else:
-        sealed = first is not None and bool(first.flags & VM_SEALED)
+    sealed = first is not None and bool(first.flags & VM_SEALED)
+    somewhere = any(m.flags & VM_SEALED for m in clip(before.mapped, source))
+    if sealed != somewhere and before.kernel.seals_asked_first:
+        sealed = somewhere  # of all that moves, which may be nothing
     if sealed or (
         first is not None
         # One that must move alone, with more behind it: only a call for several VMAs gets there.

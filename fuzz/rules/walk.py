@@ -166,7 +166,7 @@ def whole_tables(sight: Moving) -> Iterable[Violation]:
     """Only such tables move as a whole as this kernel moves; PMD tables above two levels only."""
     kernel = sight.space.kernel
     if sight.point == PUD_MOVED:
-        allowed = kernel.move_pud and sight.space.geometry.levels > 2
+        allowed = kernel.moves_puds()
     else:
         allowed = kernel.move_pmd
     if allowed:
@@ -182,10 +182,10 @@ def bite(sight: Moving) -> Iterable[Violation]:
     slot, pud, refused = geometry.slot_bytes, geometry.pud_bytes, sight.refused
     may_be_pud = (
         geometry.levels >= PUD
-        and kernel.moves_puds()
         and extent < pud
         and _fits(move, pud)
         and PUD_OCCUPIED not in refused
+        and kernel.moves_puds()
     )
     may_be_pmd = (
         point == PTES_MOVED

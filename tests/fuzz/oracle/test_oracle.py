@@ -823,7 +823,7 @@ def test_huge_pages_are_rounded_to() -> None:
     ("whole", "left"), [(False, {4, 9, 10, 11}), (True, {4, 5, 6, 7, 8, 9, 10, 11})]
 )
 def test_a_hole_in_huge_pages(whole: bool, left: set[int]) -> None:
-    oracle = Oracle(huge_bytes=4 * PAGE, whole_holes=whole)
+    oracle = Oracle(huge_bytes=4 * PAGE, whole_holes=lambda: whole)
     assert oracle.apply(mmap(4, 8, flags=SHARED | FIXED | MAP_HUGETLB), 4 * PAGE) == []
     assert oracle.apply(on("touch", 4, 8), 0) == []
     assert oracle.apply(advise(5, 4, "REMOVE"), 0) == []
