@@ -5,8 +5,8 @@
 # Guess: mremap of a C library is the system call; who passes five arguments has the kernel see five.
 # Seen, x86-64, Linux 6.18.44, the same program: with glibc 2.36 (Debian 12), whose mremap hands on what
 # is in the registers, memory goes to the free address that was asked for; with the musl of ziglang 0.15.1 it
-# goes elsewhere: its mremap reads the fifth argument only if MREMAP_FIXED is set, and passes 0.  Nothing is said: the call succeeds.  The flag is of 2020 (Linux 5.7); with MREMAP_FIXED the
-# libraries agree.
+# goes elsewhere: its mremap reads the fifth argument only if MREMAP_FIXED is set, and passes 0.  Nothing
+# is said: the call succeeds.  The flag is of 2020 (Linux 5.7); with MREMAP_FIXED the libraries agree.
 #
 # usage: hint-of-mremap-under-musl.sh [PYTHON]          default: python3; needs cc with glibc
 set -eu
