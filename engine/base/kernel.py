@@ -331,6 +331,16 @@ class Kernel:
     collapse_of_no_slot: Annotated[
         bool, since("7.2"), "MADV_COLLAPSE of a range inside one slot does nothing and succeeds"
     ] = False
+    collapse_leaves_watched: Annotated[
+        bool,
+        since("6.4"),  # not yet on 6.1.176, already on 6.12.117
+        "MADV_COLLAPSE fills no hole of an object that a userfaultfd watches in any mapping: EBUSY",
+    ] = False
+    collapse_drains: Annotated[
+        bool,
+        since("6.4"),  # not yet on 6.1.176, already on 6.12.117
+        "MADV_COLLAPSE finds shared pages on their LRU list that it has swapped in (lru_add_drain)",
+    ] = False
     reclaims_tables: Annotated[
         bool,
         since("6.14"),

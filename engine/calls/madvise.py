@@ -61,7 +61,7 @@ from engine.pages.huge import (
 )
 from engine.pages.hugetlb import discard_hugetlb, punch_hugetlb
 from engine.pages.pageout import split_partial_folios, split_partial_shared, unmap_shared
-from engine.pages.rmap import folio_of, prepare_anon_vma, settle_shared
+from engine.pages.rmap import folio_of, prepare_anon_vma, settle_shared, unmap_object
 from engine.pages.uffd import removing
 from engine.state.backing import Backing
 from engine.state.space import AddressSpace
@@ -332,14 +332,9 @@ def _remove(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None
     if vma.flags & VM_HUGETLB:
         punch_hugetlb(space, vma, start, end)
         return None
-    shift = space.geometry.page_shift
     low, high = space.page_index(vma, start), space.page_index(vma, end)
     backing, pages = vma.backing, space.geometry.slot_pages
-    for other in space.vmas.mapping(backing):
-        first = other.start + ((low - other.pgoff) << shift)
-        last = first + ((high - low) << shift)
-        if max(first, other.start) < min(last, other.end):
-            space.zap(max(first, other.start), min(last, other.end), keep=MARKER)
+    unmap_object(space, backing, low, high)
     if space.migrating:
         settle_shared(space, vma, start, end)
     removed = [index for index in backing.pages if low <= index < high]

@@ -1,7 +1,9 @@
 """MADV_COLLAPSE: make huge pages out of what is mapped, slot by slot.
 
-Source: mm/khugepaged.c madvise_collapse(), hpage_collapse_scan_pmd(), collapse_file(), 6.1 to 6.18.
+Source: mm/khugepaged.c madvise_collapse(), hpage_collapse_scan_pmd(), collapse_file(), 6.1 to 7.3.
 """
+
+from typing import NamedTuple
 
 from engine.base.address import round_down, round_up
 from engine.base.entry import (
@@ -16,6 +18,7 @@ from engine.base.entry import (
     leaf,
 )
 from engine.base.geometry import PMD, PTE
+from engine.base.kernel import Kernel
 from engine.base.points import (
     ALLOC_CHARGE_FOLIO,
     ANON_VMA,
@@ -29,18 +32,27 @@ from engine.base.points import (
 from engine.base.uapi import Errno
 from engine.pages.cow import make_present
 from engine.pages.huge import HUGE_ANON, covers_slot, map_shared_huge
-from engine.pages.rmap import settle_shared
+from engine.pages.rmap import mappings_of, settle_shared, unmap_object
+from engine.state.backing import Backing
 from engine.state.space import AddressSpace
 from engine.state.table import Table
-from engine.state.vma import VM_NOHUGEPAGE, VM_UFFD, VM_UFFD_PROTECTED, VM_WRITE, Vma
+from engine.state.vma import (
+    VM_NOHUGEPAGE,
+    VM_UFFD,
+    VM_UFFD_MISSING,
+    VM_UFFD_PROTECTED,
+    VM_WRITE,
+    Vma,
+)
 
 
 def collapse(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
     """Collapse every whole slot of [start, end), bytes, in one VMA.
 
-    Returns: None if every slot is huge afterwards, else EINVAL, or EBUSY for a hole that a
-    userfaultfd watches.  A slot that cannot be collapsed for good ends the call, and until 6.18 one
-    without a PMD entry does; others are passed over.  Source: madvise_collapse_errno().
+    Returns: None if every slot is huge afterwards, else what the last one failed by: EINVAL, EBUSY
+    for a hole that a userfaultfd watches, EAGAIN.  A slot that cannot be collapsed for good ends
+    the call, and until 6.18 one without a PMD entry does; others are passed over.
+    Source: madvise_collapse_errno().
     """
     slot = space.geometry.slot_bytes
     if vma.is_anonymous and vma.anon_vma is None:
@@ -51,41 +63,63 @@ def collapse(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | Non
     if not vma.is_anonymous and (vma.pgoff - (vma.start >> shift)) % pages:
         return Errno.EINVAL
     first, last = round_up(start, slot), round_down(end, slot)
-    failed = first > last and not space.kernel.collapse_of_no_slot
+    if first > last and not space.kernel.collapse_of_no_slot:
+        return Errno.EINVAL
+    collapse_slot = _collapse_anonymous if vma.is_anonymous else _collapse_shared
+    last_fail: Errno | None = None
     for addr in range(first, last, slot):
-        done = (
-            _collapse_anonymous(space, vma, addr)
-            if vma.is_anonymous
-            else _collapse_shared(space, vma, addr)
-        )
-        if isinstance(done, Errno):
-            return done
-        failed = failed or not done
-    return Errno.EINVAL if failed else None
+        failed = collapse_slot(space, vma, addr)
+        if failed is not None:
+            last_fail = failed.error
+            if failed.ends:
+                break
+    return last_fail
 
 
-def _collapse_anonymous(space: AddressSpace, vma: Vma, addr: int) -> bool | Errno:
-    """One slot of private memory.  Returns: done; an error if the whole call ends here."""
+class _Failed(NamedTuple):
+    """Why a slot was not collapsed; whether it `ends` the call."""
+
+    error: Errno
+    ends: bool
+
+
+_PASSED = _Failed(Errno.EINVAL, ends=False)
+_REFUSED = _Failed(Errno.EINVAL, ends=True)
+_NOT_ON_LRU = _Failed(Errno.EAGAIN, ends=False)  # SCAN_DEL_PAGE_LRU
+
+
+def _no_table(kernel: Kernel) -> _Failed:
+    """SCAN_NO_PTE_TABLE."""
+    return _PASSED if kernel.collapse_passes_slots else _REFUSED
+
+
+def _watched_hole(kernel: Kernel) -> _Failed:
+    """SCAN_EXCEED_NONE_PTE."""
+    return _Failed(Errno.EBUSY, ends=True) if kernel.collapse_leaves_watched else _REFUSED
+
+
+def _collapse_anonymous(space: AddressSpace, vma: Vma, addr: int) -> _Failed | None:
+    """One slot of private memory."""
     tree = space.tree
     parent, index = tree.find(addr, PMD), tree.index(addr, PMD)
     if parent is None:
-        return False
+        return _PASSED
     if index in parent.leaves:
-        return True
+        return None
     table = parent.tables.get(index)
     if table is None:
-        return False if space.kernel.collapse_passes_slots else Errno.EINVAL  # SCAN_NO_PTE_TABLE
+        return _no_table(space.kernel)
     leaves = table.leaves
     if vma.flags & VM_UFFD:
         refused = _refused_by_uffd(space, table)
         if refused is not None:
-            return Errno.EBUSY if refused else False
+            return refused
     if any(entry & MARKER for entry in leaves.values()):
-        return Errno.EINVAL
+        return _REFUSED
     # Until 6.17 a writable page is needed; read-only memory has none, whatever it has been before.
     written = vma.flags & VM_WRITE and any(e & WRITE for e in leaves.values())
     if not written and not space.kernel.collapses_without_write:
-        return False
+        return _PASSED
     frames, pages = space.frames, space.geometry.slot_pages
     end = addr + space.geometry.slot_bytes
     space.announce(ALLOC_CHARGE_FOLIO, addr, end, NONE)
@@ -102,24 +136,21 @@ def _collapse_anonymous(space: AddressSpace, vma: Vma, addr: int) -> bool | Errn
     tree.free(parent, index)
     allowed = HUGE_ANON if vma.flags & VM_WRITE else HUGE_ANON & ~WRITE
     tree.set_huge(parent, index, leaf(pfn, allowed))
-    return True
-
-
-def _refused_by_uffd(space: AddressSpace, table: Table) -> bool | None:
-    """What userfaultfd says against a collapse: it must not fill holes, nor lose protections.
-
-    Returns: None if nothing, else whether the whole call ends here.
-    """
-    for index in range(space.geometry.slot_pages):
-        entry = table.leaves.get(index)
-        if entry is None or is_zero_page(entry):
-            return True
-        if entry & UFFD_WP:
-            return False
     return None
 
 
-def _collapse_shared(space: AddressSpace, vma: Vma, addr: int) -> bool | Errno:
+def _refused_by_uffd(space: AddressSpace, table: Table) -> _Failed | None:
+    """What userfaultfd says against a collapse: it must not fill holes, nor lose protections."""
+    for index in range(space.geometry.slot_pages):
+        entry = table.leaves.get(index)
+        if entry is None or is_zero_page(entry):
+            return _watched_hole(space.kernel)
+        if entry & UFFD_WP:
+            return _PASSED
+    return None
+
+
+def _collapse_shared(space: AddressSpace, vma: Vma, addr: int) -> _Failed | None:
     """One slot of a shared object: its pages become one folio, other mappings lose theirs."""
     space.announce(COLLAPSE_FILE, addr, addr + space.geometry.slot_bytes, NONE)
     settle_shared(space, vma, addr, addr + space.geometry.slot_bytes)
@@ -127,12 +158,15 @@ def _collapse_shared(space: AddressSpace, vma: Vma, addr: int) -> bool | Errno:
     linear = space.page_index(vma, addr)
     backing = vma.backing
     if not any(linear <= i < linear + pages for i in backing.pages):
-        return Errno.EINVAL  # as if it had been truncated under the call
+        return _REFUSED  # as if it had been truncated under the call
     parent = tree.find(addr, PMD)
     table_here = parent is not None and parent.entry(tree.index(addr, PMD)) is not None
     was_huge = backing.pages.get(linear) in space.frames.large
     guarded = False
     if not was_huge:
+        failed = _gather(space, backing, linear)
+        if failed is not None:
+            return failed
         first = space.frames.allocate_large(pages, linear, backing)
         for i in range(pages):
             old = backing.pages.get(linear + i)
@@ -140,7 +174,6 @@ def _collapse_shared(space: AddressSpace, vma: Vma, addr: int) -> bool | Errno:
                 space.frames.tag[first + i] = space.frames.tag[old]
             backing.pages[linear + i] = first + i
             backing.clean.discard(linear + i)
-            backing.swapped.discard(linear + i)
     for other in space.vmas.mapping(backing):
         # If it was huge before, nothing is done to the other mappings: collapse_pte_mapped_thp().
         is_target = other is vma
@@ -148,14 +181,37 @@ def _collapse_shared(space: AddressSpace, vma: Vma, addr: int) -> bool | Errno:
             kept = _retract(space, other, linear, is_target or kernel.collapse_frees_all_tables)
             guarded |= kept and is_target
     if parent is None and not kernel.collapse_makes_pmd_table:
-        return False  # SCAN_PMD_NULL
+        return _PASSED  # SCAN_PMD_NULL
     if not (was_huge or table_here or kernel.collapse_frees_all_tables):
-        return Errno.EINVAL  # SCAN_PMD_NONE: retract_page_tables() had to find a table here, too
+        return _REFUSED  # SCAN_PMD_NONE: retract_page_tables() had to find a table here, too
     if vma.flags & VM_UFFD_PROTECTED:
-        return False
+        return _PASSED
     if guarded or tree.find(addr, PTE) is not None:
-        return False if kernel.collapse_passes_slots else Errno.EINVAL
-    return map_shared_huge(space, vma, addr, write=False)
+        return _no_table(kernel)
+    return None if map_shared_huge(space, vma, addr, write=False) else _PASSED
+
+
+def _gather(space: AddressSpace, backing: Backing, linear: int) -> _Failed | None:
+    """Bring the object's pages of the slot from page `linear` on in, and out of all mappings.
+
+    Until 6.3 the first one that comes from swap ends that: it is not on the LRU list yet.  Holes
+    are not filled if a userfaultfd watches them in any mapping.  What is unmapped stays so.
+    Source: collapse_file().
+    """
+    kernel, end = space.kernel, linear + space.geometry.slot_pages
+    swapped = sorted(i for i in backing.swapped if linear <= i < end)
+    if swapped and not kernel.collapse_drains:
+        backing.swapped.remove(swapped[0])
+        unmap_object(space, backing, linear, swapped[0])
+        return _NOT_ON_LRU
+    backing.swapped.difference_update(swapped)
+    unmap_object(space, backing, linear, end)
+    if kernel.collapse_leaves_watched and any(
+        vma.flags & VM_UFFD_MISSING for vma, *_ in mappings_of(space, backing, linear, end)
+    ):
+        holes = any(i not in backing.pages for i in range(linear, end))
+        return _watched_hole(kernel) if holes else None
+    return None
 
 
 def _retract(space: AddressSpace, vma: Vma, linear: int, frees: bool) -> bool:

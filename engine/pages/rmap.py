@@ -8,11 +8,12 @@ Source: mm/rmap.c rmap_walk(), vma_address(); mm/migrate.c, Linux 6.1 to 6.18.
 from collections.abc import Iterator
 
 from engine.base.address import Range, round_down
-from engine.base.entry import DIRTY, MIGRATION, PFN_SHIFT, PRESENT
+from engine.base.entry import DIRTY, MARKER, MIGRATION, PFN_SHIFT, PRESENT
 from engine.base.geometry import PTE
 from engine.base.points import ANON_VMA, I_MMAP, REMOVE_MIGRATION_PTES, TRY_TO_MIGRATE
 from engine.base.violation import Violation
 from engine.state import terms
+from engine.state.backing import Backing
 from engine.state.space import AddressSpace
 from engine.state.table import Table
 from engine.state.vma import VM_STACK_INCOMPLETE, Vma
@@ -34,6 +35,30 @@ def walk(space: AddressSpace, pfn: int) -> Iterator[tuple[Vma, int]]:
             addr = vma.start + ((index - vma.pgoff) << shift)
             if vma.start <= addr < vma.end:
                 yield vma, addr
+
+
+def mappings_of(
+    space: AddressSpace, backing: Backing, low: int, high: int
+) -> Iterator[tuple[Vma, int, int]]:
+    """The VMAs that map some of an object's pages [low, high), and where: [start, end), bytes.
+
+    Source: vma_interval_tree_foreach().
+    """
+    shift = space.geometry.page_shift
+    for vma in space.vmas.mapping(backing):
+        first = vma.start + ((low - vma.pgoff) << shift)
+        start, end = max(first, vma.start), min(first + ((high - low) << shift), vma.end)
+        if start < end:
+            yield vma, start, end
+
+
+def unmap_object(space: AddressSpace, backing: Backing, low: int, high: int) -> None:
+    """Take an object's pages [low, high) out of all mappings; what userfaultfd needs is marked.
+
+    Source: unmap_mapping_range(), try_to_unmap().
+    """
+    for _, start, end in mappings_of(space, backing, low, high):
+        space.zap(start, end, keep=MARKER)
 
 
 def entry_of(space: AddressSpace, addr: int, pfn: int) -> tuple[Table, int] | None:

@@ -95,6 +95,8 @@ SHOWN_BY = {
     "collapses_without_write": ("regressions/collapse-read-only", "linux-6.1"),
     "collapse_passes_slots": ("regressions/collapse-passes-a-slot", "linux-6.1"),
     "collapse_of_no_slot": ("regressions/collapse-inside-a-slot", "linux-6.1"),
+    "collapse_leaves_watched": ("regressions/collapse-leaves-watched-holes", "linux-6.1"),
+    "collapse_drains": ("regressions/collapse-of-swapped-pages", "linux-6.1"),
     "reclaims_tables": ("regressions/dontneed-frees-a-table", "linux-5.0"),
     "table_moves_lock_rmap": ("regressions/thread-joel-pae-report", "linux-5.0"),
     "uffd_write_protects": ("regressions/uffd-neighbour-unregistered", "linux-5.0"),

@@ -13,6 +13,7 @@ from engine.base.uapi import (
 from engine.calls.fork import fork
 from engine.calls.madvise import madvise
 from engine.calls.mprotect import mprotect
+from engine.calls.reclaim import swapout
 from engine.mremap import mremap
 from engine.pages.fault import peek, touch
 from engine.state.space import AddressSpace
@@ -116,6 +117,17 @@ def test_whether_a_page_must_be_writable(kernel: str, result: Errno | None) -> N
     assert mprotect(space, 0, SLOT, READ) is None
     assert collapse(space, 0, 4) is result
     assert strip_tables(space, 0, 1) == ("T" if result else "H")
+
+
+@pytest.mark.parametrize(("kernel", "calls"), [("linux-6.1", 3), ("linux-6.12", 1)])
+def test_how_many_calls_it_takes_to_bring_in_what_is_in_swap(kernel: str, calls: int) -> None:
+    space = shared(kernel)
+    assert not touch(space, 16 * PAGE, 20 * PAGE)
+    assert swapout(space, 18 * PAGE, 2 * PAGE) is None
+    for _ in range(calls - 1):
+        assert collapse(space, 16, 4) is Errno.EAGAIN
+    assert collapse(space, 16, 4) is None
+    assert strip_tables(space, 4, 1) == "H"
 
 
 def test_collapse_makes_shared_pages_our_own() -> None:

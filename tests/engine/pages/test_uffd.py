@@ -47,7 +47,7 @@ from engine.state.space import AddressSpace
 from engine.state.vma import VM_UFFD, VM_UFFD_MISSING, VM_UFFD_WP
 from tests.lib.constants import MOVE
 from tests.lib.drawn import PAGE, SLOT, scene, shown, strip_tables, tags, tiny
-from tests.lib.entries import entry, huge
+from tests.lib.entries import entry, huge, mapped
 
 FOLLOWS = UFFD_FEATURE_EVENT_REMAP
 
@@ -248,6 +248,17 @@ def test_collapse_neither_fills_holes_nor_drops_protections() -> None:
     assert marks(space, 0, 4) == "wwww"
     assert uffd_wp(space, 0, SLOT, 0) is None
     assert madvise(space, 0, SLOT, MADV_COLLAPSE) is None
+
+
+@pytest.mark.parametrize("holes", [0, 1])
+def test_collapse_fills_no_hole_of_an_object_that_is_watched_elsewhere(holes: int) -> None:
+    space = mapped(MAP_SHARED, 3, "linux-6.18", 8)
+    assert mremap(space, 16 * PAGE, 0, 2 * SLOT, MOVE, 32 * PAGE) == 32 * PAGE
+    touch(space, 16 * PAGE, (24 - holes) * PAGE)
+    assert uffd_register(space, 20 * PAGE, PAGE, UFFDIO_REGISTER_MODE_MISSING, 0) is None
+    assert madvise(space, 32 * PAGE, SLOT, MADV_COLLAPSE) is None
+    assert madvise(space, 36 * PAGE, SLOT, MADV_COLLAPSE) is (Errno.EBUSY if holes else None)
+    assert strip_tables(space, 8, 2) == ("H." if holes else "HH")
 
 
 # --- moves ---------------------------------------------------------------------------------------
