@@ -11,6 +11,7 @@ from fuzz.campaign.session import Seen, Session
 from fuzz.case import Case, CaseError
 from fuzz.defects import known
 from fuzz.findings.bucket import Bucket
+from fuzz.findings.states import ACCEPTED, REOPENED
 from fuzz.forms import text
 from fuzz.lib.command import command
 from fuzz.lib.lines import columns, indented, short
@@ -210,7 +211,7 @@ def _table(session: Session, ordered: Sequence[Seen]) -> list[tuple[str, ...]]:
         rows.append(
             (
                 seen.bucket.name,
-                "old" if seen.old else "new",
+                seen.state if seen.state in (ACCEPTED, REOPENED) else "old" if seen.old else "new",
                 f"known: {seen.bucket.defect}" if seen.bucket.defect else "unknown",
                 str(seen.hits.total()),
                 str(len(case.calls)),

@@ -63,6 +63,7 @@ from fuzz.campaign.report import (
 from fuzz.campaign.seeds import spell_out, take_up, write_seeds
 from fuzz.campaign.session import RunOptions, Seen, Session
 from fuzz.campaign.suspects import Suspects
+from fuzz.campaign.verdict import any_counts
 from fuzz.campaign.worker import Worker
 from fuzz.campaign.workers import Workers
 from fuzz.findings.bucket import Bucket
@@ -101,6 +102,10 @@ def run(options: RunOptions) -> int:
             session.say(repair)
         for reason in (*seeds.skipped, *put_aside):
             session.say(f"skipped: {reason}")
+        try:
+            session.retest()
+        except LedgerError as error:  # the next run will have to do it
+            session.say(str(error))
         return _Run(session, machines).run(seeds.longest)
 
 
@@ -163,12 +168,7 @@ class _Run:
             return STOPPED + self.signal
         if self.crashes.any:
             return OUR_DEFECT
-        fresh = any(
-            (session.counts_old or not seen.old)
-            and (session.options.count_known or not seen.bucket.defect)
-            for seen in session.findings.values()
-        )
-        return SURPRISES if fresh else FINE
+        return SURPRISES if any_counts(session) else FINE
 
     def _stop(self, number: int) -> None:
         """A signal: the first asks the run to end, a second one kills the workers."""

@@ -18,15 +18,18 @@ from engine.base.geometry import Geometry, UnknownName, geometry_named
 from engine.base.kernel import Kernel, base_of, kernel_named
 from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.campaign.child import RunError
+from fuzz.campaign.retest import counted, retest_all, summed_up
 from fuzz.case import Case, CaseError, Expectation
 from fuzz.findings.bucket import Bucket
 from fuzz.findings.cases import FINDINGS, NOT_MINIMIZED, minimal
 from fuzz.findings.database import LedgerError
 from fuzz.findings.ledger import Ledger
+from fuzz.findings.states import FIXED, NEW, OPEN, REOPENED
 from fuzz.forms import text, wire
 from fuzz.inputs.inputs import Inputs, shared_out
 from fuzz.lib.files import WriteError
-from fuzz.lib.lines import indented
+from fuzz.lib.fingerprint import of_this_project
+from fuzz.lib.lines import indented, short
 from fuzz.lib.status import Progress, StatusLine
 from fuzz.rules.judge import RulesAfter
 from fuzz.showing import DEFAULT_KERNEL
@@ -78,9 +81,10 @@ class Seen:
     """A finding in this run.
 
     `case` is the simplest of this run so far, `kernel` the one on which it was met first; `old` is
-    true if another run had found it.  `divergence` is set for one between machine and model.
-    `hits` are the executions that met it, by kernel; `left` is true if an earlier run was stopped
-    before it was minimized.
+    true if another run had found it, and `state` what it was in by then (`fuzz.findings.states`),
+    REOPENED if it had been fixed.  `divergence` is set for one between machine and model.  `hits`
+    are the executions that met it, by kernel; `left` is true if an earlier run was stopped before
+    it was minimized.
     """
 
     bucket: Bucket
@@ -90,6 +94,7 @@ class Seen:
     divergence: Divergence | None = None
     hits: Counter[str] = field(default_factory=Counter)
     left: bool = False
+    state: str = NEW
 
 
 class Session:
@@ -147,6 +152,7 @@ class Session:
         self.queue = SortedKeyList(key=lambda seen: (seen.left, bool(seen.bucket.defect)))
         self._left = {seen.bucket: seen for seen in self._left_by_others()}
         self.queue.update(self._left.values())
+        self.reopened: list[Bucket] = []  # by the retest at the start
         self.last_new: float | None = None  # time.monotonic() of the last unknown one
         self._recorded: Counter[tuple[int, Bucket, str]] = Counter()  # hits the ledger knows of
 
@@ -217,6 +223,7 @@ class Session:
             kept = self.path(bucket).exists()
             old = kept or bucket in self._put_aside
             seen = self._left.get(bucket) or Seen(bucket, case, kernel, old, divergence)
+            seen.state = self._state(bucket, old=old)
             self.findings[bucket] = seen
             if not kept:
                 if not old and not bucket.defect:
@@ -231,6 +238,40 @@ class Session:
             seen.case, seen.kernel = case, kernel
             self._save(bucket, case, None)
             self.queue.add(seen)
+
+    def _state(self, bucket: Bucket, *, old: bool) -> str:
+        """The state of a finding that is met for the first time; fixed ones are reopened."""
+        try:
+            change = self.ledger.states.last().get(bucket)
+            if change is None:
+                return OPEN if old else NEW
+            if change.state != FIXED:
+                return change.state
+            self.ledger.states.change(bucket, REOPENED)
+        except LedgerError as error:
+            self.once(str(error))
+            return OPEN if old else NEW
+        since = time.strftime("%Y-%m-%d %H:%M", time.localtime(change.at))
+        self.say(f"\nREOPENED {bucket.name}, fixed since {since}; {short(self.path(bucket))}\n")
+        return REOPENED
+
+    def retest(self) -> None:
+        """See whether findings still show, unless this very program did that last.
+
+        Errors raised: LedgerError.
+        """
+        program = of_this_project()
+        if self.ledger.states.last_retest() == program:
+            return
+        done = []
+        for one in retest_all(self.ledger, program):
+            done.append(one)
+            if one.change is not None:
+                self.say(str(one))
+            if one.change == REOPENED:
+                self.reopened.append(one.bucket)
+        if done:
+            self.say(summed_up(counted(done)))
 
     def _left_by_others(self) -> Iterator[Seen]:
         """The findings whose cases earlier runs have not minimized, as far as this one can."""

@@ -5,12 +5,13 @@ The list is quick: what it takes to run a case is loaded by the other actions, w
 
 import argparse
 import contextlib
-import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from engine.base.kernel import KERNELS, base_of
 from fuzz.case import Case
+from fuzz.cli.listed import ALL, add_selection, list_findings
 from fuzz.cli.named import loaded, naming
 from fuzz.cli.options import (
     Handler,
@@ -21,27 +22,27 @@ from fuzz.cli.options import (
     add_kernels,
     add_workdir,
     define,
-    refuse,
-    workdir_flag,
 )
 from fuzz.findings.bucket import Bucket
 from fuzz.findings.cases import HARM, CaseStore
-from fuzz.findings.database import LEDGER, LedgerError
-from fuzz.findings.ledger import Finding, Ledger
+from fuzz.findings.database import LedgerError
+from fuzz.findings.ledger import Ledger
+from fuzz.findings.states import ACCEPTED, OPEN, REOPENED
 from fuzz.forms.text import dump
 from fuzz.lib.arguments import directory
 from fuzz.lib.command import command
-from fuzz.lib.exits import FINE
+from fuzz.lib.exits import FINE, SURPRISES
 from fuzz.lib.files import write_atomic
-from fuzz.lib.lines import columns
+from fuzz.lib.fingerprint import of_this_project
 
 REGRESSIONS = Path("corpus/regressions")
 
 
 def make_findings(parser: Parser, summary: str) -> None:
     """Make the command."""
-    define(parser, _list, summary)
+    define(parser, list_findings, summary)
     add_workdir(parser)
+    parser.set_defaults(**ALL)
     actions = parser.add_subparsers(title="actions", metavar="ACTION")
 
     def add(name: str, handler: Handler, summary: str, more: str = "") -> Parser:
@@ -51,14 +52,43 @@ def make_findings(parser: Parser, summary: str) -> None:
         return action
 
     def add_name(action: Parser) -> None:
-        action.add_argument("name", metavar="NAME", help="as `pmdfuzz findings list` prints it")
+        action.add_argument(
+            "name", metavar="NAME", help="as `pmdfuzz findings list` prints it, or how it begins"
+        )
 
-    add("list", _list, "list the findings (the default action)")
+    add_selection(
+        add(
+            "list",
+            list_findings,
+            "list the findings (the default action)",
+            "new: only the run that found it has met it; open: later ones, too; fixed: the last "
+            "retest has not shown it any more; reopened: it had been fixed; accepted: see "
+            "`pmdfuzz findings accept`.",
+        )
+    )
     action = add(
         "show", _show, "draw a finding's case, as `pmdfuzz show` does, and what it leads to"
     )
     add_name(action)
     add_kernel(action)
+    action = add(
+        "accept",
+        _accept,
+        "say why a finding may stay: it counts for no exit status any more",
+        "Runs tell of it all the same. When it has been fixed and comes back, it counts again.",
+    )
+    add_name(action)
+    what = action.add_mutually_exclusive_group(required=True)
+    what.add_argument("--why", metavar="TEXT", help="why, for whoever reads the list later")
+    what.add_argument("--undo", action="store_true", help="let it be open again")
+    add(
+        "retest",
+        _retest,
+        "run all of them on the present engine and kernels",
+        "What does not show any more is fixed from now on, and what was fixed and shows is "
+        "reopened, which is exit status 1. A run does the same as it starts, if the program is "
+        "not the one that did it last.",
+    )
     action = add(
         "promote",
         _promote,
@@ -77,69 +107,6 @@ def make_findings(parser: Parser, summary: str) -> None:
     )
     action.add_argument("--force", action="store_true", help="replace a case that is there")
     add_kernels(action, "default: every kernel")
-
-
-def _list(options: argparse.Namespace) -> int:
-    workdir: Path = options.workdir
-    if not workdir.exists():
-        raise UsageError(f"no findings: {workdir} is not there; `{command('run')}` makes it")
-    if not workdir.is_dir():
-        raise UsageError(f"{workdir}: not a directory")
-    store = CaseStore(workdir)
-    found = store.load_all()
-    status = FINE
-    for error in found.errors:
-        status = refuse(str(error))
-    sightings: dict[str, Finding] = {}
-    if (workdir / LEDGER).exists():  # opening it would make one
-        try:
-            with Ledger.open(workdir) as ledger:
-                sightings = {finding.bucket.name: finding for finding in ledger.list()}
-        except LedgerError as error:
-            status = refuse(str(error))
-    cases = {path.stem: case for path, case in found.cases.items()}
-    harms = {path.stem: _harm(store, path) for path in found.cases}
-    names = sorted(cases | sightings, key=lambda name: (bool(_defect(name)), name))
-    if not names:
-        print(f"no findings in {workdir}")
-        return status
-    rows = [
-        _row(name, cases.get(name), sightings.get(name), harms.get(name, "-")) for name in names
-    ]
-    titles = ("finding", "calls", "seen", "first", "last", "harm", "kernels")
-    for line in columns([titles, *rows]):
-        print(line)
-    print(f"Look with: {command('findings', 'show', names[0], *workdir_flag(workdir))}")
-    return status
-
-
-def _row(name: str, case: Case | None, sighting: Finding | None, harm: str) -> tuple[str, ...]:
-    """What the list says of a finding that has a case, or has been seen, or both."""
-    calls = str(len(case.calls)) if case else "no case"
-    if sighting and sighting.first and sighting.last:
-        first, last = _date(sighting.first.at), _date(sighting.last.at)
-        return name, calls, str(sighting.count), first, last, harm, ", ".join(sighting.kernels)
-    return name, calls, "-", "-", "-", harm, case.kernel or "-" if case else "-"
-
-
-def _harm(store: CaseStore, path: Path) -> str:
-    """The rule about harm that a finding leads to; "-" if none is known."""
-    with contextlib.suppress(ValueError):  # no finding of ours; or no case, which was told
-        harm = store.load_harm(Bucket.named(path.stem))
-        if harm is not None:
-            return ", ".join(dict.fromkeys(expected.outcome for expected in harm.expects)) or "-"
-    return "-"
-
-
-def _date(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
-
-
-def _defect(name: str) -> str:
-    """The known defect in the name of a finding; empty if there is none."""
-    with contextlib.suppress(ValueError):  # a case that somebody else has put there
-        return Bucket.named(name).defect
-    return ""
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -197,19 +164,69 @@ def _as_base(case: Case) -> Case:
     return replace(case, expects=(base._replace(kernel=own), base, *others))
 
 
+def _accept(options: argparse.Namespace) -> int:
+    bucket = _named(options)
+    why = (options.why or "").strip()
+    if not why and not options.undo:
+        raise UsageError("--why: say why")
+    with _ledger(options.workdir) as ledger:
+        ledger.states.change(bucket, OPEN if options.undo else ACCEPTED, why)
+    print(f"{bucket.name}: {OPEN if options.undo else f'{ACCEPTED}: {why}'}")
+    return FINE
+
+
+def _retest(options: argparse.Namespace) -> int:
+    from fuzz.campaign.retest import counted, retest_all, summed_up
+
+    with _ledger(options.workdir) as ledger:
+        done = []
+        for one in retest_all(ledger, of_this_project()):
+            print(one, flush=True)
+            done.append(one)
+    counts = counted(done)
+    print(summed_up(counts))
+    return SURPRISES if counts[REOPENED] else FINE
+
+
+@contextlib.contextmanager
+def _ledger(workdir: Path) -> Iterator[Ledger]:
+    """The ledger of a working directory that is there.  Errors raised: UsageError."""
+    if not workdir.is_dir():
+        raise UsageError(f"no findings: {workdir} is not there; `{command('run')}` makes it")
+    try:
+        with Ledger.open(workdir) as ledger:
+            yield ledger
+    except LedgerError as error:
+        raise UsageError(str(error)) from None
+
+
 def _files(options: argparse.Namespace) -> list[Path]:
     """The case of the finding that the user named, and that of the harm it leads to, if any.
 
     Errors raised: UsageError.
     """
     store = CaseStore(options.workdir)
+    bucket = _named(options)
+    return [store.path(bucket), *filter(Path.exists, [store.harm_path(bucket)])]
+
+
+def _named(options: argparse.Namespace) -> Bucket:
+    """The finding that the user named, or the only one whose name begins so.
+
+    Errors raised: UsageError.
+    """
+    word, names = options.name, []
+    for path in CaseStore(options.workdir).load_all().cases:
+        with contextlib.suppress(ValueError):  # a case, but not one that we named
+            names.append(Bucket.named(path.stem).name)
+    begins = [name for name in names if name == word] or [n for n in names if n.startswith(word)]
+    if len(begins) == 1:
+        return Bucket.named(begins[0])
+    if begins:
+        raise UsageError(f"{word!r} begins {len(begins)} names: {', '.join(begins)}")
     try:
-        bucket = Bucket.named(options.name)
+        Bucket.named(word)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    path = store.path(bucket)
-    if not path.exists():
-        known = ", ".join(sorted(path.stem for path in store.load_all().cases))
-        listed = f"known: {known}" if known else f"there are none in {options.workdir}"
-        raise UsageError(f"no finding {options.name!r}; {listed}")
-    return [path, *filter(Path.exists, [store.harm_path(bucket)])]
+    listed = f"known: {', '.join(names)}" if names else f"there are none in {options.workdir}"
+    raise UsageError(f"no finding {word!r}; {listed}")

@@ -5,6 +5,13 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+_HOME = Path(__file__).resolve().parents[2]  # a checkout, or where packages are installed
+
+
+def of_this_project() -> str:
+    """That of all that runs here: `engine/`, `fuzz/` and the Python below them."""
+    return fingerprint(_HOME, ("engine", "fuzz"))
+
 
 def fingerprint(root: Path, places: Iterable[str], *more: object) -> str:
     """A digest of source files, of this Python's version, and of anything else that matters.

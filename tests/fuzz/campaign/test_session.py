@@ -7,8 +7,9 @@ import pytest
 from engine.base.kernel import kernel_named
 from fuzz.calls.registry import call
 from fuzz.campaign.session import RunOptions, Session
+from fuzz.campaign.verdict import any_counts
 from fuzz.case import Case, Expectation
-from fuzz.findings import cases
+from fuzz.findings import cases, states
 from fuzz.findings.bucket import Bucket
 from fuzz.lib.files import WriteError
 
@@ -149,3 +150,43 @@ def test_what_could_not_be_kept_is_tried_again_and_told(
             assert BUCKET.name in problem and "No space left on device" in problem
         assert session.keep_rest() == []
         assert kept(session) == LONG
+
+
+@pytest.mark.parametrize(
+    ("state", "becomes", "counted"),
+    [
+        (None, states.OPEN, False),
+        (states.ACCEPTED, states.ACCEPTED, False),
+        (states.FIXED, states.REOPENED, True),
+        (states.REOPENED, states.REOPENED, True),
+    ],
+)
+def test_what_is_met_again_counts_if_it_had_been_fixed(
+    tmp_path: Path,
+    state: str | None,
+    becomes: str,
+    counted: bool,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with opened(tmp_path) as session:
+        session.met(BUCKET, SHORT, KERNEL)
+        assert session.findings[BUCKET].state == states.NEW and any_counts(session)
+        session.record(BUCKET, KERNEL.name, 1, process=1, execs=1)
+    with opened(tmp_path) as session:
+        if state is not None:
+            session.ledger.states.change(BUCKET, state)
+        for _ in range(2):
+            session.met(BUCKET, SHORT, KERNEL)
+        session.record(BUCKET, KERNEL.name, 1, process=1, execs=1)
+        assert session.findings[BUCKET].state == becomes
+        assert [found.state for found in session.ledger.list()] == [becomes if state else "new"]
+        assert any_counts(session) is counted
+    loud = capsys.readouterr().out.count(f"REOPENED {BUCKET.name}, fixed since")
+    assert loud == (state == states.FIXED)
+
+
+def test_an_accepted_finding_does_not_count_even_if_old_ones_do(tmp_path: Path) -> None:
+    with Session(RunOptions(tmp_path, seed=1, count_old=True)) as session:
+        session.ledger.states.change(BUCKET, states.ACCEPTED)
+        session.met(BUCKET, SHORT, KERNEL)
+        assert not any_counts(session)

@@ -1,5 +1,8 @@
 """`findings`: what a working directory holds, listed, drawn, promoted."""
 
+import json
+import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,7 @@ from engine.base.kernel import KERNELS
 from fuzz.cli.main import main
 from fuzz.findings.bucket import Bucket
 from fuzz.findings.cases import CaseStore
+from fuzz.findings.ledger import Ledger
 from fuzz.forms.text import load, parse
 from fuzz.showing import replay
 from tests.lib.command import BUCKET, RULE, STACK, Output, refused
@@ -16,8 +20,11 @@ from tests.lib.command import BUCKET, RULE, STACK, Output, refused
 def test_findings_list(workdir: Path, capsys: Output) -> None:
     assert main(["findings", "--workdir", "work"]) == 0
     head, row, hint = capsys.readouterr().out.splitlines()
-    assert head.split() == ["finding", "calls", "seen", "first", "last", "harm", "kernels"]
-    assert row.split()[:3] == [BUCKET.name, "2", "3"]
+    assert head.split() == [
+        *("finding", "state", "defect", "severity", "geometry", "calls", "seen", "first", "last"),
+        *("harm", "kernels"),
+    ]
+    assert row.split()[:7] == [BUCKET.name, "new", "unknown", "contract", "x86-64", "2", "3"]
     assert row.endswith("linux-6.1")
     assert hint == f"Look with: pmdfuzz findings show {BUCKET.name} --workdir work"
 
@@ -32,11 +39,82 @@ def test_findings_list_puts_known_defects_last(workdir: Path, capsys: Output) ->
     assert names == [BUCKET.name, "z--mmap", "a--mmap--B-99"]
 
 
+def several(workdir: Path) -> None:
+    """Three findings more, of other kinds; the ledger's clock is long ago."""
+    store = CaseStore(workdir)
+    text = f"@kernel linux-6.12\n@geometry small\n{STACK}"
+    for bucket in (Bucket("a", "mmap", "B-99"), Bucket("leaf-has-vma", "mremap"), Bucket("z", "a")):
+        store.save(bucket, parse(text))
+    with Ledger.open(workdir) as ledger:
+        ledger.record(Bucket("a", "mmap", "B-99"), "linux-6.18", run_id="1", executions=1)
+        ledger.states.change(Bucket("z", "a"), "fixed")
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ("", [BUCKET.name, "leaf-has-vma--mremap", "z--a", "a--mmap--B-99"]),
+        ("--unknown", [BUCKET.name, "leaf-has-vma--mremap", "z--a"]),
+        ("--since 12h", ["z--a", "a--mmap--B-99"]),
+        ("--state new", [BUCKET.name, "a--mmap--B-99"]),
+        ("--state open --state fixed", ["leaf-has-vma--mremap", "z--a"]),
+        ("--kernel linux-6.18", ["a--mmap--B-99"]),
+        ("--kernel linux-6.12", ["leaf-has-vma--mremap", "z--a"]),
+        (f"--rule {RULE}", [BUCKET.name]),
+        ("--rule z", ["z--a"]),
+        ("--rule stack-placed", []),
+        ("--unknown --since 12h --state new --kernel linux-6.18 --rule a", []),
+    ],
+)
+def test_findings_list_selects(words: str, names: list[str], workdir: Path, capsys: Output) -> None:
+    several(workdir)
+    assert main(["findings", "--workdir", "work", "list", *words.split()]) == 0
+    out = capsys.readouterr().out
+    assert [line.split()[0] for line in out.splitlines()[1:-1]] == names
+    if not names:
+        assert out == "no findings in work; 4 of other kinds\n"
+    assert main(["findings", "list", "--workdir", "work", "--json", *words.split()]) == 0
+    assert [one["name"] for one in json.loads(capsys.readouterr().out)] == names
+
+
+def test_findings_list_as_json(workdir: Path, capsys: Output) -> None:
+    several(workdir)
+    assert main(["findings", "accept", BUCKET.name, "--why", "so", "--workdir", "work"]) == 0
+    capsys.readouterr()
+    assert main(["findings", "list", "--workdir", "work", "--json"]) == 0
+    one, other, *_ = json.loads(capsys.readouterr().out)
+    changed = one.pop("changed")
+    assert abs(datetime.fromisoformat(changed).timestamp() - time.time()) < 600
+    assert one == {
+        "name": BUCKET.name,
+        "rule": RULE,
+        "call": "execve_stack",
+        "defect": None,
+        "state": "accepted",
+        "why": "so",
+        "severity": "contract",
+        "geometry": "x86-64",
+        "calls": 2,
+        "case": f"work/findings/{BUCKET.name}.case",
+        "seen": {"linux-6.1": 3},
+        "first": "2023-11-14T22:13:20+00:00",
+        "last": "2023-11-14T22:13:20+00:00",
+        "harm": None,
+    }
+    assert (other["severity"], other["geometry"], other["first"]) == ("harm", "small", None)
+
+
+def test_a_rule_that_is_none_is_refused(workdir: Path, capsys: Output) -> None:
+    assert main(["findings", "list", "--workdir", "work", "--rule", "no-rule"]) == 2
+    assert refused(capsys).startswith("unknown rule 'no-rule'")
+
+
 def test_findings_list_without_a_ledger(workdir: Path, capsys: Output) -> None:
     (workdir / "ledger.sqlite").unlink()
     assert main(["findings", "list", "--workdir", "work"]) == 0
     assert capsys.readouterr().out.splitlines()[1].split() == [
-        *(BUCKET.name, "2", "-", "-", "-", "-", "linux-6.1")
+        *(BUCKET.name, "open", "unknown", "contract", "x86-64", "2"),
+        *("-", "-", "-", "-", "linux-6.1"),
     ]
     assert not (workdir / "ledger.sqlite").exists()
 
@@ -159,3 +237,70 @@ def test_promote_to_a_file_in_the_way(workdir: Path, tmp_path: Path, capsys: Out
     words = ["findings", "promote", BUCKET.name, "--workdir", "work", "--to", "to"]
     assert main(words) == 2
     assert refused(capsys) == "to: not a directory\n"
+
+
+# --- States ---------------------------------------------------------------------------------------
+
+
+def state(capsys: Output) -> tuple[str, str | None]:
+    """State of the first finding, and why."""
+    capsys.readouterr()
+    assert main(["findings", "list", "--workdir", "work", "--json"]) == 0
+    first, *_ = json.loads(capsys.readouterr().out)
+    return first["state"], first["why"]
+
+
+def test_a_finding_is_accepted_with_a_reason(workdir: Path, capsys: Output) -> None:
+    words = ["findings", "accept", "dest-entry", "--workdir", "work"]
+    assert main([*words, "--why", " upstream will not fix it "]) == 0
+    assert capsys.readouterr().out == f"{BUCKET.name}: accepted: upstream will not fix it\n"
+    assert state(capsys) == ("accepted", "upstream will not fix it")
+    assert main([*words, "--undo"]) == 0
+    assert state(capsys) == ("open", None)
+
+
+@pytest.mark.parametrize("words", [[], ["--why", " "], ["--why", "so", "--undo"]])
+def test_nothing_is_accepted_without_a_reason(
+    words: list[str], workdir: Path, capsys: Output
+) -> None:
+    assert main(["findings", "accept", BUCKET.name, "--workdir", "work", *words]) == 2
+    assert "--why" in capsys.readouterr().err
+    assert state(capsys) == ("new", None)
+
+
+def test_a_name_may_be_cut_short_if_one_only_begins_so(workdir: Path, capsys: Output) -> None:
+    longer = BUCKET._replace(defect="B-01")
+    CaseStore(workdir).save(longer, parse(f"@kernel linux-6.1\n{STACK}"))
+    accept = ["findings", "accept", "--workdir", "work", "--why", "so"]
+    assert main([*accept, "dest"]) == 2
+    assert refused(capsys) == f"'dest' begins 2 names: {longer.name}, {BUCKET.name}\n"
+    assert main([*accept, BUCKET.name]) == 0
+    assert main([*accept, f"{BUCKET.name}--B"]) == 0
+    assert main([*accept, "nothing"]) == 2
+    assert main(["findings", "accept", "--workdir", "none", "--why", "so", "x--a"]) == 2
+    assert not Path("none").exists()
+
+
+def test_retest_tells_what_is_fixed_and_what_is_not_any_more(workdir: Path, capsys: Output) -> None:
+    known, store = BUCKET._replace(defect="B-01"), CaseStore(workdir)
+    store.save(known, parse(f"@kernel linux-6.1\n{STACK}"))
+    retest = ["findings", "retest", "--workdir", "work"]
+    assert main(retest) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"fixed       {BUCKET.name}: its case shows {known.name} now",
+        f"shown       {known.name}",
+        "findings retested: 1 shown, 1 gone; of these 1 fixed",
+    ]
+    with Ledger.open(workdir) as ledger:
+        ledger.states.change(known, "fixed")
+    assert main(retest) == 1
+    assert f"REOPENED    {known.name}\n" in capsys.readouterr().out
+    assert main(retest) == 0
+
+
+def test_retest_of_a_damaged_ledger_is_refused(workdir: Path, capsys: Output) -> None:
+    (workdir / "ledger.sqlite").write_bytes(b"no database" * 100)
+    assert main(["findings", "retest", "--workdir", "work"]) == 2
+    assert refused(capsys).startswith("work/ledger.sqlite: not an SQLite database")
+    assert main(["findings", "retest", "--workdir", "none"]) == 2
+    assert refused(capsys).startswith("no findings: none is not there")
