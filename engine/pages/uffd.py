@@ -171,6 +171,8 @@ def uffd_register(
     vmas = space.vmas.intersecting(addr, end)
     if not vmas or not _has_features(space, features):
         return Errno.EINVAL
+    if vmas[0].flags & VM_HUGETLB and addr & (slot - 1):  # also in the hole before it
+        return Errno.EINVAL
     context = space.uffds.get(features) or UffdContext(features)
     for vma in vmas:
         if not vma.backing.can_userfault(space.kernel, mode):
@@ -179,7 +181,7 @@ def uffd_register(
             return Errno.EINVAL
         if added & VM_UFFD_RWP and not vma.flags & VM_ACCESS:
             return Errno.EINVAL  # it could not be made accessible again
-        if vma.flags & VM_HUGETLB and (max(vma.start, addr) | min(vma.end, end)) & (slot - 1):
+        if vma.flags & VM_HUGETLB and min(vma.end, end) & (slot - 1):
             return Errno.EINVAL
         if vma.uffd is not None and vma.uffd is not context:
             return Errno.EBUSY
