@@ -126,8 +126,11 @@ def told_parting(session: Session, seen: Seen, kernel: Kernel) -> str:
 
 
 def told_divergence(session: Session, seen: Seen, found: Divergence, against: Against) -> str:
-    """The same of a divergence between machine and model."""
+    """The same of a divergence between machine and model, in a line if it is explained."""
     kernel = against.model.kernel
+    if found.defect:
+        what, path = known.told(found.defect), short(session.path(seen.bucket))
+        return f"known: {what} ({against.subject.name} reports {found.kind.detail}); {path}"
     on = ("--on", against.on, "--kernel", kernel.name)
     return "\n".join(
         (

@@ -24,6 +24,7 @@ from fuzz.subjects.difference import (
     told,
 )
 from fuzz.subjects.model import Model
+from fuzz.subjects.reported import explained
 from fuzz.subjects.subject import Observation, Subject
 
 MINIMIZE_SECONDS = 120.0
@@ -43,7 +44,10 @@ def reported(bucket: Bucket) -> bool:
 
 
 class Divergence(NamedTuple):
-    """A program on which subject and model part, what they did, and where they part first."""
+    """A program on which subject and model part, what they did, and where they part first.
+
+    `defect` is the known one that explains what the subject's kernel reported, if one does.
+    """
 
     case: Case
     observed: Observation
@@ -51,6 +55,7 @@ class Divergence(NamedTuple):
     difference: Difference
     names: tuple[str, str] = ("machine", "model")  # what the two are called
     page_bytes: int = PAGE_BYTES
+    defect: str = ""
 
     @property
     def kind(self) -> Kind:
@@ -71,11 +76,16 @@ class Divergence(NamedTuple):
     @property
     def bucket(self) -> Bucket:
         """The finding that it is."""
-        return Bucket(self.kind.field if self.reported else RULE, self.kind.call)
+        return Bucket(self.kind.field if self.reported else RULE, self.kind.call, self.defect)
 
     def told(self) -> str:
         """The program and both results, in lines."""
         return told(self.case, self.observed, self.modelled, *self.names, self.page_bytes)
+
+
+def _alike(one: Divergence, other: Divergence) -> bool:
+    """Are two of the same class, and does the same explain them?"""
+    return (one.kind, one.defect) == (other.kind, other.defect)
 
 
 class Between:
@@ -188,13 +198,19 @@ class Between:
         def same(candidate: Case) -> bool:
             tick()
             found = self.divergence(candidate)
-            return found is not None and found.kind == divergence.kind and self._begins(found)
+            return found is not None and _alike(found, divergence) and self._begins(found)
 
+        with self._to_the_end(divergence.reported):
+            return self._minimized(divergence, same, budget, seconds)
+
+    @contextlib.contextmanager
+    def _to_the_end(self, really: bool = True) -> Iterator[None]:
+        """Nothing of one run is left for the next, if really so."""
         both = (self.subject, self.other)
         for one in both:
-            one.to_the_end = divergence.reported  # nothing of one run is left for the next
+            one.to_the_end = really
         try:
-            return self._minimized(divergence, same, budget, seconds)
+            yield
         finally:
             for one in both:
                 one.to_the_end = False
@@ -226,7 +242,7 @@ class Between:
         with contextlib.suppress(ValueError):  # it comes and goes, or the time is up
             case = minimize(case, same_in_time, self.subject.geometry, budget=budget)
         found = self.divergence(case)
-        return found if found is not None and found.kind == divergence.kind else None
+        return found if found is not None and _alike(found, divergence) else None
 
     def _candidates(self, divergence: Divergence) -> Iterator[Case]:
         """The case, and then, if its kernel reported something, what ran before it and the case."""
@@ -290,3 +306,35 @@ class Against(Between):
     def beside(self, case: Case, observed: Observation) -> Observation:
         """See `Between`."""
         return self.model.observe(case, observed)
+
+    def parting(self, case: Case, observed: Observation, found: Observation) -> Divergence | None:
+        """See `Between`, and `Divergence.defect`."""
+        parts = super().parting(case, observed, found)
+        if parts is None or not parts.reported:
+            return parts
+        return parts._replace(defect=explained(case, self.model.kernel, parts.kind.detail))
+
+    def minimized(
+        self,
+        divergence: Divergence,
+        budget: int,
+        tick: Callable[[], None] = lambda: None,
+        *,
+        seconds: float | None = None,
+    ) -> Divergence | None:
+        """See `Between`.  What a known defect explains is minimized by the model alone.
+
+        A machine whose kernel reports something may have to boot again for each program.
+        """
+        if not divergence.defect:
+            return super().minimized(divergence, budget, tick, seconds=seconds)
+
+        def same(candidate: Case) -> bool:
+            tick()
+            kernel, what = self.model.kernel, divergence.kind.detail
+            return explained(candidate, kernel, what) == divergence.defect
+
+        case = minimize(divergence.case, same, self.model.geometry, budget=budget)
+        with self._to_the_end():
+            found = self.divergence(case)
+        return found if found is not None and found.bucket == divergence.bucket else divergence

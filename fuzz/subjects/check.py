@@ -17,6 +17,7 @@ from pathlib import Path
 
 from engine.base.geometry import Geometry
 from fuzz.case import Case, CaseError
+from fuzz.defects import known
 from fuzz.forms import text, wire
 from fuzz.lib.command import command
 from fuzz.lib.exits import BAD_INPUT, FINE, INTERRUPTED, SURPRISES
@@ -216,6 +217,7 @@ class _Check:
         self.pair = pair
         self._another = another
         self.left_out: Counter[str] = Counter()
+        self.known: Counter[tuple[str, str]] = Counter()  # defects, by what the kernel reports
         self.directory = options.workdir / DIVERGENCES
         self.line = StatusLine(sys.stderr)
         self.kept: dict[Kind, Path] = {}
@@ -316,6 +318,8 @@ class _Check:
             standing.done += 1
             if found is None:
                 standing.calls.add(case, None)
+            elif found.defect:
+                self.known[found.defect, found.kind.detail] += 1
             else:
                 standing.diverged += 1
                 self._investigate(found)
@@ -380,6 +384,8 @@ class _Check:
         if standing.diverged:
             shares = (f"{name} {agree} of {of}" for name, agree, of in standing.calls.rows())
             lines.append(f"calls that agree: {', '.join(shares)}")
+        for (defect, what), times in self.known.most_common():
+            lines.append(f"{times:>7}  known: {known.told(defect)} (it reports {what})")
         for kind, times in standing.kinds.most_common():
             lines.append(f"{times:>7}  {kind}  {self.kept.get(kind, '')}".rstrip())
         if self.kept:
