@@ -29,7 +29,7 @@ help: ## list the targets
 	@echo
 	@echo 'PYTHON=PROGRAM picks the Python (3.11 to 3.14); ARGS="..." is passed on to what is run.'
 
-fuzz: $(VENV)/.atheris ## fuzz two kernels for a minute, or what ARGS say; findings go to .pmdfuzz
+fuzz: $(VENV)/.atheris ## fuzz two kernels for a minute on all cores, or what ARGS say; findings go to .pmdfuzz
 	@$(BIN)/pmdfuzz run $(or $(ARGS),--kernel linux-6.1 --kernel linux-7.3 --time 60) \
 		|| { status=$$?; [ $$status -eq 1 ] || exit $$status; } # 1: there are findings
 

@@ -25,9 +25,10 @@ from engine.base.kernel import SWITCHES
 from fuzz.campaign.child import RunError, check_environment
 from fuzz.campaign.crashes import Crashes
 from fuzz.campaign.investigate import Interrupted
+from fuzz.campaign.local import Local
+from fuzz.campaign.rounds import Rounds
 from fuzz.campaign.seeds import CORPUS, write_seeds
 from fuzz.campaign.session import RunOptions, Session
-from fuzz.campaign.workers import Workers
 from fuzz.case import Case, CaseError
 from fuzz.findings.database import LedgerError
 from fuzz.forms import text
@@ -183,7 +184,7 @@ class _Comparison:
         self.queue = SortedKeyList[_Queued](key=lambda one: one.found.reported)
         self.minimizing = 0.0  # seconds
         self.told: dict[Class, str] = {}  # with what else there is to say of each
-        self.workers: Workers | None = None
+        self.rounds: Rounds | None = None
         self.new: list[bytes] = []  # inputs that are new to the model
         self.signal = 0
         self.next_pump = 0.0
@@ -197,13 +198,14 @@ class _Comparison:
         self._say(self._headline())
         try:
             with on_request(self._stop):
-                self.workers = Workers(session, self.crashes, seeds.longest)
+                executor = Local(session.corpus, session.seeds, session.crashes, session.workdir)
                 try:
+                    self.rounds = Rounds(session, self.crashes, executor, seeds.longest)
                     self._compare()
                     self._minimize_rest()
                 finally:
-                    self.workers.kill()
-                    self.workers.close()
+                    executor.kill()
+                    executor.close()
         except SubjectError as error:
             status = BAD_INPUT
             self._say(f"lost: {error}")
@@ -315,15 +317,14 @@ class _Comparison:
 
     def _pump(self) -> None:
         """Hear what is new to the model; redraw the status line."""
-        assert self.workers is not None
+        assert self.rounds is not None
         self.next_pump = time.monotonic() + _POLL_SECONDS
-        for worker in self.workers.talking:
-            for event in worker.events():
-                if event["event"] == "new":
-                    self.new.append(bytes.fromhex(event["input"]))
-                elif event["event"] == "crash":
-                    self.crashes.of_input(event)
-        self.workers.replace(asked=bool(self.signal))
+        if self.signal:
+            self.rounds.stop()
+        for _, report in self.rounds.hear(0.0):
+            self.new += report.new
+            for crash in report.crashes:
+                self.crashes.of_input(crash)
         self.session.line.update(self.standing)
 
     # --- Differences ------------------------------------------------------------------------------

@@ -28,10 +28,9 @@ MEMORY_MB = 2048
 STOP_SECONDS = 5.0  # it may take to stop before it is killed
 ADDR_NO_RANDOMIZE = 0x0040000  # linux/personality.h
 _ASK_PERSONALITY = 0xFFFFFFFF
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 # Programs are mutated call by call (fuzz.inputs.mutator): from the start at full length, and once
 # only.  How often a branch was taken says little, and would fill the corpus with long programs.
-# No other process writes the corpus, and rereading it would depend on the clock.
+# Rereading the corpus depends on the clock, and is of use only where others write it.
 LIBFUZZER = (
     f"-timeout={INPUT_SECONDS}",
     f"-rss_limit_mb={MEMORY_MB}",
@@ -70,7 +69,8 @@ class Setting(NamedTuple):
     that reach new cells; `exhibit` names an exhibit of the museum in place of kernels, which is run
     `with_bug` or without; `rules_after` says when the whole state is judged, see
     `fuzz.execute.execute`; `like` is a kernel: where the others differ from it is all that is
-    reported then; `events` is a file descriptor open for writing, which `Child` fills in.
+    reported then; `focus` are the geometries that new programs are for (empty: all); `events` is a
+    file descriptor open for writing, which `Child` fills in.
     """
 
     kernels: list[str]
@@ -85,13 +85,15 @@ class Setting(NamedTuple):
     with_bug: bool = True
     rules_after: "RulesAfter" = "moving"
     like: str = ""
+    focus: Sequence[str] = ()
     events: int = -1
 
 
 class Child:
     """A running fuzzing process.
 
-    Its own session, so that Ctrl-C is for the parent; it dies with the parent (Linux).  Equal
+    Its own session, so that Ctrl-C is for the parent.  It ends once nobody listens to it any more,
+    and so not with the thread that has started it, which may end before.  Equal
     settings, flags and corpora give equal runs: hashes are not seeded and, on Linux, addresses not
     random.  `talking` is true until the process has ended and all it said was read, `killed` if it
     was `kill` that ended it.
@@ -109,7 +111,6 @@ class Child:
         def prepare() -> None:
             if libc is not None:
                 libc.personality(ctypes.c_ulong(ADDR_NO_RANDOMIZE))
-                libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
         path = os.environ.get("PYTHONPATH")
         told = json.dumps(setting._replace(events=send)._asdict())
@@ -154,7 +155,6 @@ class Child:
         ready = self._selector.select(timeout)
         data = os.read(self._receive, 1 << 16) if ready else b""
         if not data and (ready or ended):
-            # The end of what it says; copies that -fork left behind may hold the pipe open.
             self._hang_up()
         *lines, self._unread = (self._unread + data).split(b"\n")
         return [json.loads(line) for line in lines]
@@ -170,7 +170,7 @@ class Child:
             self.kill()
 
     def kill(self) -> None:
-        """End it at once, together with the copies of itself that libFuzzer's -fork starts."""
+        """End it at once, and whatever it has started."""
         self.killed = True
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)

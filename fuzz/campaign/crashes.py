@@ -1,13 +1,11 @@
 """Programs on which this project itself fails: kept as bytes and as cases, and told."""
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from fuzz.campaign.round import Crash, End
 from fuzz.campaign.session import Session, marked
-from fuzz.campaign.worker import Failure
 from fuzz.case import Case
 from fuzz.forms import text
 from fuzz.lib.command import command
@@ -22,6 +20,7 @@ class Crashes:
         self._session = session
         self._told = self._artifacts()  # those of earlier runs
         self._defects: set[str] = set()
+        self._of_inputs: set[tuple[str, str]] = set()
         self.any = False
 
     def while_minimizing(self, case: Case, kernel: str, error: Exception) -> None:
@@ -43,26 +42,34 @@ class Crashes:
             f"pmdfuzz; its program is in {short(path)}"
         )
 
-    def of_input(self, event: Mapping[str, Any]) -> None:
-        """An input on which a fuzzing process met an exception: set it aside, and tell."""
+    def of_input(self, crash: Crash) -> None:
+        """An input on which a fuzzing process met an exception: set it aside, and tell.
+
+        Once for each kind: every round meets it anew.
+        """
         self.any = True
-        data, why = bytes.fromhex(event["input"]), event["error"]
+        data, why = crash.input, crash.error
+        if (crash.kernel, why) in self._of_inputs:
+            return
+        self._of_inputs.add((crash.kernel, why))
         path = self._session.crashes / f"crash-{hashlib.sha1(data).hexdigest()}"
         write_atomic(path, data)
         self._told.add(path)
-        kernel = event["kernel"] or next(iter(self._session.kernels))
+        kernel = crash.kernel or next(iter(self._session.kernels))
         lines = [
             f"A defect of pmdfuzz; the input is set aside, and the run goes on: {why}",
-            indented(event["traceback"].rstrip()),
-            self._as_case(path, kernel, why),
+            indented(crash.traceback.rstrip()),
+            *([self._as_case(path, kernel, why)] if data else []),
         ]
         self._session.say("\n".join(lines))
 
-    def of_worker(self, failure: Failure, *, goes_on: bool) -> None:
-        """Explain why a fuzzing process died, and keep what it died of.
+    def of_round(self, failure: End, *, goes_on: bool) -> None:
+        """Explain why the fuzzing process of a round died, and keep what it died of.
 
         Arguments: `goes_on` another one is started.
         """
+        for artifact in failure.artifacts:
+            write_atomic(self._session.crashes / artifact.name, artifact.input)
         then = "another one goes on" if goes_on else "the run ends"
         if failure.outside:
             self._session.say(f"The fuzzing process was ended from outside ({failure.why}); {then}")
@@ -75,7 +82,12 @@ class Crashes:
         kernel = next(iter(self._session.kernels))
         for path in sorted(self._artifacts() - self._told):
             self._told.add(path)
-            if path.suffix != ".case" and not path.name.startswith("slow-unit"):
+            # An empty one says nothing of what was run: it died while an input was made.
+            if (
+                path.suffix != ".case"
+                and not path.name.startswith("slow-unit")
+                and path.stat().st_size
+            ):
                 lines.append(self._as_case(path, kernel, failure.why))
                 # An input of the corpus would end the next process as well.
                 data = path.read_bytes()

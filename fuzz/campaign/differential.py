@@ -1,6 +1,5 @@
 """Inputs that are new to the model, run on subjects as well: where the two part is a finding."""
 
-import os
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -145,7 +144,8 @@ class Differential:
             self.found.add(found.bucket)
             session.met(found.bucket, self.against.as_case(found, note), kernel, found)
         hits = session.findings[found.bucket].hits[kernel.name] + 1
-        session.record(found.bucket, kernel.name, hits, process=os.getpid(), execs=execs)
+        by = self.against.subject.name
+        session.record(found.bucket, kernel.name, hits, by=by, execs=execs)
 
     def _lose(self) -> None:
         """Go on without it."""

@@ -45,6 +45,7 @@ libFuzzer gets the cells through two private names of Atheris, `_reserve_counter
 exist and act.
 """
 
+from collections import Counter
 from collections.abc import Collection, Hashable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
@@ -103,6 +104,7 @@ class Cells:
         self._atheris = atheris
         self._size = size
         self._numbers: dict[Hashable, int] = {}
+        self.of_kernel: Counter[str] = Counter()  # those that are of a kernel, by its name
         self._hit: set[int] = set()
         if atheris is None:
             return
@@ -248,9 +250,12 @@ class StateObserver:
             hit(("pair", before, here))
             hit(("shape", here, bucket(tables // self._page), vmas))
             before = here
+        cells = self._cells
         for name in (self._kernel, *(kernel.name for kernel in same_on)):
+            seen = cells.seen
             for key in self._keys:
-                self._cells.hit((key[0], name, *key[1:]), feed=key[0] in self._fed)
+                cells.hit((key[0], name, *key[1:]), feed=key[0] in self._fed)
+            cells.of_kernel[name] += cells.seen - seen
         self.reset()
 
     def reset(self) -> None:

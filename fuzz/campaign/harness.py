@@ -5,8 +5,8 @@ the first argument is a `Setting` as JSON.  It reports through the file descript
 JSON object a line:
 
 - `start`: `fixed_addresses` is true if address-space randomisation is off;
-- `stats`, about twice a second: `execs`, `cpu_seconds` since the start, `cells`, and `hits`:
-  [bucket, kernel, count] of each (a bucket is [rule, call, defect]);
+- `stats`, about twice a second: `execs`, `cpu_seconds` since the start, `cells` of each kernel, and
+  `hits`: [bucket, kernel, count] of each (a bucket is [rule, call, defect]);
 - `finding`, for each bucket and kernel, and again for a program of fewer calls: `bucket`, `worst`
   (the rule that names all that the program shows), `kernel`, `geometry`, `input` (hex), `execs`,
   `cpu_seconds`;
@@ -25,8 +25,10 @@ written at once.
 
 import json
 import os
-import shlex
+import select
+import signal
 import sys
+import threading
 import time
 import traceback
 from collections import Counter
@@ -98,7 +100,8 @@ class Target:
         inputs = Inputs(geometries, calls, setting.max_calls)
         self._decode = inputs.decode
         self._takes_long: Callable[[Case, int], bool] = registry.takes_long
-        self._mutator = mutator.Mutator(inputs)
+        focus = [setting.geometries.index(name) for name in setting.focus]
+        self._mutator = mutator.Mutator(inputs, focus)
         fed = setting.fed
         self._cells = cells = feedback.Cells(atheris if fed else None) if setting.cells else None
         self._kernels = [  # by number of the geometry
@@ -230,7 +233,7 @@ class Target:
             "stats",
             execs=self._execs,
             cpu_seconds=time.process_time() - self._started,
-            cells=self._cells.seen if self._cells else 0,
+            cells=self._cells.of_kernel if self._cells else {},
             hits=[[*key, count] for key, count in self._hits.items()],
         )
 
@@ -306,19 +309,34 @@ def send(descriptor: int, event: str, **fields: object) -> None:
         os._exit(_OUR_DEFECT)
 
 
+def end_when_unheard(descriptor: int) -> None:
+    """End this process as soon as nobody has the other end of a pipe open any more.
+
+    Who writes to it notices, too, but not in the middle of an input.
+    """
+    poll = select.poll()
+    poll.register(descriptor, 0)  # errors are always told, and that the reader is gone is one
+
+    def wait() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are for the other
+        poll.poll()
+        os._exit(_OUR_DEFECT)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def main() -> NoReturn:
     """Fuzz until libFuzzer ends the process."""
     if not __debug__:
         sys.exit("fuzz.campaign.harness: -O strips the assertions; run without it")
     text, *flags = sys.argv[1:]
     setting = Setting(**json.loads(text))
+    end_when_unheard(setting.events)
     limit_memory(MOST_MEMORY_BYTES)
     target = Target(setting)
     send(setting.events, "start", fixed_addresses=fixed_addresses())
-    # libFuzzer starts copies of itself (-fork, -merge) by passing argv[0] to a shell.
-    command = f"{shlex.quote(sys.executable)} -m fuzz.campaign.harness {shlex.quote(text)}"
     atheris.Setup(
-        [command, *flags],
+        [sys.argv[0], *flags],
         target.one_input,
         custom_mutator=target.mutate,
         custom_crossover=target.cross_over,

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Sequence
 
 from fuzz.campaign.differential import Differential
+from fuzz.campaign.rounds import Rounds
 from fuzz.campaign.session import Session
-from fuzz.campaign.worker import Worker
 
 _CORPUS_SECONDS = 2.0  # between two counts of the corpus files
 _SPEED_SECONDS = 5.0  # the speed shown is that of the last seconds
@@ -23,13 +23,13 @@ class Meter:
         self._next_corpus_count = 0.0
 
     def read(
-        self, workers: Sequence[Worker], machines: Sequence[Differential], *, exact: bool = False
+        self, rounds: Rounds, machines: Sequence[Differential], *, exact: bool = False
     ) -> None:
         """Take all numbers afresh; the corpus is counted now and then, or if `exact`."""
         session, progress, now = self._session, self._session.progress, time.monotonic()
         progress.seconds = now - self._started
-        progress.execs = sum(worker.execs for worker in workers)
-        progress.cells = max((worker.cells for worker in workers), default=0)
+        progress.execs = rounds.execs
+        progress.cells = sum(rounds.cells.values())
         unknown = [seen for seen in session.findings.values() if not seen.bucket.defect]
         progress.findings = len(unknown)
         progress.old = sum(seen.old for seen in unknown)

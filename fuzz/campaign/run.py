@@ -42,8 +42,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from multiprocessing.connection import wait
-from typing import Any
 
 from engine.base.geometry import UnknownName
 from engine.base.kernel import kernel_named
@@ -51,7 +49,9 @@ from fuzz import bounded
 from fuzz.campaign.child import RunError, check_environment
 from fuzz.campaign.crashes import Crashes
 from fuzz.campaign.differential import Differential, run_all
+from fuzz.campaign.executor import Executor
 from fuzz.campaign.investigate import Interrupted, doing, investigate
+from fuzz.campaign.local import Local
 from fuzz.campaign.meter import Meter
 from fuzz.campaign.report import (
     headline,
@@ -60,13 +60,12 @@ from fuzz.campaign.report import (
     summary,
     told_subject,
 )
+from fuzz.campaign.round import Met, Report, Round
+from fuzz.campaign.rounds import Rounds
 from fuzz.campaign.seeds import spell_out, take_up, write_seeds
 from fuzz.campaign.session import RunOptions, Seen, Session
 from fuzz.campaign.suspects import Suspects
 from fuzz.campaign.verdict import any_counts
-from fuzz.campaign.worker import Worker
-from fuzz.campaign.workers import Workers
-from fuzz.findings.bucket import Bucket
 from fuzz.findings.database import LedgerError
 from fuzz.lib.exits import BAD_INPUT, FINE, OUR_DEFECT, STOPPED, SURPRISES
 from fuzz.lib.files import WriteError
@@ -131,15 +130,16 @@ def _for_subjects(options: RunOptions, pairs: Sequence[Against]) -> RunOptions:
 
 
 class _Run:
-    """The course of a run: workers are listened to while new findings are seen to."""
+    """The course of a run: rounds are listened to while new findings are seen to."""
 
     def __init__(self, session: Session, machines: Sequence[Differential]) -> None:
         self.session = session
         self.machines = machines
-        self.workers: Workers | None = None
+        self.rounds: Rounds | None = None
         self.crashes = Crashes(session)
         self.suspects = Suspects(session, self.crashes)
         self.meter = Meter(session)
+        self.executor: Executor | None = None
         self.signal = 0  # that asked the run to stop
         self.next_pump = 0.0
 
@@ -171,25 +171,28 @@ class _Run:
         return SURPRISES if any_counts(session) else FINE
 
     def _stop(self, number: int) -> None:
-        """A signal: the first asks the run to end, a second one kills the workers."""
-        if self.signal and self.workers is not None:
-            self.workers.kill()
+        """A signal: the first asks the run to end, a second one ends everything at once."""
+        if self.signal and self.executor is not None:
+            self.executor.kill()
         self.signal = self.signal or number
 
     def _fuzz(self, longest_seed: int) -> None:
-        """Listen to the workers until they have ended and every finding is dealt with."""
-        queue = self.session.queue
-        self.workers = Workers(self.session, self.crashes, longest_seed)
+        """Listen to the rounds until they have ended and every finding is dealt with."""
+        session, queue = self.session, self.session.queue
+        self.executor = Local(
+            session.corpus, session.seeds, session.crashes, session.workdir, session.options.jobs
+        )
         try:
-            while self.workers.talking or (self._busy() and not self.signal):
-                if not self.workers.talking and self._time_is_up():
+            self.rounds = Rounds(session, self.crashes, self.executor, longest_seed)
+            while self.rounds.talking or (self._busy() and not self.signal):
+                if not self.rounds.talking and self._time_is_up():
                     for machine in self.machines:
                         machine.give_up()
                 self._pump(0.0 if self._behind() else _POLL_SECONDS)
                 if not self.signal:
-                    run_all(self.machines, _POLL_SECONDS, last=not self.workers.talking)
+                    run_all(self.machines, _POLL_SECONDS, last=not self.rounds.talking)
                 if self.suspects.waiting and not self.signal:
-                    with contextlib.suppress(Interrupted), doing(self.session, "counting steps"):
+                    with contextlib.suppress(Interrupted), doing(session, "counting steps"):
                         self.suspects.judge()
                 if queue and not self.signal:
                     seen = queue[0]
@@ -197,19 +200,19 @@ class _Run:
                         self._investigate(seen)
                         queue.remove(seen)
         except BaseException:
-            self.workers.kill()
+            self.executor.kill()
             raise
         finally:
-            self.workers.close()
+            self.executor.close()
 
     def _busy(self) -> bool:
-        """Is there something left to do when the workers have ended?"""
+        """Is there something left to do when the rounds have ended?"""
         return bool(self.session.queue or self.suspects.waiting) or self._behind()
 
     def _behind(self) -> bool:
         """Do subjects have something left to do?"""
-        assert self.workers is not None
-        last = not self.workers.talking
+        assert self.rounds is not None
+        last = not self.rounds.talking
         return any(machine.behind(last=last) for machine in self.machines)
 
     def _time_is_up(self) -> bool:
@@ -217,19 +220,13 @@ class _Run:
         return limit is not None and self.session.progress.seconds >= limit
 
     def _pump(self, timeout: float = 0.0) -> None:
-        """Read what workers have to say, waiting for it at most so long; redraw the status line."""
-        assert self.workers is not None
-        talking = self.workers.talking
-        if self.signal or self.workers.over:
-            for worker in talking:
-                worker.child.stop()
-        if talking:
-            wait([worker.child.fileno() for worker in talking], timeout)
-        for worker in talking:
-            for event in worker.events():
-                self._handle(worker, event)
-        self.workers.replace(asked=bool(self.signal))
-        self.meter.read(self.workers.all, self.machines)
+        """Take in what rounds report, waiting for it at most so long; redraw the status line."""
+        assert self.rounds is not None
+        if self.signal:
+            self.rounds.stop()
+        for task, report in self.rounds.hear(timeout):
+            self._handle(task, report)
+        self.meter.read(self.rounds, self.machines)
         self.session.line.update(self.session.progress)
 
     def _breathe(self) -> None:
@@ -244,39 +241,31 @@ class _Run:
         if self.signal:
             raise Interrupted
 
-    def _handle(self, worker: Worker, event: dict[str, Any]) -> None:
-        """What a worker reports; see `fuzz.campaign.harness`."""
-        match event["event"]:
-            case "stats":
-                for bucket, kernel, hits in event["hits"]:
-                    self._record(event, Bucket(*bucket), kernel, hits)
-            case "finding":
-                self._found(worker, event)
-            case "suspect":
-                self.suspects.add(worker.seed, event)
-            case "crash":
-                self.crashes.of_input(event)
-            case "new":
-                for machine in self.machines:
-                    machine.add(bytes.fromhex(event["input"]))
-            case "start":
-                if not event["fixed_addresses"] and sys.version_info < (3, 13):
-                    self.session.say(
-                        "addresses are random here: the same seed may give another run"
-                    )
+    def _handle(self, task: Round, report: Report) -> None:
+        """What a round reports, but for what `Rounds` sees to."""
+        session = self.session
+        for met in report.findings:
+            self._met(task, met)
+        for hit in report.hits:
+            if hit.bucket in session.findings:  # else nobody has said what it is
+                session.record(hit.bucket, hit.kernel, hit.times, by=task.id, execs=report.execs)
+        for suspect in report.suspects:
+            self.suspects.add(task, suspect)
+        for crash in report.crashes:
+            self.crashes.of_input(crash)
+        for data in report.new:
+            for machine in self.machines:
+                machine.add(data)
+        if report.random_addresses and sys.version_info < (3, 13):
+            session.once("addresses are random here: the same seed may give another run")
 
-    def _found(self, worker: Worker, event: dict[str, Any]) -> None:
-        """A kernel violated a rule for the first time in a worker, or with the fewest calls."""
-        session, bucket = self.session, Bucket(*event["bucket"])
-        kernel = kernel_named(event["kernel"], event["geometry"])
-        case = session.decode(bytes.fromhex(event["input"]))
-        note = f"run seed={worker.seed} executions={event['execs']}"
-        session.found(bucket, case, kernel, note, event["worst"])
-        self._record(event, bucket, kernel.name, 1)
-
-    def _record(self, event: dict[str, Any], bucket: Bucket, kernel: str, hits: int) -> None:
-        pid, execs = event["pid"], event["execs"]
-        self.session.record(bucket, kernel, hits, process=pid, execs=execs)
+    def _met(self, task: Round, met: Met) -> None:
+        """A kernel violated a rule for the first time in a round, or with the fewest calls."""
+        session = self.session
+        kernel = kernel_named(met.kernel, met.geometry)
+        note = f"run seed={task.seed} executions={met.execs}"
+        session.found(met.bucket, session.decode(met.input), kernel, note, met.worst)
+        session.record(met.bucket, kernel.name, 1, by=task.id, execs=met.execs)
 
     def _investigate(self, seen: Seen) -> None:
         """Minimize a new finding.  Errors raised: Interrupted."""
@@ -288,8 +277,8 @@ class _Run:
 
     def _summary(self) -> str:
         """What is shown at the end."""
-        assert self.workers is not None
-        self.meter.read(self.workers.all, self.machines, exact=True)
+        assert self.rounds is not None
+        self.meter.read(self.rounds, self.machines, exact=True)
         said = [
             machine_line(
                 machine.against,
@@ -300,5 +289,4 @@ class _Run:
             )
             for machine in self.machines
         ]
-        execs = sum(worker.all_execs() for worker in self.workers.all)
-        return summary(self.session, execs, said)
+        return summary(self.session, self.rounds.execs, said)

@@ -5,7 +5,7 @@ import os
 import random
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -53,8 +53,8 @@ class RunOptions:
     `kernels` that is of its release, or else the first.  `like` is a kernel that the others must be
     like: where they differ from it, and nothing else, is found.  `rules_after` see
     `fuzz.execute.execute`.  `count_known` true lets known defects of the kernels count for the exit
-    status, `count_old` what earlier runs have found, see `Session.counts_old`.  `libfuzzer` are
-    flags passed on as they are.
+    status, `count_old` what earlier runs have found, see `Session.counts_old`.  `jobs` fuzzing
+    processes work side by side.  `libfuzzer` are flags passed on as they are.
     """
 
     workdir: Path
@@ -73,6 +73,7 @@ class RunOptions:
     count_old: bool = False
     rules_after: RulesAfter = "moving"
     like: str | None = None
+    jobs: int = 1
     libfuzzer: tuple[str, ...] = ()
 
 
@@ -154,7 +155,8 @@ class Session:
         self.queue.update(self._left.values())
         self.reopened: list[Bucket] = []  # by the retest at the start
         self.last_new: float | None = None  # time.monotonic() of the last unknown one
-        self._recorded: Counter[tuple[int, Bucket, str]] = Counter()  # hits the ledger knows of
+        # Hits the ledger knows of, by who has them: a round, and then finding and kernel.
+        self._recorded: dict[str, Counter[tuple[Bucket, str]]] = defaultdict(Counter)
 
         self.line = StatusLine(sys.stderr)
         self.progress = Progress()
@@ -284,21 +286,25 @@ class Session:
                     if not of_machine(bucket):
                         yield Seen(bucket, case, kernel, old=True, left=True)
 
-    def record(self, bucket: Bucket, kernel: str, hits: int, *, process: int, execs: int) -> None:
+    def record(self, bucket: Bucket, kernel: str, hits: int, *, by: str, execs: int) -> None:
         """Count the hits of a finding on a kernel that are new since the last time.
 
-        `hits` and `execs`, executions, are all that the process of that id has had so far.
+        `hits` and `execs`, executions, are all that it has had so far `by` whom it is, a round.
         """
-        key = (process, bucket, kernel)
-        more = hits - self._recorded[key]
+        recorded = self._recorded[by]
+        more = hits - recorded[bucket, kernel]
         if more <= 0:
             return
-        self._recorded[key] = hits
+        recorded[bucket, kernel] = hits
         self.findings[bucket].hits[kernel] += more
         try:
             self.ledger.record(bucket, kernel, run_id=self.run_id, executions=execs, count=more)
         except LedgerError as error:
             self.once(f"{error}\nThe run goes on; the cases of findings are kept all the same.")
+
+    def forget(self, by: str) -> None:
+        """A round has ended: it has no more hits to record."""
+        self._recorded.pop(by, None)
 
     def minimized(self, seen: Seen, case: Case) -> None:
         """Keep the minimal case of a finding, unless another run has kept a simpler one."""

@@ -6,11 +6,11 @@ and takes some ten seconds.  So of each kind only one input is looked at.
 
 import traceback
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from engine.base.kernel import Kernel, kernel_named
 from fuzz.campaign.crashes import Crashes
+from fuzz.campaign.round import Crash, Round, Suspect
 from fuzz.campaign.session import Session
 from fuzz.case import Case
 from fuzz.findings.bucket import Bucket
@@ -29,26 +29,26 @@ class Suspects:
     """Those of a run.  `waiting` has one of each kind that is still to be judged, by kind."""
 
     def __init__(self, session: Session, crashes: Crashes) -> None:
-        self.waiting: dict[_Kind, tuple[int, Mapping[str, Any]]] = {}
+        self.waiting: dict[_Kind, tuple[Round, Suspect]] = {}
         self._session = session
         self._crashes = crashes
         self._judged: dict[_Kind, list[Bucket]] = {}
         self._refuted: Counter[_Kind] = Counter()
-        self._hits: Counter[tuple[int, Bucket, str]] = Counter()
+        self._hits: Counter[tuple[Bucket, str]] = Counter()
 
-    def add(self, seed: int, event: Mapping[str, Any]) -> None:
-        """A fuzzing process, which has that seed, suspects an input."""
-        kind = _Kind(event["doubt"], event["kernel"], event["geometry"])
+    def add(self, task: Round, suspect: Suspect) -> None:
+        """A round suspects an input."""
+        kind = _Kind(suspect.doubt, suspect.kernel, suspect.geometry)
         if kind in self._judged:
-            self._count(kind, event)
+            self._count(kind, suspect)
         elif self._refuted[kind] < _MOST_REFUTED:
-            self.waiting.setdefault(kind, (seed, event))
+            self.waiting.setdefault(kind, (task, suspect))
 
     def judge(self) -> None:
         """Judge the first of those that wait.  Errors raised: what `bounded.ticking` says."""
-        kind, (seed, event) = next(iter(self.waiting.items()))
+        kind, (task, suspect) = next(iter(self.waiting.items()))
         session = self._session
-        case = session.decode(bytes.fromhex(event["input"]))
+        case = session.decode(suspect.input)
         kernel = kernel_named(kind.kernel, kind.geometry)
         try:
             buckets = self._buckets(case, kernel)
@@ -56,16 +56,16 @@ class Suspects:
             buckets = []
             lines = "".join(traceback.format_exception(error))
             why = f"{type(error).__name__}: {error}"
-            self._crashes.of_input({**event, "error": why, "traceback": lines})
+            self._crashes.of_input(Crash(suspect.input, suspect.kernel, why, lines))
         del self.waiting[kind]
         if not buckets:
             self._refuted[kind] += 1
             return
         self._judged[kind] = buckets
-        note = f"run seed={seed} executions={event['execs']}"
+        note = f"run seed={task.seed} executions={suspect.execs}"
         for bucket in buckets:
             session.found(bucket, case, kernel, note, worst=buckets[0].rule)
-        self._count(kind, event)
+        self._count(kind, suspect)
 
     def _buckets(self, case: Case, kernel: Kernel) -> list[Bucket]:
         """What the program is found to show."""
@@ -76,11 +76,9 @@ class Suspects:
         shown = showing(case, kernel, session.options.rules_after)
         return [found.bucket for found in shown.findings]
 
-    def _count(self, kind: _Kind, event: Mapping[str, Any]) -> None:
+    def _count(self, kind: _Kind, suspect: Suspect) -> None:
         for bucket in self._judged[kind]:
-            # The process counts what else it finds by itself.
-            key = (-event["pid"], bucket, kind.kernel)
-            self._hits[key] += 1
-            self._session.record(
-                bucket, kind.kernel, self._hits[key], process=-event["pid"], execs=event["execs"]
-            )
+            # The rounds count what else they find by themselves.
+            self._hits[bucket, kind.kernel] += 1
+            hits = self._hits[bucket, kind.kernel]
+            self._session.record(bucket, kind.kernel, hits, by="suspects", execs=suspect.execs)

@@ -1,13 +1,16 @@
-"""One of the fuzzing processes of a run: its flags, what it has counted, what it died of."""
+"""A round as it is done: a fuzzing process with its flags, what it has told, what it died of."""
 
 import signal
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from fuzz.campaign.child import LIBFUZZER, TOLD_SECONDS, Child, Setting
+from fuzz.campaign.child import LIBFUZZER, Child, Setting
 from fuzz.campaign.feedback import FED
-from fuzz.campaign.session import Session
-from fuzz.forms import wire
+from fuzz.campaign.round import Cells, Crash, End, Hits, Met, Report, Round, Suspect
+from fuzz.findings.bucket import Bucket
 from fuzz.lib.lines import indented, short, tail
 
 _STATUS = {
@@ -21,102 +24,157 @@ _INTERRUPTED = 72
 _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
-class Failure(NamedTuple):
-    """Why a fuzzing process died.
+class Place(NamedTuple):
+    """Where a round is done.
 
-    `details` are lines to show; `outside` is true if somebody killed it, else it is a defect of
-    this project.
+    `corpus` is read when it begins, and gets what it finds; with `shared` it is read again every
+    second: others write it, too.  `seeds` is only read.  Inputs of which the process dies go to
+    `crashes`, what it prints to `log`, which is overwritten.
     """
 
-    why: str
-    details: str
-    outside: bool = False
+    corpus: Path
+    seeds: Path
+    crashes: Path
+    log: Path
+    shared: bool = False
 
 
 class Worker:
-    """A fuzzing process, and what it has told.
+    """The fuzzing process of a round; `ended` is true once the last report was taken."""
 
-    All workers of a run write into one corpus, which libFuzzer reads when it begins only; each has
-    a seed and a log of its own, by its number from 0.
-    """
-
-    def __init__(
-        self,
-        session: Session,
-        longest_seed: int,
-        number: int = 0,
-        runs: int | None = None,
-    ) -> None:
-        """Start it.
-
-        Arguments: `longest_seed` are bytes; after `runs` executions it ends.
-        """
-        options = session.options
-        self.seed = session.seed + number
-        self.log = session.workdir / (f"libfuzzer-{number}.log" if number else "libfuzzer.log")
-        self.seen_to = False  # its end was
-        self._stats: dict[int, dict[str, Any]] = {}  # the last one of each process: -fork has many
+    def __init__(self, task: Round, place: Place) -> None:
+        """Start it."""
+        self.round = task
+        self.place = place
+        self.ended = False
+        self._asked = False
+        # libFuzzer would look at the system's clock, which may be set meanwhile.
+        self._ends_at = None if task.seconds is None else time.monotonic() + task.seconds
+        self._stats: dict[str, Any] = {"execs": 0, "cpu_seconds": 0.0, "cells": {}, "hits": []}
         setting = Setting(
-            kernels=list(session.kernels),
-            geometries=[geometry.name for geometry in session.geometries],
-            calls=sorted(session.calls),
-            max_calls=options.max_calls,
-            runs=runs or 0,
-            cells=options.cells,
+            kernels=list(task.kernels),
+            geometries=list(task.geometries),
+            focus=list(task.focus),
+            calls=list(task.calls),
+            max_calls=task.max_calls,
+            runs=task.runs or 0,
+            cells=task.cells,
             fed=FED,
-            tell_new=bool(options.against),
-            rules_after=options.rules_after,
-            like=options.like or "",
+            tell_new=task.tell_new,
+            rules_after=task.rules_after,
+            like=task.like or "",
         )
         flags = [
-            f"-seed={self.seed}",
-            # Longer inputs decode to the same; but libFuzzer would cut a longer seed.
-            f"-max_len={max(wire.WIDTH * options.max_calls + 1, longest_seed)}",
-            f"-artifact_prefix={session.crashes}/",
+            f"-seed={task.seed}",
+            f"-max_len={task.max_bytes}",
+            f"-artifact_prefix={place.crashes}/",
             *LIBFUZZER,
-            *((f"-timeout={TOLD_SECONDS}",) if options.against else ()),
+            f"-timeout={task.patience}",
+            f"-reload={int(place.shared)}",
             "-print_final_stats=1",
         ]
-        if runs is not None:
-            flags.append(f"-runs={runs}")
+        if task.runs is not None:
+            flags.append(f"-runs={task.runs}")
         # libFuzzer heeds the last one of equal flags, so those of the user win.
-        flags += [*options.libfuzzer, str(session.corpus), str(session.seeds)]
-        self.child = Child(setting, flags, self.log)
-
-    def events(self) -> list[dict[str, Any]]:
-        """What it has reported since the last time; see `fuzz.campaign.harness`."""
-        events = self.child.events()
-        for event in events:
-            if event["event"] == "stats":
-                self._stats[event["pid"]] = event
-        return events
+        flags += [*task.flags, str(place.corpus), str(place.seeds)]
+        self.child = Child(setting, flags, place.log)
 
     @property
     def execs(self) -> int:
         """Executions so far."""
-        return sum(stats["execs"] for stats in self._stats.values())
+        execs: int = self._stats["execs"]
+        return execs
 
-    @property
-    def cells(self) -> int:
-        """States seen so far."""
-        return max((stats["cells"] for stats in self._stats.values()), default=0)
+    def stop(self) -> None:
+        """Ask it to end; called again and again, this kills it after a while."""
+        self._asked = True
+        self.child.stop()
 
-    def all_execs(self) -> int:
-        """Executions once it has ended, for the last of which it may not have spoken itself."""
-        return max(self.execs, _executed(tail(self.log).splitlines()))
+    def kill(self) -> None:
+        """End it at once."""
+        self._asked = True
+        self.child.kill()
 
-    def failure(self, status: int, asked: bool) -> Failure | None:
-        """What it died of; None if it ended as it should.
-
-        Arguments: its exit `status`, and whether it was `asked` to end.
-        """
-        if asked or status == 0 or self.child.killed:
+    def report(self) -> Report | None:
+        """What is new since the last time, None: nothing is.  It has to be asked now and then."""
+        if self.ended:
             return None
-        why, outside = _STATUS.get(status, f"exit status {status}"), status == _INTERRUPTED
-        if status < 0:
-            number = signal.Signals(-status)
-            why, outside = f"killed by {number.name}", number in _FROM_OUTSIDE
-        return Failure(why, f"The end of {short(self.log)}:\n{indented(tail(self.log))}", outside)
+        if self._ends_at is not None and time.monotonic() >= self._ends_at:
+            self.stop()
+        events = self.child.events()
+        ended = not self.child.talking
+        if not events and not ended:
+            return None
+        for event in events:
+            if event["event"] == "stats":
+                self._stats = event
+        self.ended = ended
+        report = told(self.round, events, self._stats)
+        if not ended:
+            return report
+        end = died_of(self.child.close(), self.place.log, asked=self._asked or self.child.killed)
+        # The process may not have spoken of the last executions itself.
+        execs = max(report.execs, _executed(tail(self.place.log).splitlines()))
+        return replace(report, execs=execs, end=end)
+
+
+def told(task: Round, events: Sequence[Mapping[str, Any]], stats: Mapping[str, Any]) -> Report:
+    """What a fuzzing process has told (see `fuzz.campaign.harness`), as a report of its round."""
+
+    def of(kind: str) -> Iterator[Mapping[str, Any]]:
+        return (event for event in events if event["event"] == kind)
+
+    return Report(
+        task.id,
+        task.program,
+        execs=stats["execs"],
+        cpu_seconds=stats["cpu_seconds"],
+        cells=tuple(Cells(*one) for one in stats["cells"].items()),
+        hits=tuple(Hits(Bucket(*bucket), kernel, n) for bucket, kernel, n in stats["hits"]),
+        findings=tuple(
+            Met(
+                Bucket(*event["bucket"]),
+                event["worst"],
+                event["kernel"],
+                event["geometry"],
+                bytes.fromhex(event["input"]),
+                event["execs"],
+            )
+            for event in of("finding")
+        ),
+        suspects=tuple(
+            Suspect(
+                bytes.fromhex(event["input"]),
+                event["kernel"],
+                event["geometry"],
+                event["doubt"],
+                event["execs"],
+            )
+            for event in of("suspect")
+        ),
+        crashes=tuple(
+            Crash(
+                bytes.fromhex(event["input"]), event["kernel"], event["error"], event["traceback"]
+            )
+            for event in of("crash")
+        ),
+        new=tuple(bytes.fromhex(event["input"]) for event in of("new")),
+        random_addresses=any(not event["fixed_addresses"] for event in of("start")),
+    )
+
+
+def died_of(status: int, log: Path, *, asked: bool) -> End:
+    """How a fuzzing process ended.
+
+    Arguments: its exit `status`, what it has printed, and whether it was `asked` to end.
+    """
+    if asked or status == 0:
+        return End()
+    why, outside = _STATUS.get(status, f"exit status {status}"), status == _INTERRUPTED
+    if status < 0:
+        number = signal.Signals(-status)
+        why, outside = f"killed by {number.name}", number in _FROM_OUTSIDE
+    return End(why, f"The end of {short(log)}:\n{indented(tail(log))}", outside)
 
 
 def _executed(log: Sequence[str]) -> int:

@@ -4,6 +4,7 @@ import argparse
 from dataclasses import replace
 
 from fuzz.calls.registry import MODELLED_CALLS
+from fuzz.campaign import libfuzzer
 from fuzz.campaign.run import run
 from fuzz.campaign.session import RunOptions
 from fuzz.cli.named import check_names
@@ -17,7 +18,9 @@ from fuzz.cli.options import (
     add_workdir,
     define,
 )
-from fuzz.lib.arguments import runs, seconds, seed
+from fuzz.lib.arguments import positive, runs, seconds, seed
+from fuzz.lib.exits import FINE
+from fuzz.lib.processes import cores
 from fuzz.showing import DEFAULT_KERNEL
 
 _EXIT = """\
@@ -39,7 +42,8 @@ def make_run(parser: Parser, summary: str) -> None:
         summary,
         "Every new finding is minimized, shown, and kept as a case in the working directory. One "
         "that a known defect of the kernel explains is told in a line, and does not count for "
-        "the exit status. Flags after -- are passed on to libFuzzer as they are. Needs Atheris.",
+        "the exit status. Flags after -- are passed on to libFuzzer, if they work here "
+        "(-- -help=1). Needs Atheris.",
         _EXIT,
     )
     add_kernels(parser, f"default: {DEFAULT_KERNEL}")
@@ -56,7 +60,18 @@ def make_run(parser: Parser, summary: str) -> None:
     )
     parser.add_argument("--runs", type=runs, metavar="N", help="stop after N executions")
     parser.add_argument(
-        "--seed", type=seed, metavar="N", help="seed of the random numbers (default: any)"
+        "--jobs",
+        type=positive,
+        metavar="N",
+        help="fuzz in N processes side by side, which share the corpus, the kernels and the "
+        "geometries out among them (default: one for each core)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=seed,
+        metavar="N",
+        help="seed of the random numbers; with --jobs 1 and --runs the same run again "
+        "(default: any)",
     )
     parser.add_argument(
         "--ops", metavar="A,B,…", help="use these calls only, such as mmap,touch,mremap"
@@ -91,14 +106,18 @@ def make_run(parser: Parser, summary: str) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    if stray := [word for word in options.rest if not word.startswith("-")]:
-        raise UsageError(f"{stray[0]!r} is no flag of libFuzzer, such as -max_len=500")
+    if libfuzzer.wants_help(options.rest):
+        print(libfuzzer.told())
+        return FINE
+    if why := libfuzzer.refused(options.rest):
+        raise UsageError(why)
     chosen = RunOptions(
         workdir=options.workdir,
         geometries=options.geometries and tuple(dict.fromkeys(options.geometries)),
         seconds=options.time,
         runs=options.runs,
         seed=options.seed,
+        jobs=options.jobs or cores(),
         calls=None if options.ops is None else _calls(options.ops),
         against=tuple(options.against),
         count_known=options.count_known,

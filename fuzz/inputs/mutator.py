@@ -9,7 +9,7 @@ Measured by `pmdfuzz museum run`, see corpus/museum/README.md.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from fuzz.calls.registry import that_do
 from fuzz.calls.syscall import Does
@@ -31,11 +31,13 @@ Change = Callable[[Records, random.Random], None]
 class Mutator:
     """Changes inputs.  Equal inputs and seeds give equal results.
 
-    Arguments: `inputs` reads what comes out.
+    Arguments: `inputs` reads what comes out; `focus` are the geometries that new programs are for,
+    by their number there (empty: all).
     """
 
-    def __init__(self, inputs: Inputs) -> None:
+    def __init__(self, inputs: Inputs, focus: Sequence[int] = ()) -> None:
         opcodes = inputs.opcodes
+        self._focus = focus or range(len(inputs.geometries))
         self._inputs = inputs
         self._opcodes: dict[str, list[int]] = {}
         self._names = list(opcodes)
@@ -72,7 +74,7 @@ class Mutator:
 
     def _fresh(self, rng: random.Random, max_size: int) -> bytes:
         """A program made to a plan, or of few kinds of calls."""
-        geometry = rng.randrange(len(self._inputs.geometries))
+        geometry = rng.choice(self._focus)
         if plan := rng.choice(_ANEW):
             return self._inputs.planned(plan, geometry, rng)[:max_size]
         kinds = [*self._usual, *rng.choices(self._kinds, k=rng.randint(1, 2))]

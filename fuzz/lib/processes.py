@@ -24,6 +24,13 @@ MEMORY_BYTES = 2 << 30  # what a process may take before it gets a MemoryError
 _READ_BYTES = 1 << 20
 
 
+def cores() -> int:
+    """How many processes this one may have running at a time."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def limit_memory(most: int) -> int:
     """Let this process have `most` bytes, or what it may have if that is less: then MemoryError.
 

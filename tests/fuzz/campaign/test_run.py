@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -254,6 +255,23 @@ def test_the_same_seed_gives_the_same_run(tmp_path: Path, seeds: Path) -> None:
         corpora.append({path.name: path.read_bytes() for path in corpus.iterdir()})
     assert corpora[0] == corpora[1]
     assert len(corpora[0]) > 1
+
+
+@fuzzing_test
+def test_two_jobs_share_kernels_executions_and_what_they_find(
+    tmp_path: Path, seeds: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    both = options(tmp_path, seeds, jobs=2, runs=600, minimize_budget=1, calls=CALLS)
+    assert run(both) in (FINE, SURPRISES)
+    executions = re.search(r"^(\d+) executions in ", capfd.readouterr().out, re.M)
+    assert executions is not None and 600 <= int(executions[1]) <= 620
+    logs = [both.workdir / name for name in ("libfuzzer.log", "libfuzzer-1.log")]
+    shown = [log.read_text() for log in logs]
+    assert all(re.search(r"^stat::number_of_executed_units: 3\d\d$", log, re.M) for log in shown)
+    seeds_used = [re.search(r"^INFO: Seed: (\d+)$", log, re.M) for log in shown]
+    assert [found and found[1] for found in seeds_used] == ["1", "2"]
+    kept = list((both.workdir / "corpus" / "x86-64").iterdir())
+    assert len(kept) > 5
 
 
 @fuzzing_test
@@ -606,14 +624,25 @@ def test_the_child_reports_what_it_did(tmp_path: Path) -> None:
             last[event["event"]] = event
     assert child.close() == 0
     assert last["stats"]["execs"] == 200
-    assert last["stats"]["cells"] > 20
+    assert last["stats"]["cells"]["linux-6.18"] > 20
     assert last["start"]["fixed_addresses"] == (sys.platform == "linux")
+
+
+@fuzzing_test
+def test_the_child_outlives_the_thread_that_has_started_it(tmp_path: Path) -> None:
+    setting = Setting(["linux-6.18"], ["x86-64"], ["mmap"], 4, runs=200)
+    started: list[Child] = []
+    thread = Thread(target=lambda: started.append(Child(setting, ["-runs=200"], tmp_path / "log")))
+    thread.start()
+    thread.join()
+    (child,) = started
+    while child.talking:
+        child.events(0.1)
+    assert child.close() == 0
 
 
 @needs_atheris
 def test_the_child_dies_with_its_parent(tmp_path: Path) -> None:
-    if sys.platform != "linux":
-        pytest.skip("PR_SET_PDEATHSIG is Linux's")
     program = (
         "import os, sys\n"
         "from pathlib import Path\n"

@@ -98,11 +98,11 @@ def test_what_a_stopped_run_has_not_minimized_the_next_one_does(tmp_path: Path) 
         assert not session.queue
 
 
-def test_hits_are_counted_once_for_each_process(tmp_path: Path) -> None:
+def test_hits_are_counted_once_for_each_round(tmp_path: Path) -> None:
     with opened(tmp_path) as session:
         session.met(BUCKET, LONG, KERNEL)
-        for process, hits in ((1, 1), (2, 1), (1, 4), (1, 4), (2, 3)):
-            session.record(BUCKET, KERNEL.name, hits, process=process, execs=hits)
+        for by, hits in (("1", 1), ("2", 1), ("1", 4), ("1", 4), ("2", 3)):
+            session.record(BUCKET, KERNEL.name, hits, by=by, execs=hits)
         assert session.findings[BUCKET].hits[KERNEL.name] == 7
         (found,) = session.ledger.list()
         assert found.count == 7
@@ -171,13 +171,13 @@ def test_what_is_met_again_counts_if_it_had_been_fixed(
     with opened(tmp_path) as session:
         session.met(BUCKET, SHORT, KERNEL)
         assert session.findings[BUCKET].state == states.NEW and any_counts(session)
-        session.record(BUCKET, KERNEL.name, 1, process=1, execs=1)
+        session.record(BUCKET, KERNEL.name, 1, by="a round", execs=1)
     with opened(tmp_path) as session:
         if state is not None:
             session.ledger.states.change(BUCKET, state)
         for _ in range(2):
             session.met(BUCKET, SHORT, KERNEL)
-        session.record(BUCKET, KERNEL.name, 1, process=1, execs=1)
+        session.record(BUCKET, KERNEL.name, 1, by="a round", execs=1)
         assert session.findings[BUCKET].state == becomes
         assert [found.state for found in session.ledger.list()] == [becomes if state else "new"]
         assert any_counts(session) is counted

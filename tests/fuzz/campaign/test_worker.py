@@ -1,7 +1,5 @@
-"""Fuzzing processes as their run sees them: what they counted, what they died of."""
+"""Fuzzing processes as their round sees them: what they told, what they died of."""
 
-import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +7,12 @@ import pytest
 
 from fuzz.campaign import worker as worker_module
 from fuzz.campaign.crashes import Crashes
-from fuzz.campaign.meter import Meter
+from fuzz.campaign.round import Artifact, Crash, End, Report
 from fuzz.campaign.session import RunOptions, Session
-from fuzz.campaign.worker import Failure, Worker
-from fuzz.campaign.workers import MOST_FRUITLESS, Workers
+from fuzz.campaign.worker import Place, Worker, died_of
+from fuzz.findings.bucket import Bucket
 from fuzz.forms.text import load
+from tests.lib.rounds import ROUND
 
 
 class Told:
@@ -33,67 +32,77 @@ class Told:
 
 
 @pytest.fixture
-def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
-    """A session whose workers are no processes."""
+def session(tmp_path: Path) -> Session:
+    return Session(RunOptions(tmp_path, seed=7, runs=50))
+
+
+@pytest.fixture
+def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worker:
+    """One whose process is none."""
     monkeypatch.setattr(worker_module, "Child", Told)
-    return Session(RunOptions(tmp_path, seed=7, runs=50, libfuzzer=("-timeout=1",)))
+    return Worker(ROUND, Place(tmp_path, tmp_path, tmp_path, tmp_path / "libfuzzer.log", True))
 
 
-def stats(process: int, execs: int, cells: int) -> dict[str, Any]:
-    """An event."""
-    return {"event": "stats", "pid": process, "execs": execs, "cells": cells, "hits": []}
-
-
-def say(worker: Worker, *events: dict[str, Any]) -> None:
-    """Let it say this, and listen."""
+def child(worker: Worker) -> Told:
+    """Its process."""
     assert isinstance(worker.child, Told)
-    worker.child.said += events
-    assert worker.events() == list(events)
+    return worker.child
 
 
-def end(worker: Worker, status: int) -> None:
-    """Let it end."""
-    assert isinstance(worker.child, Told)
-    worker.child.talking, worker.child.status = False, status
-
-
-def test_each_worker_has_a_seed_and_a_log_of_its_own(session: Session) -> None:
-    with session:
-        first, second = (Worker(session, 4, number) for number in range(2))
-    assert first.child.flags[0] == "-seed=7" and second.child.flags[0] == "-seed=8"  # type: ignore[attr-defined]
-    assert [one.log.name for one in (first, second)] == ["libfuzzer.log", "libfuzzer-1.log"]
+def test_the_flags_of_the_user_win(worker: Worker) -> None:
+    flags = child(worker).flags
+    assert "-seed=7" in flags and "-runs=50" in flags and "-max_len=65" in flags
     # libFuzzer heeds the last one of equal flags.
-    flags: list[str] = first.child.flags  # type: ignore[attr-defined]
-    assert [flag for flag in flags if flag.startswith("-timeout")] == ["-timeout=30", "-timeout=1"]
+    last = {flag.partition("=")[0]: flag.partition("=")[2] for flag in flags}
+    assert (last["-timeout"], last["-reload"]) == ("1", "1")
 
 
-def test_the_executions_of_all_workers_and_of_their_copies_add_up(session: Session) -> None:
-    with session:
-        workers = [Worker(session, 4, number) for number in range(2)]
-        say(workers[0], stats(1, 10, 5), stats(2, 20, 9), stats(1, 11, 6))
-        say(workers[1], stats(3, 100, 7))
-        Meter(session).read(workers, None)
-    assert (workers[0].execs, workers[0].cells) == (31, 9)
-    assert (session.progress.execs, session.progress.cells) == (131, 9)
-    workers[1].log.write_text("stat::number_of_executed_units: 123\nDONE\n")
-    assert [one.all_execs() for one in workers] == [31, 123]
+def test_what_a_process_tells_is_a_report(worker: Worker) -> None:
+    assert worker.report() is None
+    bucket = ["page-count", "mremap", ""]
+    child(worker).said += [
+        {"event": "start", "fixed_addresses": False},
+        {
+            "event": "stats",
+            **{"execs": 10, "cpu_seconds": 1.5, "cells": {"linux-6.1": 3}},
+            "hits": [[bucket, "linux-6.1", 2]],
+        },
+        {
+            **{"event": "finding", "bucket": bucket, "worst": "page-count", "execs": 9},
+            **{"kernel": "linux-6.1", "geometry": "small", "input": "00ff", "cpu_seconds": 1.0},
+        },
+        {"event": "new", "input": "0102"},
+    ]
+    told = worker.report()
+    assert told is not None and told.end is None
+    assert (told.round, told.execs, told.random_addresses) == (ROUND.id, 10, True)
+    assert told.cells == (("linux-6.1", 3),)
+    assert told.hits == ((Bucket("page-count", "mremap"), "linux-6.1", 2),)
+    assert told.findings[0].input == b"\x00\xff"
+    assert told.new == (b"\x01\x02",)
+    assert Report.parsed(told.plain(), ROUND) == told
+    worker.place.log.write_text("stat::number_of_executed_units: 12\nDONE\n")
+    child(worker).talking = False
+    last = worker.report()
+    assert last is not None and last.end == End()
+    assert (last.execs, last.findings) == (12, ())
+    assert worker.ended and worker.report() is None
 
 
-def test_what_a_worker_died_of(session: Session) -> None:
-    with session:
-        worker = Worker(session, 4)
-    worker.log.write_text("out of memory (used: 2049Mb)\n")
-    assert worker.failure(0, asked=False) is None
-    assert worker.failure(-9, asked=True) is None
+def test_what_a_process_died_of(tmp_path: Path) -> None:
+    log = tmp_path / "libfuzzer.log"
+    log.write_text("out of memory (used: 2049Mb)\n")
+    assert died_of(0, log, asked=False) == End()
+    assert died_of(-9, log, asked=True) == End()
     for status, why in (
         (71, "it ran out of memory"),
         (3, "exit status 3"),
         (-11, "killed by SIGSEGV"),
     ):
-        failure = worker.failure(status, asked=False)
-        assert failure is not None
-        assert failure.why == why
-        assert failure.details.endswith("libfuzzer.log:\n  out of memory (used: 2049Mb)")
+        end = died_of(status, log, asked=False)
+        assert (end.why, end.outside) == (why, False)
+        assert end.details.endswith("libfuzzer.log:\n  out of memory (used: 2049Mb)")
+    assert died_of(-9, log, asked=False).outside
 
 
 def test_crashes_are_kept_once_and_told(
@@ -105,8 +114,8 @@ def test_crashes_are_kept_once_and_told(
         assert not crashes.any
         (session.crashes / "slow-unit-1").write_bytes(b"2")
         (session.crashes / "oom-1").write_bytes(b"3" * 16)
-        crashes.of_worker(Failure("it ran out of memory", "x"), goes_on=True)
-        crashes.of_worker(Failure("exit status 3", "y"), goes_on=False)
+        crashes.of_round(End("it ran out of memory", "x"), goes_on=True)
+        crashes.of_round(End("exit status 3", "y"), goes_on=False)
     assert crashes.any
     shown = capsys.readouterr().out
     assert shown.count("The fuzzing process failed, which is a defect of pmdfuzz: ") == 2
@@ -121,76 +130,34 @@ def test_who_is_killed_from_outside_is_no_defect(
     session: Session, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with session:
-        worker, crashes = Worker(session, 4), Crashes(session)
-        failure = worker.failure(-9, asked=False)
-        assert failure is not None and failure.outside
-        crashes.of_worker(failure, goes_on=True)
+        crashes = Crashes(session)
+        crashes.of_round(End("killed by SIGKILL", "", outside=True), goes_on=True)
         assert not crashes.any
         shown = capsys.readouterr().out
         assert shown == (
             "The fuzzing process was ended from outside (killed by SIGKILL); another one goes on\n"
         )
-        worker.child.killed = True  # by us, as it took too long to end
-        assert worker.failure(-9, asked=False) is None
 
 
-def started(workers: Workers) -> list[tuple[str, str]]:
-    """Seed and number of executions of each fuzzing process, as libFuzzer is told."""
-    return [
-        (worker.child.flags[0], next(flag for flag in worker.child.flags if "-runs=" in flag))  # type: ignore[attr-defined]
-        for worker in workers.all
-    ]
-
-
-def test_a_process_that_dies_is_followed_by_another(session: Session) -> None:
-    with session:
-        workers = Workers(session, Crashes(session), 4)
-        for done in (20, 30):
-            workers.replace(asked=False)  # it is still there
-            say(workers.all[-1], stats(len(workers.all), done, 5))
-            end(workers.all[-1], -9)
-            workers.replace(asked=False)
-        workers.replace(asked=False)  # no executions are left
-    assert started(workers) == [("-seed=7", "-runs=50"), ("-seed=8", "-runs=30")]
-
-
-def test_processes_that_do_nothing_but_die_end_the_run(
+def test_what_an_empty_artifact_stands_for_is_not_replayed(
     session: Session, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with session:
         crashes = Crashes(session)
-        workers = Workers(session, crashes, 4)
-        for number in range(8):
-            if number == 1:
-                say(workers.all[-1], stats(2, 1, 1))
-            end(workers.all[-1], -9)
-            workers.replace(asked=False)
-    assert len(workers.all) == 2 + MOST_FRUITLESS
-    assert crashes.any
-    assert "5 fuzzing processes in a row have died" in capsys.readouterr().out
+        crashes.of_round(
+            End("exit status 3", "", artifacts=(Artifact("crash", b""),)), goes_on=True
+        )
+        crashes.of_input(Crash(b"", "", "KeyError: 1", "Traceback"))
+    shown = capsys.readouterr().out
+    assert "exit status 3" in shown and "KeyError: 1" in shown
+    assert "replay" not in shown
 
 
-def test_a_process_that_was_asked_to_end_is_not_followed(session: Session) -> None:
-    with session:
-        workers = Workers(session, Crashes(session), 4)
-        end(workers.all[-1], 0)
-        workers.replace(asked=True)
-    assert len(workers.all) == 1
-
-
-def test_the_time_of_a_run_is_that_of_a_clock_that_nobody_sets(
-    session: Session, monkeypatch: pytest.MonkeyPatch
+def test_a_crash_that_every_round_meets_is_told_once(
+    session: Session, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    now = 1000.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
-    session.options = replace(session.options, seconds=60)
     with session:
-        workers = Workers(session, Crashes(session), 4)
-        assert not any("max_total_time" in flag for flag in workers.all[0].child.flags)  # type: ignore[attr-defined]
-        monkeypatch.setattr(time, "time", lambda: 1e12)
-        assert not workers.over
-        now += 60
-        assert workers.over
-        end(workers.all[-1], 0)
-        workers.replace(asked=False)
-    assert len(workers.all) == 1
+        crashes = Crashes(session)
+        for data in (b"1", b"2"):
+            crashes.of_input(Crash(data, "linux-6.18", "KeyError: 1", "Traceback"))
+    assert capsys.readouterr().out.count("KeyError: 1") == 1

@@ -7,6 +7,7 @@ import pytest
 from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.campaign.session import RunOptions
 from fuzz.cli.main import main
+from fuzz.lib.processes import cores
 from tests.lib.command import Output, refused
 
 
@@ -25,8 +26,9 @@ def chosen(monkeypatch: pytest.MonkeyPatch) -> list[RunOptions]:
 
 def test_run_hands_its_options_on(chosen: list[RunOptions]) -> None:
     words = "run --kernel linux-6.1 --kernel linux-6.7 --geometry i386 --time 2m --runs 9 --seed 3"
-    more = "--ops mmap,mremap --workdir w --no-seeds --count-known --count-old -- -fork=1 -x"
-    assert main([*words.split(), *more.split()]) == 1
+    more = "--ops mmap,mremap --workdir w --no-seeds --count-known --count-old --jobs 3"
+    flags = "-- -timeout=1 -shrink=1"
+    assert main([*words.split(), *more.split(), *flags.split()]) == 1
     assert chosen == [
         RunOptions(
             workdir=Path("w"),
@@ -39,14 +41,15 @@ def test_run_hands_its_options_on(chosen: list[RunOptions]) -> None:
             seeds=(),
             count_known=True,
             count_old=True,
-            libfuzzer=("-fork=1", "-x"),
+            jobs=3,
+            libfuzzer=("-timeout=1", "-shrink=1"),
         )
     ]
 
 
 def test_run_by_default(chosen: list[RunOptions]) -> None:
     main(["run"])
-    assert chosen == [RunOptions(workdir=Path(".pmdfuzz"))]
+    assert chosen == [RunOptions(workdir=Path(".pmdfuzz"), jobs=cores())]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +60,8 @@ def test_run_by_default(chosen: list[RunOptions]) -> None:
             f"--ops: unknown reboot, clone; known: {', '.join(sorted(MODELLED_CALLS))}",
         ),
         (["--ops", ","], "--ops names no call; known: "),
-        (["--", "-fork=1", "corpus"], "'corpus' is no flag of libFuzzer, such as -max_len=500"),
+        (["--", "-timeout=1", "corpus"], "'corpus' is no flag of libFuzzer, such as -max_len=500"),
+        (["--", "-fork=1"], "-fork=1 does not work here: use `pmdfuzz run --jobs N`"),
         (["--kernel", "linux-9.9"], "unknown kernel 'linux-9.9'; known: "),
         (["--geometry", "vax"], "unknown geometry 'vax'; known: "),
     ],
@@ -67,4 +71,12 @@ def test_run_refuses(
 ) -> None:
     assert main(["run", *words]) == 2
     assert refused(capsys).startswith(message)
+    assert chosen == []
+
+
+def test_flags_of_libfuzzer_are_listed(
+    chosen: list[RunOptions], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "--", "-help=1"]) == 0
+    assert "-max_len=N" in capsys.readouterr().out
     assert chosen == []
