@@ -80,7 +80,7 @@ struct vma {
 	u64 start, end, offset, inode;
 	char prot[5];
 	char flags[40]; /* with `from_smaps`: those of VmFlags that are told */
-	bool locked, huge; /* with `from_smaps`; huge: a PMD maps a huge page in it */
+	bool locked, huge, pages; /* with `from_smaps`; huge: a PMD maps a huge page in it; pages: any but zero pages */
 };
 extern struct vma vmas[MAX_VMAS];
 extern size_t n_vmas;
@@ -148,6 +148,7 @@ void close_channel(void);
 void attend(void);
 void be_attended(void);
 bool has_userfaultfd(void);
+bool uses_userfaultfd(void);
 int64_t register_memory(const u64 *operands);
 int64_t write_protect(const u64 *operands);
 int64_t read_write_protect(const u64 *operands);

@@ -195,6 +195,12 @@ bool has_userfaultfd(void)
 	return true;
 }
 
+/* Has this process one? */
+bool uses_userfaultfd(void)
+{
+	return n_contexts;
+}
+
 static void hand_over(int uffd)
 {
 	char byte = 0, control[CMSG_SPACE(sizeof(int))] = "";

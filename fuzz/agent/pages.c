@@ -194,6 +194,70 @@ static bool maps_huge(u64 slot)
 	return huge;
 }
 
+/* Is a page of private memory there, if only the zero page?  For holes this is quicker than pagemap. */
+static bool in_core(u64 start, u64 end)
+{
+	for (u64 next; start < end; start = next) {
+		u64 most = start + (sizeof text - 1) * page_bytes;
+
+		next = most < end ? most : end;
+		if (mincore(at(start), next - start, (unsigned char *)text))
+			return true;
+		if (memchr(text, 1, (next - start) / page_bytes))
+			return true;
+	}
+	return false;
+}
+
+/* The same of any memory, and of what is in swap; a part of a VMA is made one of its own for that moment. */
+static bool has_pages(u64 start, u64 end)
+{
+	bool has = true;
+
+	madvise(at(start), end - start, MADV_DONTDUMP);
+	read_vmas(true);
+	for (size_t i = 0; i < n_vmas; i++)
+		if (vmas[i].start == start && vmas[i].end == end)
+			has = vmas[i].pages || (vmas[i].prot[3] == 'p' && in_core(start, end));
+	madvise(at(start), end - start, MADV_DODUMP);
+	return has;
+}
+
+/*
+ * The parts of all VMAs that are worth reading where there is no PAGEMAP_SCAN: to read pagemap for hundreds of GiB
+ * takes longer than a case may.  Marks of userfaultfd are found by reading only.
+ */
+static struct part {
+	u64 start, end;
+} parts[4 * MAX_VMAS]; /* the arena has less than 2 * MAX_VMAS that are half as long as a chunk, or longer */
+static size_t n_parts;
+
+static void add_parts(u64 start, u64 end)
+{
+	u64 middle = round_down(start + (end - start) / 2, slot_bytes);
+
+	if (end - start > CHUNK * page_bytes && !uses_userfaultfd()) {
+		if (has_pages(start, end)) {
+			add_parts(start, middle);
+			add_parts(middle, end);
+		}
+	} else {
+		parts[n_parts++] = (struct part){start, end};
+	}
+}
+
+static void find_parts(void)
+{
+	static struct part range[MAX_VMAS]; /* the list of VMAs is read anew on the way */
+	size_t n = n_vmas;
+
+	for (size_t i = 0; i < n; i++)
+		range[i] = (struct part){vmas[i].start, vmas[i].end};
+	n_parts = 0;
+	for (size_t i = 0; i < n; i++)
+		add_parts(range[i].start, range[i].end);
+}
+
 static void pages_by_entries(u64 start, u64 end)
 {
 	static char states[CHUNK];
@@ -294,9 +358,10 @@ void say_marks(void)
 			for (size_t i = 0; i < n; i++)
 				add_marks(regions[i].start, regions[i].end, &protected, &dirty);
 		}
-	} else if (!maps_nothing()) { /* without a scan all of a VMA is read */
-		for (size_t i = 0; i < n_vmas; i++)
-			add_marks(vmas[i].start, vmas[i].end, &protected, &dirty);
+	} else if (!maps_nothing()) {
+		find_parts();
+		for (size_t i = 0; i < n_parts; i++)
+			add_marks(parts[i].start, parts[i].end, &protected, &dirty);
 	}
 	say_runs("wp", &protected);
 	if (has_soft_dirty()) {
@@ -307,23 +372,18 @@ void say_marks(void)
 
 void say_pages(void)
 {
-	static struct {
-		u64 start, end;
-	} range[MAX_VMAS]; /* maps_huge() reads the list anew: keep what is needed of it */
-	size_t n = n_vmas;
-
 	resident = 0;
-	for (size_t i = 0; i < n; i++)
-		range[i].start = vmas[i].start, range[i].end = vmas[i].end;
 	unprotect();
 	if (!use_scan)
 		madvise(at(arena_start), arena_bytes, MADV_DODUMP); /* see maps_huge() */
 	first_run = true;
-	if (use_scan)
+	if (use_scan) {
 		pages_by_scan(arena_start, arena_start + arena_bytes);
-	else if (!maps_nothing())
-		for (size_t i = 0; i < n; i++)
-			pages_by_entries(range[i].start, range[i].end);
+	} else if (!maps_nothing()) {
+		find_parts();
+		for (size_t i = 0; i < n_parts; i++)
+			pages_by_entries(parts[i].start, parts[i].end);
+	}
 	end_run();
 }
 

@@ -145,7 +145,7 @@ bool parse_vma(char *line, struct vma *vma)
 	p = strchr(p, ' ') + 1; /* device */
 	vma->inode = strtoull(p, NULL, 10);
 	vma->flags[0] = 0;
-	vma->locked = vma->huge = false;
+	vma->locked = vma->huge = vma->pages = false;
 	return true;
 }
 
@@ -224,6 +224,9 @@ void read_vmas(bool from_smaps)
 				   !strncmp(line, "Private_Hugetlb:", 16) ||
 				   !strncmp(line, "Shared_Hugetlb:", 15))) {
 			vma->huge |= strtoull(strchr(line, ':') + 1, NULL, 10) != 0;
+			vma->pages |= vma->huge;
+		} else if (vma && (!strncmp(line, "Rss:", 4) || !strncmp(line, "Swap:", 5))) {
+			vma->pages |= strtoull(strchr(line, ':') + 1, NULL, 10) != 0;
 		}
 	}
 }

@@ -1,10 +1,12 @@
 """The agent is compiled by one command, for every architecture that it knows."""
 
 import json
+import os
 import subprocess
 
 import pytest
 
+from engine.base.uapi import MAP_ANONYMOUS, MAP_FIXED, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED
 from fuzz.subjects.program import AGENT, ARCHES, build, native, program_path
 from fuzz.subjects.subject import SubjectError
 
@@ -63,3 +65,38 @@ def test_an_exec_leaves_its_stack_where_that_is_asked_for() -> None:
     _, still, refused, _ = map(json.loads, done.stdout.splitlines())
     assert (still["ret"], still["execs"], still["warn"]) == ([0], 1, False)
     assert refused["ret"] == ["-EINVAL"]
+
+
+@pytest.mark.parametrize("kind", [MAP_PRIVATE, MAP_SHARED])
+def test_few_pages_of_a_large_mapping_are_found_without_a_scan(kind: int) -> None:
+    """To read what pagemap says of all of it takes longer than a case may."""
+    if os.geteuid():
+        pytest.skip("without PAGEMAP_SCAN root is needed")
+    arena, size, far = 1 << 44, 1 << 39, 0x1234567000
+    flags = kind | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE
+    calls = (
+        f"mmap {arena:x} {size:x} 3 {flags:x} {(1 << 64) - 1:x} 0",
+        f"peek {arena + far:x} 1000",
+        f"touch {arena + 2 * far:x} 2000",
+        f"touch {arena + size - 0x1000:x} 1000",
+    )
+    seen = []
+    for options in ([], ["-S"]):
+        try:
+            done = subprocess.run(
+                [build(native()), *options],
+                input=f"x\t{';'.join(calls)}\n",
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+        except (SubjectError, subprocess.CalledProcessError) as error:
+            pytest.skip(str(error))
+        observed = json.loads(done.stdout.splitlines()[1])
+        del observed["us"]
+        seen.append(observed)
+    assert seen[0] == seen[1]
+    assert seen[0]["pages"][-2:] == [
+        [2 * far >> 12, 2, "P" if kind == MAP_PRIVATE else "S", 1],
+        [(size >> 12) - 1, 1, "P" if kind == MAP_PRIVATE else "S", 3],
+    ]
