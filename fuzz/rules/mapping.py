@@ -107,9 +107,9 @@ def grown(sight: Sight) -> Iterator[Violation]:
     if result is None or request.new <= request.old:
         return
     growth = Range(result + request.old, result + request.new)
-    vma = space.vmas.lookup(growth.start)
+    vma = space.vmas.lookup(result)
     if vma is None or vma.flags & VM_HUGETLB or space.failures.armed:
-        return
+        return  # lengths of hugetlb mean huge pages
     if not vma.is_anonymous:
         pages = vma.backing.size_pages - vma.pgoff
         size_end = vma.start + (pages << space.geometry.page_shift)

@@ -461,11 +461,14 @@ def _check_moved(
         found = pages(geometry, now_there, gaps)
         if found != expected:
             expected = _without_split(before, expected, found, delta)
-        if length < target.length and any(
-            m.flags & VM_LOCKED and not m.backing.is_anonymous for m in moved
-        ):
+        locked = [m for m in moved if m.flags & VM_LOCKED] if length < target.length else []
+        if any(not m.backing.is_anonymous for m in locked):
             found = _without_brought(expected, found)
             _leave_out_migrated(expected, found)
+        edge = gaps.end & -geometry.slot_bytes
+        brought = locked and isinstance(after.slots.get(edge), int)
+        if brought and all(addr < edge for addr in expected):
+            found = {addr: found[addr] for addr in found if addr < edge}  # one huge page
         if found != expected:
             yield FIXED_EXACT.broken(
                 target,
