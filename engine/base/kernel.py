@@ -407,6 +407,11 @@ class Kernel:
     unmaps_large_folios: Annotated[
         bool, since("6.15"), "reclaim drops all of a large folio of MADV_FREE, or nothing of it"
     ] = False
+    pageout_splits_shared: Annotated[
+        bool,
+        until("6.11"),  # 6.1.176 and 6.5 have it, 6.12.43 no more
+        "reclaim splits a large folio of shared memory, also where there is no swap for it",
+    ] = False
     madv_cold: Annotated[bool, since("5.4"), "MADV_COLD and MADV_PAGEOUT"] = False
     madv_populate: Annotated[bool, since("5.14"), "MADV_POPULATE_READ, MADV_POPULATE_WRITE"] = False
     madv_dontneed_locked: Annotated[bool, since("5.18"), "MADV_DONTNEED_LOCKED"] = False

@@ -77,7 +77,7 @@ def split_partial_shared(
 
     The kernel leaves it if it looks as if others mapped it.  Small pages of an object come back at
     the next access only, so every mapping of the folio loses it.
-    Source: madvise_cold_or_pageout_pte_range().
+    Source: madvise_cold_or_pageout_pte_range(); shrink_folio_list(), until 809bc86517cc (6.12).
     """
     pages, slot = space.geometry.slot_pages, space.geometry.slot_bytes
     for base, table, indices in list(space.tree.lowest(start, end)):
@@ -98,7 +98,10 @@ def split_partial_shared(
             if not whole:
                 split_shared_folio(space, folio)
             elif pageout and folio not in space.frames.mlocked:
-                unmap_folio(space, folio, pages)
+                if space.kernel.pageout_splits_shared and not space.has_swap:
+                    split_shared_folio(space, folio)
+                else:  # what is swapped out is split by whoever swaps it out
+                    unmap_folio(space, folio, pages)
 
 
 def _split_partial_piece(

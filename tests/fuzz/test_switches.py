@@ -112,6 +112,7 @@ SHOWN_BY = {
     "drops_huge": ("regressions/freed-huge-pages-are-dropped", "linux-6.12"),
     "keeps_huge": ("regressions/freed-huge-pages-are-dropped", "linux-6.17"),
     "unmaps_large_folios": ("regressions/freed-huge-pages-are-dropped", "linux-6.12"),
+    "pageout_splits_shared": ("regressions/pageout-splits-shared-huge-page", "linux-6.1"),
     "madv_cold": ("regressions/advice-before-it-was", "linux-5.0"),
     "madv_populate": ("regressions/advice-before-it-was", "linux-5.0"),
     "onfault_anywhere": ("regressions/locked-on-fault", "linux-5.0"),

@@ -115,6 +115,7 @@ TABLE = {
     "drops_huge": "no no no no no no",
     "keeps_huge": "no no no no no no",
     "unmaps_large_folios": "no no no no yes yes",
+    "pageout_splits_shared": "yes yes yes no no no",
     "madv_cold": "no yes yes yes yes yes",
     "madv_populate": "no yes yes yes yes yes",
     "madv_dontneed_locked": "no yes yes yes yes yes",
