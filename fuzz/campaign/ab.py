@@ -24,6 +24,7 @@ from engine.base.geometry import UnknownName
 from engine.base.kernel import SWITCHES
 from fuzz.campaign.child import RunError, check_environment
 from fuzz.campaign.crashes import Crashes
+from fuzz.campaign.executor import parted
 from fuzz.campaign.investigate import Interrupted
 from fuzz.campaign.local import Local
 from fuzz.campaign.rounds import Rounds
@@ -184,6 +185,9 @@ class _Comparison:
         self.queue = SortedKeyList[_Queued](key=lambda one: one.found.reported)
         self.minimizing = 0.0  # seconds
         self.told: dict[Class, str] = {}  # with what else there is to say of each
+        self.executor = Local(
+            self.session.corpus, self.session.seeds, self.session.crashes, self.session.workdir
+        )
         self.rounds: Rounds | None = None
         self.new: list[bytes] = []  # inputs that are new to the model
         self.signal = 0
@@ -198,14 +202,13 @@ class _Comparison:
         self._say(self._headline())
         try:
             with on_request(self._stop):
-                executor = Local(session.corpus, session.seeds, session.crashes, session.workdir)
                 try:
-                    self.rounds = Rounds(session, self.crashes, executor, seeds.longest)
+                    self.rounds = Rounds(session, self.crashes, self.executor, seeds.longest)
                     self._compare()
                     self._minimize_rest()
                 finally:
-                    executor.kill()
-                    executor.close()
+                    self.executor.kill()
+                    self.executor.close()
         except SubjectError as error:
             status = BAD_INPUT
             self._say(f"lost: {error}")
@@ -321,7 +324,7 @@ class _Comparison:
         self.next_pump = time.monotonic() + _POLL_SECONDS
         if self.signal:
             self.rounds.stop()
-        for _, report in self.rounds.hear(0.0):
+        for _, report in self.rounds.take(parted(self.executor.heard(0.0))[0]):
             self.new += report.new
             for crash in report.crashes:
                 self.crashes.of_input(crash)

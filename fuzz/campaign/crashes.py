@@ -23,10 +23,9 @@ class Crashes:
         self._of_inputs: set[tuple[str, str]] = set()
         self.any = False
 
-    def while_minimizing(self, case: Case, kernel: str, error: Exception) -> None:
-        """A case on which the parent fails: keep it, once for each kind of failure."""
+    def while_minimizing(self, case: Case, kernel: str, why: str) -> None:
+        """A case on which this project fails: keep it, once for each kind of failure."""
         self.any = True
-        why = f"{type(error).__name__}: {error}"
         if why in self._defects:
             return
         self._defects.add(why)

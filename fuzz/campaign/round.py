@@ -12,28 +12,24 @@ what comes in: all that is in it is from outside.
 
 import hashlib
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from engine.base.geometry import UnknownName, geometry_named
+from engine.base.geometry import geometry_named
 from engine.base.kernel import kernel_named
 from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.campaign.libfuzzer import refused
 from fuzz.findings.bucket import Bucket
-from fuzz.lib.fingerprint import fingerprint
+from fuzz.lib.fingerprint import of_this_project
 from fuzz.lib.plain import PlainError, parsed, plain
 from fuzz.rules.judge import RulesAfter
 
-_HOME = Path(__file__).resolve().parents[2]
 _ARTIFACTS = ("crash", "leak", "oom", "slow-unit", "timeout")  # what libFuzzer calls them
 
 
-@cache
-def program() -> str:
-    """The fingerprint of the code that decides what a round finds."""
-    return fingerprint(_HOME, ("engine", "fuzz"))
+program = cache(of_this_project)  # the fingerprint of the code that decides what a round finds
 
 
 class OtherProgram(PlainError):
@@ -82,13 +78,12 @@ class Round:
     @classmethod
     def parsed(cls, data: object) -> Self:
         """A round that came in.  Errors raised: OtherProgram, PlainError."""
-        if isinstance(data, dict) and isinstance(data.get("program"), str):
-            _same(data["program"], "this round")
+        checked_program(data, "this round")
         found = parsed(cls, data, "round")
         for kernel in (*found.kernels, *filter(None, [found.like])):
-            _known(kernel_named, kernel, "round.kernels")
+            checked_name(kernel_named, kernel, "round.kernels")
         for geometry in found.geometries:
-            _known(geometry_named, geometry, "round.geometries")
+            checked_name(geometry_named, geometry, "round.geometries")
         if not found.kernels or not set(found.focus) <= set(found.geometries) or not found.focus:
             raise PlainError("round: no kernel, or a focus that is no geometry of it")
         if strange := [name for name in found.calls if name not in MODELLED_CALLS]:
@@ -202,8 +197,7 @@ class Report:
     @classmethod
     def parsed(cls, data: object, of: Round) -> Self:
         """A report that came in about a round of ours.  Errors raised: OtherProgram, PlainError."""
-        if isinstance(data, dict) and isinstance(data.get("program"), str):
-            _same(data["program"], "the report of a round")
+        checked_program(data, "the report of a round")
         found = parsed(cls, data, "report")
         if found.round != of.id:
             raise PlainError(f"report.round: {found.round!r} in place of {of.id!r}")
@@ -213,7 +207,7 @@ class Report:
     def _check(self, of: Round) -> None:
         """Errors raised: PlainError for what nobody with that round can have found."""
         for bucket in (*(hit.bucket for hit in self.hits), *(met.bucket for met in self.findings)):
-            _known(Bucket.named, bucket.name, "report.findings")
+            checked_name(Bucket.named, bucket.name, "report.findings")
         kernels = {
             *(one.kernel for one in self.hits),
             *(one.kernel for one in self.cells),
@@ -238,17 +232,22 @@ class Report:
                 raise PlainError(f"report.end: {artifact.kind!r} is nothing that libFuzzer keeps")
 
 
-def _same(theirs: str, what: str) -> None:
-    """Errors raised: OtherProgram."""
-    if theirs != program():
+def checked_program(data: object, what: str) -> None:
+    """See that plain data is of this very program, before anything else is looked at.
+
+    Errors raised: OtherProgram.
+    """
+    theirs = data.get("program") if isinstance(data, dict) else None
+    if isinstance(theirs, str) and theirs != program():
         raise OtherProgram(
             f"{what} is of another version of pmdfuzz ({theirs[:12]}, here {program()[:12]}): "
             "install the same one on every machine"
         )
 
 
-def _known(named: Any, name: str, where: str) -> None:
+def checked_name(named: Callable[[str], object], name: str, where: str) -> None:
+    """See that there is something of that name.  Errors raised: PlainError."""
     try:
         named(name)
-    except (UnknownName, ValueError) as error:
+    except ValueError as error:
         raise PlainError(f"{where}: {error}") from None

@@ -3,7 +3,7 @@
 import itertools
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from fuzz.campaign.child import INPUT_SECONDS, TOLD_SECONDS
 from fuzz.campaign.crashes import Crashes
@@ -75,25 +75,25 @@ class Rounds:
         self._asked = True
         self._executor.stop()
 
-    def hear(self, timeout: float) -> Iterator[tuple[Round, Report]]:
-        """What the rounds report, each report once; begins others in place of those that end.
+    def take(self, reports: Iterable[Report]) -> Iterator[tuple[Round, Report]]:
+        """Take in reports; begin other rounds in place of those that have ended.
 
-        Arguments: `timeout` in seconds, to wait for something at most.
+        Yields: each report once, with its round.
         """
         if self.over:
             self._executor.stop()
-        for report in self._executor.heard(timeout):
+        for report in reports:
             one = self._under_way.get(report.round)
             if one is None or report.id in one.heard:
                 continue  # it was done twice, or its answer came twice
             one.heard.add(report.id)
-            self._take(one, report)
+            self._count(one, report)
             yield one.task, report
             if report.end is not None:
                 self._ended(one, report)
         self._begin()
 
-    def _take(self, one: _UnderWay, report: Report) -> None:
+    def _count(self, one: _UnderWay, report: Report) -> None:
         """Count what a round has done."""
         self.execs += max(report.execs - one.execs, 0)
         one.execs = max(one.execs, report.execs)

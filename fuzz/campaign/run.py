@@ -1,22 +1,12 @@
-"""`pmdfuzz run`: the parent of the fuzzing process.
+"""`pmdfuzz run`: the session, which has rounds of fuzzing done and takes in what they find.
 
-The parent starts a worker (`fuzz.campaign.harness`), in which Atheris runs, and does all the rest:
-it encodes the seeds, shows where the run stands, and turns each new finding into a minimal case.
-It never imports atheris and covers nothing, so it minimizes at full speed while the worker keeps
-fuzzing.
+Atheris runs in processes of their own (`fuzz.campaign.harness`).  The session does all the rest: it
+encodes the seeds, says what is done next (`rounds`), keeps and counts findings, and has each looked
+into (`investigate`).  It alone writes the working directory, but for the corpus that fuzzing
+processes of the same machine write themselves.
 
-Below the working directory:
-
-====================  ============================================================================
-corpus/GEOMETRY/      libFuzzer's corpus of runs whose first geometry this is (`fuzz.inputs`)
-seeds/GEOMETRY/       the text cases given as seeds, as bytes; rewritten by every run
-findings/             one minimal case for each finding, RULE--CALL[--DEFECT].case, and beside it
-                      the harm it leads to, if it shows none itself, RULE--CALL.harm.case
-ledger.sqlite         how often and when each finding was seen
-crashes/              inputs on which this project itself failed, as bytes and as cases
-outdated/             inputs of a killed run that cannot be read any more
-libfuzzer.log         what the worker printed in the last run
-====================  ============================================================================
+What lies in the working directory: README.md here.  One run at a time has it (`fuzz.lib.lock`);
+other commands, `ab` too, may use it meanwhile.
 
 With `against` every input that is new to the model, because it reaches a cell for the first time,
 runs on the subjects of that name, too.  A program on which one and the model of its kernel part is
@@ -25,11 +15,10 @@ a finding of its own: machine-differs, with the call after which they do.
 A finding is a rule, the call that broke it, and the known defect of the kernel that it is put down
 to, if any (`fuzz.defects.attribute`); on how many kernels does not matter.  One whose case the
 working directory already holds when the run meets it is old: it is counted, but neither minimized
-again nor replaced, even if the new case is shorter.  Two runs that meet it at the same time both
-minimize it, and the simpler case stays.  Known defects are kept as cases like all findings, and
-told of by name; unless asked, they do not count for the exit status.
+again nor replaced, even if the new case is shorter.  Known defects are kept as cases like all
+findings, and told of by name; unless asked, they do not count for the exit status.
 
-A fuzzing process that dies, killed or not, is followed by another with the same corpus and another
+A round whose process dies, killed or not, is followed by another with the same corpus and another
 seed; only processes that die before they have executed anything, five in a row, end the run.
 
 Exit status: 0 nothing new found; 1 new findings; 2 bad input or environment; 3 this project itself
@@ -42,6 +31,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from engine.base.geometry import UnknownName
 from engine.base.kernel import kernel_named
@@ -49,14 +39,13 @@ from fuzz import bounded
 from fuzz.campaign.child import RunError, check_environment
 from fuzz.campaign.crashes import Crashes
 from fuzz.campaign.differential import Differential, run_all
-from fuzz.campaign.executor import Executor
-from fuzz.campaign.investigate import Interrupted, doing, investigate
+from fuzz.campaign.executor import Executor, parted
+from fuzz.campaign.investigate import Interrupted, Investigations, doing
 from fuzz.campaign.local import Local
 from fuzz.campaign.meter import Meter
 from fuzz.campaign.report import (
     headline,
     machine_line,
-    not_minimized,
     summary,
     told_subject,
 )
@@ -69,11 +58,14 @@ from fuzz.campaign.verdict import any_counts
 from fuzz.findings.database import LedgerError
 from fuzz.lib.exits import BAD_INPUT, FINE, OUR_DEFECT, STOPPED, SURPRISES
 from fuzz.lib.files import WriteError
+from fuzz.lib.lines import short
+from fuzz.lib.lock import Lock, Locked
 from fuzz.lib.signals import on_request
 from fuzz.subjects.against import Against
 from fuzz.subjects.beside import beside_model
 from fuzz.subjects.subject import SubjectError
 
+LOCK = "run.lock"  # file in the working directory
 _POLL_SECONDS = 0.1
 
 
@@ -88,6 +80,7 @@ def run(options: RunOptions) -> int:
             names = dict.fromkeys(options.against)
             pairs = [stack.enter_context(_beside(name, options)) for name in names]
             session = stack.enter_context(Session(_for_subjects(options, pairs)))
+            stack.enter_context(_alone(session.workdir))
             inputs = session.inputs
             seeds = write_seeds(
                 session.seeds, options.seeds, inputs, session.calls, options.max_calls
@@ -106,6 +99,19 @@ def run(options: RunOptions) -> int:
         except LedgerError as error:  # the next run will have to do it
             session.say(str(error))
         return _Run(session, machines).run(seeds.longest)
+
+
+def _alone(workdir: Path) -> Lock:
+    """Keeps other runs out of a working directory.  Errors raised: RunError, WriteError."""
+    try:
+        return Lock(workdir / LOCK)
+    except Locked as error:
+        raise RunError(
+            f"{short(workdir)}: a run is under way there ({error.who or 'by another process'}); "
+            "wait for it or end it, or name another directory with --workdir"
+        ) from None
+    except OSError as error:
+        raise WriteError(workdir / LOCK, error.strerror or str(error)) from None
 
 
 def _beside(name: str, options: RunOptions) -> Against:
@@ -139,7 +145,10 @@ class _Run:
         self.crashes = Crashes(session)
         self.suspects = Suspects(session, self.crashes)
         self.meter = Meter(session)
-        self.executor: Executor | None = None
+        self.executor: Executor = Local(
+            session.corpus, session.seeds, session.crashes, session.workdir, session.options.jobs
+        )
+        self.investigations = Investigations(session, self.crashes, self.executor)
         self.signal = 0  # that asked the run to stop
         self.next_pump = 0.0
 
@@ -156,8 +165,7 @@ class _Run:
                 spell_out(session.corpus, session.inputs)
             except WriteError as error:  # the next run will have to do it
                 unkept.append(str(error))
-            for seen in session.queue:
-                session.say(not_minimized(session, seen))
+            self.investigations.cut_short()
             session.line.clear()
             session.say(self._summary())
             unkept += session.keep_rest()
@@ -172,16 +180,13 @@ class _Run:
 
     def _stop(self, number: int) -> None:
         """A signal: the first asks the run to end, a second one ends everything at once."""
-        if self.signal and self.executor is not None:
+        if self.signal:
             self.executor.kill()
         self.signal = self.signal or number
 
     def _fuzz(self, longest_seed: int) -> None:
         """Listen to the rounds until they have ended and every finding is dealt with."""
-        session, queue = self.session, self.session.queue
-        self.executor = Local(
-            session.corpus, session.seeds, session.crashes, session.workdir, session.options.jobs
-        )
+        session = self.session
         try:
             self.rounds = Rounds(session, self.crashes, self.executor, longest_seed)
             while self.rounds.talking or (self._busy() and not self.signal):
@@ -194,11 +199,11 @@ class _Run:
                 if self.suspects.waiting and not self.signal:
                     with contextlib.suppress(Interrupted), doing(session, "counting steps"):
                         self.suspects.judge()
-                if queue and not self.signal:
-                    seen = queue[0]
+                of_machine = next((seen for seen in session.queue if seen.divergence), None)
+                if of_machine is not None and not self.signal:
                     with contextlib.suppress(Interrupted):
-                        self._investigate(seen)
-                        queue.remove(seen)
+                        self._investigate(of_machine)
+                        session.queue.remove(of_machine)
         except BaseException:
             self.executor.kill()
             raise
@@ -207,7 +212,8 @@ class _Run:
 
     def _busy(self) -> bool:
         """Is there something left to do when the rounds have ended?"""
-        return bool(self.session.queue or self.suspects.waiting) or self._behind()
+        busy = self.session.queue or self.investigations.busy or self.suspects.waiting
+        return bool(busy) or self._behind()
 
     def _behind(self) -> bool:
         """Do subjects have something left to do?"""
@@ -224,8 +230,13 @@ class _Run:
         assert self.rounds is not None
         if self.signal:
             self.rounds.stop()
-        for task, report in self.rounds.hear(timeout):
+        reports, answers = parted(self.executor.heard(timeout))
+        for task, report in self.rounds.take(reports):
             self._handle(task, report)
+        for answer in answers:
+            self.investigations.take(answer)
+        if not self.signal:
+            self.investigations.begin()
         self.meter.read(self.rounds, self.machines)
         self.session.line.update(self.session.progress)
 
@@ -268,12 +279,10 @@ class _Run:
         session.record(met.bucket, kernel.name, 1, by=task.id, execs=met.execs)
 
     def _investigate(self, seen: Seen) -> None:
-        """Minimize a new finding.  Errors raised: Interrupted."""
-        if seen.divergence is None:
-            investigate(self.session, seen, self.crashes, self._breathe)
-        else:
-            machine = next(one for one in self.machines if seen.bucket in one.found)
-            machine.investigate(seen, seen.divergence, self._breathe)
+        """Minimize a difference between machine and model.  Errors raised: Interrupted."""
+        assert seen.divergence is not None
+        machine = next(one for one in self.machines if seen.bucket in one.found)
+        machine.investigate(seen, seen.divergence, self._breathe)
 
     def _summary(self) -> str:
         """What is shown at the end."""

@@ -174,10 +174,10 @@ class Session:
         """The geometries of the programs, those without a mark first."""
         if self.options.geometries is not None:
             return [geometry_named(name) for name in self.options.geometries]
-        return [self._usual] if self.options.against else shared_out(self._usual)
+        return [self.usual] if self.options.against else shared_out(self.usual)
 
     @property
-    def _usual(self) -> Geometry:
+    def usual(self) -> Geometry:
         """The geometry of a case that names none."""
         return next(iter(self.kernels.values())).geometry
 
@@ -364,7 +364,7 @@ class Session:
 
     def named(self, case: Case) -> Case:
         """The case without the name of its geometry if it is the one that kernels usually have."""
-        return replace(case, geometry=None) if case.geometry == self._usual.name else case
+        return replace(case, geometry=None) if case.geometry == self.usual.name else case
 
     # What is said.
 

@@ -3,6 +3,8 @@
 What a piece of work does to its process, or to its memory, ends with it.
 """
 
+import ctypes
+import math
 import os
 import pickle
 import resource
@@ -11,7 +13,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,6 +24,8 @@ R = TypeVar("R")
 
 MEMORY_BYTES = 2 << 30  # what a process may take before it gets a MemoryError
 _READ_BYTES = 1 << 20
+_TICK_SECONDS = 0.5
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def cores() -> int:
@@ -101,6 +105,61 @@ class _Running(Generic[T]):
     expired: bool = False
 
 
+class Forks(Generic[T, R]):
+    """Pieces of work in forked processes; each is begun as a copy of this one.
+
+    They end with the thread that has begun them.  Arguments: `seconds` after which a process is
+    killed: a backstop, in wall time.
+    """
+
+    def __init__(self, work: Callable[[T], R], seconds: float = math.inf) -> None:
+        self._work = work
+        self._seconds = seconds
+        self._running: dict[int, _Running[T]] = {}  # by the descriptor to read from
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    @property
+    def descriptors(self) -> Sequence[int]:
+        """What become readable when there is something to be taken, as by `ended`."""
+        return list(self._running)
+
+    def begin(self, task: T) -> None:
+        """Begin with one."""
+        descriptor, pid = _start(task, self._work)
+        deadline = time.monotonic() + self._seconds
+        self._running[descriptor] = _Running(task, pid, deadline, bytearray())
+
+    def ended(self, timeout: float) -> list[Ended[T, R]]:
+        """Those that have ended since; waits for something, so many seconds at most."""
+        found: list[Ended[T, R]] = []
+        poll = select.poll()
+        for descriptor in self._running:
+            poll.register(descriptor, select.POLLIN)
+        for descriptor, _ in poll.poll(timeout * 1000):
+            one = self._running[descriptor]
+            data = os.read(descriptor, _READ_BYTES)
+            one.data += data
+            if not data:
+                del self._running[descriptor]
+                os.close(descriptor)
+                found.append(_ended(one))
+        for one in self._running.values():
+            if not one.expired and time.monotonic() > one.deadline:
+                one.expired = True
+                os.kill(one.pid, signal.SIGKILL)
+        return found
+
+    def kill(self) -> None:
+        """End them all."""
+        for descriptor, one in self._running.items():
+            os.kill(one.pid, signal.SIGKILL)
+            os.waitpid(one.pid, 0)
+            os.close(descriptor)
+        self._running.clear()
+
+
 def forked(
     tasks: Iterable[T],
     work: Callable[[T], R],
@@ -111,39 +170,21 @@ def forked(
 ) -> Iterator[Ended[T, R]]:
     """Do each task in a process of its own, `jobs` at a time; results come as they are ready.
 
-    Arguments: `seconds` after which a process is killed: a backstop, in wall time; `tick` is called
-    about twice a second, here.  Whatever ends the iteration ends the processes.
+    Arguments: `seconds` see `Forks`; `tick` is called about twice a second, here.  Whatever ends
+    the iteration ends the processes.
     """
     waiting = iter(tasks)
-    running: dict[int, _Running[T]] = {}  # by the descriptor to read from
-    poll = select.poll()
+    forks = Forks(work, seconds)
     try:
         while True:
-            for task in islice(waiting, jobs - len(running)):
-                descriptor, pid = _start(task, work)
-                running[descriptor] = _Running(task, pid, time.monotonic() + seconds, bytearray())
-                poll.register(descriptor, select.POLLIN)
-            if not running:
+            for task in islice(waiting, jobs - len(forks)):
+                forks.begin(task)
+            if not forks:
                 return
             tick()
-            for descriptor, _ in poll.poll(500):
-                one = running[descriptor]
-                data = os.read(descriptor, _READ_BYTES)
-                one.data += data
-                if not data:
-                    del running[descriptor]
-                    poll.unregister(descriptor)
-                    os.close(descriptor)
-                    yield _ended(one)
-            for one in running.values():
-                if not one.expired and time.monotonic() > one.deadline:
-                    one.expired = True
-                    os.kill(one.pid, signal.SIGKILL)
+            yield from forks.ended(_TICK_SECONDS)
     finally:
-        for descriptor, one in running.items():
-            os.kill(one.pid, signal.SIGKILL)
-            os.waitpid(one.pid, 0)
-            os.close(descriptor)
+        forks.kill()
 
 
 def _start(task: T, work: Callable[[T], R]) -> tuple[int, int]:
@@ -151,12 +192,14 @@ def _start(task: T, work: Callable[[T], R]) -> tuple[int, int]:
     reader, writer = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
+    parent = os.getpid()
     pid = os.fork()
     if pid:
         os.close(writer)
         return reader, pid
     status = 1
     try:
+        _end_with(parent)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C: the parent kills its processes
         os.close(reader)
         limit_memory(MEMORY_BYTES)
@@ -168,6 +211,14 @@ def _start(task: T, work: Callable[[T], R]) -> tuple[int, int]:
         traceback.print_exc()
     finally:
         os._exit(status)
+
+
+def _end_with(parent: int) -> None:
+    """End this process with the thread that has forked it (Linux), killed or not."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def _ended(one: _Running[T]) -> "Ended[T, R]":

@@ -35,7 +35,8 @@ class Progress:
     distinct states seen; `findings` distinct unknown ones, `old` of which earlier runs had found;
     `known` defects of the kernels met; `last_new` seconds since the last new finding (None: none
     yet); `machine` inputs that ran on the
-    machine as well (None: there is none); `doing` what the parent is busy with.
+    machine as well (None: there is none); `doing` what the parent is busy with, `minimizing` what
+    others are.
     """
 
     seconds: float = 0.0
@@ -49,6 +50,7 @@ class Progress:
     last_new: float | None = None
     machine: int | None = None
     doing: str = ""
+    minimizing: str = ""
 
     def fields(self) -> Fields:
         """See `Standing`."""
@@ -69,8 +71,7 @@ class Progress:
             shown.append((f"machine {count(self.machine)} inputs", ""))
         if self.last_new is not None:
             shown.append((f"last new {duration(self.last_new)} ago", "dim"))
-        if self.doing:
-            shown.append((self.doing, ""))
+        shown += [(what, "") for what in (self.doing, self.minimizing) if what]
         return shown
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from fuzz.campaign.inquiry import Answer, Inquiry
 from fuzz.campaign.round import End, Report, Round, program
 
 ROUND = Round(
@@ -34,11 +35,13 @@ class Planned:
 
     def __init__(self, places: int = 1, *, remote: bool = False) -> None:
         self.places, self.remote = places, remote
+        self.helpers = 0
         self.begun: list[Round] = []
         self.told: list[Report] = []
         self.stopped = False
 
-    def begin(self, task: Round) -> None:
+    def begin(self, task: Round | Inquiry) -> None:
+        assert isinstance(task, Round)
         self.begun.append(task)
 
     def tell(self, number: int, end: End | None = None, **fields: object) -> Report:
@@ -48,7 +51,7 @@ class Planned:
         self.told.append(report)
         return report
 
-    def heard(self, timeout: float) -> Sequence[Report]:
+    def heard(self, timeout: float) -> Sequence[Report | Answer]:
         told, self.told = self.told, []
         return told
 

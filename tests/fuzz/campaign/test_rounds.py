@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fuzz.campaign.crashes import Crashes
+from fuzz.campaign.executor import parted
 from fuzz.campaign.meter import Meter
 from fuzz.campaign.round import Cells, End
 from fuzz.campaign.rounds import MOST_FRUITLESS, Rounds
@@ -25,9 +26,10 @@ def begun(session: Session, executor: Planned) -> Rounds:
     return Rounds(session, Crashes(session), executor, 4)
 
 
-def hear(rounds: Rounds) -> list[int]:
+def hear(rounds: Rounds, executor: Planned) -> list[int]:
     """Listen.  Returns: the executions of each report that counts."""
-    return [report.execs for _, report in rounds.hear(0)]
+    reports, _ = parted(executor.heard(0.0))
+    return [report.execs for _, report in rounds.take(reports)]
 
 
 def test_rounds_share_seeds_executions_and_kernels_out(session: Session) -> None:
@@ -55,7 +57,7 @@ def test_the_executions_of_all_rounds_add_up(session: Session) -> None:
         executor.tell(0, execs=10, cells=(Cells("linux-6.1", 5),))
         executor.tell(1, execs=20, cells=(Cells("linux-6.1", 4), Cells("linux-6.18", 9)))
         executor.tell(0, execs=11, cells=(Cells("linux-6.1", 6),))
-        assert hear(rounds) == [10, 20, 11]
+        assert hear(rounds, executor) == [10, 20, 11]
         Meter(session).read(rounds, [])
     assert (session.progress.execs, session.progress.cells) == (31, 15)
 
@@ -66,10 +68,10 @@ def test_what_comes_twice_counts_once(session: Session) -> None:
         rounds = begun(session, executor)
         said = executor.tell(0, execs=20)
         executor.told.append(said)
-        assert hear(rounds) == [20]
+        assert hear(rounds, executor) == [20]
         executor.tell(0, execs=50, end=End())
         executor.tell(0, execs=50, end=End())  # another has done it as well
-        assert hear(rounds) == [50]
+        assert hear(rounds, executor) == [50]
         assert rounds.execs == 50 and not rounds.talking
 
 
@@ -78,7 +80,7 @@ def test_what_nobody_has_asked_for_does_not_count(session: Session) -> None:
     with session:
         rounds = begun(session, executor)
         executor.told.append(replace(executor.tell(0, execs=20), round="another"))
-        assert hear(rounds) == [20]
+        assert hear(rounds, executor) == [20]
 
 
 def test_a_round_that_dies_is_followed_by_one_that_does_the_rest(session: Session) -> None:
@@ -86,10 +88,10 @@ def test_a_round_that_dies_is_followed_by_one_that_does_the_rest(session: Sessio
     with session:
         rounds = begun(session, executor)
         for number, done in enumerate((20, 30)):
-            assert hear(rounds) == []
+            assert hear(rounds, executor) == []
             executor.tell(number, execs=done, end=KILLED)
-            assert hear(rounds) == [done]
-        assert hear(rounds) == []
+            assert hear(rounds, executor) == [done]
+        assert hear(rounds, executor) == []
     assert [(task.seed, task.runs) for task in executor.begun] == [(7, 50), (8, 30)]
     assert not rounds.talking
 
@@ -104,7 +106,7 @@ def test_rounds_that_do_nothing_but_die_end_the_run(
         for number in range(8):
             if number < len(executor.begun):
                 executor.tell(number, execs=number == 1, end=KILLED)
-            hear(rounds)
+            hear(rounds, executor)
     assert len(executor.begun) == 2 + MOST_FRUITLESS
     assert crashes.any
     assert "5 fuzzing processes in a row have died" in capsys.readouterr().out
@@ -117,7 +119,7 @@ def test_a_round_that_was_asked_to_end_is_not_followed(session: Session) -> None
         rounds.stop()
         assert executor.stopped
         executor.tell(0, execs=3, end=End())
-        assert hear(rounds) == [3]
+        assert hear(rounds, executor) == [3]
     assert len(executor.begun) == 1
 
 
@@ -134,11 +136,11 @@ def test_rounds_follow_each_other_until_the_time_is_over(
         rounds = begun(session, executor)
         now += 60
         executor.tell(0, execs=3, end=End())
-        assert hear(rounds) == [3] and not executor.stopped
+        assert hear(rounds, executor) == [3] and not executor.stopped
         assert [task.seconds for task in executor.begun] == [60.0, 30.0]
         now += 30
         executor.tell(1, execs=3, end=KILLED)
-        assert hear(rounds) == [3] and executor.stopped
+        assert hear(rounds, executor) == [3] and executor.stopped
     assert len(executor.begun) == 2
 
 
@@ -150,7 +152,7 @@ def test_who_does_not_see_the_corpus_gets_a_sample_and_reports_what_is_new(
     with session:
         rounds = begun(session, executor)
         executor.tell(0, execs=3, inputs=(b"new", b"old"), end=End("killed by SIGKILL"))
-        hear(rounds)
+        hear(rounds, executor)
     assert [task.sample for task in executor.begun] == [(b"old",), (b"old", b"new")]
     kept = [path.read_bytes() for path in session.corpus.iterdir()]
     assert sorted(kept) == [b"new", b"old"]

@@ -19,16 +19,18 @@ import pytest
 from engine.base.geometry import GEOMETRIES
 from fuzz.campaign.child import Child, Setting
 from fuzz.campaign.differential import Differential
-from fuzz.campaign.run import _Run, run
+from fuzz.campaign.run import LOCK, _Run, run
 from fuzz.campaign.session import RunOptions
 from fuzz.case import Case, Expectation, Faults
 from fuzz.defects.defect import Change
 from fuzz.defects.known import told
 from fuzz.findings.bucket import Bucket
+from fuzz.findings.cases import NOT_MINIMIZED
 from fuzz.findings.ledger import Ledger
 from fuzz.forms.text import load
 from fuzz.inputs.inputs import PLANNED_BYTES, PLANS, Inputs
 from fuzz.lib.exits import BAD_INPUT, FINE, OUR_DEFECT, SURPRISES
+from fuzz.lib.lock import Lock
 from fuzz.showing import replay
 from fuzz.subjects.beside import beside_model
 from fuzz.subjects.model import Model
@@ -338,10 +340,74 @@ def test_a_signal_ends_the_run_and_loses_nothing(
         assert load(path).calls
 
 
+@needs_atheris
+def test_a_second_run_in_a_working_directory_is_refused(
+    tmp_path: Path, seeds: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = options(tmp_path, seeds)
+    chosen.workdir.mkdir()
+    with Lock(chosen.workdir / LOCK):
+        assert run(chosen) == BAD_INPUT
+    said = capsys.readouterr().err
+    assert f"work: a run is under way there (process {os.getpid()}, since 20" in said
+    assert "--workdir" in said
+
+
+@fuzzing_test
+def test_a_killed_run_loses_nothing_and_is_followed_by_another(tmp_path: Path) -> None:
+    """Its fuzzing processes and what minimizes end with it; what was found is there."""
+    work = tmp_path / "work"
+    words = [
+        *(sys.executable, "-m", "fuzz", "run", "--kernel", "linux-6.1", "--seed", "1"),
+        *("--workdir", str(work), "--ops", "execve_stack,mmap,mremap", "--jobs", "2"),
+    ]
+    corpus, findings = work / "corpus" / "x86-64", work / "findings"
+    first = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            time.sleep(0.05)
+            if any(findings.glob("*.case")) and len(fuzzing_processes(first.pid)) == 2:
+                break
+        children = processes(first.pid)
+        inputs, cases = set(corpus.glob("[!.]*")), set(findings.glob("*.case"))
+    finally:
+        first.kill()
+        first.wait()
+    deadline = time.monotonic() + 60
+    while any(map(alive, children)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(alive, children))
+    done = subprocess.run(
+        [*words, "--runs", "200"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode in (FINE, SURPRISES), done.stdout + done.stderr
+    assert cases and cases <= set(findings.glob("*.case"))
+    for path in cases:
+        assert load(path).calls and NOT_MINIMIZED not in load(path).found
+    assert len(set(corpus.glob("[!.]*"))) >= len(inputs) > 0
+
+
+def alive(pid: int) -> bool:
+    """Is there a process of that number, which has not ended?"""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def processes(parent: int) -> list[int]:
+    """All that a process has started."""
+    return [
+        int(child) for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    ]
+
+
 def fuzzing_processes(parent: int) -> list[int]:
     """The processes that a run has started."""
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    arguments = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in children}
+    children = processes(parent)
+    arguments = {child: Path(f"/proc/{child}/cmdline").read_bytes() for child in children}
     return [child for child, those in arguments.items() if b"fuzz.campaign.harness" in those]
 
 
@@ -442,7 +508,7 @@ def test_a_call_that_does_not_end_is_a_finding(
 ) -> None:
     plant(does, "engine.stack.relocate_vma_down")
     monkeypatch.setattr("fuzz.bounded.MOST_STEPS", 400_000)
-    monkeypatch.setattr("fuzz.campaign.investigate._NARROW_STEPS", 40_000)
+    monkeypatch.setattr("fuzz.campaign.inquiry._NARROW_STEPS", 40_000)
     monkeypatch.setattr("fuzz.lib.processes.MEMORY_BYTES", 1 << 29)
     chosen = options(tmp_path, seeds, kernels=("linux-6.18",), runs=3, geometries=("x86-64",))
     with Change("engine.stack:relocate_vma_down", lambda _: here).applied():
@@ -661,11 +727,7 @@ def test_the_child_dies_with_its_parent(tmp_path: Path) -> None:
     )
     pid = int(parent.stdout)
     deadline = time.monotonic() + 60
-    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        if state == "Z":
-            break
+    while alive(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
-    else:
-        assert not Path(f"/proc/{pid}").exists()
+    assert not alive(pid)
     assert os.path.exists(tmp_path / "log")
