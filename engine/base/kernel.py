@@ -211,6 +211,12 @@ class Kernel:
         between("6.15", "7.2"),  # measured from 6.16.12 to 7.2.13, and not on 6.12.117 and 7.3.4
         "a move of hugetlb that fails takes the reservations from its source, not from the copy",
     ] = False
+    hugetlb_reserves_mapped: Annotated[
+        bool,
+        # 6.12.107, 6.18.15, 7.0.13 and 7.1.13 have it, 6.12.117 and 7.2.6 have it no more.
+        between("6.9", "7.1", fixed={"6.12": by(117)}, unknown=("6.18",)),
+        "a huge page that is taken away is reserved again also while a child maps it",
+    ] = False
     hugetlb_rest_keeps_reservation: Annotated[
         bool, never, "moving a part of a hugetlb mapping leaves the rest its reservations"
     ] = False

@@ -8,6 +8,7 @@ Source: kernel/fork.c dup_mmap(), mm/memory.c copy_page_range(), Linux 6.1 to 6.
 from engine.base.entry import ANON, EXCLUSIVE, HUGE, PFN_SHIFT, SWAP, WRITE
 from engine.base.geometry import PTE
 from engine.base.uapi import UFFD_FEATURE_EVENT_FORK
+from engine.pages.hugetlb import lend_hugetlb
 from engine.pages.protect import change_entries
 from engine.pages.uffd import forking
 from engine.state.space import AddressSpace
@@ -19,9 +20,8 @@ _NOT_SHARED = VM_DONTCOPY | VM_WIPEONFORK | VM_HUGETLB
 def fork(space: AddressSpace) -> None:
     """Make a child: private pages lose WRITE and EXCLUSIVE, swapped ones and huge ones, too.
 
-    A VMA that the child does not get, or gets empty, keeps its pages to itself.  Model: hugetlb
-    memory does, too.  Pages of shared memory are the child's as well if its userfaultfd goes on
-    protecting them there.
+    A VMA that the child does not get, or gets empty, keeps its pages to itself.  Pages of shared
+    memory are the child's as well if its userfaultfd goes on protecting them there.
     Source: copy_present_pte(), copy_nonpresent_pte(), copy_huge_pmd(); vma_needs_copy().
     """
     pages = space.geometry.slot_pages
@@ -34,6 +34,8 @@ def fork(space: AddressSpace) -> None:
         return [e & ~(WRITE | EXCLUSIVE) if e & (ANON | SWAP) else e for e in entries]
 
     for vma in space.vmas:
+        if vma.flags & VM_HUGETLB and not vma.flags & VM_DONTCOPY:
+            lend_hugetlb(space, vma)
         # Without an anon_vma there is no page to share; shared memory just faults in again.
         if vma.anon_vma is not None and not vma.flags & _NOT_SHARED:
             change_entries(space, vma.start, vma.end, share)
@@ -53,3 +55,4 @@ def _is_followed(vma: Vma) -> bool:
 def exit_child(space: AddressSpace) -> None:
     """All children exit: what they held is the parent's alone; it learns of that when it writes."""
     space.held.clear()
+    space.pool.end_children({vma.backing for vma in space.vmas})

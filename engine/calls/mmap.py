@@ -106,6 +106,7 @@ def mmap(
     vm_flags = _vm_flags(access_flags(geometry, prot), flags)
     if flags & MAP_STACK and space.kernel.stacks_stay_small:
         vm_flags |= VM_NOHUGEPAGE
+    space.pool.late = 0
     error = _make_place(space, place, length, vm_flags)
     if error:
         return error

@@ -1,8 +1,8 @@
 """hugetlb: huge pages from a pool, reserved when they are mapped; never split, never swapped.
 
 A mapping of them is a mapping of a file that lives as long as it is mapped, private ones too.
-Model: one size, that of a slot; a private page is not copied on fork; PMD tables are not shared;
-the pages count as shared memory in the rss.
+Model: one size, that of a slot; PMD tables are not shared; the pages count as shared memory in the
+rss.
 
 A mapping that is not NORESERVE is promised its pages when it is made, and each page that is
 faulted in turns a promise into a page:
@@ -33,6 +33,7 @@ from engine.base.entry import (
 )
 from engine.base.geometry import PMD
 from engine.base.points import HANDLE_MM_FAULT, MMAP_READ
+from engine.pages.protect import change_entries
 from engine.state.hugepool import HugeFile, file_of
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_NORESERVE, VM_SHARED, VM_UFFD_MISSING, VM_UFFD_WP, VM_WRITE, Vma
@@ -122,7 +123,11 @@ def access_hugetlb(
             space.tree.put(table, index, entry)
         mapped = table.leaves[index]
         if (tag or write) and not mapped & WRITE:  # for userfaultfd, whose monitor gives way
-            space.tree.put(table, index, mapped & ~UFFD_WP | WRITE)
+            space.tree.put(table, index, mapped & ~UFFD_WP)
+            if not _end_sharing(space, vma, base):
+                return start
+            mapped = table.leaves[index] | WRITE
+            space.tree.put(table, index, mapped)
         if tag:
             first, pages = (mapped >> PFN_SHIFT) + (start - base >> shift), stop - start >> shift
             space.frames.tag[first : first + pages] = range(tag, tag + pages)
@@ -154,6 +159,51 @@ def _page(space: AddressSpace, vma: Vma, addr: int) -> int | None:
     return pfn
 
 
+def _end_sharing(space: AddressSpace, vma: Vma, base: int) -> bool:
+    """Make the huge page at `base` the process' own before it is written to, if a child maps it.
+
+    The copy is no page that was promised.  If there is none, who owns reservations takes the page
+    from its children.  Until 7.2 that looks for it at the address of the process that writes: where
+    a move has changed that, it never ends.  Model: it does as in 7.3.
+    Returns: False if there is no page for a copy.  Source: hugetlb_wp(), unmap_ref_private().
+    """
+    file, pool, frames = file_of(vma), space.pool, space.frames
+    table, index = space.tree.find(base, PMD), space.tree.index(base, PMD)
+    assert table is not None
+    entry = table.leaves[index]
+    pfn = entry >> PFN_SHIFT
+    if pfn not in pool.lent:
+        return True
+    if not pool.take(promised=False):
+        pool.lent.difference_update((pfn,) if vma.reserves else ())
+        return vma.reserves
+    pool.put(pfn, promised=False)
+    copy = frames.allocate_large(file.huge_page, frames.index[pfn], file)
+    frames.large.discard(copy)
+    frames.tag[copy : copy + file.huge_page] = frames.tag[pfn : pfn + file.huge_page]
+    space.tree.put(table, index, leaf(copy, PRESENT | ACCESSED | DIRTY | HUGE))
+    space.flush_tlb(base, base + file.huge_bytes)
+    return True
+
+
+def lend_hugetlb(space: AddressSpace, vma: Vma) -> None:
+    """A child gets the mapping, without reservations: its pages, or its file, are there for both.
+
+    Private pages are copied when they are written.
+    Source: copy_hugetlb_page_range(), hugetlb_dup_vma_private().
+    """
+    file = file_of(vma)
+    if vma.flags & VM_SHARED:
+        space.pool.files.add(file)
+        return
+
+    def lend(entries: list[int]) -> list[int]:
+        space.pool.lent.update(entry >> PFN_SHIFT for entry in entries if entry & PRESENT)
+        return [entry & ~WRITE for entry in entries]
+
+    change_entries(space, vma.start, vma.end, lend)
+
+
 def punch_hugetlb(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     """MADV_REMOVE: huge pages leave the file and all its mappings; a part of one is zeroed.
 
@@ -183,12 +233,12 @@ def discard_hugetlb(space: AddressSpace, vma: Vma, start: int, end: int) -> None
     file, shared = file_of(vma), vma.flags & VM_SHARED
     end = round_down(end, file.huge_bytes)
     leaves = space.tree.leaves(start, end) if start < end else ()
-    gone = [addr for addr, _, entry in leaves if entry & PRESENT]
-    if not shared:
-        space.pool.free += len(gone)
-        if vma.reserves and space.kernel.hugetlb_dontneed_reserves:
-            file.faulted -= {space.page_index(vma, addr) // file.huge_page for addr in gone}
-            space.pool.reserved += len(gone)
+    gone = {addr: entry >> PFN_SHIFT for addr, _, entry in leaves if entry & PRESENT}
+    for addr, pfn in gone.items() if not shared else ():
+        promised = vma.reserves and space.pool.reserves_again(pfn)
+        space.pool.put(pfn, promised=promised)
+        if promised:
+            file.faulted.discard(space.page_index(vma, addr) // file.huge_page)
     if gone:
         _zap(space, vma, start, end)
 

@@ -20,7 +20,7 @@ from engine.base.geometry import PTE, Geometry
 from engine.pages import contiguous
 from engine.state.space import AddressSpace
 from engine.state.table import Change, Table
-from engine.state.vma import VM_ACCESS, VM_EXEC, VM_PKEY_BIT0, VM_WRITE, Vma
+from engine.state.vma import VM_ACCESS, VM_EXEC, VM_HUGETLB, VM_PKEY_BIT0, VM_SHARED, VM_WRITE, Vma
 
 _MAY_DIFFER = DIRTY | ACCESSED | EXCLUSIVE  # in a batch
 
@@ -99,6 +99,10 @@ def _with(bits: int, entries: list[int]) -> list[int]:
     return [entry | bits for entry in entries]
 
 
+def _with_nothing(entries: list[int]) -> list[int]:
+    return entries
+
+
 def write_protect(entries: list[int]) -> list[int]:
     """Writes fault from now on."""
     return [entry & ~WRITE for entry in entries]
@@ -107,9 +111,11 @@ def write_protect(entries: list[int]) -> list[int]:
 def allow_writes(vma: Vma) -> Change:
     """The change that saves a page the fault at its next write, where nobody needs to notice it.
 
-    Private pages must be exclusive: others are copied when written.
-    Source: can_change_pte_writable(), 6.1.
+    Private pages must be exclusive: others are copied when written.  Those of hugetlb never get it.
+    Source: can_change_pte_writable(), 6.1; hugetlb_change_protection(), vm_page_prot.
     """
+    if vma.flags & VM_HUGETLB and not vma.flags & VM_SHARED:
+        return _with_nothing
     needed = PRESENT | DIRTY
     if vma.makes_copies:
         needed |= EXCLUSIVE

@@ -50,10 +50,11 @@ class Backing:
         """May a VMA of it be cut in two at `addr`, bytes?  Source: vm_ops->may_split()."""
         return True
 
-    def close(self, vma: Mapping, pages: Iterable[object], elsewhere: Iterable[object]) -> None:
+    def close(self, vma: Mapping, pages: Iterable[int], elsewhere: Iterable[object]) -> None:
         """A VMA of it is about to be unmapped; with the last one the object goes.
 
-        Arguments: the `pages` that the VMA maps still; the VMAs that map the object `elsewhere`.
+        Arguments: the frames of the `pages` that the VMA maps still; the VMAs that map the object
+        `elsewhere`.
         Source: vm_ops->close(), evict_inode().
         """
 

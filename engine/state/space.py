@@ -97,7 +97,7 @@ class AddressSpace:
         self.vmas.on_boundary = partial(AddressSpace.split_huge_at, this)
         self.vmas.report = partial(AddressSpace.report, this)
         self.tree = TableTree(self.geometry, self.failures)
-        self.pool = HugePool()
+        self.pool = HugePool(self.kernel)
         self.held: set[int] = set()
         self.migrating: dict[int, int] = {}
         self.uffds: dict[int, UffdContext] = {}
@@ -299,7 +299,7 @@ class AddressSpace:
             self.account(vma.flags & ~(VM_ACCOUNT if keep_commit else 0), vma.start - vma.end)
             if not (backing := vma.backing).is_anonymous:
                 leaves = self.tree.leaves(vma.start, vma.end)
-                pages = (leaf for leaf in leaves if leaf[2] & PRESENT)
+                pages = (entry >> PFN_SHIFT for _, _, entry in leaves if entry & PRESENT)
                 backing.close(vma, pages, elsewhere=self.vmas.mapping(backing))
             self.zap(vma.start, vma.end)
         below = self.vmas.before(start)

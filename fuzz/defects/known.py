@@ -325,6 +325,19 @@ KNOWN: tuple[Defect, ...] = (
         shown_on="linux-6.18",
     ),
     Defect(
+        "hugetlb-child",
+        "a huge page that a child still maps is promised again",
+        "hugetlb-reserve",
+        {"hugetlb_reserves_mapped": True},
+        {"hugetlb_reserves_mapped": False},
+        text=(
+            "What the parent unmaps counts as reserved for it at once, but the page is free only "
+            "when the child is gone: until then more is promised than there is, or less than none."
+        ),
+        case="regressions/hugetlb-reserved-while-a-child-maps-it",
+        shown_on="linux-6.18",
+    ),
+    Defect(
         "B-45",
         "hugetlb: the two cursors part over a missing table",
         "cursor-lockstep",

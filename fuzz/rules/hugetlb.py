@@ -6,7 +6,7 @@ from engine.base.address import Range
 from engine.base.entry import PRESENT
 from engine.base.violation import Violation
 from engine.state import terms
-from engine.state.hugepool import POOL_PAGES, HugeFile, file_of
+from engine.state.hugepool import POOL_PAGES, file_of
 from engine.state.vma import VM_HUGETLB, VM_SHARED
 from fuzz.rules.rule import HARM, STATE, VMAS, Rule, after, on
 from fuzz.rules.sight import Sight
@@ -36,8 +36,8 @@ def reservations_owned(state: State) -> Iterator[Violation]:
     in_use = pool.reserved or pool.free < POOL_PAGES
     if not in_use and not any(vma.flags & VM_HUGETLB for vma in state.vmas):
         return
-    shared: dict[int, HugeFile] = {}
-    owned = used = 0
+    shared = {file.number: file for file in pool.files}  # children may be the last to map them
+    owned, used = 0, len(pool.orphans)
     for vma in space.vmas:
         if vma.flags & VM_HUGETLB:
             file = file_of(vma)

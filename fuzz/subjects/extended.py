@@ -68,6 +68,8 @@ _Run = tuple[int, int]  # first page in the arena, pages
 def extended(space: AddressSpace) -> dict[str, object]:
     """The optional fields, those of `OPTIONAL`, of the state at the end of a program."""
     runs = list(_entries(space))
+    # What children still have is not the program's.
+    come_back, promised = space.pool.left_to_children({vma.backing for vma in space.vmas})
     return {
         "wp": _joined((first, count) for first, count, entry in runs if entry & UFFD_WP),
         "sd": _joined((first, count) for first, count, entry in runs if entry & SOFT_DIRTY),
@@ -75,8 +77,8 @@ def extended(space: AddressSpace) -> dict[str, object]:
         "locked": space.locked_vm << space.geometry.page_shift >> 10,
         "swapped": sum(n for _, n, e in runs if e & SWAP) << space.geometry.page_shift >> 10,
         "committed_pages": space.committed + _shared(space),
-        "used_huge": POOL_PAGES - space.pool.free,
-        "reserved_huge": space.pool.reserved,
+        "used_huge": POOL_PAGES - space.pool.free - come_back,
+        "reserved_huge": space.pool.reserved + promised,
         "events": [_event(space, event) for event in space.uffd_events],
     }
 

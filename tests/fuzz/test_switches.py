@@ -68,6 +68,7 @@ SHOWN_BY = {
     "hugetlb_dontneed_reserves": ("regressions/hugetlb-not-reserved-again", "linux-6.9"),
     "hugetlb_rollback_unreserves": ("regressions/hugetlb-unreserved-by-a-failed-move", "linux-7.2"),
     "stack_growth_charges_accountable": ("regressions/stack-growth-leaks-commit", "linux-6.18"),
+    "hugetlb_reserves_mapped": ("regressions/hugetlb-reserved-while-a-child-maps-it", "linux-6.18"),
     "hugetlb_rest_keeps_reservation": ("regressions/hugetlb-part-moved", "linux-6.18"),
     "shrink_charges_delta": ("regressions/shrinking-move-leaks-commit", "linux-5.0"),
     "check_before_unmap": ("museum/b-22-length", "linux-5.0"),

@@ -70,6 +70,7 @@ TABLE = {
     "hugetlb_copy_keeps_reservation": "no yes no yes yes yes",
     "hugetlb_dontneed_reserves": "no no no yes yes yes",
     "hugetlb_rollback_unreserves": "no no no no yes no",
+    "hugetlb_reserves_mapped": "no no no no yes no",
     "hugetlb_rest_keeps_reservation": "no no no no no no",
     "stack_growth_charges_accountable": "no no no no no no",
     "shrink_charges_delta": "no no no no yes no",

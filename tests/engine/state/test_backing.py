@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from engine.base.kernel import kernel_named
+from engine.base.kernel import KERNELS, kernel_named
 from engine.base.uapi import (
     UFFDIO_REGISTER_MODE_MINOR,
     UFFDIO_REGISTER_MODE_MISSING,
@@ -22,7 +22,7 @@ OLD = replace(kernel_named("linux-6.1"), uffd_wp_objects=False, uffd_minor_share
 
 def huge_file(pool: HugePool | None = None) -> HugeFile:
     """A file of two huge pages."""
-    return HugeFile(1, 2 * HUGE, HUGE, PAGE, pool or HugePool())
+    return HugeFile(1, 2 * HUGE, HUGE, PAGE, pool or HugePool(KERNELS["linux-7.3"]))
 
 
 def test_anonymous_memory_is_one_and_has_nothing_of_its_own() -> None:
