@@ -312,7 +312,19 @@ class Against(Between):
         parts = super().parting(case, observed, found)
         if parts is None or not parts.reported:
             return parts
-        return parts._replace(defect=explained(case, self.model.kernel, parts.kind.detail))
+        return parts._replace(defect=self._explained(parts)[0])
+
+    def _explained(self, divergence: Divergence) -> tuple[str, Case]:
+        """The known defect that explains what a kernel reported, and the program that it was in.
+
+        That is the one in whose course it came, or one of those before; "" with the former: none.
+        """
+        case, earlier = divergence.case, divergence.report.get("after", ())
+        before = (case.with_calls(tuple(map(parse_call, calls))) for calls in reversed(earlier))
+        for one in (case, *before):
+            if defect := explained(one, self.model.kernel, divergence.kind.detail):
+                return defect, one
+        return "", case
 
     def minimized(
         self,
@@ -334,7 +346,8 @@ class Against(Between):
             kernel, what = self.model.kernel, divergence.kind.detail
             return explained(candidate, kernel, what) == divergence.defect
 
-        case = minimize(divergence.case, same, self.model.geometry, budget=budget)
+        _, guilty = self._explained(divergence)
+        case = minimize(guilty, same, self.model.geometry, budget=budget)
         with self._to_the_end():
             found = self.divergence(case)
         return found if found is not None and found.bucket == divergence.bucket else divergence

@@ -8,7 +8,7 @@ and `lines`.
 Some reports come only when an address space goes.  So the agent ends behind every so many cases;
 which of them it was is found out on another machine, by running each to its end.  `end` is true in
 `kernel` then.  If none shows it alone, it is put down to the last one; `among` says of how many.
-Others come with the next program only: `after` are the last programs before, as lists of calls.
+Others come with the next program only.  For both `after` are programs before, as lists of calls.
 """
 
 import contextlib
@@ -245,9 +245,7 @@ class Vm(Agent):
         if self._reported is not None:
             report, self._reported = self._reported, None
         if report is not None:
-            before = [
-                list(map(format_call, one.case.calls)) for one in self._ran[-_BEFORE - 1 : -1]
-            ]
+            before = _programs(self._ran[-_BEFORE - 1 : -1])
             ran.observation["kernel"] = report.told() | ({"after": before} if before else {})
         ended = "crash" in ran.observation or len(self._ran) == self._recycle
         if ended:
@@ -263,7 +261,7 @@ class Vm(Agent):
             if guilty.told:
                 self._late.append((guilty.case, guilty.observation))
 
-    def _guilty(self, ran: Sequence["_Ran"], report: Report) -> tuple["_Ran", dict[str, int]]:
+    def _guilty(self, ran: Sequence["_Ran"], report: Report) -> tuple["_Ran", dict[str, object]]:
         """Which of an agent's cases its end is put down to, and what more is to be said."""
         if len(ran) == 1:
             return ran[0], {}
@@ -275,7 +273,7 @@ class Vm(Agent):
             for one in ran:
                 if other.observe(one.case).get("kernel", {}).get("what") == report.what:
                     return one, {}
-        return ran[-1], {"among": len(ran)}
+        return ran[-1], {"among": len(ran), "after": _programs(ran[:-1])}
 
     def _said_until(self, mark: str) -> Report | None:
         """What the kernel reported before init's next mark, if it is that one; the worst of it.
@@ -311,6 +309,11 @@ class Vm(Agent):
         """Hear what the console has said since."""
         if self._machine is not None:
             self._heard += self._machine.console()
+
+
+def _programs(ran: Iterable[_Ran]) -> list[list[str]]:
+    """Cases that were run, as lists of calls."""
+    return [list(map(format_call, one.case.calls)) for one in ran]
 
 
 def _worst(found: Iterable[Report]) -> Report | None:

@@ -9,7 +9,7 @@ import pytest
 from engine.base.kernel import Kernel, kernel_named
 from fuzz.campaign.seeds import CORPUS
 from fuzz.case import Call, Case
-from fuzz.forms.text import load
+from fuzz.forms.text import format_call, load
 from fuzz.lib.exits import FINE, SURPRISES
 from fuzz.subjects import check as module
 from fuzz.subjects.against import Against
@@ -28,9 +28,11 @@ class Machine(Model):
     """One whose kernel reports `what` at the end of each program."""
 
     what = TABLE
+    after: tuple[list[str], ...] = ()
 
     def observe(self, case: Case, beside: Observation | None = None) -> Observation:
         report = {"kind": "bug", "what": self.what, "lines": [self.what], "end": True}
+        report |= {"after": self.after}
         return super().observe(case, beside) | {"kernel": report}
 
     def run(self, cases: Iterable[Case]) -> Iterator[Observation]:
@@ -56,6 +58,18 @@ def test_what_is_explained_is_the_finding_of_the_defect_and_is_minimized_by_the_
     small = pair.minimized(found, 500)
     assert small is not None
     assert small.bucket == found.bucket
+    assert [call.name for call in small.case.calls] == ["mmap", "touch", "mremap"]
+
+
+def test_a_program_before_may_be_what_explains_it() -> None:
+    machine = Machine(HAS_IT)
+    machine.after = ([format_call(call) for call in LOSES.calls], ["munmap(0x0, 0x1000)"])
+    pair = Against(Model(HAS_IT), machine)
+    found = pair.divergence(Case((Call("munmap", (0, 0x2000)),)))
+    assert found is not None
+    assert found.bucket.name == "kernel-bug--exit--B-45"
+    small = pair.minimized(found, 500)
+    assert small is not None
     assert [call.name for call in small.case.calls] == ["mmap", "touch", "mremap"]
 
 
