@@ -37,6 +37,7 @@ from engine.base.geometry import UnknownName
 from engine.base.kernel import kernel_named
 from fuzz import bounded
 from fuzz.campaign.child import RunError, check_environment
+from fuzz.campaign.chronicle import Chronicle
 from fuzz.campaign.crashes import Crashes
 from fuzz.campaign.differential import Differential, run_all
 from fuzz.campaign.executor import Executor, parted
@@ -145,6 +146,7 @@ class _Run:
         self.crashes = Crashes(session)
         self.suspects = Suspects(session, self.crashes)
         self.meter = Meter(session)
+        self.chronicle = Chronicle(session)
         self.executor: Executor = Local(
             session.corpus, session.seeds, session.crashes, session.workdir, session.options.jobs
         )
@@ -154,6 +156,11 @@ class _Run:
 
     def run(self, longest_seed: int) -> int:
         """The whole run; `longest_seed` in bytes.  Returns: the exit status."""
+        status = self._course(longest_seed)
+        self.chronicle.end(status)
+        return status
+
+    def _course(self, longest_seed: int) -> int:
         session = self.session
         with on_request(self._stop), bounded.ticking(self._breathe):
             session.say(headline(session))
@@ -239,6 +246,7 @@ class _Run:
             self.investigations.begin()
         self.meter.read(self.rounds, self.machines)
         self.session.line.update(self.session.progress)
+        self.chronicle.tell()
 
     def _breathe(self) -> None:
         """See to everything else while something takes long; cheap enough to be called always.

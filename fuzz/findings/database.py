@@ -73,6 +73,32 @@ _LAYOUTS = (
         program TEXT NOT NULL               -- the fingerprint of this project then
     );
     """,
+    """
+    CREATE TABLE runs (
+        number INTEGER PRIMARY KEY,
+        about TEXT NOT NULL,                -- JSON, as the standing
+        host TEXT NOT NULL,
+        pid INTEGER NOT NULL,
+        born TEXT NOT NULL,
+        began REAL NOT NULL,
+        at REAL NOT NULL,
+        ended REAL,
+        status INTEGER,
+        standing TEXT NOT NULL,
+        before_runs INTEGER NOT NULL,
+        before_seconds REAL NOT NULL,
+        before_executions INTEGER NOT NULL
+    );
+    CREATE TABLE minutes (
+        at INTEGER PRIMARY KEY,             -- its start
+        seconds REAL NOT NULL,
+        executions INTEGER NOT NULL,
+        inputs INTEGER NOT NULL,
+        cells INTEGER NOT NULL,
+        unknown INTEGER NOT NULL,
+        known INTEGER NOT NULL
+    );
+    """,
 )
 VERSION = len(_LAYOUTS)
 
@@ -274,7 +300,7 @@ def _bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
                     connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {_APPLICATION}")
             connection.execute(f"PRAGMA user_version = {VERSION}")
-    connection.execute("SELECT 1 FROM sightings, changes, retests LIMIT 1")
+    connection.execute("SELECT 1 FROM sightings, changes, retests, runs, minutes LIMIT 1")
 
 
 def _refuse_version(version: int, path: Path, *, older: bool = False) -> None:

@@ -25,6 +25,7 @@ from fuzz.findings.database import (
     explained,
     with_journals,
 )
+from fuzz.findings.history import History
 from fuzz.findings.states import NEW, OPEN, Change, States
 from fuzz.lib.files import put_aside
 
@@ -99,7 +100,7 @@ class Ledger:
     Sightings are written in batches, one second's worth at a time, and at once when a finding is
     seen on a kernel for the first time.  Any number of processes may have a ledger open.
 
-    `states` are those of the findings.
+    `states` are those of the findings, `history` that of the directory.
     """
 
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
@@ -107,6 +108,7 @@ class Ledger:
         self.path = database.path
         self.cases = CaseStore(database.path.parent)
         self.states = States(database, clock)
+        self.history = History(database, clock)
         self._database = database
         self._clock = clock
         self._pending: dict[tuple[Bucket, str], _Batch] = {}
@@ -127,6 +129,15 @@ class Ledger:
         except BaseException:
             database.close()
             raise
+
+    @classmethod
+    def reading(cls, workdir: Path, clock: Callable[[], float] = time.time) -> "Ledger | None":
+        """The same, to be read only, while others may write it; None if there is none.
+
+        Errors raised: LedgerError.
+        """
+        database = Database.reading(workdir)
+        return None if database is None else cls(database, clock)
 
     @classmethod
     def renewed(

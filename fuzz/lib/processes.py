@@ -35,6 +35,19 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def born(pid: int) -> str:
+    """When a process started, in the system's own words; empty if there is none (Linux).
+
+    Two processes that have one pid, one after the other, were born at different times.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+    return f"{fields[19]} of {boot}"
+
+
 def limit_memory(most: int) -> int:
     """Let this process have `most` bytes, or what it may have if that is less: then MemoryError.
 

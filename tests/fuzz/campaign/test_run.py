@@ -136,8 +136,15 @@ def test_a_finding_is_minimized_kept_and_shown(
     assert f"pmdfuzz findings promote {UNKNOWN.name}" in shown
     with Ledger.open(tmp_path / "work") as ledger:
         found = {entry.bucket: entry for entry in ledger.list()}
+        last = ledger.history.last_run()
     assert list(found[UNKNOWN].kernels) == [STRANGE]
     assert found[UNKNOWN].count >= 1
+    assert last is not None and (last.status, last.about.name) == (
+        SURPRISES,
+        found[UNKNOWN].first.run_id,
+    )
+    assert (last.standing.executions, last.standing.unknown) == (30, 1)
+    assert last.about.kernels == ("linux-6.12", STRANGE)
 
 
 @fuzzing_test
