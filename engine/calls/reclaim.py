@@ -5,7 +5,7 @@ states that a move has to carry along.  Contents change only where they may be d
 Source: mm/vmscan.c, mm/rmap.c try_to_unmap(), mm/migrate.c, fs/proc/task_mmu.c, Linux 6.1 to 6.18.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 from engine.base.entry import (
     ACCESSED,
@@ -22,7 +22,7 @@ from engine.base.entry import (
 from engine.base.geometry import PMD, PTE
 from engine.base.points import ANON_VMA, I_MMAP, NONE, TRY_TO_UNMAP, TRY_TO_UNMAP_FLUSH
 from engine.base.uapi import Errno
-from engine.pages.huge import folio_mappings, split_folio, split_shared_folio
+from engine.pages.huge import folio_mappings, split_shared_folio
 from engine.pages.pageout import split_partial_folios, split_partial_shared, unmap_shared
 from engine.pages.protect import change_entries
 from engine.pages.rmap import begin_migration, end_migration, folio_of
@@ -38,8 +38,8 @@ def swapout(space: AddressSpace, addr: int, length: int) -> Errno | None:
 
     Large folios are split first if the range does not cover them; locked pages and those of
     children stay.  What may be dropped is not written to swap, but dropped, and so are pages of an
-    object that nobody wrote.  Model: reclaim comes again to what was written since MADV_FREE, which
-    it would leave alone the first time; huge pages of an object come back as small ones.
+    object that nobody wrote.  Reclaim comes twice, as what was written since MADV_FREE stays the
+    first time.
     Returns: None, or EINVAL for a range that is not of whole pages.
     Source: try_to_unmap_one(), shmem_writeout(); measured as MADV_PAGEOUT, 6.1.176 to 7.3.4.
     """
@@ -47,10 +47,10 @@ def swapout(space: AddressSpace, addr: int, length: int) -> Errno | None:
     end = (addr + length) & mask
     if (addr | length) & (page - 1) or end < addr:
         return Errno.EINVAL
-    for vma in space.vmas.intersecting(addr, end) if addr < end else []:
-        if vma.flags & (VM_LOCKED | VM_HUGETLB):
-            continue
-        page_out(space, vma, max(vma.start, addr), min(vma.end, end))
+    for _ in range(2 if space.frames.lazyfree else 1):
+        for vma in space.vmas.intersecting(addr, end) if addr < end else []:
+            if not vma.flags & (VM_LOCKED | VM_HUGETLB):
+                page_out(space, vma, max(vma.start, addr), min(vma.end, end))
     space.announce(TRY_TO_UNMAP_FLUSH, addr, end, NONE)
     return None
 
@@ -65,22 +65,23 @@ def page_out(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
 
 
 def _swap_out_private(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
-    """A large folio that the range covers goes as a whole, also what of it was never written."""
+    """A large folio that the range covers goes as a whole, also what of it was never written.
+
+    What MADV_FREE was called for is dropped, or stays.
+    """
     split_partial_folios(space, start, end)
-    whole = _large_folios(space, start, end)
-    for first in whole:
-        if vma.flags & VM_DROPPABLE or first in space.frames.lazyfree:
-            split_folio(space, first)
+    stays = space.frames.lazyfree.copy()
     space.announce(TRY_TO_UNMAP, start, end, ANON_VMA)
     drop(space, vma, start, end)
+    whole = [first for first in _large_folios(space, start, end) if first not in stays]
     for _, table, indices in list(space.tree.lowest(start, end)):
-        if table.level == PMD and _may_go(space, table.leaves[indices[0]]):
+        if table.level == PMD and _goes(space, table.leaves[indices[0]], stays):
             space.split_huge(table, indices[0])
     for _, table, indices in space.tree.lowest(start, end):
         if table.level == PTE:
-            _swap_out(space, table, indices)
+            _swap_out(space, table, indices, stays)
     pages = space.geometry.slot_pages
-    for first in space.frames.large.intersection(whole):
+    for first in whole:
         space.frames.large.discard(first)  # its pages come back one by one
         space.frames.inherit(range(first, first + pages), first)
 
@@ -196,10 +197,15 @@ def _may_go(space: AddressSpace, entry: int) -> bool:
     return space.held.isdisjoint(folio) and folio.start not in space.frames.mlocked
 
 
-def _swap_out(space: AddressSpace, table: Table, indices: Iterable[int]) -> None:
+def _goes(space: AddressSpace, entry: int, stays: Set[int]) -> bool:
+    return _may_go(space, entry) and not (stays and _folio(space, entry) in stays)
+
+
+def _swap_out(space: AddressSpace, table: Table, indices: Iterable[int], stays: Set[int]) -> None:
+    """Swap out the pages at `indices` but for those whose folio begins at a frame of `stays`."""
     for index in indices:
         entry = table.leaves[index]
-        if _may_go(space, entry):
+        if _goes(space, entry, stays):
             space.tree.put(table, index, entry & ~_GOES_TO_SWAP | SWAP)
 
 

@@ -1,12 +1,17 @@
 """Swap, migration and write tracking: the states they bring entries into, and the ways back."""
 
+from collections.abc import Callable
+
 import pytest
 
 from engine.base.entry import PFN_SHIFT
 from engine.base.uapi import (
     MADV_COLLAPSE,
+    MADV_FREE,
+    MADV_PAGEOUT,
     MAP_ANONYMOUS,
     MAP_FIXED,
+    MAP_PRIVATE,
     MAP_SHARED,
     Errno,
 )
@@ -17,13 +22,14 @@ from engine.calls.mmap import mmap, munmap
 from engine.calls.reclaim import migrate_begin, migrate_end, soft_dirty_clear, swapout
 from engine.mremap import mremap
 from engine.pages.fault import peek, touch
+from engine.state.space import AddressSpace
 from engine.state.vma import VM_STACK_INCOMPLETE
 from fuzz.execute import execute
 from fuzz.forms.text import parse
 from fuzz.subjects.observe import observation
 from tests.lib.constants import MOVE
 from tests.lib.drawn import PAGE, SLOT, scene, tags
-from tests.lib.entries import bits, entry, huge, kinds
+from tests.lib.entries import bits, entry, huge, kinds, mapped
 from tests.lib.judged import sound
 
 # --- swap ----------------------------------------------------------------------------------------
@@ -81,6 +87,32 @@ def test_swapped_pages_move_and_are_collapsed() -> None:
     assert tags(space) == {16 + i: 1 + i for i in range(4)}
     assert (space.tree.rss_anon, space.tree.rss_swap) == (4, 0)
     assert sound(space)
+
+
+@pytest.mark.parametrize("kernel", ["linux-6.1", "linux-6.12", "linux-6.18"])
+@pytest.mark.parametrize("make", [huge, lambda kernel: mapped(MAP_PRIVATE, kernel=kernel)])
+def test_what_was_written_since_it_was_given_up_stays_once(
+    kernel: str, make: Callable[[str], AddressSpace]
+) -> None:
+    space = make(kernel)
+    space.has_swap = True
+    touch(space, 16 * PAGE, 20 * PAGE)
+    assert madvise(space, 16 * PAGE, SLOT, MADV_FREE) is None
+    touch(space, 16 * PAGE, 20 * PAGE)
+    assert madvise(space, 16 * PAGE, SLOT, MADV_PAGEOUT) is None
+    assert (space.tree.rss_anon, space.tree.rss_swap) == (4, 0)
+    assert madvise(space, 16 * PAGE, SLOT, MADV_PAGEOUT) is None
+    assert (space.tree.rss_anon, space.tree.rss_swap) == (0, 4)
+    assert sound(space)
+
+
+@pytest.mark.parametrize("kernel", ["linux-6.12", "linux-6.18"])
+def test_a_huge_page_that_was_given_up_goes_without_a_split(kernel: str) -> None:
+    space = huge(kernel)
+    space.has_swap = True
+    assert madvise(space, 16 * PAGE, SLOT, MADV_FREE) is None
+    assert madvise(space, 16 * PAGE, SLOT, MADV_PAGEOUT) is None
+    assert kinds(space, 16, 4) == "...."  # no zero pages
 
 
 def test_a_child_keeps_the_swap_slot() -> None:
