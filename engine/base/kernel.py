@@ -310,6 +310,11 @@ class Kernel:
     splits_by_halves: Annotated[
         bool, since("6.16"), "splitting a folio for MADV_REMOVE keeps what is not removed in halves"
     ] = False
+    swaps_in_large: Annotated[
+        bool,
+        since("6.14"),  # not yet on 6.12.117, already on 6.16.12
+        "a large folio of an object comes back from swap as it went there, not page by page",
+    ] = False
     faults_around_folio: Annotated[
         bool, since("6.18"), "faulting around maps all of a large folio of shared memory if it can"
     ] = False

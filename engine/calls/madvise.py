@@ -62,6 +62,7 @@ from engine.pages.huge import (
 from engine.pages.hugetlb import discard_hugetlb, punch_hugetlb
 from engine.pages.pageout import split_partial_folios, split_partial_shared, unmap_shared
 from engine.pages.rmap import folio_of, prepare_anon_vma, settle_shared, unmap_object
+from engine.pages.swapin import swap_in
 from engine.pages.uffd import removing
 from engine.state.backing import Backing
 from engine.state.space import AddressSpace
@@ -351,24 +352,23 @@ def _remove(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None
 def _set_apart(space: AddressSpace, backing: Backing, start: int, low: int, high: int) -> None:
     """Split the folios of the slot from page `start` on of which only a part is in [low, high).
 
-    Source: mm/truncate.c truncate_inode_partial_folio(): at both ends of what goes.
+    One that is in swap comes back for that.
+    Source: shmem_get_partial_folio(); mm/truncate.c truncate_inode_partial_folio(): at both ends of
+    what goes.
     """
     frames, pages = space.frames, space.geometry.slot_pages
 
-    def folio_at(page: int) -> tuple[int, int]:
-        frame = backing.pages[page]
-        folio = frame - frame % pages
-        return (folio, pages) if folio in frames.large else frames.piece_of(frame)
-
     def is_partial(edge: int) -> bool:
-        folio, size = folio_at(edge)
+        folio, size = frames.folio_at(backing.pages[edge], pages)
         first = frames.index[folio]
         # One that begins behind what goes is none of it; one that lies in it goes as it is.
         return first < high and (first < low or first + size > high)
 
     edges = [max(low, start), *([high] if high < start + pages else [])]
     for edge in [edge for edge in edges if edge in backing.pages and is_partial(edge)]:
-        folio, size = folio_at(edge)  # the second end is in a piece of what the first has split
+        swap_in(space, backing, edge)
+        # The second end is in a piece of what the first has split.
+        folio, size = frames.folio_at(backing.pages[edge], pages)
         frames.large.discard(folio)
         unmap_folio(space, folio, size)
         if space.kernel.splits_by_halves:

@@ -95,8 +95,11 @@ def _swap_out_shared(space: AddressSpace, vma: Vma, start: int, end: int) -> Non
     unmapped = unmap_shared(space, vma, start, end)
     for first in folios & space.frames.large:
         if not any(folio_mappings(space, first)):
-            split_shared_folio(space, first)
-            unmapped += [space.frames.index[pfn] for pfn in range(first, first + pages)]
+            index = space.frames.index[first]
+            past_object = index < vma.backing.size_pages < index + pages
+            if past_object or not space.kernel.swaps_in_large:
+                split_shared_folio(space, first)
+            unmapped += range(index, index + pages)
     vma.backing.swapped.update(unmapped)
     space.flush_tlb(start, end)  # what is written back is flushed before
 

@@ -33,6 +33,7 @@ from engine.base.uapi import Errno
 from engine.pages.cow import make_present
 from engine.pages.huge import HUGE_ANON, covers_slot, map_shared_huge
 from engine.pages.rmap import mappings_of, settle_shared, unmap_object
+from engine.pages.swapin import swap_in
 from engine.state.backing import Backing
 from engine.state.space import AddressSpace
 from engine.state.table import Table
@@ -162,6 +163,8 @@ def _collapse_shared(space: AddressSpace, vma: Vma, addr: int) -> _Failed | None
     parent = tree.find(addr, PMD)
     table_here = parent is not None and parent.entry(tree.index(addr, PMD)) is not None
     was_huge = backing.pages.get(linear) in space.frames.large
+    if was_huge:
+        swap_in(space, backing, linear)
     guarded = False
     if not was_huge:
         failed = _gather(space, backing, linear)

@@ -35,6 +35,7 @@ from engine.pages.huge import (
 )
 from engine.pages.hugetlb import access_hugetlb
 from engine.pages.rmap import folio_of, prepare_anon_vma, settle_shared
+from engine.pages.swapin import swap_in
 from engine.state.space import STACK_LIMIT_BYTES, AddressSpace
 from engine.state.table import Table
 from engine.state.vma import (
@@ -627,13 +628,13 @@ def _fault_shared(space: AddressSpace, vma: Vma, table: Table, addr: int, *, wri
     asked = vma.flags & (VM_UFFD_MINOR if linear in pages else VM_UFFD_MISSING)
     if not write:
         _fault_around(space, vma, addr)
+    swap_in(space, vma.backing, linear, alone=vma.uffd is not None)
     if linear in pages and index not in leaves:
         _map_whole_folio(space, vma, table, addr, write=write)
     if marked or index not in leaves:
         if linear not in pages:
             pages[linear] = space.frames.allocate((0,), (linear,), vma.backing)
             vma.backing.clean.add(linear)
-        vma.backing.swapped.discard(linear)
         flags = _of_monitor(vma) if asked else _as_read(space, vma, pages[linear])
         flags = WRITTEN if write else flags
         if asked:
@@ -731,10 +732,7 @@ def _map_whole_folio(
         return
     shift, all_pages = space.geometry.page_shift, space.geometry.slot_pages
     pfn = vma.backing.pages[space.page_index(vma, addr)]
-    if (first := pfn - pfn % all_pages) in frames.large:
-        pages = all_pages
-    else:
-        first, pages = frames.piece_of(pfn)
+    first, pages = frames.folio_at(pfn, all_pages)
     low = addr - (pfn - first << shift)
     index = space.tree.index(addr, PTE) - (pfn - first)
     if index < 0 or index + pages > all_pages or pages == 1:

@@ -25,6 +25,7 @@ from engine.base.entry import (
 from engine.base.geometry import PMD, PTE
 from engine.pages.cow import WRITTEN, make_present
 from engine.pages.rmap import folio_of, prepare_anon_vma
+from engine.pages.swapin import swap_in
 from engine.state.space import AddressSpace
 from engine.state.table import Table
 from engine.state.vma import (
@@ -152,6 +153,10 @@ def map_shared_huge(space: AddressSpace, vma: Vma, addr: int, *, write: bool) ->
         return False
     if vma.flags & VM_NOHUGEPAGE and space.kernel.refuses_shared_huge:
         return False
+    if linear in vma.backing.swapped:
+        if vma.uffd is not None:
+            return False  # it comes page by page
+        swap_in(space, vma.backing, linear)
     flags = HUGE_SHARED if write else HUGE_SHARED & ~(WRITE | DIRTY | SOFT_DIRTY)
     tree.set_huge(tree.make(addr, PMD), index, leaf(first, flags))
     return True

@@ -4,11 +4,12 @@ MADV_COLD and MADV_FREE split likewise.
 Source: mm/madvise.c madvise_cold_or_pageout_pte_range(), mm/vmscan.c, Linux 6.1 to 7.3.
 """
 
+from collections import Counter
+
 from engine.base.entry import ANON, MARKER, PFN_SHIFT, PRESENT
 from engine.base.geometry import PMD, PTE
 from engine.pages import contiguous
 from engine.pages.huge import folio_mappings, split_folio, split_shared_folio, unmap_folio
-from engine.pages.rmap import folio_of
 from engine.state.space import AddressSpace
 from engine.state.table import Table
 from engine.state.vma import Vma
@@ -73,60 +74,66 @@ def split_partial_shared(
 ) -> None:
     """Split each large folio of a shared object of which the range names a part.
 
-    `pageout`: those it covers go out of all mappings.
+    `pageout`: those it covers with a huge page go out of all mappings.
 
     The kernel leaves it if it looks as if others mapped it.  Small pages of an object come back at
     the next access only, so every mapping of the folio loses it.
     Source: madvise_cold_or_pageout_pte_range(); shrink_folio_list(), until 809bc86517cc (6.12).
     """
-    pages, slot = space.geometry.slot_pages, space.geometry.slot_bytes
+    frames, slot = space.frames, space.geometry.slot_bytes
+    if not (frames.large or frames.pieces):
+        return
     for base, table, indices in list(space.tree.lowest(start, end)):
         for index in indices:
             entry = table.leaves.get(index)
             if entry is None or entry & (ANON | MARKER):
                 continue
             pfn = entry >> PFN_SHIFT
-            folio = pfn - pfn % pages
-            if space.frames.pieces and table.level == PTE:
-                _split_partial_piece(space, table, base, index, start, end)
-            whole = False
+            folio, pages = frames.folio_at(pfn, space.geometry.slot_pages)
+            if pages == 1:
+                continue
             if table.level == PMD:
                 at = base + (index << space.geometry.entry_shift[PMD])
                 whole = start <= at and at + slot <= end
-            if folio not in space.frames.large or _looks_shared(space, folio, pfn):
-                continue
-            if not whole:
+            else:
+                first = index - (pfn - folio)
+                whole = _maps_all(
+                    space, table, base, first, range(folio, folio + pages), start, end
+                )
+            if folio not in frames.large:
+                if not whole:
+                    frames.cut(folio, pages, 1)
+                    frames.inherit(range(folio, folio + pages), folio)
+                    unmap_folio(space, folio, pages)
+            elif whole and table.level == PTE and space.kernel.advises_large_folios:
+                pass  # its pages may go as they are
+            elif _looks_shared(space, folio, pfn):
+                pass
+            elif table.level == PTE or not whole:
                 split_shared_folio(space, folio)
-            elif pageout and folio not in space.frames.mlocked:
+            elif pageout and folio not in frames.mlocked:
                 if space.kernel.pageout_splits_shared and not space.has_swap:
                     split_shared_folio(space, folio)
                 else:  # what is swapped out is split by whoever swaps it out
                     unmap_folio(space, folio, pages)
 
 
-def _split_partial_piece(
-    space: AddressSpace, table: Table, base: int, index: int, start: int, end: int
-) -> None:
-    """Split the piece of a large folio in which a page is, unless the range maps all of it there.
+def _maps_all(
+    space: AddressSpace, table: Table, base: int, first: int, folio: range, start: int, end: int
+) -> bool:
+    """Are all pages of a folio mapped in a row in [start, end), from the entry `first` of a table?
 
-    Arguments: the `index` of the page in a PTE table, and the table's `base` address.
+    Arguments: the frames of the `folio`; the `base` address of a PTE table.
     """
-    frames, shift = space.frames, space.geometry.page_shift
-    pfn = table.leaves[index] >> PFN_SHIFT
-    first, pages = frames.piece_of(pfn)
-    at = index - (pfn - first)  # where the piece begins
-    covered = (
-        start <= base + (at << shift)
-        and base + ((at + pages) << shift) <= end
+    shift = space.geometry.page_shift
+    return (
+        start <= base + (first << shift)
+        and base + ((first + len(folio)) << shift) <= end
         and all(
-            (entry := table.leaves.get(at + i)) is not None and entry >> PFN_SHIFT == first + i
-            for i in range(pages)
+            (entry := table.leaves.get(index)) is not None and entry >> PFN_SHIFT == pfn
+            for index, pfn in enumerate(folio, first)
         )
     )
-    if pages > 1 and not covered:
-        del frames.pieces[first]
-        frames.inherit(range(first, first + pages), first)
-        unmap_folio(space, first, pages)
 
 
 def _looks_shared(space: AddressSpace, folio: int, pfn: int) -> bool:
@@ -146,13 +153,17 @@ def _looks_shared(space: AddressSpace, folio: int, pfn: int) -> bool:
 def unmap_shared(space: AddressSpace, vma: Vma, start: int, end: int) -> list[int]:
     """Unmap the small pages of an object in [start, end), bytes, that nothing else maps.
 
-    What was never written leaves the object, too: there is nothing to write back.
+    Those of a larger folio only if each is mapped once.  What was never written leaves the object,
+    too: there is nothing to write back.
     Returns: the indices of the others.
+    Source: madvise_cold_or_pageout_pte_range() compares folio_mapcount() with folio_nr_pages().
     """
-    mapped: dict[int, int] = {}
-    for _, table in space.tree.leaf_tables():
-        for entry in table.leaves.values():
-            mapped[entry >> PFN_SHIFT] = mapped.get(entry >> PFN_SHIFT, 0) + 1
+    frames, slot_pages = space.frames, space.geometry.slot_pages
+    mapcount = Counter(
+        frames.folio_at(entry >> PFN_SHIFT, slot_pages)[0]
+        for _, table in space.tree.leaf_tables()
+        for entry in table.leaves.values()
+    )
     backing, written = vma.backing, []
     for _, table, indices in space.tree.lowest(start, end):
         for index in indices:
@@ -160,10 +171,11 @@ def unmap_shared(space: AddressSpace, vma: Vma, start: int, end: int) -> list[in
             if table.level != PTE or entry & _PRIVATE_PAGE != PRESENT:
                 continue
             pfn = entry >> PFN_SHIFT
-            shared = mapped[pfn] > 1 or pfn in space.held
-            if not shared and folio_of(space, pfn).start not in space.frames.mlocked:
+            first, pages = frames.folio_at(pfn, slot_pages)
+            shared = mapcount[first] != pages or pfn in space.held
+            if not shared and first not in frames.mlocked:
                 space.unmap_pages(vma, table, [index])
-                linear = space.frames.index[pfn]
+                linear = frames.index[pfn]
                 if linear in backing.clean:
                     backing.clean.remove(linear)
                     del backing.pages[linear]

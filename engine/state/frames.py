@@ -88,6 +88,21 @@ class Frames:
             if pages > 1:
                 self.pieces[other] = pages
 
+    def cut(self, first: int, pages: int, smaller: int) -> None:
+        """Cut a folio of `pages` frames from `first` on into such of `smaller` frames each."""
+        self.large.discard(first)
+        self.pieces.pop(first, None)
+        if smaller > 1:
+            self.pieces.update(dict.fromkeys(range(first, first + pages, smaller), smaller))
+
+    def folio_at(self, frame: int, slot_pages: int) -> tuple[int, int]:
+        """The folio of an object that `frame` is in: its first frame and its pages.
+
+        Arguments: `slot_pages` of a large folio that nobody has split.
+        """
+        first = frame - frame % slot_pages
+        return (first, slot_pages) if first in self.large else self.piece_of(frame)
+
     def piece_of(self, frame: int) -> tuple[int, int]:
         """The folio that `frame` is in, if it is such a piece: its first frame and its pages."""
         pages = 2

@@ -100,6 +100,7 @@ TABLE = {
     "collapses_without_write": "no no no no yes yes",
     "collapse_leaves_watched": "no no yes yes yes yes",
     "collapse_drains": "no no yes yes yes yes",
+    "swaps_in_large": "no no no no yes yes",
     "reclaims_tables": "no no no no yes yes",
     "table_moves_lock_rmap": "no yes yes yes yes yes",
     "uffd_write_protects": "no yes yes yes yes yes",

@@ -138,6 +138,19 @@ def test_swapped_pages_are_seen_as_such() -> None:
     assert pages == [[16, 1, "P", 1], [17, 1, "W", 0], [18, 1, "P", 3]]
 
 
+@pytest.mark.parametrize(("kernel", "there"), [("linux-6.12", ".P.."), ("linux-6.18", "PPPP")])
+def test_a_huge_page_of_an_object_comes_back_as_it_went(kernel: str, there: str) -> None:
+    space = mapped(MAP_SHARED, kernel=kernel)
+    touch(space, 16 * PAGE, 20 * PAGE)
+    assert madvise(space, 16 * PAGE, SLOT, MADV_COLLAPSE) is None
+    assert swapout(space, 16 * PAGE, SLOT) is None
+    assert kinds(space, 16, 4) == "...."
+    peek(space, 17 * PAGE, 18 * PAGE)
+    assert "".join("P" if entry(space, 16 + i) else "." for i in range(4)) == there
+    assert tags(space) == {16 + i: 1 + i for i in range(4)}
+    assert sound(space)
+
+
 # --- migration -----------------------------------------------------------------------------------
 
 
