@@ -4,6 +4,7 @@ A kernel is its switches.  If all that were read while a program ran are set ali
 kernel, that one does the same to the last bit, and need not be run.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from engine.base.kernel import Kernel
@@ -31,6 +32,16 @@ class Noted(Kernel):
         value = self._read[name] = getattr(self._kernel, name)
         object.__setattr__(self, name, value)
         return value
+
+    @property
+    def plain(self) -> Kernel:
+        """The kernel that it stands in for."""
+        return self._kernel
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The fields read so far, in order, with their values."""
+        return self._read
 
     @property
     def read(self) -> tuple[str, ...]:

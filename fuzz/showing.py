@@ -288,6 +288,19 @@ def expecting(case: Case, kernel_names: Iterable[str]) -> Case:
     )
 
 
+def expecting_at_edges(case: Case, first: str, names: Sequence[str]) -> Case:
+    """The case, expecting on a kernel what it shows there, and on others, too.
+
+    Of kernels side by side that show the same, only the first and the last are named.
+    Errors raised: UnknownName.
+    """
+    told = {one.kernel: one for one in expecting(case, [first, *names]).expects}
+    outcomes = [told[name].outcome for name in names]
+    sides = zip(names, outcomes, [None, *outcomes], [*outcomes[1:], None], strict=False)
+    edges = [name for name, here, before, after in sides if not before == here == after]
+    return replace(case, expects=tuple(told[name] for name in dict.fromkeys([first, *edges])))
+
+
 def annotated(case: Case, kernel_names: Iterable[str]) -> Case:
     """The case, its calls asserting the results in which all of the kernels agree.
 

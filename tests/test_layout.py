@@ -38,6 +38,7 @@ ROOMS = (
     "fuzz.asserted",
     "fuzz.bounded",
     "fuzz.execute",
+    "fuzz.matrix",
     "fuzz.noted",
     "fuzz.findings",
     "fuzz.forms",

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fuzz.bench.feedback import feedback
+from fuzz.bench.kernels import kernels
 from fuzz.bench.machine import machine
 from fuzz.bench.model import speed
 from fuzz.bench.moves import moves
@@ -38,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_run(commands)
     sub = commands.add_parser("rules", help="what the groups of rules cost")
     sub.set_defaults(command=rules)
+    sub = commands.add_parser("kernels", help="what a program costs on one kernel, and on many")
+    sub.set_defaults(command=kernels)
     sub = commands.add_parser("moves", help="what a move costs")
     sub.set_defaults(command=moves)
     sub = commands.add_parser("order", help="plain lists and dictionaries beside sorted ones")

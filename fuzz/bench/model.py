@@ -48,7 +48,7 @@ def replay_rows(kernel: Kernel, inputs: Sequence[bytes]) -> Iterator[Row]:
     cases = [wire.decode(data, kernel.geometry, MODELLED_CALLS) for data in inputs]
     run = partial(execute, kernel=kernel, stop=False)  # to the end, as in `pmdfuzz run`
     cells = Cells(None)
-    observer = StateObserver(cells, kernel)
+    observer = StateObserver(cells, kernel.geometry)
 
     def observe(cases: Sequence[Case]) -> None:
         for case in cases:

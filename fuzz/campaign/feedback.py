@@ -6,7 +6,7 @@ cell is one such combination.  Cells are counted for the status line, and to tel
 new to the model.
 
 The cells, all of them once for each kernel of the run, whether the program ran on it or it is
-known to do the same as another one:
+known to do the same as another one (`fuzz.matrix`):
 
 ==========  ======================================================================================
 kind        key
@@ -37,8 +37,8 @@ Heads: who lies in the first slot below the start, on the old and on the new sid
 (`free`), the moved VMA itself (`own`), `others`, or `both`.
 Result: `ok`, the error's name, `SKIP`, `OUT`, or which faults a touch or peek met.
 
-Numbers are handed out in the order in which cells are first seen, so a run that repeats the same
-inputs repeats the same numbers.
+Cells that are fed get numbers in the order in which they are first seen, so a run that repeats the
+same inputs repeats the same numbers.
 
 libFuzzer gets the cells through two private names of Atheris, `_reserve_counter` and
 `_trace_branch`; this module is the only user, is handed the Atheris module, and checks that both
@@ -46,15 +46,16 @@ exist and act.
 """
 
 from collections import Counter
-from collections.abc import Collection, Hashable, Iterable
+from collections.abc import Collection, Hashable
 from typing import TYPE_CHECKING, Protocol
 
 from engine.base import points
 from engine.base.address import Range, round_down
-from engine.base.kernel import Kernel
+from engine.base.geometry import Geometry
 from fuzz.calls.operand import Flags, Symbols
 from fuzz.calls.registry import CALLS
 from fuzz.case import Call, Faults, Result
+from fuzz.matrix import KernelSet, singles
 
 KINDS = ("place", "path", "entry", "refused", "leave", "vma", "flags", "pair", "shape")
 FED: tuple[str, ...] = ()  # unless a run says otherwise
@@ -92,7 +93,9 @@ class Counters(Protocol):
 
 
 class Cells:
-    """The numbering of cells, and a block of libFuzzer counters for those that are fed.
+    """The cells met so far, and a block of libFuzzer counters for those that are fed.
+
+    Each counts once for every kernel that it is met on.
 
     Must be created before `atheris.Fuzz()` is called.  `atheris` None: no cell is fed.  `size` is
     the number of counters; when all are taken, further cells share them.
@@ -103,8 +106,9 @@ class Cells:
     def __init__(self, atheris: Counters | None, size: int = CELLS) -> None:
         self._atheris = atheris
         self._size = size
-        self._numbers: dict[Hashable, int] = {}
-        self.of_kernel: Counter[str] = Counter()  # those that are of a kernel, by its name
+        self._met: dict[Hashable, KernelSet] = {}  # on which kernels
+        self.on: Counter[KernelSet] = Counter()  # how many of a kernel, by the set of it alone
+        self._numbers: dict[tuple[Hashable, KernelSet], int] = {}  # of what is fed, by kernel
         self._hit: set[int] = set()
         if atheris is None:
             return
@@ -122,8 +126,8 @@ class Cells:
 
     @property
     def seen(self) -> int:
-        """Distinct cells met so far in this process."""
-        return len(self._numbers)
+        """Cells met so far in this process, on all kernels."""
+        return self.on.total()
 
     def check_live(self) -> None:
         """Check that `Fuzz()` put the real counter function in place; call it from the target.
@@ -135,13 +139,15 @@ class Cells:
                 "Atheris did not activate _trace_branch: cells would be ignored"
             )
 
-    def hit(self, key: Hashable, *, feed: bool = True) -> None:
-        """Note a cell of the present input; with `feed` libFuzzer gets to know."""
-        number = self._numbers.get(key)
-        if number is None:
-            number = self._numbers[key] = len(self._numbers)
+    def hit(self, key: Hashable, kernels: KernelSet = 1, *, feed: bool = True) -> None:
+        """Note a cell of the present input on these kernels; with `feed` libFuzzer gets to know."""
+        met = self._met.get(key, 0)
+        if fresh := kernels & ~met:
+            self._met[key] = met | fresh
+            self.on.update(singles(fresh))
         if feed and self._atheris is not None:
-            self._hit.add(number)
+            for one in singles(kernels):
+                self._hit.add(self._numbers.setdefault((key, one), len(self._numbers)))
 
     def flush(self) -> None:
         """Count each noted cell once and forget them: the end of an input.
@@ -185,7 +191,7 @@ def relation(old: Range, new: Range, slot_bytes: int) -> str:
 
 
 class StateObserver:
-    """The observer of one kernel: turns the points of moves and results into cells.
+    """The observer of programs for one geometry: turns the points of moves and results into cells.
 
     Use: pass it to `execute` as one of `listeners`, and its `step` as `on_step`; then call `finish`
     with the outcome, which counts the cells.  `fed` are the kinds that libFuzzer gets to know.
@@ -193,11 +199,9 @@ class StateObserver:
 
     hears = points.STEPS
 
-    def __init__(self, cells: Cells, kernel: Kernel, fed: Collection[str] = FED) -> None:
+    def __init__(self, cells: Cells, geometry: Geometry, fed: Collection[str] = FED) -> None:
         self._cells = cells
         self._fed = frozenset(fed)
-        self._kernel = kernel.name
-        geometry = kernel.geometry
         self._page = geometry.page_bytes
         self._slot = geometry.slot_bytes
         self._pud = geometry.pud_bytes
@@ -234,10 +238,10 @@ class StateObserver:
         if index >= 0:
             self._shapes.append(bucket(len(space.vmas)))
 
-    def finish(self, outcome: "Outcome", same_on: Iterable[Kernel] = ()) -> None:
+    def finish(self, outcome: "Outcome", kernels: KernelSet = 1) -> None:
         """Turn the results of a program into cells, count all, and make ready for the next one.
 
-        Arguments: `same_on` other kernels that do the same, for which the cells count as well.
+        Arguments: `kernels` that do this, for each of which the cells count.
         """
         hit = self._note
         before: tuple[str, str] | None = None
@@ -250,12 +254,8 @@ class StateObserver:
             hit(("pair", before, here))
             hit(("shape", here, bucket(tables // self._page), vmas))
             before = here
-        cells = self._cells
-        for name in (self._kernel, *(kernel.name for kernel in same_on)):
-            seen = cells.seen
-            for key in self._keys:
-                cells.hit((key[0], name, *key[1:]), feed=key[0] in self._fed)
-            cells.of_kernel[name] += cells.seen - seen
+        for key in self._keys:
+            self._cells.hit(key, kernels, feed=key[0] in self._fed)
         self.reset()
 
     def reset(self) -> None:

@@ -8,7 +8,7 @@ JSON object a line:
 - `stats`, about twice a second: `execs`, `cpu_seconds` since the start, `cells` of each kernel, and
   `hits`: [bucket, kernel, count] of each (a bucket is [rule, call, defect]);
 - `finding`, for each bucket and kernel, and again for a program of fewer calls: `bucket`, `worst`
-  (the rule that names all that the program shows), `kernel`, `geometry`, `input` (hex), `execs`,
+  (the rule that names all that the program shows), `kernels`, `geometry`, `input` (hex), `execs`,
   `cpu_seconds`;
 - `new`, if asked for, for each input that reaches a cell that none before it did: `input` (hex);
 - `suspect`, for each input that took long, or much memory: `input` (hex), `kernel`, `geometry`,
@@ -34,7 +34,6 @@ import traceback
 from collections import Counter
 from contextlib import suppress
 from functools import partial
-from itertools import chain
 from typing import TYPE_CHECKING, NoReturn
 
 import atheris
@@ -45,13 +44,14 @@ from fuzz.findings.bucket import Bucket
 from fuzz.lib.processes import CpuLimit, TooLong, limit_memory
 
 if TYPE_CHECKING:  # what these import must be covered first
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from engine.base.kernel import Kernel
     from fuzz.campaign.feedback import StateObserver
     from fuzz.case import Case
     from fuzz.defects.attribute import Runs, Shown
     from fuzz.execute import Outcome
+    from fuzz.matrix import KernelSet, Matrix
     from fuzz.subjects.pair import Pair
 
 STATS_SECONDS = 0.5
@@ -70,7 +70,7 @@ class Target:
         with coverage.covered(atheris) as codes:
             from engine.base.geometry import geometry_named
             from engine.base.kernel import kernel_named
-            from fuzz import bounded, execute, noted, showing
+            from fuzz import bounded, execute, matrix, showing
             from fuzz.calls import registry
             from fuzz.campaign import feedback
             from fuzz.defects import attribute
@@ -82,9 +82,9 @@ class Target:
         bounded.watched_already()
         self._doubtful = bounded.doubtful
         self._limit = CpuLimit(SUSPICIOUS_SECONDS)
-        self._execute, self._noted = execute.execute, noted.Noted
+        self._execute = execute.execute
         self._again = partial(bounded.run, stop=False, rules_after=setting.rules_after)
-        self._runs, self._findings = attribute.Runs, attribute.findings
+        self._runs, self._findings_on = attribute.Runs, attribute.findings_on
         self._due: Callable[[Outcome], Shown | None] | None = None
         kernels = [kernel_named(name) for name in setting.kernels]
         if setting.exhibit:
@@ -104,11 +104,11 @@ class Target:
         self._mutator = mutator.Mutator(inputs, focus)
         fed = setting.fed
         self._cells = cells = feedback.Cells(atheris if fed else None) if setting.cells else None
-        self._kernels = [  # by number of the geometry
-            [
-                (kernel, feedback.StateObserver(cells, kernel, fed) if cells else None)
-                for kernel in (kernel.on(geometry) for kernel in kernels)
-            ]
+        self._grounds = [  # by number of the geometry
+            (
+                matrix.Matrix([kernel.on(geometry) for kernel in kernels]),
+                feedback.StateObserver(cells, geometry, fed) if cells else None,
+            )
             for geometry in inputs.geometries
         ]
         self._pairs: dict[Kernel, Pair] = {}
@@ -116,8 +116,8 @@ class Target:
             like, rules_after = kernel_named(setting.like), setting.rules_after
             self._pairs = {
                 kernel: pair.Pair(kernel, like, rules_after)
-                for kernels in self._kernels
-                for kernel, _ in kernels
+                for ground, _ in self._grounds
+                for kernel in ground.kernels
             }
         self._crashes: set[tuple[object, ...]] = set()  # the kinds that were reported
         self._hits: Counter[tuple[Bucket, str]] = Counter()
@@ -155,16 +155,16 @@ class Target:
     def _run(self, data: bytes) -> None:
         """Run one input on the kernels.  Errors raised: defects of this project, and TooLong."""
         number, case = self._decode(data)
-        left, runs = self._kernels[number], self._runs(case, self._again)
-        if self._takes_long(case, left[0][0].geometry.page_bytes):
+        (kernels, observer), runs = self._grounds[number], self._runs(case, self._again)
+        if self._takes_long(case, kernels.kernels[0].geometry.page_bytes):
             return
-        while left:
-            (kernel, observer), *left = left
-            self._kernel = kernel
-            if self._pairs:
-                self._compare(data, case, self._pairs[kernel], observer)
-                continue
-            noted = self._noted(kernel)
+        if self._pairs:
+            for bit, kernel in enumerate(kernels.kernels):
+                self._kernel = kernel
+                self._compare(data, case, self._pairs[kernel], observer, 1 << bit)
+            return
+        for noted in kernels.runs():
+            self._kernel = noted.plain
             outcome = self._execute(
                 case,
                 noted,
@@ -177,19 +177,23 @@ class Target:
                 self._suspect(data, outcome)
                 return
             # Now all is read that will be: kernels that have it alike need not be run.
-            same = [other for other, _ in left if noted.same_on(other)]
-            left = [one for one in left if one[0] not in same]
+            same = kernels.having(noted.settings)
             runs.add(noted, outcome)
             if observer is not None:
                 observer.finish(outcome, same)
             # They break the same; what that is put down to depends on what they read repaired.
-            for one in (kernel, *same) if outcome.violations else ():
-                shown = self._shown(runs, one, outcome)
+            for some, shown in self._shown(runs, kernels, same, outcome):
                 for found in shown:
-                    self._found(data, case, found.bucket, one, worst=shown[0].bucket.rule)
+                    on, worst = kernels.members(some), shown[0].bucket.rule
+                    self._found(data, case, found.bucket, on, worst)
 
     def _compare(
-        self, data: bytes, case: "Case", two: "Pair", observer: "StateObserver | None"
+        self,
+        data: bytes,
+        case: "Case",
+        two: "Pair",
+        observer: "StateObserver | None",
+        kernel: "KernelSet",
     ) -> None:
         """Run a program on a kernel and the one that it is to be like: what differs is found."""
         half = two.first(
@@ -198,10 +202,10 @@ class Target:
             on_step=observer.step if observer else None,
         )
         if observer is not None:
-            observer.finish(half.outcome)
+            observer.finish(half.outcome, kernel)
         parting = two.beside(half)
         if parting is not None:
-            self._found(data, case, parting.bucket, two.kernel, worst=parting.bucket.rule)
+            self._found(data, case, parting.bucket, [two.kernel], worst=parting.bucket.rule)
 
     def mutate(self, data: bytes, max_size: int, seed: int) -> bytes:
         """See `Mutator.mutate`; an input that it fails on stays as it is."""
@@ -219,12 +223,16 @@ class Target:
             self._crashed(data, error)
             return data
 
-    def _shown(self, runs: "Runs", kernel: "Kernel", outcome: "Outcome") -> "Sequence[Shown]":
-        """What a run that broke rules has found; with a bug put back, what is due to that."""
+    def _shown(
+        self, runs: "Runs", matrix: "Matrix", kernels: "KernelSet", outcome: "Outcome"
+    ) -> "Iterable[tuple[KernelSet, Sequence[Shown]]]":
+        """What a run has found on these kernels; with a bug put back, what is due to that."""
+        if not outcome.violations:
+            return ()
         if self._due is None:
-            return self._findings(runs, kernel)
+            return self._findings_on(runs, matrix, kernels)
         found = self._due(outcome)
-        return [] if found is None else [found]
+        return () if found is None else [(kernels, [found])]
 
     def send_stats(self) -> None:
         """Report the counts so far."""
@@ -233,24 +241,35 @@ class Target:
             "stats",
             execs=self._execs,
             cpu_seconds=time.process_time() - self._started,
-            cells=self._cells.of_kernel if self._cells else {},
+            cells=self._cells_of_kernels(),
             hits=[[*key, count] for key, count in self._hits.items()],
         )
 
+    def _cells_of_kernels(self) -> dict[str, int]:
+        """How many cells of each kernel there are so far."""
+        if self._cells is None:
+            return {}
+        kernels, _ = self._grounds[0]
+        return {kernel.name: self._cells.on[1 << i] for i, kernel in enumerate(kernels.kernels)}
+
     def _found(
-        self, data: bytes, case: "Case", bucket: Bucket, kernel: "Kernel", worst: str
+        self, data: bytes, case: "Case", bucket: Bucket, kernels: "Sequence[Kernel]", worst: str
     ) -> None:
-        key = (bucket, kernel.name)
-        self._hits[key] += 1
-        calls = len(case.calls)
-        if calls < self._fewest.get(key, calls + 1):
-            self._fewest[key] = calls
+        """Count a finding on all of these kernels, and report it on those where that is news."""
+        calls, news = len(case.calls), []
+        for kernel in kernels:
+            key = (bucket, kernel.name)
+            self._hits[key] += 1
+            if calls < self._fewest.get(key, calls + 1):
+                self._fewest[key] = calls
+                news.append(kernel.name)
+        if news:
             self._send(
                 "finding",
                 bucket=bucket,
                 worst=worst,
-                kernel=kernel.name,
-                geometry=kernel.geometry.name,
+                kernels=news,
+                geometry=kernels[0].geometry.name,
                 input=data.hex(),
                 execs=self._execs,
                 cpu_seconds=time.process_time() - self._started,
@@ -275,7 +294,7 @@ class Target:
 
     def _reset(self) -> None:
         """Forget what observers have seen of a program."""
-        for _, observer in chain.from_iterable(self._kernels):
+        for _, observer in self._grounds:
             if observer is not None:
                 observer.reset()
 

@@ -24,7 +24,7 @@ from fuzz.lib.processes import MEMORY_BYTES
 from fuzz.minimize.search import minimize
 from fuzz.rules.judge import RulesAfter
 from fuzz.rules.returns import UNENDING
-from fuzz.showing import Showing, expecting, showing
+from fuzz.showing import Showing, expecting, expecting_at_edges, showing
 from fuzz.subjects.likeness import as_case
 from fuzz.subjects.pair import Pair
 
@@ -193,7 +193,7 @@ class _Work:
             if self.like is not None:
                 case = as_case(self._pair(kernel), case)
             else:
-                case = expecting(case, dict.fromkeys([kernel.name, *inquiry.kernels]))
+                case = expecting_at_edges(case, kernel.name, inquiry.kernels)
         except Exception as error:
             self._fails(case, kernel, error)
         return self._answer(case, geometry, inquiry.bucket)

@@ -16,6 +16,7 @@ from fuzz.forms import text
 from fuzz.lib.command import command
 from fuzz.lib.lines import columns, indented, short
 from fuzz.lib.status import count, duration, wants_colour
+from fuzz.matrix import in_short
 from fuzz.subjects.against import Against, Divergence, reported
 from fuzz.subjects.beside import told_left_out
 from fuzz.subjects.likeness import told as told_beside
@@ -30,9 +31,11 @@ def headline(session: Session) -> str:
         limits.append(f"{options.runs} executions")
     until = " or ".join(limits) or "Ctrl-C"
     geometries = ", ".join(geometry.name for geometry in session.geometries)
-    beside = f" beside {session.like.name}" if session.like is not None else ""
+    kernels = ", ".join(in_short(session.kernels))
+    if session.like is not None:
+        kernels += f" beside {session.like.name}"
     return (
-        f"fuzzing {', '.join(session.kernels)}{beside} on {geometries}, seed {session.seed}, "
+        f"fuzzing {kernels} on {geometries}, seed {session.seed}, "
         f"until {until}; everything is kept in {short(session.workdir)}\n"
         f"coverage of the model by {HOW} (Python {sys.version_info[0]}.{sys.version_info[1]})"
     )
@@ -218,7 +221,7 @@ def _table(session: Session, ordered: Sequence[Seen]) -> list[tuple[str, ...]]:
                 f"known: {seen.bucket.defect}" if seen.bucket.defect else "unknown",
                 str(seen.hits.total()),
                 str(len(case.calls)),
-                " ".join(name for name in session.kernels if seen.hits[name]),
+                " ".join(in_short(name for name in session.kernels if seen.hits[name])),
                 short(path),
             )
         )

@@ -24,7 +24,7 @@ from engine.state import terms
 from fuzz.calls.registry import takes_long
 from fuzz.campaign.seeds import CORPUS
 from fuzz.case import Case
-from fuzz.defects.attribute import Shown
+from fuzz.defects.attribute import Shown, findings_on
 from fuzz.defects.known import repaired
 from fuzz.findings.bucket import Bucket
 from fuzz.forms import text
@@ -36,9 +36,10 @@ from fuzz.lib.exits import FINE, INTERRUPTED, OUR_DEFECT, SURPRISES
 from fuzz.lib.lines import indented
 from fuzz.lib.processes import forked
 from fuzz.lib.status import Fields, StatusLine, count, duration
+from fuzz.matrix import Matrix, in_short
 from fuzz.minimize.search import minimize
 from fuzz.rules.judge import RulesAfter
-from fuzz.showing import showing
+from fuzz.showing import runs_of, showing
 
 BATCH = 500  # programs
 _BATCH_SECONDS = 3600.0  # a backstop
@@ -165,8 +166,9 @@ class _Selfcheck:
     def run(self) -> int:
         """The whole check.  Returns: the exit status."""
         options, status = self.options, FINE
+        kernels = ", ".join(in_short(options.kernels))
         self._say(
-            f"{', '.join(options.kernels)}, repaired, {options.cases} programs on each of "
+            f"{kernels}, repaired, {options.cases} programs on each of "
             f"{', '.join(options.geometries)}, seed {options.seed}"
         )
         for geometry in options.geometries:  # before there are copies of this process
@@ -204,14 +206,17 @@ class _Selfcheck:
     def _alarms(self, batch: Batch) -> Alarms:
         """Run a batch.  Returns: the first program that shows a finding on a kernel, for each."""
         geometry, alarms = GEOMETRIES[batch.geometry], Alarms()
-        kernels = [(name, _repaired(name, batch.geometry)) for name in self.options.kernels]
+        names = self.options.kernels
+        kernels = Matrix([_repaired(name, batch.geometry) for name in names])
         seed = f"{self.options.seed} {batch.geometry} {batch.first}"
         made = islice(programs(geometry, seed, _sources(geometry)), batch.size)
         for number, case in enumerate(made, batch.first):
-            for name, kernel in kernels:
-                if found := self._shown(case, kernel):
-                    earlier = alarms.get((name, found.bucket), Alarm(number, case, 0))
-                    alarms[name, found.bucket] = earlier._replace(times=earlier.times + 1)
+            runs = runs_of(case, self.options.rules_after)
+            for same in runs.each(kernels):
+                for some, (first, *_) in findings_on(runs, kernels, same):
+                    for name in (names[i] for i in kernels.numbers(some)):
+                        earlier = alarms.get((name, first.bucket), Alarm(number, case, 0))
+                        alarms[name, first.bucket] = earlier._replace(times=earlier.times + 1)
         return alarms
 
     def _tell(self, kernel: Kernel, name: str, bucket: Bucket, alarm: Alarm) -> None:

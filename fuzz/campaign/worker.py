@@ -135,12 +135,13 @@ def told(task: Round, events: Sequence[Mapping[str, Any]], stats: Mapping[str, A
             Met(
                 Bucket(*event["bucket"]),
                 event["worst"],
-                event["kernel"],
+                kernel,
                 event["geometry"],
                 bytes.fromhex(event["input"]),
                 event["execs"],
             )
             for event in of("finding")
+            for kernel in event["kernels"]
         ),
         suspects=tuple(
             Suspect(

@@ -29,6 +29,24 @@ Parsers = argparse._SubParsersAction  # has no public name
 Handler = Callable[[argparse.Namespace], int]  # does what a command is for; returns its status
 
 
+class _Kernels(argparse.Action):
+    """Appends a name to a list, or those of all releases."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        names = [str(values)]
+        if values == "all":
+            from engine.base.kernel import releases
+
+            names = [kernel.name for kernel in releases()]
+        setattr(namespace, self.dest, [*(getattr(namespace, self.dest) or ()), *names])
+
+
 class UsageError(Exception):
     """Something the user asked for cannot be done; the message says what and why."""
 
@@ -91,9 +109,10 @@ def add_kernels(parser: Parser, default: str = "default: as the case says") -> N
     parser.add_argument(
         "--kernel",
         dest="kernels",
-        action="append",
+        action=_Kernels,
         metavar="K",
-        help=f"a kernel of `pmdfuzz kernels`; may be given more than once ({default})",
+        help="a kernel of `pmdfuzz kernels`, or all: each release, point releases included, that "
+        f"differs from the one before; may be given more than once ({default})",
     )
 
 

@@ -11,7 +11,7 @@ another one does the same there (`fuzz.noted`).  In the others only the rules ar
 question, for asking takes longer than running, and up to the last call that broke one.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache, partial
 from typing import NamedTuple, Protocol
 
@@ -23,6 +23,7 @@ from fuzz.defects.known import KNOWN, repaired
 from fuzz.execute import BrokenAt, Found, Outcome
 from fuzz.findings.bucket import Bucket
 from fuzz.lib.smallest import smallest
+from fuzz.matrix import KernelSet, Matrix
 from fuzz.noted import Noted
 from fuzz.rules.index import gravity
 
@@ -95,9 +96,62 @@ class Runs:
             far_enough = end is None or (until is not None and until <= end)
             if enough and far_enough and noted.same_on(kernel):
                 return ran
-        noted = Noted(kernel)
-        outcome = self._execute(self.case, noted, rules=rules, until=until)
-        return self.add(noted, outcome, rules, until)
+        return self._run(Noted(kernel), rules, until)
+
+    def each(self, matrix: Matrix) -> Iterator[KernelSet]:
+        """Run it for several kernels.  Yields: those that do the same, once that is known.
+
+        Errors raised: those of `fuzz.execute.execute`.
+        """
+        for noted in matrix.runs():
+            self._run(noted, None, None)
+            yield matrix.having(noted.settings)
+
+    @property
+    def read(self) -> frozenset[str]:
+        """The fields of kernels that it has read in any of its runs."""
+        return frozenset().union(*(noted.settings for noted, *_ in self._ran))
+
+    def _run(self, kernel: Noted, rules: Rules, until: int | None) -> Ran:
+        outcome = self._execute(self.case, kernel, rules=rules, until=until)
+        return self.add(kernel, outcome, rules, until)
+
+
+def findings_on(
+    runs: Runs, matrix: Matrix, kernels: KernelSet
+) -> Iterator[tuple[KernelSet, tuple[Shown, ...]]]:
+    """What a program shows on several kernels of a matrix that do the same, see `findings`.
+
+    That is the same on all that have alike what decides it: the fields that were read in the runs
+    of the program, on kernels with repairs, too, and those that say which of these a repair sets.
+    Yields: some of the kernels, and what it shows on each of them; nothing if it breaks no rule.
+    """
+    while kernels:
+        kernel = matrix.first(kernels)
+        shown = findings(runs, kernel)
+        if not shown:
+            return
+        decide = runs.read.union(*(deciding().get(name, ()) for name in runs.read))
+        same = kernels & matrix.having({name: getattr(kernel, name) for name in decide})
+        yield same, shown
+        kernels &= ~same
+
+
+@lru_cache(maxsize=1)
+def deciding() -> dict[str, frozenset[str]]:
+    """By switch that repairs set: all switches that decide how it is set on a repaired kernel.
+
+    A repair may put a switch right that says whether another defect is there.
+    """
+    decides: dict[str, frozenset[str]] = {}
+    for switch in {name for defect in KNOWN for name in defect.repair}:
+        found, left = frozenset[str](), {switch}
+        while left:
+            found |= left
+            asked = (one for one in KNOWN if not found.isdisjoint(one.repair))
+            left = {name for one in asked for name in (*one.bad, *one.repair)} - found
+        decides[switch] = found
+    return decides
 
 
 def findings(runs: Runs, kernel: Kernel) -> tuple[Shown, ...]:
@@ -128,8 +182,8 @@ def findings(runs: Runs, kernel: Kernel) -> tuple[Shown, ...]:
             owners[key] = last[rule] = owner
         parts.setdefault(owner, []).append(found)
     if "" in parts:  # of the same rule at the same call: first what the twin says in the same words
-        said = {(found.call, found.violation.args) for found in twin.violations}
-        parts[""].sort(key=lambda found: (found.call, found.violation.args) not in said)
+        said = {(found.key, found.violation.args) for found in twin.violations}
+        parts[""].sort(key=lambda found: (found.key, found.violation.args) not in said)
     shown = [shown_as(runs.case, broken, owner) for owner, broken in parts.items()]
     return tuple(sorted(shown, key=lambda one: (bool(one.bucket.defect), one.severity)))
 

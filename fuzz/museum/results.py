@@ -31,6 +31,7 @@ DECIDES = (
     "fuzz/findings/bucket.py",
     "fuzz/forms",
     "fuzz/inputs",
+    "fuzz/matrix.py",
     "fuzz/minimize",
     "fuzz/museum/run.py",
     "fuzz/noted.py",

@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from engine.base.geometry import GEOMETRIES
-from engine.base.kernel import KERNELS, KNOWN_NAMES, SWITCHES, releases_with
+from engine.base.kernel import KERNELS, KNOWN_NAMES, SWITCHES, releases, releases_with
 from fuzz.defects.catalogue import EXHIBITS
 from fuzz.defects.defect import Defect
 from fuzz.defects.known import KNOWN
@@ -36,6 +36,7 @@ def kernels() -> Iterator[str]:
             yield f"    not asked for by the model: {switch.unread.reason}"
     yield f"\nkernels:    {', '.join(KERNELS)}"
     yield f"            names: {'; '.join(KNOWN_NAMES)}"
+    yield f"            all: the {len(releases())} releases that differ from the one before"
     width = max(map(len, GEOMETRIES))
     lines = [f"{name:{width}}  {geometry.description}" for name, geometry in GEOMETRIES.items()]
     yield "geometries: " + "\n            ".join(lines)

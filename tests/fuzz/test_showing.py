@@ -17,6 +17,7 @@ from fuzz.showing import (
     annotated,
     expectations,
     expecting,
+    expecting_at_edges,
     replay,
     showing,
 )
@@ -208,3 +209,16 @@ def test_a_call_outside_the_arena_is_an_error_unless_the_case_says_so() -> None:
     with pytest.raises(CaseError, match="outside the arena"):
         replay(parse(call + "\n"), ["linux-6.18"])
     assert replay(parse(call + " = SKIP\n"), ["linux-6.18"])[0].as_expected
+
+
+def test_of_kernels_that_show_the_same_the_first_and_the_last_are_expected() -> None:
+    case = load(ROOT / "corpus" / "regressions" / "thread-joel-pae-report.case")
+    names = ["linux-5.16", "linux-6.1", "linux-6.6", "linux-6.7", "linux-6.18", "linux-7.3"]
+    expects = expecting_at_edges(case, "linux-6.1", names).expects
+    assert [(one.kernel, one.outcome) for one in expects] == [
+        ("linux-6.1", "dest-entry-none"),
+        ("linux-5.16", "dest-entry-none"),
+        ("linux-6.6", "dest-entry-none"),
+        ("linux-6.7", "ok"),
+        ("linux-7.3", "ok"),
+    ]

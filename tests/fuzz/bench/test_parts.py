@@ -1,15 +1,19 @@
 """Measurements: what they count, not how fast anything is."""
 
 import lzma
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
-from engine.base.kernel import kernel_named
+from engine.base.geometry import GEOMETRIES
+from engine.base.kernel import KERNELS, kernel_named
 from fuzz.bench.__main__ import main
+from fuzz.bench.kernels import cost
 from fuzz.bench.profile import profile
 from fuzz.bench.programs import cases_of
 from fuzz.bench.rules import group_costs, left_out_costs, state_costs
+from fuzz.campaign import selfcheck
 from fuzz.forms.text import dump
 from fuzz.rules.index import FILES
 from fuzz.rules.judge import ALL
@@ -55,3 +59,12 @@ def test_every_rule_on_a_state_and_every_cadence_has_its_cost() -> None:
 def test_feeding_an_unknown_kind_of_cells_is_refused() -> None:
     with pytest.raises(SystemExit, match="unknown nonsense; known: place, path"):
         main(["feedback", "--feed", "vma,nonsense"])
+
+
+def test_many_kernels_cost_less_than_each_alone() -> None:
+    geometry = GEOMETRIES["x86-64"]
+    cases = list(islice(selfcheck.programs(geometry, "1", []), 10))
+    few, many = (cost(names, geometry, cases) for names in (["linux-6.1"], list(KERNELS)))
+    assert few.runs == 1.0
+    assert 1.0 < many.runs < len(KERNELS)
+    assert min(few.milliseconds, many.milliseconds) > 0

@@ -25,6 +25,7 @@ from fuzz.campaign.feedback import (
 from fuzz.case import Faults
 from fuzz.execute import execute
 from fuzz.forms.text import parse
+from fuzz.matrix import KernelSet
 from tests.lib.constants import ROOT
 
 SLOT = GEOMETRIES["x86-64"].slot_bytes
@@ -76,7 +77,7 @@ def test_what_is_not_fed_is_counted_only() -> None:
     cells.hit("a", feed=False)
     cells.hit("b")
     cells.flush()
-    assert atheris.counted == [102]
+    assert atheris.counted == [101]
     assert cells.seen == 2
     alone = Cells(None)
     alone.check_live()
@@ -91,13 +92,13 @@ def test_libfuzzer_gets_the_kinds_that_are_fed(fed: tuple[str, ...], counters: i
     cells = Cells(atheris)
     atheris.fuzz()
     kernel = kernel_named("linux-6.18")
-    observer = StateObserver(cells, kernel, fed)
+    observer = StateObserver(cells, kernel.geometry, fed)
     move = MOVE.format("0x40000000", "0x400000", "0x400000", "0x80000000")
     case = parse(MAPPED + move)
     observer.finish(execute(case, kernel, stop=False, listeners=[observer], on_step=observer.step))
     cells.flush()
     assert len(atheris.counted) == counters
-    assert {key[0] for key in cells._numbers} <= set(KINDS)  # type: ignore[index]
+    assert {key[0] for key in cells._met} <= set(KINDS)  # type: ignore[index]
 
 
 def test_a_full_block_shares_its_counters_and_keeps_out_of_the_last_one() -> None:
@@ -110,6 +111,18 @@ def test_a_full_block_shares_its_counters_and_keeps_out_of_the_last_one() -> Non
     assert atheris.counted == [101, 102, 103, 104]
     assert atheris.next == 105  # reserved and never used
     assert cells.seen == 6
+
+
+def test_a_cell_counts_for_each_kernel() -> None:
+    atheris = FakeAtheris()
+    cells = Cells(atheris, size=8)
+    atheris.fuzz()
+    for key, kernels in (("a", 0b101), ("b", 0b1), ("a", 0b110)):
+        cells.hit(key, kernels)
+    cells.hit("a", 0b1000, feed=False)
+    cells.flush()
+    assert atheris.counted == [101, 102, 103, 104]  # a on three of the kernels, and b on one
+    assert cells.seen == 5
 
 
 def test_missing_names_are_told() -> None:
@@ -177,7 +190,7 @@ class Recorder(Cells):
         super().__init__(FakeAtheris(), size=1)
         self.keys: list[Hashable] = []
 
-    def hit(self, key: Hashable, *, feed: bool = True) -> None:
+    def hit(self, key: Hashable, kernels: KernelSet = 1, *, feed: bool = True) -> None:
         self.keys.append(key)
 
 
@@ -185,7 +198,7 @@ def cells_of(program: str, kernel: str = "linux-6.18") -> dict[str, set[Hashable
     """The cells of a program, by kind."""
     recorder = Recorder()
     model = kernel_named(kernel)
-    observer = StateObserver(recorder, model)
+    observer = StateObserver(recorder, model.geometry)
     case = parse(program)
     for _ in range(2):  # the second run must show what the first one showed
         before, recorder.keys = recorder.keys, []
@@ -194,8 +207,7 @@ def cells_of(program: str, kernel: str = "linux-6.18") -> dict[str, set[Hashable
         )
     assert before == recorder.keys
     kinds: dict[str, set[Hashable]] = {}
-    for kind, name, *key in recorder.keys:  # type: ignore[misc]
-        assert name == kernel
+    for kind, *key in recorder.keys:  # type: ignore[misc]
         kinds.setdefault(kind, set()).add(tuple(key))
     return kinds
 

@@ -47,7 +47,7 @@ def test_a_bug_is_told_once_as_its_minimal_program(capsys: Output) -> None:
 
 
 def test_a_batch_that_dies_is_told(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
-    monkeypatch.setattr(module, "showing", lambda *_: os._exit(9))
+    monkeypatch.setattr(module, "runs_of", lambda *_: os._exit(9))
     assert selfcheck(options(1, "linux-6.12")) == OUR_DEFECT
     assert "status 9" in capsys.readouterr().out
 

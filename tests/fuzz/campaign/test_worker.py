@@ -69,7 +69,8 @@ def test_what_a_process_tells_is_a_report(worker: Worker) -> None:
         },
         {
             **{"event": "finding", "bucket": bucket, "worst": "page-count", "execs": 9},
-            **{"kernel": "linux-6.1", "geometry": "small", "input": "00ff", "cpu_seconds": 1.0},
+            **{"kernels": ["linux-6.1", "linux-6.18"], "geometry": "small"},
+            **{"input": "00ff", "cpu_seconds": 1.0},
         },
         {"event": "new", "input": "0102"},
     ]
@@ -78,7 +79,10 @@ def test_what_a_process_tells_is_a_report(worker: Worker) -> None:
     assert (told.round, told.execs, told.random_addresses) == (ROUND.id, 10, True)
     assert told.cells == (("linux-6.1", 3),)
     assert told.hits == ((Bucket("page-count", "mremap"), "linux-6.1", 2),)
-    assert told.findings[0].input == b"\x00\xff"
+    assert [(met.kernel, met.input) for met in told.findings] == [
+        ("linux-6.1", b"\x00\xff"),
+        ("linux-6.18", b"\x00\xff"),
+    ]
     assert told.new == (b"\x01\x02",)
     assert Report.parsed(told.plain(), ROUND) == told
     worker.place.log.write_text("stat::number_of_executed_units: 12\nDONE\n")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.base.kernel import releases
 from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.campaign.session import RunOptions
 from fuzz.cli.main import main
@@ -45,6 +46,13 @@ def test_run_hands_its_options_on(chosen: list[RunOptions]) -> None:
             libfuzzer=("-timeout=1", "-shrink=1"),
         )
     ]
+
+
+def test_all_kernels_are_the_releases_that_differ(chosen: list[RunOptions]) -> None:
+    assert main(["run", "--kernel", "linux-6.18+realign", "--kernel", "all"]) == 1
+    names = [kernel.name for kernel in releases()]
+    assert chosen[0].kernels == ("linux-6.18+realign", *names)
+    assert {"linux-5.0", "linux-6.12.43", "linux-6.18", "linux-7.3"} <= set(names)
 
 
 def test_run_by_default(chosen: list[RunOptions]) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from engine.base.address import Range
 from engine.base.entry import UFFD_WP
-from engine.base.kernel import Kernel, kernel_named
+from engine.base.kernel import Kernel, kernel_named, releases
 from engine.base.uapi import Errno
 from engine.base.violation import Violation
 from engine.mremap import Remap
@@ -15,10 +15,10 @@ from engine.pages.protect import change_entries
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_DONTCOPY, VM_LOCKED
 from fuzz.case import Case
-from fuzz.defects.attribute import Execute, Rules, Runs, findings
+from fuzz.defects.attribute import Execute, Rules, Runs, deciding, findings
 from fuzz.defects.catalogue import EXHIBITS
 from fuzz.defects.defect import Change, Defect
-from fuzz.defects.known import KNOWN
+from fuzz.defects.known import KNOWN, repaired
 from fuzz.execute import Outcome, execute
 from fuzz.forms.text import load, parse
 from fuzz.showing import kernel_for, showing
@@ -370,3 +370,24 @@ def test_what_is_leaked_or_miscounted_anywhere_in_a_call_is_unknown(
         found = showing(case, kernel).found
     assert found is not None
     assert not found.bucket.defect
+
+
+# --- Several kernels ------------------------------------------------------------------------------
+
+
+def test_what_decides_a_repair_is_known() -> None:
+    """Kernels that have it alike are repaired alike, of one defect and of all."""
+    twins = [
+        (kernel, [repaired(kernel), *(defect.repaired_on(kernel) for defect in KNOWN)])
+        for kernel in releases()
+    ]
+    needed = False
+    for switch, decisive in deciding().items():
+        set_so: dict[tuple[bool, ...], tuple[bool, ...]] = {}
+        alone: dict[bool, tuple[bool, ...]] = {}
+        for kernel, repairs in twins:
+            after = tuple(getattr(twin, switch) for twin in repairs)
+            what = tuple(getattr(kernel, name) for name in sorted(decisive))
+            assert set_so.setdefault(what, after) == after, f"{switch} on {kernel.name}"
+            needed |= alone.setdefault(getattr(kernel, switch), after) != after
+    assert needed, "else the switch alone would do"
