@@ -113,7 +113,8 @@ def do_mremap(remap: Remap, *, differ: bool) -> int | Errno:
         result = _check_first_page(remap) or _move_classic(remap)
     space.announce(MREMAP_UNLOCKED, remap.addr, remap.addr + remap.old_len, NONE)
     if space.uffds:
-        uffd.call_ended(space, failed=isinstance(result, Errno))
+        evicted = Range(remap.new_addr, remap.new_addr + remap.new_len * bool(flags & MREMAP_FIXED))
+        uffd.call_ended(space, failed=isinstance(result, Errno), evicted=evicted)
     _populate_growth(remap, result)
     return result
 

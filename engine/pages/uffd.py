@@ -59,6 +59,7 @@ from engine.state.vma import (
     VM_UFFD_PROTECTED,
     VM_UFFD_RWP,
     VM_UFFD_WP,
+    ToldEvent,
     UffdContext,
     Vma,
 )
@@ -408,12 +409,14 @@ def forking(space: AddressSpace) -> None:
 
 
 @seam
-def call_ended(space: AddressSpace, *, failed: bool) -> None:
-    """Let the monitors have the events of the call that ends.
+def call_ended(space: AddressSpace, *, failed: bool, evicted: Range | None = None) -> None:
+    """Let the monitors have the events of the call that ends, which waits for each to be read.
 
-    A move that failed is not told, but the count it holds is given back all the same.
+    Arguments: `evicted` where a move has unmapped what was in its way.  A move that failed is not
+    told, but the count it holds is given back all the same.
     Source: mremap_userfaultfd_complete(), mremap_userfaultfd_fail(), userfaultfd_unmap_complete().
     """
+    told: list[ToldEvent] = []
     for context in space.uffds.values():
-        context.complete(but="remap" if failed else "")
-        space.uffd_events += context.events
+        told += context.complete("remap" if failed else "", evicted)
+    space.uffd_events += [event for _, _, event in sorted(told)]

@@ -5,6 +5,7 @@ Merging has its own room (vmas/).  Flags are plain ints with the values of inclu
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
+from itertools import count
 from typing import NamedTuple
 
 from engine.base.address import Range, round_down
@@ -77,12 +78,16 @@ class UffdEvent(NamedTuple):
     source: int = 0
 
 
+ToldEvent = tuple[int, int, UffdEvent]  # how early in a call, and its number
+_PREPARED = count()
+
+
 class UffdContext:
     """A userfaultfd: `features` as asked for when it was opened.
 
     `changing` counts the changes of mappings whose event the monitor has not been told yet
     (mmap_changing): while it is not 0 the monitor's own requests are refused.  `events` are those
-    of the last call, `pending` those it is yet to get.
+    of the last call, `pending` those it is yet to get, each with its number among those of all.
     """
 
     __slots__ = ("changing", "events", "features", "pending")
@@ -91,23 +96,39 @@ class UffdContext:
         self.features = features
         self.changing = 0
         self.events: list[UffdEvent] = []
-        self.pending: list[UffdEvent] = []
+        self.pending: list[tuple[int, UffdEvent]] = []
 
     def prepare(self, kind: str, where: Range, source: int = 0) -> None:
         """Something happens to its memory; the monitor will be told.  Arguments: as UffdEvent."""
         self.changing += 1
-        self.pending.append(UffdEvent(kind, where, source))
+        self.pending.append((next(_PREPARED), UffdEvent(kind, where, source)))
 
     def unmap(self, where: Range) -> None:
         """Some of its memory in that range is unmapped.  Source: userfaultfd_unmap_prep()."""
         if self.features & UFFD_FEATURE_EVENT_UNMAP:
             self.prepare("unmap", where)
 
-    def complete(self, but: str = "") -> None:
-        """Tell the monitor what is pending; events of kind `but` are taken back instead."""
-        self.events = [event for event in self.pending if event.kind != but]
+    def complete(self, but: str = "", evicted: Range | None = None) -> list[ToldEvent]:
+        """Tell the monitor what is pending; events of kind `but` are taken back instead.
+
+        Of a move it is first told what had to go from its destination, `evicted`, then of the move
+        itself, then of what else is gone.
+        Returns: what the monitor was told, to be sorted with what others were.
+        Source: the end of do_mremap(): uf_unmap_early, uf, uf_unmap.
+        """
+
+        def rank(event: UffdEvent) -> int:
+            if event.kind == "remap":
+                return 1
+            return 0 if evicted is not None and event.where.start in range(*evicted) else 2
+
+        told = sorted(
+            (rank(event), number, event) for number, event in self.pending if event.kind != but
+        )
+        self.events = [event for _, _, event in told]
         self.changing -= len(self.pending)
         self.pending = []
+        return told
 
     def __repr__(self) -> str:
         return f"userfaultfd with features {self.features:#x}"

@@ -416,9 +416,9 @@ def always_recharged(original: Function) -> Function:
 def changing_kept(original: Function) -> Function:
     """B-54: a call that fails forgets its events, and with them the count it holds."""
 
-    def call_ended(space: AddressSpace, *, failed: bool) -> None:
+    def call_ended(space: AddressSpace, *, failed: bool, **how: Any) -> None:
         if not failed:
-            original(space, failed=failed)
+            original(space, failed=failed, **how)
             return
         for context in space.uffds.values():
             context.pending = []

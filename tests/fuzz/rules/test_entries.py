@@ -108,7 +108,8 @@ def protected(features: int = 0) -> AddressSpace:
 def announced_short(self: UffdContext, kind: str, where: Range, source: int = 0) -> None:
     """In place of UffdContext.prepare: the last page is left out."""
     self.changing += 1
-    self.pending.append(UffdEvent(kind, Range(where.start, where.end - PAGE), source))
+    event = UffdEvent(kind, Range(where.start, where.end - PAGE), source)
+    self.pending.append((len(self.pending), event))
 
 
 def partly_clean_folio() -> AddressSpace:
@@ -246,7 +247,7 @@ def two_huge() -> AddressSpace:
         ),
         pytest.param(
             lambda: protected(UFFD_FEATURE_EVENT_REMAP),
-            replaced(UffdContext, "complete", lambda self, but="": None),
+            replaced(UffdContext, "complete", lambda self, but="", evicted=None: []),
             (0, 32, 8),
             {"uffd-changing"},
             id="B-54 the count is not given back",
