@@ -172,7 +172,8 @@ def _make_place(space: AddressSpace, start: int, length: int, vm_flags: int) -> 
     """Unmap what is in the way of a new mapping, and have it charged.
 
     Until 6.11 a charge that is refused comes too late for what was mapped there.  Since 6.12 the
-    old mappings are cut off first, then private memory is charged, then they go.
+    old mappings are cut off first, then private memory is charged, then they go; userfaultfds are
+    told that they do, also if the charge is refused and they stay.
     Source: mmap_region(); vms_gather_munmap_vmas() in 6.12.
     """
     end = start + length
@@ -189,7 +190,7 @@ def _make_place(space: AddressSpace, start: int, length: int, vm_flags: int) -> 
         or not space.limits.unbounded
         or (lost[0].start < start and not lost[0].backing.may_split(start))
         or (end < lost[-1].end and not lost[-1].backing.may_split(end))
-        or make_removable(space, start, end)
+        or space.vmas.sealed(start, end)
     )
     if not may_fail or not space.kernel.merge_new_range:
         if not space.may_expand(length, replaced):
@@ -197,12 +198,16 @@ def _make_place(space: AddressSpace, start: int, length: int, vm_flags: int) -> 
         if replaced and (error := _replace(space, start, length)):
             return error if error is Errno.EPERM else Errno.ENOMEM
         return None if space.may_commit(length, charged) else Errno.ENOMEM
-    if error := _cut_off(space, start, end):
+    error = _cut_off(space, start, end)
+    if not error and not (
+        space.may_expand(length, replaced) and (shared or space.may_commit(length, charged))
+    ):
+        space.tell_unmapped(space.vmas.intersecting(start, end), start, end)  # though they stay
+        error = Errno.ENOMEM
+    if error:
+        if space.uffds:
+            uffd.call_ended(space, failed=False)
         return error
-    if not space.may_expand(length, replaced):
-        return Errno.ENOMEM
-    if not shared and not space.may_commit(length, charged):
-        return Errno.ENOMEM
     if error := _replace(space, start, length):
         return error
     return None if not shared or space.may_commit(length, charged) else Errno.ENOMEM
@@ -215,7 +220,7 @@ def _cut_off(space: AddressSpace, start: int, end: int) -> Errno | None:
         return error
     try:
         space.split_at(start)
-        space.split_at(end)
+        space.split_end(space.vmas.intersecting(start, end), start, end)
     except VmaRefused as refused:
         return Errno(refused.error)
     return None

@@ -3,11 +3,13 @@
 Source: mm/mmap.c, mm/vma.c, Linux 6.1 to 6.18.
 """
 
+from itertools import takewhile
+
 from engine.base.address import round_up
 from engine.base.failures import VmaRefused
 from engine.base.uapi import Errno
 from engine.state.space import AddressSpace
-from engine.state.vma import VM_SEALED
+from engine.state.vma import VM_SEALED, Vma
 
 
 def unmap(space: AddressSpace, start: int, length: int) -> Errno | None:
@@ -31,7 +33,8 @@ def make_removable(space: AddressSpace, start: int, end: int) -> Errno | None:
     """May [start, end) be unmapped?
 
     What is sealed further up is found VMA by VMA, when the first one has been cut at `start`, and
-    that cut remains: measured on 6.12.43, 6.17.13 and 6.18.44.  6.10 and 6.11 look before.
+    that cut remains, and so does what userfaultfds are told of the VMAs before: measured on
+    6.12.43, 6.17.13 and 6.18.44.  6.10 and 6.11 look before.
     Precondition: something is mapped there.
     Returns: EPERM if something in it is sealed; ENOMEM if cutting one VMA in three would pass the
     limit, or if there is no memory to cut it.
@@ -50,7 +53,12 @@ def make_removable(space: AddressSpace, start: int, end: int) -> Errno | None:
             space.split_at(start)
         except VmaRefused as refused:
             return Errno(refused.error)
+        space.tell_unmapped(takewhile(_is_open, vmas), start, end)
     return Errno.EPERM
+
+
+def _is_open(vma: Vma) -> bool:
+    return not vma.flags & VM_SEALED
 
 
 def _unmap(space: AddressSpace, start: int, end: int) -> Errno | None:
