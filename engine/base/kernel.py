@@ -282,6 +282,11 @@ class Kernel:
         since("6.4"),
         "splitting a huge page that was written makes its pages soft-dirty (pte_mkdirty)",
     ] = False
+    migration_soft_dirty: Annotated[
+        bool,
+        between("6.1", "6.11"),  # 6.1.176 has it, 6.12.43 no more
+        "a page that was written is soft-dirty once it has migrated, or its folio was split",
+    ] = False
     stacks_stay_small: Annotated[
         bool, since("6.7"), "MAP_STACK keeps huge pages away (VM_NOHUGEPAGE)"
     ] = False

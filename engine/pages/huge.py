@@ -208,7 +208,7 @@ def split_folio(space: AddressSpace, first: int) -> None:
 
     Its pages that were never written are replaced by the zero page wherever they are mapped, except
     in locked memory (since 6.12; before, splitting shows nothing).  If one was written since
-    MADV_FREE, all count as written.
+    MADV_FREE, all count as written.  All are under migration meanwhile.
     Source: split_huge_page_to_list_to_order(), try_to_map_unused_to_zeropage().
     """
     space.frames.large.discard(first)
@@ -218,7 +218,7 @@ def split_folio(space: AddressSpace, first: int) -> None:
         if table.level == PMD:
             for index, entry in list(table.leaves.items()):
                 if entry & ANON and entry >> PFN_SHIFT == first:
-                    space.split_huge(table, index)
+                    space.split_huge(table, index, freeze=True)
     for base, table in space.tree.leaf_tables():
         if table.level != PTE:
             continue
@@ -228,6 +228,9 @@ def split_folio(space: AddressSpace, first: int) -> None:
                 continue
             if entry & DIRTY:
                 space.frames.dirty.add(first)
+                if space.kernel.migration_soft_dirty:
+                    entry |= SOFT_DIRTY
+                    space.tree.put(table, index, entry)
             if not tags[pfn]:
                 vma = space.vmas.lookup(base + (index << shift))
                 locked = vma is None or vma.flags & VM_LOCKED or first in space.frames.mlocked

@@ -6,7 +6,7 @@ Source: mm/madvise.c madvise_cold_or_pageout_pte_range(), mm/vmscan.c, Linux 6.1
 
 from collections import Counter
 
-from engine.base.entry import ANON, MARKER, PFN_SHIFT, PRESENT
+from engine.base.entry import ANON, MARKER, PFN_SHIFT, PRESENT, UFFD_WP
 from engine.base.geometry import PMD, PTE
 from engine.pages import contiguous
 from engine.pages.huge import folio_mappings, split_folio, split_shared_folio, unmap_folio
@@ -24,9 +24,9 @@ def split_partial_folios(
 
     `for_swap`: also those that it covers, but for what may be dropped without and what is locked.
 
-    A folio is covered if the range maps all of it in a row, inside one PTE table; until 6.10 only
-    if it does so by a huge page.
-    Source: madvise_cold_or_pageout_pte_range(), shrink_folio_list().
+    A folio is covered if the range maps all of it in a row, inside one PTE table, with the same
+    protection by userfaultfd; until 6.10 only if it does so by a huge page.
+    Source: madvise_cold_or_pageout_pte_range(), folio_pte_batch(), shrink_folio_list().
     """
     frames = space.frames
 
@@ -59,6 +59,7 @@ def split_partial_folios(
                 base + (i << shift) < end
                 and (e := table.leaves.get(i)) is not None
                 and e >> PFN_SHIFT == folio + i - index
+                and not (e ^ small) & UFFD_WP
                 for i in range(index, index + pages)
             )
             covered = pfn == folio and in_a_row
@@ -123,6 +124,7 @@ def _maps_all(
 ) -> bool:
     """Are all pages of a folio mapped in a row in [start, end), from the entry `first` of a table?
 
+    And all protected by userfaultfd, or none.
     Arguments: the frames of the `folio`; the `base` address of a PTE table.
     """
     shift = space.geometry.page_shift
@@ -130,7 +132,9 @@ def _maps_all(
         start <= base + (first << shift)
         and base + ((first + len(folio)) << shift) <= end
         and all(
-            (entry := table.leaves.get(index)) is not None and entry >> PFN_SHIFT == pfn
+            (entry := table.leaves.get(index)) is not None
+            and entry >> PFN_SHIFT == pfn
+            and not (entry ^ table.leaves[first]) & UFFD_WP
             for index, pfn in enumerate(folio, first)
         )
     )

@@ -8,7 +8,7 @@ Source: mm/rmap.c rmap_walk(), vma_address(); mm/migrate.c, Linux 6.1 to 6.18.
 from collections.abc import Iterator
 
 from engine.base.address import Range, round_down
-from engine.base.entry import DIRTY, MARKER, MIGRATION, PFN_SHIFT, PRESENT
+from engine.base.entry import DIRTY, MARKER, MIGRATION, PFN_SHIFT, PRESENT, SOFT_DIRTY
 from engine.base.geometry import PTE
 from engine.base.points import ANON_VMA, I_MMAP, REMOVE_MIGRATION_PTES, TRY_TO_MIGRATE
 from engine.base.violation import Violation
@@ -134,6 +134,8 @@ def end_migration(space: AddressSpace, first: int) -> None:
                 table, index = found
                 entry = table.leaves[index]
                 if entry & MIGRATION:
+                    if entry & DIRTY and space.kernel.migration_soft_dirty:
+                        entry |= SOFT_DIRTY
                     space.tree.put(table, index, (entry ^ (PRESENT | MIGRATION)) + delta)
             if vma.backing.pages.get(frames.index[page]) == page:
                 vma.backing.pages[frames.index[page]] = page + new - first

@@ -240,12 +240,13 @@ class AddressSpace:
             self.split_huge(table, index)
             self.zap(max(start, first), min(end, first + slot))
 
-    def split_huge(self, table: Table, index: int) -> None:
+    def split_huge(self, table: Table, index: int, *, freeze: bool = False) -> None:
         """Split the huge page at `index` of a PMD table into its pages.
 
         One of a shared object just disappears: its pages come back at the next access.
         A private one that was written makes its folio dirty, and its entries, which on x86 makes
-        them soft-dirty.
+        them soft-dirty.  Arguments: `freeze`: not these, as the folio is split, too, and they are
+        under migration meanwhile.
         Source: mm/huge_memory.c __split_huge_pmd_locked(), pte_mkdirty().
         """
         entry = table.leaves[index]
@@ -255,7 +256,7 @@ class AddressSpace:
         elif entry & DIRTY:
             self.frames.dirty.add(entry >> PFN_SHIFT)
             cleared = entry & (PRESENT | SOFT_DIRTY) == PRESENT
-            if cleared and self.kernel.split_soft_dirty:
+            if cleared and not freeze and self.kernel.split_soft_dirty:
                 self.tree.change(ptes, list(ptes.leaves), _written)
 
     def split_huge_at(self, addr: int) -> None:

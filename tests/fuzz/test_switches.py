@@ -99,6 +99,7 @@ SHOWN_BY = {
     "collapse_leaves_watched": ("regressions/collapse-leaves-watched-holes", "linux-6.1"),
     "collapse_drains": ("regressions/collapse-of-swapped-pages", "linux-6.1"),
     "swaps_in_large": ("regressions/swapped-in-whole", "linux-6.12"),
+    "migration_soft_dirty": ("regressions/soft-dirty-by-a-split-folio", "linux-6.1"),
     "reclaims_tables": ("regressions/dontneed-frees-a-table", "linux-5.0"),
     "table_moves_lock_rmap": ("regressions/thread-joel-pae-report", "linux-5.0"),
     "uffd_write_protects": ("regressions/uffd-neighbour-unregistered", "linux-5.0"),

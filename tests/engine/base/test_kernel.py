@@ -101,6 +101,7 @@ TABLE = {
     "collapse_leaves_watched": "no no yes yes yes yes",
     "collapse_drains": "no no yes yes yes yes",
     "swaps_in_large": "no no no no yes yes",
+    "migration_soft_dirty": "no yes yes no no no",
     "reclaims_tables": "no no no no yes yes",
     "table_moves_lock_rmap": "no yes yes yes yes yes",
     "uffd_write_protects": "no yes yes yes yes yes",

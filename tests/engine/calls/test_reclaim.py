@@ -6,13 +6,16 @@ import pytest
 
 from engine.base.entry import PFN_SHIFT
 from engine.base.uapi import (
+    MADV_COLD,
     MADV_COLLAPSE,
     MADV_FREE,
+    MADV_HUGEPAGE,
     MADV_PAGEOUT,
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_PRIVATE,
     MAP_SHARED,
+    UFFDIO_REGISTER_MODE_WP,
     Errno,
 )
 from engine.calls.fork import fork
@@ -22,6 +25,7 @@ from engine.calls.mmap import mmap, munmap
 from engine.calls.reclaim import migrate_begin, migrate_end, soft_dirty_clear, swapout
 from engine.mremap import mremap
 from engine.pages.fault import peek, touch
+from engine.pages.uffd import uffd_register, uffd_wp
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_STACK_INCOMPLETE
 from fuzz.execute import execute
@@ -149,6 +153,25 @@ def test_a_huge_page_of_an_object_comes_back_as_it_went(kernel: str, there: str)
     assert "".join("P" if entry(space, 16 + i) else "." for i in range(4)) == there
     assert tags(space) == {16 + i: 1 + i for i in range(4)}
     assert sound(space)
+
+
+@pytest.mark.parametrize(("kernel", "there"), [("linux-6.1", "S"), ("linux-6.12", "")])
+def test_splitting_a_folio_that_was_written_after_tracking_began(kernel: str, there: str) -> None:
+    space = huge(kernel)
+    soft_dirty_clear(space)
+    assert madvise(space, 16 * PAGE, PAGE, MADV_COLD) is None
+    assert bits(space, 17) == f"PD{there}X"
+
+
+@pytest.mark.parametrize(("pages", "there"), [(1, "ss.."), (4, "ssss")])
+def test_a_folio_that_is_protected_in_part_is_split(pages: int, there: str) -> None:
+    space = mapped(MAP_PRIVATE)
+    assert madvise(space, 16 * PAGE, SLOT, MADV_HUGEPAGE) is None
+    touch(space, 16 * PAGE, 18 * PAGE)
+    assert uffd_register(space, 16 * PAGE, SLOT, UFFDIO_REGISTER_MODE_WP, 0) is None
+    assert uffd_wp(space, 16 * PAGE, pages * PAGE, 1) is None
+    assert swapout(space, 16 * PAGE, SLOT) is None
+    assert kinds(space, 16, 4) == there.replace(".", "P")  # the zero page
 
 
 # --- migration -----------------------------------------------------------------------------------
