@@ -15,7 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -33,6 +33,8 @@ from fuzz.bench.turns import (
     Unit,
     compare_slices,
     find_slices,
+    jobs_slices,
+    of_jobs,
     overall,
     run_slices,
 )
@@ -43,8 +45,9 @@ from fuzz.lib.exits import BAD_INPUT, FINE, INTERRUPTED
 from fuzz.lib.status import Fields, StatusLine, duration
 from fuzz.subjects.recordings import TruthError, programs
 
-PARTS = ("rate", "compare", "find", "memory")
-REPEAT, RUNS, SEEDS, LIMIT_SECONDS = 3, 2_000, 3, 20
+PARTS = ("rate", "compare", "find", "memory", "jobs")
+USUAL = ("rate", "compare", "find", "memory")  # the others are asked for
+REPEAT, RUNS, SEEDS, LIMIT_SECONDS, RUN_SECONDS = 3, 2_000, 3, 20, 20
 # From easy to hard, out of all that the kernel does around moves, with about the CPU seconds that
 # one takes; the hardest ones of the museum would take longer than all the rest.
 EXHIBITS = {
@@ -91,7 +94,7 @@ def add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "--only",
         action="append",
         choices=PARTS,
-        help="measure this only; may be given more than once (default: all)",
+        help="measure this only; may be given more than once (default: all but jobs)",
     )
     sub.add_argument(
         "--repeat", type=positive, default=REPEAT, metavar="N", help="repetitions (%(default)s)"
@@ -102,6 +105,20 @@ def add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         default=RUNS,
         metavar="N",
         help="rate, memory: executions of a run (%(default)s)",
+    )
+    sub.add_argument(
+        "--jobs",
+        type=lambda words: [positive(word) for word in words.split(",")],
+        default=[1, 2],
+        metavar="N,…",
+        help="jobs: fuzz in so many processes (1,2)",
+    )
+    sub.add_argument(
+        "--run-time",
+        type=positive,
+        default=RUN_SECONDS,
+        metavar="S",
+        help="jobs: seconds of a run (%(default)s)",
     )
     sub.add_argument(
         "--truth",
@@ -155,7 +172,8 @@ def run(options: argparse.Namespace) -> int:
     if rows:
         names = [tree.name for tree in trees]
         asked = [row for row in rows.values() if _asked(row, options.only)]
-        print("", *_table(asked, names), *_told(rows, missed, names), sep="\n")
+        told = [*_told(rows, missed, names), *_of_jobs(rows, options.jobs, names)]
+        print("", *_table(asked, names), *told, sep="\n")
     return status
 
 
@@ -176,7 +194,7 @@ def _slices(
 
     Errors raised: BenchError, RunError, TruthError, UnknownName, OSError.
     """
-    parts = set(options.only or PARTS)
+    parts = set(options.only or USUAL)
     if parts - {"compare"}:
         check_environment()
     truths = truths_of(options.truth) if "compare" in parts else []
@@ -188,9 +206,12 @@ def _slices(
         for tree in trees:
             tree.run(Job([["museum", "list", *exhibits]]))  # does it have them?
     slices = []
-    for number in range(1, max(options.repeat, options.seeds) + 1):
+    last = max(options.repeat, options.seeds if exhibits else 0)
+    for number in range(1, last + 1):
         if number <= options.repeat and parts & {"rate", "memory"}:
             slices += run_slices(number, options.runs)
+        if number <= options.repeat and "jobs" in parts:
+            slices += jobs_slices(number, options.jobs, options.run_time)
         if number <= options.repeat and truths:
             slices += compare_slices(number, truths)
         if number <= options.seeds and exhibits:
@@ -281,6 +302,20 @@ def _table(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
 def _range(figures: Sequence[float], digits: int) -> str:
     shown = (min(figures), statistics.median(figures), max(figures))
     return "".join(f"{figure:9.{digits}f}" for figure in shown)
+
+
+def _of_jobs(rows: Mapping[Unit, Row], jobs: Sequence[int], names: Sequence[str]) -> list[str]:
+    """What more processes bring, in each repetition beside the fewest."""
+    few, *more = sorted(set(jobs))
+    lines = []
+    for name in names if of_jobs(few) in rows else ():
+        base = rows[of_jobs(few)].of(name)
+        for many in more:
+            ratios = [a / b for a, b in zip(rows[of_jobs(many)].of(name), base, strict=False) if b]
+            if ratios:
+                told = f"{name}: --jobs {many} / --jobs {few}"
+                lines.append(f"{told:{32}}{_range(ratios, 3)}")
+    return lines
 
 
 def _told(

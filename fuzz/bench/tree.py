@@ -81,6 +81,11 @@ class Tree(NamedTuple):
         (report,) = in_turns([(self, job)])
         return report
 
+    def takes(self, option: str) -> bool:
+        """Does its `run` have that option?  Older ones may not."""
+        source = self.home / "fuzz" / "cli" / "run.py"
+        return source.is_file() and f'"{option}"' in source.read_text(encoding="utf-8")
+
     def _start(self, job: Job) -> subprocess.Popen[bytes]:
         self._report.unlink(missing_ok=True)
         source = Path(inside.__file__).read_text(encoding="utf-8")

@@ -36,6 +36,7 @@ RATE = "executions a CPU second of `run`"
 RECORDINGS = Unit("recordings a CPU second of `compare`", True)
 FIND_EXECUTIONS = Unit("executions to find an exhibit", False)
 FIND_SECONDS = Unit("CPU seconds to find an exhibit", False, 2)
+JOBS = "executions a second of `run`"
 MEMORY = "peak MiB of the fuzzing process"
 
 
@@ -43,7 +44,7 @@ class Slice(NamedTuple):
     """One piece of work for each tree in turn.
 
     `number` is the repetition that it belongs to; `seconds` about how long a tree takes; `figures`
-    returns one for each row, from what the job took.
+    returns one for each row, from what the job took; `alone` lets each tree do all of it at once.
     """
 
     what: str
@@ -51,10 +52,14 @@ class Slice(NamedTuple):
     seconds: float
     job: Callable[[Tree], Job]
     figures: Callable[[Tree, Report], Mapping[Unit, float]]
+    alone: bool = False
 
     def work(self, trees: Sequence[Tree]) -> list[Mapping[Unit, float]]:
         """Do it.  Returns: the figures of each tree.  Errors raised: BenchError."""
-        reports = in_turns([(tree, self.job(tree)) for tree in trees])
+        if self.alone:
+            reports = [tree.run(self.job(tree)) for tree in trees]
+        else:
+            reports = in_turns([(tree, self.job(tree)) for tree in trees])
         return [self.figures(tree, ran) for tree, ran in zip(trees, reports, strict=True)]
 
 
@@ -105,10 +110,8 @@ def run_slices(number: int, runs: int) -> list[Slice]:
     """
 
     def job(flags: Sequence[str], tree: Tree) -> Job:
-        words = ["run", *flags, f"--runs={runs}", f"--seed={number}"]
-        words += [f"--kernel={kernel}" for kernel in KERNELS]
-        workdir = tree.scratch / f"run-{number}{''.join(flags)}"
-        return Job([[*words, f"--workdir={workdir}"]], fine=(0, 1))
+        words = _run(tree, f"run-{number}{''.join(flags)}", number, jobs=1)
+        return Job([[*words, *flags, f"--runs={runs}"]], fine=(0, 1))
 
     def figures(where: str, tree: Tree, ran: Report) -> Mapping[Unit, float]:
         if not ran.executions:
@@ -122,6 +125,52 @@ def run_slices(number: int, runs: int) -> list[Slice]:
         Slice(f"run, {where}", number, 2 + runs / 200, partial(job, flags), partial(figures, where))
         for where, flags in (("x86-64 alone", ["--geometry=x86-64"]), ("as `make fuzz`", []))
     ]
+
+
+def _run(tree: Tree, workdir: str, seed: int, jobs: int) -> list[str]:
+    """`run` as `make fuzz` has it, from nothing, in so many processes.
+
+    Errors raised: BenchError if the tree is too old for as many.
+    """
+    words = ["run", f"--seed={seed}", f"--workdir={tree.scratch / workdir}"]
+    words += [f"--kernel={kernel}" for kernel in KERNELS]
+    if tree.takes("--jobs"):
+        words.append(f"--jobs={jobs}")
+    elif jobs > 1:
+        raise BenchError(f"{tree.home}: `run` has no --jobs")
+    return words
+
+
+def jobs_slices(number: int, jobs: Sequence[int], seconds: int) -> list[Slice]:
+    """Runs of equal time in more and more processes, one after the other.
+
+    Not a moment each: that would tell nothing of what processes do to each other.  The start
+    counts, and so does what is minimized beside.
+    """
+
+    def job(many: int, tree: Tree) -> Job:
+        workdir = f"jobs-{number}-{many}"
+        return Job([[*_run(tree, workdir, number, many), f"--time={seconds}"]], fine=(0, 1))
+
+    def figures(many: int, _: Tree, ran: Report) -> Mapping[Unit, float]:
+        return {of_jobs(many): ran.executions / seconds}
+
+    return [
+        Slice(
+            f"run --jobs {many}",
+            number,
+            seconds + 5,
+            partial(job, many),
+            partial(figures, many),
+            alone=True,
+        )
+        for many in jobs
+    ]
+
+
+def of_jobs(many: int) -> Unit:
+    """The row of runs in so many processes."""
+    return Unit(f"{JOBS} --jobs {many}", True)
 
 
 class Truth(NamedTuple):

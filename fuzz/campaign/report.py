@@ -14,13 +14,16 @@ from fuzz.findings.bucket import Bucket
 from fuzz.findings.states import ACCEPTED, REOPENED
 from fuzz.forms import text
 from fuzz.lib.command import command
-from fuzz.lib.lines import columns, indented, short
+from fuzz.lib.lines import fitted, indented, short
 from fuzz.lib.status import count, duration, wants_colour
 from fuzz.matrix import in_short
 from fuzz.subjects.against import Against, Divergence, reported
 from fuzz.subjects.beside import told_left_out
 from fuzz.subjects.likeness import told as told_beside
 from fuzz.tell.story import describe
+
+_COLUMNS = 80  # of the table at the end
+_KERNELS = 20
 
 
 def headline(session: Session) -> str:
@@ -176,7 +179,8 @@ def summary(session: Session, execs: int, machines: Sequence[str]) -> str:
         session.findings.values(),
         key=lambda seen: (bool(seen.bucket.defect), seen.old, seen.bucket),
     )
-    lines += columns(_table(session, ordered))
+    lines += fitted(_table(session, ordered), _COLUMNS)
+    lines.append(f"Their cases are in {short(session.path(ordered[0].bucket).parent)}.")
     if progress.known and not session.options.count_known:
         lines.append("Known defects do not count for the exit status (but with --count-known).")
     fresh = next((seen for seen in ordered if not seen.old), None)
@@ -209,7 +213,7 @@ def machine_line(
 
 def _table(session: Session, ordered: Sequence[Seen]) -> list[tuple[str, ...]]:
     """A row for each finding, below the heading."""
-    rows: list[tuple[str, ...]] = [("finding", "", "defect", "hits", "calls", "kernels", "case")]
+    rows: list[tuple[str, ...]] = [("finding", "", "defect", "hits", "calls", "kernels")]
     for seen in ordered:
         path, case = session.path(seen.bucket), seen.case
         with contextlib.suppress(CaseError):
@@ -218,14 +222,19 @@ def _table(session: Session, ordered: Sequence[Seen]) -> list[tuple[str, ...]]:
             (
                 seen.bucket.name,
                 seen.state if seen.state in (ACCEPTED, REOPENED) else "old" if seen.old else "new",
-                f"known: {seen.bucket.defect}" if seen.bucket.defect else "unknown",
-                str(seen.hits.total()),
+                "known" if seen.bucket.defect else "unknown",
+                count(seen.hits.total()),
                 str(len(case.calls)),
-                " ".join(in_short(name for name in session.kernels if seen.hits[name])),
-                short(path),
+                _few([name for name in session.kernels if seen.hits[name]]),
             )
         )
     return rows
+
+
+def _few(names: Sequence[str]) -> str:
+    """Names, or how many there are besides the first, where they would take a line."""
+    told = " ".join(names)
+    return told if len(told) <= _KERNELS else f"{names[0]} +{len(names) - 1}"
 
 
 def _ground(session: Session, kernel: Kernel) -> str:

@@ -14,6 +14,22 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
+def fitted(rows: Sequence[Sequence[str]], width: int) -> list[str]:
+    """Rows as aligned columns in so many columns of the screen.
+
+    A first cell for which there is no room stands on a line of its own, above the others of its
+    row; if these alone do not fit, they stick out.
+    """
+    rest = [len(line) for line in columns([row[1:] for row in rows])]
+    room = max(width - 2 - max(rest), 0)
+    most = max((len(row[0]) for row in rows if len(row[0]) <= room), default=0)
+    lines = columns([(row[0] if len(row[0]) <= most else " " * most, *row[1:]) for row in rows])
+    found = []
+    for row, line in zip(rows, lines, strict=True):
+        found += [row[0], line] if len(row[0]) > most else [line]
+    return found
+
+
 def indented(lines: str) -> str:
     """The lines, each two columns further to the right."""
     return "\n".join(f"  {line}".rstrip() for line in lines.splitlines())

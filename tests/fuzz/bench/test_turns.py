@@ -10,7 +10,7 @@ import pytest
 from fuzz.bench import run
 from fuzz.bench.__main__ import main
 from fuzz.bench.tree import THIS, BenchError, Job, Tree
-from fuzz.bench.turns import Row, Trial, Unit, overall, trial
+from fuzz.bench.turns import Row, Trial, Unit, jobs_slices, of_jobs, overall, trial
 
 SAMPLE = THIS / "corpus" / "truth" / "linux-6.18.jsonl.xz"
 
@@ -46,6 +46,28 @@ def test_a_slice_that_only_one_tree_has_done_gives_no_ratio() -> None:
     row = Row(Unit("seconds", more_is_better=False))
     row.add("this", 1, 2.0)
     assert row.ratios("this", "other") == []
+
+
+def test_more_processes_are_beside_the_fewest() -> None:
+    rows = {of_jobs(many): Row(of_jobs(many)) for many in (1, 2)}
+    for number, figures in enumerate(((100.0, 180.0), (50.0, 100.0)), 1):
+        for many, figure in enumerate(figures, 1):
+            rows[of_jobs(many)].add("this", number, figure)
+    (line,) = run._of_jobs(rows, [2, 1], ["this"])
+    assert line.split() == ["this:", "--jobs", "2", "/", "--jobs", "1", "1.800", "1.900", "2.000"]
+    assert run._of_jobs({}, [1, 2], ["this"]) == []
+
+
+def test_a_tree_without_jobs_runs_in_one_process(tmp_path: Path) -> None:
+    (tmp_path / "fuzz" / "cli").mkdir(parents=True)
+    (tmp_path / "fuzz" / "cli" / "run.py").write_text("")
+    (old_slice,) = jobs_slices(1, [1], 5)
+    old, new = Tree("old", tmp_path, tmp_path), Tree("new", THIS, tmp_path)
+    assert "--jobs=1" not in old_slice.job(old).commands[0]
+    assert "--jobs=1" in old_slice.job(new).commands[0]
+    (more,) = jobs_slices(1, [2], 5)
+    with pytest.raises(BenchError, match="`run` has no --jobs"):
+        more.job(old)
 
 
 def test_a_mean_of_ratios_has_a_factor_for_its_error() -> None:

@@ -164,7 +164,7 @@ def test_a_known_defect_is_kept_and_named_and_counts_if_asked(
     assert f"known: {told('B-01')} (linux-6.1); " in shown
     assert "NEW FINDING" not in shown
     (row,) = [line for line in shown.splitlines() if line.startswith(WARNING.name)]
-    assert row.split()[1:4] == ["new", "known:", "B-01"]
+    assert row.split()[1:3] == ["new", "known"]
 
 
 @fuzzing_test
@@ -181,9 +181,9 @@ def test_an_old_finding_is_counted_and_left_alone(
     assert path.read_text() == SEED
     assert "known: B-01 on" not in shown
     (row,) = [line for line in shown.splitlines() if line.startswith(WARNING.name)]
-    assert row.split()[1:4] == ["old", "known:", "B-01"]
+    assert row.split()[1:3] == ["old", "known"]
     with Ledger.open(tmp_path / "work") as ledger:
-        assert ledger.list()[0].count == int(row.split()[4])
+        assert ledger.list()[0].count == int(row.split()[3])
     assert run(replace(again, count_old=True)) == SURPRISES
     own = ("linux-6.1-may_retry",)
     assert run(replace(again, kernels=own)) == SURPRISES, "its name stays while it is edited"

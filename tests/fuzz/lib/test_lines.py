@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fuzz.lib.lines import columns, indented, short, tail
+from fuzz.lib.lines import columns, fitted, indented, short, tail
 
 
 def test_columns_are_aligned() -> None:
@@ -29,3 +29,15 @@ def test_tail_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("".join(f"{number}\n" for number in range(9)))
     assert tail(tmp_path / "log", 2) == "7\n8"
     assert tail(tmp_path / "none") == ""
+
+
+def test_a_table_fits_and_loses_nothing() -> None:
+    rows = [("name", "state", "kernels"), ("a" * 10, "new", "x"), ("b" * 30, "old", "y")]
+    assert fitted(rows, 80) == columns(rows)
+    assert fitted(rows, 30) == [
+        "name        state  kernels",
+        "aaaaaaaaaa  new    x",
+        "b" * 30,
+        "            old    y",
+    ]
+    assert fitted(rows, 5)[-2:] == ["b" * 30, "  old    y"]
