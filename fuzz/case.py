@@ -128,7 +128,11 @@ class CaseError(ValueError):
     def __init__(
         self, why: str, line: int = 0, column: int = 0, source: str = "", file: str = ""
     ) -> None:
+        super().__init__(why, line, column, source, file)
         self.why, self.line, self.column, self.source, self.file = why, line, column, source, file
-        where = ":".join(str(part) for part in (file, line, column) if part)
-        shown = f"\n  {source}\n  {' ' * (column - 1)}^" if source and column else ""
-        super().__init__(f"{where}: {why}{shown}" if where else f"{why}{shown}")
+
+    def __str__(self) -> str:
+        where = ":".join(str(part) for part in (self.file, self.line, self.column) if part)
+        pointer = f"\n  {self.source}\n  {' ' * (self.column - 1)}^"
+        shown = self.why + (pointer if self.source and self.column else "")
+        return f"{where}: {shown}" if where else shown

@@ -278,7 +278,11 @@ class UnknownName(ValueError):
     """A kernel, geometry, switch or rule that does not exist; the message lists those that do."""
 
     def __init__(self, kind: str, name: str, known: list[str]) -> None:
-        super().__init__(f"unknown {kind} {name!r}; known: {', '.join(known)}")
+        super().__init__(kind, name, known)
+        self.kind, self.name, self.known = kind, name, known
+
+    def __str__(self) -> str:
+        return f"unknown {self.kind} {self.name!r}; known: {', '.join(self.known)}"
 
 
 def geometry_named(name: str) -> Geometry:

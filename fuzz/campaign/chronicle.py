@@ -14,13 +14,14 @@ class Chronicle:
     """Tells of a session; a ledger that cannot be written is told of once, and the run goes on."""
 
     def __init__(self, session: Session) -> None:
-        """The run begins."""
+        """The run begins; its progress knows from now on what those before it add up to."""
         self._session = session
         self._history = session.ledger.history
         geometries = tuple(geometry.name for geometry in session.geometries)
         about = About(session.run_id, tuple(session.kernels), geometries, of_this_project())
         with self._explained():
-            self._history.begin(about)
+            before, progress = self._history.begin(about), session.progress
+            progress.runs_before, progress.seconds_before, progress.execs_before = before
 
     def tell(self, *, now: bool = False) -> None:
         """Where the run stands; cheap enough to be called always, unless it is to be told `now`."""
@@ -45,7 +46,7 @@ class Chronicle:
             unknown=progress.findings,
             known=progress.known,
             last_new=last_new,
-            doing=progress.doing,
+            doing=", ".join(filter(None, (progress.doing, progress.minimizing))),
         )
 
     @contextlib.contextmanager

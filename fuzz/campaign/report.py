@@ -15,7 +15,7 @@ from fuzz.findings.states import ACCEPTED, REOPENED
 from fuzz.forms import text
 from fuzz.lib.command import command
 from fuzz.lib.lines import fitted, indented, short
-from fuzz.lib.status import count, duration, wants_colour
+from fuzz.lib.status import Progress, count, duration, wants_colour
 from fuzz.matrix import in_short
 from fuzz.subjects.against import Against, Divergence, reported
 from fuzz.subjects.beside import told_left_out
@@ -171,6 +171,7 @@ def summary(session: Session, execs: int, machines: Sequence[str]) -> str:
         "",
         f"{execs} executions in {duration(progress.seconds)}, "
         f"{progress.corpus} inputs in the corpus, {count(progress.cells)} cells",
+        *_in_all(progress, execs),
         *machines,
     ]
     if not session.findings:
@@ -196,6 +197,16 @@ def summary(session: Session, execs: int, machines: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
+def _in_all(progress: Progress, execs: int) -> list[str]:
+    """A line about all runs in the working directory, if this is not the first."""
+    runs = progress.runs_before
+    if not runs:
+        return []
+    seconds = duration(progress.seconds_before + progress.seconds)
+    earlier = f"the {runs} runs" if runs > 1 else "the run"
+    return [f"{progress.execs_before + execs} executions in {seconds} with {earlier} before"]
+
+
 def machine_line(
     against: Against, done: int, left_out: Counter[str], waiting: int, lost: str
 ) -> str:
@@ -213,7 +224,9 @@ def machine_line(
 
 def _table(session: Session, ordered: Sequence[Seen]) -> list[tuple[str, ...]]:
     """A row for each finding, below the heading."""
-    rows: list[tuple[str, ...]] = [("finding", "", "defect", "hits", "calls", "kernels")]
+    rows: list[tuple[str, ...]] = [
+        ("finding", "", "defect", "hits", "calls", "kernels" if len(session.kernels) > 1 else "")
+    ]
     for seen in ordered:
         path, case = session.path(seen.bucket), seen.case
         with contextlib.suppress(CaseError):
@@ -225,16 +238,18 @@ def _table(session: Session, ordered: Sequence[Seen]) -> list[tuple[str, ...]]:
                 "known" if seen.bucket.defect else "unknown",
                 count(seen.hits.total()),
                 str(len(case.calls)),
-                _few([name for name in session.kernels if seen.hits[name]]),
+                _few([name for name in session.kernels if seen.hits[name]], len(session.kernels)),
             )
         )
     return rows
 
 
-def _few(names: Sequence[str]) -> str:
-    """Names, or how many there are besides the first, where they would take a line."""
-    told = " ".join(names)
-    return told if len(told) <= _KERNELS else f"{names[0]} +{len(names) - 1}"
+def _few(names: Sequence[str], all_of_them: int) -> str:
+    """Names of kernels, or how many there are where they would take a line."""
+    if all_of_them == 1:
+        return ""
+    told = " ".join(name.removeprefix("linux-") for name in names)
+    return told if len(told) <= _KERNELS else f"{len(names)} of {all_of_them}"
 
 
 def _ground(session: Session, kernel: Kernel) -> str:

@@ -17,8 +17,11 @@ class Wrong(Exception):
     """Why a piece of text is wrong, and at which offset of the piece, from 0."""
 
     def __init__(self, why: str, offset: int) -> None:
-        super().__init__(why)
+        super().__init__(why, offset)
         self.why, self.offset = why, offset
+
+    def __str__(self) -> str:
+        return self.why
 
 
 def after(text: str, end: int) -> NoReturn:

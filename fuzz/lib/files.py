@@ -11,9 +11,12 @@ class WriteError(Exception):
     """A file could not be written; what was there before is untouched."""
 
     def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: cannot write: {reason}")
+        super().__init__(path, reason)
         self.path = path
         self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: cannot write: {self.reason}"
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:

@@ -31,7 +31,8 @@ class Standing(Protocol):
 class Progress:
     """Where a run stands.
 
-    `seconds` since the start; `execs` inputs executed; `corpus` files in the corpus; `cells`
+    `seconds` since the start; `execs` inputs executed; of both, and of runs, so many were `before`
+    it in the working directory; `corpus` files in the corpus; `cells`
     distinct states seen; `findings` distinct unknown ones, `old` of which earlier runs had found;
     `known` defects of the kernels met; `last_new` seconds since the last new finding (None: none
     yet); `machine` inputs that ran on the
@@ -39,6 +40,9 @@ class Progress:
     others are.
     """
 
+    runs_before: int = 0
+    seconds_before: float = 0.0
+    execs_before: int = 0
     seconds: float = 0.0
     execs: int = 0
     execs_per_second: float = 0.0
@@ -57,9 +61,10 @@ class Progress:
         found = f"{self.findings} finding{'' if self.findings == 1 else 's'}"
         if self.old:
             found += f" ({self.old} old)"
+        in_all = f" of {count(self.execs_before + self.execs)}" if self.runs_before else ""
         shown = [
             (duration(self.seconds), "dim"),
-            (f"{count(self.execs)} execs", ""),
+            (f"{count(self.execs)}{in_all} execs", ""),
             (f"{count(self.execs_per_second)}/s", ""),
             (f"{count(self.corpus)} corpus", ""),
             (f"{count(self.cells)} cells", ""),

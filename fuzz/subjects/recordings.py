@@ -25,7 +25,11 @@ class TruthError(Exception):
     """A file of recordings, or of programs, that cannot be used; `line` counts from 1."""
 
     def __init__(self, path: Path, line: int, why: str) -> None:
-        super().__init__(f"{path}:{line}: {why}")
+        super().__init__(path, line, why)
+        self.path, self.line, self.why = path, line, why
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}: {self.why}"
 
 
 class Recording(NamedTuple):

@@ -389,6 +389,7 @@ def test_a_killed_run_loses_nothing_and_is_followed_by_another(tmp_path: Path) -
         [*words, "--runs", "200"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode in (FINE, SURPRISES), done.stdout + done.stderr
+    assert re.search(r"^\d+ executions in \d\S+ with the run before$", done.stdout, re.M)
     assert cases and cases <= set(findings.glob("*.case"))
     for path in cases:
         assert load(path).calls and NOT_MINIMIZED not in load(path).found

@@ -64,6 +64,13 @@ def test_numbers_are_short() -> None:
     ]
 
 
+def test_earlier_runs_count_as_well() -> None:
+    now, *_ = (text for text, _ in Progress(execs=950).fields() if "execs" in text)
+    assert now == "950 execs"
+    later = Progress(execs=950, runs_before=2, execs_before=12_345)
+    assert "950 of 13.3k execs" in [text for text, _ in later.fields()]
+
+
 def test_elsewhere_a_plain_line_now_and_then(clock: Clock) -> None:
     stream = io.StringIO()
     line = StatusLine(stream, clock)
