@@ -248,7 +248,7 @@ def _few(names: Sequence[str], all_of_them: int) -> str:
     """Names of kernels, or how many there are where they would take a line."""
     if all_of_them == 1:
         return ""
-    told = " ".join(name.removeprefix("linux-") for name in names)
+    told = " ".join(name.removeprefix("linux-") for name in in_short(names))
     return told if len(told) <= _KERNELS else f"{len(names)} of {all_of_them}"
 
 
