@@ -65,6 +65,7 @@ def execute(
     rules: frozenset[str] | None = None,
     rules_after: RulesAfter = "moving",
     commit_limit_bytes: int | None = None,
+    shortages_last: bool = False,
     steps: StepLimit | None = None,
 ) -> Outcome:
     """Run a case from an empty address space.
@@ -76,12 +77,14 @@ def execute(
     `check` switches the rules on, `oracle` the comparison of contents, too (only with `check`);
     `rules` are the slugs of those that are in question, None all: no others need be told;
     `rules_after` after which calls the whole state is judged: the last, every moving one, or each;
-    `commit_limit_bytes` see Limits.request; `steps` counts what the calls execute, and limits it.
+    `commit_limit_bytes` see Limits.request; `shortages_last`: what fails does so to the end of the
+    mremap in which it began; `steps` counts what the calls execute, and limits it.
     Errors raised: CaseError for a call the model does not know; what rules, oracle, `listeners` and
     `on_step` raise.
     """
     space = AddressSpace(kernel)
     space.limits.request = commit_limit_bytes
+    space.failures.lasting = shortages_last
     space.has_swap = any(call.name == "swapout" for call in case.calls)
     judge = None
     if check:
@@ -123,6 +126,8 @@ def execute(
             if judge is not None:
                 judge.after(returned)
             result = as_result(space, returned)
+            if shortages_last and call.name == "mremap":
+                space.failures.end()
         results.append(result)
         page_tables.append(space.tree.bytes_used())
         if judge is not None:

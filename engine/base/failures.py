@@ -17,12 +17,17 @@ class VmaRefused(Exception):
 
 
 class Failures:
-    """The failures that are still to come, by kind.  `armed` is true if there are any."""
+    """The failures that are still to come, by kind.  `armed` is true if there are any.
 
-    __slots__ = ("_left", "armed")
+    They may be `lasting`, as a machine is short of memory: what fails does so at every later
+    attempt, until `end`.  `reached` says that something else was asked for meanwhile: whether a
+    machine has that depends on what it has set aside.
+    """
+
+    __slots__ = ("_left", "armed", "lasting", "reached", "short")
 
     def __init__(self) -> None:
-        self.armed = False
+        self.armed = self.lasting = self.short = self.reached = False
         self._left: dict[str, list[int]] = {}
 
     def arm(self, kind: str, nth: int) -> None:
@@ -37,11 +42,21 @@ class Failures:
 
     def fails(self, kind: str) -> bool:
         """Count an attempt.  Returns: True if it fails."""
-        if not self.armed or kind not in self._left:
+        if not self.armed:
+            return False
+        if kind not in self._left:
+            self.reached |= self.short
             return False
         left = [nth - 1 for nth in self._left.pop(kind)]
         failed = 0 in left
         if later := [nth for nth in left if nth]:
             self._left[kind] = later
+        if failed and self.lasting:
+            self._left[kind], self.short = [1], True
         self.armed = bool(self._left)
         return failed
+
+    def end(self) -> None:
+        """What is to come does not any more: the call for which memory was short is over."""
+        self._left.clear()
+        self.armed = self.short = False

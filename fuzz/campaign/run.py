@@ -300,7 +300,7 @@ class _Run:
             machine_line(
                 machine.against,
                 machine.done,
-                machine.left_out,
+                machine.left_out + machine.against.not_compared,
                 machine.missed + len(machine.waiting),
                 machine.lost,
             )

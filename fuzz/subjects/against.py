@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
@@ -30,6 +31,7 @@ from fuzz.subjects.subject import Observation, Subject
 MINIMIZE_SECONDS = 120.0
 MINIMIZE_REPORTS_SECONDS = 1800.0  # a kernel that panics has to boot again each time
 _MOST_CALLS = 250  # of programs that are joined; an agent takes 256
+NEEDS_MORE = "@fail of a move that needs more than page tables to be put back"
 RULE = "machine-differs"  # of findings; no rule of the model, but the one above all of them
 
 
@@ -288,7 +290,8 @@ class Between:
 class Against(Between):
     """A subject, usually a machine, and the `model` of its kernel, which has to agree with it.
 
-    `on` is what commands call the subject.
+    `on` is what commands call the subject; `not_compared` counts programs of which the model cannot
+    tell what a machine does, by name.
     """
 
     unknown: Sequence[str] = ()  # what it does not know, though it can be asked for it
@@ -297,6 +300,7 @@ class Against(Between):
         super().__init__(subject, model, ("machine", "model"))
         self.model = model
         self.on = on
+        self.not_compared: Counter[str] = Counter()
 
     @property
     def kernel_name(self) -> str:
@@ -304,8 +308,15 @@ class Against(Between):
         return self.model.name
 
     def beside(self, case: Case, observed: Observation) -> Observation:
-        """See `Between`."""
-        return self.model.observe(case, observed)
+        """See `Between`.
+
+        Of a program that is not compared it is what the subject shows, without its kernel's report.
+        """
+        found = self.model.observe(case, observed)
+        if not self.model.reached or "crash" in (found.keys() | observed.keys()):
+            return found
+        self.not_compared[NEEDS_MORE] += 1
+        return {name: value for name, value in observed.items() if name != KERNEL} | {"warn": False}
 
     def parting(self, case: Case, observed: Observation, found: Observation) -> Divergence | None:
         """See `Between`, and `Divergence.defect`."""

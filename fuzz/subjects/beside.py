@@ -37,7 +37,11 @@ def model_of(subject: Subject, kernels: Sequence[str] = ()) -> Model:
             f"{subject.name}: no model of its kernel, {subject.kernel_name.removeprefix('linux-')};"
             f" known: {'; '.join(KNOWN_NAMES)}. Name the one to compare with: --kernel K"
         ) from None
-    return Model(chosen, commit_limit_bytes=subject.commit_limit)
+    return Model(
+        chosen,
+        commit_limit_bytes=subject.commit_limit,
+        shortages_last=not subject.able.all_failures,
+    )
 
 
 def _release(name: str) -> str:

@@ -143,10 +143,14 @@ def check_cases(
                 print(f"pmdfuzz check: {name}: not run: {why}", file=sys.stderr)
                 refused += 1
                 continue
+            not_compared = pair.not_compared.copy()
             try:
                 found = pair.divergence(case)
             except SubjectError as error:
                 raise SubjectError(f"{name}: {error}\n{total} programs ran before it") from None
+            if found is None and (names := pair.not_compared - not_compared):
+                left_out.update(names)
+                continue
             total += 1
             if found is None:
                 agreeing += 1
@@ -379,8 +383,8 @@ class _Check:
             f"model {_rate(standing.done, standing.model_seconds)}: "
             f"{standing.diverged or 'none'} diverge{'' if standing.diverged > 1 else 's'}",
         ]
-        if self.left_out:
-            lines.append(f"left out for what is not there: {told_left_out(self.left_out)}")
+        if left_out := self.left_out + self.pair.not_compared:
+            lines.append(f"left out for what is not there: {told_left_out(left_out)}")
         if standing.diverged:
             shares = (f"{name} {agree} of {of}" for name, agree, of in standing.calls.rows())
             lines.append(f"calls that agree: {', '.join(shares)}")

@@ -17,13 +17,25 @@ class Model(Subject):
     able = Abilities(MODELLED_CALLS, all_failures=True)
     fields = frozenset((*FIELDS, *OPTIONAL))
 
-    def __init__(self, kernel: Kernel, *, commit_limit_bytes: int | None = None) -> None:
-        """See `fuzz.execute.execute` for `commit_limit_bytes`."""
+    def __init__(
+        self,
+        kernel: Kernel,
+        *,
+        commit_limit_bytes: int | None = None,
+        shortages_last: bool = False,
+    ) -> None:
+        """See `fuzz.execute.execute` for `commit_limit_bytes` and `shortages_last`.
+
+        `reached` tells whether the shortage of the case observed last has reached what nobody can
+        tell of a machine, see `Failures`.
+        """
+        self.reached = False
         self.kernel = kernel
         self.name = kernel.name
         self.kernel_name = kernel.name
         self.geometry = kernel.geometry
         self._commit_limit_bytes = commit_limit_bytes
+        self._shortages_last = shortages_last
 
     def run(self, cases: Iterable[Case]) -> Iterator[Observation]:
         """See `Subject`."""
@@ -44,9 +56,11 @@ class Model(Subject):
                 stop=False,
                 check=False,
                 commit_limit_bytes=self._commit_limit_bytes,
+                shortages_last=self._shortages_last,
             )
         except Exception as error:
             return {"crash": f"the model fails: {type(error).__name__}: {error}"}
+        self.reached = outcome.space.failures.reached
         observed = compared(outcome, more=more)
         if "crash" not in observed and beside is not None and beside.get("contents") is not None:
             observed["contents"] = contents(outcome.space)

@@ -47,6 +47,18 @@ def mapped(kernel: Kernel, pages: int = 8, flags: int = PRIVATE) -> AddressSpace
     return space
 
 
+def test_a_shortage_lasts_and_says_what_it_has_reached() -> None:
+    failures = Failures()
+    failures.lasting = True
+    failures.arm(PAGETABLE, 2)
+    assert [failures.fails(VMA), failures.reached] == [False, False]
+    assert [failures.fails(PAGETABLE) for _ in range(4)] == [False, True, True, True]
+    assert [failures.fails(VMA), failures.reached] == [False, True]
+    failures.end()
+    assert not failures.armed
+    assert not failures.fails(PAGETABLE)
+
+
 def test_the_nth_attempt_from_arming_fails_once() -> None:
     failures = Failures()
     assert not failures.armed and not failures.fails(VMA)

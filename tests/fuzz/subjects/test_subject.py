@@ -10,7 +10,7 @@ from fuzz.calls import registry
 from fuzz.calls.registry import CALLS
 from fuzz.case import Case
 from fuzz.forms.text import parse
-from fuzz.subjects.against import Against
+from fuzz.subjects.against import NEEDS_MORE, Against
 from fuzz.subjects.model import Model
 from fuzz.subjects.subject import Abilities, Observation, Subject
 from tests.lib.machine import WITHOUT
@@ -133,3 +133,39 @@ def test_a_machine_is_short_of_memory_for_one_mremap(calls: tuple[str, ...], can
     machine = Abilities(frozenset(CALLS))
     assert machine.missing(case) == ([] if can else ["@fail of other than one mremap"])
     assert machine._replace(all_failures=True).missing(case) == []
+
+
+# --- shortages of memory --------------------------------------------------------------------------
+
+LOSES = """
+mmap(0x300000, 0x300000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)
+touch(0x400000, 0x1000)
+@fail pagetable 2
+mremap(0x300000, 0x300000, 0x300000, MREMAP_MAYMOVE|MREMAP_FIXED, 0)
+touch(0x400000, 0x1000)
+"""
+MERGES = """
+mmap(0, 0x2000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)
+touch(0, 0x1000)
+mremap(0x1000, 0x1000, 0x1000, MREMAP_MAYMOVE|MREMAP_FIXED, 0x400000)
+@fail pagetable 1
+mremap(0, 0x1000, 0x1000, MREMAP_MAYMOVE|MREMAP_FIXED|MREMAP_DONTUNMAP, 0x3ff000)
+"""
+
+
+def test_a_shortage_that_lasts_does_so_to_the_end_of_the_call() -> None:
+    kernel, case = kernel_named("linux-7.3"), parse(LOSES).program()
+    short = Model(kernel, shortages_last=True).observe(case)
+    assert (short["ret"][3:], short["pages"]) == (["-ENOMEM", 0], [[1024, 1, "P", 2]])
+    before = case.with_calls(case.calls[:-1])
+    assert Model(kernel, shortages_last=True).observe(before)["pages"] == []
+    assert Model(kernel).observe(before)["pages"] == [[1024, 1, "P", 1]]
+
+
+def test_what_a_shortage_reaches_beyond_page_tables_is_not_compared() -> None:
+    kernel = kernel_named("linux-7.3")
+    pair = Against(Model(kernel, shortages_last=True), Model(kernel))
+    assert pair.divergence(parse(LOSES)) is not None
+    assert not pair.not_compared
+    assert pair.divergence(parse(MERGES)) is None
+    assert pair.not_compared == {NEEDS_MORE: 1}
