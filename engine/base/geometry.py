@@ -179,6 +179,11 @@ class Geometry:
         top = min(PUD, self.levels - 1)
         return top - (top == PUD and self.span_bytes[PUD] > ARENA_BYTES)
 
+    @cached_property
+    def swaps_large(self) -> bool:
+        """Large folios go to swap as a whole: on x86-64, and arm64 of 4 KiB (CONFIG_THP_SWAP)."""
+        return self.word_bits == 64 and self.page_shift == 12
+
 
 def _arm64(name: str, page_shift: int, va_bits: int, description: str) -> Geometry:
     """arm64: a table holds 2^(page_shift - 3) entries; the root takes the bits that are left."""

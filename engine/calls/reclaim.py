@@ -22,7 +22,7 @@ from engine.base.entry import (
 from engine.base.geometry import PMD, PTE
 from engine.base.points import ANON_VMA, I_MMAP, NONE, TRY_TO_UNMAP, TRY_TO_UNMAP_FLUSH
 from engine.base.uapi import Errno
-from engine.pages.huge import folio_mappings, split_shared_folio
+from engine.pages.huge import folio_mappings, split_folio, split_shared_folio
 from engine.pages.pageout import split_partial_folios, split_partial_shared, unmap_shared
 from engine.pages.protect import change_entries
 from engine.pages.rmap import begin_migration, end_migration, folio_of
@@ -67,6 +67,7 @@ def page_out(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
 def _swap_out_private(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     """A large folio that the range covers goes as a whole, also what of it was never written.
 
+    On some architectures it is split instead.
     What MADV_FREE was called for is dropped, or stays.
     """
     split_partial_folios(space, start, end)
@@ -74,6 +75,10 @@ def _swap_out_private(space: AddressSpace, vma: Vma, start: int, end: int) -> No
     space.announce(TRY_TO_UNMAP, start, end, ANON_VMA)
     drop(space, vma, start, end)
     whole = [first for first in _large_folios(space, start, end) if first not in stays]
+    if not space.geometry.swaps_large:
+        for first in whole:
+            split_folio(space, first)
+        whole = []
     for _, table, indices in list(space.tree.lowest(start, end)):
         if table.level == PMD and _goes(space, table.leaves[indices[0]], stays):
             space.split_huge(table, indices[0])
@@ -97,7 +102,8 @@ def _swap_out_shared(space: AddressSpace, vma: Vma, start: int, end: int) -> Non
         if not any(folio_mappings(space, first)):
             index = space.frames.index[first]
             past_object = index < vma.backing.size_pages < index + pages
-            if past_object or not space.kernel.swaps_in_large:
+            in_large = space.kernel.swaps_in_large and space.geometry.swaps_large
+            if past_object or not in_large:
                 split_shared_folio(space, first)
             unmapped += range(index, index + pages)
     vma.backing.swapped.update(unmapped)
