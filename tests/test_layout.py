@@ -27,6 +27,7 @@ ROOMS = (
     "fuzz.bench",
     "fuzz.museum",
     "fuzz.mutants",
+    "fuzz.reach",
     "fuzz.campaign",
     "fuzz.subjects",
     "fuzz.vm",
@@ -273,7 +274,8 @@ def test_tests_import_no_test() -> None:
 
 def test_imports_are_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    declared = [*project["dependencies"], *project["optional-dependencies"]["fuzz"]]
+    extras = project["optional-dependencies"]
+    declared = [*project["dependencies"], *extras["fuzz"], *extras["coverage"]]
     known = sys.stdlib_module_names | {requirement.split(">")[0] for requirement in declared}
     for name, imported in survey("engine", "fuzz").items():
         packages = {found.module.partition(".")[0] for found in imported} - {"engine", "fuzz"}

@@ -1,5 +1,7 @@
 """Which places of the model an input is the first to reach, as libFuzzer gets to know it.
 
+(What a whole corpus reaches, for people to read, `pmdfuzz coverage` tells: `fuzz.reach`.)
+
 A place is a run of instructions with one way in: the arm of a branch, the body of a loop, what
 follows either, a handler of exceptions.  With `sys.monitoring` (PEP 669, Python 3.12) each place is
 told once, and then costs nothing: the event of an instruction is switched off where it has fired.

@@ -45,6 +45,10 @@ COMMANDS = {
         "selfcheck",
         "run random programs on kernels whose known defects are repaired: no rule may break",
     ),
+    "coverage": (
+        "coverage",
+        "say which lines of the model programs reach: was a change run at all?",
+    ),
     "kernels": ("catalogues", "list the kernels, the switches by which they differ, geometries"),
     "defects": ("catalogues", "list the known defects: which kernels have them, what repairs them"),
     "rules": ("catalogues", "list the rules: what the kernel promises"),

@@ -1,0 +1,146 @@
+"""`pmdfuzz coverage`: what programs reach of the model; was a change run at all?"""
+
+import argparse
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from engine.base.geometry import GEOMETRIES
+from engine.base.kernel import releases
+from fuzz.campaign.seeds import CORPUS
+from fuzz.cli.named import case_files, check_names
+from fuzz.cli.options import (
+    Parser,
+    UsageError,
+    add_geometry,
+    add_kernels,
+    add_workdir,
+    define,
+)
+from fuzz.findings.cases import CASE
+from fuzz.lib.exits import FINE, OUR_DEFECT, SURPRISES
+from fuzz.matrix import in_short
+from fuzz.reach.changed import changed_lines, statements
+from fuzz.reach.measure import HOME
+from fuzz.reach.reached import ReachError, check_coverage, reached
+from fuzz.reach.tell import change, never_run, table
+
+_EXIT = """\
+exit status:
+  0    measured; with --changed: all that has changed was run, or nothing has changed
+  1    with --changed: a statement that has changed was never run
+  2    bad input, no git checkout, or coverage.py is not installed
+  3    pmdfuzz itself failed on a program, which is named
+  130  stopped by Ctrl-C
+"""
+_NARROWEST = 60  # columns; in fewer, lines are broken by the terminal
+
+
+def make_coverage(parser: Parser, summary: str) -> None:
+    """Make the command."""
+    define(
+        parser,
+        _coverage,
+        summary,
+        "Programs run as in a run, with rules, and coverage.py tells what they reach of engine/: "
+        "lines, and ways out of branches. A line stands for the statement that begins there. "
+        "Needs coverage.py (the extra `coverage`).",
+        _EXIT,
+    )
+    parser.add_argument(
+        "programs",
+        nargs="*",
+        type=Path,
+        metavar="PATH",
+        help="cases (*.case), inputs of a run's corpus, or folders of either (default: the "
+        "project's corpus, and that of the working directory)",
+    )
+    parser.add_argument(
+        "--changed",
+        nargs="?",
+        const="HEAD",
+        metavar="REV",
+        help="tell of the statements that differ from this git revision (default: HEAD), files "
+        "that git does not know among them, whether they were run",
+    )
+    add_kernels(parser, "default: all")
+    add_geometry(parser)
+    add_workdir(parser)
+    parser.add_argument(
+        "--html", type=Path, metavar="DIR", help="write coverage.py's pages there, too"
+    )
+
+
+def _coverage(options: argparse.Namespace) -> int:
+    kernels: list[str] = list(dict.fromkeys(options.kernels or (one.name for one in releases())))
+    check_names(kernels, options.geometry)
+    try:
+        check_coverage()
+        changed = {} if options.changed is None else _changed(options.changed)
+        cases, inputs = _programs(options.programs, options.workdir, options.geometry)
+        if options.changed is not None and not changed:
+            print(*change(changed, {}, options.changed), sep="\n")
+            return FINE
+        files, ran = reached(cases, inputs, kernels, options.geometry, options.html)
+    except ReachError as error:
+        raise UsageError(str(error)) from None
+    print(f"{ran.programs} programs on {', '.join(in_short(kernels))}: {ran.runs} runs", flush=True)
+    by_path = {one.path: one for one in files}
+    if options.changed is None:
+        width = max(shutil.get_terminal_size().columns, _NARROWEST)
+        print(*table(files, width), sep="\n")
+    else:
+        print(*change(changed, by_path, options.changed), sep="\n")
+    if options.html is not None:
+        print(f"pages: {options.html / 'index.html'}")
+    if ran.failed:
+        print(*ran.failed, sep="\n", file=sys.stderr)
+        return OUR_DEFECT
+    return SURPRISES if never_run(changed, by_path) else FINE
+
+
+def _changed(revision: str) -> dict[str, set[int]]:
+    """Where the statements begin that have changed, by file.  Errors raised: ReachError."""
+    found = {}
+    for path, lines in changed_lines(revision).items():
+        source = (HOME / path).read_text(encoding="utf-8")
+        if begins := statements(source, lines):
+            found[path] = begins
+    return found
+
+
+def _programs(
+    paths: Sequence[Path], workdir: Path, geometry: str | None
+) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """The cases, and the inputs with the geometry of their run.  Errors raised: UsageError."""
+    cases: list[Path] = []
+    inputs: list[tuple[Path, str]] = []
+    if not paths:
+        cases += sorted(CORPUS.rglob(f"*{CASE}"))
+        inputs += _inputs(workdir / "corpus", geometry)
+    for path in paths:
+        if path.is_dir():
+            cases += sorted(path.rglob(f"*{CASE}"))
+            inputs += _inputs(path, geometry)
+        elif path.suffix == CASE:
+            cases += case_files([path])
+        else:
+            inputs.append((path, geometry or _geometry_of(path)))
+    for path in (*cases, *(path for path, _ in inputs)):
+        path.stat()  # whether it is there
+    if not cases and not inputs:
+        raise UsageError(f"no programs in {', '.join(map(str, paths))}")
+    return cases, inputs
+
+
+def _inputs(folder: Path, geometry: str | None) -> Iterator[tuple[Path, str]]:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.suffix == "":
+            yield path, geometry or _geometry_of(path)
+
+
+def _geometry_of(path: Path) -> str:
+    """The geometry of the run that an input is of: its corpus lies in a folder of that name."""
+    name = path.absolute().parent.name
+    return name if name in GEOMETRIES else "x86-64"

@@ -1,0 +1,105 @@
+"""`coverage`: which lines of the model programs reach."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from engine.base.geometry import GEOMETRIES
+from fuzz.cli import coverage
+from fuzz.cli.main import main
+from fuzz.forms.text import load
+from fuzz.inputs.inputs import Inputs, shared_out
+from tests.lib.command import MAP, Output, Write, refused
+from tests.lib.constants import ROOT
+
+MOVE = f"{MAP}mremap(0x200000, 0x4000, 0x4000, MREMAP_MAYMOVE|MREMAP_FIXED, 0x40200000)\n"
+
+
+def lines_of(path: str, function: str) -> set[int]:
+    """Where the statements of a function begin, and the definition of it."""
+    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    (found,) = (
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and node.name == function
+    )
+    nested = (node for one in found.body[1:] for node in ast.walk(one))
+    return {found.lineno, *(node.lineno for node in nested if isinstance(node, ast.stmt))}
+
+
+@pytest.fixture
+def changed(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[int]]:
+    """The lines that differ from a revision."""
+    pytest.importorskip("coverage", reason="coverage.py is not installed")
+    lines: dict[str, set[int]] = {}
+    monkeypatch.setattr(coverage, "changed_lines", lambda _: lines)
+    return lines
+
+
+@pytest.mark.slow
+def test_a_change_that_was_run_and_one_that_was_not(
+    changed: dict[str, set[int]], write: Write, capsys: Output
+) -> None:
+    words = ["coverage", write(MOVE), "--kernel", "linux-6.18", "--changed"]
+    changed["engine/mremap.py"] = lines_of("engine/mremap.py", "_too_many_maps")
+    changed["engine/calls/mseal.py"] = {1}  # of its docstring
+    assert main(words) == 1  # there was room for VMAs
+    out = capsys.readouterr().out
+    assert out.startswith("1 programs on linux-6.18: 1 runs\nengine/mremap.py: never run: ")
+    assert " changed statements were run; 1 only define something\n" in out
+    changed["engine/mremap.py"] = {min(changed["engine/mremap.py"])}
+    assert main(words) == 0  # a definition, which is run by no program
+    assert "nothing changed is run; 1 only define something\n" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_inputs_of_a_run_count_as_cases_do(
+    changed: dict[str, set[int]], write: Write, tmp_path: Path, capsys: Output
+) -> None:
+    folder = tmp_path / "work" / "corpus" / "x86-64"
+    folder.mkdir(parents=True)
+    inputs = Inputs(shared_out(GEOMETRIES["x86-64"]))
+    (folder / "abc").write_bytes(inputs.encode(load(Path(write(MOVE))), 1))
+    assert main(["coverage", str(folder), "--kernel", "linux-6.1", "--kernel", "linux-6.18"]) == 0
+    first, head, *rows = capsys.readouterr().out.splitlines()
+    assert first.startswith("1 programs on linux-6.1, linux-6.18: ")
+    assert head.split()[:2] == ["file", "lines"]
+    row = {line.split()[0]: line.split() for line in rows}
+    sealing, moving = (
+        float(row[f"engine/{name}.py"][5][:-1]) for name in ("calls/mseal", "mremap")
+    )
+    assert 0 < sealing < moving < 100
+    assert row["all"][2] == str(sum(int(line.split()[2]) for line in rows[:-1]))
+
+
+@pytest.mark.slow
+def test_pages_are_written(
+    changed: dict[str, set[int]], write: Write, tmp_path: Path, capsys: Output
+) -> None:
+    words = ["coverage", write(MOVE), "--kernel", "linux-6.18", "--html", str(tmp_path / "pages")]
+    assert main(words) == 0
+    assert "index.html" in capsys.readouterr().out
+    assert (tmp_path / "pages" / "index.html").is_file()
+
+
+def test_nothing_has_changed(changed: dict[str, set[int]], capsys: Output) -> None:
+    assert main(["coverage", "--changed", "v1"]) == 0
+    assert capsys.readouterr().out == "no statement of the model differs from v1\n"
+
+
+def test_bad_input_is_refused(changed: dict[str, set[int]], tmp_path: Path, capsys: Output) -> None:
+    assert main(["coverage", str(tmp_path)]) == 2
+    assert "no programs in" in refused(capsys)
+    assert main(["coverage", str(tmp_path / "none.case")]) == 2
+    assert "none.case" in refused(capsys)
+    assert main(["coverage", "--kernel", "linux-9.9"]) == 2
+    assert "unknown kernel" in refused(capsys)
+
+
+def test_without_coverage_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main(["coverage"]) == 2
+    assert "install coverage" in refused(capsys)
