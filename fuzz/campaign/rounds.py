@@ -114,14 +114,15 @@ class Rounds:
         self._session.forget(one.task.id)
         self._schedule.end(one.ground)
         if self._runs_left is not None and one.task.runs is not None:
-            self._runs_left += max(one.task.runs - one.execs, 0) if report.end.why else 0
-        if not report.end.why or self._asked or self.over:
+            self._runs_left += max(one.task.runs - one.execs, 0)
+        if self._asked or self.over:
             return
         self._fruitless = 0 if one.execs else self._fruitless + 1
         most = MOST_FRUITLESS * max(self._executor.places, 1)
-        hopeless = self._fruitless == most
+        hopeless = self._fruitless >= most
         goes_on = self._runs_left != 0 and not hopeless
-        self._crashes.of_round(report.end, goes_on=goes_on)
+        if report.end.why:
+            self._crashes.of_round(report.end, goes_on=goes_on)
         if hopeless:
             self._crashes.hopeless(most)
             self.stop()

@@ -96,8 +96,21 @@ def test_a_round_that_dies_is_followed_by_one_that_does_the_rest(session: Sessio
     assert not rounds.talking
 
 
-def test_rounds_that_do_nothing_but_die_end_the_run(
-    session: Session, capsys: pytest.CaptureFixture[str]
+def test_executions_that_a_round_had_no_time_for_are_done_by_another(session: Session) -> None:
+    executor = Planned(1)
+    with session:
+        rounds = begun(session, executor)
+        executor.tell(0, execs=20, end=End())
+        hear(rounds, executor)
+        executor.tell(1, execs=30, end=End())
+        hear(rounds, executor)
+    assert [task.runs for task in executor.begun] == [50, 30]
+    assert not rounds.talking
+
+
+@pytest.mark.parametrize("end", [KILLED, End()])
+def test_rounds_that_do_nothing_but_end_end_the_run(
+    end: End, session: Session, capsys: pytest.CaptureFixture[str]
 ) -> None:
     executor = Planned(1)
     with session:
@@ -105,7 +118,7 @@ def test_rounds_that_do_nothing_but_die_end_the_run(
         rounds = Rounds(session, crashes, executor, 4)
         for number in range(8):
             if number < len(executor.begun):
-                executor.tell(number, execs=number == 1, end=KILLED)
+                executor.tell(number, execs=number == 1, end=end)
             hear(rounds, executor)
     assert len(executor.begun) == 2 + MOST_FRUITLESS
     assert crashes.any

@@ -57,7 +57,7 @@ def fail(*_, **__):
 
 class Planter(MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name == "fuzz.showing":  # imported once the engine and the rules are
+        if name == "fuzz.subjects.pair":  # imported once all else is
             sys.modules["{1}"].{2} = fail
 
 if "fuzz.campaign.harness" in sys.orig_argv:
@@ -548,6 +548,21 @@ def test_an_exception_of_a_rule_does_not_end_the_run(
     assert case.kernel == "linux-6.18"
     assert case.comments == ("AssertionError: planted",)
     assert any(call.name == "execve_stack" for call in case.calls)
+
+
+@fuzzing_test
+def test_an_exception_of_the_mutator_is_told_and_does_not_end_the_run(
+    tmp_path: Path, seeds: Path, capfd: pytest.CaptureFixture[str], plant: Plant
+) -> None:
+    plant('raise AssertionError("planted")', "fuzz.inputs.mutator.Mutator.mutate")
+    only = {"kernels": ("linux-6.18",), "calls": frozenset(("execve_stack",))}
+    assert run(options(tmp_path, seeds, **only)) == OUR_DEFECT
+    shown = capfd.readouterr().out
+    assert shown.count("the input is set aside, and the run goes on: AssertionError: planted") == 1
+    assert "self._mutator.mutate(" in shown  # where it is
+    assert re.search("^30 executions in ", shown, re.M)
+    for case in (tmp_path / "work" / "crashes").glob("*.case"):
+        assert load(case).calls, "there is nothing to replay"
 
 
 def the_machine() -> tuple[str, ...]:
