@@ -29,7 +29,7 @@ SIGTERM and 129 by SIGHUP, after everything was saved and shown.
 import contextlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,6 +50,7 @@ from fuzz.campaign.report import (
     summary,
     told_subject,
 )
+from fuzz.campaign.result import Result, hand_over
 from fuzz.campaign.round import Met, Report, Round
 from fuzz.campaign.rounds import Rounds
 from fuzz.campaign.seeds import spell_out, take_up, write_seeds
@@ -70,9 +71,10 @@ LOCK = "run.lock"  # file in the working directory
 _POLL_SECONDS = 0.1
 
 
-def run(options: RunOptions) -> int:
+def run(options: RunOptions, hand: Callable[[Result], None] = lambda result: None) -> int:
     """Fuzz until the limits of `options`, Ctrl-C, SIGTERM or SIGHUP.
 
+    Arguments: `hand` gets the result, if the run has begun.
     Returns: the exit status; see the module.
     """
     with contextlib.ExitStack() as stack:
@@ -99,7 +101,9 @@ def run(options: RunOptions) -> int:
             session.retest()
         except LedgerError as error:  # the next run will have to do it
             session.say(str(error))
-        return _Run(session, machines).run(seeds.longest)
+        result = _Run(session, machines).run(seeds.longest)
+        hand(result)
+        return result.status
 
 
 def _alone(workdir: Path) -> Lock:
@@ -154,11 +158,11 @@ class _Run:
         self.signal = 0  # that asked the run to stop
         self.next_pump = 0.0
 
-    def run(self, longest_seed: int) -> int:
-        """The whole run; `longest_seed` in bytes.  Returns: the exit status."""
-        status = self._course(longest_seed)
-        self.chronicle.end(status)
-        return status
+    def run(self, longest_seed: int) -> Result:
+        """The whole run; `longest_seed` in bytes."""
+        result = hand_over(self.session, self._course(longest_seed))
+        self.chronicle.end(result.status)
+        return result
 
     def _course(self, longest_seed: int) -> int:
         session = self.session
@@ -232,10 +236,14 @@ class _Run:
         limit = self.session.options.seconds
         return limit is not None and self.session.progress.seconds >= limit
 
+    def _has_enough(self) -> bool:
+        """Is there a finding that counts, where the first one is to end the run?"""
+        return self.session.options.stop_at_first and any_counts(self.session)
+
     def _pump(self, timeout: float = 0.0) -> None:
         """Take in what rounds report, waiting for it at most so long; redraw the status line."""
         assert self.rounds is not None
-        if self.signal:
+        if self.signal or self._has_enough():
             self.rounds.stop()
         reports, answers = parted(self.executor.heard(timeout))
         for task, report in self.rounds.take(reports):

@@ -20,6 +20,7 @@ from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.campaign.child import RunError
 from fuzz.campaign.retest import counted, retest_all, summed_up
 from fuzz.case import Case, CaseError, Expectation
+from fuzz.findings.baseline import Baseline, BaselineError
 from fuzz.findings.bucket import Bucket
 from fuzz.findings.cases import FINDINGS, NOT_MINIMIZED, minimal
 from fuzz.findings.database import LedgerError
@@ -54,7 +55,10 @@ class RunOptions:
     like: where they differ from it, and nothing else, is found.  `rules_after` see
     `fuzz.execute.execute`.  `count_known` true lets known defects of the kernels count for the exit
     status, `count_old` what earlier runs have found, see `Session.counts_old`.  `jobs` fuzzing
-    processes work side by side.  `libfuzzer` are flags passed on as they are.
+    processes work side by side.  `baseline` is a file of findings
+    that may be met (`fuzz.findings.baseline`), to which `update_baseline` adds the others; `junit`
+    is one to be written (`fuzz.campaign.result`).  `stop_at_first` ends the run at the first
+    finding that counts.  `libfuzzer` are flags passed on as they are.
     """
 
     workdir: Path
@@ -74,6 +78,10 @@ class RunOptions:
     rules_after: RulesAfter = "moving"
     like: str | None = None
     jobs: int = 1
+    baseline: Path | None = None
+    update_baseline: bool = False
+    junit: Path | None = None
+    stop_at_first: bool = False
     libfuzzer: tuple[str, ...] = ()
 
 
@@ -133,6 +141,7 @@ class Session:
             raise RunError("a subject has one geometry: name it, and no other, with --geometry")
         self.seed = options.seed if options.seed is not None else random.randrange(1, 1 << 31)
 
+        self.baseline = self._baseline()
         self.workdir = options.workdir.absolute()
         self.corpus = self.workdir / "corpus" / self.geometry.name
         self.seeds = self.workdir / "seeds" / self.geometry.name
@@ -161,6 +170,21 @@ class Session:
         self.line = StatusLine(sys.stderr)
         self.progress = Progress()
         self._said: set[str] = set()
+
+    def _baseline(self) -> Baseline | None:
+        """The findings that may be met; a file that is to be written need not be there yet.
+
+        Errors raised: RunError.
+        """
+        path = self.options.baseline
+        if path is None:
+            return None
+        if self.options.update_baseline and not path.exists():
+            return Baseline()
+        try:
+            return Baseline.load(path)
+        except BaselineError as error:
+            raise RunError(str(error)) from None
 
     def pair(self, kernel: Kernel) -> Pair:
         """A kernel and the one that it is to be like.  Errors raised: RunError."""

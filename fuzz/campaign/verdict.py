@@ -1,22 +1,39 @@
-"""Which findings of a run count for its exit status."""
+"""Which findings of a run count for its exit status, and why others do not."""
 
 from fuzz.campaign.session import Seen, Session
 from fuzz.findings.bucket import Bucket
 from fuzz.findings.states import ACCEPTED, REOPENED
 
+_LISTED = "in the baseline"
 
-def counts(session: Session, seen: Seen) -> bool:
-    """Does a finding that was met count?"""
-    fresh = session.counts_old or not seen.old or seen.state == REOPENED
-    return fresh and seen.state != ACCEPTED and _is_asked_for(session, seen.bucket)
+
+def pardon(session: Session, seen: Seen) -> str:
+    """Why a finding that was met does not count; empty if it does.
+
+    Where there is a baseline, that alone says what is old.
+    """
+    if seen.state == ACCEPTED:
+        return "accepted"
+    if session.baseline is not None:
+        if seen.bucket in session.baseline.reasons:
+            return _LISTED
+    elif seen.old and not session.counts_old and seen.state != REOPENED:
+        return "old"
+    return _pardon_of_defect(session, seen.bucket)
 
 
 def any_counts(session: Session) -> bool:
-    """Does one, among those that the retest at the start has reopened, too?"""
-    return any(counts(session, seen) for seen in session.findings.values()) or any(
-        _is_asked_for(session, bucket) for bucket in session.reopened
-    )
+    """Does one count, among those that the retest at the start has reopened, too?"""
+    met = any(not pardon(session, seen) for seen in session.findings.values())
+    return met or any(not pardon_of_reopened(session, bucket) for bucket in session.reopened)
 
 
-def _is_asked_for(session: Session, bucket: Bucket) -> bool:
-    return session.options.count_known or not bucket.defect
+def pardon_of_reopened(session: Session, bucket: Bucket) -> str:
+    """The same as `pardon` of a finding that the retest at the start has reopened."""
+    if session.baseline is not None and bucket in session.baseline.reasons:
+        return _LISTED
+    return _pardon_of_defect(session, bucket)
+
+
+def _pardon_of_defect(session: Session, bucket: Bucket) -> str:
+    return "" if session.options.count_known or not bucket.defect else f"known: {bucket.defect}"

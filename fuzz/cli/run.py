@@ -1,10 +1,16 @@
 """`pmdfuzz run`."""
 
 import argparse
+import contextlib
+import json
+import sys
 from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
 
 from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.campaign import libfuzzer
+from fuzz.campaign.result import Result
 from fuzz.campaign.run import run
 from fuzz.campaign.session import RunOptions
 from fuzz.cli.named import check_names
@@ -23,11 +29,21 @@ from fuzz.lib.exits import FINE
 from fuzz.lib.processes import cores
 from fuzz.showing import DEFAULT_KERNEL
 
+
+class _Mode(NamedTuple):
+    """What a run is for: how many seconds it takes, and whether it ends at the first finding."""
+
+    seconds: int | None
+    stops_at_first: bool
+
+
+# Named as those of ClusterFuzzLite, of which `pmdfuzz cmin` is another.
+MODES = {"code-change": _Mode(600, True), "batch": _Mode(3600, False)}
 _EXIT = """\
 exit status:
   0    as expected: nothing new found, or known defects only (unless --count-known)
-  1    findings that are new; with --count-old, --like or a kernel with switches, that were met at
-       all
+  1    findings that are new, or back after they had been fixed; with --count-old, --like or a
+       kernel with switches, that were met at all; with --baseline, that are not in it
   2    bad input or environment
   3    the fuzzing process itself failed: a defect of pmdfuzz
   130  stopped by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP; everything was saved
@@ -103,6 +119,33 @@ def make_run(parser: Parser, summary: str) -> None:
         "if this one meets them again",
     )
     add_rules_after(parser)
+    parser.add_argument(
+        "--for",
+        dest="mode",
+        choices=MODES,
+        help="code-change: for ten minutes, or to the first finding that counts; batch: for an "
+        "hour; --time and --runs say otherwise",
+    )
+    parser.add_argument(
+        "--baseline",
+        type=Path,
+        metavar="FILE",
+        help="a list of findings that may be met, one name a line, with # why behind it; only "
+        "others count for the exit status, old ones, too",
+    )
+    parser.add_argument(
+        "--update-baseline",
+        action="store_true",
+        help="add what counts to that FILE, which need not be there yet; it counts no more",
+    )
+    parser.add_argument(
+        "--junit", type=Path, metavar="FILE", help="write the findings to FILE as JUnit XML"
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print the result as a JSON object; everything else goes to standard error",
+    )
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -111,10 +154,14 @@ def _run(options: argparse.Namespace) -> int:
         return FINE
     if why := libfuzzer.refused(options.rest):
         raise UsageError(why)
+    if options.update_baseline and options.baseline is None:
+        raise UsageError("--update-baseline: name the file with --baseline")
+    mode = MODES.get(options.mode, _Mode(None, False))
+    own_end = options.time is not None or options.runs is not None
     chosen = RunOptions(
         workdir=options.workdir,
         geometries=options.geometries and tuple(dict.fromkeys(options.geometries)),
-        seconds=options.time,
+        seconds=options.time if own_end else mode.seconds,
         runs=options.runs,
         seed=options.seed,
         jobs=options.jobs or cores(),
@@ -124,6 +171,10 @@ def _run(options: argparse.Namespace) -> int:
         count_old=options.count_old,
         rules_after=options.rules_after,
         like=options.like,
+        baseline=options.baseline,
+        update_baseline=options.update_baseline,
+        junit=options.junit,
+        stop_at_first=mode.stops_at_first,
         libfuzzer=tuple(options.rest),
     )
     if options.against:
@@ -134,7 +185,14 @@ def _run(options: argparse.Namespace) -> int:
         chosen = replace(chosen, seeds=())
     for geometry in chosen.geometries or (None,):
         check_names([*chosen.kernels, *filter(None, [chosen.like])], geometry)
-    return run(chosen)
+    if not options.json:
+        return run(chosen)
+    results: list[Result] = []
+    with contextlib.redirect_stdout(sys.stderr):
+        status = run(chosen, results.append)
+    for result in results:  # none if it could not begin
+        print(json.dumps(result.as_json()))
+    return status
 
 
 def _calls(words: str) -> frozenset[str]:

@@ -19,6 +19,7 @@ import pytest
 from engine.base.geometry import GEOMETRIES
 from fuzz.campaign.child import Child, Setting
 from fuzz.campaign.differential import Differential
+from fuzz.campaign.result import Result
 from fuzz.campaign.run import LOCK, _Run, run
 from fuzz.campaign.session import RunOptions
 from fuzz.case import Case, Expectation, Faults
@@ -165,6 +166,26 @@ def test_a_known_defect_is_kept_and_named_and_counts_if_asked(
     assert "NEW FINDING" not in shown
     (row,) = [line for line in shown.splitlines() if line.startswith(WARNING.name)]
     assert row.split()[1:3] == ["new", "known"]
+
+
+@fuzzing_test
+def test_the_first_finding_that_counts_may_end_the_run(tmp_path: Path, seeds: Path) -> None:
+    results: list[Result] = []
+    junit, baseline = tmp_path / "junit.xml", tmp_path / "baseline"
+    first = options(
+        tmp_path, seeds, runs=None, seconds=600, stop_at_first=True, count_known=True, junit=junit
+    )
+    assert run(first, results.append) == SURPRISES
+    (result,) = results
+    assert WARNING.name in {one.name for one in result.findings if one.pardon is None}
+    assert result.seconds < 600
+    assert NOT_MINIMIZED not in load(Path(result.findings[0].case)).found
+    assert f'name="{WARNING.name}"' in junit.read_text()
+    only = frozenset(("execve_stack",))
+    more: dict[str, object] = {"calls": only, "count_known": True, "baseline": baseline}
+    assert run(options(tmp_path, seeds, **more, update_baseline=True)) == FINE
+    assert WARNING.name in baseline.read_text()
+    assert run(options(tmp_path, seeds, **more)) == FINE
 
 
 @fuzzing_test

@@ -1,15 +1,20 @@
 """`run`: what its options become."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from engine.base.kernel import releases
 from fuzz.calls.registry import MODELLED_CALLS
+from fuzz.campaign.result import Result
 from fuzz.campaign.session import RunOptions
 from fuzz.cli.main import main
 from fuzz.lib.processes import cores
 from tests.lib.command import Output, refused
+
+RESULT = Result(1, "r", "w", ["linux-6.1"], ["small"], 1.5, 10, 2, 3, [])
 
 
 @pytest.fixture
@@ -17,8 +22,11 @@ def chosen(monkeypatch: pytest.MonkeyPatch) -> list[RunOptions]:
     """What `run` would have been started with."""
     seen: list[RunOptions] = []
 
-    def record(options: RunOptions) -> int:
+    def record(options: RunOptions, hand: Callable[[Result], None] | None = None) -> int:
         seen.append(options)
+        if hand is not None:
+            print("what people read")
+            hand(RESULT)
         return 1
 
     monkeypatch.setattr("fuzz.cli.run.run", record)
@@ -61,8 +69,40 @@ def test_run_by_default(chosen: list[RunOptions]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "seconds", "runs", "stops"),
+    [
+        ("--for code-change", 600, None, True),
+        ("--for batch", 3600, None, False),
+        ("--for code-change --time 90s", 90, None, True),
+        ("--for batch --runs 7", None, 7, False),
+    ],
+)
+def test_what_a_run_is_for(
+    words: str, seconds: int | None, runs: int | None, stops: bool, chosen: list[RunOptions]
+) -> None:
+    main(["run", *words.split()])
+    (options,) = chosen
+    assert (options.seconds, options.runs, options.stop_at_first) == (seconds, runs, stops)
+
+
+def test_a_baseline_and_a_report_are_handed_on(chosen: list[RunOptions]) -> None:
+    main(["run", "--baseline", "b", "--update-baseline", "--junit", "j.xml"])
+    (options,) = chosen
+    assert (options.baseline, options.update_baseline) == (Path("b"), True)
+    assert options.junit == Path("j.xml")
+
+
+def test_json_is_alone_on_standard_output(chosen: list[RunOptions], capsys: Output) -> None:
+    assert main(["run", "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out) == RESULT.as_json()
+    assert err == "what people read\n"
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["--update-baseline"], "--update-baseline: name the file with --baseline"),
         (
             ["--ops", "mmap,reboot,clone"],
             f"--ops: unknown reboot, clone; known: {', '.join(sorted(MODELLED_CALLS))}",
