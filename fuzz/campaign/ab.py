@@ -31,6 +31,7 @@ from fuzz.campaign.rounds import Rounds
 from fuzz.campaign.seeds import CORPUS, write_seeds
 from fuzz.campaign.session import RunOptions, Session
 from fuzz.case import Case, CaseError
+from fuzz.defects.known import DEFECTS
 from fuzz.findings.database import LedgerError
 from fuzz.forms import text
 from fuzz.inputs.inputs import PLANS
@@ -41,9 +42,10 @@ from fuzz.lib.signals import on_request
 from fuzz.lib.status import Fields, duration
 from fuzz.subjects.against import Between, Divergence
 from fuzz.subjects.beside import model_of, told_left_out
-from fuzz.subjects.difference import Kind
+from fuzz.subjects.difference import KERNEL, Kind
 from fuzz.subjects.explain import Cause, Explainer
 from fuzz.subjects.named import subject_named
+from fuzz.subjects.reported import culprit
 from fuzz.subjects.subject import Observation, Subject, SubjectError
 
 CASES = "ab"  # directory in the working directory
@@ -368,9 +370,22 @@ class _Comparison:
     def _cause(self, found: Divergence) -> Cause | None:
         return self.explainer.cause(found.case, found.observed, found.modelled)
 
+    def _switches(self, found: Divergence, cause: Cause | None) -> tuple[str, ...] | None:
+        """Those that explain a difference: of a report those of the defect that explains it."""
+        if cause is not None or not found.reported:
+            return cause.switches if cause is not None else None
+        both = zip(self.kernels, (found.observed, found.modelled), strict=True)
+        for kernel, report in ((kernel, seen.get(KERNEL)) for kernel, seen in both):
+            defect = culprit(found.case, report, kernel)[0] if report else ""
+            if defect:
+                return tuple(
+                    sorted({name for one in defect.split("+") for name in DEFECTS[one].repair})
+                )
+        return None
+
     def _count(self, between: Between, found: Divergence, cause: Cause | None) -> None:
         """Count a difference of two; minimize, keep and tell the first of its class."""
-        seen = Class(found.kind, cause.switches if cause else None)
+        seen = Class(found.kind, self._switches(found, cause))
         if seen not in self.classes:
             self.queue.add(_Queued(seen, between, found, cause))
         self.classes[seen] += 1
@@ -413,10 +428,10 @@ class _Comparison:
         """
         found = small or one.found
         cause = self._cause(found) if one.between is self.between else None
-        what = self.found[one.seen] = Class(found.kind, cause.switches if cause else None)
+        what = self.found[one.seen] = Class(found.kind, self._switches(found, cause))
         if what in self.told:
             return
-        self.told[what] = how or self._odd(found) if cause is None else how
+        self.told[what] = how or self._odd(found) if what.switches is None else how
         path = self.directory / f"{_slug(what)}.case"
         case = one.between.as_case(found, f"ab seed={self.session.seed}")
         try:

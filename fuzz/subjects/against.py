@@ -25,7 +25,7 @@ from fuzz.subjects.difference import (
     told,
 )
 from fuzz.subjects.model import Model
-from fuzz.subjects.reported import explained
+from fuzz.subjects.reported import culprit, explained
 from fuzz.subjects.subject import Observation, Subject
 
 MINIMIZE_SECONDS = 120.0
@@ -323,19 +323,8 @@ class Against(Between):
         parts = super().parting(case, observed, found)
         if parts is None or not parts.reported:
             return parts
-        return parts._replace(defect=self._explained(parts)[0])
-
-    def _explained(self, divergence: Divergence) -> tuple[str, Case]:
-        """The known defect that explains what a kernel reported, and the program that it was in.
-
-        That is the one in whose course it came, or one of those before; "" with the former: none.
-        """
-        case, earlier = divergence.case, divergence.report.get("after", ())
-        before = (case.with_calls(tuple(map(parse_call, calls))) for calls in reversed(earlier))
-        for one in (case, *before):
-            if defect := explained(one, self.model.kernel, divergence.kind.detail):
-                return defect, one
-        return "", case
+        defect, _ = culprit(case, parts.report, self.model.kernel)
+        return parts._replace(defect=defect)
 
     def minimized(
         self,
@@ -352,12 +341,13 @@ class Against(Between):
         if not divergence.defect:
             return super().minimized(divergence, budget, tick, seconds=seconds)
 
+        kernel = self.model.kernel
+
         def same(candidate: Case) -> bool:
             tick()
-            kernel, what = self.model.kernel, divergence.kind.detail
-            return explained(candidate, kernel, what) == divergence.defect
+            return explained(candidate, kernel, divergence.kind.detail) == divergence.defect
 
-        _, guilty = self._explained(divergence)
+        _, guilty = culprit(divergence.case, divergence.report, kernel)
         case = minimize(guilty, same, self.model.geometry, budget=budget)
         with self._to_the_end():
             found = self.divergence(case)

@@ -6,7 +6,9 @@ the call that did it.  The model of the same kernel leaves the same behind, as a
 
 from engine.base.kernel import Kernel
 from fuzz.case import Case
+from fuzz.forms.text import parse_call
 from fuzz.showing import showing
+from fuzz.subjects.subject import Observation
 
 # What is reported (`fuzz.vm.console.Report.what`), and the rules that what was left behind breaks.
 _LEFT_BEHIND = {
@@ -14,6 +16,21 @@ _LEFT_BEHIND = {
     # filemap_unaccount_folio(): a page still mapped when it is deleted
     "BUG: Bad page cache": ("leaf-has-vma", "pages-kept"),
 }
+
+
+def culprit(case: Case, report: Observation, kernel: Kernel) -> tuple[str, Case]:
+    """The known defect that explains a report, and the program that it was met in.
+
+    That is the one in whose course it came, or one of those before.
+    Arguments: `report` of the kernel of a machine, see `fuzz.subjects.vm`.
+    Returns: as `explained`, with the former if none does.
+    """
+    earlier = reversed(report.get("after", ()))
+    before = (case.with_calls(tuple(map(parse_call, calls))) for calls in earlier)
+    for one in (case, *before):
+        if defect := explained(one, kernel, report["what"]):
+            return defect, one
+    return "", case
 
 
 def explained(case: Case, kernel: Kernel, what: str) -> str:

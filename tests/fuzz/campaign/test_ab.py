@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import re
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,17 @@ class Odd(Model):
         if any(call.name == "mprotect" for call in case.calls) and "crash" not in seen:
             seen["rss_pages"] += 1
         return seen
+
+
+class Reports(Model):
+    """One that reports page tables that nobody needs."""
+
+    def observe(self, case: Case, beside: Observation | None = None) -> Observation:
+        """See `Model`."""
+        seen = super().observe(case, beside)
+        what = "BUG: non-zero pgtables_bytes on freeing mm"
+        report = {"kind": "bug", "what": what, "lines": [what], "end": True}
+        return seen | ({"kernel": report} if "left" in seen else {})
 
 
 def odd_second(monkeypatch: pytest.MonkeyPatch, kernel: str) -> None:
@@ -88,6 +100,27 @@ def test_what_nothing_explains_is_found_though_something_else_differs_before_it(
     unexplained = re.findall(r"^(\d+) .* nothing; .*$", shown, re.M)
     found = re.search(r"differ, (\d+) of them unexplained$", shown, re.M)
     assert found is not None and sum(map(int, unexplained)) == int(found[1])
+
+
+@needs_atheris
+@pytest.mark.slow
+@pytest.mark.atheris
+def test_what_a_kernel_reports_of_a_known_defect_is_explained_by_its_switch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, after = "model:linux-6.12.107", "model:linux-6.12.117"
+    machine = Reports(kernel_named("linux-6.12.107"))
+    named = module.subject_named
+    monkeypatch.setattr(
+        module, "subject_named", lambda name: machine if name == before else named(name)
+    )
+    cases = tmp_path / "cases"
+    cases.mkdir()
+    shutil.copy(module.CORPUS / "museum" / "b-45-hugetlb-skip.case", cases)
+    monkeypatch.setattr(module, "CORPUS", cases)
+    assert ab(options(tmp_path, before, after, 1)) == FINE
+    shown = capsys.readouterr().out
+    assert re.search(r"^1 +kernel-bug after exit\(.*\) +hugetlb_skips_apart \(", shown, re.M)
 
 
 @needs_atheris
