@@ -153,7 +153,10 @@ def jobs_slices(number: int, jobs: Sequence[int], seconds: int) -> list[Slice]:
         return Job([[*_run(tree, workdir, number, many), f"--time={seconds}"]], fine=(0, 1))
 
     def figures(many: int, _: Tree, ran: Report) -> Mapping[Unit, float]:
-        return {of_jobs(many): ran.executions / seconds}
+        return {
+            of_jobs(many): ran.executions / seconds,
+            Unit(f"{RATE} --jobs {many}", True): ran.executions / ran.fuzzing_seconds,
+        }
 
     return [
         Slice(

@@ -122,7 +122,7 @@ def _alone(workdir: Path) -> Lock:
 def _beside(name: str, options: RunOptions) -> Against:
     """A subject beside its model.  Errors raised: SubjectError, UnknownName."""
     only = options.geometries[0] if options.geometries and len(options.geometries) == 1 else None
-    return beside_model(options.kernels, only, on=name)
+    return beside_model(options.kernels, only, on=name, jobs=options.machines)
 
 
 def _for_subjects(options: RunOptions, pairs: Sequence[Against]) -> RunOptions:

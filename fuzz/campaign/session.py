@@ -49,16 +49,16 @@ class RunOptions:
     all that are modelled).  `seeds` are directories of text cases, or files (None: the project's
     own).  Programs are shared out among `geometries` (None: as `fuzz.inputs.inputs.shared_out`
     says).  `max_calls` is the length of the longest program.  `cells` false counts no cells.
-    `minimize_budget` is how many candidates are run to minimize a finding.  `against` are
-    names of subjects that run new inputs as well, each beside the model of its kernel: the one of
-    `kernels` that is of its release, or else the first.  `like` is a kernel that the others must be
-    like: where they differ from it, and nothing else, is found.  `rules_after` see
-    `fuzz.execute.execute`.  `count_known` true lets known defects of the kernels count for the exit
-    status, `count_old` what earlier runs have found, see `Session.counts_old`.  `jobs` fuzzing
-    processes work side by side.  `baseline` is a file of findings
-    that may be met (`fuzz.findings.baseline`), to which `update_baseline` adds the others; `junit`
-    is one to be written (`fuzz.campaign.result`).  `stop_at_first` ends the run at the first
-    finding that counts.  `libfuzzer` are flags passed on as they are.
+    `minimize_budget` is how many candidates are run to minimize a finding.  `against` are names of
+    subjects that run new inputs as well, each beside the model of its kernel: the one of `kernels`
+    that is of its release, or else the first; `machines` of each work side by side.  `like` is a
+    kernel that the others must be like: where they differ from it, and nothing else, is found.
+    `rules_after` see `fuzz.execute.execute`.  `count_known` true lets known defects of the kernels
+    count for the exit status, `count_old` what earlier runs have found, see `Session.counts_old`.
+    `jobs` fuzzing processes work side by side.  `baseline` is a file of findings that may be met
+    (`fuzz.findings.baseline`), to which `update_baseline` adds the others; `junit` is one to be
+    written (`fuzz.campaign.result`).  `stop_at_first` ends the run at the first finding that counts.
+    `libfuzzer` are flags passed on as they are.
     """
 
     workdir: Path
@@ -73,6 +73,7 @@ class RunOptions:
     cells: bool = True
     minimize_budget: int = MINIMIZE_BUDGET
     against: tuple[str, ...] = ()
+    machines: int = 1
     count_known: bool = False
     count_old: bool = False
     rules_after: RulesAfter = "moving"

@@ -102,6 +102,13 @@ def make_run(parser: Parser, summary: str) -> None:
         "host, vm:IMAGE, via:'COMMAND {agent}', model:KERNEL, model-at:DIR; may be given more than "
         f"once. host: {MACHINE_NEEDS}",
     )
+    parser.add_argument(
+        "--machines",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="have N of each subject of --against work side by side (default: %(default)s)",
+    )
     add_like(parser)
     add_workdir(parser)
     parser.add_argument(
@@ -167,6 +174,7 @@ def _run(options: argparse.Namespace) -> int:
         jobs=options.jobs or cores(),
         calls=None if options.ops is None else _calls(options.ops),
         against=tuple(options.against),
+        machines=options.machines,
         count_known=options.count_known,
         count_old=options.count_old,
         rules_after=options.rules_after,

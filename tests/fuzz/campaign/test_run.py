@@ -656,7 +656,8 @@ def test_a_run_is_against_several_subjects(
     few = Model.able._replace(calls=Model.able.calls - {"fork"})
     monkeypatch.setattr(Model, "able", few)
     against = ("model:linux-6.12", f"model-at:{ROOT}@linux-6.18")
-    status = run(options(tmp_path, kernels=("linux-6.12",), against=against, runs=300, seed=5))
+    two = {"kernels": ("linux-6.12",), "against": against, "machines": 2, "jobs": 2}
+    status = run(options(tmp_path, **two, runs=300, seed=5))
     assert status == SURPRISES
     shown = capfd.readouterr().out
     assert re.search(r"^against linux-6.12, beside linux-6.12; it has no fork$", shown, re.M)
