@@ -57,8 +57,8 @@ class RunOptions:
     count for the exit status, `count_old` what earlier runs have found, see `Session.counts_old`.
     `jobs` fuzzing processes work side by side.  `baseline` is a file of findings that may be met
     (`fuzz.findings.baseline`), to which `update_baseline` adds the others; `junit` is one to be
-    written (`fuzz.campaign.result`).  `stop_at_first` ends the run at the first finding that counts.
-    `libfuzzer` are flags passed on as they are.
+    written (`fuzz.campaign.result`).  `stop_at_first` ends the run at the first finding that
+    counts.  `libfuzzer` are flags passed on as they are.
     """
 
     workdir: Path
