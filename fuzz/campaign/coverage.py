@@ -21,7 +21,7 @@ import marshal
 import os
 import sys
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -61,14 +61,15 @@ def covered(atheris: Any) -> Iterator[list[CodeType]]:
         sys.meta_path.remove(finder)
 
 
-def watch(atheris: Any, codes: Sequence[CodeType]) -> None:
+def watch(atheris: Any, codes: Sequence[CodeType]) -> Callable[[], None]:
     """Tell libFuzzer of each place in the codes when it is reached for the first time.
 
     Other tools may switch events on again, as coverage.py and Hypothesis do: nothing is told twice.
+    Returns: what makes it tell of all places again.
     Errors raised: CoverageError if other tools have taken every tool id.
     """
     if sys.version_info < (3, 12):
-        return
+        return lambda: None
     monitoring = sys.monitoring
     tool = next((number for number in _TOOLS if monitoring.get_tool(number) is None), None)
     if tool is None:
@@ -99,6 +100,12 @@ def watch(atheris: Any, codes: Sequence[CodeType]) -> None:
     monitoring.register_callback(tool, event, reached)
     for code in codes:
         monitoring.set_local_events(tool, code, event)
+
+    def again() -> None:
+        told.clear()
+        monitoring.restart_events()
+
+    return again
 
 
 def place_starts(code: CodeType) -> list[int]:

@@ -31,7 +31,7 @@ WORKING: Mapping[str, str] = {
     "print_corpus_stats": "figures of each input at the end of the log",
 }
 _JOBS = "use `pmdfuzz run --jobs N`: N fuzzing processes, each with a seed of its own"
-_PRUNE = "use `pmdfuzz prune`: the smallest corpus that reaches the same"
+_PRUNE = "use `pmdfuzz cmin`: the smallest corpus that reaches the same"
 _MINIMIZE = "use `pmdfuzz minimize CASE`; each finding is minimized anyway"
 _MUTATOR = "programs are changed by whole calls; `--ops` says which calls there are"
 _WORKDIR = "use `--workdir DIR`, which has everything"

@@ -35,6 +35,7 @@ COMMANDS = {
     "check": ("subjects", "run programs on a subject and on its model, and compare what they show"),
     "kernel": ("subjects", "check the model against the kernel of this machine"),
     "vm": ("vm", "boot a kernel in a virtual machine, and say what can be measured on it"),
+    "cmin": ("cmin", "prune a corpus: write the smallest one that reaches the same"),
     "status": ("status", "say where a run in progress stands, or what the last one said"),
     "findings": ("findings", "list, show and promote what runs have found"),
     "museum": (
