@@ -275,7 +275,8 @@ def test_tests_import_no_test() -> None:
 def test_imports_are_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    declared = [*project["dependencies"], *extras["fuzz"], *extras["coverage"]]
+    optional = [*extras["fuzz"], *extras["coverage"], *extras["cluster"]]
+    declared = [*project["dependencies"], *optional]
     known = sys.stdlib_module_names | {requirement.split(">")[0] for requirement in declared}
     for name, imported in survey("engine", "fuzz").items():
         packages = {found.module.partition(".")[0] for found in imported} - {"engine", "fuzz"}
@@ -295,6 +296,7 @@ def test_packages_have_empty_init_files() -> None:
     ("package", "why"),
     [
         ("atheris", "most commands work where it has no wheel"),
+        ("distributed", "it is slow to load, and an extra"),
         ("rich", "it is slow to load, and needed only once there is something to show"),
     ],
 )

@@ -59,6 +59,16 @@ def check_environment() -> None:
         )
 
 
+def environment() -> dict[str, str]:
+    """The environment for processes that run modules of this project."""
+    path = os.environ.get("PYTHONPATH")
+    return {
+        **{name: os.environ[name] for name in os.environ if name not in _UNSUITED},
+        "PYTHONHASHSEED": "0",
+        "PYTHONPATH": f"{_HOME}{os.pathsep}{path}" if path else str(_HOME),
+    }
+
+
 class Setting(NamedTuple):
     """What the fuzzing process is told; all of it plain JSON.
 
@@ -112,7 +122,6 @@ class Child:
             if libc is not None:
                 libc.personality(ctypes.c_ulong(ADDR_NO_RANDOMIZE))
 
-        path = os.environ.get("PYTHONPATH")
         told = json.dumps(setting._replace(events=send)._asdict())
         try:
             with log.open("wb") as output:
@@ -121,11 +130,7 @@ class Child:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
-                    env={
-                        **{name: os.environ[name] for name in os.environ if name not in _UNSUITED},
-                        "PYTHONHASHSEED": "0",
-                        "PYTHONPATH": f"{_HOME}{os.pathsep}{path}" if path else str(_HOME),
-                    },
+                    env=environment(),
                     pass_fds=(send,),
                     start_new_session=True,
                     preexec_fn=prepare,

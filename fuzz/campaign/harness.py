@@ -25,10 +25,7 @@ written at once.
 
 import json
 import os
-import select
-import signal
 import sys
-import threading
 import time
 import traceback
 from collections import Counter
@@ -41,7 +38,7 @@ import atheris
 from fuzz.campaign import coverage
 from fuzz.campaign.child import Setting, fixed_addresses
 from fuzz.findings.bucket import Bucket
-from fuzz.lib.processes import CpuLimit, TooLong, limit_memory
+from fuzz.lib.processes import CpuLimit, TooLong, end_when_unheard, limit_memory
 
 if TYPE_CHECKING:  # what these import must be covered first
     from collections.abc import Callable, Iterable, Sequence
@@ -328,29 +325,13 @@ def send(descriptor: int, event: str, **fields: object) -> None:
         os._exit(_OUR_DEFECT)
 
 
-def end_when_unheard(descriptor: int) -> None:
-    """End this process as soon as nobody has the other end of a pipe open any more.
-
-    Who writes to it notices, too, but not in the middle of an input.
-    """
-    poll = select.poll()
-    poll.register(descriptor, 0)  # errors are always told, and that the reader is gone is one
-
-    def wait() -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are for the other
-        poll.poll()
-        os._exit(_OUR_DEFECT)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
 def main() -> NoReturn:
     """Fuzz until libFuzzer ends the process."""
     if not __debug__:
         sys.exit("fuzz.campaign.harness: -O strips the assertions; run without it")
     text, *flags = sys.argv[1:]
     setting = Setting(**json.loads(text))
-    end_when_unheard(setting.events)
+    end_when_unheard(setting.events, _OUR_DEFECT)
     limit_memory(MOST_MEMORY_BYTES)
     target = Target(setting)
     send(setting.events, "start", fixed_addresses=fixed_addresses())

@@ -6,6 +6,8 @@ outside, and checked.
 """
 
 import contextlib
+import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Self
@@ -19,8 +21,9 @@ from fuzz.findings.bucket import Bucket
 from fuzz.forms import text
 from fuzz.forms.transpose import transposed
 from fuzz.harm.search import is_harm, look_for_harm
+from fuzz.lib.exits import OUR_DEFECT
 from fuzz.lib.plain import PlainError, parsed, plain
-from fuzz.lib.processes import MEMORY_BYTES
+from fuzz.lib.processes import MEMORY_BYTES, end_when_unheard
 from fuzz.minimize.search import minimize
 from fuzz.rules.judge import RulesAfter
 from fuzz.rules.returns import UNENDING
@@ -149,6 +152,13 @@ def answer(inquiry: Inquiry) -> Answer:
     It needs the main thread of its process, where Python lets signals come.
     """
     return _Work(inquiry).done()
+
+
+def main() -> None:
+    """Answer the inquiry on the standard input; ends once nobody waits for that any more."""
+    end_when_unheard(sys.stdout.fileno(), OUR_DEFECT)
+    inquiry = Inquiry.parsed(json.load(sys.stdin))
+    print(json.dumps(answer(inquiry).plain()))
 
 
 class _Work:
@@ -283,3 +293,7 @@ class _Work:
             return self._none("none was found")
         expected = expecting(harm.case, [kernel.name])
         return self._answer(expected, kernel.geometry, harm.bucket)
+
+
+if __name__ == "__main__":
+    main()

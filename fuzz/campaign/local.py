@@ -23,6 +23,7 @@ class Local:
     """
 
     remote = False
+    over = standing = ""
     round_seconds = ROUND_SECONDS
 
     def __init__(
@@ -58,6 +59,10 @@ class Local:
             if worker.ended:
                 del self.workers[number]
         return found
+
+    def news(self) -> Sequence[str]:
+        """See `Executor`."""
+        return ()
 
     def stop(self) -> None:
         """See `Executor`."""

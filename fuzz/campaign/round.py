@@ -154,13 +154,15 @@ class End(NamedTuple):
     """The end of a round; `why` is empty if it is as it should be.
 
     `details` are lines to show; `outside` is true if somebody has killed the process, else it is a
-    defect of this project.
+    defect of this project.  `lost` is true if whoever did the round is gone, and with him all that
+    it had not reported.
     """
 
     why: str = ""
     details: str = ""
     outside: bool = False
     artifacts: tuple[Artifact, ...] = ()
+    lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +224,7 @@ class Report:
         if strange := (kernels - set(of.kernels)) | (geometries - set(of.geometries)):
             raise PlainError(f"report: {min(strange)!r} is no kernel or geometry of the round")
         counts = [one.times for one in self.hits] + [one.seen for one in self.cells]
-        if min(self.execs, *counts) < 0:
+        if min([self.execs, *counts]) < 0:
             raise PlainError("report: a count below 0")
         longest = max(map(len, (*self.inputs, *self.new)), default=0)
         if longest > of.max_bytes:

@@ -50,7 +50,7 @@ class Rounds:
         self._schedule = Schedule(
             list(session.kernels), [geometry.name for geometry in session.geometries]
         )
-        self._samples = Samples(session.corpus) if executor.remote else None
+        self._samples = Samples(session.corpus, session.seeds) if executor.remote else None
         self._ends_at = None if options.seconds is None else time.monotonic() + options.seconds
         self._runs_left = options.runs  # that no round has
         self._run = uuid.uuid4().hex[:12]
@@ -62,13 +62,19 @@ class Rounds:
 
     @property
     def talking(self) -> bool:
-        """Are there rounds that have not ended?"""
-        return bool(self._under_way)
+        """Are there rounds that have not ended, or that begin once there is a place?"""
+        return bool(self._under_way) or self._goes_on
 
     @property
     def over(self) -> bool:
-        """Is the time of the run over?"""
-        return self._ends_at is not None and time.monotonic() >= self._ends_at
+        """Is the time of the run over, or is there nobody any more who does rounds?"""
+        late = self._ends_at is not None and time.monotonic() >= self._ends_at
+        return late or bool(self._executor.over)
+
+    @property
+    def _goes_on(self) -> bool:
+        """May further rounds begin?"""
+        return not (self._asked or self.over) and self._runs_left != 0
 
     def stop(self) -> None:
         """Let the run end before its time; called again and again, until no round is left."""
@@ -82,6 +88,8 @@ class Rounds:
         """
         if self.over:
             self._executor.stop()
+        for line in self._executor.news():
+            self._session.say(line)
         for report in reports:
             one = self._under_way.get(report.round)
             if one is None or report.id in one.heard:
@@ -115,7 +123,7 @@ class Rounds:
         self._schedule.end(one.ground)
         if self._runs_left is not None and one.task.runs is not None:
             self._runs_left += max(one.task.runs - one.execs, 0)
-        if self._asked or self.over:
+        if report.end.lost or self._asked or self.over:
             return
         self._fruitless = 0 if one.execs else self._fruitless + 1
         most = MOST_FRUITLESS * max(self._executor.places, 1)
@@ -129,7 +137,7 @@ class Rounds:
 
     def _begin(self) -> None:
         """Begin rounds where there is a place."""
-        while not (self._asked or self.over) and self._runs_left != 0:
+        while self._goes_on:
             free = self._executor.places - len(self._under_way)
             if free <= 0:
                 return

@@ -27,6 +27,7 @@ SIGTERM and 129 by SIGHUP, after everything was saved and shown.
 """
 
 import contextlib
+import importlib.util
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -58,6 +59,7 @@ from fuzz.campaign.session import RunOptions, Seen, Session
 from fuzz.campaign.suspects import Suspects
 from fuzz.campaign.verdict import any_counts
 from fuzz.findings.database import LedgerError
+from fuzz.lib.command import command
 from fuzz.lib.exits import BAD_INPUT, FINE, OUR_DEFECT, STOPPED, SURPRISES
 from fuzz.lib.files import WriteError
 from fuzz.lib.lines import short
@@ -90,6 +92,7 @@ def run(options: RunOptions, hand: Callable[[Result], None] = lambda result: Non
             )
             put_aside = take_up(session.corpus, session.outdated, inputs)
             machines = [Differential(session, pair) for pair in pairs]
+            executor = _executor(session)
         except (RunError, UnknownName, WriteError, LedgerError, SubjectError) as error:
             print(f"pmdfuzz run: {error}", file=sys.stderr)
             return BAD_INPUT
@@ -101,9 +104,24 @@ def run(options: RunOptions, hand: Callable[[Result], None] = lambda result: Non
             session.retest()
         except LedgerError as error:  # the next run will have to do it
             session.say(str(error))
-        result = _Run(session, machines).run(seeds.longest)
+        result = _Run(session, machines, executor).run(seeds.longest)
         hand(result)
         return result.status
+
+
+def _executor(session: Session) -> Executor:
+    """Who does the rounds.  Errors raised: RunError."""
+    options = session.options
+    if options.cluster is None:
+        return Local(session.corpus, session.seeds, session.crashes, session.workdir, options.jobs)
+    if importlib.util.find_spec("distributed") is None:
+        raise RunError(
+            "--cluster needs dask.distributed, which is not installed here; install it with\n"
+            f"  {command('install', 'pmdfuzz[cluster]', of='pip')}"
+        )
+    from fuzz.campaign.cluster import Cluster  # an extra, and slow to load
+
+    return Cluster(options.cluster, options.tls)
 
 
 def _alone(workdir: Path) -> Lock:
@@ -143,18 +161,18 @@ def _for_subjects(options: RunOptions, pairs: Sequence[Against]) -> RunOptions:
 class _Run:
     """The course of a run: rounds are listened to while new findings are seen to."""
 
-    def __init__(self, session: Session, machines: Sequence[Differential]) -> None:
+    def __init__(
+        self, session: Session, machines: Sequence[Differential], executor: Executor
+    ) -> None:
         self.session = session
         self.machines = machines
+        self.executor = executor
         self.rounds: Rounds | None = None
         self.crashes = Crashes(session)
         self.suspects = Suspects(session, self.crashes)
         self.meter = Meter(session)
         self.chronicle = Chronicle(session)
-        self.executor: Executor = Local(
-            session.corpus, session.seeds, session.crashes, session.workdir, session.options.jobs
-        )
-        self.investigations = Investigations(session, self.crashes, self.executor)
+        self.investigations = Investigations(session, self.crashes, executor)
         self.signal = 0  # that asked the run to stop
         self.next_pump = 0.0
 
@@ -185,6 +203,9 @@ class _Run:
             return BAD_INPUT
         if self.signal:
             return STOPPED + self.signal
+        if self.executor.over:
+            print(f"pmdfuzz run: {self.executor.over}", file=sys.stderr)
+            return BAD_INPUT
         if self.crashes.any:
             return OUR_DEFECT
         return SURPRISES if any_counts(session) else FINE
@@ -253,6 +274,7 @@ class _Run:
         if not self.signal:
             self.investigations.begin()
         self.meter.read(self.rounds, self.machines)
+        self.session.progress.standing = self.executor.standing
         self.session.line.update(self.session.progress)
         self.chronicle.tell()
 

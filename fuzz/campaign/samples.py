@@ -11,14 +11,14 @@ _NEWEST, _OTHERS = 200, 300  # inputs; half a second's work
 
 
 class Samples:
-    """The inputs of a corpus, which is a folder; those that come in are written there."""
+    """The inputs of a corpus, which is a folder; those that come in are written there.
 
-    def __init__(self, corpus: Path) -> None:
+    Seeds, in another folder, are as good as old inputs.
+    """
+
+    def __init__(self, corpus: Path, seeds: Path) -> None:
         self._corpus = corpus
-        files = sorted(
-            (path for path in corpus.iterdir() if path.is_file()),
-            key=lambda path: path.stat().st_mtime,
-        )
+        files = [*_oldest_first(seeds), *_oldest_first(corpus)]
         self._inputs = {_name(data): data for data in map(Path.read_bytes, files)}
 
     def add(self, inputs: Iterable[bytes]) -> None:
@@ -34,6 +34,11 @@ class Samples:
         inputs = list(self._inputs.values())
         others, newest = inputs[:-_NEWEST], inputs[-_NEWEST:]
         return (*newest, *random.sample(others, min(len(others), _OTHERS)))
+
+
+def _oldest_first(folder: Path) -> list[Path]:
+    files = (path for path in folder.iterdir() if path.is_file())
+    return sorted(files, key=lambda path: path.stat().st_mtime)
 
 
 def _name(data: bytes) -> str:

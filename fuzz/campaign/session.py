@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from sortedcontainers import SortedKeyList
 
@@ -40,6 +40,17 @@ from fuzz.subjects.pair import Pair
 MINIMIZE_BUDGET = 5_000  # executions
 
 
+class Tls(NamedTuple):
+    """The files of an encrypted connection, as dask calls them; None: as its configuration says."""
+
+    ca_file: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+
+
+PLAINLY = Tls()
+
+
 @dataclass(frozen=True, slots=True)
 class RunOptions:
     """What to run and for how long.
@@ -55,7 +66,8 @@ class RunOptions:
     kernel that the others must be like: where they differ from it, and nothing else, is found.
     `rules_after` see `fuzz.execute.execute`.  `count_known` true lets known defects of the kernels
     count for the exit status, `count_old` what earlier runs have found, see `Session.counts_old`.
-    `jobs` fuzzing processes work side by side.  `baseline` is a file of findings that may be met
+    `jobs` fuzzing processes work side by side, or those of a `cluster`, reached as `tls` says, see
+    `fuzz.campaign.cluster.Cluster`.  `baseline` is a file of findings that may be met
     (`fuzz.findings.baseline`), to which `update_baseline` adds the others; `junit` is one to be
     written (`fuzz.campaign.result`).  `stop_at_first` ends the run at the first finding that
     counts.  `libfuzzer` are flags passed on as they are.
@@ -79,6 +91,8 @@ class RunOptions:
     rules_after: RulesAfter = "moving"
     like: str | None = None
     jobs: int = 1
+    cluster: str | None = None
+    tls: Tls = PLAINLY
     baseline: Path | None = None
     update_baseline: bool = False
     junit: Path | None = None

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.campaign import libfuzzer
 from fuzz.campaign.result import Result
 from fuzz.campaign.run import run
-from fuzz.campaign.session import RunOptions
+from fuzz.campaign.session import RunOptions, Tls
 from fuzz.cli.named import check_names
 from fuzz.cli.options import (
     MACHINE_NEEDS,
@@ -82,6 +83,25 @@ def make_run(parser: Parser, summary: str) -> None:
         help="fuzz in N processes side by side, which share the corpus, the kernels and the "
         "geometries out among them (default: one for each core)",
     )
+    parser.add_argument(
+        "--cluster",
+        type=_cluster,
+        metavar="WHERE",
+        help="fuzz on the workers of a cluster in place of --jobs (pmdfuzz[cluster]): the address "
+        "of its scheduler, tcp://HOST:8786 or tls://HOST:8786 (`pmdfuzz cluster` tells how to "
+        "start one), or local:N, N processes here",
+    )
+    for name, what in (
+        ("ca-file", "of the authority that vouches for the cluster"),
+        ("cert", "our certificate"),
+        ("key", "our key"),
+    ):
+        parser.add_argument(
+            f"--tls-{name}",
+            type=Path,
+            metavar="FILE",
+            help=f"with tls://: {what} (PEM; default: as dask's configuration says)",
+        )
     parser.add_argument(
         "--seed",
         type=seed,
@@ -165,6 +185,11 @@ def _run(options: argparse.Namespace) -> int:
         raise UsageError("--update-baseline: name the file with --baseline")
     mode = MODES.get(options.mode, _Mode(None, False))
     own_end = options.time is not None or options.runs is not None
+    tls = Tls(options.tls_ca_file, options.tls_cert, options.tls_key)
+    if options.cluster and options.jobs:
+        raise UsageError("--jobs is for this machine: a cluster has a job for each of its threads")
+    if any(tls) and not options.cluster:
+        raise UsageError("--tls-… are for --cluster")
     chosen = RunOptions(
         workdir=options.workdir,
         geometries=options.geometries and tuple(dict.fromkeys(options.geometries)),
@@ -172,6 +197,8 @@ def _run(options: argparse.Namespace) -> int:
         runs=options.runs,
         seed=options.seed,
         jobs=options.jobs or cores(),
+        cluster=options.cluster,
+        tls=tls,
         calls=None if options.ops is None else _calls(options.ops),
         against=tuple(options.against),
         machines=options.machines,
@@ -201,6 +228,15 @@ def _run(options: argparse.Namespace) -> int:
     for result in results:  # none if it could not begin
         print(json.dumps(result.as_json()))
     return status
+
+
+def _cluster(where: str) -> str:
+    """Type of an option: where a cluster is."""
+    if not re.fullmatch(r"local:[1-9]\d{0,2}|(tcp|tls)://\S+:\d+", where):
+        raise argparse.ArgumentTypeError(
+            f"{where!r} is neither tcp://HOST:PORT, tls://HOST:PORT nor local:N"
+        )
+    return where
 
 
 def _calls(words: str) -> frozenset[str]:

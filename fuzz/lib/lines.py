@@ -35,6 +35,11 @@ def indented(lines: str) -> str:
     return "\n".join(f"  {line}".rstrip() for line in lines.splitlines())
 
 
+def several(number: int, what: str) -> str:
+    """How many there are of what: 1 round, 3 rounds."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def short(path: Path) -> str:
     """A path as short as it can be written from here."""
     with contextlib.suppress(ValueError):

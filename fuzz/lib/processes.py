@@ -11,6 +11,7 @@ import resource
 import select
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -46,6 +47,22 @@ def born(pid: int) -> str:
     except OSError:
         return ""
     return f"{fields[19]} of {boot}"
+
+
+def end_when_unheard(descriptor: int, status: int) -> None:
+    """End this process as soon as nobody has the other end of a pipe open any more.
+
+    Who writes to it notices, too, but not in the middle of something.
+    """
+    poll = select.poll()
+    poll.register(descriptor, 0)  # errors are always told, and that the reader is gone is one
+
+    def wait() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are for the other
+        poll.poll()
+        os._exit(status)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def limit_memory(most: int) -> int:

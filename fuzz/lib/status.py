@@ -36,8 +36,8 @@ class Progress:
     distinct states seen; `findings` distinct unknown ones, `old` of which earlier runs had found;
     `known` defects of the kernels met; `last_new` seconds since the last new finding (None: none
     yet); `machine` inputs that ran on the
-    machine as well (None: there is none); `doing` what the parent is busy with, `minimizing` what
-    others are.
+    machine as well (None: there is none); `standing` who does the work (empty: that goes without
+    saying); `doing` what the parent is busy with, `minimizing` what others are.
     """
 
     runs_before: int = 0
@@ -53,6 +53,7 @@ class Progress:
     known: int = 0
     last_new: float | None = None
     machine: int | None = None
+    standing: str = ""
     doing: str = ""
     minimizing: str = ""
 
@@ -64,6 +65,7 @@ class Progress:
         in_all = f" of {count(self.execs_before + self.execs)}" if self.runs_before else ""
         shown = [
             (duration(self.seconds), "dim"),
+            *([(self.standing, "")] if self.standing else []),
             (f"{count(self.execs)}{in_all} execs", ""),
             (f"{count(self.execs_per_second)}/s", ""),
             (f"{count(self.corpus)} corpus", ""),

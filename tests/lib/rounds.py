@@ -32,6 +32,7 @@ class Planned:
     """An executor of rounds that do what a test says."""
 
     round_seconds = 60.0
+    over = standing = ""
 
     def __init__(self, places: int = 1, *, remote: bool = False) -> None:
         self.places, self.remote = places, remote
@@ -54,6 +55,9 @@ class Planned:
     def heard(self, timeout: float) -> Sequence[Report | Answer]:
         told, self.told = self.told, []
         return told
+
+    def news(self) -> Sequence[str]:
+        return ()
 
     def stop(self) -> None:
         self.stopped = True

@@ -52,6 +52,11 @@ def test_a_report_comes_back() -> None:
     assert Report.parsed(through(REPORT.plain()), ROUND) == REPORT
 
 
+def test_a_report_of_nothing_comes_back() -> None:
+    nothing = Report(ROUND.id, program())
+    assert Report.parsed(through(nothing.plain()), ROUND) == nothing
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [
@@ -98,6 +103,7 @@ def test_what_is_no_round_is_refused(change: dict[str, Any], why: str) -> None:
                     "details": "",
                     "outside": False,
                     "artifacts": [{"kind": "../../etc", "input": ""}],
+                    "lost": False,
                 }
             },
             "nothing that libFuzzer keeps",

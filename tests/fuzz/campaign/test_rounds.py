@@ -162,10 +162,14 @@ def test_who_does_not_see_the_corpus_gets_a_sample_and_reports_what_is_new(
 ) -> None:
     executor = Planned(1, remote=True)
     (session.corpus / "old").write_bytes(b"old")
+    (session.seeds / "seed").write_bytes(b"seed")
     with session:
         rounds = begun(session, executor)
         executor.tell(0, execs=3, inputs=(b"new", b"old"), end=End("killed by SIGKILL"))
         hear(rounds, executor)
-    assert [task.sample for task in executor.begun] == [(b"old",), (b"old", b"new")]
+    assert [task.sample for task in executor.begun] == [
+        (b"seed", b"old"),
+        (b"seed", b"old", b"new"),
+    ]
     kept = [path.read_bytes() for path in session.corpus.iterdir()]
     assert sorted(kept) == [b"new", b"old"]

@@ -1,0 +1,435 @@
+"""Tasks on the workers of a cluster (dask.distributed), which see no working directory.
+
+A worker joins when it has told which program it has; one with another, or that cannot fuzz, is
+refused by name, and so is one that reports what nobody can have found.  It does as many tasks at a
+time as it has threads; half of them may be inquiries, which take the places of rounds.  Each task
+is for one worker: dask would hand what a worker has taken with it out again and again, and blame
+what was only queued there (KilledWorker).  Here, the round of a worker that is gone is lost, and
+the session begins another; an inquiry is made again.
+
+The scheduler and whoever reaches it can run what they like on all machines of a cluster, this one
+included: dask sends functions and errors pickled.  So what keeps strangers out is TLS, or a network
+of one's own.  What is checked here (`Report.parsed`) is what comes back from workers: text.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import queue
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import CancelledError
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from distributed import Client, KilledWorker, LocalCluster, Security
+
+from fuzz.campaign import remote
+from fuzz.campaign.child import STOP_SECONDS, RunError
+from fuzz.campaign.inquiry import Answer, Inquiry
+from fuzz.campaign.round import End, Report, Round, program
+from fuzz.campaign.session import PLAINLY, Tls
+from fuzz.lib.lines import several
+from fuzz.lib.plain import PlainError
+
+ROUND_SECONDS = 60.0  # what a worker that dies may lose; others learn of new inputs after as long
+CONNECT_SECONDS = 10.0
+GONE_SECONDS = 60.0  # a scheduler that is gone may come back
+_LOOK_SECONDS = 1.0  # who is there?
+_MOST_BYTES = 1 << 26  # a report has some hundred kilobytes
+_MOST_TOLD = 5  # workers by name
+_TRIES = 3  # of an inquiry with which workers are lost
+
+T = TypeVar("T", Round, Inquiry)
+R = TypeVar("R", Report, Answer)
+
+
+@dataclass(slots=True, eq=False)
+class _Member:
+    """A worker that has joined; `tasks` are the ids of those that it does, one a thread.
+
+    Its `folder` is unlike that of another one that is at the same address later.  `refused` is true
+    once it gets no more.
+    """
+
+    address: str
+    name: str
+    folder: str
+    threads: int
+    refused: bool = False
+    tasks: set[str] = field(default_factory=set)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.address})" if self.name != self.address else self.address
+
+
+class _Lost(Exception):
+    """Whoever did a task is gone, or nobody is there; the message says who."""
+
+
+class Cluster:
+    """An executor (`fuzz.campaign.executor`); all but its methods runs in a thread of its own."""
+
+    remote = True
+    round_seconds = ROUND_SECONDS
+
+    def __init__(
+        self,
+        where: str,
+        tls: Tls = PLAINLY,
+        gone_seconds: float = GONE_SECONDS,
+    ) -> None:
+        """Connect to a cluster, or start one here.
+
+        Arguments: `where` the address of a scheduler (`tcp://HOST:PORT`, `tls://HOST:PORT`), or
+        `local:N`, N processes of this machine, reached from it alone; `tls` the files of ours to
+        reach it by; `gone_seconds`: so long a scheduler that is gone may take to come back, before
+        the run ends.
+        Errors raised: RunError if nobody answers.
+        """
+        self.over = ""
+        self._where = where
+        self._gone_seconds = gone_seconds
+        self._members: dict[str, _Member] = {}  # by address
+        self._strangers: dict[str, str] = {}  # folders of those that could not join, by address
+        self._futures: dict[str, Any] = {}  # by the id of the task
+        self._rounds: set[str] = set()  # under way
+        self._threads = 0  # of all that have joined
+        self._inquiries = 0  # that are not answered
+        self._stopping = False  # no more rounds
+        self._ending = False  # nothing more
+        self._heard: queue.SimpleQueue[Report | Answer] = queue.SimpleQueue()
+        self._told: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._background: set[asyncio.Task[None]] = set()
+        for name in ("distributed", "distributed.client"):  # what matters of it is told here
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        try:
+            self._wait_for(self._connect(where, tls), None)
+        except (OSError, ValueError, TypeError, RuntimeError, ImportError) as error:
+            self.close()
+            raise RunError(f"--cluster {where}: {_first_line(error)}") from None
+
+    # What a session calls.
+
+    @property
+    def standing(self) -> str:
+        """See `Executor`."""
+        return several(sum(not one.refused for one in self._members.values()), "worker")
+
+    @property
+    def places(self) -> int:
+        """See `Executor`."""
+        return max(self._threads - self._inquiries, 0)
+
+    @property
+    def helpers(self) -> int:
+        """See `Executor`."""
+        return self._threads if self._stopping else -(-self._threads // 2)
+
+    def begin(self, task: Round | Inquiry) -> None:
+        """See `Executor`."""
+        if isinstance(task, Inquiry):
+            self._inquiries += 1
+            self._in_loop(self._inquire(task))
+        else:
+            self._in_loop(self._fuzz(task))
+
+    def heard(self, timeout: float) -> Sequence[Report | Answer]:
+        """See `Executor`."""
+        found: list[Report | Answer] = []
+        with contextlib.suppress(queue.Empty):
+            found.append(self._heard.get(timeout=timeout) if timeout else self._heard.get_nowait())
+            while True:
+                found.append(self._heard.get_nowait())
+        self._inquiries -= sum(isinstance(one, Answer) for one in found)
+        return found
+
+    def news(self) -> Sequence[str]:
+        """See `Executor`."""
+        found = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                found.append(self._told.get_nowait())
+        return found
+
+    def stop(self) -> None:
+        """See `Executor`."""
+        if not self._stopping:
+            self._stopping = True
+            self._in_loop(self._stop())
+
+    def kill(self) -> None:
+        """See `Executor`."""
+        self._stopping = self._ending = True
+        self._in_loop(self._cancel(list(self._futures)))
+
+    def close(self) -> None:
+        """See `Executor`."""
+        if self._loop.is_running():
+            with contextlib.suppress(Exception):
+                self._wait_for(self._close(), 2 * STOP_SECONDS)
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(STOP_SECONDS)
+
+    def _wait_for(self, work: Coroutine[Any, Any, None], timeout: float | None) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout)
+
+    def _in_loop(self, work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    # The cluster and its workers.
+
+    async def _connect(self, where: str, tls: Tls) -> None:
+        self._freed = asyncio.Condition()
+        self._client: Any = None
+        self._cluster: Any = None
+        security = _security(tls)
+        if where.startswith("local:"):
+            self._cluster = await LocalCluster(
+                n_workers=int(where.removeprefix("local:")),
+                threads_per_worker=1,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",
+                security=security,
+                silence_logs=logging.CRITICAL,
+                asynchronous=True,
+            )
+        scheduler = self._cluster.scheduler_address if self._cluster else where
+        # The client tries to come back to a scheduler for as long as to reach it in the beginning.
+        self._client = Client(
+            scheduler, security=security, timeout=self._gone_seconds, asynchronous=True
+        )
+        try:
+            await asyncio.wait_for(self._client, CONNECT_SECONDS)
+        except TimeoutError:
+            raise OSError(f"nobody has answered within {CONNECT_SECONDS:.0f} s") from None
+        await self._look()
+        watching = asyncio.create_task(self._watch())
+        self._background.add(watching)
+
+    async def _close(self) -> None:
+        self._ending = True
+        for task in self._background:
+            task.cancel()
+        await self._cancel(list(self._futures))
+        for one in (self._client, self._cluster):
+            if one is not None:
+                await one.close()
+
+    async def _watch(self) -> None:
+        """See who comes and goes, until the scheduler is gone for good."""
+        gone = False
+        while self._client.status != "closed":
+            await asyncio.sleep(_LOOK_SECONDS)
+            try:
+                await self._look()
+                gone = False
+            except OSError:
+                if not gone:
+                    gone = True
+                    self._told.put(f"the scheduler {self._where} is gone; waiting for it")
+                await self._leave(self._members.values())
+        self.over = (
+            f"the scheduler {self._where} is gone, and has not come back within "
+            f"{self._gone_seconds:.0f} s; what had been reported is kept"
+        )
+        async with self._freed:
+            self._freed.notify_all()
+
+    async def _look(self) -> None:
+        """Compare with who was there before.  Errors raised: OSError."""
+        if self._client.status != "running":
+            raise ConnectionError("not connected")
+        there = (await self._client.scheduler.identity(n_workers=-1))["workers"]
+        here = {address: info["local_directory"] for address, info in there.items()}
+        await self._leave(
+            one for one in self._members.values() if here.get(one.address) != one.folder
+        )
+        known = {address: one.folder for address, one in self._members.items()} | self._strangers
+        new = [address for address in here if known.get(address) != here[address]]
+        if not new:
+            return
+        answers = await self._client.run(remote.who, workers=new, on_error="return")
+        joined = []
+        for address in new:
+            info = there[address]
+            one = _Member(address, str(info["name"]), here[address], info["nthreads"])
+            if why := _objection(answers.get(address)):
+                self._strangers[address] = one.folder
+                self._told.put(f"worker {one} is refused: {why}")
+            else:
+                self._members[address] = one
+                joined.append(one)
+        if joined:
+            self._told.put(f"{_listed(joined)} joined: {self.standing}")
+        await self._count()
+
+    async def _leave(self, members: Iterable[_Member]) -> None:
+        """Workers are gone: what they were doing is lost."""
+        gone = list(members)
+        lost = several(sum(len(one.tasks) for one in gone), "task")
+        for one in gone:
+            del self._members[one.address]
+            await self._cancel(one.tasks)
+        if gone:
+            self._told.put(f"{_listed(gone)} left, {lost} lost: {self.standing}")
+            await self._count()
+
+    async def _count(self) -> None:
+        self._threads = sum(one.threads for one in self._members.values() if not one.refused)
+        async with self._freed:
+            self._freed.notify_all()
+
+    # The tasks.
+
+    async def _fuzz(self, task: Round) -> None:
+        """Let a round be done, and report its end, whatever happens."""
+        self._rounds.add(task.id)
+        try:
+            report = await self._done(
+                task, remote.fuzz, Report.parsed, lambda: self._stopping or bool(self.over)
+            )
+        except _Lost as lost:
+            report = Report(task.id, task.program, end=End(str(lost), outside=True, lost=True))
+        except Exception as error:  # raised by this program over there
+            report = Report(task.id, task.program, end=End(f"{type(error).__name__}: {error}"))
+        self._rounds.discard(task.id)
+        self._heard.put(report)
+
+    async def _inquire(self, task: Inquiry) -> None:
+        """Let an inquiry be answered, and answer it whatever happens."""
+        why = ""
+        for _ in range(_TRIES):
+            try:
+                self._heard.put(
+                    await self._done(
+                        task, remote.inquire, Answer.parsed, lambda: self._ending or bool(self.over)
+                    )
+                )
+                return
+            except _Lost as lost:
+                why = str(lost)
+            except Exception as error:  # raised by this program over there
+                why = f"{type(error).__name__}: {error}"
+                break
+        self._heard.put(Answer.none(task, why))
+
+    async def _done(
+        self,
+        task: T,
+        work: Callable[[str], str],
+        parsed: Callable[[object, T], R],
+        over: Callable[[], bool],
+    ) -> R:
+        """What a worker says to a task, once one has a place for it.
+
+        Arguments: `work` is done there; `over` says whether it is too late to begin.
+        Errors raised: _Lost, and what the work raises.
+        """
+        async with self._freed:
+            await self._freed.wait_for(lambda: over() or self._free() is not None)
+            member = self._free()
+            if over() or member is None:
+                raise _Lost("nobody could do it")
+            member.tasks.add(task.id)
+        try:
+            future = self._futures[task.id] = self._client.submit(
+                work,
+                json.dumps(task.plain()),
+                key=task.id,
+                workers=[member.address],
+                allow_other_workers=False,
+                pure=False,
+            )
+            answer = await future
+        except (CancelledError, KilledWorker):
+            raise _Lost(f"worker {member} is gone") from None
+        finally:
+            self._futures.pop(task.id, None)
+            member.tasks.discard(task.id)
+            async with self._freed:
+                self._freed.notify_all()
+        try:
+            if not isinstance(answer, str) or len(answer) > _MOST_BYTES:
+                raise PlainError("no text, or too much of it")
+            return parsed(json.loads(answer), task)
+        except ValueError as error:  # PlainError, or no JSON
+            member.refused = True
+            self._told.put(f"worker {member} is refused: {error}")
+            await self._count()
+            raise _Lost(f"worker {member} is refused") from None
+
+    def _free(self) -> _Member | None:
+        """A worker that can begin something."""
+        free = (
+            one
+            for one in self._members.values()
+            if len(one.tasks) < one.threads and not one.refused
+        )
+        return next(free, None)
+
+    async def _stop(self) -> None:
+        """Ask the workers to end their rounds; those that do not answer have lost them."""
+        busy = [one.address for one in self._members.values() if one.tasks]
+        async with self._freed:
+            self._freed.notify_all()
+        if not busy:
+            return
+        with contextlib.suppress(OSError):
+            await self._client.run(remote.stop, list(self._rounds), workers=busy, on_error="ignore")
+        await asyncio.sleep(2 * STOP_SECONDS)
+        await self._cancel(self._rounds)
+
+    async def _cancel(self, tasks: Iterable[str]) -> None:
+        async with self._freed:
+            self._freed.notify_all()
+        for name in list(tasks):
+            if (future := self._futures.get(name)) is not None:
+                await future.cancel()
+
+
+def _security(tls: Tls) -> Security:
+    """What dask calls it.  Errors raised: OSError for a file that cannot be read."""
+    given = {name: str(path) for name, path in tls._asdict().items() if path is not None}
+    for path in given.values():
+        open(path).close()
+    if not given:
+        return Security()
+    roles = ("client", "scheduler", "worker")
+    own = {f"tls_{role}_{what}": given.get(what) for role in roles for what in ("cert", "key")}
+    return Security(require_encryption=True, tls_ca_file=given.get("ca_file"), **own)
+
+
+def _objection(answer: object) -> str:
+    """Why a worker cannot join, or nothing.  Arguments: what it said, or the error in its place."""
+    try:
+        if isinstance(answer, BaseException):
+            raise PlainError(f"it does not know what to do ({_first_line(answer)})")
+        told = json.loads(answer) if isinstance(answer, str) else None
+        if not isinstance(told, dict) or not all(isinstance(one, str) for one in told.values()):
+            raise PlainError(f"it says {answer!r:.80}")
+        if told.get("program") != program():
+            raise PlainError(
+                f"it has another version of pmdfuzz ({told.get('program', '')[:12]}, here "
+                f"{program()[:12]}): install the same one, for the same Python, on every machine"
+            )
+        return str(told.get("objection", ""))
+    except ValueError as error:
+        return str(error)
+
+
+def _listed(members: Sequence[_Member]) -> str:
+    """The workers by name, if they are few, and what begins a sentence on them."""
+    told = ", ".join(str(one) for one in members[:_MOST_TOLD])
+    if len(members) == 1:
+        return f"worker {told} has"
+    more = f" and {len(members) - _MOST_TOLD} more" if len(members) > _MOST_TOLD else ""
+    return f"workers {told}{more} have"
+
+
+def _first_line(error: object) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
