@@ -82,7 +82,8 @@ def count(geometry: Geometry, slots: Picture, carrying: int = 0) -> int:
     total = 0
     for held in slots.values():
         if isinstance(held, int):
-            total += geometry.slot_pages if not carrying or held & carrying else 0
+            if held & WP_MARKER != WP_MARKER and (not carrying or held & carrying):
+                total += geometry.slot_pages
         else:
             there = [e for e in held.values() if e & WP_MARKER != WP_MARKER]
             total += len([e for e in there if e & carrying]) if carrying else len(there)
