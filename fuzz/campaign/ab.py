@@ -187,8 +187,10 @@ class _Comparison:
         self.queue = SortedKeyList[_Queued](key=lambda one: one.found.reported)
         self.minimizing = 0.0  # seconds
         self.told: dict[Class, str] = {}  # with what else there is to say of each
+        # A run may be under way there, too, which has logs of its own.
+        self.directory.mkdir(parents=True, exist_ok=True)
         self.executor = Local(
-            self.session.corpus, self.session.seeds, self.session.crashes, self.session.workdir
+            self.session.corpus, self.session.seeds, self.session.crashes, self.directory
         )
         self.rounds: Rounds | None = None
         self.new: list[bytes] = []  # inputs that are new to the model

@@ -14,6 +14,7 @@ from fuzz.campaign.schedule import Ground, Schedule
 from fuzz.campaign.session import Session
 from fuzz.forms import wire
 from fuzz.lib.arguments import MAX_SEED
+from fuzz.lib.files import WriteError
 
 MOST_FRUITLESS = 5  # rounds in a row, for each place, that die before they have executed anything
 
@@ -113,7 +114,10 @@ class Rounds:
         if news:
             self._schedule.news(one.ground)
         if self._samples is not None:
-            self._samples.add(report.inputs)
+            try:
+                self._samples.add(report.inputs)
+            except WriteError as error:
+                self._session.once(f"{error}\nThe run goes on without some new inputs.")
 
     def _ended(self, one: _UnderWay, report: Report) -> None:
         """See to the end of a round: why it has ended, and what it leaves to others."""

@@ -24,16 +24,22 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 MEMORY_BYTES = 2 << 30  # what a process may take before it gets a MemoryError
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # microseconds of CPU time, in how many that pass
 _READ_BYTES = 1 << 20
 _TICK_SECONDS = 0.5
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def cores() -> int:
-    """How many processes this one may have running at a time."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """How many processes this one may have running at a time, in a container, too."""
+    if sys.platform != "linux":
+        return os.cpu_count() or 1
+    there = len(os.sched_getaffinity(0))
+    try:
+        quota, period = _QUOTA.read_text().split()
+        return max(min(there, math.ceil(int(quota) / int(period))), 1)
+    except (OSError, ValueError):  # there is no limit: "max", or no such file
+        return there
 
 
 def born(pid: int) -> str:

@@ -753,6 +753,19 @@ def test_the_child_outlives_the_thread_that_has_started_it(tmp_path: Path) -> No
 
 
 @needs_atheris
+def test_handlers_of_python_do_not_keep_a_signal_from_libfuzzer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PYTHONFAULTHANDLER", "PYTHONDEVMODE"):
+        monkeypatch.setenv(name, "1")
+    child = Child(Setting(["linux-6.18"], ["x86-64"], ["mmap"], 4), [], tmp_path / "log")
+    while not any(event["event"] == "stats" for event in child.events(0.1)):
+        assert child.talking
+    os.kill(child._process.pid, signal.SIGSEGV)
+    assert child.close() == 77
+
+
+@needs_atheris
 def test_the_child_dies_with_its_parent(tmp_path: Path) -> None:
     program = (
         "import os, sys\n"

@@ -2,12 +2,16 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from fuzz.lib import processes
 from fuzz.lib.processes import CpuLimit, Ended, TooLong, forked
+from tests.lib.constants import ROOT
 
 
 def test_work_is_done_in_processes_of_its_own() -> None:
@@ -19,6 +23,38 @@ def test_work_is_done_in_processes_of_its_own() -> None:
         task: task * 2 for task in range(5)
     }
     assert os.getpid() not in {result and result[1] for result in results.values()}
+
+
+def test_forked_processes_end_with_the_one_that_forked_them() -> None:
+    program = (
+        "import os, time\n"
+        "from fuzz.lib.processes import Forks\n"
+        "forks = Forks(lambda _: time.sleep(600))\n"
+        "forks.begin(None)\n"
+        "(one,) = forks._running.values()\n"
+        "print(one.pid, flush=True)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, check=False
+    )
+    deadline = time.monotonic() + 60
+    while Path(f"/proc/{int(done.stdout)}").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not Path(f"/proc/{int(done.stdout)}").exists()
+
+
+@pytest.mark.parametrize(
+    ("quota", "expected"), [("max 100000", 8), ("150000 100000", 2), ("1000 100000", 1), (None, 8)]
+)
+def test_a_container_may_have_fewer_cores_than_the_machine(
+    quota: str | None, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(processes, "_QUOTA", tmp_path / "cpu.max")
+    if quota is not None:
+        (tmp_path / "cpu.max").write_text(f"{quota}\n")
+    assert processes.cores() == expected
 
 
 def test_a_process_that_dies_or_raises_costs_one_result(
