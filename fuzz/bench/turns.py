@@ -37,6 +37,7 @@ RECORDINGS = Unit("recordings a CPU second of `compare`", True)
 FIND_EXECUTIONS = Unit("executions to find an exhibit", False)
 FIND_SECONDS = Unit("CPU seconds to find an exhibit", False, 2)
 JOBS = "executions a second of `run`"
+JOBS_CPU = "executions a CPU second of all processes,"
 MEMORY = "peak MiB of the fuzzing process"
 
 
@@ -155,7 +156,7 @@ def jobs_slices(number: int, jobs: Sequence[int], seconds: int) -> list[Slice]:
     def figures(many: int, _: Tree, ran: Report) -> Mapping[Unit, float]:
         return {
             of_jobs(many): ran.executions / seconds,
-            Unit(f"{RATE} --jobs {many}", True): ran.executions / ran.fuzzing_seconds,
+            Unit(f"{JOBS_CPU} --jobs {many}", True): ran.executions / ran.fuzzing_seconds,
         }
 
     return [
