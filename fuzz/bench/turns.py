@@ -111,7 +111,7 @@ def run_slices(number: int, runs: int) -> list[Slice]:
     """
 
     def job(flags: Sequence[str], tree: Tree) -> Job:
-        words = _run(tree, f"run-{number}{''.join(flags)}", number, jobs=1)
+        words = _run(tree, f"run-{number}{''.join(flags)}", number, KERNELS, jobs=1)
         return Job([[*words, *flags, f"--runs={runs}"]], fine=(0, 1))
 
     def figures(where: str, tree: Tree, ran: Report) -> Mapping[Unit, float]:
@@ -128,13 +128,13 @@ def run_slices(number: int, runs: int) -> list[Slice]:
     ]
 
 
-def _run(tree: Tree, workdir: str, seed: int, jobs: int) -> list[str]:
-    """`run` as `make fuzz` has it, from nothing, in so many processes.
+def _run(tree: Tree, workdir: str, seed: int, kernels: Sequence[str], jobs: int) -> list[str]:
+    """`run` from nothing, in so many processes.
 
     Errors raised: BenchError if the tree is too old for as many.
     """
     words = ["run", f"--seed={seed}", f"--workdir={tree.scratch / workdir}"]
-    words += [f"--kernel={kernel}" for kernel in KERNELS]
+    words += [f"--kernel={kernel}" for kernel in kernels]
     if tree.takes("--jobs"):
         words.append(f"--jobs={jobs}")
     elif jobs > 1:
@@ -146,12 +146,13 @@ def jobs_slices(number: int, jobs: Sequence[int], seconds: int) -> list[Slice]:
     """Runs of equal time in more and more processes, one after the other.
 
     Not a moment each: that would tell nothing of what processes do to each other.  The start
-    counts, and so does what is minimized beside.
+    counts, and so does what is minimized beside.  On one kernel and one geometry: where there are
+    several to share out, an execution of each process is less work.
     """
 
     def job(many: int, tree: Tree) -> Job:
-        workdir = f"jobs-{number}-{many}"
-        return Job([[*_run(tree, workdir, number, many), f"--time={seconds}"]], fine=(0, 1))
+        words = _run(tree, f"jobs-{number}-{many}", number, KERNELS[-1:], many)
+        return Job([[*words, "--geometry=x86-64", f"--time={seconds}"]], fine=(0, 1))
 
     def figures(many: int, _: Tree, ran: Report) -> Mapping[Unit, float]:
         return {
