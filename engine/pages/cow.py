@@ -20,12 +20,14 @@ from engine.base.entry import (
     WRITE,
     leaf,
 )
+from engine.base.geometry import PMD
+from engine.base.uapi import UFFD_FEATURE_RWP_ASYNC
 from engine.pages import contiguous
 from engine.pages.protect import end_uffd_protection
 from engine.pages.rmap import folio_of, wait_for_migration
 from engine.state.space import AddressSpace
 from engine.state.table import Table
-from engine.state.vma import VM_UFFD_RWP, VM_UFFD_WP, Vma
+from engine.state.vma import VM_HUGETLB, VM_UFFD_RWP, VM_UFFD_WP, Vma
 
 WRITTEN = PRESENT | WRITE | DIRTY | ACCESSED | SOFT_DIRTY
 
@@ -33,12 +35,19 @@ WRITTEN = PRESENT | WRITE | DIRTY | ACCESSED | SOFT_DIRTY
 def end_rwp(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     """[start, end) in a VMA is about to be accessed: the read-write protection of its pages ends.
 
-    That of a huge page ends as a whole.  Nobody can tell whether the monitor or the kernel itself
-    does it (UFFD_FEATURE_RWP_ASYNC).
-    Source: do_uffd_rwp(), do_huge_pmd_uffd_rwp(), gup_can_follow_protnone(), 7.3.
+    The kernel itself ends that of a huge page as a whole (UFFD_FEATURE_RWP_ASYNC); a monitor
+    answers for the page that was asked for, which splits the huge page.  One of hugetlb is whole.
+    Source: do_uffd_rwp(), do_huge_pmd_uffd_rwp(), gup_can_follow_protnone(), mrwprotect_range(),
+    7.3.
     """
     if not vma.flags & VM_UFFD_RWP:
         return
+    by_monitor = vma.uffd is not None and not vma.uffd.features & UFFD_FEATURE_RWP_ASYNC
+    if by_monitor and not vma.flags & VM_HUGETLB and space.tree.huge:
+        for _, table, indices in list(space.tree.lowest(start, end)):
+            for index in indices if table.level == PMD else ():
+                if table.leaves[index] & UFFD_WP:
+                    space.split_huge(table, index)
     end_protection = end_uffd_protection(vma)
     for _, table, indices in space.tree.lowest(start, end):
         if protected := [i for i in indices if table.leaves[i] & UFFD_WP]:
