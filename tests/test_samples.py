@@ -140,11 +140,36 @@ def test_the_samples_of_the_planted_bug(tmp_path: Path) -> None:
         assert matches(done.stdout, sample), f"{sample.where}: {done.stdout}{done.stderr}"
 
 
+def configured() -> Iterator[str]:
+    """Commands in examples of how other programs are to be told of this one."""
+    for kind, text in blocks():
+        if kind in ("yaml", "ini"):
+            yield from re.findall(r"^(?:ExecStart=\S*/| *- run: )(pmdfuzz .*)", text, re.M)
+
+
+def blocks() -> list[tuple[str, str]]:
+    """The fenced blocks of README: language and text."""
+    return re.findall(r"^```(\w+)\n(.*?)^```", README.read_text(), re.M | re.S)
+
+
+def test_the_service_is_one(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not there")
+    (text,) = (text for kind, text in blocks() if kind == "ini")
+    service = tmp_path / "pmdfuzz.service"
+    service.write_text(re.sub(r"(?<=^ExecStart=)\S+", sys.executable, text, flags=re.M))
+    check = ["systemd-analyze", "verify", str(service)]
+    done = subprocess.run(check, capture_output=True, text=True, check=False)
+    told = [line for line in done.stderr.splitlines() if service.name in line]
+    assert (done.returncode, told) == (0, [])
+
+
 @pytest.mark.parametrize(
     "command",
     sorted(
         {
             *(command for _, command in named()),
+            *configured(),
             *(s.command for s in samples() if "pmdfuzz " in s.command),
         }
     ),
@@ -174,6 +199,8 @@ def test_a_case_of_the_documents_shows_what_it_says(text: str) -> None:
 def test_samples_are_found() -> None:
     assert {s.where.partition(":")[0] for s in SHOWN} >= {"README.md"}
     assert len(list(named())) > 5
+    assert {command.split()[1] for command in configured()} == {"run"}
+    assert len(list(configured())) == 2
     assert {*NOT_HERE} <= {s.command.removeprefix("pmdfuzz ") for s in samples()}
 
 

@@ -27,8 +27,9 @@ def make_cmin(parser: Parser, summary: str) -> None:
         parser,
         _cmin,
         summary,
-        "The same is: every place of the model and every cell, on every kernel. None of the inputs "
-        "that are left could be left out. The corpus of the working directory stays as it is; "
+        "The same is: every place of the model (not on Python 3.11, where nobody tells which input "
+        "reaches it) and every cell, on every kernel. None of the inputs that are left could be "
+        "left out. The corpus of the working directory stays as it is; "
         "OUT gets folders like those of WORKDIR/corpus, all of them or none.",
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="a folder that is not there yet")

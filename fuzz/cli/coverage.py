@@ -28,8 +28,8 @@ from fuzz.reach.tell import change, never_run, table
 
 _EXIT = """\
 exit status:
-  0    measured; with --changed: all that has changed was run, or nothing has changed
-  1    with --changed: a statement that has changed was never run
+  0    as expected: measured; with --changed: all that has changed was run, or nothing has changed
+  1    findings: with --changed, statements that have changed and were never run
   2    bad input, no git checkout, or coverage.py is not installed
   3    pmdfuzz itself failed on a program, which is named
   130  stopped by Ctrl-C

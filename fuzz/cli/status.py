@@ -16,6 +16,7 @@ from fuzz.lib.command import command
 from fuzz.lib.exits import FINE
 from fuzz.lib.lines import columns
 from fuzz.lib.status import count, duration
+from fuzz.matrix import in_short
 
 _AGO = {"an hour": 3600, "a day": 86400, "a week": 604800, "30 days": 2592000, "a year": 31536000}
 _LIVES = ("in progress", "over", "died")
@@ -59,7 +60,7 @@ def _told(run: Run, findings: list[Finding], now: float) -> str:
     about, standing, life = run.about, run.standing, run.life
     rows = [
         ("run", _of_the_run(run, now)),
-        ("fuzzes", f"{', '.join(about.kernels)} on {', '.join(about.geometries)}"),
+        ("fuzzes", f"{', '.join(in_short(about.kernels))} on {', '.join(about.geometries)}"),
         (
             "executions",
             f"{count(standing.executions)} in {duration(standing.seconds)}, "

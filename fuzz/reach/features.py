@@ -86,19 +86,20 @@ class _Features:
         self._counters = 0
         if coverage.MONITORED:
             with coverage.covered(None) as codes:
-                import fuzz.bounded
+                import fuzz.execute  # noqa: F401  and with it the model
             self._again: Callable[[], None] = coverage.watch(self, codes)
         else:
             self._again = lambda: None
         from engine.base.geometry import geometry_named
         from engine.base.kernel import kernel_named
+        from fuzz import bounded
         from fuzz.calls.registry import takes_long
         from fuzz.campaign.feedback import StateObserver
         from fuzz.execute import execute
         from fuzz.inputs.inputs import Inputs
         from fuzz.matrix import Matrix
 
-        fuzz.bounded.watched_already()
+        bounded.watched_already()
         self._execute, self._takes_long = execute, takes_long
         self._limit = CpuLimit(_MOST_SECONDS)
         geometries = [geometry_named(name) for name in task.geometries]
