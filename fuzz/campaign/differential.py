@@ -84,6 +84,8 @@ class Differential:
             for case, seen in observed:
                 self.done += 1
                 found = self.against.judge(case, seen)
+                if found is None and self.against.not_compared:
+                    self.left_out[self.against.not_compared] += 1
                 if found is not None and not self.lost:
                     self._diverged(self.against.earliest(found))
             if not self.lost:

@@ -330,7 +330,7 @@ class _Run:
             machine_line(
                 machine.against,
                 machine.done,
-                machine.left_out + machine.against.not_compared,
+                machine.left_out,
                 machine.missed + len(machine.waiting),
                 machine.lost,
             )

@@ -2,7 +2,6 @@
 
 import contextlib
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
@@ -290,8 +289,8 @@ class Between:
 class Against(Between):
     """A subject, usually a machine, and the `model` of its kernel, which has to agree with it.
 
-    `on` is what commands call the subject; `not_compared` counts programs of which the model cannot
-    tell what a machine does, by name.
+    `on` is what commands call the subject; `not_compared` says of the program judged last why the
+    model cannot tell what a machine does, "" if it can.
     """
 
     unknown: Sequence[str] = ()  # what it does not know, though it can be asked for it
@@ -300,7 +299,7 @@ class Against(Between):
         super().__init__(subject, model, ("machine", "model"))
         self.model = model
         self.on = on
-        self.not_compared: Counter[str] = Counter()
+        self.not_compared = ""
 
     @property
     def kernel_name(self) -> str:
@@ -313,9 +312,10 @@ class Against(Between):
         Of a program that is not compared it is what the subject shows, without its kernel's report.
         """
         found = self.model.observe(case, observed)
-        if not self.model.reached or "crash" in (found.keys() | observed.keys()):
+        beyond = self.model.reached and "crash" not in (found.keys() | observed.keys())
+        self.not_compared = NEEDS_MORE if beyond else ""
+        if not beyond:
             return found
-        self.not_compared[NEEDS_MORE] += 1
         return {name: value for name, value in observed.items() if name != KERNEL} | {"warn": False}
 
     def parting(self, case: Case, observed: Observation, found: Observation) -> Divergence | None:

@@ -143,13 +143,12 @@ def check_cases(
                 print(f"pmdfuzz check: {name}: not run: {why}", file=sys.stderr)
                 refused += 1
                 continue
-            not_compared = pair.not_compared.copy()
             try:
                 found = pair.divergence(case)
             except SubjectError as error:
                 raise SubjectError(f"{name}: {error}\n{total} programs ran before it") from None
-            if found is None and (names := pair.not_compared - not_compared):
-                left_out.update(names)
+            if found is None and pair.not_compared:
+                left_out[pair.not_compared] += 1
                 continue
             total += 1
             if found is None:
@@ -320,7 +319,9 @@ class _Check:
             standing.model_seconds += time.perf_counter() - started
             standing.machine_seconds = machine.seconds
             standing.done += 1
-            if found is None:
+            if found is None and self.pair.not_compared:
+                self.left_out[self.pair.not_compared] += 1
+            elif found is None:
                 standing.calls.add(case, None)
             elif found.defect:
                 self.known[found.defect, found.kind.detail] += 1
@@ -383,8 +384,8 @@ class _Check:
             f"model {_rate(standing.done, standing.model_seconds)}: "
             f"{standing.diverged or 'none'} diverge{'' if standing.diverged > 1 else 's'}",
         ]
-        if left_out := self.left_out + self.pair.not_compared:
-            lines.append(f"left out for what is not there: {told_left_out(left_out)}")
+        if self.left_out:
+            lines.append(f"left out for what is not there: {told_left_out(self.left_out)}")
         if standing.diverged:
             shares = (f"{name} {agree} of {of}" for name, agree, of in standing.calls.rows())
             lines.append(f"calls that agree: {', '.join(shares)}")
