@@ -315,14 +315,15 @@ def skip(move: Move, extent: int) -> None:
 def destination_table(move: Move, level: int) -> Table:
     """The table of `level` at the destination, allocated if need be (alloc_new_pmd, pte_alloc)."""
     tree = move.space.tree
-    before = tree.allocations
+    before, may_fail = tree.allocations, True
     while True:
         try:
-            table = tree.make(move.new, level, may_fail=True)
+            table = tree.make(move.new, level, may_fail=may_fail)
             break
         except OutOfTables:  # a way back that may not fail goes on asking
             if not move.rollback or not move.space.kernel.rollback_nofail:
                 raise
+            may_fail = not move.space.failures.lasting  # __GFP_NOFAIL passes a cgroup's limit
     if tree.allocations != before:
         move.announce(ALLOCATED)
     return table

@@ -40,8 +40,8 @@ from fuzz.lib.files import WriteError, write_atomic
 from fuzz.lib.lines import columns, indented, short
 from fuzz.lib.signals import on_request
 from fuzz.lib.status import Fields, duration
-from fuzz.subjects.against import Between, Divergence
-from fuzz.subjects.beside import model_of, told_left_out
+from fuzz.subjects.against import NEEDS_MORE, Between, Divergence
+from fuzz.subjects.beside import meeting_alike, model_of, told_left_out
 from fuzz.subjects.difference import KERNEL, Kind
 from fuzz.subjects.explain import Cause, Explainer
 from fuzz.subjects.named import subject_named
@@ -136,7 +136,7 @@ def ab(options: AbOptions) -> int:
         try:
             check_environment()
             both = [stack.enter_context(subject_named(name)) for name in options.names]
-            comparison = _Comparison(options, both[0], both[1], stack)
+            comparison = _Comparison(options, *meeting_alike(both[0], both[1]), stack)
         except (RunError, UnknownName, WriteError, LedgerError, SubjectError) as error:
             print(f"pmdfuzz ab: {error}", file=sys.stderr)
             return BAD_INPUT
@@ -162,7 +162,7 @@ class _Comparison:
         self.between = Between(first, second, ("A", "B"))
         models = [model_of(one, options.kernels) for one in (first, second)]
         self.kernels = (models[0].kernel, models[1].kernel)
-        self.explainer = Explainer(*self.kernels, first.commit_limit)
+        self.explainer = Explainer(*self.kernels, first)
         calls = first.able.calls & second.able.calls
         self.session = stack.enter_context(
             Session(
@@ -338,6 +338,9 @@ class _Comparison:
 
     def _differs(self, found: Divergence) -> None:
         """Find the class of a difference, and of what else is odd about the program."""
+        if not self.explainer.can_tell(found.case):
+            self.left_out[NEEDS_MORE] += 1
+            return
         self.standing.differing += 1
         if cause := self._cause(found):  # then models tell the rest, and are faster
             on_models = self._models(cause).divergence(found.case)

@@ -37,11 +37,16 @@ def model_of(subject: Subject, kernels: Sequence[str] = ()) -> Model:
             f"{subject.name}: no model of its kernel, {subject.kernel_name.removeprefix('linux-')};"
             f" known: {'; '.join(KNOWN_NAMES)}. Name the one to compare with: --kernel K"
         ) from None
-    return Model(
-        chosen,
-        commit_limit_bytes=subject.commit_limit,
-        shortages_last=not subject.able.all_failures,
-    )
+    return Model.beside(subject, chosen)
+
+
+def meeting_alike(first: Subject, second: Subject) -> tuple[Subject, Subject]:
+    """Two subjects; a model in this process meets what a machine beside it does."""
+    if isinstance(first, Model) and not second.able.all_failures:
+        return Model.beside(second, first.kernel), second
+    if isinstance(second, Model) and not first.able.all_failures:
+        return first, Model.beside(first, second.kernel)
+    return first, second
 
 
 def _release(name: str) -> str:

@@ -10,7 +10,7 @@ from fuzz.noted import Noted
 from fuzz.subjects.difference import difference
 from fuzz.subjects.model import Model
 from fuzz.subjects.pair import otherwise
-from fuzz.subjects.subject import Observation
+from fuzz.subjects.subject import Observation, Subject
 
 
 class Cause(NamedTuple):
@@ -28,16 +28,22 @@ class Explainer:
     too.
     """
 
-    def __init__(
-        self, first: Kernel, second: Kernel, commit_limit_bytes: int | None = None
-    ) -> None:
-        """Arguments: `commit_limit_bytes` see `Model`."""
+    def __init__(self, first: Kernel, second: Kernel, subject: Subject | None = None) -> None:
+        """Arguments: `subject` either of the two, see `Model.beside`; None: nothing limits them."""
         self.first, self.second = first, second
-        self._limit = commit_limit_bytes
+        self._subject = subject
 
     def model(self, kernel: Kernel) -> Model:
         """The model of a kernel, with the limits of the subjects."""
-        return Model(kernel, commit_limit_bytes=self._limit)
+        return Model(kernel) if self._subject is None else Model.beside(self._subject, kernel)
+
+    def can_tell(self, case: Case) -> bool:
+        """Do the models tell what machines show of a case?  See `Model.reached`."""
+        for model in map(self.model, (self.first, self.second)):
+            model.observe(case)
+            if model.reached:
+                return False
+        return True
 
     def kernels(self, cause: Cause) -> tuple[Kernel, Kernel]:
         """The two kernels, as far as a cause says that they are not what their versions say."""

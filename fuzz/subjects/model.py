@@ -1,6 +1,7 @@
 """The model of a kernel as a subject."""
 
 from collections.abc import Iterable, Iterator
+from typing import Self
 
 from engine.base.kernel import Kernel
 from fuzz.bounded import run
@@ -34,8 +35,18 @@ class Model(Subject):
         self.name = kernel.name
         self.kernel_name = kernel.name
         self.geometry = kernel.geometry
-        self._commit_limit_bytes = commit_limit_bytes
-        self._shortages_last = shortages_last
+        self.commit_limit = commit_limit_bytes
+        if shortages_last:
+            self.able = self.able._replace(all_failures=False)
+
+    @classmethod
+    def beside(cls, subject: Subject, kernel: Kernel) -> Self:
+        """The model of a kernel that is short of memory where a subject is, and as it is."""
+        return cls(
+            kernel,
+            commit_limit_bytes=subject.commit_limit,
+            shortages_last=not subject.able.all_failures,
+        )
 
     def run(self, cases: Iterable[Case]) -> Iterator[Observation]:
         """See `Subject`."""
@@ -55,8 +66,8 @@ class Model(Subject):
                 self.kernel,
                 stop=False,
                 check=False,
-                commit_limit_bytes=self._commit_limit_bytes,
-                shortages_last=self._shortages_last,
+                commit_limit_bytes=self.commit_limit,
+                shortages_last=not self.able.all_failures,
             )
         except Exception as error:
             return {"crash": f"the model fails: {type(error).__name__}: {error}"}

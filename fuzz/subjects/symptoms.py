@@ -152,22 +152,24 @@ class _Twins:
     def __init__(self, defect: Defect, kernel: Kernel, subject: Subject) -> None:
         self.defect = defect
         self.fields = subject.fields
-        self._limit = subject.commit_limit
+        self._subject = subject
         self.with_it = kernel.having(defect.bad)
         self.without = defect.repaired_on(kernel)
 
-    def bad(self, case: Case) -> Observation:
-        """What a case shows with it."""
+    def bad(self, case: Case) -> Observation | None:
+        """What a case shows with it; None: nobody can tell."""
         with self.defect.installed() if self.defect.change else nullcontext():
-            return Model(self.with_it, commit_limit_bytes=self._limit).observe(case)
+            return self._shown(self.with_it, case)
+
+    def _shown(self, kernel: Kernel, case: Case) -> Observation | None:
+        model = Model.beside(self._subject, kernel)
+        shown = model.observe(case)
+        return None if model.reached else shown
 
     def symptom(self, case: Case) -> Symptom | None:
         """The case, if the two part on it in something that the subject tells."""
-        bad, good = (
-            self.bad(case),
-            Model(self.without, commit_limit_bytes=self._limit).observe(case),
-        )
-        if "crash" in good:
+        bad, good = self.bad(case), self._shown(self.without, case)
+        if bad is None or good is None or "crash" in good:
             return None
         if "crash" in bad:
             return Symptom(case, bad, good, ())
@@ -184,7 +186,7 @@ def _fits(case: Case, subject: Subject) -> bool:
 
 def _near(case: Case, twins: _Twins) -> Iterator[Case]:
     """Programs near a case, around each of the calls that move, the last first."""
-    results = twins.bad(case).get("ret", ())
+    results = (twins.bad(case) or {}).get("ret", ())
     program = to_search_form(case.calls)
     for at in reversed(range(len(results))):
         if program[at].name in _MOVING:

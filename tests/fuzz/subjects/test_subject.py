@@ -11,9 +11,11 @@ from fuzz.calls.registry import CALLS
 from fuzz.case import Case
 from fuzz.forms.text import parse
 from fuzz.subjects.against import NEEDS_MORE, Against
+from fuzz.subjects.beside import meeting_alike
+from fuzz.subjects.explain import Explainer
 from fuzz.subjects.model import Model
 from fuzz.subjects.subject import Abilities, Observation, Subject
-from tests.lib.machine import WITHOUT
+from tests.lib.machine import WITHOUT, LikeMachine
 
 KERNEL = kernel_named("linux-6.18")
 MAP = "mmap(0x200000, 0x3000, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED{more})\n"
@@ -169,3 +171,18 @@ def test_what_a_shortage_reaches_beyond_page_tables_is_not_compared() -> None:
     assert pair.not_compared == ""
     assert pair.divergence(parse(MERGES)) is None
     assert pair.not_compared == NEEDS_MORE
+    assert pair.divergence(parse(LOSES)) is not None
+    assert pair.not_compared == ""
+
+
+def test_beside_a_machine_a_shortage_lasts_on_every_model() -> None:
+    kernel, lasting = kernel_named("linux-7.3"), parse(LOSES).program()
+    machine = LikeMachine(kernel)
+    shown = machine.observe(lasting)
+    for model in (*meeting_alike(Model(kernel), machine), *meeting_alike(machine, Model(kernel))):
+        assert model.observe(lasting) == shown
+    explainer = Explainer(kernel, kernel, machine)
+    assert explainer.shows(kernel, lasting, shown)
+    assert not Explainer(kernel, kernel).shows(kernel, lasting, shown)
+    assert explainer.can_tell(lasting)
+    assert not explainer.can_tell(parse(MERGES).program())

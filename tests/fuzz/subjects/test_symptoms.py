@@ -14,6 +14,7 @@ from fuzz.subjects.model import Model
 from fuzz.subjects.subject import Observation
 from fuzz.subjects.symptoms import Answer, Verdict, ask
 from tests.lib.constants import ROOT
+from tests.lib.machine import LikeMachine
 
 OLD, NEW = kernel_named("linux-6.18"), kernel_named("linux-7.3")
 WRAPS = DEFECTS["B-69"]  # both have it
@@ -114,6 +115,14 @@ def test_what_cannot_be_seen_says_why() -> None:
         assert answer.verdict is unseen and answer.agrees
         assert answer.note.startswith(note)
         assert answer.told("here") == ""
+
+
+def test_a_machine_shows_what_a_shortage_that_lasts_does() -> None:
+    kernel, short = kernel_named("linux-6.18"), DEFECTS["rollback-short"]
+    assert asked(short, LikeMachine(kernel)).verdict is Verdict.SHOWN
+    assert asked(short, LikeMachine(kernel.having(short.repair)), kernel=kernel).verdict is (
+        Verdict.NOT_SHOWN
+    )
 
 
 def test_what_its_own_case_cannot_show_another_may() -> None:
