@@ -54,7 +54,7 @@ def test_the_flags_of_the_user_win(worker: Worker) -> None:
     assert "-seed=7" in flags and "-runs=50" in flags and "-max_len=65" in flags
     # libFuzzer heeds the last one of equal flags.
     last = {flag.partition("=")[0]: flag.partition("=")[2] for flag in flags}
-    assert (last["-timeout"], last["-reload"]) == ("1", "1")
+    assert (last["-timeout"], last["-reload"]) == ("1", "3")
 
 
 def test_what_a_process_tells_is_a_report(worker: Worker) -> None:
