@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from fuzz.bench.chaos import chaos
 from fuzz.bench.feedback import feedback
 from fuzz.bench.kernels import kernels
 from fuzz.bench.machine import machine
@@ -70,6 +71,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     sub.add_argument("--seeds", type=positive, default=5, help="runs of each kind")
     sub.add_argument("--limit", type=positive, default=100_000, help="executions of a run")
     sub.add_argument("--ops", help=f"only these calls, out of: {', '.join(sorted(MODELLED_CALLS))}")
+    sub = commands.add_parser("chaos", help="a run on a cluster whose workers are killed")
+    sub.set_defaults(command=chaos)
+    sub.add_argument("--tls", action="store_true", help="separate workers, no LocalCluster")
+    sub.add_argument("--minutes", type=positive, default=15, help="default: %(default)s")
+    sub.add_argument("--every", type=positive, default=20, help="seconds between two deaths")
+    sub.add_argument("--workdir", type=Path, help="to keep (default: a temporary one)")
+    sub.add_argument("--record", type=Path, metavar="FILE", help="append reports for `reach`")
     options = parser.parse_args(argv)
     chosen: Callable[[argparse.Namespace], int | None] = options.command
     return chosen(options) or 0

@@ -256,6 +256,8 @@ class Cluster:
         answers = await self._client.run(remote.who, workers=new, on_error="return")
         joined = []
         for address in new:
+            if isinstance(answers.get(address), OSError):
+                continue  # it is gone, or will be asked again
             info = there[address]
             one = _Member(address, str(info["name"]), here[address], info["nthreads"])
             if why := _objection(answers.get(address)):

@@ -117,7 +117,7 @@ def _executor(session: Session) -> Executor:
     if importlib.util.find_spec("distributed") is None:
         raise RunError(
             "--cluster needs dask.distributed, which is not installed here; install it with\n"
-            f"  {command('install', 'pmdfuzz[cluster]', of='pip')}"
+            f"  {command('install', 'distributed', of='pip')}"
         )
     from fuzz.campaign.cluster import Cluster  # an extra, and slow to load
 

@@ -23,6 +23,7 @@ from fuzz.lib.files import WriteError
 # Group and summary of each; `fuzz.cli.GROUP.make_COMMAND` makes it.
 COMMANDS = {
     "run": ("run", "fuzz until the limits, Ctrl-C, SIGTERM or SIGHUP"),
+    "cluster": ("cluster", "tell how to start a cluster of machines to fuzz on"),
     "replay": ("cases", "run cases and compare with what they expect"),
     "show": ("cases", "draw the address space before and after every call of a case"),
     "minimize": ("cases", "make a case as simple as it can be while it shows the same finding"),
