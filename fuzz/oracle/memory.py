@@ -121,6 +121,15 @@ class Memory:
         """What is mapped: disjoint ranges with a gap between each two."""
         return joined([(area.start, area.end) for area in self.areas])
 
+    def is_huge(self, page: int) -> bool:
+        """Do huge pages lie at `page`?"""
+        return any(area.huge and area.start <= page < area.end for area in self.areas)
+
+    def whole_huge(self, end: int) -> int:
+        """Where a move of several mappings ends: the last one's huge pages go whole."""
+        huge = next((area.huge for area in self.areas if area.start < end <= area.end), 0)
+        return -(-end // huge) * huge if huge else end
+
     def tagged(self, lo: int, hi: int) -> list[int]:
         """Pages of [lo, hi) with a tag, in order; the cost follows what there is less of."""
         if hi - lo <= len(self.pages):

@@ -27,7 +27,6 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
 
-from engine.base.address import round_up
 from engine.base.uapi import (
     MADV_COLLAPSE,
     MADV_DONTNEED,
@@ -57,11 +56,12 @@ from fuzz.case import (
     Faults,
     Result,
 )
+from fuzz.oracle.failed import outcomes_of
 from fuzz.oracle.memory import ZEROES, Area, Memory, Origin, Span, joined, minus, put
+from fuzz.oracle.units import Units
 
 _ANY = PROT_READ | PROT_WRITE | PROT_EXEC
 _MOVE_FIXED = MREMAP_MAYMOVE | MREMAP_FIXED
-_REMAP_MASK = _MOVE_FIXED | MREMAP_DONTUNMAP
 # Advice after which memory may hold something else, or be accessible otherwise.
 _TOUCHING = frozenset(
     (MADV_DONTNEED, MADV_DONTNEED_LOCKED, MADV_REMOVE, MADV_GUARD_INSTALL, MADV_COLLAPSE)
@@ -124,7 +124,7 @@ class Oracle:
         whole_holes: Callable[[], bool] = lambda: False,
     ) -> None:
         # States that have looked alike so far; the likeliest first.
-        self._worlds = [_World(page_bytes, word_bits, huge_bytes, exec_only, whole_holes)]
+        self._worlds = [_World(Units(page_bytes, word_bits, huge_bytes), exec_only, whole_holes)]
         self._page_bytes = page_bytes
 
     @property
@@ -195,18 +195,13 @@ class _World:
 
     def __init__(
         self,
-        page_bytes: int,
-        word_bits: int,
-        huge_bytes: int,
+        units: Units,
         exec_only: bool,
         whole_holes: Callable[[], bool],
     ) -> None:
-        self._page_bytes = page_bytes
-        self._huge_bytes = huge_bytes
-        self._huge_pages = huge_bytes // page_bytes
+        self._units = units
         self._exec_only = exec_only
         self._whole_holes = whole_holes
-        self._word_mask = (1 << word_bits) - 1
         self.memory = Memory()
         self.twins: list[_World] = []
         self._certain = True  # the areas are known exactly
@@ -225,7 +220,7 @@ class _World:
         meaning = MEANINGS[call.name]
         if meaning.cuts and result != "SKIP":
             # What it names may be a mapping of its own from now on, which can move by itself.
-            for page in self._range(call.args[0], call.args[1]):
+            for page in self._units.range(call.args[0], call.args[1]):
                 self.memory.cut(page)
         if meaning.accesses:
             if not isinstance(result, str):
@@ -243,18 +238,18 @@ class _World:
 
     def _check_success(self, call: Call, result: int) -> None:
         """Report what holds for no successful call."""
-        if result % self._page_bytes:
-            self._report("address", self._page(result), 1, "a page boundary", f"{result:#x}")
+        if result % self._units.page_bytes:
+            self._report("address", self._units.page(result), 1, "a page boundary", f"{result:#x}")
         if MEANINGS[call.name].needs:
-            lo, hi = self._range(call.args[0], call.args[1])
+            lo, hi = self._units.range(call.args[0], call.args[1])
             if call.name == "mprotect" and call.args[2] & PROT_GROWSDOWN:
                 lo = next((area.start for area in self.memory.inside(lo, hi)), lo)
             self._expect_mapped(lo, hi)
 
     def _mmap(self, args: tuple[int, ...], result: int) -> None:
         address, length, prot, flags = args[:4]
-        start = self._page(result)
-        end = start + self._pages(length, huge=bool(flags & MAP_HUGETLB))
+        start = self._units.page(result)
+        end = start + self._units.pages(length, huge=bool(flags & MAP_HUGETLB))
         if flags & (MAP_FIXED | MAP_FIXED_NOREPLACE):
             self._expect_address(address, result)
         if flags & MAP_FIXED_NOREPLACE or not flags & MAP_FIXED:
@@ -262,18 +257,19 @@ class _World:
         private = not flags & MAP_SHARED
         origin = ZEROES if private else Origin(end - start)
         self.memory.unmap(start, end)
-        grows, huge = bool(flags & MAP_GROWSDOWN), self._huge_pages if flags & MAP_HUGETLB else 0
+        grows = bool(flags & MAP_GROWSDOWN)
+        huge = self._units.pages(1, huge=True) if flags & MAP_HUGETLB else 0
         droppable = flags & MAP_TYPE == MAP_DROPPABLE
         self.memory.map(
             Area(start, end, prot, origin, private, grows=grows, huge=huge, droppable=droppable)
         )
 
     def _munmap(self, args: tuple[int, ...], result: int) -> None:
-        self.memory.unmap(*self._range(args[0], args[1]))
+        self.memory.unmap(*self._units.range(args[0], args[1]))
 
     def _mprotect(self, args: tuple[int, ...], result: int) -> None:
         address, length, prot = args
-        lo, hi = self._range(address, length)
+        lo, hi = self._units.range(address, length)
         if prot & PROT_GROWSDOWN and lo < hi:
             # From where the first mapping begins.  That may lie lower, if it is a stack: how much
             # of what lies side by side is one mapping is not known.
@@ -290,28 +286,28 @@ class _World:
 
     def _madvise(self, args: tuple[int, ...], result: int) -> None:
         address, length, advice = args
-        self._advise(*self._range(address, length), advice)
+        self._advise(*self._units.range(address, length), advice)
 
     def _swapout(self, args: tuple[int, ...], result: int) -> None:
-        self.memory.doubt(*self._range(*args))
+        self.memory.doubt(*self._units.range(*args))
 
     def _uffd_register(self, args: tuple[int, ...], result: int) -> None:
         address, length, _, features = args
         if features & UFFD_FEATURE_SIGBUS:
-            span = self._range(address, length)
+            span = self._units.range(address, length)
             self.memory.change(*span, lambda area: area._replace(watched=True))
 
     def _mremap(self, args: tuple[int, ...], result: int) -> None:
         address, old_bytes, new_bytes, flags, target = args
         memory = self.memory
-        old, new = self._page(address), self._page(result)
-        old_count, new_count = self._pages(old_bytes), self._pages(new_bytes)
+        old, new = self._units.page(address), self._units.page(result)
+        old_count, new_count = self._units.pages(old_bytes), self._units.pages(new_bytes)
         placed = flags & _MOVE_FIXED == _MOVE_FIXED
         keep = bool(flags & MREMAP_DONTUNMAP)
         if placed and old_count == new_count:
-            old_count = new_count = self._whole_huge(old + old_count) - old
-        elif self._is_huge(old):
-            old_count, new_count = (self._pages(n, huge=True) for n in (old_bytes, new_bytes))
+            old_count = new_count = self.memory.whole_huge(old + old_count) - old
+        elif self.memory.is_huge(old):
+            old_count, new_count = (self._units.pages(n, huge=True) for n in (old_bytes, new_bytes))
         self._expect_mapped(old, old + 1)
         if placed:
             self._expect_address(target, result)
@@ -351,7 +347,7 @@ class _World:
         self._scarce = True
 
     def _execve_stack(self, args: tuple[int, ...], result: int) -> None:
-        start, end, shift = (self._page(operand) for operand in args)
+        start, end, shift = (self._units.page(operand) for operand in args)
         tag = self.memory.next_tag
         self.memory = Memory(next_tag=tag + end - start)
         if start < end:
@@ -360,7 +356,7 @@ class _World:
             self.memory.pages = dict(zip(range(lo, hi), range(tag, tag + end - start), strict=True))
 
     def _relocate(self, args: tuple[int, ...], result: int) -> None:
-        start, end, shift = (self._page(operand) for operand in args)
+        start, end, shift = (self._units.page(operand) for operand in args)
         self._expect_mapped(start, end)
         self._expect_free(start - shift, min(end - shift, start))
         self.memory.move(start, end, start - shift)
@@ -404,7 +400,7 @@ class _World:
         """Check who may access what; write the tags of a touch."""
         memory = self.memory
         address, length = call.args
-        lo, hi = self._range(address, length) if length else (0, 0)
+        lo, hi = self._units.range(address, length) if length else (0, 0)
         refused = sorted([(p, p + n) for p, n in (*faults.segv, *faults.bus)])
         granted = minus((lo, hi), refused)
         if memory.holes(lo, hi):
@@ -490,13 +486,15 @@ class _World:
             self._uffd_register(call.args, 0)
         if error == "-EPERM" and call.name in ("munmap", "mmap", "mremap"):
             # A seal: what was to go may have been cut where it begins.
-            address = self._page(call.args[0])
+            address = self._units.page(call.args[0])
             starts = [address]
             if call.name == "mremap":
-                starts = [address + self._pages(call.args[2]), self._page(call.args[4])]
+                starts = [address + self._units.pages(call.args[2]), self._units.page(call.args[4])]
             for start in starts:
                 self.memory.cut(start)
-        outcomes = self._outcomes(call, error, mapped or [])
+        outcomes = outcomes_of(
+            call, error, self.memory, self._units, mapped or [], certain=self._certain
+        )
         usual = next(outcomes)
         alike = (memory for memory in chain((usual,), outcomes) if memory.agrees(contents, mapped))
         chosen = next(alike, usual)
@@ -520,7 +518,7 @@ class _World:
     ) -> None:
         """Mappings are advised in address order, holes are noticed last (-ENOMEM)."""
         address, length, advice = args
-        lo, hi = self._range(address, length)
+        lo, hi = self._units.range(address, length)
         if contents is None:
             done = hi if error == "-ENOMEM" else lo
         else:
@@ -545,7 +543,7 @@ class _World:
         address of the arena, so that nothing is said about lengths beyond half the address space.
         """
         address, length, prot = args
-        lo, hi = self._range(address, length)
+        lo, hi = self._units.range(address, length)
         refused = error in ("-ENOMEM", "-EPERM")  # EPERM: sealed
         if error == "-EINVAL":  # a huge page would be cut
             refused = any(area.huge for area in self.memory.inside(lo, hi))
@@ -553,89 +551,10 @@ class _World:
         if refused and prot & PROT_GROWSDOWN:
             self._protect(self._stack_start(lo), hi, None)
         elif error == "-ENOMEM" and holes:
-            known = not self._scarce and length <= self._word_mask // 2
+            known = not self._scarce and length <= self._units.word_mask // 2
             self._protect(lo, holes[0][0], prot if known else None)
         elif refused:
             self._protect(lo, hi, None)
-
-    def _outcomes(self, call: Call, error: str, mapped: list[Span]) -> Iterator[Memory]:
-        """Every state a kernel may leave when the call fails, the usual one first.
-
-        `mapped` gives hints where mappings begin and end.
-        """
-        memory = self.memory
-        if call.name == "execve_stack":
-            start, end, _ = (self._page(operand) for operand in call.args)
-            replaced = Memory(next_tag=memory.next_tag + max(end - start, 0))
-            # -EINVAL and -E2BIG come before the point of no return, -ENOMEM and -EFAULT after it.
-            late = error in ("-ENOMEM", "-EFAULT")
-            yield from (replaced, memory) if late else (memory, replaced)
-            return
-        yield memory
-        if call.name == "mmap":
-            address, length, _, flags = call.args[:4]
-            # Before 6.12 a MAP_FIXED mapping evicts before it is charged.
-            if flags & MAP_FIXED and not flags & MAP_FIXED_NOREPLACE and error == "-ENOMEM":
-                start = self._page(address)
-                pages = self._pages(length, huge=bool(flags & MAP_HUGETLB))
-                yield from _without(memory, (start, start + pages))
-        elif call.name == "relocate":
-            start, end, _ = (self._page(operand) for operand in call.args)
-            yield from _without(memory, (start, end))
-            yield Memory(next_tag=memory.next_tag)  # half moved: the program is given up
-        elif call.name == "mremap" and self._may_leave_traces(call.args):
-            yield from self._half_done(call.args, mapped)
-
-    def _may_leave_traces(self, args: tuple[int, ...]) -> bool:
-        """True if no check that every kernel makes before it unmaps anything refuses the call."""
-        address, old_bytes, new_bytes, flags, target = args
-        old, new = self._page(address), self._page(target)
-        huge = self._is_huge(old)
-        old_count, new_count = self._pages(old_bytes, huge=huge), self._pages(new_bytes, huge=huge)
-        # The test for overlap adds without care.  The address of the arena counts, too: lengths
-        # beyond half the address space may or may not wrap around.
-        old_end = (old + old_count) * self._page_bytes
-        wraps = old_end > self._word_mask or old_bytes > self._word_mask // 2
-        return (
-            flags & ~_REMAP_MASK == 0
-            and flags & _MOVE_FIXED == _MOVE_FIXED
-            and not (flags & MREMAP_DONTUNMAP and old_count != new_count)
-            and address % self._page_bytes == 0
-            and target % self._page_bytes == 0
-            and new_count > 0
-            and (wraps or not (old < new + new_count and new < old + old_count))
-            and (bool(self.memory.inside(old, old + 1)) or not self._certain)
-        )
-
-    def _half_done(self, args: tuple[int, ...], mapped: list[Span]) -> Iterator[Memory]:
-        """What a FIXED mremap may have done before it failed.
-
-        A move of equal size goes mapping by mapping (6.17+): those below `cut` have moved, and
-        the target of the next, which ends at `end`, may have been evicted.  Before 6.17 nothing
-        moves, and all of the target is evicted: `cut` is the start, `end` the end.
-        """
-        address, old_bytes, new_bytes, flags, target = args
-        old, new = self._page(address), self._page(target)
-        huge = self._is_huge(old)
-        old_count, new_count = self._pages(old_bytes, huge=huge), self._pages(new_bytes, huge=huge)
-        if new_count != old_count:
-            evicted = (new, new + new_count)
-            yield from _without(self.memory, evicted)
-            if new_count < old_count:
-                yield from _without(self.memory, evicted, (old + new_count, old + old_count))
-            return
-        old_end = self._whole_huge(old + old_count)
-        spans = [*((area.start, area.end) for area in self.memory.areas), *mapped]
-        spans += [(start - new + old, end - new + old) for start, end in mapped]
-        cuts = sorted({old, *(edge for span in spans for edge in span if old < edge < old_end)})
-        for cut in cuts:
-            moved = self.memory
-            if cut > old:
-                moved = self.memory.copy()
-                moved.move(old, cut, new, bool(flags & MREMAP_DONTUNMAP))
-                yield moved
-            for end in (*(edge for edge in cuts if edge > cut), old_end):
-                yield from _without(moved, (cut + new - old, end + new - old))
 
     # Comparing and reporting.
 
@@ -667,8 +586,8 @@ class _World:
         self._mismatches.append(Mismatch(kind, start, count, expected, found))
 
     def _expect_address(self, expected: int, result: int) -> None:
-        if result != expected & self._word_mask:
-            self._report("address", self._page(result), 1, f"{expected:#x}", f"{result:#x}")
+        if result != expected & self._units.word_mask:
+            self._report("address", self._units.page(result), 1, f"{expected:#x}", f"{result:#x}")
 
     def _expect_free(self, lo: int, hi: int) -> None:
         """Report mappings in [lo, hi), where a call placed something that may evict nothing."""
@@ -684,33 +603,9 @@ class _World:
             for start, end in self.memory.holes(lo, hi):
                 self._report("refusal", start, end - start, "an error: not mapped", "success")
 
-    # Operands.
-
-    def _page(self, address: int) -> int:
-        return (address & self._word_mask) // self._page_bytes
-
-    def _pages(self, length: int, *, huge: bool = False) -> int:
-        """Pages of a length in bytes, rounded up as the machine does: it may wrap to 0."""
-        unit = self._huge_bytes if huge else self._page_bytes
-        return (round_up(length, unit) & self._word_mask) // self._page_bytes
-
-    def _whole_huge(self, end: int) -> int:
-        """Where a move of several mappings ends: the last one's huge pages go whole."""
-        pages = self._huge_pages
-        return -(-end // pages) * pages if self._is_huge(end - 1) else end
-
     def _huge_spans(self) -> list[Span]:
         """Where huge pages lie: the pool may run out of them."""
         return [(area.start, area.end) for area in self.memory.areas if area.huge]
-
-    def _is_huge(self, page: int) -> bool:
-        """Do huge pages lie at `page`?"""
-        return any(area.huge and area.start <= page < area.end for area in self.memory.areas)
-
-    def _range(self, address: int, length: int) -> Span:
-        """The pages that hold [address, address + length)."""
-        start = self._page(address)
-        return start, start + self._pages(address % self._page_bytes + length)
 
 
 class Meaning(NamedTuple):
@@ -758,15 +653,6 @@ MEANINGS: dict[str, Meaning] = {
     "@fail": Meaning(_World._run_short),
     "@limit": Meaning(_World._run_short),
 }
-
-
-def _without(memory: Memory, *spans: Span) -> Iterator[Memory]:
-    """The same memory with ranges unmapped; nothing if they were not mapped anyway."""
-    if any(memory.inside(*span) for span in spans):
-        less = memory.copy()
-        for span in spans:
-            less.unmap(*span)
-        yield less
 
 
 def _differences(expected: Mapping[int, int], found: Mapping[int, int]) -> Iterator[Mismatch]:

@@ -1,8 +1,4 @@
-"""The oracle against drawings, against a page-by-page twin, and against planted mistakes.
-
-A drawing has one cell a page, from page 0 up: `.` not mapped, `_` mapped without a tag, a number
-is a tag.
-"""
+"""The oracle against drawings, against a page-by-page twin, and against planted mistakes."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -13,114 +9,35 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.base.uapi import (
-    MAP_ANONYMOUS,
-    MAP_DROPPABLE,
-    MAP_FIXED,
-    MAP_FIXED_NOREPLACE,
-    MAP_GROWSDOWN,
-    MAP_HUGETLB,
-    MAP_PRIVATE,
-    MAP_SHARED,
-    MREMAP_DONTUNMAP,
-    MREMAP_FIXED,
-    MREMAP_MAYMOVE,
-    PROT_EXEC,
-    PROT_GROWSDOWN,
-    PROT_READ,
-    PROT_WRITE,
-)
+from engine.base.uapi import MAP_GROWSDOWN, MAP_HUGETLB, PROT_GROWSDOWN, PROT_READ, PROT_WRITE
 from fuzz.calls.directives import FAILURES
-from fuzz.calls.madvise import ADVICE
 from fuzz.calls.registry import call
 from fuzz.case import Call, Faults, Result
 from fuzz.oracle.oracle import Mismatch, Oracle
 from tests.lib.constants import PAGE
-
-READ, WRITE, EXEC = PROT_READ, PROT_WRITE, PROT_EXEC
-RW = READ | WRITE
-SEM = 0x8  # PROT_SEM
-ANON = MAP_ANONYMOUS
-FIXED = MAP_FIXED
-NOREPLACE = MAP_FIXED_NOREPLACE
-GROWSDOWN = MAP_GROWSDOWN
-PRIVATE, SHARED = MAP_PRIVATE | ANON, MAP_SHARED | ANON
-DROPPABLE = MAP_DROPPABLE | ANON
-MAYMOVE = MREMAP_MAYMOVE
-TO = MAYMOVE | MREMAP_FIXED
-DONTUNMAP = MREMAP_DONTUNMAP
-
-
-def mmap(page: int, pages: int, *, prot: int = RW, flags: int = PRIVATE | FIXED) -> Call:
-    return call("mmap", page * PAGE, pages * PAGE, prot, flags)
-
-
-def mremap(page: int, old: int, new: int, flags: int = 0, to: int = 0) -> Call:
-    return call("mremap", page * PAGE, old * PAGE, new * PAGE, flags, to * PAGE)
-
-
-def on(name: str, page: int, pages: int, *more: int) -> Call:
-    return call(name, page * PAGE, pages * PAGE, *more)
-
-
-def advise(page: int, pages: int, advice: str) -> Call:
-    return on("madvise", page, pages, ADVICE.names[f"MADV_{advice}"])
-
-
-def stack(name: str, start: int, end: int, shift: int) -> Call:
-    return call(name, start * PAGE, end * PAGE, shift * PAGE)
-
-
-def undrawn(drawing: str) -> tuple[dict[int, int], list[tuple[int, int]]]:
-    """Contents and mapped byte ranges (page by page, as an implementation may give them)."""
-    cells = drawing.split()
-    contents = {page: int(cell) for page, cell in enumerate(cells) if cell not in "._"}
-    return contents, [(p * PAGE, (p + 1) * PAGE) for p, cell in enumerate(cells) if cell != "."]
-
-
-def drawn(oracle: Oracle, pages: int) -> str:
-    cells = ["."] * pages
-    for start, end in oracle.mapped:
-        cells[start:end] = ["_"] * (end - start)
-    for page, tag in oracle.contents.items():
-        assert cells[page] == "_", "a tag where nothing is mapped"
-        cells[page] = str(tag)
-    return " ".join(cells)
-
-
-@dataclass
-class Program:
-    """A case in the making; every step says what memory holds after it."""
-
-    oracle: Oracle
-
-    def step(self, op: Call, result: Result, after: str) -> None:
-        """The oracle predicts `after` from call and result, and has nothing to object to."""
-        contents, mapped = undrawn(after)
-        assert self.oracle.apply(op, result, contents, lambda: mapped) == []
-        assert drawn(self.oracle, len(after.split())) == " ".join(after.split())
-
-    def mmap(
-        self, page: int, pages: int, after: str, *, flags: int = PRIVATE, prot: int = RW
-    ) -> None:
-        self.step(mmap(page, pages, flags=flags | FIXED, prot=prot), page * PAGE, after)
-
-    def touch(self, page: int, pages: int, after: str) -> None:
-        self.step(on("touch", page, pages), 0, after)
-
-    def move(self, page: int, old: int, new: int, to: int, after: str, more: int = 0) -> None:
-        self.step(mremap(page, old, new, TO | more, to), to * PAGE, after)
-
-    def objects(self, op: Call, result: Result, held: str) -> list[str]:
-        """What the oracle objects to when the implementation holds this after the call."""
-        contents, mapped = undrawn(held)
-        return [str(found) for found in self.oracle.apply(op, result, contents, lambda: mapped)]
-
-
-@pytest.fixture
-def program() -> Program:
-    return Program(Oracle())
-
+from tests.lib.drawings import (
+    DONTUNMAP,
+    DROPPABLE,
+    EXEC,
+    FIXED,
+    GROWSDOWN,
+    MAYMOVE,
+    NOREPLACE,
+    PRIVATE,
+    READ,
+    RW,
+    SEM,
+    SHARED,
+    TO,
+    WRITE,
+    Program,
+    advise,
+    drawn,
+    mmap,
+    mremap,
+    on,
+    stack,
+)
 
 # What calls do to contents.
 
@@ -353,34 +270,6 @@ def test_execve_replaces_everything_by_a_stack(program: Program) -> None:
     program.touch(2, 1, ". . 6 4 5 . .")
 
 
-@pytest.mark.parametrize(
-    ("error", "after", "next_tag"),
-    [("-EINVAL", "1 _ . .", 2), ("-ENOMEM", ". . . .", 4), ("-EFAULT", ". . . .", 4)],
-)
-def test_failed_execve_changes_nothing_or_leaves_nothing(
-    program: Program, error: str, after: str, next_tag: int
-) -> None:
-    program.mmap(0, 2, "_ _ . .")
-    program.touch(0, 1, "1 _ . .")
-    program.step(stack("execve_stack", 2, 4, 1), error, after)
-    program.mmap(0, 1, f"_{after[1:]}")
-    program.touch(0, 1, f"{next_tag}{after[1:]}")
-
-
-def test_failed_execve_of_an_empty_space_goes_by_the_error() -> None:
-    for error, tag in (("-EINVAL", 1), ("-E2BIG", 1), ("-ENOMEM", 3), ("-EFAULT", 3)):
-        program = Program(Oracle())
-        program.step(stack("execve_stack", 2, 4, 1), error, ". . . .")
-        program.mmap(0, 1, "_ . . .")
-        program.touch(0, 1, f"{tag} . . .")
-
-
-def test_failed_execve_loses_all_or_nothing(program: Program) -> None:
-    program.mmap(0, 2, "_ _ . .")
-    program.touch(0, 2, "1 2 . .")
-    assert program.objects(stack("execve_stack", 2, 4, 1), "-ENOMEM", "1 . . .") != []
-
-
 def test_relocate_moves_down_over_itself(program: Program) -> None:
     program.mmap(2, 3, ". . _ _ _ .")
     program.mmap(5, 1, ". . _ _ _ _")
@@ -389,187 +278,12 @@ def test_relocate_moves_down_over_itself(program: Program) -> None:
     program.step(stack("relocate", 1, 4, 1), "-ENOMEM", ". . . . . 4")
 
 
-def test_failed_relocate_may_end_the_program(program: Program) -> None:
-    program.mmap(0, 1, "_ . . .")
-    program.mmap(2, 2, "_ . _ _")
-    program.touch(2, 2, "_ . 1 2")
-    program.step(stack("relocate", 2, 4, 1), "-ENOMEM", ". . . .")
-    program.mmap(0, 1, "_ . . .")
-    program.touch(0, 1, "3 . . .")
-
-
-def test_failed_relocate_may_change_nothing(program: Program) -> None:
-    program.mmap(2, 3, ". . _ _ _ .")
-    program.touch(2, 3, ". . 1 2 3 .")
-    program.step(stack("relocate", 2, 5, 1), "-EINVAL", ". . 1 2 3 .")
-    assert program.objects(stack("relocate", 2, 5, 1), "-ENOMEM", ". 1 . 2 3 .") != []
-
-
 def test_calls_that_were_not_executed_change_nothing(program: Program) -> None:
     program.mmap(0, 2, "_ _ .")
     program.touch(0, 2, "1 2 .")
     for op in (on("munmap", 0, 2), on("touch", 0, 2), mmap(0, 2), mremap(0, 2, 2, TO, 5)):
         program.step(op, "SKIP", "1 2 .")
     program.touch(0, 1, "3 2 .")
-
-
-# What failed calls may have done, and what they may not.
-
-
-def two_and_two(program: Program) -> None:
-    program.mmap(0, 2, "_ _ . . . . . .")
-    program.mmap(4, 4, "_ _ . . _ _ _ _")
-    program.step(on("touch", 0, 8), Faults(segv=((2, 2),)), "1 2 . . 5 6 7 8")
-
-
-@pytest.mark.parametrize(
-    "after",
-    ["1 2 . . 5 6 7 8", "1 2 . . . . . 8"],
-)
-def test_failed_growing_move_may_have_evicted_its_target(program: Program, after: str) -> None:
-    two_and_two(program)
-    program.step(mremap(0, 2, 3, TO, 4), "-ENOMEM", after)
-
-
-@pytest.mark.parametrize("after", ["1 2 . . 5 6 7 8", "1 2 . . . 6 7 8", "1 . . . . 6 7 8"])
-def test_failed_shrinking_move_may_have_cut_its_tail(program: Program, after: str) -> None:
-    two_and_two(program)
-    program.step(mremap(0, 2, 1, TO, 4), "-ENOMEM", after)
-
-
-@pytest.mark.parametrize(
-    "after",
-    [
-        ". 2 . 4 . 6 7 8 9",  # checked before anything was done
-        ". 2 . 4 . . . . .",  # before 6.17: all of the target unmapped
-        ". 2 . 4 . . 7 8 9",  # the first part failed to move
-        ". . . 4 . 2 7 8 9",  # the first part moved
-        ". . . 4 . 2 7 . 9",  # and the second failed to move
-    ],
-)
-def test_failed_move_of_several_mappings_leaves_a_prefix(program: Program, after: str) -> None:
-    program.mmap(1, 1, ". _ . . . . . . .")
-    program.mmap(3, 1, ". _ . _ . . . . .")
-    program.mmap(5, 4, ". _ . _ . _ _ _ _")
-    faults = Faults(segv=((0, 1), (2, 1), (4, 1)))
-    program.step(on("touch", 0, 9), faults, ". 2 . 4 . 6 7 8 9")
-    op = mremap(1, 3, 3, TO, 5) if after[-1] == "9" else mremap(1, 4, 4, TO, 5)
-    program.step(op, "-ENOMEM", after)
-
-
-def test_boundaries_only_the_implementation_knows_may_stop_a_move(program: Program) -> None:
-    program.mmap(0, 2, "_ _ . .")
-    program.touch(0, 2, "1 2 . .")
-    # Advice may have split what was mapped by one call.
-    program.step(mremap(0, 2, 2, TO, 2), "-ENOMEM", ". 2 1 .")
-
-
-@pytest.mark.parametrize(("after", "other"), [("_ 1 _ _", "_ 1 1 _"), ("_ 1 _ 1", "_ 1 2 _")])
-def test_what_looks_alike_after_a_failure_may_be_either(
-    program: Program, after: str, other: str
-) -> None:
-    """Has the first mapping moved, of which nothing shows?  Then its copy grows to the page."""
-    program.mmap(0, 2, "_ _ . .", flags=SHARED)
-    program.touch(1, 1, "_ 1 . .")
-    program.step(on("mlock", 0, 1), 0, "_ 1 . .")
-    program.mmap(2, 1, "_ 1 _ .")
-    program.step(mremap(0, 2, 2, TO | DONTUNMAP, 2), "-ENOMEM", "_ 1 _ .")
-    grown = mremap(2, 1, 2)
-    contents, mapped = undrawn(after)
-    twin = deepcopy(program.oracle)
-    assert program.oracle.apply(grown, 2 * PAGE, contents, lambda: mapped) == []
-    assert drawn(program.oracle, 4) == after
-    contents, _ = undrawn(other)
-    assert twin.apply(grown, 2 * PAGE, contents, lambda: mapped) != []
-
-
-@pytest.mark.parametrize(
-    "held",
-    [
-        ". . . . 1 2 7 8",  # moved although it failed, in one piece
-        "1 . . . . . . 8",  # a page of the source lost
-        "1 2 . . . . . .",  # a page behind the target lost
-        "2 1 . . . . . 8",  # tags exchanged
-        "1 2 1 . . . . 8",  # a page appeared
-    ],
-)
-def test_failed_growing_move_may_do_nothing_else(program: Program, held: str) -> None:
-    two_and_two(program)
-    assert program.objects(mremap(0, 2, 3, TO, 4), "-ENOMEM", held) != []
-
-
-@pytest.mark.parametrize(
-    "op",
-    [
-        mremap(0, 2, 3, MREMAP_FIXED, 4),
-        mremap(0, 2, 3, TO | 8, 4),
-        mremap(0, 2, 3, MAYMOVE),
-        mremap(0, 2, 3, TO | DONTUNMAP, 4),
-        mremap(0, 2, 0, TO, 4),
-        mremap(2, 2, 2, TO, 4),
-        mremap(3, 2, 4, TO, 4),
-        call("mremap", 1, 2 * PAGE, 3 * PAGE, TO, 4 * PAGE),
-        call("mremap", 0, 2 * PAGE, 3 * PAGE, TO, 4 * PAGE + 1),
-        on("munmap", 4, 3),
-    ],
-)
-def test_refusals_leave_everything_untouched(program: Program, op: Call) -> None:
-    two_and_two(program)
-    assert program.objects(op, "-EINVAL", "1 2 . . . . . 8") != []
-
-
-def test_overlap_that_wraps_around_is_overlooked() -> None:
-    program = Program(Oracle(word_bits=32))
-    program.mmap(2, 3, ". . _ _ _")
-    op = call("mremap", 2 * PAGE, (1 << 32) - 2 * PAGE, PAGE, TO, 3 * PAGE)
-    program.step(op, "-EINVAL", ". . _ . _")
-
-
-def test_failed_mmap_may_have_evicted_when_memory_was_short(program: Program) -> None:
-    program.mmap(0, 3, "_ _ _")
-    program.touch(0, 3, "1 2 3")
-    assert program.objects(mmap(0, 1), "-EINVAL", ". 2 3") != []
-    program.mmap(0, 3, "_ _ _")
-    program.touch(0, 3, "4 5 6")
-    program.step(mmap(0, 1), "-ENOMEM", ". 5 6")
-
-
-def test_failed_advice_may_have_done_a_beginning(program: Program) -> None:
-    program.mmap(0, 3, "_ _ _ .")
-    program.touch(0, 3, "1 2 3 .")
-    program.step(advise(0, 4, "FREE"), "-ENOMEM", "1 2 3 .")
-    program.step(advise(0, 4, "DONTNEED"), "-EINVAL", "_ 2 3 .")
-    assert program.objects(advise(0, 4, "DONTNEED"), "-EINVAL", "_ 2 _ .") != []
-    program.step(advise(0, 4, "DONTNEED"), "-ENOMEM", "_ _ _ .")
-
-
-def test_failed_removal_is_seen_through_every_mapping(program: Program) -> None:
-    program.mmap(0, 2, "_ _ . .", flags=SHARED)
-    program.touch(0, 2, "1 2 . .")
-    program.move(0, 0, 2, 2, "1 2 1 2")
-    program.step(advise(0, 2, "REMOVE"), "-EINVAL", "_ 2 _ 2")
-    assert program.objects(advise(0, 2, "REMOVE"), "-EINVAL", "_ _ _ 2") == [
-        "contents: page 0x3: expected no content, found content 2"
-    ]
-
-
-def test_without_mappings_a_possible_eviction_ends_the_other_checks() -> None:
-    oracle = Oracle()
-    oracle.apply(mmap(0, 2), 0)
-    oracle.apply(mmap(4, 2), 4 * PAGE)
-    elsewhere = mmap(4, 1, flags=PRIVATE)
-    assert oracle.apply(mremap(0, 2, 2, TO, 4), "-ENOMEM", {}) == []
-    assert oracle.apply(elsewhere, 4 * PAGE, {}) == []
-
-
-def test_trusting_itself_the_oracle_takes_a_failure_for_nothing() -> None:
-    oracle = Oracle()
-    oracle.apply(mmap(0, 2), 0)
-    oracle.apply(on("touch", 0, 2), 0)
-    assert oracle.apply(mremap(0, 2, 1, TO, 4), "-ENOMEM") == []
-    assert drawn(oracle, 5) == "1 2 . . ."
-    assert oracle.apply(advise(0, 3, "DONTNEED"), "-ENOMEM") == []
-    assert drawn(oracle, 5) == "_ _ . . ."
 
 
 # Results that cannot be.

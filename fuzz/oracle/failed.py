@@ -1,0 +1,119 @@
+"""What a failed call may have left: every state that some kernel may leave memory in then.
+
+Kernels differ in what comes before the check that refuses a call: what was in the way of a mapping
+may be gone, a part of a move may be done, a program may have been given up.
+"""
+
+from collections.abc import Iterator
+
+from engine.base.uapi import (
+    MAP_FIXED,
+    MAP_FIXED_NOREPLACE,
+    MAP_HUGETLB,
+    MREMAP_DONTUNMAP,
+    MREMAP_FIXED,
+    MREMAP_MAYMOVE,
+)
+from fuzz.case import Call
+from fuzz.oracle.memory import Memory, Span
+from fuzz.oracle.units import Units
+
+_MOVE_FIXED = MREMAP_MAYMOVE | MREMAP_FIXED
+_KNOWN_FLAGS = _MOVE_FIXED | MREMAP_DONTUNMAP
+
+
+def outcomes_of(
+    call: Call, error: str, memory: Memory, units: Units, mapped: list[Span], *, certain: bool
+) -> Iterator[Memory]:
+    """Every state that memory may be in after a call that failed, the usual one first.
+
+    Arguments: `memory` as it was before; `mapped` gives hints where mappings begin and end;
+    `certain`: the areas of `memory` are known exactly.
+    """
+    if call.name == "execve_stack":
+        start, end, _ = (units.page(operand) for operand in call.args)
+        replaced = Memory(next_tag=memory.next_tag + max(end - start, 0))
+        # -EINVAL and -E2BIG come before the point of no return, -ENOMEM and -EFAULT after it.
+        late = error in ("-ENOMEM", "-EFAULT")
+        yield from (replaced, memory) if late else (memory, replaced)
+        return
+    yield memory
+    if call.name == "mmap":
+        address, length, _, flags = call.args[:4]
+        # Before 6.12 a MAP_FIXED mapping evicts before it is charged.
+        if flags & MAP_FIXED and not flags & MAP_FIXED_NOREPLACE and error == "-ENOMEM":
+            start = units.page(address)
+            pages = units.pages(length, huge=bool(flags & MAP_HUGETLB))
+            yield from _without(memory, (start, start + pages))
+    elif call.name == "relocate":
+        start, end, _ = (units.page(operand) for operand in call.args)
+        yield from _without(memory, (start, end))
+        yield Memory(next_tag=memory.next_tag)  # half moved: the program is given up
+    elif call.name == "mremap" and _may_leave_traces(call.args, memory, units, certain=certain):
+        yield from _half_done(call.args, memory, units, mapped)
+
+
+def _may_leave_traces(
+    args: tuple[int, ...], memory: Memory, units: Units, *, certain: bool
+) -> bool:
+    """True if no check that every kernel makes before it unmaps anything refuses the call."""
+    address, old_bytes, new_bytes, flags, target = args
+    old, new = units.page(address), units.page(target)
+    huge = memory.is_huge(old)
+    old_count, new_count = units.pages(old_bytes, huge=huge), units.pages(new_bytes, huge=huge)
+    # The test for overlap adds without care.  The address of the arena counts, too: lengths
+    # beyond half the address space may or may not wrap around.
+    old_end = (old + old_count) * units.page_bytes
+    wraps = old_end > units.word_mask or old_bytes > units.word_mask // 2
+    return (
+        flags & ~_KNOWN_FLAGS == 0
+        and flags & _MOVE_FIXED == _MOVE_FIXED
+        and not (flags & MREMAP_DONTUNMAP and old_count != new_count)
+        and address % units.page_bytes == 0
+        and target % units.page_bytes == 0
+        and new_count > 0
+        and (wraps or not (old < new + new_count and new < old + old_count))
+        and (bool(memory.inside(old, old + 1)) or not certain)
+    )
+
+
+def _half_done(
+    args: tuple[int, ...], memory: Memory, units: Units, mapped: list[Span]
+) -> Iterator[Memory]:
+    """What a FIXED mremap may have done before it failed.
+
+    A move of equal size goes mapping by mapping (6.17+): those below `cut` have moved, and
+    the target of the next, which ends at `end`, may have been evicted.  Before 6.17 nothing
+    moves, and all of the target is evicted: `cut` is the start, `end` the end.
+    """
+    address, old_bytes, new_bytes, flags, target = args
+    old, new = units.page(address), units.page(target)
+    huge = memory.is_huge(old)
+    old_count, new_count = units.pages(old_bytes, huge=huge), units.pages(new_bytes, huge=huge)
+    if new_count != old_count:
+        evicted = (new, new + new_count)
+        yield from _without(memory, evicted)
+        if new_count < old_count:
+            yield from _without(memory, evicted, (old + new_count, old + old_count))
+        return
+    old_end = memory.whole_huge(old + old_count)
+    spans = [*((area.start, area.end) for area in memory.areas), *mapped]
+    spans += [(start - new + old, end - new + old) for start, end in mapped]
+    cuts = sorted({old, *(edge for span in spans for edge in span if old < edge < old_end)})
+    for cut in cuts:
+        moved = memory
+        if cut > old:
+            moved = memory.copy()
+            moved.move(old, cut, new, bool(flags & MREMAP_DONTUNMAP))
+            yield moved
+        for end in (*(edge for edge in cuts if edge > cut), old_end):
+            yield from _without(moved, (cut + new - old, end + new - old))
+
+
+def _without(memory: Memory, *spans: Span) -> Iterator[Memory]:
+    """The same memory with ranges unmapped; nothing if they were not mapped anyway."""
+    if any(memory.inside(*span) for span in spans):
+        less = memory.copy()
+        for span in spans:
+            less.unmap(*span)
+        yield less
