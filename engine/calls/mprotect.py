@@ -41,7 +41,7 @@ def mprotect(space: AddressSpace, addr: int, length: int, prot: int) -> Errno | 
         return Errno.EINVAL
     if ways:
         first = space.vmas.intersection(addr, end)
-        if first is None:
+        if first is None or (ways == PROT_GROWSUP and first.start > addr):
             return Errno.ENOMEM
         if ways == PROT_GROWSUP or not first.flags & VM_GROWSDOWN:
             return Errno.EINVAL

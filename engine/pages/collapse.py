@@ -198,7 +198,8 @@ def _gather(space: AddressSpace, backing: Backing, linear: int) -> _Failed | Non
     """Bring the object's pages of the slot from page `linear` on in, and out of all mappings.
 
     Until 6.3 the first one that comes from swap ends that: it is not on the LRU list yet.  Holes
-    are not filled if a userfaultfd watches them in any mapping.  What is unmapped stays so.
+    are not filled if a userfaultfd watches them in any mapping, or the page behind the slot: the
+    kernel counts that in, as the end of an interval.  What is unmapped stays so.
     Source: collapse_file().
     """
     kernel, end = space.kernel, linear + space.geometry.slot_pages
@@ -210,7 +211,7 @@ def _gather(space: AddressSpace, backing: Backing, linear: int) -> _Failed | Non
     backing.swapped.difference_update(swapped)
     unmap_object(space, backing, linear, end)
     if kernel.collapse_leaves_watched and any(
-        vma.flags & VM_UFFD_MISSING for vma, *_ in mappings_of(space, backing, linear, end)
+        vma.flags & VM_UFFD_MISSING for vma, *_ in mappings_of(space, backing, linear, end + 1)
     ):
         holes = any(i not in backing.pages for i in range(linear, end))
         return _watched_hole(kernel) if holes else None

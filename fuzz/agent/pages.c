@@ -69,12 +69,22 @@ static void end_run(void)
 	run_count = 0;
 }
 
+/* What a page that is there begins with.  What is sealed stays unreadable, but not in /proc/self/mem. */
+static u64 content(u64 addr)
+{
+	u64 value = 0;
+
+	if (!read_page(addr, &value) && pread(own_memory(), &value, sizeof value, (off_t)(uintptr_t)at(addr)) != sizeof value)
+		give_up("a page that cannot be read");
+	return value;
+}
+
 static void add_run(u64 addr, u64 count, char state)
 {
 	bool tagged = state == CONTENT || strchr("PSHT", state);
 
 	for (u64 i = 0; i < count; i++, addr += page_bytes) {
-		u64 page = page_of(addr), tag = tagged ? *(volatile u64 *)at(addr) : 0;
+		u64 page = page_of(addr), tag = tagged ? content(addr) : 0;
 
 		if (run_count && run_state == state && run_first + run_count == page &&
 		    tag == (run_tag ? run_tag + run_count : 0)) {
