@@ -1,14 +1,14 @@
 """Page faults: what accessing memory brings into the page tables.
 
 One access may run through memory of all kinds, slot by slot, so they are all here: private and
-shared, one page or many at once.  What it takes to have a huge page, or a copy, is elsewhere.
+shared, one page or many at once.  What it takes to have a huge page, a copy or a larger stack, and
+what is mapped besides, is elsewhere.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 
 from engine.base.address import Range, round_down, round_up
 from engine.base.entry import (
-    ACCESSED,
     ANON,
     DIRTY,
     EXCLUSIVE,
@@ -28,20 +28,15 @@ from engine.base.geometry import PMD, PTE
 from engine.base.points import HANDLE_MM_FAULT, MMAP_READ
 from engine.base.uapi import UFFD_FEATURE_RWP_ASYNC, UFFD_FEATURE_SIGBUS, UFFD_FEATURE_WP_ASYNC
 from engine.pages.cow import WRITTEN, end_rwp, make_present, make_writable
-from engine.pages.huge import (
-    access_huge,
-    covers_slot,
-    map_shared_huge,
-)
+from engine.pages.expand import grow_down
+from engine.pages.fault_around import FAULT_AROUND, as_read, fault_around, map_whole_folio
+from engine.pages.huge import access_huge, covers_slot, map_shared_huge
 from engine.pages.hugetlb import access_hugetlb
 from engine.pages.rmap import folio_of, prepare_anon_vma, settle_shared
 from engine.pages.swapin import swap_in
-from engine.state.space import STACK_LIMIT_BYTES, AddressSpace
+from engine.state.space import AddressSpace
 from engine.state.table import Table
 from engine.state.vma import (
-    STACK_GUARD_PAGES,
-    VM_ACCESS,
-    VM_ACCOUNT,
     VM_GROWSDOWN,
     VM_HUGEPAGE,
     VM_HUGETLB,
@@ -49,7 +44,6 @@ from engine.state.vma import (
     VM_SHARED,
     VM_UFFD_MINOR,
     VM_UFFD_MISSING,
-    VM_UFFD_PROTECTED,
     VM_UFFD_RWP,
     VM_UFFD_WP,
     VM_WRITE,
@@ -57,7 +51,6 @@ from engine.state.vma import (
 )
 
 _ANON = WRITTEN | ANON | EXCLUSIVE
-_FAULT_AROUND = PRESENT | ACCESSED
 _WRITTEN = WRITABLE | DIRTY
 
 
@@ -245,34 +238,6 @@ def _reachable(space: AddressSpace, start: int, end: int) -> list[Vma]:
     if above is not None and above.flags & VM_GROWSDOWN:
         vmas.append(above)
     return vmas
-
-
-def grow_down(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
-    """Let a stack grow down to the first page of [start, end) that it may grow to, if there is one.
-
-    Not nearer than the guard gap to an accessible VMA below that is no stack itself, and not beyond
-    RLIMIT_STACK and other limits.  Only the first is looked at before the stack gets an anon_vma.
-    What it grows by is charged, also where its VMA is not, and will not give it back.
-    Source: mm/mmap.c expand_downwards(), acct_stack_growth().
-    """
-    shift = space.geometry.page_shift
-    below = space.vmas.before(vma.start)
-    lowest, top = start, min(vma.start, end)
-    if below is not None:
-        guarded = below.flags & VM_ACCESS and not below.flags & VM_GROWSDOWN
-        lowest = max(lowest, below.end + (STACK_GUARD_PAGES << shift if guarded else 0))
-    if lowest < top:
-        prepare_anon_vma(space, vma)
-    lowest = max(lowest, vma.end - STACK_LIMIT_BYTES, vma.start - (vma.pgoff << shift))
-    counted = vma.flags
-    if not counted & VM_ACCOUNT and not space.kernel.stack_growth_charges_accountable:
-        counted |= VM_ACCOUNT
-    granted = space.growth_granted(counted)
-    if granted is not None:
-        lowest = max(lowest, vma.start - round_down(granted, space.geometry.page_bytes))
-    if lowest < top:
-        space.account(counted, vma.start - lowest)
-        space.vmas.resize(vma, lowest, vma.end)
 
 
 def populate(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
@@ -606,7 +571,7 @@ def _new_shared_pages(
         return False
     table = table or space.tree.make(start, PTE)
     asked = vma.flags & VM_UFFD_MISSING
-    flags = WRITTEN if write else _of_monitor(vma) if asked else _FAULT_AROUND
+    flags = WRITTEN if write else _of_monitor(vma) if asked else FAULT_AROUND
     tags = range(tag, tag + count) if tag else [0] * count
     pfn = _enter_new(space, table, indices, pages, tags, backing, flags)
     backing.pages.update(zip(pages, range(pfn, pfn + count), strict=True))
@@ -627,33 +592,21 @@ def _fault_shared(space: AddressSpace, vma: Vma, table: Table, addr: int, *, wri
     marked = index in leaves
     asked = vma.flags & (VM_UFFD_MINOR if linear in pages else VM_UFFD_MISSING)
     if not write:
-        _fault_around(space, vma, addr)
+        fault_around(space, vma, addr)
     swap_in(space, vma.backing, linear, alone=vma.uffd is not None)
     if linear in pages and index not in leaves:
-        _map_whole_folio(space, vma, table, addr, write=write)
+        map_whole_folio(space, vma, table, addr, write=write)
     if marked or index not in leaves:
         if linear not in pages:
             pages[linear] = space.frames.allocate((0,), (linear,), vma.backing)
             vma.backing.clean.add(linear)
-        flags = _of_monitor(vma) if asked else _as_read(space, vma, pages[linear])
+        flags = _of_monitor(vma) if asked else as_read(space, vma, pages[linear])
         flags = WRITTEN if write else flags
         if asked:
             vma.backing.clean.discard(linear)
         elif marked and not write and vma.flags & VM_UFFD_WP:
             flags |= UFFD_WP
         space.tree.put(table, index, leaf(pages[linear], flags))
-
-
-def _as_read(space: AddressSpace, vma: Vma, pfn: int) -> int:
-    """What the entry of a shared page says that is mapped for a read.
-
-    The folio that MADV_COLLAPSE makes is dirty, and where writes need not be noticed its entries
-    are, too.  Measured from 6.17.13 on, with the batches of mprotect; before, nobody can tell.
-    Source: set_pte_range(), vma_wants_writenotify(), 7.2.
-    """
-    if not space.frames.large or vma.tracked or vma.flags & (VM_WRITE | VM_UFFD_WP) != VM_WRITE:
-        return _FAULT_AROUND
-    return WRITTEN if len(folio_of(space, pfn)) > 1 else _FAULT_AROUND
 
 
 def _of_monitor(vma: Vma) -> int:
@@ -677,75 +630,9 @@ def _fault_past_object(space: AddressSpace, vma: Vma, addr: int, *, write: bool)
     space.tree.make(addr, PMD)
     if write:
         return False
-    _fault_around(space, vma, addr)
+    fault_around(space, vma, addr)
     place = space.tree.leaf_place(addr)
     return place is not None and place[0].leaves[place[1]] & PRESENT != 0
-
-
-def _fault_around(space: AddressSpace, vma: Vma, addr: int) -> None:
-    """Map the neighbours of a page read that the object already has.
-
-    Source: mm/memory.c do_fault_around(): an aligned window, cut to the VMA and the PTE table.
-    """
-    if vma.flags & (VM_UFFD_PROTECTED | VM_UFFD_MINOR):
-        return  # userfaultfd wants to be asked page by page
-    geometry = space.geometry
-    window = geometry.fault_around_pages
-    if window == 1:
-        return  # should_fault_around()
-    index = addr >> geometry.page_shift & geometry.index_mask[PTE]
-    in_vma = (addr - vma.start) >> geometry.page_shift
-    vma_pages = (vma.end - vma.start) >> geometry.page_shift
-    low = max(round_down(index, window), index - min(index, in_vma))
-    high = min(low + window, geometry.slot_pages, index + vma_pages - in_vma)
-    linear, pages = space.page_index(vma, addr), vma.backing.pages
-    high = min(high, index + vma.backing.size_pages - linear)
-    near = [(i, pages[linear + i - index]) for i in range(low, high) if linear + i - index in pages]
-    if swapped := vma.backing.swapped:
-        near = [(i, pfn) for i, pfn in near if linear + i - index not in swapped]
-    if space.migrating:  # such pages are locked, which is not waited for here
-        near = [(i, pfn) for i, pfn in near if pfn not in space.migrating]
-    if near:
-        first = addr + ((near[0][0] - index) << geometry.page_shift)
-        if space.frames.large and map_shared_huge(space, vma, first, write=False):
-            return  # filemap_map_pmd(): also if the page read is past the object
-        table = space.tree.make(addr, PTE)
-        if space.frames.large or space.frames.pieces:
-            for i, _ in near:
-                at = addr + ((i - index) << geometry.page_shift)
-                _map_whole_folio(space, vma, table, at, write=False, fill=True)
-        near = [(i, pfn) for i, pfn in near if i not in table.leaves]
-        fresh = [leaf(pfn, _as_read(space, vma, pfn)) for _, pfn in near]
-        space.tree.put_all(table, [i for i, _ in near], fresh)
-
-
-def _map_whole_folio(
-    space: AddressSpace, vma: Vma, table: Table, addr: int, *, write: bool, fill: bool = False
-) -> None:
-    """Map all pages of a large folio if one of them was touched.
-
-    Only inside one PTE table and one VMA; `fill`: also where some of its pages are mapped.
-    Source: mm/memory.c finish_fault(), 6.11; mm/filemap.c filemap_map_folio_range(), 6.18.
-    """
-    frames = space.frames
-    if vma.uffd is not None or not (frames.large or frames.pieces):
-        return
-    shift, all_pages = space.geometry.page_shift, space.geometry.slot_pages
-    pfn = vma.backing.pages[space.page_index(vma, addr)]
-    first, pages = frames.folio_at(pfn, all_pages)
-    low = addr - (pfn - first << shift)
-    index = space.tree.index(addr, PTE) - (pfn - first)
-    if index < 0 or index + pages > all_pages or pages == 1:
-        return
-    if low < vma.start or low + (pages << shift) > vma.end:
-        return
-    absent = [i for i in range(pages) if index + i not in table.leaves]
-    if not absent or not (fill or len(absent) == pages):
-        return
-    if space.kernel.faults_around_folio if fill else space.kernel.maps_whole_folio:
-        flags = WRITTEN if write else _as_read(space, vma, first)
-        fresh = [leaf(first + i, flags) for i in absent]
-        space.tree.put_all(table, [index + i for i in absent], fresh)
 
 
 def access_range(space: AddressSpace, addr: int, length: int) -> Range:
