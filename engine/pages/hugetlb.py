@@ -175,7 +175,8 @@ def _end_sharing(space: AddressSpace, vma: Vma, base: int) -> bool:
     if pfn not in pool.lent:
         return True
     if not pool.take(promised=False):
-        pool.lent.difference_update((pfn,) if vma.reserves else ())
+        if vma.reserves:
+            pool.lent.remove(pfn)
         return vma.reserves
     pool.put(pfn, promised=False)
     copy = frames.allocate_large(file.huge_page, frames.index[pfn], file)

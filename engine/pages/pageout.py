@@ -93,7 +93,8 @@ def split_partial_shared(
             folio, pages = frames.folio_at(pfn, space.geometry.slot_pages)
             if pages == 1:
                 continue
-            if table.level == PMD:
+            huge = table.level == PMD
+            if huge:
                 at = base + (index << space.geometry.entry_shift[PMD])
                 whole = start <= at and at + slot <= end
             else:
@@ -101,22 +102,42 @@ def split_partial_shared(
                 whole = _maps_all(
                     space, table, base, first, range(folio, folio + pages), start, end
                 )
-            if folio not in frames.large:
-                if not whole:
-                    frames.cut(folio, pages, 1)
-                    frames.inherit(range(folio, folio + pages), folio)
-                    unmap_folio(space, folio, pages)
-            elif whole and table.level == PTE and space.kernel.advises_large_folios:
-                pass  # its pages may go as they are
-            elif _looks_shared(space, folio, pfn):
-                pass
-            elif table.level == PTE or not whole:
-                split_shared_folio(space, folio)
-            elif pageout and folio not in frames.mlocked:
-                if space.kernel.pageout_splits_shared and not space.has_swap:
-                    split_shared_folio(space, folio)
-                else:  # what is swapped out is split by whoever swaps it out
-                    unmap_folio(space, folio, pages)
+            _split_shared(space, folio, pages, pfn, huge=huge, whole=whole, pageout=pageout)
+
+
+def _split_shared(
+    space: AddressSpace,
+    folio: int,
+    pages: int,
+    pfn: int,
+    *,
+    huge: bool,
+    whole: bool,
+    pageout: bool,
+) -> None:
+    """Split a larger folio of an object, or take it out of all mappings, if the advice does that.
+
+    Arguments: its first frame and its `pages`; `pfn` is the one that was met, in a `huge` page or a
+    small one; the range covers the folio as a `whole`.
+    """
+    frames, kernel = space.frames, space.kernel
+    if folio not in frames.large:
+        if not whole:
+            frames.cut(folio, pages, 1)
+            frames.inherit(range(folio, folio + pages), folio)
+            unmap_folio(space, folio, pages)
+        return
+    if whole and not huge and kernel.advises_large_folios:
+        return  # its pages may go as they are
+    if _looks_shared(space, folio, pfn):
+        return
+    if not huge or not whole:
+        split_shared_folio(space, folio)
+    elif pageout and folio not in frames.mlocked:
+        if kernel.pageout_splits_shared and not space.has_swap:
+            split_shared_folio(space, folio)
+        else:  # what is swapped out is split by whoever swaps it out
+            unmap_folio(space, folio, pages)
 
 
 def _maps_all(

@@ -99,7 +99,7 @@ def _with(bits: int, entries: list[int]) -> list[int]:
     return [entry | bits for entry in entries]
 
 
-def _with_nothing(entries: list[int]) -> list[int]:
+def _unchanged(entries: list[int]) -> list[int]:
     return entries
 
 
@@ -115,7 +115,7 @@ def allow_writes(vma: Vma) -> Change:
     Source: can_change_pte_writable(), 6.1; hugetlb_change_protection(), vm_page_prot.
     """
     if vma.flags & VM_HUGETLB and not vma.flags & VM_SHARED:
-        return _with_nothing
+        return _unchanged
     needed = PRESENT | DIRTY
     if vma.makes_copies:
         needed |= EXCLUSIVE
