@@ -435,6 +435,11 @@ class Kernel:
     onfault_anywhere: Annotated[
         bool, since("5.18"), "MLOCK_ONFAULT also locks what may not be accessed"
     ] = False
+    swaps_in_writable: Annotated[
+        bool,
+        since("6.11"),
+        "a read that brings a page back from swap makes it writable if a write need not be noticed",
+    ] = False
     removes_read_only: Annotated[
         bool,
         since("6.7", stable={"6.1": 149}, unknown=("6.6", "5.15", "5.10", "5.4")),

@@ -259,9 +259,11 @@ def _free(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
     What a child maps, too, is left alone if it is large, or known to be dirty.
     Source: madvise_free_pte_range(), madvise_free_huge_pmd(), folio_mark_lazyfree().
     """
-    if not vma.is_anonymous or vma.flags & VM_LOCKED:
+    if vma.flags & (VM_LOCKED | VM_HUGETLB):
         return Errno.EINVAL
-    removing(space, vma, start, end)
+    removing(space, vma, start, end)  # a monitor hears of it even if nothing comes of it
+    if not vma.is_anonymous:
+        return Errno.EINVAL
     split_partial_folios(space, start, end)
     frames, held = space.frames, space.held
     for _, table, indices in space.tree.lowest(start, end):

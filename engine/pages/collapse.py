@@ -128,7 +128,7 @@ def _collapse_anonymous(space: AddressSpace, vma: Vma, addr: int) -> _Failed | N
     space.announce(COLLAPSE_HUGE_PAGE, addr, end, MMAP_WRITE | ANON_VMA)
     for i, entry in list(leaves.items()):
         if not entry & PRESENT:
-            entry = make_present(space, table, i)
+            entry = make_present(space, vma, table, i)
         if entry & ANON:
             frames.tag[pfn + i] = frames.tag[entry >> PFN_SHIFT]
     space.flush_tlb(addr, end)

@@ -27,7 +27,14 @@ from engine.pages.protect import end_uffd_protection
 from engine.pages.rmap import folio_of, wait_for_migration
 from engine.state.space import AddressSpace
 from engine.state.table import Table
-from engine.state.vma import VM_HUGETLB, VM_UFFD_RWP, VM_UFFD_WP, Vma
+from engine.state.vma import (
+    VM_HUGETLB,
+    VM_UFFD_PROTECTED,
+    VM_UFFD_RWP,
+    VM_UFFD_WP,
+    VM_WRITE,
+    Vma,
+)
 
 WRITTEN = PRESENT | WRITE | DIRTY | ACCESSED | SOFT_DIRTY
 
@@ -54,10 +61,11 @@ def end_rwp(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
             space.tree.change(table, protected, end_protection)
 
 
-def make_present(space: AddressSpace, table: Table, index: int) -> int:
+def make_present(space: AddressSpace, vma: Vma, table: Table, index: int) -> int:
     """Bring back the page of an entry that is swapped out or under migration.
 
     Returns: the entry, present now; SOFT_DIRTY and UFFD_WP are what they were.
+    Source: do_swap_page(), pte_needs_soft_dirty_wp(), 6.12.
     """
     entry = table.leaves[index]
     if entry & MIGRATION:
@@ -65,6 +73,10 @@ def make_present(space: AddressSpace, table: Table, index: int) -> int:
     elif entry & SWAP:
         exclusive = 0 if entry >> PFN_SHIFT in space.held else EXCLUSIVE
         present = PRESENT | ANON | ACCESSED
+        unnoticed = not vma.tracked or entry & SOFT_DIRTY
+        unwatched = not (entry & UFFD_WP and vma.flags & VM_UFFD_PROTECTED)
+        if exclusive and vma.flags & VM_WRITE and unnoticed and unwatched:
+            present |= WRITE if space.kernel.swaps_in_writable else 0
         space.tree.put(table, index, entry & ~SWAP | present | exclusive)
     return table.leaves[index]
 
@@ -75,7 +87,7 @@ def make_writable(space: AddressSpace, vma: Vma, table: Table, index: int) -> in
     Precondition: the VMA allows it, and the entry is not a marker.
     Returns: the entry for the page that the write goes to.
     """
-    entry = make_present(space, table, index)
+    entry = make_present(space, vma, table, index)
     if vma.flags & VM_UFFD_WP:
         entry &= ~UFFD_WP  # what nobody waits for any more stays (B-07)
     if entry & ANON and not entry & EXCLUSIVE:

@@ -176,7 +176,7 @@ def _told_pages(
         if entry and not is_wp_marker(entry):
             told = bool(entry & UFFD_WP and _is_told(vma, write=write))
             if told and place is not None and not entry & PRESENT:
-                make_present(space, *place)
+                make_present(space, vma, *place)
         elif vma.is_anonymous or vma.flags & (VM_HUGETLB | VM_SHARED) == VM_HUGETLB:
             told = bool(vma.flags & VM_UFFD_MISSING)
         else:
@@ -457,7 +457,7 @@ def _read_slot(
             elif is_wp_marker(entry):
                 _read_marked(space, vma, table, index, start + ((index - first) << shift))
             else:
-                make_present(space, table, index)
+                make_present(space, vma, table, index)
 
 
 def _read_marked(space: AddressSpace, vma: Vma, table: Table, index: int, addr: int) -> None:
@@ -541,7 +541,7 @@ def _access_shared_slot(
             if write:
                 make_writable(space, vma, table, index)
             else:
-                make_present(space, table, index)
+                make_present(space, vma, table, index)
         if write:
             clean.discard(linear + offset)
         if tag:

@@ -88,7 +88,7 @@ def access_huge(
         _replace_zero(space, vma, table, index, start)
     elif entry & (needed := WRITABLE | DIRTY if write else PRESENT) != needed:
         assert table is not None
-        if not _regain(space, table, index, write=write):
+        if not _regain(space, vma, table, index, write=write):
             return False
     if tag:
         assert table is not None
@@ -99,12 +99,12 @@ def access_huge(
     return True
 
 
-def _regain(space: AddressSpace, table: Table, index: int, *, write: bool) -> bool:
+def _regain(space: AddressSpace, vma: Vma, table: Table, index: int, *, write: bool) -> bool:
     """Access a huge page under migration, or write to one that is write-protected.
 
     Returns: False if a child maps it, too: it was split, and its pages are copied one by one.
     """
-    entry = make_present(space, table, index)
+    entry = make_present(space, vma, table, index)
     if write:
         if (
             entry & ANON
@@ -141,7 +141,7 @@ def map_shared_huge(space: AddressSpace, vma: Vma, addr: int, *, write: bool) ->
     if entry is not None:
         if entry & (needed := WRITABLE if write else PRESENT) != needed:
             assert table is not None
-            _regain(space, table, index, write=write)
+            _regain(space, vma, table, index, write=write)
         return True
     if vma.flags & VM_UFFD_MINOR or not covers_slot(space, vma, addr):
         return False

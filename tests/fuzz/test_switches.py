@@ -55,6 +55,7 @@ SHOWN_BY = {
     "uffd_poison": ("regressions/uffd-features", "linux-6.1"),
     "uffd_wp_async": ("regressions/uffd-wp-async", "linux-6.18"),
     "uffd_move": ("regressions/uffd-features", "linux-6.1"),
+    "swaps_in_writable": ("regressions/read-from-swap", "linux-6.7"),
     "removes_read_only": ("regressions/remove-what-may-only-be-read", "linux-5.0"),
     "dofork_not_hugetlb": ("regressions/hugetlb-dofork", "linux-6.18"),
     "hugetlb_zeroes_parts": ("regressions/hugetlb-hole-moved", "linux-6.1"),

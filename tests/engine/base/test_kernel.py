@@ -58,6 +58,7 @@ TABLE = {
     "uffd_poison": "no no yes yes yes yes",
     "uffd_wp_async": "no no yes yes yes yes",
     "uffd_move": "no no no yes yes yes",
+    "swaps_in_writable": "no no no yes yes yes",
     "removes_read_only": "no yes yes yes yes yes",
     "dofork_not_hugetlb": "no no no no no yes",
     "hugetlb_zeroes_parts": "no yes yes yes yes yes",

@@ -50,7 +50,7 @@ def test_private_pages_go_to_swap_and_come_back_when_used() -> None:
     peek(space, 0, PAGE)
     touch(space, PAGE, 2 * PAGE)
     assert kinds(space, 0, 3) == "PPs"
-    assert bits(space, 0, 1) == "PSX PWDSX"
+    assert bits(space, 0, 1) == "PWSX PWDSX"
     assert (space.tree.rss_anon, space.tree.rss_swap) == (2, 5)
     assert tags(space)[0] == 1
     assert munmap(space, 0, 8 * PAGE) is None

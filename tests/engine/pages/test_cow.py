@@ -97,7 +97,8 @@ def test_a_page_comes_back_with_the_marks_it_had(away: object, mark: int) -> Non
     table = space.tree.find(0, PTE)
     assert table is not None
     space.tree.put(table, 1, table.leaves[1] & ~SOFT_DIRTY | mark)
-    assert make_present(space, table, 1) == entry(space, 1)
+    [vma] = space.vmas
+    assert make_present(space, vma, table, 1) == entry(space, 1)
     assert bits(space, 1)[0] == "P"
     assert entry(space, 1) & (SOFT_DIRTY | UFFD_WP) == mark  # type: ignore[operator]
     assert tags(space)[1] == 2
@@ -118,3 +119,15 @@ def test_a_write_ends_the_protection_of_the_userfaultfd_that_it_waits_for(regist
     assert bool(written & UFFD_WP) is not bool(registered)  # or else the mark is astray
     assert written >> PFN_SHIFT == before
     assert bits(space, 0) == "PWDSX"
+
+
+@pytest.mark.parametrize(("kernel", "is_writable"), [("linux-6.7", False), ("linux-6.12", True)])
+def test_a_page_that_a_read_brings_back_from_swap(kernel: str, is_writable: bool) -> None:
+    """Writable since 6.11, unless a write is to be noticed, or a child has the page, too."""
+    space = scene("AAAA", kernel=kernel)
+    swapout(space, 0, 2 * PAGE)
+    peek(space, 0, PAGE)
+    assert ("W" in bits(space, 0)) is is_writable
+    soft_dirty_clear(space)
+    peek(space, PAGE, 2 * PAGE)
+    assert "W" not in bits(space, 1)

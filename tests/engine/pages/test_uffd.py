@@ -13,6 +13,7 @@ from engine.base.kernel import Kernel, kernel_named
 from engine.base.uapi import (
     MADV_COLLAPSE,
     MADV_DONTNEED,
+    MADV_FREE,
     MADV_GUARD_INSTALL,
     MADV_HUGEPAGE,
     MADV_POPULATE_READ,
@@ -21,7 +22,9 @@ from engine.base.uapi import (
     MAP_PRIVATE,
     MAP_SHARED,
     MREMAP_DONTUNMAP,
+    PROT_READ,
     UFFD_FEATURE_EVENT_REMAP,
+    UFFD_FEATURE_EVENT_REMOVE,
     UFFD_FEATURE_EVENT_UNMAP,
     UFFD_FEATURE_RWP,
     UFFD_FEATURE_RWP_ASYNC,
@@ -576,3 +579,14 @@ def test_read_write_protection_is_of_7_3() -> None:
     assert uffd_rwp(scene("AAAA", "linux-7.3"), 0, SLOT, 1) is Errno.ENOENT
     assert uffd_rwp(AddressSpace(tiny("linux-7.3")), 0, SLOT, 1) is Errno.ENOENT
     assert uffd_rwp(scene("AAAA", "linux-7.3"), 1, SLOT, 1) is Errno.EINVAL
+
+
+def test_a_refused_madv_free_is_announced_if_the_memory_is_shared() -> None:
+    """madvise_dontneed_free() tells the monitor before it asks whether the memory is private."""
+    space = AddressSpace(tiny("linux-6.12"))
+    assert mmap(space, 0, 4 * PAGE, PROT_READ, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED) == 0
+    register = (UFFDIO_REGISTER_MODE_MISSING, UFFD_FEATURE_EVENT_REMOVE)
+    assert uffd_register(space, 0, 4 * PAGE, *register) is None
+    assert madvise(space, 0, 2 * PAGE, MADV_FREE) is Errno.EINVAL
+    context = space.uffds[UFFD_FEATURE_EVENT_REMOVE]
+    assert context.events == [("remove", Range(0, 2 * PAGE), 0)]
