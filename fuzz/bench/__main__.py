@@ -17,6 +17,7 @@ from fuzz.bench.model import speed
 from fuzz.bench.moves import moves
 from fuzz.bench.order import order
 from fuzz.bench.profile import profiled
+from fuzz.bench.reach import reach
 from fuzz.bench.rules import rules
 from fuzz.bench.run import add_run
 from fuzz.calls.registry import MODELLED_CALLS
@@ -78,6 +79,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     sub.add_argument("--every", type=positive, default=20, help="seconds between two deaths")
     sub.add_argument("--workdir", type=Path, help="to keep (default: a temporary one)")
     sub.add_argument("--record", type=Path, metavar="FILE", help="append reports for `reach`")
+    sub = commands.add_parser("reach", help="how many rounds one session can take in")
+    sub.set_defaults(command=reach)
+    sub.add_argument("record", type=Path, help="reports of `chaos --record`")
+    sub.add_argument("--workers", type=positive, default=1000, help="default: %(default)s")
+    sub.add_argument("--seconds", type=positive, default=30, help="of each run")
     options = parser.parse_args(argv)
     chosen: Callable[[argparse.Namespace], int | None] = options.command
     return chosen(options) or 0

@@ -34,6 +34,7 @@ from fuzz.lib.lines import several
 from fuzz.lib.plain import PlainError
 
 ROUND_SECONDS = 60.0  # what a worker that dies may lose; others learn of new inputs after as long
+_ROUNDS_A_SECOND = 15.0  # that a session takes in while it does the rest
 CONNECT_SECONDS = 10.0
 GONE_SECONDS = 60.0  # a scheduler that is gone may come back
 _LOOK_SECONDS = 1.0  # who is there?
@@ -72,7 +73,6 @@ class Cluster:
     """An executor (`fuzz.campaign.executor`); all but its methods runs in a thread of its own."""
 
     remote = True
-    round_seconds = ROUND_SECONDS
 
     def __init__(
         self,
@@ -119,6 +119,11 @@ class Cluster:
     def standing(self) -> str:
         """See `Executor`."""
         return several(sum(not one.refused for one in self._members.values()), "worker")
+
+    @property
+    def round_seconds(self) -> float:
+        """See `Executor`; longer where there are many, so that the session can follow."""
+        return max(ROUND_SECONDS, self._threads / _ROUNDS_A_SECOND)
 
     @property
     def places(self) -> int:

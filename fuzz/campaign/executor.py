@@ -35,8 +35,11 @@ class Executor(Protocol):
     the tasks, or empty.
     """
 
-    round_seconds: float
     remote: bool
+
+    @property
+    def round_seconds(self) -> float:
+        """See above."""
 
     @property
     def places(self) -> int:

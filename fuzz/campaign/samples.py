@@ -26,7 +26,7 @@ class Samples:
         for data in inputs:
             name = _name(data)
             if name not in self._inputs:
-                write_atomic(self._corpus / name, data)
+                write_atomic(self._corpus / name, data, synced=False)
                 self._inputs[name] = data
 
     def some(self) -> tuple[bytes, ...]:

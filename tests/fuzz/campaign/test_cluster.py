@@ -215,6 +215,9 @@ def test_an_inquiry_that_ends_its_workers_is_given_up(
 
 def test_places_are_threads_of_workers(shared: Cluster) -> None:
     assert (shared.places, shared.helpers) == (2, 1)
+    assert shared.round_seconds == cluster_module.ROUND_SECONDS
+    shared._threads = 30_000
+    assert shared.round_seconds == 2000
     assert shared.standing == "2 workers" and not shared.over
 
 

@@ -87,6 +87,15 @@ def test_the_kernel_refuses_more_bytes(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["file"]
 
 
+def test_what_need_not_last_over_a_power_cut_is_not_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", _raising(AssertionError()))
+    write_atomic(tmp_path / "file", "new", synced=False)
+    assert (tmp_path / "file").read_text() == "new"
+    assert os.listdir(tmp_path) == ["file"]
+
+
 @pytest.mark.parametrize("step", ["fsync", "replace"])
 def test_later_steps_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     path = tmp_path / "file"
