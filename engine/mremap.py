@@ -129,12 +129,14 @@ def _order_matters(remap: Remap) -> bool:
     counted = space.failures.armed and MAPS in space.failures.left()  # what _check_target asks
     refused: Errno | None = Errno.EFAULT
     if vma is not None:
-        rounded = vma.flags & VM_HUGETLB  # by the check: in a copy
-        refused = _check_vma(replace(remap) if rounded else remap, vma)
+        # The check rounds the range to huge pages: in a copy.
+        refused = _check_vma(replace(remap) if vma.flags & VM_HUGETLB else remap, vma)
     if vma is None or refused:  # before the destination is looked at, or just after that
         if counted or (_mapped_by_others(space, remap.addr) if vma is None else uffd.is_armed(vma)):
             return True
         return _check_target(remap) not in (None, refused)
+    if vma.flags & VM_HUGETLB:
+        return True  # the range grows with the check
     target = range(remap.new_addr, remap.new_addr + remap.new_len)
     if remap.addr not in target and not isinstance(_source(remap), Errno):
         return False
