@@ -32,6 +32,25 @@ def on_request(stop: Callable[[int], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+class Stop(KeyboardInterrupt):
+    """A request to end, by the signal of that `number`; what Ctrl-C ends, it ends."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextlib.contextmanager
+def stopping() -> Iterator[None]:
+    """While this lasts, Ctrl-C, SIGTERM and SIGHUP raise Stop where the program is."""
+
+    def stop(number: int) -> None:
+        raise Stop(number)
+
+    with on_request(stop):
+        yield
+
+
 def hush() -> None:
     """Let nothing more be printed on terminals.
 

@@ -20,9 +20,10 @@ from fuzz.case import Case, CaseError
 from fuzz.defects import known
 from fuzz.forms import text, wire
 from fuzz.lib.command import command
-from fuzz.lib.exits import BAD_INPUT, FINE, INTERRUPTED, SURPRISES
+from fuzz.lib.exits import BAD_INPUT, FINE, STOPPED, SURPRISES
 from fuzz.lib.files import WriteError, write_atomic
 from fuzz.lib.lines import indented
+from fuzz.lib.signals import Stop, stopping
 from fuzz.lib.status import Fields, StatusLine, count, duration
 from fuzz.subjects.against import Against, Divergence
 from fuzz.subjects.baseline import Baseline, Seen
@@ -99,7 +100,7 @@ def check(options: CheckOptions) -> int:
     """Run the check and print what it shows.
 
     Returns: 0 no divergence; 1 divergences, with a baseline new classes of these; 2 the machine was
-    lost on the way; 130 after Ctrl-C.
+    lost on the way; 128 and more: stopped by a signal.
     Errors raised: SubjectError before the first program, UnknownName, WriteError, BaselineError.
     """
     with contextlib.ExitStack() as stack:
@@ -254,14 +255,15 @@ class _Check:
             self._say(f"it has no {', '.join(lacks)}")
         status = FINE
         try:
-            self._compare(programs)
-        except KeyboardInterrupt:
-            status = INTERRUPTED
+            with stopping():
+                self._compare(programs)
+        except Stop as stop:
+            status = STOPPED + stop.number
         except SubjectError as error:
             status = BAD_INPUT
             self.line.write(f"pmdfuzz check: the machine is lost: {error}", sys.stderr)
         self.line.clear()
-        self._say(self._summary(status == INTERRUPTED))
+        self._say(self._summary(status > STOPPED))
         if self.options.baseline is not None and status == FINE:
             return self._beside_baseline(self.options.baseline)
         return status or (SURPRISES if self.standing.diverged else FINE)

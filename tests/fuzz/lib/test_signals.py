@@ -6,6 +6,9 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
+from fuzz.lib.signals import Stop, stopping
 from tests.lib.constants import ROOT
 
 PROGRAM = """
@@ -42,3 +45,11 @@ def test_a_terminal_that_hangs_up_ends_nobody_but_sighup_does() -> None:
         process.stdin.close()
         process.send_signal(signal.SIGHUP)
     assert process.returncode == 128 + signal.SIGHUP
+
+
+def test_a_signal_raises_where_the_program_is() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with pytest.raises(Stop) as stop, stopping():
+            os.kill(os.getpid(), number)
+        assert stop.value.number == number
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

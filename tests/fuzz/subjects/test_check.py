@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from random import Random
+from signal import SIGINT, SIGTERM
 
 import pytest
 
@@ -15,7 +16,8 @@ from engine.base.kernel import kernel_named
 from fuzz.case import Case
 from fuzz.forms import wire
 from fuzz.forms.text import dump, load, parse
-from fuzz.lib.exits import BAD_INPUT, FINE, INTERRUPTED, SURPRISES
+from fuzz.lib.exits import BAD_INPUT, FINE, INTERRUPTED, STOPPED, SURPRISES
+from fuzz.lib.signals import Stop
 from fuzz.subjects import check as module
 from fuzz.subjects.against import Against
 from fuzz.subjects.check import CheckOptions, _mutated, check, check_cases, generated
@@ -157,7 +159,8 @@ def test_a_baseline_is_written_and_then_compared_with(
     ("error", "status", "told"),
     [
         (SubjectError("it is gone"), BAD_INPUT, "the machine is lost: it is gone"),
-        (KeyboardInterrupt(), INTERRUPTED, "interrupted: 7 of 20 programs"),
+        (Stop(SIGINT), INTERRUPTED, "interrupted: 7 of 20 programs"),
+        (Stop(SIGTERM), STOPPED + SIGTERM, "interrupted: 7 of 20 programs"),
     ],
 )
 def test_what_was_done_until_the_end_is_told(
