@@ -17,7 +17,7 @@ from fuzz.lib.exits import BAD_INPUT, FINE, SURPRISES
 from fuzz.lib.files import WriteError, write_atomic
 from fuzz.rules.index import BY_SLUG
 
-_SUITE = "pmdfuzz run"
+_SUITE = "pmdfuzz"
 # What XML 1.0 has no way to write, not even as a reference (its section 2.2).
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
