@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 from engine.base.geometry import Geometry, geometry_named
 from engine.base.kernel import Kernel, kernel_named
@@ -22,7 +22,7 @@ from fuzz.forms import text
 from fuzz.forms.transpose import transposed
 from fuzz.harm.search import is_harm, look_for_harm
 from fuzz.lib.exits import OUR_DEFECT
-from fuzz.lib.plain import PlainError, parsed, plain
+from fuzz.lib.plain import Message, PlainError, parsed
 from fuzz.lib.processes import MEMORY_BYTES, end_when_unheard
 from fuzz.minimize.search import minimize
 from fuzz.rules.judge import RulesAfter
@@ -44,7 +44,7 @@ NOT_IN_TIME = "it takes too long"
 
 
 @dataclass(frozen=True, slots=True)
-class Inquiry:
+class Inquiry(Message):
     """What is to be found out.
 
     `id` is unlike that of all others; `about` says what is asked.  The finding `bucket` was met on
@@ -67,11 +67,6 @@ class Inquiry:
     rules_after: RulesAfter
     budget: int
     program: str
-
-    def plain(self) -> dict[str, Any]:
-        """What goes over a wire: nothing but what JSON can say."""
-        told: dict[str, Any] = plain(self)
-        return told
 
     @classmethod
     def parsed(cls, data: object) -> Self:
@@ -96,7 +91,7 @@ class Failed(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Message):
     """What was found out.
 
     `case` is the text of the minimal case, or of the one that does harm; None: there is none, and
@@ -110,11 +105,6 @@ class Answer:
     bucket: Bucket
     why: str
     failed: tuple[Failed, ...]
-
-    def plain(self) -> dict[str, Any]:
-        """What goes over a wire: nothing but what JSON can say."""
-        told: dict[str, Any] = plain(self)
-        return told
 
     @classmethod
     def parsed(cls, data: object, of: Inquiry) -> Self:

@@ -14,8 +14,7 @@ import hashlib
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from engine.base.geometry import geometry_named
 from engine.base.kernel import kernel_named
@@ -23,13 +22,12 @@ from fuzz.calls.registry import MODELLED_CALLS
 from fuzz.campaign.libfuzzer import refused
 from fuzz.findings.bucket import Bucket
 from fuzz.lib.fingerprint import of_this_project
-from fuzz.lib.plain import PlainError, parsed, plain
+from fuzz.lib.plain import Message, PlainError, parsed
 from fuzz.rules.judge import RulesAfter
 
 _ARTIFACTS = ("crash", "leak", "oom", "slow-unit", "timeout")  # what libFuzzer calls them
 
-
-program = cache(of_this_project)  # the fingerprint of the code that decides what a round finds
+program = of_this_project  # the fingerprint of the code that decides what a round finds
 
 
 class OtherProgram(PlainError):
@@ -37,7 +35,7 @@ class OtherProgram(PlainError):
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
+class Round(Message):
     """What a fuzzing process is to do.
 
     `id` is unlike that of all other rounds, of other runs, too.  Programs run on all `kernels`, in
@@ -69,11 +67,6 @@ class Round:
     patience: int
     sample: tuple[bytes, ...]
     program: str
-
-    def plain(self) -> dict[str, Any]:
-        """What goes over a wire: nothing but what JSON can say."""
-        told: dict[str, Any] = plain(self)
-        return told
 
     @classmethod
     def parsed(cls, data: object) -> Self:
@@ -166,7 +159,7 @@ class End(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Report(Message):
     """What a round has to say since its last report; see the module.
 
     `id` is unlike that of any other report.  `execs`, `cpu_seconds`, `cells` and `hits` are of the
@@ -190,11 +183,6 @@ class Report:
     inputs: tuple[bytes, ...] = ()
     random_addresses: bool = False
     end: End | None = None
-
-    def plain(self) -> dict[str, Any]:
-        """What goes over a wire: nothing but what JSON can say."""
-        told: dict[str, Any] = plain(self)
-        return told
 
     @classmethod
     def parsed(cls, data: object, of: Round) -> Self:
