@@ -3,13 +3,7 @@
 import pytest
 
 from fuzz.campaign.schedule import Ground, Schedule
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.lib.clock import Clock
 
 
 @pytest.mark.parametrize("kernels", [1, 2, 3, 5])

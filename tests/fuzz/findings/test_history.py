@@ -14,6 +14,7 @@ from fuzz.findings import history
 from fuzz.findings.history import About, Life, Minute, Standing
 from fuzz.findings.ledger import Ledger
 from fuzz.lib.processes import born
+from tests.lib.clock import Clock
 from tests.lib.constants import ROOT
 
 ABOUT = About("2026 seed 1", ("linux-6.1", "linux-7.3"), ("x86-64", "small"), "fingerprint")
@@ -21,19 +22,9 @@ STANDING = Standing(10.0, 5000, 500.0, 40, 700, 2, 3, 990.5, "minimizing")
 DAY = 86400
 
 
-class Clock:
-    """Seconds that pass only when told."""
-
-    def __init__(self) -> None:
-        self.now = 100.0 * DAY
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(100.0 * DAY)
 
 
 @pytest.fixture

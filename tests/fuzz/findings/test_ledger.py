@@ -19,6 +19,7 @@ from fuzz.findings.ledger import Ledger, Sighting
 from fuzz.findings.states import Change
 from fuzz.forms.text import dump
 from fuzz.minimize.simplicity import simplicity
+from tests.lib.clock import Clock
 from tests.lib.constants import ROOT
 
 STACK = Bucket("dest-entry-none", "execve_stack")
@@ -27,19 +28,9 @@ LONG = Case((call("touch", 0, 0x5000), call("peek", 0, 0x5000)), kernel="linux-6
 SHORT = Case((call("touch", 0, 0x1000),), kernel="linux-6.12")
 
 
-class Clock:
-    """Seconds that pass only when told."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1000.0)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import io
 import pytest
 
 from fuzz.lib.status import PLAIN_SECONDS, Progress, StatusLine, count, duration, wants_colour
+from tests.lib.clock import Clock
 
 
 class Terminal(io.StringIO):
@@ -12,16 +13,6 @@ class Terminal(io.StringIO):
 
     def isatty(self) -> bool:
         return True
-
-
-class Clock:
-    """A clock that is set by hand."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
