@@ -3,11 +3,13 @@
 import hashlib
 import sys
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 _HOME = Path(__file__).resolve().parents[2]  # a checkout, or where packages are installed
 
 
+@cache  # what runs does not change with its files
 def of_this_project() -> str:
     """That of all that runs here: `engine/`, `fuzz/` and the Python below them."""
     return fingerprint(_HOME, ("engine", "fuzz"))
