@@ -18,7 +18,7 @@ from fuzz.subjects.model import Model
 from fuzz.subjects.reported import explained
 from fuzz.subjects.subject import Observation
 
-LOSES = load(CORPUS / "regressions" / "hugetlb-skips-on-each-side.case")
+LOSES = load(CORPUS / "museum" / "b-45-hugetlb-skip.case")
 HAS_IT, HAS_IT_NOT = kernel_named("linux-6.18.15"), kernel_named("linux-7.3.4")
 TABLE = "BUG: non-zero pgtables_bytes on freeing mm"
 OTHER = "BUG: Bad page map"
