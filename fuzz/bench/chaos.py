@@ -9,6 +9,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -29,17 +30,19 @@ from fuzz.findings.ledger import Ledger
 
 WORKERS = 3
 ROUND_SECONDS = 15.0
-_PORT = 18786
-# A LocalCluster in a process of its own, so that its scheduler can be killed.
+# A LocalCluster in a process of its own, so that its scheduler can be killed.  What takes long to
+# come back it closes for good (`fuzz.campaign.cluster`), until it is asked for as many again.
 _LOCAL = f"""
+import sys, time
 from distributed import LocalCluster
 if __name__ == "__main__":
-    LocalCluster(
-        n_workers={WORKERS}, threads_per_worker=1, host="127.0.0.1", scheduler_port={_PORT},
-        dashboard_address="127.0.0.1:0",
+    cluster = LocalCluster(
+        n_workers={WORKERS}, threads_per_worker=1, host="127.0.0.1",
+        scheduler_port=int(sys.argv[1]), dashboard_address="127.0.0.1:0",
     )
-    import signal
-    signal.pause()
+    while True:
+        time.sleep(1)
+        cluster.scale({WORKERS})
 """
 
 
@@ -56,7 +59,8 @@ def local(folder: Path) -> Cluster:
     """A LocalCluster of processes."""
     script = folder / "local.py"
     script.write_text(_LOCAL)
-    return Cluster([sys.executable, str(script)], [], f"tcp://127.0.0.1:{_PORT}", Tls())
+    port = _free_port()
+    return Cluster([sys.executable, str(script), port], [], f"tcp://127.0.0.1:{port}", Tls())
 
 
 def separate(folder: Path) -> Cluster:
@@ -75,7 +79,7 @@ def separate(folder: Path) -> Cluster:
         assert path is not None
         path.write_text(getattr(security, name))
         words += [option, str(path)]
-    address = f"tls://127.0.0.1:{_PORT}"
+    address = f"tls://127.0.0.1:{_free_port()}"
     dask = [sys.executable, "-m"]
     scheduler = [*dask, "distributed.cli.dask_scheduler", "--host", address, *words]
     scheduler += ["--dashboard-address", "127.0.0.1:0"]
@@ -83,6 +87,12 @@ def separate(folder: Path) -> Cluster:
     worker += ["--nthreads", "1", "--no-nanny", "--dashboard-address", "127.0.0.1:0"]
     worker += ["--local-directory", str(folder)]
     return Cluster(scheduler, [worker] * WORKERS, address, tls)
+
+
+def _free_port() -> str:
+    """One that nobody has: a scheduler that is started again has to have the same."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return str(server.getsockname()[1])
 
 
 class Chaos(threading.Thread):

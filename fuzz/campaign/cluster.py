@@ -18,12 +18,13 @@ import json
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from distributed import Client, KilledWorker, LocalCluster, Security
+from distributed import Client, KilledWorker, LocalCluster, Security, Status
 
 from fuzz.campaign import remote
 from fuzz.campaign.child import STOP_SECONDS, RunError
@@ -95,6 +96,7 @@ class Cluster:
         self._strangers: dict[str, str] = {}  # folders of those that could not join, by address
         self._futures: dict[str, Any] = {}  # by the id of the task
         self._rounds: set[str] = set()  # under way
+        self._own = 0  # workers that we have started, and that are ours to keep
         self._threads = 0  # of all that have joined
         self._inquiries = 0  # that are not answered
         self._stopping = False  # no more rounds
@@ -194,8 +196,9 @@ class Cluster:
         self._cluster: Any = None
         security = _security(tls)
         if where.startswith("local:"):
+            self._own = int(where.removeprefix("local:"))
             self._cluster = await LocalCluster(
-                n_workers=int(where.removeprefix("local:")),
+                n_workers=self._own,
                 threads_per_worker=1,
                 host="127.0.0.1",
                 dashboard_address="127.0.0.1:0",
@@ -213,6 +216,8 @@ class Cluster:
         except TimeoutError:
             raise OSError(f"nobody has answered within {CONNECT_SECONDS:.0f} s") from None
         await self._look()
+        if not self._members and not self._strangers:
+            self._told.put(f"nobody works at {where} yet; waiting for workers")
         watching = asyncio.create_task(self._watch())
         self._background.add(watching)
 
@@ -226,10 +231,12 @@ class Cluster:
                 await one.close()
 
     async def _watch(self) -> None:
-        """See who comes and goes, until the scheduler is gone for good."""
+        """See who comes and goes, until the scheduler, or all that we have started, is gone."""
         gone = False
+        left = time.monotonic()  # the last of them
         while self._client.status != "closed":
             await asyncio.sleep(_LOOK_SECONDS)
+            self._replace()
             try:
                 await self._look()
                 gone = False
@@ -238,12 +245,31 @@ class Cluster:
                     gone = True
                     self._told.put(f"the scheduler {self._where} is gone; waiting for it")
                 await self._leave(self._members.values())
+            if self._members or not self._own:
+                left = time.monotonic()
+            elif time.monotonic() - left > self._gone_seconds:
+                break
+        gone_are = "all workers are" if self._own else f"the scheduler {self._where} is"
         self.over = (
-            f"the scheduler {self._where} is gone, and has not come back within "
-            f"{self._gone_seconds:.0f} s; what had been reported is kept"
+            f"{gone_are} gone, and nobody has come back within {self._gone_seconds:.0f} s; "
+            "what had been reported is kept"
         )
         async with self._freed:
             self._freed.notify_all()
+
+    def _replace(self) -> None:
+        """Start others in place of workers of ours that are gone.
+
+        A worker that its nanny has not brought back within 15 s is closed by dask
+        (distributed.deploy.lost-worker-timeout), and not replaced until somebody asks for as many
+        as there were; one that could not start even counts as there.
+        """
+        if self._cluster is None:
+            return
+        for name, one in list(self._cluster.workers.items()):
+            if one.status in (Status.failed, Status.closed):
+                del self._cluster.workers[name]
+        self._cluster.scale(self._own)
 
     async def _look(self) -> None:
         """Compare with who was there before.  Errors raised: OSError."""

@@ -15,6 +15,7 @@ import pytest
 
 pytest.importorskip("distributed", reason="needs dask.distributed, which is not installed here")
 
+import dask
 import psutil
 from distributed import LocalCluster, Security
 
@@ -311,7 +312,37 @@ def test_a_scheduler_that_stays_away_ends_all(monkeypatch: pytest.MonkeyPatch) -
         report = report_of(executor, ROUND.id)
         assert report.end is not None and report.end.lost
         until(executor, lambda: executor.over)
-        assert executor.places == 0 and "has not come back within 1 s" in executor.over
+        assert executor.places == 0 and "nobody has come back within 1 s" in executor.over
+
+
+def test_a_worker_of_ours_that_dask_gives_up_is_replaced(single: Cluster) -> None:
+    first = processes(single)
+    with dask.config.set({"distributed.deploy.lost-worker-timeout": "0s"}):
+        os.kill(first[0], signal.SIGKILL)
+        until(single, lambda: not single.places)
+        until(single, lambda: single.places)
+    assert processes(single) != first and not single.over
+
+
+def test_workers_of_ours_that_stay_away_end_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Cluster, "_replace", lambda _: None)
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "0s"}),
+        contextlib.closing(Cluster("local:1", gone_seconds=1.0)) as executor,
+    ):
+        os.kill(processes(executor)[0], signal.SIGKILL)
+        until(executor, lambda: executor.over)
+    assert executor.over.startswith("all workers are gone")
+
+
+def test_a_cluster_without_workers_is_waited_for() -> None:
+    with (
+        LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0") as there,
+        contextlib.closing(Cluster(there.scheduler_address)) as executor,
+    ):
+        told = executor.news()
+    assert [line.partition(" at ")[0] for line in told] == ["nobody works"]
+    assert told[0].endswith("waiting for workers")
 
 
 def test_nobody_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
