@@ -84,7 +84,7 @@ class Kernel:
         "the stack's move does so, inside the stack VMA (for_stack)",
     ] = False
     stack_expects_emptied: Annotated[
-        bool, never, "a stack that neighbours keep from realigning expects tables it has emptied"
+        bool, never, "a stack that may not move as whole tables expects those it has emptied"
     ] = False
     negative_result_is_zero: Annotated[
         bool, since("6.7"), "a move that fails below its start moved nothing"

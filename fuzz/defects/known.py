@@ -393,8 +393,8 @@ KNOWN: tuple[Defect, ...] = (
         {"move_pmd": True, "stack_expects_emptied": False},
         {"stack_expects_emptied": True},
         reason=(
-            "The fallback is right, the warning is not: what neighbours keep from realigning "
-            "leaves its first table where it has to go."
+            "The fallback is right, the warning is not: what neighbours keep from realigning, or "
+            "a userfaultfd from moving whole, leaves its first table where it has to go."
         ),
         case="regressions/relocate-neighbour-below-new",
         shown_on="linux-6.18",

@@ -12,8 +12,17 @@ from hypothesis import strategies as st
 from engine.base.geometry import GEOMETRIES, PTE
 from engine.base.kernel import Kernel, kernel_named
 from engine.base.points import PMD_OCCUPIED, PUD_OCCUPIED, Point
-from engine.base.uapi import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, Errno
+from engine.base.uapi import (
+    MADV_COLLAPSE,
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_PRIVATE,
+    UFFDIO_REGISTER_MODE_WP,
+    Errno,
+)
+from engine.calls.madvise import madvise
 from engine.calls.mmap import mmap
+from engine.pages.uffd import uffd_register
 from engine.stack import execve_stack, relocate
 from engine.state.space import AddressSpace
 from fuzz.rules.judge import check_state
@@ -250,6 +259,18 @@ def test_tables_are_expected_only_where_neighbours_leave_them(
     assert relocate(space, 10 * PAGE, 16 * PAGE, 4 * PAGE) is None
     assert shown(space, 4) == after
     assert [v.rule for v in space.violations] == ["dest-entry-none"] * warned
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_a_watched_stack_expects_tables_as_it_must_not_move_them(watched: bool) -> None:
+    """A huge page in it meets one; until 6.4 that is worth a warning."""
+    kernel = replace(tiny("linux-6.1"), realign_stack=watched, uffd_checks_both=True)
+    space = scene(".... .... ...A AAAA", replace(kernel, stack_expects_emptied=True))
+    assert madvise(space, 12 * PAGE, 4 * PAGE, MADV_COLLAPSE) is None
+    if watched:
+        assert uffd_register(space, 11 * PAGE, 5 * PAGE, UFFDIO_REGISTER_MODE_WP, 0) is None
+    assert relocate(space, 11 * PAGE, 16 * PAGE, 4 * PAGE) is None
+    assert [v.rule for v in space.violations] == ["dest-entry-none"] * (not watched)
 
 
 @pytest.mark.parametrize("stray", [False, True])
