@@ -31,6 +31,7 @@ ROOMS = (
     "fuzz.campaign",
     "fuzz.subjects",
     "fuzz.vm",
+    "fuzz.picture",
     "fuzz.tell",
     "fuzz.harm",
     "fuzz.showing",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from engine.base.kernel import Kernel
 from fuzz.case import Case, CaseError
 from fuzz.cli.named import case_files, check_names, is_input, loaded, naming
 from fuzz.cli.options import (
@@ -19,6 +20,7 @@ from fuzz.cli.options import (
     add_like,
     add_on,
     add_output,
+    add_svg,
     case_words,
     define,
     refuse,
@@ -33,6 +35,7 @@ from fuzz.lib.exits import FINE, INTERRUPTED, SURPRISES
 from fuzz.lib.files import write_atomic
 from fuzz.lib.status import wants_colour
 from fuzz.minimize.search import minimize
+from fuzz.picture.picture import picture
 from fuzz.showing import (
     DEFAULT_KERNEL,
     Showing,
@@ -161,12 +164,32 @@ def make_show(parser: Parser, summary: str) -> None:
     add_kernel(parser)
     add_like(parser)
     add_geometry(parser)
+    add_svg(parser)
 
 
 def _show(options: argparse.Namespace) -> int:
     with naming(options.case):
         case = loaded(options.case, options.geometry)
+        if options.svg is not None:
+            return _draw(case, options)
         return tell(case, options.case, options.kernel, options.geometry, options.like)
+
+
+def _draw(case: Case, options: argparse.Namespace) -> int:
+    """Write the picture of a case, on the kernel named or on one on which it breaks a rule."""
+    if options.like is not None:
+        raise UsageError("--svg: a picture is of one kernel: leave --like out")
+    kernel = kernel_to_see(case, options.kernel)
+    write_picture(case, kernel, options.svg)
+    shown = replay(case, [kernel.name])[0]
+    print(shown)
+    return SURPRISES if shown.surprises else FINE
+
+
+def write_picture(case: Case, kernel: Kernel, file: Path) -> None:
+    """Write the picture of a case on a kernel.  Errors raised: WriteError."""
+    write_atomic(file, picture(case, kernel).still())
+    print(f"{file}: written")
 
 
 def tell(

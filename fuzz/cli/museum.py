@@ -6,7 +6,15 @@ import textwrap
 from collections.abc import Sequence
 
 from fuzz.campaign.seeds import CORPUS
-from fuzz.cli.options import Parser, add_action, add_rules_after, add_workdir, define
+from fuzz.cli.cases import write_picture
+from fuzz.cli.options import (
+    Parser,
+    add_action,
+    add_rules_after,
+    add_svg,
+    add_workdir,
+    define,
+)
 from fuzz.cli.symptoms import ABOUT, add_symptoms, tell_symptoms
 from fuzz.defects.catalogue import EXHIBITS, exhibit_named, exhibits_named
 from fuzz.defects.defect import Defect
@@ -50,6 +58,7 @@ def make_museum(parser: Parser, summary: str) -> None:
     add_symptoms(action)
     action = add_action(actions, "show", _show, "draw an exhibit's case, with its bug")
     action.add_argument("id", metavar="ID", help="the full name of an exhibit")
+    add_svg(action)
     action = add_action(
         actions,
         "harm",
@@ -140,6 +149,10 @@ def _bug(exhibit: Defect) -> str:
 def _show(options: argparse.Namespace) -> int:
     exhibit = exhibit_named(options.id)
     case = load(CORPUS / "museum" / exhibit.file)
+    if options.svg is not None:
+        with exhibit.installed():
+            write_picture(case, exhibit.kernel, options.svg)
+        return FINE
     print(f"{exhibit.name}: {exhibit.headline}\n{textwrap.fill(exhibit.text, 98)}\n")
     print(f"{_where(exhibit)} with {_bug(exhibit)}\n")
     with exhibit.installed():

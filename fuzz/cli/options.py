@@ -104,6 +104,17 @@ def add_output(parser: Parser) -> None:
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the case to FILE")
 
 
+def add_svg(parser: Parser) -> None:
+    """--svg: where a picture goes."""
+    parser.add_argument(
+        "--svg",
+        type=Path,
+        metavar="FILE",
+        help="write a picture (SVG) to FILE instead: the decisive moments of the call that breaks "
+        "a rule",
+    )
+
+
 def add_kernels(parser: Parser, default: str = "default: as the case says") -> None:
     """--kernel, repeatable."""
     parser.add_argument(

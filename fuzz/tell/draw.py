@@ -194,13 +194,9 @@ def _vma_lines(space: AddressSpace, vmas: Sequence[Vma], where: Range | None) ->
             markers[number] += 1
     lines = []
     for number, vma in enumerate(vmas):
-        notes: list[str] = [word for flag, word in _SHOWN_FLAGS if vma.flags & flag]
+        notes = vma_notes(vma)
         if markers[number]:
             notes.append(terms.count(markers[number], signs.MARKER))
-        if vma.is_anonymous:
-            notes.insert(0, signs.UNFAULTED if vma.anon_vma is None else signs.FAULTED)
-        else:
-            notes.insert(0, f"{signs.OBJECT} {vma.backing.number}")
         text = (
             f"{terms.span(geometry, vma.range):{_span_width(geometry)}}  "
             f"{terms.size(vma.end - vma.start):>9}  {terms.protection(vma.flags)}  "
@@ -209,6 +205,15 @@ def _vma_lines(space: AddressSpace, vmas: Sequence[Vma], where: Range | None) ->
         )
         lines.append(Line(text, _touches(where, vma.range)))
     return lines
+
+
+def vma_notes(vma: Vma) -> list[str]:
+    """What is worth a word about a VMA beside its range, protection and page offset."""
+    if vma.is_anonymous:
+        behind: str = signs.UNFAULTED if vma.anon_vma is None else signs.FAULTED
+    else:
+        behind = f"{signs.OBJECT} {vma.backing.number}"
+    return [behind, *(word for flag, word in _SHOWN_FLAGS if vma.flags & flag)]
 
 
 def _detail_line(geometry: Geometry, row: Row, where: Range | None) -> Line:

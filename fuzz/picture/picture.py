@@ -1,0 +1,166 @@
+"""The picture of a case: what one call does to page tables, and where it goes wrong.
+
+`picture(case, kernel)` runs the case; `still` has the decisive moments below each other, `film` all
+of them in one place, to be leafed through.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from engine.base.kernel import Kernel
+from engine.base.points import ALLOC_FAILED, RELOCATE_VMA_DOWN
+from fuzz.case import Case
+from fuzz.defects import known
+from fuzz.forms.text import format_call
+from fuzz.picture import svg
+from fuzz.picture.moments import Film, film
+from fuzz.picture.panel import LEFT, PAD, RIGHT, WIDTH, Panel
+from fuzz.picture.scene import Scene
+from fuzz.picture.svg import Element
+from fuzz.picture.words import caption
+
+MOST_PANELS = 5
+
+
+class Step(NamedTuple):
+    """A moment of a film: what it is called, what happens, whether the rule breaks there."""
+
+    kind: str
+    caption: str
+    failing: bool
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The picture of a case on a kernel.
+
+    `name` is what the case is called, "" if nothing; any text will do.
+    """
+
+    film_: Film
+    name: str = ""
+
+    @property
+    def title(self) -> str:
+        """The rule in words; plain text."""
+        if self.film_.rule is not None:
+            return self.film_.rule.statement
+        return "no rule is broken"
+
+    @property
+    def subtitle(self) -> str:
+        """The kernel."""
+        kernel = self.film_.kernel
+        return f"{kernel.name} on {kernel.geometry.name}"
+
+    @cached_property
+    def steps(self) -> tuple[Step, ...]:
+        """The moments of the film."""
+        made = self.film_
+        return tuple(
+            Step(moment.kind, caption(made, index), index == made.failing)
+            for index, moment in enumerate(made.moments)
+        )
+
+    @property
+    def failing(self) -> int:
+        """The index of the step to be shown first: where the rule breaks, else the last."""
+        found = self.film_.failing
+        return len(self.steps) - 1 if found is None else found
+
+    def still(self) -> str:
+        """The decisive moments below each other, as SVG."""
+        return self._drawn(list(_decisive(self.film_)), leafed=False)
+
+    def film(self) -> str:
+        """All moments as SVG, a group of class `step` each, of which that with `now` is seen."""
+        return self._drawn(list(range(len(self.film_.moments))), leafed=True)
+
+    def _drawn(self, indices: list[int], *, leafed: bool) -> str:
+        root = svg.picture(WIDTH, 100, self.title, " ".join(self._told()))
+        top = self._head(root)
+        used: set[str] = set()
+        y = bottom = top
+        for number, index in enumerate(indices):
+            parent = root
+            if leafed:
+                step = self.steps[index]
+                css = "step now" if index == self.failing else "step"
+                parent = svg.group(root, css, step=str(index), caption=svg.clean(step.caption))
+                y = top
+            panel = Panel(self._scene, index, (index if leafed else number) + 1)
+            panel.draw(parent, y)
+            y += panel.height + 8
+            bottom = max(bottom, y)
+            used |= panel.used
+        height = self._legend(root, bottom, used)
+        root.set("viewBox", f"0 0 {svg.number(WIDTH)} {svg.number(height)}")
+        root[3].set("height", svg.number(height))
+        return svg.told(root)
+
+    @cached_property
+    def _scene(self) -> Scene:
+        return Scene(self.film_, LEFT, RIGHT)
+
+    def _told(self) -> Iterator[str]:
+        """What is read out in place of the picture."""
+        yield f"{self.subtitle}."
+        for step in self.steps:
+            yield f"{step.caption}{' (here the rule is broken)' if step.failing else ''}."
+
+    def _head(self, root: Element) -> float:
+        """The title, the call, the kernel."""
+        made, y = self.film_, 10.0
+        for line in svg.wrapped(self.title, WIDTH - 2 * PAD, 19):
+            y += 21
+            svg.text(root, PAD, y, line, "h1")
+        y += 20
+        rule = f"{made.rule.id} {made.rule.slug}" if made.rule else ""
+        parts = (svg.clean(self.name, 40), rule, self.subtitle)
+        svg.text(root, PAD, y, " · ".join(filter(None, parts)), "sub")
+        found = made.shown.found
+        if found and found.bucket.defect:
+            y += 18
+            svg.text(
+                root, PAD, y, svg.clean(f"known: {known.told(found.bucket.defect)}", 110), "sub"
+            )
+        if made.call >= 0:
+            call = made.shown.case.calls[made.call]._replace(result=made.result)
+            y += 20
+            words = format_call(call, made.kernel.geometry.page_bytes)
+            svg.text(root, PAD, y, svg.clean(words, 104), "code")
+        return y + 10
+
+    def _legend(self, root: Element, y: float, used: set[str]) -> float:
+        return y + 4
+
+
+def picture(case: Case, kernel: Kernel, name: str = "") -> Picture:
+    """The picture of a case on a kernel.
+
+    Arguments: `name` what the case is called.
+    Errors raised: those of `fuzz.showing.showing`.
+    """
+    return Picture(film(case, kernel), name)
+
+
+def _decisive(made: Film) -> Iterator[int]:
+    """The moments that tell the story: few enough to stand below each other."""
+    moments = made.moments
+    last = len(moments) - 1
+    failing = made.failing
+    replaced = [n for n, one in enumerate(moments) if one.kind == RELOCATE_VMA_DOWN]
+    chosen = [failing] if failing is not None else []
+    chosen += [*(replaced[:1] or [0]), last]
+    bites = [n for n, one in enumerate(moments) if one.bite]
+    if failing is not None:
+        chosen += reversed([n for n in bites if n < failing])
+    chosen += [n for n, one in enumerate(moments) if one.kind == ALLOC_FAILED]
+    chosen += bites
+    kept: list[int] = []
+    for index in dict.fromkeys(chosen):
+        if len(kept) < MOST_PANELS:
+            kept.append(index)
+    yield from sorted(kept)

@@ -1,0 +1,231 @@
+"""Where everything is in a picture: its ribbons, each a part of the address space on an axis.
+
+The ribbon of the old range is above that of the new one.  If the two are apart, what is to move is
+straight above the place that it goes to; if they overlap, each address is above itself.
+"""
+
+import itertools
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from engine.base.address import Range, round_down, round_up
+from engine.base.geometry import PTE, Geometry
+from fuzz.calls.arena import Arena
+from fuzz.calls.registry import CALLS, operands
+from fuzz.picture.axis import Axis, axis
+from fuzz.picture.moments import Film, Moment
+from fuzz.picture.seen import Run, runs
+
+COLOURS = 8
+_SLOTS_APART = 8  # with no more slots in a ribbon than that, each stands alone
+
+
+@dataclass(frozen=True, slots=True)
+class Ribbon:
+    """A part of the address space: [start, end), and what the move is about in it.
+
+    `base` is the address at offset 0 of the axis; `asked` what the call names, `lowered` what it
+    makes of that (realignment), if that is more.
+    """
+
+    name: str
+    window: Range
+    base: int
+    asked: Range | None = None
+    lowered: Range | None = None
+
+
+class Scene:
+    """The ribbons of a film, their common axis, and the colours of what pages hold."""
+
+    def __init__(self, film: Film, left: float, right: float) -> None:
+        self.film = film
+        self.geometry: Geometry = film.kernel.geometry
+        self.ribbons = tuple(_ribbons(film))
+        self._runs: dict[tuple[int, int], list[Run]] = {}
+        self.axis: Axis = axis(
+            self._cuts(), self._optional(), self.geometry.page_bytes, left, right
+        )
+        self._starts = sorted(
+            {
+                tag
+                for moment in film.moments
+                for ribbon in self.ribbons
+                for run in self.runs(moment, ribbon)
+                for tag in (
+                    run.tag,
+                    run.tag + (run.where.length >> self.geometry.page_shift) * run.step,
+                )
+                if run.tag
+            }
+        )
+
+    def x(self, ribbon: Ribbon, addr: int) -> float:
+        """The place of an address on a ribbon."""
+        return self.axis.x(addr - ribbon.base)
+
+    def colour(self, tag: int) -> int:
+        """The colour of what holds that content, a number; pages that stay together share it."""
+        return (bisect_right(self._starts, tag) - 1) % COLOURS
+
+    def runs(self, moment: Moment, ribbon: Ribbon) -> list[Run]:
+        """The pages that are there at a moment."""
+        key = id(moment.seen), self.ribbons.index(ribbon)
+        if key not in self._runs:
+            self._runs[key] = runs(self.geometry, moment.seen, ribbon.window)
+        return self._runs[key]
+
+    @cached_property
+    def moving(self) -> bool:
+        """Is there an old range, and a new one?"""
+        return bool(self.film.ways)
+
+    def slots(self, ribbon: Ribbon) -> Iterator[tuple[Range, int]]:
+        """The slots of a ribbon, those that are alike together: where, and how many."""
+        slot = self.geometry.slot_bytes
+        inner = {
+            piece.start + ribbon.base
+            for piece in self.axis.pieces
+            if not (piece.start + ribbon.base) % slot
+        }
+        start, end = ribbon.window
+        edges = sorted({start, end} | {edge for edge in inner if start < edge < end})
+        for low, high in itertools.pairwise(edges):
+            yield Range(low, high), -(-(high - low) // slot)
+
+    def _cuts(self) -> set[int]:
+        """Where the axis has to be cut."""
+        cuts: set[int] = set()
+        slot = self.geometry.slot_bytes
+        for ribbon in self.ribbons:
+            window, base = ribbon.window, ribbon.base
+            places = {*window}
+            for named in (ribbon.asked, ribbon.lowered):
+                places.update(named or ())
+            if window.length <= _SLOTS_APART * slot:
+                places.update(range(round_up(window.start, slot), window.end, slot))
+            if (broken := self.film.violation) and broken.where != self.film.kernel.geometry.arena:
+                places.update(broken.where)
+            cuts.update(place - base for place in places if window.start <= place <= window.end)
+        return cuts
+
+    def _optional(self) -> Iterator[int]:
+        """Where it is to be cut as well, what matters most first."""
+        for places in (
+            self._of_bites(),
+            self._of_mappings(),
+            self._of_slots(),
+            self._of_rows(),
+            self._of_runs(),
+        ):
+            ordered: list[int] = []
+            for place in dict.fromkeys(places):
+                for ribbon in self.ribbons:
+                    if ribbon.window.start < place < ribbon.window.end:
+                        ordered.append(place - ribbon.base)
+            yield from ordered
+
+    def _of_bites(self) -> Iterator[int]:
+        for moment in self.film.moments:
+            if moment.bite:
+                yield from moment.bite.source
+                yield from moment.bite.target
+
+    def _of_mappings(self) -> Iterator[int]:
+        for moment in self.film.moments:
+            for mapping in moment.seen.mappings:
+                yield from mapping.where
+
+    def _of_rows(self) -> Iterator[int]:
+        for moment in self.film.moments:
+            for rows in moment.seen.rows.values():
+                for row in rows:
+                    yield from row.where or ()
+
+    def _of_runs(self) -> Iterator[int]:
+        for moment in self.film.moments:
+            for ribbon in self.ribbons:
+                for run in self.runs(moment, ribbon):
+                    yield from run.where
+
+    def _of_slots(self) -> Iterator[int]:
+        """The boundaries at which slots differ from those beside them, in any moment."""
+        slot, found = self.geometry.slot_bytes, set()
+        for moment in self.film.moments:
+            tables, leaves = moment.seen.tables, moment.seen.leaves
+            held = {base for level, base in tables if level == PTE} | leaves.keys()
+            for base in held:
+                state = self._state(moment, base)
+                for edge, beside in ((base, base - slot), (base + slot, base + slot)):
+                    if self._state(moment, beside) != state:
+                        found.add(edge)
+        return iter(sorted(found))
+
+    def _state(self, moment: Moment, base: int) -> tuple[int | None, bool]:
+        return moment.seen.tables.get((PTE, base)), isinstance(moment.seen.leaves.get(base), int)
+
+
+def _ribbons(film: Film) -> Iterator[Ribbon]:
+    """The parts of the address space that a film is about."""
+    geometry = film.kernel.geometry
+    ways = [way for way in film.ways if not way.back]
+    if not ways:
+        first_slot = Range(geometry.arena.start, geometry.arena.start + geometry.slot_bytes)
+        window = _window(geometry, [*_changed(film), *_named(film)] or [first_slot])
+        yield Ribbon("memory", window, window.start)
+        return
+    old = _hull(way.source for way in ways)
+    new = _hull(way.target for way in ways)
+    asked = _hull(way.requested for way in ways)
+    delta = new.start - old.start
+    due = Range(asked.start + delta, asked.end + delta)
+    left, right = _window(geometry, [old]), _window(geometry, [new])
+    apart = not left.overlaps(right)
+    yield Ribbon("old range", left, old.start if apart else 0, asked, old if old != asked else None)
+    yield Ribbon("new range", right, new.start if apart else 0, due, new if new != due else None)
+    where = film.violation.where if film.violation else None
+    if where and where != geometry.arena and not (where.overlaps(left) or where.overlaps(right)):
+        low = left.start - old.start if apart else min(left.start, right.start)
+        window = _window(geometry, [where])
+        yield Ribbon("elsewhere", window, window.start - low)
+
+
+def _window(geometry: Geometry, wheres: Iterable[Range]) -> Range:
+    """Whole slots around some ranges, as far as there is memory."""
+    hull, slot = _hull(wheres), geometry.slot_bytes
+    return Range(
+        max(round_down(hull.start, slot), 0), min(round_up(hull.end, slot), geometry.user_top)
+    )
+
+
+def _hull(wheres: Iterable[Range]) -> Range:
+    """From the lowest start to the highest end."""
+    ranges = list(wheres)
+    return Range(min(one.start for one in ranges), max(one.end for one in ranges))
+
+
+def _named(film: Film) -> Iterator[Range]:
+    """What a call without a move is about: where the rule is broken, and what its operands name."""
+    geometry = film.kernel.geometry
+    if film.violation and film.violation.where != geometry.arena:
+        yield film.violation.where
+    call = film.shown.case.calls[film.call] if film.call >= 0 else None
+    declared = CALLS[call.name] if call else None
+    if call and declared and declared.span:
+        start, length = declared.span.of(operands(Arena.of(geometry), declared, call.args))
+        if geometry.arena.start <= start < geometry.arena.end:
+            length = min(length, geometry.arena.end - start)
+            yield Range(start, start + max(length, geometry.page_bytes))
+
+
+def _changed(film: Film) -> Iterator[Range]:
+    """The mappings and slots that a call changes."""
+    slot = film.kernel.geometry.slot_bytes
+    first, last = film.moments[0].seen, film.moments[-1].seen
+    for mapping in set(first.mappings) ^ set(last.mappings):
+        yield mapping.where
+    for base in first.leaves.keys() | last.leaves.keys():
+        if first.leaves.get(base) != last.leaves.get(base):
+            yield Range(base, base + slot)

@@ -1,0 +1,83 @@
+"""What is said of a moment, in a line."""
+
+from engine.base import points
+from engine.base.geometry import Geometry
+from engine.base.points import ANON_VMA, I_MMAP, MMAP_READ, MMAP_WRITE, PAGE_TABLES
+from engine.state import terms
+from fuzz.forms.results import format_result
+from fuzz.picture import moments
+from fuzz.picture.moments import Bite, Film, Moment, Way
+
+_LOCKS = {
+    "mmap (write)": MMAP_WRITE,
+    "mmap (read)": MMAP_READ,
+    "anon_vma": ANON_VMA,
+    "i_mmap": I_MMAP,
+    "page tables": PAGE_TABLES,
+}
+
+
+def locks(moment: Moment) -> str:
+    """The locks that are held at a moment, "" if none, or if it is not in the call."""
+    return ", ".join(name for name, bit in _LOCKS.items() if moment.held & bit)
+
+
+def caption(film: Film, index: int) -> str:
+    """What happens at a moment."""
+    moment, geometry = film.moments[index], film.kernel.geometry
+    way = _way(film, index)
+    match moment.kind:
+        case _ if moment.bite is not None:
+            return bitten(geometry, moment.bite)
+        case moments.BEFORE:
+            return "before the call"
+        case points.VMA_COPIED:
+            return "a VMA for the new range; nothing has moved yet"
+        case points.RELOCATE_VMA_DOWN:
+            return "the stack before it moves"
+        case points.ENTER if way is not None and way.back:
+            return "the way back begins: all that has moved is to return"
+        case points.ENTER if way is not None and way.source != way.requested:
+            lowered = terms.size(way.requested.start - way.source.start)
+            return f"the move begins {lowered} lower, at the slot boundary (realigned)"
+        case points.ENTER:
+            return "the move begins"
+        case points.ALLOC_FAILED if way is not None and way.back:
+            return "on the way back there is no memory for a table: the rest never returns"
+        case points.ALLOC_FAILED:
+            return "no memory for a table at the new place: the move stops, and is to be undone"
+        case points.HUGE_SPLIT:
+            return "the huge page is split into pages"
+        case points.FREE_PGTABLES:
+            return "the pages are gone, tables are freed next"
+        case moments.UNLOCKED:
+            return "locks are dropped: others may look"
+        case _:
+            return _ending(film)
+
+
+def _ending(film: Film) -> str:
+    """How the call ended."""
+    if film.result is None:
+        return "the call does not return"
+    if film.call < 0:
+        return "nothing is called"
+    return f"the call returns {format_result(film.result, film.kernel.geometry.page_bytes)}"
+
+
+def bitten(geometry: Geometry, bite: Bite) -> str:
+    """A bite: what takes what from where to where."""
+    size = terms.size(bite.source.length)
+    start = terms.address(geometry, bite.source.start)
+    end = terms.address(geometry, bite.target.start)
+    back = "back: " if bite.back else ""
+    if bite.refused:
+        return f"{back}{bite.mover} is refused: the entry at {end} is not empty"
+    more = f"{bite.many} more times " if bite.many > 1 else ""
+    return f"{back}{bite.mover} {more}takes {size} from {start} to {end}"
+
+
+def _way(film: Film, index: int) -> Way | None:
+    """The move that a moment belongs to."""
+    begun = sum(one.kind == points.ENTER for one in film.moments[: index + 1])
+    return film.ways[begun - 1] if begun else None
