@@ -29,6 +29,7 @@ ROOMS = (
     "fuzz.mutants",
     "fuzz.reach",
     "fuzz.campaign",
+    "fuzz.export",
     "fuzz.subjects",
     "fuzz.vm",
     "fuzz.picture",

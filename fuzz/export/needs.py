@@ -1,0 +1,151 @@
+"""What a case needs of a machine: C to set it up or say what is missing; or why none has it."""
+
+from collections.abc import Iterator
+
+from engine.base import failures, limits, uapi
+from fuzz.calls.directives import FAILURES, LIMITS
+from fuzz.calls.registry import CALLS
+from fuzz.case import Call, Case
+from fuzz.export.calls import PAGE_BYTES
+from fuzz.export.twins import Twins
+
+_SLOT_BYTES = 512 * PAGE_BYTES
+_REACH_OF_32_BITS = 0x90000000  # bytes above the place that the arena has there
+_HUGE_LENGTH = 1 << 40  # bytes: such a call is refused
+_MUCH = 1 << 30  # bytes, of a single request
+_THP = "/sys/kernel/mm/transparent_hugepage"
+# What no program can have, and why.
+_IMPOSSIBLE = {
+    "relocate": "no caller in the kernel moves a stack that is in use",
+    "migrate_begin": "no system call stops in the middle of a migration",
+    "migrate_end": "no system call stops in the middle of a migration",
+    "touch_on": "nobody can read what the TLB of another CPU holds",
+    "execve_stack": "how far exec moves a stack is chance, and where it ends the machine's affair",
+}
+_FAILS_ALONE = "one attempt fails by the kernel's fault injection only, or a driver that refuses"
+_LIMITS_OF_THE_SYSTEM = {
+    limits.KINDS[3]: "vm.overcommit_memory 2 counts in batches, and is not kept to the page",
+    limits.KINDS[4]: "that is the memory of the machine",
+}
+
+
+def why_not(case: Case) -> str:
+    """Why no program can do what the case does; "" if one can."""
+    geometry = case.geometry or "x86-64"
+    if geometry in ("tiny", "small"):
+        return f"{geometry} is not a machine"
+    if not geometry.startswith("x86-64"):
+        return f"a program for {geometry} is not made yet"
+    for call in case.calls:
+        if why := _IMPOSSIBLE.get(call.name):
+            return f"{call.name}: {why}"
+        if call.name == "@fail":
+            return f"@fail: {_FAILS_ALONE}"
+        if call.name == "@limit" and (why := _LIMITS_OF_THE_SYSTEM.get(_limit(call))):
+            return f"@limit {_limit(call)}: {why}"
+    return ""
+
+
+def _limit(call: Call) -> str:
+    return limits.KINDS[call.args[0]]
+
+
+def needs(pair: Twins, code: str) -> Iterator[str]:
+    """Statements of C, in order, before the first call.  Arguments: `code` the checks."""
+    case = pair.case
+    names = {call.name for call in case.calls}
+    yield "need_pages_of_4_kib();"
+    if _reach(pair) > _REACH_OF_32_BITS:
+        yield "need_64_bits();"
+    if any(_covers_a_slot(call) for call in case.calls):
+        yield f'need_setting("{_THP}/enabled", "[madvise]");'
+        yield f'need_setting("{_THP}/shmem_enabled", "[never]");'
+    if (most := _most_asked(case)) > _MUCH:
+        yield f"need_memory_for({most:#x}ULL);"
+    if "swapout" in names:
+        yield "need_swap();"
+    elif any(call.name == "madvise" and call.args[2] == uapi.MADV_PAGEOUT for call in case.calls):
+        yield "need_no_swap();"
+    if "soft_dirty_clear" in names or "soft-dirty" in code or "sd" in code.split('"'):
+        yield "need_soft_dirty();"
+    if any(_executes_only(call) for call in case.calls):
+        keys = pair.kernel.geometry.exec_only_keys
+        yield "need_protection_keys();" if keys else "take_protection_keys();"
+    if any(call.name == "mmap" and call.args[3] & uapi.MAP_HUGETLB for call in case.calls):
+        yield "need_huge_pages();"
+    if any(call.name == "mmap" and call.args[3] & uapi.MAP_GROWSDOWN for call in case.calls):
+        yield "limit_stack();"
+    if not names.isdisjoint(("uffd_register", "uffd_wp", "uffd_rwp")):
+        yield "begin_monitor();"
+    if any(_lets_choose(call) for call in case.calls):
+        yield "need_addresses_from_above();"
+        yield "occupy_the_rest();"
+    if not names.isdisjoint(("touch", "peek")):
+        yield "handle_faults();"
+    for begin, functions in _BEGINS.items():
+        if any(f"{name}()" in code for name in functions):
+            yield f"{begin}();"
+    for call in case.calls:
+        if call.name == "@limit":
+            yield f"{_SETS[_limit(call)]}({call.args[1]:#x});"
+
+
+_BEGINS = {
+    "begin_committed": ("committed_kib",),
+    "begin_huge": ("used_huge", "reserved_huge"),
+    "begin_warnings": ("kernel_warned",),
+    "begin_tables": ("tables_kib",),
+}
+_SETS = {
+    "map_count": "limit_mappings",
+    "as": "limit_address_space",
+    "memlock": "limit_locked",
+}
+assert FAILURES.keys() == set(failures.KINDS) and LIMITS.keys() == set(limits.KINDS)
+
+
+def _reach(pair: Twins) -> int:
+    """How far into the arena the calls and their results reach, in bytes."""
+    ends = [0]
+    for call in pair.case.calls:
+        ends += [call.args[at] for at in CALLS[call.name].addresses]
+    ends += [result for result in pair.shown.results if isinstance(result, int)]
+    ends += [end for _, end, *_ in pair.shown.observation.get("vmas", ())]
+    return max(end for end in ends if end < pair.kernel.geometry.arena.length * 2)
+
+
+def _covers_a_slot(call: Call) -> bool:
+    """May a huge page come of it?"""
+    span = CALLS[call.name].span
+    if call.name == "madvise" and call.args[2] in (uapi.MADV_HUGEPAGE, uapi.MADV_COLLAPSE):
+        return True
+    if span is None or span.is_point:
+        return False
+    start, length = span.of(call.args)
+    if length > _HUGE_LENGTH:
+        return False
+    return -(-start // _SLOT_BYTES) * _SLOT_BYTES + _SLOT_BYTES <= start + length
+
+
+def _most_asked(case: Case) -> int:
+    """The most bytes that one call asks for, as far as it may have them."""
+    asked = [0]
+    for call in case.calls:
+        if call.name == "mmap" and not call.args[3] & uapi.MAP_NORESERVE:
+            asked.append(call.args[1])
+        if call.name == "mremap":
+            asked.append(call.args[2])
+    return max(length for length in asked if length < _HUGE_LENGTH)
+
+
+def _executes_only(call: Call) -> bool:
+    """Is memory to be executed that may not be read?"""
+    prot = call.args[2] if call.name in ("mmap", "mprotect") else 0
+    return bool(prot & uapi.PROT_EXEC) and not prot & uapi.PROT_READ
+
+
+def _lets_choose(call: Call) -> bool:
+    """May the kernel choose an address?"""
+    if call.name == "mmap":
+        return not call.args[3] & uapi.MAP_FIXED
+    return call.name == "mremap" and call.args[3] & 3 == uapi.MREMAP_MAYMOVE

@@ -1,0 +1,67 @@
+"""Exported programs: they build without a warning, run, and end in the right words."""
+
+import platform
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fuzz.case import Case
+from fuzz.export.program import ExportError, as_c
+from fuzz.forms.text import load, parse
+from tests.lib.compilers import built, compiler
+from tests.lib.constants import ROOT
+
+REGRESSIONS = ROOT / "corpus/regressions"
+
+
+def exported(case: Case | str, kernel: str | None = None) -> str:
+    if isinstance(case, str):
+        case = load(REGRESSIONS / f"{case}.case")
+    return as_c(case, "case", kernel, "pmdfuzz export case --as c")
+
+
+def run(program: Path) -> tuple[int, list[str]]:
+    done = subprocess.run([program], capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stdout.splitlines()
+
+
+needs_linux = pytest.mark.skipif(platform.system() != "Linux", reason="programs for Linux")
+
+
+@needs_linux
+def test_a_program_shows_the_defect(tmp_path: Path) -> None:
+    """Every kernel has this one, whatever it is that runs the tests."""
+    status, lines = run(built(exported("wrapping-overlap"), tmp_path, compiler("cc")))
+    assert status in (1, 4), lines
+    assert lines[-1] == "shows the defect" or lines[-1].startswith("skipped: "), lines
+
+
+@needs_linux
+def test_what_should_be_is_told_where_it_is_not(tmp_path: Path) -> None:
+    case = parse("munmap(0x10000, 0x1000)\nmunmap(0x10001, 0x1000)\n")
+    source = exported(case).replace("-EINVAL", "-EPERM")
+    status, lines = run(built(source, tmp_path, compiler("cc")))
+    told = "sys_munmap(AT(0x10001), 0x1000) = -22 (Invalid argument)"
+    assert f"{told}, expected -1 (Operation not permitted)" in lines
+    assert (status, lines[-1]) == (1, "does something else than linux-6.18")
+
+
+def test_no_helper_is_dead() -> None:
+    source = exported(parse("munmap(0x10000, 0x1000)\n"))
+    assert "sys_munmap" in source
+    for name in ("sys_mmap", "touch", "pagemap", "userfaultfd", "DECIDE"):
+        assert name not in source
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("touch_on(0, 0x10000)", "touch_on: nobody can read what the TLB"),
+        ("@fail vma 1", "@fail: one attempt"),
+        ("@limit commit 4096", "@limit commit: vm.overcommit_memory 2"),
+    ],
+)
+def test_what_no_program_can_do_is_refused_with_the_reason(line: str, why: str) -> None:
+    with pytest.raises(ExportError, match=why):
+        exported(parse(f"{line}\nmunmap(0x10000, 0x1000)\n"))
