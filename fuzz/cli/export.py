@@ -64,8 +64,9 @@ def make_export(parser: Parser, summary: str) -> None:
         _export,
         summary,
         f"Forms: {forms}. A program does what the case does, checks what comes of it, and ends "
-        "with a verdict in words: shows the defect (exit status 1), or does not (0); 4 says what it "
-        "lacks here. What is right is what the kernel does once its known defects are repaired.",
+        "with a verdict in words: shows the defect (exit status 1), or does not (0); 4: it lacks "
+        "something here, and says what. What is right is what the kernel does once its known "
+        "defects are repaired.",
     )
     add_case(parser)
     parser.add_argument("--as", dest="form", choices=FORMATS, required=True, help="the form")
