@@ -14,24 +14,38 @@ other list of them.  `fuzz.rules.index` collects what the files of this folder d
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from engine.base.address import Range
 from engine.base.violation import Violation
 
 
 class Severity(StrEnum):
-    """What it means for a program, or for the machine, that a rule is broken; the worst first."""
+    """How bad it is that a rule is broken, the worst first; `meaning` says what it is for whom."""
 
-    HARM = "harm"
-    """Contents are lost, of the wrong page or seen elsewhere; rights are widened; a translation is
-    stale; pages, tables, charge, locks, reservations or registrations are leaked or lost."""
-    CONTRACT = "contract"
-    """A result, an error, a trace, a merge or a notification is not what was promised."""
-    COURSE = "course"
-    """How it was done: its bites, their order, what it costs."""
-    CRASH = "crash"
-    """The call did not return.  It says least: what was broken before is why."""
+    meaning: str
+
+    def __new__(cls, word: str, meaning: str) -> Self:
+        """Make one."""
+        severity = str.__new__(cls, word)
+        severity._value_ = word
+        severity.meaning = meaning
+        return severity
+
+    HARM = (
+        "harm",
+        "Contents are lost, of the wrong page or seen elsewhere; rights are widened; a translation "
+        "is stale; pages, tables, charge, locks, reservations or registrations are leaked or lost.",
+    )
+    CONTRACT = (
+        "contract",
+        "A result, an error, a trace, a merge or a notification is not what was promised.",
+    )
+    COURSE = "course", "How it was done: its bites, their order, what it costs."
+    CRASH = (
+        "crash",
+        "The call did not return. It says least: what was broken before is why.",
+    )
 
 
 HARM, CONTRACT = Severity.HARM, Severity.CONTRACT
