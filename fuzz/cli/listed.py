@@ -15,6 +15,7 @@ from fuzz.cli.options import Parser, UsageError, refuse, workdir_flag
 from fuzz.findings.bucket import Bucket
 from fuzz.findings.cases import CaseStore
 from fuzz.findings.database import LEDGER, LedgerError
+from fuzz.findings.kept import kept
 from fuzz.findings.ledger import Finding, Ledger
 from fuzz.findings.states import STATES
 from fuzz.lib.arguments import seconds
@@ -168,18 +169,14 @@ def list_findings(options: argparse.Namespace) -> int:
 def _rows(workdir: Path) -> tuple[list[Row], list[str]]:
     """All findings, unknown ones first, and what of the directory cannot be read."""
     store = CaseStore(workdir)
-    loaded = store.load_all()
-    errors = [str(error) for error in loaded.errors]
-    known: dict[str, Finding] = {}
-    if (workdir / LEDGER).exists():  # opening it would make one
-        try:
-            with Ledger.open(workdir) as ledger:
-                known = {finding.bucket.name: finding for finding in ledger.list()}
-        except LedgerError as error:
-            errors.append(str(error))
-    for path, case in loaded.cases.items():
-        if path.stem not in known:
-            known[path.stem] = Finding(_bucket(path.stem), case, {}, None, None)
+    # Opening a ledger that is not there would make one.
+    opened = Ledger.open if (workdir / LEDGER).exists() else Ledger.reading
+    try:
+        with opened(workdir) or contextlib.nullcontext() as ledger:
+            known, errors = kept(workdir, ledger)
+    except LedgerError as error:
+        known, errors = kept(workdir, None)
+        errors.append(str(error))
     rows = [Row(name, finding, _harm(store, finding.bucket)) for name, finding in known.items()]
     return sorted(rows, key=lambda row: (bool(row.finding.bucket.defect), row.name)), errors
 
@@ -200,13 +197,6 @@ def _check_rule(name: str, rows: list[Row]) -> None:
 
     if name not in BY_SLUG and all(row.finding.bucket.rule != name for row in rows):
         raise UnknownName("rule", name, list(BY_SLUG))
-
-
-def _bucket(name: str) -> Bucket:
-    """The bucket of that name; what somebody else has put there is called as its file is."""
-    with contextlib.suppress(ValueError):
-        return Bucket.named(name)
-    return Bucket(name, "")
 
 
 def _harm(store: CaseStore, bucket: Bucket) -> str:

@@ -201,6 +201,16 @@ class History:
         rows = self._database.rows("SELECT * FROM runs ORDER BY number DESC LIMIT 1")
         return Run.of_row(rows[0]) if rows else None
 
+    def runs(self) -> list[Run]:
+        """All that are remembered, the first one first.  Errors raised: LedgerError."""
+        rows = self._database.rows("SELECT * FROM runs ORDER BY number")
+        return [Run.of_row(row) for row in rows]
+
+    def minutes(self) -> list[Minute]:
+        """All that there are, the first one first.  Errors raised: LedgerError."""
+        rows = self._database.rows("SELECT * FROM minutes ORDER BY at")
+        return [Minute(*row) for row in rows]
+
     def minute_before(self, at: float) -> Minute | None:
         """The last one that had ended by then, as far as there is one.
 

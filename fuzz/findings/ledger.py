@@ -16,7 +16,7 @@ from typing import NamedTuple, Self
 
 from fuzz.case import Case
 from fuzz.findings.bucket import Bucket
-from fuzz.findings.cases import CaseStore
+from fuzz.findings.cases import CaseStore, Loaded
 from fuzz.findings.database import (
     LEDGER,
     Database,
@@ -207,15 +207,16 @@ class Ledger:
         self._database.write(_RECORD, rows)
         self._pending.clear()
 
-    def list(self) -> list[Finding]:
+    def list(self, loaded: Loaded | None = None) -> list[Finding]:
         """All findings, those of the case files and those only sighted, by name.
 
-        Files that are not cases are left out here; `cases.load_all` reports them.
+        Files that are not cases are left out here; `cases.load_all` reports them, and what it has
+        just `loaded` is not read again.
         Errors raised: LedgerError.
         """
         self.flush()
         found: dict[Bucket, Case | None] = {}
-        for path, case in self.cases.load_all().cases.items():
+        for path, case in (loaded or self.cases.load_all()).cases.items():
             with contextlib.suppress(ValueError):  # a case, but not one that we named
                 found[Bucket.named(path.stem)] = case
         counts: dict[Bucket, dict[str, int]] = {}
