@@ -29,6 +29,7 @@ ROOMS = (
     "fuzz.mutants",
     "fuzz.reach",
     "fuzz.campaign",
+    "fuzz.report",
     "fuzz.export",
     "fuzz.subjects",
     "fuzz.vm",
@@ -299,6 +300,7 @@ def test_packages_have_empty_init_files() -> None:
     [
         ("atheris", "most commands work where it has no wheel"),
         ("distributed", "it is slow to load, and an extra"),
+        ("jinja2", "it is needed only once there is a page to make"),
         ("rich", "it is slow to load, and needed only once there is something to show"),
     ],
 )

@@ -38,6 +38,7 @@ COMMANDS = {
     "vm": ("vm", "boot a kernel in a virtual machine, and say what can be measured on it"),
     "cmin": ("cmin", "prune a corpus: write the smallest one that reaches the same"),
     "status": ("status", "say where a run in progress stands, or what the last one said"),
+    "report": ("report", "make pages of what runs have found, to look at in a browser"),
     "export": ("export", "write a case as a program in C, or in another form for others"),
     "findings": ("findings", "list, show and promote what runs have found"),
     "museum": (

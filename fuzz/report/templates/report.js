@@ -1,0 +1,162 @@
+"use strict";
+document.documentElement.classList.add("scripted");
+
+// --- The table of findings: filters that the address remembers, and sorting -----------------------
+
+const table = document.getElementById("table");
+const form = document.getElementById("filters");
+
+function listFindings() {
+  const groups = [...table.tBodies].map((body) => ({
+    body,
+    head: body.rows[0],
+    rows: [...body.rows].slice(1).map((row) => ({
+      row,
+      text: row.cells[0].textContent.toLowerCase(),
+      kernels: new Set(row.dataset.kernel.split(" ")),
+    })),
+  }));
+  const total = groups.reduce((sum, group) => sum + group.rows.length, 0);
+  const matches = (one, wanted) =>
+    wanted.text.toLowerCase().split(/\s+/).every((word) => one.text.includes(word)) &&
+    ["state", "severity", "rule"].every((name) => !wanted[name] || one.row.dataset[name] === wanted[name]) &&
+    (!wanted.kernel || one.kernels.has(wanted.kernel));
+
+  function filter() {
+    const wanted = Object.fromEntries(new FormData(form));
+    let left = 0;
+    for (const group of groups) {
+      let here = 0;
+      for (const one of group.rows) {
+        one.row.hidden = !matches(one, wanted);
+        here += !one.row.hidden;
+      }
+      group.head.hidden = !here;
+      group.head.querySelector(".of").textContent =
+        here === group.rows.length ? here : `${here} of ${group.rows.length}`;
+      left += here;
+    }
+    document.getElementById("shown").textContent = left === total ? "" : `${left} of ${total} findings`;
+    document.getElementById("none").hidden = left > 0;
+    const chosen = new URLSearchParams(Object.entries(wanted).filter(([, value]) => value));
+    if (!location.hash.startsWith("#finding=") && location.hash.slice(1) !== String(chosen)) {
+      history.replaceState(null, "", chosen.size ? `#${chosen}` : location.pathname + location.search);
+    }
+  }
+
+  function remember() {
+    const known = new URLSearchParams(location.hash.slice(1));
+    for (const field of form.elements) {
+      if (field.name && known.has(field.name)) field.value = known.get(field.name);
+    }
+  }
+
+  function sort(column, head) {
+    const down = head.getAttribute("aria-sort") === "ascending";
+    for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+    head.setAttribute("aria-sort", down ? "descending" : "ascending");
+    const key = (one) => one.row.cells[column].dataset.key;
+    const numbers = groups.every((group) => group.rows.every((one) => key(one) !== "" && !isNaN(key(one))));
+    const compare = numbers
+      ? (a, b) => key(a) - key(b)
+      : (a, b) => (key(a) < key(b) ? -1 : key(a) > key(b) ? 1 : 0);
+    for (const group of groups) {
+      group.rows.sort((a, b) => (down ? -compare(a, b) : compare(a, b)));
+      group.body.append(...group.rows.map((one) => one.row));
+    }
+  }
+
+  [...table.tHead.rows[0].cells].forEach((head, column) => {
+    if (!head.dataset.by) return;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = head.textContent;
+    button.addEventListener("click", () => sort(column, head));
+    head.replaceChildren(button);
+  });
+  form.hidden = false;
+  form.addEventListener("input", filter);
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("reset", () => setTimeout(filter));
+  addEventListener("keydown", (event) => {
+    if (event.key === "/" && !/^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName) && form.offsetParent) {
+      event.preventDefault();
+      form.elements.text.focus();
+    }
+  });
+  remember();
+  filter();
+}
+
+// --- A picture: a slider over its steps -----------------------------------------------------------
+
+function stepThrough(picture) {
+  const frames = [...picture.querySelectorAll(".frame")];
+  const slider = picture.querySelector("input[type=range]");
+  const said = picture.querySelector("output");
+  const show = () => {
+    const now = Number(slider.value);
+    frames.forEach((frame, number) => { frame.hidden = number !== now; });
+    said.textContent = frames[now].dataset.label;
+    slider.setAttribute("aria-valuetext", `step ${now + 1} of ${frames.length}: ${frames[now].dataset.label}`);
+    for (const button of picture.querySelectorAll("button[data-move]")) {
+      button.disabled = !(now + Number(button.dataset.move) in frames);
+    }
+  };
+  for (const button of picture.querySelectorAll("button[data-move]")) {
+    button.addEventListener("click", () => {
+      slider.value = Number(slider.value) + Number(button.dataset.move);
+      show();
+    });
+  }
+  slider.addEventListener("input", show);
+  picture.querySelector(".steps").hidden = frames.length < 2;
+  show();
+}
+
+// --- What every part of a page gets ---------------------------------------------------------------
+
+function enliven(part) {
+  part.querySelectorAll(".picture").forEach(stepThrough);
+  for (const button of part.querySelectorAll(".copy")) {
+    if (!navigator.clipboard) continue;
+    button.hidden = false;
+    button.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(button.parentElement.querySelector("code").textContent);
+      button.textContent = "Copied";
+      setTimeout(() => { button.textContent = "Copy"; }, 1500);
+    });
+  }
+}
+
+// --- A single file: findings are unpacked when they are looked at ----------------------------------
+
+async function unpacked(packed) {
+  const bytes = Uint8Array.from(atob(packed), (one) => one.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return new Response(stream).text();
+}
+
+async function turnTo(one, overview) {
+  const name = new URLSearchParams(location.hash.slice(1)).get("finding");
+  const found = name && document.querySelector(`[data-packed="${CSS.escape(name)}"]`);
+  if (found) {
+    one.innerHTML = await unpacked(found.textContent);
+    enliven(one);
+  }
+  overview.hidden = Boolean(found);
+  one.hidden = !found;
+  if (found) {
+    scrollTo(0, 0);
+    one.querySelector("h1").focus();
+  }
+}
+
+if (table) listFindings();
+enliven(document);
+const one = document.getElementById("one");
+if (one) {
+  const overview = document.getElementById("overview");
+  addEventListener("hashchange", () => turnTo(one, overview));
+  turnTo(one, overview);
+}
