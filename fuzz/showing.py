@@ -129,6 +129,11 @@ class Showing:
 
     def __str__(self) -> str:
         """One line."""
+        return f"{self.kernel.name} on {self.kernel.geometry.name}: {self.what}"
+
+    @property
+    def what(self) -> str:
+        """What that line says of the kernel, without its name."""
         bucket, expected = self.bucket, self.expected
         found = self.rule
         if bucket and bucket.defect:
@@ -142,7 +147,7 @@ class Showing:
         wrong = [*map(str, self.mismatches), *map(str, self.broken)]
         if not wrong or self.rule != OK or expected not in (None, OK):  # "ok" of a failure misleads
             wrong.insert(0, what)
-        return f"{self.kernel.name} on {self.kernel.geometry.name}: {'; '.join(wrong)}"
+        return "; ".join(wrong)
 
 
 def showing(case: Case, kernel: Kernel, rules_after: RulesAfter = "moving") -> Showing:

@@ -49,6 +49,7 @@ if TYPE_CHECKING:  # what these import must be covered first
     from fuzz.defects.attribute import Runs, Shown
     from fuzz.execute import Outcome
     from fuzz.matrix import KernelSet, Matrix
+    from fuzz.noted import Noted
     from fuzz.subjects.pair import Pair
 
 STATS_SECONDS = 0.5
@@ -156,9 +157,9 @@ class Target:
         if self._takes_long(case, kernels.kernels[0].geometry.page_bytes):
             return
         if self._pairs:
-            for bit, kernel in enumerate(kernels.kernels):
-                self._kernel = kernel
-                self._compare(data, case, self._pairs[kernel], observer, 1 << bit)
+            for noted in kernels.runs():
+                self._kernel = noted.plain
+                self._compare(data, case, noted, kernels, observer)
             return
         for noted in kernels.runs():
             self._kernel = noted.plain
@@ -188,21 +189,25 @@ class Target:
         self,
         data: bytes,
         case: "Case",
-        two: "Pair",
+        noted: "Noted",
+        kernels: "Matrix",
         observer: "StateObserver | None",
-        kernel: "KernelSet",
     ) -> None:
-        """Run a program on a kernel and the one that it is to be like: what differs is found."""
+        """Run a program on a kernel and the one that all are to be like: what differs is found."""
+        two = self._pairs[noted.plain]
         half = two.first(
             case,
+            noted,
             listeners=[observer] if observer else (),
             on_step=observer.step if observer else None,
         )
+        same = kernels.having(noted.settings)
         if observer is not None:
-            observer.finish(half.outcome, kernel)
+            observer.finish(half.outcome, same)
         parting = two.beside(half)
-        if parting is not None:
-            self._found(data, case, parting.bucket, [two.kernel], worst=parting.bucket.rule)
+        if parting is not None:  # on all that do the same: it is called after the first of them
+            on, bucket = kernels.members(same), parting.bucket
+            self._found(data, case, bucket, on, worst=bucket.rule)
 
     def mutate(self, data: bytes, max_size: int, seed: int) -> bytes:
         """See `Mutator.mutate`; an input that it fails on stays as it is."""

@@ -34,6 +34,7 @@ from fuzz.lib.command import command
 from fuzz.lib.exits import FINE, INTERRUPTED, SURPRISES
 from fuzz.lib.files import write_atomic
 from fuzz.lib.status import wants_colour
+from fuzz.matrix import in_short
 from fuzz.minimize.search import minimize
 from fuzz.picture.picture import picture
 from fuzz.showing import (
@@ -48,7 +49,7 @@ from fuzz.showing import (
 )
 from fuzz.subjects.check import check_cases
 from fuzz.subjects.likeness import Likeness, as_case, likeness
-from fuzz.subjects.pair import Pair
+from fuzz.subjects.pair import Pair, unlike
 from fuzz.tell.signs import legend
 from fuzz.tell.story import broken_rules, story
 
@@ -96,16 +97,17 @@ def _replay(options: argparse.Namespace) -> int:
         except CaseError as error:
             status = refuse(str(error))
             continue
-        for one in shown:
-            runs += 1
-            print(f"{_mark(not one.surprises)} {path}: {one}")
+        runs += len(shown)
+        surprises += sum(one.surprises for one in shown)
+        for one, *others in _alike(shown):
+            names = ", ".join(in_short(each.kernel.name for each in (one, *others)))
+            ground = f"{names} on {one.kernel.geometry.name}"
+            print(f"{_mark(not one.surprises)} {path}: {ground}: {one.what}")
             if isinstance(one, Showing) and one.bucket and not one.bucket.defect:
                 print(*(f"     {line}" for line in broken_rules(one)), sep="\n")
-            if one.surprises:
-                surprises += 1
-                if not is_input(path):  # which is gone by then
-                    words = case_words(path, one.kernel.name, options.geometry, _compared(one))
-                    print(f"     Look with: {command('show', *words)}")
+            if one.surprises and not is_input(path):  # which is gone by then
+                words = case_words(path, one.kernel.name, options.geometry, _compared(one))
+                print(f"     Look with: {command('show', *words)}")
     if runs > 1:
         print(f"{runs} replays, {surprises} not as expected")
     return status or (SURPRISES if surprises else FINE)
@@ -134,9 +136,18 @@ def _shown(
     """
     own = case.kernel or DEFAULT_KERNEL
     if like is not None:
-        return [Likeness.of(case, name, like) for name in kernels or [own]]
+        return [Likeness.of(case, name, like) for name in unlike(kernels or [own], like)]
     is_like = likeness(case) if own in (kernels or [own]) else None
     return [*replay(case, kernels), *([is_like] if is_like else [])]
+
+
+def _alike(shown: Sequence[Showing | Likeness]) -> list[list[Showing | Likeness]]:
+    """Those of which the same is said, but for the names of the kernels."""
+    alike: dict[tuple[str, ...], list[Showing | Likeness]] = {}
+    for one in shown:
+        rules = broken_rules(one) if isinstance(one, Showing) else ()
+        alike.setdefault((one.kernel.geometry.name, one.what, *rules), []).append(one)
+    return list(alike.values())
 
 
 def _compared(shown: Showing | Likeness) -> str | None:

@@ -29,6 +29,7 @@ from fuzz.lib.arguments import positive, runs, seconds, seed
 from fuzz.lib.exits import FINE
 from fuzz.lib.processes import cores
 from fuzz.showing import DEFAULT_KERNEL
+from fuzz.subjects.pair import unlike
 
 
 class _Mode(NamedTuple):
@@ -220,6 +221,8 @@ def _run(options: argparse.Namespace) -> int:
         chosen = replace(chosen, seeds=())
     for geometry in chosen.geometries or (None,):
         check_names([*chosen.kernels, *filter(None, [chosen.like])], geometry)
+    if chosen.like is not None:
+        chosen = replace(chosen, kernels=tuple(unlike(chosen.kernels, chosen.like)))
     if not options.json:
         return run(chosen)
     results: list[Result] = []

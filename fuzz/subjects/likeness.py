@@ -51,15 +51,19 @@ class Likeness(NamedTuple):
 
     def __str__(self) -> str:
         """One line."""
-        ground = f"{self.kernel.name} on {self.kernel.geometry.name}"
+        return f"{self.kernel.name} on {self.kernel.geometry.name}: {self.what}"
+
+    @property
+    def what(self) -> str:
+        """What that line says of the kernel, without its name."""
         if self.parting is None:
-            return f"{ground}: does what {self.pair.like.name} does"
+            return f"does what {self.pair.like.name} does"
         call = format_call(
             self.case.calls[self.parting.call]._replace(result=None),
             self.kernel.geometry.page_bytes,
         )
         return (
-            f"{ground}: differs from {self.pair.like.name} in {self.parting.what}, "
+            f"differs from {self.pair.like.name} in {self.parting.what}, "
             f"call {self.parting.call + 1}: {call}"
         )
 

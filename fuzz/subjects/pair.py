@@ -9,10 +9,10 @@ A program has one finding.  A rule that is broken on one kernel only is told fir
 else what differs after the first call after which anything does.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from engine.base.kernel import SWITCHES, Kernel, base_of
+from engine.base.kernel import SWITCHES, Kernel, base_of, kernel_named
 from engine.state.space import AddressSpace, Listener
 from fuzz import bounded
 from fuzz.case import Case, CaseError
@@ -88,10 +88,19 @@ class Pair:
         return self.beside(self.first(case))
 
     def first(
-        self, case: Case, *, listeners: Iterable[Listener] = (), on_step: Step | None = None
+        self,
+        case: Case,
+        noted: Noted | None = None,
+        *,
+        listeners: Iterable[Listener] = (),
+        on_step: Step | None = None,
     ) -> Half:
-        """A program on `kernel`.  Arguments: who watches, see `execute`."""
-        noted = Noted(self.kernel)
+        """A program on `kernel`.
+
+        Arguments: `noted` that kernel, if somebody else wants to know what is read of it; who
+        watches, see `execute`.
+        """
+        noted = Noted(self.kernel) if noted is None else noted
         states: dict[int, State] = {}
 
         def watch(index: int, space: AddressSpace) -> None:
@@ -155,6 +164,16 @@ class Pair:
 def otherwise(kernel: Kernel, other: Kernel) -> frozenset[str]:
     """The switches that two kernels have set otherwise."""
     return frozenset(name for name in SWITCHES if getattr(kernel, name) != getattr(other, name))
+
+
+def unlike(names: Sequence[str], like: str) -> list[str]:
+    """Those of the kernels that can be compared with one of them, or another: it may be named, too.
+
+    Returns: all if none can, which `Pair` refuses.
+    Errors raised: UnknownName.
+    """
+    other = kernel_named(like)
+    return [name for name in names if otherwise(kernel_named(name), other)] or list(names)
 
 
 def broken(violations: Iterable[Found]) -> set[BrokenAt]:

@@ -28,6 +28,26 @@ def test_replay_as_expected(write: Write, capsys: Output) -> None:
     ]
 
 
+def test_kernels_of_which_the_same_is_to_be_said_share_a_line(write: Write, capsys: Output) -> None:
+    path = write(STACK)
+    assert main(["replay", path, "--kernel", "all"]) == 1
+    *_, old, look, new, last = capsys.readouterr().out.splitlines()
+    unknown = "(the case expects nothing of this kernel)"
+    assert old.endswith(f", linux-5.13 to 6.6 on x86-64: {RULE} (known: B-01) {unknown}")
+    assert look == "     Look with: pmdfuzz show x.case --kernel linux-5.4"
+    assert new == f"ok   x.case: linux-6.7 to 7.3 on x86-64: ok {unknown}"
+    assert last == "57 replays, 23 not as expected"
+    assert main(["replay", path, "--kernel", "all", "--like", "linux-7.3"]) == 1
+    *_, old, look, new, last = capsys.readouterr().out.splitlines()
+    assert (
+        f": linux-5.4, linux-5.13 to 6.6 on x86-64: differs from linux-7.3 in the rule {RULE}"
+        in old
+    )
+    assert look.endswith(" --kernel linux-5.4 --like linux-7.3")
+    assert new == "ok   x.case: linux-6.7 to 7.2 on x86-64: does what linux-7.3 does"
+    assert last == "56 replays, 23 not as expected"
+
+
 def test_replay_not_as_expected_says_how_to_look(write: Write, capsys: Output) -> None:
     assert main(["replay", write(f"@kernel linux-6.1\n@expect ok\n{STACK}")]) == 1
     assert capsys.readouterr().out.splitlines() == [

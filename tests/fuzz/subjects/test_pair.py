@@ -2,11 +2,12 @@
 
 import random
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import pytest
 
-from engine.base.kernel import Kernel, kernel_named
+from engine.base.kernel import Kernel, kernel_named, releases
 from engine.stack import relocate_vma_down
 from engine.state.space import AddressSpace
 from fuzz.calls.registry import most_filled
@@ -16,9 +17,10 @@ from fuzz.findings.bucket import Bucket
 from fuzz.forms.text import load, parse
 from fuzz.inputs.inputs import Inputs
 from fuzz.inputs.mutator import Mutator
+from fuzz.matrix import Matrix
 from fuzz.showing import kernel_for
 from fuzz.subjects.likeness import as_case, told
-from fuzz.subjects.pair import Pair, Parting
+from fuzz.subjects.pair import Pair, Parting, otherwise
 from fuzz.subjects.state import State, state_of
 from tests.lib.constants import ROOT
 
@@ -123,6 +125,22 @@ def everything(case: Case, name: str, geometry: str) -> tuple[object, ...]:
     )
     broken = {(call, violation.rule) for call, violation in outcome.violations}
     return states[1:], outcome.results, broken
+
+
+@pytest.mark.slow
+def test_many_kernels_part_from_one_as_each_does_alone() -> None:
+    """As a run does it: what one shows all show that have alike what it has read."""
+    kernels = [kernel for kernel in releases() if otherwise(kernel, kernel_named(FAR))]
+    pairs, matrix = [Pair(kernel, kernel_named(FAR)) for kernel in kernels], Matrix(kernels)
+    for case in islice(programs("x86-64"), 20):
+        shown: dict[str, tuple[str, int] | None] = {}
+        for noted in matrix.runs():
+            two = pairs[kernels.index(noted.plain)]
+            found = two.beside(two.first(case, noted))
+            for number in matrix.numbers(matrix.having(noted.settings)):
+                shown[kernels[number].name] = found and (found.kind, found.call)
+        alone = {two.kernel.name: two.parting(case) for two in pairs}
+        assert shown == {name: one and (one.kind, one.call) for name, one in alone.items()}
 
 
 @pytest.mark.slow
