@@ -11,7 +11,9 @@ from typing import Self
 from fuzz.campaign.session import Seen, Session
 from fuzz.campaign.verdict import any_counts, pardon, pardon_of_reopened
 from fuzz.case import CaseError
-from fuzz.findings.states import REOPENED
+from fuzz.findings.baseline import Baseline
+from fuzz.findings.database import LedgerError
+from fuzz.findings.states import FIXED, REOPENED
 from fuzz.forms import text
 from fuzz.lib.exits import BAD_INPUT, FINE, SURPRISES
 from fuzz.lib.files import WriteError, write_atomic
@@ -123,16 +125,11 @@ def hand_over(session: Session, status: int) -> Result:
     Returns: the result; its status is another one if a file cannot be written, or if the baseline
     has all that counts from now on.
     """
-    options, problems = session.options, []
+    options, problems = session.options, list[WriteError | LedgerError]()
     if options.update_baseline and options.baseline is not None and session.baseline is not None:
-        met = [seen.bucket for seen in session.findings.values() if not pardon(session, seen)]
-        more = {*met, *(one for one in session.reopened if not pardon_of_reopened(session, one))}
-        updated = session.baseline.with_more(sorted(more), f"run {session.run_id}")
         try:
-            updated.save(options.baseline)
-            session.baseline = updated
-            session.say(f"{options.baseline}: {len(more)} more, {len(updated.reasons)} in all")
-        except WriteError as error:
+            _update(session, session.baseline, options.baseline)
+        except (WriteError, LedgerError) as error:
             problems.append(error)
         if status == SURPRISES and not any_counts(session):
             status = FINE
@@ -145,6 +142,23 @@ def hand_over(session: Session, status: int) -> Result:
     for problem in problems:
         print(f"pmdfuzz run: {problem}", file=sys.stderr)
     return replace(result, status=BAD_INPUT) if problems else result
+
+
+def _update(session: Session, baseline: Baseline, path: Path) -> None:
+    """Add what counts to the baseline, and take out what a retest has shown to be fixed.
+
+    What this run has not met stays: it may have been short.
+    Errors raised: WriteError, LedgerError.
+    """
+    met = [seen.bucket for seen in session.findings.values() if not pardon(session, seen)]
+    more = {*met, *(one for one in session.reopened if not pardon_of_reopened(session, one))}
+    states = session.ledger.states.last()
+    fixed = [one for one in baseline.reasons if one in states and states[one].state == FIXED]
+    updated = baseline.updated(more, f"run {session.run_id}", fixed)
+    updated.save(path)
+    session.baseline = updated
+    gone = f", {len(fixed)} fixed and taken out" if fixed else ""
+    session.say(f"{path}: {len(more)} more{gone}, {len(updated.reasons)} in all")
 
 
 def _met(session: Session, seen: Seen) -> Met:

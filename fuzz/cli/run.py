@@ -164,7 +164,9 @@ def make_run(parser: Parser, summary: str) -> None:
     parser.add_argument(
         "--update-baseline",
         action="store_true",
-        help="add what counts to that FILE, which need not be there yet; it counts no more",
+        help="add what counts to that FILE, which need not be there yet: it counts no more; take "
+        "out what a retest in the working directory has shown to be fixed (what was merely not met "
+        "stays: a run may be short)",
     )
     parser.add_argument(
         "--junit", type=Path, metavar="FILE", help="write the findings to FILE as JUnit XML"

@@ -5,9 +5,10 @@
     leaf-has-vma--mremap  # reported, see the list of May
 
 Blank lines and lines that begin with `#` are for readers; written anew, it is sorted, and keeps the
-lines at its head and the reasons.
+lines at its head and the reasons.  A run adds to it, and takes out nothing but what is fixed.
 """
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
@@ -54,9 +55,13 @@ class Baseline:
             reasons[bucket] = reason
         return cls(reasons, tuple(head) or _HEAD)
 
-    def with_more(self, buckets: list[Bucket], reason: str) -> "Baseline":
-        """The baseline with those findings, too, for a reason."""
-        return replace(self, reasons={**dict.fromkeys(buckets, reason), **self.reasons})
+    def updated(
+        self, more: Iterable[Bucket], reason: str, without: Collection[Bucket] = ()
+    ) -> "Baseline":
+        """The baseline with more findings, which get that reason, and without some of its own."""
+        reasons = {**dict.fromkeys(more, reason), **self.reasons}
+        kept = {bucket: why for bucket, why in reasons.items() if bucket not in without}
+        return replace(self, reasons=kept)
 
     def save(self, path: Path) -> None:
         """Write it.  Errors raised: WriteError."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from fuzz.findings.cases import FINDINGS
+from fuzz.lib.command import command
 from fuzz.lib.files import names_aside
 
 LEDGER = "ledger.sqlite"
@@ -309,8 +310,11 @@ def _refuse_version(version: int, path: Path, *, older: bool = False) -> None:
     Errors raised: LedgerError.
     """
     if older and version < VERSION:
+        renew = command("findings", "list", "--workdir", path.parent)
         raise LedgerError(
-            path, f"of an older layout ({version}, now {VERSION})", "The next run renews it."
+            path,
+            f"of an older layout ({version}, now {VERSION})",
+            f"The next run renews it; at once does it\n  {renew}",
         )
     if not 0 < version <= VERSION:
         raise LedgerError(

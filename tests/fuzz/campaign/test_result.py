@@ -95,6 +95,24 @@ def test_a_baseline_is_updated_with_what_counts(tmp_path: Path) -> None:
         assert not any_counts(session)
 
 
+def test_a_baseline_loses_what_is_fixed_and_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "baseline"
+    Baseline({UNKNOWN: "reported", KNOWN: "known", DIFFERS: "so"}).save(path)
+    for update, left in ((False, {UNKNOWN, KNOWN, DIFFERS}), (True, {KNOWN, DIFFERS})):
+        with opened(tmp_path, baseline=path, update_baseline=update) as session:
+            session.ledger.states.change(UNKNOWN, states.FIXED)
+            session.ledger.states.change(DIFFERS, states.REOPENED)
+            assert hand_over(session, FINE).status == FINE
+        assert set(Baseline.load(path).reasons) == left
+    assert "baseline: 0 more, 1 fixed and taken out, 2 in all" in capsys.readouterr().out
+    with opened(tmp_path, baseline=path, update_baseline=True) as session:
+        met(session, UNKNOWN)  # back again
+        assert hand_over(session, SURPRISES).status == FINE
+    assert set(Baseline.load(path).reasons) == {UNKNOWN, KNOWN, DIFFERS}
+
+
 def test_files_that_cannot_be_written_are_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

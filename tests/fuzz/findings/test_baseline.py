@@ -24,10 +24,12 @@ def test_reasons_and_what_stands_at_the_head_stay(tmp_path: Path) -> None:
     path = tmp_path / "baseline"
     lines = ("# Ours.", "# See the list.", "", "  b--mremap   #  so", "# lost", "", "a--mmap")
     path.write_text("\n".join(lines))
-    Baseline.load(path).with_more([OTHER, KNOWN], "found today").save(path)
+    more = Baseline.load(path).updated([OTHER, KNOWN], "found today")
+    more.save(path)
     assert path.read_text() == (
         "# Ours.\n# See the list.\na--m--B-1  # found today\na--mmap\nb--mremap  # so\n"
     )
+    assert more.updated([], "", [OTHER, ONE]).reasons == {KNOWN: "found today"}
 
 
 @pytest.mark.parametrize(

@@ -225,6 +225,8 @@ def test_an_older_layout_is_brought_up_to_date_and_nothing_lost(
     _older(tmp_path / "ledger.sqlite", version)
     with pytest.raises(LedgerError, match=f"older layout .{version}, now {database.VERSION}"):
         Database.reading(tmp_path)
+    with pytest.raises(LedgerError, match=f"\n  pmdfuzz findings list --workdir {tmp_path}"):
+        Database.reading(tmp_path)
     for _ in range(2):
         with Ledger.open(tmp_path) as ledger:
             stack, move = ledger.list()
