@@ -150,7 +150,7 @@ def reach(options: argparse.Namespace) -> None:
     executor = Simulated(options.workers, recorded)
     with cProfile.Profile() as profile:
         started = time.monotonic()
-        cpu = _run(options, lambda session: executor)
+        cpu = _run(options, lambda options: executor)
         passed = time.monotonic() - started
     many = executor.rounds
     rates = (many / passed, executor.inputs / passed, executor.hits / passed)
@@ -174,7 +174,7 @@ def _run(options: argparse.Namespace, executor: Callable[[Any], Any]) -> float:
     before = time.process_time()
     with (
         tempfile.TemporaryDirectory() as workdir,
-        patch.object(run_module, "_executor", executor),
+        patch.object(run_module, "_cluster", executor),
         patch.object(run_module, "spell_out"),  # once at the end of a run
     ):
         run_module.run(RunOptions(Path(workdir), seconds=options.seconds, seed=1))
@@ -210,7 +210,7 @@ def _with_dask(options: argparse.Namespace) -> None:
             patch.object(cluster, "CONNECT_SECONDS", 60.0),
         ):
             started = time.monotonic()
-            cpu = _run(options, lambda session: cluster.Cluster(address))
+            cpu = _run(options, lambda options: cluster.Cluster(address))
             passed = time.monotonic() - started
         scheduled = _cpu_of(scheduler.pid) - first
         many = sum(not one.end.lost for one in done if one.end)

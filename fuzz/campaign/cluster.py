@@ -2,7 +2,8 @@
 
 A worker joins when it has told which program it has; one with another, or that cannot fuzz, is
 refused by name, and so is one that reports what nobody can have found.  It does as many tasks at a
-time as it has threads; half of them may be inquiries, which take the places of rounds.  Each task
+time as it has threads; half of them may be inquiries, which take the places of rounds.  In a run
+against subjects a worker with the resource "vm" keeps as many threads for trials.  Each task
 is for one worker: dask would hand what a worker has taken with it out again and again, and blame
 what was only queued there (KilledWorker).  Here, the round of a worker that is gone is lost, and
 the session begins another; an inquiry is made again.
@@ -19,20 +20,23 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from concurrent.futures import CancelledError
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from distributed import Client, KilledWorker, LocalCluster, Security, Status
 
 from fuzz.campaign import remote
+from fuzz.campaign.afar import Afar
 from fuzz.campaign.child import STOP_SECONDS, RunError
 from fuzz.campaign.inquiry import Answer, Inquiry
 from fuzz.campaign.round import End, Report, Round, program
 from fuzz.campaign.session import PLAINLY, Tls
+from fuzz.campaign.trial import Shown, Trial
 from fuzz.lib.lines import several
 from fuzz.lib.plain import PlainError
+from fuzz.subjects.subject import SubjectError
 
 ROUND_SECONDS = 60.0  # what a worker that dies may lose; others learn of new inputs after as long
 _ROUNDS_A_SECOND = 15.0  # that a session takes in while it does the rest
@@ -41,26 +45,37 @@ GONE_SECONDS = 60.0  # a scheduler that is gone may come back
 _LOOK_SECONDS = 1.0  # who is there?
 _MOST_BYTES = 1 << 26  # a report has some hundred kilobytes
 _MOST_TOLD = 5  # workers by name
-_TRIES = 3  # of an inquiry with which workers are lost
+_TRIES = 3  # of an inquiry, or a trial, with which workers are lost
+SUBJECT = "vm"  # the resource of those that can run subjects
 
-T = TypeVar("T", Round, Inquiry)
-R = TypeVar("R", Report, Answer)
+T = TypeVar("T", Round, Inquiry, Trial)
+R = TypeVar("R", Report, Answer, Shown)
 
 
 @dataclass(slots=True, eq=False)
 class _Member:
     """A worker that has joined; `tasks` are the ids of those that it does, one a thread.
 
-    Its `folder` is unlike that of another one that is at the same address later.  `refused` is true
-    once it gets no more.
+    Of `trials` it does as many beside them as it has `subjects`.  Its `folder` is unlike that of
+    another one that is at the same address later.  `refused` is true once it gets no more.
     """
 
     address: str
     name: str
     folder: str
     threads: int
+    subjects: int
     refused: bool = False
     tasks: set[str] = field(default_factory=set)
+    trials: set[str] = field(default_factory=set)
+
+    def may_do(self, task: Round | Inquiry | Trial) -> bool:
+        """Has it a place for that?"""
+        if self.refused:
+            return False
+        if isinstance(task, Trial):
+            return len(self.trials) < self.subjects
+        return len(self.tasks) < self.threads
 
     def __str__(self) -> str:
         return f"{self.name} ({self.address})" if self.name != self.address else self.address
@@ -68,6 +83,10 @@ class _Member:
 
 class _Lost(Exception):
     """Whoever did a task is gone, or nobody is there; the message says who."""
+
+
+class _Nobody(_Lost):
+    """The same before anybody has begun it."""
 
 
 class Cluster:
@@ -80,24 +99,29 @@ class Cluster:
         where: str,
         tls: Tls = PLAINLY,
         gone_seconds: float = GONE_SECONDS,
+        *,
+        with_subjects: bool = False,
     ) -> None:
         """Connect to a cluster, or start one here.
 
         Arguments: `where` the address of a scheduler (`tcp://HOST:PORT`, `tls://HOST:PORT`), or
         `local:N`, N processes of this machine, reached from it alone; `tls` the files of ours to
         reach it by; `gone_seconds`: so long a scheduler that is gone may take to come back, before
-        the run ends.
+        the run ends; `with_subjects` keeps threads for trials.
         Errors raised: RunError if nobody answers.
         """
         self.over = ""
         self._where = where
         self._gone_seconds = gone_seconds
+        self._with_subjects = with_subjects
         self._members: dict[str, _Member] = {}  # by address
         self._strangers: dict[str, str] = {}  # folders of those that could not join, by address
         self._futures: dict[str, Any] = {}  # by the id of the task
         self._rounds: set[str] = set()  # under way
         self._own = 0  # workers that we have started, and that are ours to keep
-        self._threads = 0  # of all that have joined
+        self._threads = 0  # of all that have joined, but for those that are kept for trials
+        self._subjects = 0  # so many trials can be done at a time
+        self._had_subjects = time.monotonic()
         self._inquiries = 0  # that are not answered
         self._stopping = False  # no more rounds
         self._ending = False  # nothing more
@@ -144,6 +168,20 @@ class Cluster:
             self._in_loop(self._inquire(task))
         else:
             self._in_loop(self._fuzz(task))
+
+    def subject(self, name: str) -> Afar:
+        """A subject that workers have.
+
+        Errors raised: SubjectError if none has, or it cannot work there.
+        """
+        try:
+            return Afar(name, self._ask, lambda: self._subjects)
+        except SubjectError as error:
+            raise SubjectError(f"--cluster {self._where}: {error}") from None
+
+    def _ask(self, task: Trial) -> "Future[Shown]":
+        """Let a trial be done."""
+        return asyncio.run_coroutine_threadsafe(self._try(task), self._loop)
 
     def heard(self, timeout: float) -> Sequence[Report | Answer]:
         """See `Executor`."""
@@ -199,7 +237,8 @@ class Cluster:
             self._own = int(where.removeprefix("local:"))
             self._cluster = await LocalCluster(
                 n_workers=self._own,
-                threads_per_worker=1,
+                threads_per_worker=2 if self._with_subjects else 1,
+                resources={SUBJECT: 1},
                 host="127.0.0.1",
                 dashboard_address="127.0.0.1:0",
                 security=security,
@@ -226,6 +265,9 @@ class Cluster:
         for task in self._background:
             task.cancel()
         await self._cancel(list(self._futures))
+        if self._with_subjects:
+            with contextlib.suppress(OSError):
+                await self._client.run(remote.let_go, on_error="ignore")
         for one in (self._client, self._cluster):
             if one is not None:
                 await one.close()
@@ -237,6 +279,8 @@ class Cluster:
         while self._client.status != "closed":
             await asyncio.sleep(_LOOK_SECONDS)
             self._replace()
+            if self._subjects:
+                self._had_subjects = time.monotonic()
             try:
                 await self._look()
                 gone = False
@@ -245,6 +289,8 @@ class Cluster:
                     gone = True
                     self._told.put(f"the scheduler {self._where} is gone; waiting for it")
                 await self._leave(self._members.values())
+            async with self._freed:
+                self._freed.notify_all()  # some may wait for what does not come
             if self._members or not self._own:
                 left = time.monotonic()
             elif time.monotonic() - left > self._gone_seconds:
@@ -290,7 +336,7 @@ class Cluster:
             if isinstance(answers.get(address), OSError):
                 continue  # it is gone, or will be asked again
             info = there[address]
-            one = _Member(address, str(info["name"]), here[address], info["nthreads"])
+            one = self._member(address, info)
             if why := _objection(answers.get(address)):
                 self._strangers[address] = one.folder
                 self._told.put(f"worker {one} is refused: {why}")
@@ -301,19 +347,30 @@ class Cluster:
             self._told.put(f"{_listed(joined)} joined: {self.standing}")
         await self._count()
 
+    def _member(self, address: str, info: Mapping[str, Any]) -> _Member:
+        """Arguments: what the scheduler says of a worker."""
+        threads, subjects = info["nthreads"], 0
+        if self._with_subjects:
+            subjects = min(int(info["resources"].get(SUBJECT, 0)), threads)
+        return _Member(
+            address, str(info["name"]), info["local_directory"], threads - subjects, subjects
+        )
+
     async def _leave(self, members: Iterable[_Member]) -> None:
         """Workers are gone: what they were doing is lost."""
         gone = list(members)
-        lost = several(sum(len(one.tasks) for one in gone), "task")
+        lost = several(sum(len(one.tasks | one.trials) for one in gone), "task")
         for one in gone:
             del self._members[one.address]
-            await self._cancel(one.tasks)
+            await self._cancel(one.tasks | one.trials)
         if gone:
             self._told.put(f"{_listed(gone)} left, {lost} lost: {self.standing}")
             await self._count()
 
     async def _count(self) -> None:
-        self._threads = sum(one.threads for one in self._members.values() if not one.refused)
+        members = [one for one in self._members.values() if not one.refused]
+        self._threads = sum(one.threads for one in members)
+        self._subjects = sum(one.subjects for one in members)
         async with self._freed:
             self._freed.notify_all()
 
@@ -351,6 +408,32 @@ class Cluster:
                 break
         self._heard.put(Answer.none(task, why))
 
+    async def _try(self, task: Trial) -> Shown:
+        """Let a trial be done; whoever begins with one that is not there waits less long."""
+        patience = CONNECT_SECONDS if task.nature is None else self._gone_seconds
+        why = ""
+
+        def over() -> bool:
+            alone = not self._subjects and time.monotonic() - self._had_subjects > patience
+            return self._ending or bool(self.over) or alone
+
+        for _ in range(_TRIES):
+            try:
+                return await self._done(task, remote.observe, Shown.parsed, over)
+            except _Nobody:
+                hint = (
+                    f'no worker has the resource "{SUBJECT}", which {task.subject} needs; start '
+                    f"one where that can run:\n  dask worker {self._where} --nthreads 1 "
+                    f'--resources "{SUBJECT}=1"'
+                )
+                why = f"{why}; now {hint}" if why else hint
+                break
+            except _Lost as lost:
+                why = str(lost)
+            except Exception as error:  # raised by this program over there
+                why = f"{type(error).__name__}: {error}"
+        return Shown.none(task, why)
+
     async def _done(
         self,
         task: T,
@@ -364,11 +447,12 @@ class Cluster:
         Errors raised: _Lost, and what the work raises.
         """
         async with self._freed:
-            await self._freed.wait_for(lambda: over() or self._free() is not None)
-            member = self._free()
+            await self._freed.wait_for(lambda: over() or self._free(task) is not None)
+            member = self._free(task)
             if over() or member is None:
-                raise _Lost("nobody could do it")
-            member.tasks.add(task.id)
+                raise _Nobody("nobody could do it")
+            doing = member.trials if isinstance(task, Trial) else member.tasks
+            doing.add(task.id)
         try:
             future = self._futures[task.id] = self._client.submit(
                 work,
@@ -376,6 +460,7 @@ class Cluster:
                 key=task.id,
                 workers=[member.address],
                 allow_other_workers=False,
+                resources={SUBJECT: 1} if isinstance(task, Trial) else None,
                 pure=False,
             )
             answer = await future
@@ -383,27 +468,28 @@ class Cluster:
             raise _Lost(f"worker {member} is gone") from None
         finally:
             self._futures.pop(task.id, None)
-            member.tasks.discard(task.id)
+            doing.discard(task.id)
             async with self._freed:
                 self._freed.notify_all()
         try:
             if not isinstance(answer, str) or len(answer) > _MOST_BYTES:
                 raise PlainError("no text, or too much of it")
-            return parsed(json.loads(answer), task)
+            found = parsed(json.loads(answer), task)
         except ValueError as error:  # PlainError, or no JSON
             member.refused = True
             self._told.put(f"worker {member} is refused: {error}")
             await self._count()
             raise _Lost(f"worker {member} is refused") from None
+        if isinstance(found, Shown) and found.why:
+            member.subjects = 0
+            self._told.put(f"worker {member} gets no more programs to observe: {found.why}")
+            await self._count()
+            raise _Lost(f"worker {member}: {found.why}")
+        return found
 
-    def _free(self) -> _Member | None:
-        """A worker that can begin something."""
-        free = (
-            one
-            for one in self._members.values()
-            if len(one.tasks) < one.threads and not one.refused
-        )
-        return next(free, None)
+    def _free(self, task: Round | Inquiry | Trial) -> _Member | None:
+        """A worker that can begin it."""
+        return next((one for one in self._members.values() if one.may_do(task)), None)
 
     async def _stop(self) -> None:
         """Ask the workers to end their rounds; those that do not answer have lost them."""

@@ -4,6 +4,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from fuzz.campaign.investigate import Breathe, doing
 from fuzz.campaign.report import told_divergence
@@ -19,19 +20,28 @@ _BATCH = 8  # programs that are under way at a time
 Observed = tuple[Case, Observation]
 
 
+class _Batch(NamedTuple):
+    """Programs that a subject has begun to run."""
+
+    cases: Sequence[Case]
+    observed: Iterator[Observed]
+
+
 @dataclass(slots=True)
 class Differential:
     """A subject of a run, beside the model of its kernel.
 
-    `waiting` are inputs that it has yet to run, `done` how many it has run, `missed` how many it
-    will not get to; `left_out` counts what others needed that it does not have, by name; `finished`
-    is true when all is known of them, and no more will come; `lost` says why it is not used any
-    more, if so; `found` are the findings that it was the first to make.
+    `waiting` are inputs that it has yet to run, `begun` the programs that it is about to, `done`
+    how many it has run, `missed` how many it will not get to; `left_out` counts what others needed
+    that it does not have, by name; `finished` is true when all is known of them, and no more will
+    come; `lost` says why it is not used any more, if so; `found` are the findings that it was the
+    first to make.
     """
 
     session: Session
     against: Against
     waiting: deque[bytes] = field(default_factory=deque)
+    begun: deque[_Batch] = field(default_factory=deque)
     done: int = 0
     missed: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
@@ -48,7 +58,14 @@ class Differential:
 
     def behind(self, *, last: bool) -> bool:
         """Is there something left to do?  `last` true: no more inputs will come."""
-        return bool(self.waiting) or (last and not self.finished)
+        return bool(self.waiting or self.begun) or (last and not self.finished)
+
+    @property
+    def ready(self) -> bool:
+        """Is there something to do that nobody has to be waited for?"""
+        subject = self.against.subject
+        able = self.waiting and len(self.begun) < subject.at_once
+        return bool(able or (self.begun and subject.ready))
 
     def batch(self) -> list[Case]:
         """The next programs of those that wait, without those that it cannot run."""
@@ -63,14 +80,26 @@ class Differential:
                 self.left_out.update(able.missing(program))
         return cases
 
-    def begin(self, cases: Sequence[Case]) -> Iterator[Observed]:
-        """Begin to run programs.  Yields: each with what the subject shows, until it is lost."""
-        try:
-            seen = self.against.subject.begin(cases)
-        except SubjectError as error:
-            self.lost = str(error)
-            return iter(())
-        return self._taken(cases, seen)
+    def begin(self) -> None:
+        """Begin to run programs that wait, as many as can be under way."""
+        while not self.lost and len(self.begun) < self.against.subject.at_once:
+            if not (cases := self.batch()):
+                return
+            try:
+                seen = self.against.subject.begin(cases)
+            except SubjectError as error:
+                self.lost = str(error)
+                self._lose()
+                return
+            self.begun.append(_Batch(cases, self._taken(cases, seen)))
+
+    def take(self) -> bool:
+        """Judge what has been run.  Returns: whether anything has."""
+        taken = False
+        while self.begun and self.against.subject.ready:
+            self.judge(list(self.begun.popleft().observed))
+            taken = True
+        return taken
 
     def _taken(self, cases: Sequence[Case], seen: Iterator[Observation]) -> Iterator[Observed]:
         try:
@@ -97,8 +126,9 @@ class Differential:
 
     def give_up(self) -> None:
         """Do without those that wait: the time is up."""
-        self.missed += len(self.waiting)
+        self.missed += len(self.waiting) + sum(len(batch.cases) for batch in self.begun)
         self.waiting.clear()
+        self.begun.clear()
 
     def finish(self) -> None:
         """See to what is found out at the very end: no more inputs will come."""
@@ -164,12 +194,11 @@ def run_all(machines: Sequence[Differential], seconds: float, *, last: bool = Fa
     """
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        batches = [(machine, cases) for machine in machines if (cases := machine.batch())]
-        if not batches:
+        for machine in machines:
+            machine.begin()
+        taken = [machine.take() for machine in machines]
+        if not any(taken):
             break
-        begun = [(machine, machine.begin(cases)) for machine, cases in batches]
-        for machine, observed in begun:
-            machine.judge(list(observed))
     for machine in machines:
-        if last and machine.behind(last=True) and not machine.waiting:
+        if last and machine.behind(last=True) and not (machine.waiting or machine.begun):
             machine.finish()

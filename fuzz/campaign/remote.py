@@ -1,9 +1,9 @@
 """What a worker of a cluster does for a session (`fuzz.campaign.cluster`): its side of the wire.
 
-Only text, which is JSON, goes in and out.  Each task is done by a process of its own, because it
-wants a main thread; that process ends with the worker, whatever that dies of, as nobody hears it
-any more.  The worker ends it, too, when the session does not wait for it any more or the scheduler
-is gone, which dask tells nobody who is busy.
+Only text, which is JSON, goes in and out. Each task is done by a process of its own, because it
+wants a main thread (those that have a subject are kept for further trials); that process ends with
+the worker, whatever that dies of, as nobody hears it any more. The worker ends it, too, when the
+session does not wait for it any more or the scheduler is gone, which dask tells nobody who is busy.
 """
 
 import hashlib
@@ -24,11 +24,13 @@ from distributed import Status, get_worker
 from fuzz.campaign.child import RunError, check_environment, environment
 from fuzz.campaign.inquiry import Inquiry
 from fuzz.campaign.round import Artifact, Report, Round, program
+from fuzz.campaign.trial import Trial
 from fuzz.campaign.worker import Place, Worker
 
 _LOOK_SECONDS = 0.5  # is it still wanted?
 
 _stopping: set[str] = set()  # the rounds here that are to end
+_idle: dict[str, list["subprocess.Popen[str]"]] = {}  # that have a subject, by its name
 
 
 def who() -> str:
@@ -74,15 +76,7 @@ def fuzz(text: str) -> str:
 def inquire(text: str) -> str:
     """Answer an inquiry.  Errors raised: OtherProgram, PlainError, RuntimeError if nobody can."""
     task = Inquiry.parsed(json.loads(text))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fuzz.campaign.inquiry"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment(),
-        text=True,
-        start_new_session=True,
-    )
+    process = _process("fuzz.campaign.inquiry", errors=subprocess.PIPE)
     with process:
         said: str | None = text
         while True:
@@ -97,6 +91,53 @@ def inquire(text: str) -> str:
         lines = errors.splitlines() or [f"it ended with status {process.returncode}"]
         raise RuntimeError(lines[-1])
     return answer
+
+
+def observe(text: str) -> str:
+    """Do a trial.  Errors raised: OtherProgram, PlainError, RuntimeError if nobody can."""
+    task = Trial.parsed(json.loads(text))
+    idle = _idle.setdefault(task.subject, [])
+    process = idle.pop() if idle else _process("fuzz.campaign.trial")
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        process.stdin.write(f"{text}\n")
+        process.stdin.flush()
+        while not wait([process.stdout.fileno()], _LOOK_SECONDS):
+            if not _wanted(task.id):
+                raise RuntimeError("nobody waits for it any more")
+        answer = process.stdout.readline()
+        if not answer:
+            raise RuntimeError(f"{task.subject} was lost; the worker's log may say why")
+    except BaseException:
+        _end(process)
+        raise
+    idle.append(process)
+    return answer
+
+
+def let_go() -> None:
+    """End the subjects that are kept for further trials."""
+    for idle in _idle.values():
+        while idle:
+            _end(idle.pop())
+
+
+def _process(module: str, errors: int | None = None) -> "subprocess.Popen[str]":
+    """One that runs a module of ours and is talked to; its errors go to the worker's log."""
+    return subprocess.Popen(
+        [sys.executable, "-m", module],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        env=environment(),
+        text=True,
+        start_new_session=True,
+    )
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    with process:
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _wanted(name: str) -> bool:

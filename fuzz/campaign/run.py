@@ -33,6 +33,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.base.geometry import UnknownName
 from engine.base.kernel import kernel_named
@@ -66,8 +67,11 @@ from fuzz.lib.lines import short
 from fuzz.lib.lock import Lock, Locked
 from fuzz.lib.signals import on_request
 from fuzz.subjects.against import Against
-from fuzz.subjects.beside import beside_model
+from fuzz.subjects.beside import against_model, beside_model
 from fuzz.subjects.subject import SubjectError
+
+if TYPE_CHECKING:
+    from fuzz.campaign.cluster import Cluster
 
 LOCK = "run.lock"  # file in the working directory
 _POLL_SECONDS = 0.1
@@ -82,8 +86,11 @@ def run(options: RunOptions, hand: Callable[[Result], None] = lambda result: Non
     with contextlib.ExitStack() as stack:
         try:
             check_environment()
+            cluster = _cluster(options)
+            if cluster is not None:
+                stack.callback(cluster.close)
             names = dict.fromkeys(options.against)
-            pairs = [stack.enter_context(_beside(name, options)) for name in names]
+            pairs = [stack.enter_context(_beside(name, options, cluster)) for name in names]
             session = stack.enter_context(Session(_for_subjects(options, pairs)))
             stack.enter_context(_alone(session.workdir))
             inputs = session.inputs
@@ -92,7 +99,7 @@ def run(options: RunOptions, hand: Callable[[Result], None] = lambda result: Non
             )
             put_aside = take_up(session.corpus, session.outdated, inputs)
             machines = [Differential(session, pair) for pair in pairs]
-            executor = _executor(session)
+            executor = cluster or _here(session)
         except (RunError, UnknownName, WriteError, LedgerError, SubjectError) as error:
             print(f"pmdfuzz run: {error}", file=sys.stderr)
             return BAD_INPUT
@@ -109,11 +116,16 @@ def run(options: RunOptions, hand: Callable[[Result], None] = lambda result: Non
         return result.status
 
 
-def _executor(session: Session) -> Executor:
-    """Who does the rounds.  Errors raised: RunError."""
-    options = session.options
+def _here(session: Session) -> Executor:
+    """Processes of this machine, which do the rounds."""
+    jobs = session.options.jobs
+    return Local(session.corpus, session.seeds, session.crashes, session.workdir, jobs)
+
+
+def _cluster(options: RunOptions) -> "Cluster | None":
+    """Who does the rounds in their place, if somebody does.  Errors raised: RunError."""
     if options.cluster is None:
-        return Local(session.corpus, session.seeds, session.crashes, session.workdir, options.jobs)
+        return None
     if importlib.util.find_spec("distributed") is None:
         raise RunError(
             "--cluster needs dask.distributed, which is not installed here; install it with\n"
@@ -121,7 +133,7 @@ def _executor(session: Session) -> Executor:
         )
     from fuzz.campaign.cluster import Cluster  # an extra, and slow to load
 
-    return Cluster(options.cluster, options.tls)
+    return Cluster(options.cluster, options.tls, with_subjects=bool(options.against))
 
 
 def _alone(workdir: Path) -> Lock:
@@ -137,9 +149,14 @@ def _alone(workdir: Path) -> Lock:
         raise WriteError(workdir / LOCK, error.strerror or str(error)) from None
 
 
-def _beside(name: str, options: RunOptions) -> Against:
-    """A subject beside its model.  Errors raised: SubjectError, UnknownName."""
+def _beside(name: str, options: RunOptions, cluster: "Cluster | None") -> Against:
+    """A subject beside its model; on a cluster, workers have it.
+
+    Errors raised: SubjectError, UnknownName.
+    """
     only = options.geometries[0] if options.geometries and len(options.geometries) == 1 else None
+    if cluster is not None:
+        return against_model(cluster.subject(name), options.kernels, only, on=name)
     return beside_model(options.kernels, only, on=name, jobs=options.machines)
 
 
@@ -225,7 +242,8 @@ class _Run:
                 if not self.rounds.talking and self._time_is_up():
                     for machine in self.machines:
                         machine.give_up()
-                self._pump(0.0 if self._behind() else _POLL_SECONDS)
+                busy = any(machine.ready for machine in self.machines)
+                self._pump(0.0 if busy else _POLL_SECONDS)
                 if not self.signal:
                     run_all(self.machines, _POLL_SECONDS, last=not self.rounds.talking)
                 if self.suspects.waiting and not self.signal:

@@ -121,7 +121,8 @@ def make_run(parser: Parser, summary: str) -> None:
         help="run inputs that are new to the model there, too, and compare with the model of its "
         "kernel (the --kernel of its release, or the first; default: the one with its version): "
         "host, vm:IMAGE, via:'COMMAND {agent}', model:KERNEL, model-at:DIR; may be given more than "
-        f"once. host: {MACHINE_NEEDS}",
+        'once. With --cluster, workers with the resource "vm" have it. host: '
+        f"{MACHINE_NEEDS}",
     )
     parser.add_argument(
         "--machines",
@@ -191,6 +192,10 @@ def _run(options: argparse.Namespace) -> int:
     tls = Tls(options.tls_ca_file, options.tls_cert, options.tls_key)
     if options.cluster and options.jobs:
         raise UsageError("--jobs is for this machine: a cluster has a job for each of its threads")
+    if options.cluster and options.machines > 1:
+        raise UsageError(
+            '--machines is for this machine: a worker has as many as its resource "vm"'
+        )
     if any(tls) and not options.cluster:
         raise UsageError("--tls-… are for --cluster")
     chosen = RunOptions(

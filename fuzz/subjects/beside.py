@@ -72,6 +72,17 @@ def beside_model(
     if on == "host" and geometry == WITH_KEYS:
         on = f"host@{geometry}"
     subject = subject_named(on, time_limit=time_limit, jobs=jobs)
+    return against_model(subject, kernels, geometry, on=on)
+
+
+def against_model(
+    subject: Subject,
+    kernels: str | Sequence[str] | None = None,
+    geometry: str | None = None,
+    *,
+    on: str,
+) -> Against:
+    """The same of a subject that is there; it is closed if that cannot be."""
     try:
         if geometry not in (None, subject.geometry.name):
             raise SubjectError(f"{on} is {subject.geometry.name}, not {geometry}")

@@ -1,21 +1,18 @@
 """Files of what kernels did with programs, and of programs alone: JSON lines."""
 
-import errno
 import gzip
 import json
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeGuard, cast
+from typing import BinaryIO, NamedTuple, cast
 
-from engine.base.address import WORD_MASK
 from fuzz.case import Case, CaseError
-from fuzz.forms.results import is_word
 from fuzz.forms.text import parse_call
-from fuzz.subjects.difference import BY_CALL
 from fuzz.subjects.observe import FIELDS
 from fuzz.subjects.subject import Observation
+from fuzz.subjects.wellformed import wrong
 
 _PACKED: dict[str, Callable[[Path], object]] = {".gz": gzip.open, ".xz": lzma.open}
 _DAMAGED = (gzip.BadGzipFile, zlib.error, lzma.LZMAError)
@@ -70,62 +67,9 @@ def recordings(path: Path) -> Iterator[Recording]:
     it were yielded, and if there is none; OSError.
     """
     for line, row, case in _rows(path, ("id", "ops", *FIELDS)):
-        if wrong := _wrong(row, len(case.calls)):
-            raise TruthError(path, line, wrong)
+        if why := wrong(row, len(case.calls)):
+            raise TruthError(path, line, why)
         yield Recording(case, row)
-
-
-def _wrong(row: Observation, calls: int) -> str:
-    """What is not as an observation of so many calls has it; "" if all is (fuzz.subjects.observe).
-
-    Files of others are read, too: whatever passes here can be compared and shown.
-    """
-    for name in BY_CALL:
-        if not isinstance(row[name], list) or len(row[name]) != calls:
-            return f"{name!r} must have an entry for each of the calls"
-    for index, result in enumerate(row["ret"]):
-        if not _is_result(result):
-            known = isinstance(result, int) and errno.errorcode.get(-result)
-            hint = f", here '-{known}'" if known else ""
-            return f"ret[{index}] is no result: {result!r}; an error is written by its name{hint}"
-    for name in ("vmas", "pages"):
-        if not isinstance(row[name], list) or not all(isinstance(one, list) for one in row[name]):
-            return f"{name!r} must be a list of lists"
-    for name in ("pt", "pgtable_bytes", "rss_pages"):
-        values = row[name] if name in BY_CALL else [row[name]]
-        # Page tables from before the program may be gone: i386 PAE frees that of a gigabyte.
-        fits = _is_count if name == "rss_pages" else _is_number
-        if not all(map(fits, values)):
-            return f"{name!r} must be made of numbers"
-    return "" if isinstance(row["warn"], bool) else "'warn' must be true or false"
-
-
-def _is_number(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_count(value: object) -> TypeGuard[int]:
-    return _is_number(value) and value >= 0
-
-
-def _is_result(value: object) -> bool:
-    """Is it a result as `ret` has them?"""
-    if isinstance(value, dict):
-        return (
-            bool(value) and value.keys() <= {"segv", "bus"} and all(map(_are_runs, value.values()))
-        )
-    if isinstance(value, str):
-        return is_word(value)
-    return _is_count(value) and value <= WORD_MASK
-
-
-def _are_runs(value: object) -> bool:
-    """Are they pages that faulted: pairs of a first page and a number of pages?"""
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(isinstance(r, list) and len(r) == 2 and all(map(_is_count, r)) for r in value)
-    )
 
 
 def _rows(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[int, Observation, Case]]:

@@ -154,6 +154,8 @@ class Subject(ABC):
     kernel, as far as it tells; `commit_limit` the most memory in bytes that one call may ask for,
     None: there is no limit; `emulated` whether a program stands for the kernel, of which less can
     be seen (fuzz.subjects.coarse); `execs` whether it makes the exec of execve_stack.
+    So many batches may have begun `at_once`, and are taken in turn; `ready` whether that of the
+    oldest one is mere taking, as far as the subject can know.
     Whoever sets `to_the_end` wants to know of `observe` also what comes of it when the
     address space goes; that takes longer.
     """
@@ -167,6 +169,16 @@ class Subject(ABC):
     emulated: bool = False
     execs: bool = False
     to_the_end: bool = False
+
+    @property
+    def at_once(self) -> int:
+        """See above."""
+        return 1
+
+    @property
+    def ready(self) -> bool:
+        """See above."""
+        return True
 
     @property
     def seconds(self) -> float:
@@ -187,7 +199,7 @@ class Subject(ABC):
         """Begin to run a few cases, and do not wait for them: other subjects may begin meanwhile.
 
         Yields: see `run`; what is found out of them afterwards is told by `late`.  All are to be
-        taken before anything else is asked of the subject.
+        taken before anything else is asked of it, but for as many more as it has `at_once`.
         Errors raised: see `run`.
         """
         return self.run(cases)

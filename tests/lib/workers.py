@@ -4,6 +4,7 @@ import json
 import time
 
 from fuzz.campaign.round import End, Report, Round
+from fuzz.campaign.trial import Shown, Trial
 
 
 def empty(text: str) -> str:
@@ -41,3 +42,14 @@ def dying(text: str) -> str:
     import os
 
     os._exit(0)
+
+
+def observing_nothing(text: str) -> str:
+    """What no observation is."""
+    task = Trial.parsed(json.loads(text))
+    return json.dumps(Shown(task.id, task.program, task.nature, ("[]",) * len(task.cases)).plain())
+
+
+def without_a_subject(text: str) -> str:
+    task = Trial.parsed(json.loads(text))
+    return json.dumps(Shown.none(task, "it does not boot").plain())

@@ -11,5 +11,10 @@ while sleep 5; do
         --dashboard-address 127.0.0.1:0 $TLS
 done
 
+# For `run --against vm:KERNEL`: workers with the resource "vm" run it, each where KERNEL is a path of
+# its own machine, and keep a thread for each such subject.
+dask worker tls://SCHEDULER_ADDRESS:8786 --host OWN_ADDRESS --nworkers 1 --nthreads 1 \
+    --resources "vm=1" --dashboard-address 127.0.0.1:0 $TLS
+
 # The session.
 pmdfuzz run --cluster tls://SCHEDULER_ADDRESS:8786 $TLS

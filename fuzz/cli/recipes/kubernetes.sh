@@ -5,6 +5,9 @@ COPY . /pmdfuzz
 RUN pip install -c /pmdfuzz/constraints.txt '/pmdfuzz[fuzz,cluster]'
 END
 
+# For `run --against vm:KERNEL` put qemu-system-x86, gcc and KERNEL into it, too, and add --resources,
+# "vm=2" to the args of the worker: two threads of each run it then.
+
 # The operator of dask-kubernetes makes pods of this; its documentation tells how to install it.
 kubectl create secret generic pmdfuzz-tls --from-file=cert.pem --from-file=key.pem
 kubectl apply -f - <<'END'

@@ -2,7 +2,8 @@
 python3 -m pip install dask-jobqueue
 
 # The scheduler, on the node where you are.  It submits ten jobs, each a worker of 32 threads, and
-# others in place of those that end.  Ctrl-C ends all.
+# others in place of those that end.  Ctrl-C ends all.  For `run --against vm:KERNEL` (a path on the
+# nodes) add "--resources", "vm=4" to worker_extra_args: four threads of each worker run it then.
 cat > cluster.py <<'END'
 import signal
 

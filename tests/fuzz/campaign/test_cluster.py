@@ -4,6 +4,7 @@ import contextlib
 import gc
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ import dask
 import psutil
 from distributed import LocalCluster, Security
 
+from engine.base.kernel import kernel_named
 from fuzz.campaign import cluster as cluster_module
 from fuzz.campaign import remote
 from fuzz.campaign.child import RunError
@@ -29,8 +31,10 @@ from fuzz.campaign.round import Report, program
 from fuzz.campaign.run import run
 from fuzz.campaign.session import RunOptions, Tls
 from fuzz.findings.bucket import Bucket
-from fuzz.forms.text import parse
-from fuzz.lib.exits import FINE
+from fuzz.forms.text import load, parse
+from fuzz.lib.exits import FINE, SURPRISES
+from fuzz.subjects.model import Model
+from fuzz.subjects.subject import SubjectError
 from tests.lib import workers
 from tests.lib.constants import ROOT
 from tests.lib.rounds import ROUND
@@ -87,6 +91,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     with LocalCluster(
         n_workers=2,
         threads_per_worker=1,
+        resources={"vm": 1},
         host="tls://127.0.0.1",
         dashboard_address="127.0.0.1:0",
         security=security,
@@ -98,6 +103,13 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 def shared(running: Running) -> Iterator[Cluster]:
     """A session's view of them."""
     with contextlib.closing(Cluster(*running)) as executor:
+        yield executor
+
+
+@pytest.fixture
+def observing(running: Running) -> Iterator[Cluster]:
+    """The view of one that is against a subject."""
+    with contextlib.closing(Cluster(*running, with_subjects=True)) as executor:
         yield executor
 
 
@@ -212,6 +224,61 @@ def test_an_inquiry_that_ends_its_workers_is_given_up(
     single.begin(INQUIRY)
     answer = answer_of(single)
     assert answer.case is None and "is gone" in answer.why
+
+
+def test_a_subject_is_run_by_workers(observing: Cluster) -> None:
+    here = Model(kernel_named("linux-6.1"))
+    subject = observing.subject("model:linux-6.1")
+    assert (subject.name, subject.able, subject.geometry) == (here.name, here.able, here.geometry)
+    assert subject.at_once == 2 and observing.places == 0, "each keeps its thread for trials"
+    cases = [load(SHOWING).program(), load(SHOWING).with_calls(())]
+    begun = [subject.begin(cases), subject.begin(cases[:1])]
+    until(observing, lambda: subject.ready)
+    assert [list(one) for one in begun] == [list(here.run(cases)), [here.observe(cases[0])]]
+    subject.to_the_end = True
+    assert subject.observe(cases[0]) == here.observe(cases[0])
+
+
+def test_a_subject_that_nobody_can_have_says_why(observing: Cluster) -> None:
+    with pytest.raises(SubjectError, match="no subject is called 'nothing'"):
+        observing.subject("nothing")
+    told = [line for line in observing.news() if "gets no more programs" in line]
+    assert len(told) == 2, "by name"
+
+
+def test_a_worker_without_the_resource_has_no_subject(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_module, "CONNECT_SECONDS", 5.0)
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
+        ) as there,
+        contextlib.closing(Cluster(there.scheduler_address, with_subjects=True)) as executor,
+    ):
+        with pytest.raises(SubjectError) as raised:
+            executor.subject("model:linux-6.1")
+        assert executor.places == 1
+    assert 'no worker has the resource "vm", which model:linux-6.1 needs' in str(raised.value)
+    assert f"dask worker {there.scheduler_address} " in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("work", "why"),
+    [
+        (workers.observing_nothing, "shown.observations: no object"),
+        (workers.without_a_subject, "it does not boot"),
+    ],
+)
+def test_what_no_observation_is_comes_from_nobody_any_more(
+    observing: Cluster, monkeypatch: pytest.MonkeyPatch, work: Callable[[str], str], why: str
+) -> None:
+    subject = observing.subject("model:linux-6.1")
+    observing.news()
+    monkeypatch.setattr(cluster_module.remote, "observe", work)
+    monkeypatch.setattr(observing, "_gone_seconds", 1.0)
+    with pytest.raises(SubjectError, match='; now no worker has the resource "vm"'):
+        subject.observe(load(SHOWING).program())
+    told = observing.news()
+    assert len(told) == 2 and all(why in line for line in told)
 
 
 def test_places_are_threads_of_workers(shared: Cluster) -> None:
@@ -372,3 +439,20 @@ def test_a_run_on_a_cluster_keeps_what_it_finds(
     assert "have joined: 2 workers" in told and "known: " in told
     assert list((tmp_path / "findings").glob("*.case"))
     assert list((tmp_path / "corpus" / "x86-64").iterdir())
+
+
+@pytest.mark.atheris
+def test_a_run_against_a_subject_that_workers_have(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It is another kernel than its model is, and so a finding, which is minimized there, too."""
+    options = RunOptions(tmp_path, kernels=("linux-6.12",), runs=150, seed=5, cluster="local:1")
+    assert run(replace(options, against=("model:linux-6.18",), minimize_budget=50)) == SURPRISES
+    told = capfd.readouterr().out
+    assert "against linux-6.18, beside linux-6.12" in told
+    assert re.search(
+        r"^NEW FINDING machine-differs--\w+: linux-6.18 is not linux-6.12$", told, re.M
+    )
+    assert re.search(
+        r"^\d+ inputs were run on linux-6.18 and compared with linux-6.12$", told, re.M
+    )
