@@ -35,6 +35,7 @@ ROOMS = (
     "fuzz.vm",
     "fuzz.picture",
     "fuzz.tell",
+    "fuzz.strace",
     "fuzz.harm",
     "fuzz.showing",
     "fuzz.defects",

@@ -3,7 +3,9 @@
 import contextlib
 import os
 import secrets
-from collections.abc import Sequence
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 
@@ -56,6 +58,26 @@ def write_atomic(path: Path, data: str | bytes, *, synced: bool = True) -> None:
         _sync_directory(target.parent)
 
 
+@contextlib.contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """A folder to fill, which takes the name `target` at the end; all of it appears, or nothing.
+
+    Errors raised: WriteError, also if `target` is there and not empty.
+    """
+    scratch: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        scratch.chmod(0o777 & ~_umask())
+        yield scratch
+        scratch.rename(target)  # over an empty folder, too
+    except OSError as error:
+        raise WriteError(target, _reason(error)) from error
+    finally:
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
 def names_aside(paths: Sequence[Path]) -> list[Path]:
     """Names that are free, for a file and those whose names begin with its name."""
     number = 1
@@ -94,6 +116,13 @@ def _sync_directory(directory: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _umask() -> int:
+    """That of this process, which can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def _reason(error: OSError) -> str:

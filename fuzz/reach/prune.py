@@ -5,12 +5,11 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from engine.base.geometry import Geometry
-from fuzz.lib.files import WriteError
+from fuzz.lib.files import new_folder
 from fuzz.reach.features import Needed, Task
 from fuzz.reach.measure import HOME
 from fuzz.reach.reached import ReachError
@@ -44,28 +43,8 @@ def write_folders(target: Path, folders: Mapping[str, Sequence[str]]) -> None:
     Arguments: `folders` has the files of each, by its name.
     Errors raised: WriteError, also if `target` is there and not empty.
     """
-    scratch: Path | None = None
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        scratch.chmod(0o777 & ~_umask())
+    with new_folder(target) as folder:
         for name, files in folders.items():
-            (scratch / name).mkdir()
+            (folder / name).mkdir()
             for file in files:
-                shutil.copy2(file, scratch / name)
-        scratch.rename(target)  # over an empty folder, too
-    except OSError as error:
-        if scratch is not None:
-            shutil.rmtree(scratch, ignore_errors=True)
-        raise WriteError(target, error.strerror or str(error)) from error
-    except BaseException:
-        if scratch is not None:
-            shutil.rmtree(scratch, ignore_errors=True)
-        raise
-
-
-def _umask() -> int:
-    """That of this process, which can only be read by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
+                shutil.copy2(file, folder / name)

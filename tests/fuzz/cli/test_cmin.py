@@ -13,6 +13,7 @@ from fuzz.findings.history import About
 from fuzz.findings.ledger import Ledger
 from fuzz.forms.text import parse
 from fuzz.inputs.inputs import Inputs, shared_out
+from fuzz.lib import files
 from fuzz.reach import prune
 from tests.lib.command import MAP, STACK, Output, refused
 
@@ -54,7 +55,7 @@ def test_the_smallest_corpus_that_reaches_the_same(corpus: Path, capsys: Output)
     assert main(CMIN) == 0
     again = capsys.readouterr().out.splitlines()
     assert again[0] == told[0].replace("2 of 4", "2 of 2")
-    assert os.stat("out").st_mode & 0o777 == 0o777 & ~prune._umask()
+    assert os.stat("out").st_mode & 0o777 == 0o777 & ~files._umask()
 
 
 @pytest.mark.slow
@@ -90,7 +91,7 @@ def test_no_corpus_or_a_strange_one(corpus: Path, capsys: Output) -> None:
 
 def test_all_of_it_is_written_or_nothing(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
-    with pytest.raises(prune.WriteError, match="No such file"):
+    with pytest.raises(files.WriteError, match="No such file"):
         prune.write_folders(tmp_path / "out", {"x": [str(tmp_path / name) for name in "ab"]})
     assert sorted(os.listdir(tmp_path)) == ["a"]
     (tmp_path / "out").mkdir()

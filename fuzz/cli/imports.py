@@ -1,0 +1,184 @@
+"""`pmdfuzz import`: what other programs have recorded or made, as cases."""
+
+import argparse
+import contextlib
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from engine.base.kernel import kernel_named
+from fuzz.case import Case
+from fuzz.cli.named import check_names
+from fuzz.cli.options import Parser, UsageError, add_action, add_kernels, define
+from fuzz.findings.bucket import Bucket
+from fuzz.forms.text import dump
+from fuzz.lib.command import command
+from fuzz.lib.exits import FINE, SURPRISES
+from fuzz.lib.files import new_folder
+from fuzz.lib.lines import several
+from fuzz.lib.status import Fields, StatusLine, count
+from fuzz.showing import DEFAULT_KERNEL, replay
+from fuzz.strace.processes import ADVICE, Reader
+from fuzz.strace.program import Program
+
+_SHOWN = 10  # programs that are named beside a finding
+
+
+def make_import(parser: Parser, summary: str) -> None:
+    """Make the command."""
+    define(parser, _strace, summary)
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    action = add_action(
+        actions,
+        "strace",
+        _strace,
+        "import logs of strace",
+        "What a traced program did to its memory becomes cases of at most 256 calls, a process and "
+        "an exec at a time; each begins with what was mapped then. What cannot be said in a case "
+        f"is counted, and told with the line that it was met on first. To record one: {ADVICE}. "
+        "strace shows no accesses, so programs write to what they map, unless --no-touch is given.",
+    )
+    action.add_argument("files", nargs="+", type=Path, metavar="LOG", help="a log, one or more")
+    action.add_argument(
+        "--no-touch",
+        action="store_true",
+        help="put no accesses in: page tables stay empty, but for what calls fill",
+    )
+    _add_rest(action)
+
+
+def _add_rest(action: Parser) -> None:
+    """The options that all actions have."""
+    action.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="write the cases to DIR, which is not there yet: all of them or none (default: only "
+        "tell what would be imported)",
+    )
+    action.add_argument(
+        "--recorded-on",
+        metavar="K",
+        default=DEFAULT_KERNEL,
+        help="the kernel on whose model the results must come about (default: %(default)s)",
+    )
+    add_kernels(action, "also run the programs there, and tell which known defects they meet")
+
+
+@dataclass(slots=True)
+class _Standing:
+    """Where an import stands; see fuzz.lib.status."""
+
+    reader: Reader
+
+    def fields(self) -> Fields:
+        """See `Standing`."""
+        imported = self.reader.imported
+        return [
+            (self.reader.file, "dim"),
+            (f"{count(self.reader.log.lines)} lines", ""),
+            (several(imported.programs, "program"), ""),
+        ]
+
+
+@dataclass(slots=True)
+class _Met:
+    """What the programs met on the kernels: of each finding the names of the programs."""
+
+    kernels: Sequence[str]
+    by_finding: dict[tuple[str, Bucket], list[str]] = field(default_factory=dict)
+    runs: Counter[str] = field(default_factory=Counter)
+
+    def run(self, name: str, case: Case) -> None:
+        """Run a program on all of them."""
+        for shown in replay(case, self.kernels):
+            self.runs[shown.kernel.name] += 1
+            for found in shown.findings:
+                self.by_finding.setdefault((shown.kernel.name, found.bucket), []).append(name)
+
+    @property
+    def unknown(self) -> bool:
+        """Is there anything that no known defect explains?"""
+        return any(not bucket.defect for _, bucket in self.by_finding)
+
+    def told(self) -> Iterator[str]:
+        """What was met, a line each."""
+        for kernel in self.kernels:
+            met = [(b, names) for (on, b), names in self.by_finding.items() if on == kernel]
+            yield f"{kernel}: {several(self.runs[kernel], 'program')}, " + (
+                "which meet" if met else "no known defect is met, and no rule breaks"
+            )
+            for bucket, names in met:
+                what = (
+                    f"the known defect {bucket.defect}" if bucket.defect else "an UNKNOWN finding"
+                )
+                more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+                yield f"  {what}, {bucket.rule}: {', '.join(names[:_SHOWN])}{more}"
+
+
+def _strace(options: argparse.Namespace) -> int:
+    kernels = list(dict.fromkeys(options.kernels or ()))
+    check_names([options.recorded_on, *kernels], None)
+    met = _Met(kernels)
+    for path in options.files:
+        if not path.is_file():
+            raise UsageError(f"{path}: not a file" if path.exists() else f"{path}: no such file")
+    written = 0
+    with _output(options.output) as folder:
+        for path in options.files:
+            written += _import(path, folder, options, met)
+        if not written:
+            raise UsageError(f"no call that changes memory in there: {ADVICE}")
+    print(*met.told(), sep="\n", end="\n" if kernels else "")
+    if options.output is None:
+        print("nothing is written: -o DIR")
+    else:
+        print(f"next: {command('replay', options.output)}")
+    return SURPRISES if met.unknown else FINE
+
+
+def _import(path: Path, folder: Path | None, options: argparse.Namespace, met: _Met) -> int:
+    """Import one log.  Returns: how many programs there are."""
+    reader = Reader(str(path), _stem(path), kernel_named(options.recorded_on), not options.no_touch)
+    line = StatusLine(sys.stderr)
+    standing = _Standing(reader)
+    with path.open(encoding="utf-8", errors="backslashreplace") as log:
+        for program in reader.programs(log):
+            case = _as_case(program, path, options.recorded_on)
+            if folder is not None:
+                (folder / f"{program.name}.case").write_text(dump(case), encoding="utf-8")
+            met.run(program.name, case)
+            line.update(standing)
+    line.clear()
+    print(f"{path}: {several(reader.log.lines, 'line')}, {reader.imported.told()}")
+    return reader.imported.programs
+
+
+@contextlib.contextmanager
+def _output(target: Path | None) -> Iterator[Path | None]:
+    """The folder that cases go to, if there is one."""
+    if target is None:
+        yield None
+        return
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError(f"{target} is there already: name another place")
+    with new_folder(target) as folder:
+        yield folder
+
+
+def _stem(path: Path) -> str:
+    """What the cases of a log are called: its name without what a file name should not have."""
+    kept = "".join(each if each.isalnum() or each in "-_." else "-" for each in path.name)
+    return kept.removesuffix(".strace").removesuffix(".log") or "log"
+
+
+def _as_case(program: Program, path: Path, kernel: str) -> Case:
+    """The case of a program, which says where it is from."""
+    first, last = program.lines
+    comments = [f"{path.name}, lines {first} to {last}; {program.told}"]
+    if program.touches:
+        comments.append("`touch` is assumed: a log of strace shows no accesses")
+    return replace(program.case, kernel=kernel, comments=tuple(comments))
