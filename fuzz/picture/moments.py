@@ -32,7 +32,7 @@ from engine.base.points import (
     Point,
 )
 from engine.base.violation import Violation
-from engine.move import MovePoint
+from engine.move import MovePoint, extent_bytes
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_HUGETLB
 from fuzz.calls.registry import CALLS
@@ -74,13 +74,15 @@ _NOTED = frozenset(
         *REFUSED,
     )
 )
+NOWHERE = Range(0, 0)
 _MOST_BITES = 12  # of more, some stand for others
 
 
 class Bite(NamedTuple):
     """What one mover took at once: from where to where; `back`: on the way back after a failure.
 
-    `many` are the bites of the same mover, side by side, that it stands for.
+    `refused`: it came to nothing, for the entry is occupied, or (no `mover`) there was no memory
+    for a table.  `many` are the bites of the same mover, side by side, that it stands for.
     """
 
     mover: str
@@ -105,6 +107,7 @@ class Mark(NamedTuple):
 
     number: int
     name: str
+    where: Range
     held: int
     broken: int
     bite: Bite | None
@@ -118,6 +121,7 @@ class Moment:
     """
 
     kind: str
+    where: Range
     held: int
     bite: Bite | None
     seen: Seen
@@ -188,7 +192,12 @@ class _Scout:
                     mover = "move_huge_pte"
                 target = Range(move.new, move.new + point.end - point.start)
                 bite = Bite(mover, point.where, target, move.rollback, name in REFUSED)
-        self.marks.append(Mark(len(self.marks), name, point.held, len(space.violations), bite))
+            elif name == ALLOC_FAILED:
+                extent = extent_bytes(move, space.geometry.slot_bytes)
+                source, target = (Range(at, at + extent) for at in (move.old, move.new))
+                bite = Bite("", source, target, move.rollback, True)
+        broken = len(space.violations)
+        self.marks.append(Mark(len(self.marks), name, point.where, point.held, broken, bite))
 
     def step(self, index: int, space: AddressSpace) -> None:
         """See `on_step` of `execute`."""
@@ -253,23 +262,19 @@ def film(case: Case, kernel: Kernel) -> Film:
         on_step=camera.step,
         check=False,
     )
-    moments = [Moment(BEFORE, 0, None, camera.taken.get(-1, camera.taken[min(camera.taken)]))]
+    first = camera.taken[min(camera.taken)]
+    moments = [Moment(BEFORE, NOWHERE, 0, None, first)]
     told = 0
     for mark in chosen:
         kind = UNLOCKED if mark.name in (ITERATION, LEAVE) else mark.name
         news = tuple(broken[told : mark.broken])
         told = max(told, mark.broken)
-        moments.append(Moment(kind, mark.held, mark.bite, camera.taken[mark.number], news))
+        seen_then = camera.taken[mark.number]
+        moments.append(Moment(kind, mark.where, mark.held, mark.bite, seen_then, news))
     returned = 0 <= call < len(shown.results)
     last = camera.taken.get(len(scout.marks), moments[-1].seen)
-    moments.append(Moment(END, 0, None, last, tuple(broken[told:])))
-    failing = None
-    if violation is not None:
-        rule = violation.rule
-        failing = next(
-            (n for n, one in enumerate(moments) if any(v.rule == rule for v in one.broken)),
-            len(moments) - 1,
-        )
+    moments.append(Moment(END, NOWHERE, 0, None, last, tuple(broken[told:])))
+    failing = _failing(moments, violation) if violation else None
     return Film(
         shown,
         call,
@@ -281,6 +286,27 @@ def film(case: Case, kernel: Kernel) -> Film:
         failing,
         details,
     )
+
+
+def _failing(moments: Sequence[Moment], violation: Violation) -> int:
+    """The index of the moment at which a rule breaks, mostly that at which it is noticed.
+
+    What is noticed at the end of a move is put down to the last thing that it did, and a way back
+    that came short to where it stopped.
+    """
+    noticed = next(
+        (n for n, one in enumerate(moments) if any(v.rule == violation.rule for v in one.broken)),
+        len(moments) - 1,
+    )
+    bites = [(n, one.bite) for n, one in enumerate(moments[: noticed + 1]) if one.bite]
+    if not bites:
+        return noticed
+    last, where = bites[-1][0], violation.where
+    if moments[noticed].kind == UNLOCKED:
+        took = [n for n, one in bites if one.source.overlaps(where) or one.target.overlaps(where)]
+        return (took or [last])[-1]
+    stopped = moments[last].kind == ALLOC_FAILED and moments[noticed].kind == FREE_PGTABLES
+    return last if stopped else noticed
 
 
 def _rule(violation: Violation | None) -> Rule | None:

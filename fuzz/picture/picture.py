@@ -15,8 +15,11 @@ from fuzz.case import Case
 from fuzz.defects import known
 from fuzz.forms.text import format_call
 from fuzz.picture import svg
+from fuzz.picture.legend import legend
+from fuzz.picture.lost import Lost
 from fuzz.picture.moments import Film, film
-from fuzz.picture.panel import LEFT, PAD, RIGHT, WIDTH, Panel
+from fuzz.picture.panel import Panel
+from fuzz.picture.ribbon import LEFT, PAD, RIGHT, WIDTH
 from fuzz.picture.scene import Scene
 from fuzz.picture.svg import Element
 from fuzz.picture.words import caption
@@ -90,12 +93,13 @@ class Picture:
                 css = "step now" if index == self.failing else "step"
                 parent = svg.group(root, css, step=str(index), caption=svg.clean(step.caption))
                 y = top
-            panel = Panel(self._scene, index, (index if leafed else number) + 1)
+            called = (index if leafed else number) + 1
+            panel = Panel(self._scene, self._lost, index, called, alike=leafed)
             panel.draw(parent, y)
             y += panel.height + 8
             bottom = max(bottom, y)
             used |= panel.used
-        height = self._legend(root, bottom, used)
+        height = legend(root, bottom, used)
         root.set("viewBox", f"0 0 {svg.number(WIDTH)} {svg.number(height)}")
         root[3].set("height", svg.number(height))
         return svg.told(root)
@@ -103,6 +107,10 @@ class Picture:
     @cached_property
     def _scene(self) -> Scene:
         return Scene(self.film_, LEFT, RIGHT)
+
+    @cached_property
+    def _lost(self) -> Lost:
+        return Lost(self._scene)
 
     def _told(self) -> Iterator[str]:
         """What is read out in place of the picture."""
@@ -112,10 +120,14 @@ class Picture:
 
     def _head(self, root: Element) -> float:
         """The title, the call, the kernel."""
-        made, y = self.film_, 10.0
-        for line in svg.wrapped(self.title, WIDTH - 2 * PAD, 19):
+        made, y, left = self.film_, 10.0, PAD
+        if made.rule is not None:
+            svg.cross(root, PAD + 9, y + 15, 10)
+            svg.text(root, PAD + 26, y + 20, "broken:", "h1 bad")
+            left += 112
+        for line in svg.wrapped(self.title, WIDTH - left - PAD, 20):
             y += 21
-            svg.text(root, PAD, y, line, "h1")
+            svg.text(root, left, y, line, "h1")
         y += 20
         rule = f"{made.rule.id} {made.rule.slug}" if made.rule else ""
         parts = (svg.clean(self.name, 40), rule, self.subtitle)
@@ -132,9 +144,6 @@ class Picture:
             words = format_call(call, made.kernel.geometry.page_bytes)
             svg.text(root, PAD, y, svg.clean(words, 104), "code")
         return y + 10
-
-    def _legend(self, root: Element, y: float, used: set[str]) -> float:
-        return y + 4
 
 
 def picture(case: Case, kernel: Kernel, name: str = "") -> Picture:

@@ -1,7 +1,7 @@
 """Where everything is in a picture: its ribbons, each a part of the address space on an axis.
 
-The ribbon of the old range is above that of the new one.  If the two are apart, what is to move is
-straight above the place that it goes to; if they overlap, each address is above itself.
+The ribbon of the old range is above that of the new one, and what is to move is straight above the
+place that it goes to.  If the slots of the two overlap they are one ribbon.
 """
 
 import itertools
@@ -12,6 +12,7 @@ from functools import cached_property
 
 from engine.base.address import Range, round_down, round_up
 from engine.base.geometry import PTE, Geometry
+from engine.base.points import RELOCATE_VMA_DOWN
 from fuzz.calls.arena import Arena
 from fuzz.calls.registry import CALLS, operands
 from fuzz.picture.axis import Axis, axis
@@ -23,18 +24,24 @@ _SLOTS_APART = 8  # with no more slots in a ribbon than that, each stands alone
 
 
 @dataclass(frozen=True, slots=True)
-class Ribbon:
-    """A part of the address space: [start, end), and what the move is about in it.
-
-    `base` is the address at offset 0 of the axis; `asked` what the call names, `lowered` what it
-    makes of that (realignment), if that is more.
-    """
+class Span:
+    """A range that a call names; `lowered` is what it takes beside that, below (realignment)."""
 
     name: str
+    where: Range
+    lowered: Range | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ribbon:
+    """A part of the address space: [start, end), and what the call names in it.
+
+    `base` is the address at offset 0 of the axis.
+    """
+
     window: Range
     base: int
-    asked: Range | None = None
-    lowered: Range | None = None
+    spans: tuple[Span, ...] = ()
 
 
 class Scene:
@@ -79,8 +86,19 @@ class Scene:
 
     @cached_property
     def moving(self) -> bool:
-        """Is there an old range, and a new one?"""
+        """Does anything move?"""
         return bool(self.film.ways)
+
+    @cached_property
+    def apart(self) -> bool:
+        """Have the old range and the new one a ribbon each?"""
+        return self.moving and len(self.ribbons) > 1 and bool(self.ribbons[1].spans)
+
+    @cached_property
+    def first(self) -> Moment:
+        """The moment before anything moves."""
+        replaced = [one for one in self.film.moments if one.kind == RELOCATE_VMA_DOWN]
+        return (replaced or self.film.moments)[0]
 
     def slots(self, ribbon: Ribbon) -> Iterator[tuple[Range, int]]:
         """The slots of a ribbon, those that are alike together: where, and how many."""
@@ -102,8 +120,8 @@ class Scene:
         for ribbon in self.ribbons:
             window, base = ribbon.window, ribbon.base
             places = {*window}
-            for named in (ribbon.asked, ribbon.lowered):
-                places.update(named or ())
+            for span in ribbon.spans:
+                places.update((*span.where, *(span.lowered or ())))
             if window.length <= _SLOTS_APART * slot:
                 places.update(range(round_up(window.start, slot), window.end, slot))
             if (broken := self.film.violation) and broken.where != self.film.kernel.geometry.arena:
@@ -174,22 +192,30 @@ def _ribbons(film: Film) -> Iterator[Ribbon]:
     if not ways:
         first_slot = Range(geometry.arena.start, geometry.arena.start + geometry.slot_bytes)
         window = _window(geometry, [*_changed(film), *_named(film)] or [first_slot])
-        yield Ribbon("memory", window, window.start)
+        named = tuple(Span("named", where) for where in _spanned(film))
+        yield Ribbon(window, window.start, named)
         return
-    old = _hull(way.source for way in ways)
-    new = _hull(way.target for way in ways)
     asked = _hull(way.requested for way in ways)
-    delta = new.start - old.start
-    due = Range(asked.start + delta, asked.end + delta)
-    left, right = _window(geometry, [old]), _window(geometry, [new])
-    apart = not left.overlaps(right)
-    yield Ribbon("old range", left, old.start if apart else 0, asked, old if old != asked else None)
-    yield Ribbon("new range", right, new.start if apart else 0, due, new if new != due else None)
-    where = film.violation.where if film.violation else None
-    if where and where != geometry.arena and not (where.overlaps(left) or where.overlaps(right)):
-        low = left.start - old.start if apart else min(left.start, right.start)
+    taken = _hull(way.source for way in ways)
+    delta = ways[0].target.start - ways[0].source.start
+    spans = []
+    for name, ahead in (("old range", 0), ("new range", delta)):
+        where = Range(asked.start + ahead, asked.end + ahead)
+        lowered = Range(taken.start + ahead, where.start)
+        spans.append(Span(name, where, lowered if lowered.length > 0 else None))
+    old, new = (_window(geometry, [span.where, span.lowered or span.where]) for span in spans)
+    if old.overlaps(new):
+        window = _hull([old, new])
+        yield Ribbon(window, window.start, tuple(spans))
+        low, seen = 0, [window]
+    else:
+        yield Ribbon(old, asked.start, (spans[0],))
+        yield Ribbon(new, asked.start + delta, (spans[1],))
+        low, seen = min(old.start - asked.start, new.start - asked.start - delta), [old, new]
+    where = film.violation.where if film.violation else geometry.arena
+    if where != geometry.arena and not any(where.overlaps(one) for one in seen):
         window = _window(geometry, [where])
-        yield Ribbon("elsewhere", window, window.start - low)
+        yield Ribbon(window, window.start - low)
 
 
 def _window(geometry: Geometry, wheres: Iterable[Range]) -> Range:
@@ -208,16 +234,21 @@ def _hull(wheres: Iterable[Range]) -> Range:
 
 def _named(film: Film) -> Iterator[Range]:
     """What a call without a move is about: where the rule is broken, and what its operands name."""
-    geometry = film.kernel.geometry
-    if film.violation and film.violation.where != geometry.arena:
+    if film.violation and film.violation.where != film.kernel.geometry.arena:
         yield film.violation.where
-    call = film.shown.case.calls[film.call] if film.call >= 0 else None
-    declared = CALLS[call.name] if call else None
-    if call and declared and declared.span:
+    yield from _spanned(film)
+
+
+def _spanned(film: Film) -> Iterator[Range]:
+    """The range that a call names, if that is one in the arena."""
+    if film.call < 0:
+        return
+    geometry, call = film.kernel.geometry, film.shown.case.calls[film.call]
+    declared, arena = CALLS[call.name], film.kernel.geometry.arena
+    if declared.span is not None:
         start, length = declared.span.of(operands(Arena.of(geometry), declared, call.args))
-        if geometry.arena.start <= start < geometry.arena.end:
-            length = min(length, geometry.arena.end - start)
-            yield Range(start, start + max(length, geometry.page_bytes))
+        if arena.start <= start < arena.end:
+            yield Range(start, min(start + max(length, geometry.page_bytes), arena.end))
 
 
 def _changed(film: Film) -> Iterator[Range]:

@@ -17,7 +17,7 @@ from engine.state import terms
 from engine.state.space import AddressSpace
 from engine.state.table import Picture
 from fuzz.tell import signs
-from fuzz.tell.details import DETAILS, Detail, Row
+from fuzz.tell.details import DETAILS, Detail, Kept, Row, kept
 from fuzz.tell.draw import vma_notes
 from fuzz.tell.signs import Sign
 
@@ -35,10 +35,11 @@ PAGE, ZERO, SWAPPED, MIGRATING, GUARD, WP_MARK = (
 
 
 class Mapping(NamedTuple):
-    """A VMA, and what is said of it."""
+    """A VMA: its protection, and what else is worth a word; the first of that is what is behind."""
 
     where: Range
-    text: str
+    protection: str
+    notes: tuple[str, ...]
 
 
 class Run(NamedTuple):
@@ -59,13 +60,15 @@ class Seen(NamedTuple):
     """An address space at one moment.
 
     `tables` are the PTE and PMD tables that are linked, by level and first address, and how many
-    entries each has; `rows` what is said of it beyond that, by title.
+    entries each has; `tlbs` what other CPUs keep; `rows` what is said beyond that, by title;
+    `matter` the titles of what is worth a look if it changes.
     """
 
     mappings: tuple[Mapping, ...]
     tables: dict[tuple[int, int], int]
     leaves: Picture
     tags: list[int]
+    tlbs: tuple[Kept, ...]
     rows: dict[Sign, tuple[Row, ...]]
     matter: frozenset[Sign]
 
@@ -75,12 +78,13 @@ def look(space: AddressSpace, details: Sequence[Detail] = DETAILS) -> Seen:
     levels = range(PTE, min(PMD + 1, space.geometry.levels))
     return Seen(
         tuple(
-            Mapping(vma.range, " ".join([terms.protection(vma.flags), *vma_notes(vma)]))
+            Mapping(vma.range, terms.protection(vma.flags), tuple(vma_notes(vma)))
             for vma in space.vmas
         ),
         {(t.level, base): t.count for base, t in space.tree.tables() if t.level in levels},
         space.tree.frozen(),
         space.frames.tag.copy(),
+        tuple(kept(space)),
         {detail.title: tuple(detail.rows(space)) for detail in details},
         frozenset(detail.title for detail in details if detail.matters(space)),
     )
@@ -93,7 +97,7 @@ def details_that_matter(rules: Collection[str], before: Seen, after: Seen) -> tu
         for detail in DETAILS
         if not detail.rules.isdisjoint(rules)
         or (
-            detail.title in (*STRIPS, signs.TLBS)
+            detail.title in STRIPS
             and detail.title in before.matter | after.matter
             and before.rows[detail.title] != after.rows[detail.title]
         )

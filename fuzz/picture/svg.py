@@ -147,3 +147,23 @@ def hatch(x: float, y: float, width: float, height: float, step: float = 6) -> s
         x2, y2 = x + min(reach, width), y + max(reach - width, 0)
         parts.append(f"M{number(x1)} {number(y1)}L{number(x2)} {number(y2)}")
     return "".join(parts)
+
+
+def cross(parent: Element, x: float, y: float, radius: float) -> None:
+    """The mark of what is wrong: a cross in an octagon."""
+    near = radius * 0.414
+    corners = (
+        (-near, -radius),
+        (near, -radius),
+        (radius, -near),
+        (radius, near),
+        (near, radius),
+        (-near, radius),
+        (-radius, near),
+        (-radius, -near),
+    )
+    made = line(parent, [(x + dx, y + dy) for dx, dy in corners], "badge")
+    made.set("d", made.get("d", "") + "Z")
+    arm = radius * 0.42
+    for slope in (1, -1):
+        line(parent, ((x - arm, y - arm * slope), (x + arm, y + arm * slope)), "cross")

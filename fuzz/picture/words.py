@@ -27,7 +27,7 @@ def caption(film: Film, index: int) -> str:
     moment, geometry = film.moments[index], film.kernel.geometry
     way = _way(film, index)
     match moment.kind:
-        case _ if moment.bite is not None:
+        case _ if moment.bite is not None and moment.bite.mover:
             return bitten(geometry, moment.bite)
         case moments.BEFORE:
             return "before the call"
@@ -43,13 +43,14 @@ def caption(film: Film, index: int) -> str:
         case points.ENTER:
             return "the move begins"
         case points.ALLOC_FAILED if way is not None and way.back:
-            return "on the way back there is no memory for a table: the rest never returns"
+            return "way back: no memory for a table, and nobody looks: the rest stays away"
         case points.ALLOC_FAILED:
-            return "no memory for a table at the new place: the move stops, and is to be undone"
+            return "no memory for a table at the new place: the move stops"
         case points.HUGE_SPLIT:
             return "the huge page is split into pages"
         case points.FREE_PGTABLES:
-            return "the pages are gone, tables are freed next"
+            where = terms.span(geometry, moment.where)
+            return f"{where} is unmapped: its pages are gone, its tables go next"
         case moments.UNLOCKED:
             return "locks are dropped: others may look"
         case _:

@@ -10,6 +10,7 @@ from engine.pages.access import translation
 from engine.pages.rmap import folio_of
 from engine.state import terms
 from engine.state.space import AddressSpace
+from engine.state.tlb import Translation
 from engine.state.vma import (
     VM_ACCESS,
     VM_ACCOUNT,
@@ -124,16 +125,34 @@ def _runs(space: AddressSpace, has: Callable[[int, int], bool]) -> Iterator[Row]
         yield Row(run)
 
 
-def _tlbs(space: AddressSpace) -> Iterator[Row]:
+class Kept(NamedTuple):
+    """What the TLB of a CPU keeps of a page; `stale`: the page tables say something else by now.
+
+    `tag` is what the frame holds.
+    """
+
+    cpu: int
+    where: Range
+    translation: Translation
+    tag: int
+    stale: bool
+
+
+def kept(space: AddressSpace) -> Iterator[Kept]:
     """What each CPU keeps, and whether that is still true."""
     page, tags = space.geometry.page_bytes, space.frames.tag
-    for (cpu, addr), kept in sorted(space.tlb.cached.items()):
+    for (cpu, addr), one in sorted(space.tlb.cached.items()):
         found = translation(space, addr)
         now = found[2] if found else None
-        holds = f" (content {tags[kept.pfn]})" if tags[kept.pfn] else ""
-        text = terms.translation(kept).replace(",", f"{holds},", 1)
-        stale = now is None or now.pfn != kept.pfn or (kept.writable and not now.writable)
-        yield Row(Range(addr, addr + page), f"{text}, {STALE}" if stale else text, f"CPU {cpu} ")
+        stale = now is None or now.pfn != one.pfn or (one.writable and not now.writable)
+        yield Kept(cpu, Range(addr, addr + page), one, tags[one.pfn], stale)
+
+
+def _tlbs(space: AddressSpace) -> Iterator[Row]:
+    for one in kept(space):
+        holds = f" (content {one.tag})" if one.tag else ""
+        text = terms.translation(one.translation).replace(",", f"{holds},", 1)
+        yield Row(one.where, f"{text}, {STALE}" if one.stale else text, f"CPU {one.cpu} ")
 
 
 def _counters(space: AddressSpace) -> Iterator[Row]:

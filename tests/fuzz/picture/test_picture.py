@@ -72,7 +72,7 @@ def test_failing_step_of_the_thread_is_the_refused_bite() -> None:
     assert step.failing
     assert step.caption == "move_normal_pmd is refused: the entry at 0x1e00000 is not empty"
     assert sum(one.failing for one in made.steps) == 1
-    assert "emptied, still linked" in words(made.still())
+    assert "empty table, still linked" in words(made.still())
 
 
 def test_film_has_each_step_once_and_shows_the_failing_one() -> None:

@@ -1,0 +1,373 @@
+"""A part of the address space at one moment, drawn row below row.
+
+What the call names, addresses, VMAs, what each PMD entry holds, pages, and below them strips of
+what matters beside that: bits of entries, TLBs.
+"""
+
+from collections.abc import Iterator
+from functools import cached_property
+
+from engine.base.address import Range
+from engine.base.geometry import PTE
+from engine.base.points import ENTER
+from engine.state import terms
+from fuzz.picture import svg
+from fuzz.picture.lost import Lost
+from fuzz.picture.moments import Film, Moment
+from fuzz.picture.scene import Ribbon, Scene
+from fuzz.picture.seen import GUARD, MIGRATING, STRIPS, SWAPPED, WP_MARK, ZERO, Run, clipped
+from fuzz.picture.svg import Element
+from fuzz.tell import signs
+from fuzz.tell.details import DETAILS, Kept
+
+WIDTH = 800.0
+PAD = 14.0
+LEFT, RIGHT = 106.0, WIDTH - 24  # of the axis
+
+_SPAN, _ADDRESSES, _VMA, _TABLE, _PAGES, _STRIP, _TLB = 16.0, 16.0, 18.0, 22.0, 25.0, 14.0, 20.0
+_GAP = 5.0
+_MARKED = {ZERO: "zero page", GUARD: "guard", WP_MARK: "wp mark"}
+# Rules that tell VMAs apart by what is behind them.
+_OF_VMAS = frozenset(
+    rule for detail in DETAILS if detail.title == signs.FLAGS for rule in detail.rules
+)
+
+
+class Rows:
+    """Where the rows of a ribbon are, from `top` on; the same at all moments of a film."""
+
+    def __init__(self, film: Film, ribbon: Ribbon, top: float) -> None:
+        self.film, self.ribbon, self.top = film, ribbon, top
+        self.spans = top
+        self.addresses = top + _SPAN * len(ribbon.spans)
+        self.vmas = self.addresses + _ADDRESSES
+        self.tables = self.vmas + _VMA + _GAP
+        self.pages = self.tables + _TABLE + _GAP
+        self.strips = self.pages + _PAGES + _GAP
+        self.tlbs = self.strips + _STRIP * len(self.titles)
+        self.bottom = self.tlbs + _TLB * len(self.cpus)
+
+    @property
+    def below(self) -> float:
+        """The lower edge of the pages."""
+        return self.pages + _PAGES
+
+    @cached_property
+    def titles(self) -> list[signs.Sign]:
+        """The strips that it needs at some moment."""
+        return [
+            title
+            for title in STRIPS
+            if any(
+                row.where and row.where.overlaps(self.ribbon.window)
+                for moment in self.film.moments
+                for row in moment.seen.rows.get(title, ())
+            )
+        ]
+
+    @cached_property
+    def cpus(self) -> list[int]:
+        """The CPUs that keep something of it at some moment."""
+        window = self.ribbon.window
+        kept = (one for moment in self.film.moments for one in moment.seen.tlbs)
+        return sorted({one.cpu for one in kept if one.where.overlaps(window)})
+
+
+class RibbonDrawing:
+    """Draws a ribbon at a moment into a group.
+
+    `used` are the signs that were drawn, which a legend has to explain.
+    """
+
+    def __init__(
+        self, scene: Scene, lost: Lost, index: int, rows: Rows, group: Element, used: set[str]
+    ) -> None:
+        self.scene, self.lost, self.rows, self.ribbon = scene, lost, rows, rows.ribbon
+        self.moment: Moment = scene.film.moments[index]
+        self.index, self.group, self.used = index, group, used
+
+    def draw(self) -> None:
+        """Draw it."""
+        self._grid()
+        self._label(self.rows.vmas + 13, "VMAs")
+        self._label(self.rows.tables + 15, "PTE tables")
+        self._label(self.rows.pages + 17, "pages")
+        self._spans()
+        self._addresses()
+        self._vmas()
+        for where, many in self.scene.slots(self.ribbon):
+            self._slot(where, many)
+        self._baseline()
+        self._ghosts()
+        for run in self.scene.runs(self.moment, self.ribbon):
+            self._run(run)
+        self._lost()
+        self._ring()
+        self._strips()
+        self._tlbs()
+
+    def ends(self, where: Range) -> tuple[float, float]:
+        """Where a range begins and ends on paper."""
+        window = self.ribbon.window
+        inside = Range(max(where.start, window.start), min(where.end, window.end))
+        return self.scene.x(self.ribbon, inside.start), self.scene.x(self.ribbon, inside.end)
+
+    def _label(self, y: float, words: str, css: str = "small soft") -> None:
+        """What a row is, to its left."""
+        svg.text(self.group, PAD, y, words, css)
+
+    def _grid(self) -> None:
+        """The boundaries of slots and, heavier, of PUD entries."""
+        geometry = self.scene.geometry
+        for edge in dict.fromkeys(e for where, _ in self.scene.slots(self.ribbon) for e in where):
+            x = self.scene.x(self.ribbon, edge)
+            heavy = geometry.pud_bytes > geometry.slot_bytes and not edge % geometry.pud_bytes
+            ends = ((x, self.rows.vmas - 3), (x, self.rows.below + 3))
+            svg.line(self.group, ends, "pud" if heavy else "slot")
+            if heavy:
+                self.used.add("pud")
+
+    def _spans(self) -> None:
+        """Brackets around what the call names, and what it takes beside that."""
+        y = self.rows.spans + 9
+        kinds = [moment.kind for moment in self.scene.film.moments[: self.index + 1]]
+        begun = ENTER in kinds
+        for span in self.ribbon.spans:
+            self._label(y + 4, span.name, "strong")
+            for where, css, words in (
+                (span.where, "asked", terms.size(span.where.length)),
+                (span.lowered if begun else None, "lowered", "realigned: taken as well"),
+            ):
+                if where is None:
+                    continue
+                left, right = self.ends(where)
+                left, right, middle = left + 1, right - 1, (left + right) / 2
+                half = svg.width_of(words, 12) / 2 + 5
+                if middle - half < left + 4:
+                    half = 0
+                svg.line(self.group, ((left, y + 5), (left, y), (middle - half, y)), css)
+                svg.line(self.group, ((middle + half, y), (right, y), (right, y + 5)), css)
+                if half:
+                    svg.text(self.group, middle, y + 4, words, "small", "middle")
+            y += _SPAN
+
+    def _addresses(self) -> None:
+        """Labels where there is room, those of what the call names first."""
+        ribbon, geometry = self.ribbon, self.scene.geometry
+        taken: list[tuple[float, float]] = []
+        bite = self.moment.bite
+        wanted = [
+            *(edge for span in ribbon.spans for edge in (*span.where, *(span.lowered or ()))),
+            *(edge for where, _ in self.scene.slots(ribbon) for edge in where),
+            *((*bite.source, *bite.target) if bite else ()),
+            *(edge for one in self.moment.seen.mappings for edge in one.where),
+        ]
+        for addr in dict.fromkeys(wanted):
+            if not ribbon.window.start <= addr <= ribbon.window.end:
+                continue
+            words = terms.address(geometry, addr)
+            wide = svg.width_of(words, 11.5, mono=True) + 2.5 * (len(words) // 3) + 4
+            x = self.scene.x(ribbon, addr)
+            x = min(max(x, LEFT - 4 + wide / 2), WIDTH - 8 - wide / 2)
+            if all(abs(x - other) >= (wide + its) / 2 for other, its in taken):
+                taken.append((x, wide))
+                svg.address(self.group, x, self.rows.addresses + 11, words, "", "middle")
+
+    def _vmas(self) -> None:
+        """Bars above the slots."""
+        y = self.rows.vmas
+        about_vmas = self.scene.film.rule is not None and self.scene.film.rule.slug in _OF_VMAS
+        for mapping in self.moment.seen.mappings:
+            if not mapping.where.overlaps(self.ribbon.window):
+                continue
+            left, right = self.ends(mapping.where)
+            svg.rect(self.group, left + 1, y + 1, right - left - 2, _VMA - 2, "vma", 4)
+            told = [n for n in mapping.notes if about_vmas or n not in _BEHIND]
+            for words in (" ".join([mapping.protection, *told]), mapping.protection):
+                if svg.width_of(words, 12) <= right - left - 6:
+                    middle = (left + right) / 2
+                    svg.text(self.group, middle, y + 13, words, "small", "middle")
+                    break
+
+    def _slot(self, where: Range, many: int) -> None:
+        """What the PMD entry of a slot holds, or those of several slots that are alike."""
+        seen, y = self.moment.seen, self.rows.tables
+        left, right = self.ends(where)
+        left, wide = left + 2, right - left - 4
+        count = seen.tables.get((PTE, where.start))
+        held = seen.leaves.get(where.start)
+        times = f"{many} × " if many > 1 else ""
+        css, label = "table", "small"
+        if isinstance(held, int):
+            words = (f"{times}huge page", "huge", "")
+            svg.rect(self.group, left, y, wide, _TABLE, css, 2)
+            css = "inner"
+            svg.rect(self.group, left + 3, y + 3, wide - 6, _TABLE - 6, css, 2)
+        elif count is None:
+            css, label = "none", "small soft"
+            svg.rect(self.group, left, y, wide, _TABLE, css, 2)
+            words = (f"{times}no table", "none", "")
+        elif count:
+            svg.rect(self.group, left, y, wide, _TABLE, css, 2)
+            entries = terms.count(count, "entry")
+            words = (f"{times}table, {entries}", entries, f"{count}")
+        else:
+            css, label = "emptied", "small strong label"
+            svg.rect(self.group, left, y, wide, _TABLE, css, 2)
+            svg.path(self.group, svg.hatch(left, y, wide, _TABLE), "hatch")
+            words = (f"{times}empty table, still linked", "empty, linked", "empty")
+            self.used.add("emptied")
+        self._fitting(words, left + wide / 2, y + 15.5, wide - 4, label)
+
+    def _fitting(
+        self, choices: tuple[str, ...], x: float, y: float, room: float, css: str, size: float = 12
+    ) -> None:
+        """The first of some texts that fits, or none."""
+        for words in choices:
+            if words and svg.width_of(words, size) <= room:
+                svg.text(self.group, x, y, words, css, "middle")
+                return
+
+    def _baseline(self) -> None:
+        """A line below the pages, broken where more is left out than can be seen."""
+        y, base, window = self.rows.below, self.ribbon.base, self.ribbon.window
+        left, right = self.ends(window)
+        svg.line(self.group, ((left, y), (right, y)), "slot")
+        for piece in self.scene.axis.between(window.start - base, window.end - base):
+            if not piece.broken or piece.width < 40:
+                continue
+            x = (piece.left + piece.right) / 2
+            svg.line(self.group, ((x - 3, y), (x + 3, y)), "erase")
+            svg.line(self.group, ((x - 5, y + 5), (x - 1, y - 5)), "cut")
+            svg.line(self.group, ((x + 1, y + 5), (x + 5, y - 5)), "cut")
+            self.used.add("break")
+
+    def _ghosts(self) -> None:
+        """Where the pages of the bite have been."""
+        bite = self.moment.bite
+        if bite is None or bite.refused or not bite.source.overlaps(self.ribbon.window):
+            return
+        before = self.scene.film.moments[self.index - 1]
+        for run in self.scene.runs(before, self.ribbon):
+            if run.where.overlaps(bite.source):
+                left, right = self.ends(clipped(self.scene.geometry, run, bite.source).where)
+                y = self.rows.pages
+                svg.rect(self.group, left + 1, y + 1, right - left - 2, _PAGES - 2, "ghost", 2)
+                self.used.add("ghost")
+
+    def _run(self, run: Run) -> None:
+        """Pages that are alike."""
+        left, right = self.ends(run.where)
+        y, wide = self.rows.pages, right - left
+        css = f"page c{self.scene.colour(run.tag)}" if run.tag else "plain"
+        if run.kind in (SWAPPED, MIGRATING):
+            css += " away"
+            self.used.add(run.kind)
+        svg.rect(self.group, left + 0.5, y, wide - 1, _PAGES, css, 2)
+        self._fitting(self._contents(run), (left + right) / 2, y + 17, wide - 2, "", 13)
+        self.used.add("content" if run.tag else "zeroes")
+
+    def _contents(self, run: Run) -> tuple[str, ...]:
+        """What pages hold, in words that are shorter and shorter."""
+        pages = run.where.length >> self.scene.geometry.page_shift
+        if not run.tag:
+            return (_MARKED.get(run.kind, "0"), "0" if run.kind not in _MARKED else "")
+        words = f"{run.tag}–{run.tag + pages - 1}" if run.step and pages > 1 else f"{run.tag}"
+        if run.kind in (SWAPPED, MIGRATING):
+            what = "in swap" if run.kind == SWAPPED else "migrates"
+            return f"{words} {what}", words, f"{run.tag}"
+        return words, f"{run.tag}"
+
+    def _lost(self) -> None:
+        """Pages that should be here, and pages that nothing maps any more."""
+        y = self.rows.pages
+        for run in self.lost.missing(self.index):
+            if not run.where.overlaps(self.ribbon.window):
+                continue
+            left, right = self.ends(run.where)
+            middle, wide = (left + right) / 2, right - left
+            svg.rect(self.group, left + 1, y + 1, wide - 2, _PAGES - 2, "missing", 2)
+            svg.path(self.group, svg.hatch(left + 1, y + 1, wide - 2, _PAGES - 2), "hatch bad")
+            (words, *_) = self._contents(run)
+            rest = "belongs here" if self.lost.elsewhere(self.index, run) else "is lost"
+            if svg.width_of(f"{words} {rest}", 14.5) <= wide - 20:
+                words = f"{words} {rest}"
+            else:
+                svg.text(self.group, right + 5, y + 17, rest, "bad strong label")
+            svg.text(self.group, middle, y + 17, words, "bad strong label", "middle")
+            svg.cross(self.group, left, y + _PAGES, 8)
+            self.used.add("missing")
+        for where in self.lost.stray(self.index, self.ribbon):
+            left, right = self.ends(where)
+            svg.rect(self.group, left - 2, y - 3, right - left + 4, _PAGES + 6, "ring", 4)
+            svg.cross(self.group, left, y + _PAGES, 8)
+            svg.text(self.group, right + 6, y + 17, "no VMA maps it", "bad strong label")
+
+    def _ring(self) -> None:
+        """Where the rule is broken, if nothing else shows that."""
+        film = self.scene.film
+        violation = film.violation
+        if violation is None or self.index != film.failing or self.lost.shows(self.index):
+            return
+        where = violation.where
+        if where == self.scene.geometry.arena or not where.overlaps(self.ribbon.window):
+            return
+        if any(one.stale and one.where.overlaps(where) for one in self.moment.seen.tlbs):
+            return
+        left, right = self.ends(where)
+        refused = self.moment.bite is not None and self.moment.bite.refused
+        top = self.rows.tables - 4
+        bottom = self.rows.tables + _TABLE if refused else self.rows.below
+        svg.rect(self.group, left - 3, top, right - left + 6, bottom + 4 - top, "ring", 5)
+
+    def _strips(self) -> None:
+        """Bits of entries, and pages that are locked."""
+        y = self.rows.strips
+        for title in self.rows.titles:
+            self._label(y + 10, title)
+            left, right = self.ends(self.ribbon.window)
+            svg.line(self.group, ((left, y + 7), (right, y + 7)), "none")
+            for row in self.moment.seen.rows.get(title, ()):
+                if row.where and row.where.overlaps(self.ribbon.window):
+                    left, right = self.ends(row.where)
+                    svg.rect(self.group, left + 1, y + 3, right - left - 2, 8, "strip", 2)
+            y += _STRIP
+
+    def _tlbs(self) -> None:
+        """What other CPUs keep of the ribbon, and where it leads."""
+        y = self.rows.tlbs
+        for cpu in self.rows.cpus:
+            self._label(y + 14, f"TLB of CPU {cpu}")
+            left, right = self.ends(self.ribbon.window)
+            svg.line(self.group, ((left, y + 18), (right, y + 18)), "slot")
+            for one in self._kept(cpu):
+                self._translation(one, y)
+            y += _TLB
+
+    def _kept(self, cpu: int) -> Iterator[Kept]:
+        for one in self.moment.seen.tlbs:
+            if one.cpu == cpu and one.where.overlaps(self.ribbon.window):
+                yield one
+
+    def _translation(self, one: Kept, y: float) -> None:
+        """What a TLB keeps of a page."""
+        left, right = self.ends(one.where)
+        wide = max(right - left, 14)
+        css = "stale" if one.stale else "kept"
+        if one.tag:
+            css += f" c{self.scene.colour(one.tag)}"
+        svg.rect(self.group, left + 1, y + 2, wide - 2, _TLB - 5, css, 2)
+        what = f"→ {one.tag}" if one.tag else "→ 0"
+        self._fitting((what, what[2:]), left + wide / 2, y + 14, wide, "small")
+        may = "writes" if one.translation.writable else "reads"
+        if one.stale:
+            at = terms.address(self.scene.geometry, one.where.start)
+            words = f"stale: CPU {one.cpu} still {may} page {one.tag or '(zeroes)'} through {at}"
+            svg.text(self.group, left + wide + 14, y + 14, words, "small bad strong label")
+            svg.cross(self.group, left + wide + 3, y + 10, 8)
+            self.used.add("stale")
+        else:
+            svg.text(self.group, left + wide + 6, y + 14, f"{may} page {one.tag}", "small soft")
+
+
+_BEHIND = (signs.FAULTED, signs.UNFAULTED)
