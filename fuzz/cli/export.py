@@ -16,7 +16,7 @@ from fuzz.cli.options import (
     add_kernel,
     define,
 )
-from fuzz.export.program import KSELFTEST, ExportError, as_c
+from fuzz.export.program import KSELFTEST, PLAIN, ExportError, Form, as_c
 from fuzz.lib.exits import FINE
 from fuzz.lib.files import write_atomic
 
@@ -43,11 +43,22 @@ class Format:
 
 
 def _c(case: Case, request: Request) -> str:
-    return as_c(case, request.name, request.kernel, request.made_by)
+    return _program(case, request, PLAIN)
 
 
 def _kselftest(case: Case, request: Request) -> str:
-    return as_c(case, request.name, request.kernel, request.made_by, KSELFTEST)
+    return _program(case, request, KSELFTEST)
+
+
+def _program(case: Case, request: Request, form: Form) -> str:
+    return as_c(
+        case,
+        request.name,
+        request.kernel,
+        request.made_by,
+        form,
+        even_if_it_crashes=request.even_if_it_crashes,
+    )
 
 
 FORMATS = {
@@ -72,6 +83,11 @@ def make_export(parser: Parser, summary: str) -> None:
     parser.add_argument("--as", dest="form", choices=FORMATS, required=True, help="the form")
     add_kernel(parser)
     add_geometry(parser)
+    parser.add_argument(
+        "--even-if-it-crashes",
+        action="store_true",
+        help="make a program of which a released kernel may crash or hang, too",
+    )
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write it to FILE")
 
 
@@ -80,7 +96,7 @@ def _export(options: argparse.Namespace) -> int:
         case = loaded(options.case, options.geometry)
         name = "case" if is_input(options.case) else options.case.stem
         made_by = shlex.join(("pmdfuzz", "export", str(options.case), "--as", options.form))
-        request = Request(name, options.kernel, made_by)
+        request = Request(name, options.kernel, made_by, options.even_if_it_crashes)
         try:
             text = FORMATS[options.form].write(case, request)
         except ExportError as error:

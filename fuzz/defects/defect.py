@@ -65,7 +65,8 @@ class Defect:
     """One bug.
 
     `id` is its number in the literature of this project, or a name; `title` says it in a line,
-    `text` what happens, if the title does not; `rule` is the slug of the rule that must catch it.
+    `text` what happens, if the title does not, and `crashes` why a kernel may crash of it; `rule`
+    is the slug of the rule that must catch it.
     `case` is the path of a case that shows it, below corpus/ and without its ending, on the kernel
     that `shown_on` names.
 
@@ -85,6 +86,7 @@ class Defect:
     reason: str = ""
     cve: str = ""
     text: str = ""
+    crashes: str = ""
     case: str = ""
     shown_on: str = ""
     change: Change | None = None

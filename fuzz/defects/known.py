@@ -170,6 +170,7 @@ KNOWN: tuple[Defect, ...] = (
             "A faulted range merges into an unfaulted neighbour without bringing its anon_vma "
             "along, which is freed while pages use it."
         ),
+        crashes="what has been freed is used when such a page is reclaimed, or goes",
         case="museum/b-43-unlinked",
         shown_on="linux-6.18.7",
     ),
@@ -346,6 +347,10 @@ KNOWN: tuple[Defect, ...] = (
         text=(
             "Over a missing table each address is rounded up by itself: what lies behind lands "
             "elsewhere, outside of every VMA perhaps, where nobody frees it or the tables above."
+        ),
+        crashes=(
+            "pages stay mapped where no VMA is; the kernel comes upon them when the process, or "
+            "the file, goes"
         ),
         case="museum/b-45-hugetlb-skip",
         shown_on="linux-6.18.15",

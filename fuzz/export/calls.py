@@ -77,7 +77,7 @@ def _operand(kind: Operand, value: int) -> str:
         case Flags():
             return _flags(kind, value)
         case Choice():
-            return kind.by_value.get(value) or str(value)
+            return kind.by_value.get(value) or _int(value)
         case Number():
             return str(value)
         case Length() | Offset():
@@ -100,6 +100,11 @@ def _flags(kind: Flags, value: int) -> str:
     if left:
         names.append(_number(left))
     return " | ".join(names) or kind.none or "0"
+
+
+def _int(value: int) -> str:
+    """What the kernel takes an int of."""
+    return str(value) if value <= _INT_MAX else f"(int){value:#x}"
 
 
 def _number(value: int) -> str:

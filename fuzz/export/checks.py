@@ -6,9 +6,10 @@ All others say that the program runs as it was meant to.
 
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, groupby, repeat
+from typing import Any
 
 from engine.base import uapi
 from engine.base.kernel import base_of
@@ -122,7 +123,7 @@ def checks_of(pair: Twins) -> Checks:
         checks += [check for after, check in asserted if after == index + 1]
         result = pair.shown.results[index] if index < len(pair.shown.results) else 0
         steps.append(Step(purpose(call, result), tuple(checks)))
-    return Checks(tuple(steps), tuple(_at_the_end(pair)))
+    return Checks(tuple(steps), tuple(_at_the_end(pair, [c for s in steps for c in s.checks])))
 
 
 def either(macro: str, what: str, right: str | None, wrong: str) -> Check:
@@ -258,8 +259,26 @@ def _polarity(words: Iterable[str], there: Sequence[str]) -> str:
 # --- At the end -----------------------------------------------------------------------------------
 
 
-def _at_the_end(pair: Twins) -> Iterator[Check]:
-    """What is mapped, what the system counts, how pages are, what is in them."""
+def _at_the_end(pair: Twins, before: Iterable[Check]) -> Iterator[Check]:
+    """What is there at the end, of the process; if that does not tell, what the system counts.
+
+    Others change that meanwhile.  If it does not tell either, what is counted once all is unmapped.
+    Arguments: `before` the checks behind the calls.
+    """
+    own = list(_own(pair))
+    yield from own
+    if pair.right is None or any(check.decides for check in (*before, *own)):
+        return
+    if "crash" in pair.shown.observation or "crash" in pair.right.observation:
+        return
+    counted = list(_counted(_SYSTEM, pair.shown.observation, pair.right.observation))
+    if not counted and (left := list(_counted(_SYSTEM, pair.shown.left, pair.right.left))):
+        counted = [Check("", _UNMAP_ALL.format(pair.kernel.geometry.arena.length), "0"), *left]
+    yield from counted
+
+
+def _own(pair: Twins) -> Iterator[Check]:
+    """What is mapped, how pages are, what is in them, and what counts for the process alone."""
     shown = pair.shown.observation
     right = None if pair.right is None else pair.right.observation
     if "crash" in shown or (right is not None and "crash" in right):
@@ -272,7 +291,7 @@ def _at_the_end(pair: Twins) -> Iterator[Check]:
         told = [None if one is None else literal(_events(one["events"])) for one in (right, shown)]
         yield either("_TEXT", "uffd_events()", told[0], told[1] or "")
     if right is not None:
-        yield from _counted(shown, right)
+        yield from _counted(_OF_THE_PROCESS, shown, right)
         yield from _differing_flags(shown, right)
         yield from _differing_marks(shown, right)
         yield from _differing_states(shown, right)
@@ -287,19 +306,24 @@ def _rows(vmas: Sequence[Sequence[object]]) -> str:
     )
 
 
-_COUNTERS = {
+_OF_THE_PROCESS = {
     "locked": "locked_kib()",
     "swapped": "swapped_kib()",
+    "warn": "kernel_warned()",
+}
+_SYSTEM = {
     "committed_pages": "committed_kib()",
     "used_huge": "used_huge()",
     "reserved_huge": "reserved_huge()",
-    "warn": "kernel_warned()",
 }
+_UNMAP_ALL = "sys_munmap(AT(0x0), (unsigned long){:#x})"
 
 
-def _counted(shown: Observation, right: Observation) -> Iterator[Check]:
-    """What the system counts, where that tells."""
-    for name, function in _COUNTERS.items():
+def _counted(
+    counters: Mapping[str, str], shown: Mapping[str, Any], right: Mapping[str, Any]
+) -> Iterator[Check]:
+    """What is counted, where that tells.  Arguments: `counters` by field what tells it in C."""
+    for name, function in counters.items():
         if shown[name] != right[name]:
             unit = PAGE_BYTES >> 10 if name == "committed_pages" else 1
             yield Check("", function, *(str(int(one[name]) * unit) for one in (right, shown)))

@@ -29,6 +29,7 @@ _ORDER = (
     "swap",
     "limits",
     "warnings",
+    "repeat",
 )
 _WORD = re.compile(r"\b[A-Za-z_]\w*\b")
 _NO_CODE = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:[^"\\\n]|\\.)*"', re.S)
@@ -53,7 +54,8 @@ _HEADERS = {
     "signal.h": r"SIG[A-Z]+|sigaction|kill|SA_\w+",
     "stdbool.h": r"bool",
     "stdint.h": r"u?int\d+_t|uintptr_t",
-    "stdio.h": r"printf|puts|sprintf|snprintf|sscanf|fopen|fgets|setvbuf|FILE|perror",
+    "stdio.h": r"printf|puts|sprintf|snprintf|sscanf|fopen|fgets|setvbuf|freopen|fflush"
+    r"|FILE",
     "stdlib.h": r"exit|atexit|strtoll|strtoull|EXIT_\w+|realpath",
     "string.h": r"str[a-z]+|mem[a-z]+",
     "sys/ioctl.h": r"ioctl|_IOWR",

@@ -1,5 +1,6 @@
 """What a case needs of a machine: C to set it up or say what is missing; or why none has it."""
 
+import re
 from collections.abc import Iterator
 
 from engine.base import failures, limits, uapi
@@ -50,8 +51,8 @@ def _limit(call: Call) -> str:
     return limits.KINDS[call.args[0]]
 
 
-def needs(pair: Twins, code: str) -> Iterator[str]:
-    """Statements of C, in order, before the first call.  Arguments: `code` the checks."""
+def needs(pair: Twins) -> Iterator[str]:
+    """Statements of C, in order, that set the process up, or end it if something is missing."""
     case = pair.case
     names = {call.name for call in case.calls}
     yield "need_pages_of_4_kib();"
@@ -66,7 +67,7 @@ def needs(pair: Twins, code: str) -> Iterator[str]:
         yield "need_swap();"
     elif any(call.name == "madvise" and call.args[2] == uapi.MADV_PAGEOUT for call in case.calls):
         yield "need_no_swap();"
-    if "soft_dirty_clear" in names or "soft-dirty" in code or "sd" in code.split('"'):
+    if "soft_dirty_clear" in names:
         yield "need_soft_dirty();"
     if any(_executes_only(call) for call in case.calls):
         keys = pair.kernel.geometry.exec_only_keys
@@ -75,19 +76,27 @@ def needs(pair: Twins, code: str) -> Iterator[str]:
         yield "need_huge_pages();"
     if any(call.name == "mmap" and call.args[3] & uapi.MAP_GROWSDOWN for call in case.calls):
         yield "limit_stack();"
-    if not names.isdisjoint(("uffd_register", "uffd_wp", "uffd_rwp")):
-        yield "begin_monitor();"
     if any(_lets_choose(call) for call in case.calls):
         yield "need_addresses_from_above();"
         yield "occupy_the_rest();"
     if not names.isdisjoint(("touch", "peek")):
         yield "handle_faults();"
-    for begin, functions in _BEGINS.items():
-        if any(f"{name}()" in code for name in functions):
-            yield f"{begin}();"
     for call in case.calls:
         if call.name == "@limit":
             yield f"{_SETS[_limit(call)]}({call.args[1]:#x});"
+
+
+def begins(pair: Twins, code: str) -> Iterator[str]:
+    """Statements of C right before the first call.  Arguments: `code` the checks."""
+    names = {call.name for call in pair.case.calls}
+    words = set(re.findall(r"[\w-]+", code))
+    if not words.isdisjoint(("soft-dirty", "-soft-dirty", "sd", "-sd")):
+        yield "need_soft_dirty();"
+    if not names.isdisjoint(("uffd_register", "uffd_wp", "uffd_rwp")):
+        yield "begin_monitor();"
+    for begin, functions in _BEGINS.items():
+        if not words.isdisjoint(functions):
+            yield f"{begin}();"
 
 
 _BEGINS = {

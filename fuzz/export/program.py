@@ -1,20 +1,21 @@
 """A case as a program in C that stands by itself, or as a test of the kernel's selftests."""
 
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from engine.base.kernel import releases_with
 from fuzz.case import Case
 from fuzz.export.checks import Checks, checks_of, wrapped
+from fuzz.export.danger import dangers
 from fuzz.export.helpers import head, helpers
-from fuzz.export.needs import needs, why_not
+from fuzz.export.needs import begins, needs, why_not
 from fuzz.export.twins import Twins, twins
 from fuzz.forms.text import format_call
 from fuzz.rules.index import rule_named
 
 _COLUMNS = 76  # of text in comments
-LICENCE = "// SPDX-License-Identifier: GPL-2.0 OR Apache-2.0"
+_LICENCE = "// SPDX-License-Identifier: GPL-2.0 OR Apache-2.0"
 
 
 class ExportError(Exception):
@@ -23,26 +24,42 @@ class ExportError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How a program tells its results: by which `part`, with what `includes` of its own."""
+    """How a program tells its results: by which `part`, with what `includes` of its own.
+
+    `decides` says whether it ends in a verdict about the defect, and not about each check.
+    """
 
     part: str
     includes: tuple[str, ...] = ()
-    decides: bool = True  # the verdict is about the defect, not about each check
+    decides: bool = True
 
 
 PLAIN = Form("report")
 KSELFTEST = Form("kselftest", ("../kselftest.h",), decides=False)
 
 
-def as_c(case: Case, name: str, kernel: str | None, made_by: str, form: Form = PLAIN) -> str:
+def as_c(
+    case: Case,
+    name: str,
+    kernel: str | None,
+    made_by: str,
+    form: Form = PLAIN,
+    *,
+    even_if_it_crashes: bool = False,
+) -> str:
     """A case as a program.
 
     Arguments: `name` what to call it; `kernel` see `fuzz.export.twins.twins`; `made_by` the command
-    that makes it.
-    Errors raised: CaseError, UnknownName; ExportError if no program can do what the case does.
+    that makes it; `even_if_it_crashes` a kernel that somebody may run it on.
+    Errors raised: CaseError, UnknownName; ExportError if no program can do what the case does, or
+    a kernel may crash of it.
     """
     if why := why_not(case):
         raise ExportError(f"no program can do that: {why}")
+    danger = dangers(case)
+    if danger and not even_if_it_crashes:
+        why = "; ".join(danger)
+        raise ExportError(f"a kernel may crash or hang of it: {why}; see --even-if-it-crashes")
     pair = twins(case, kernel)
     checks = checks_of(pair)
     if not form.decides:
@@ -52,40 +69,51 @@ def as_c(case: Case, name: str, kernel: str | None, made_by: str, form: Form = P
     code = f"{parts}\n\n{body}"
     if "KERNEL" in parts:
         code = f'#define KERNEL "{pair.kernel.name}"\n\n{code}'
-    intro = _comment(_intro(pair, checks, name, made_by, form))
-    return f"{LICENCE}\n{intro}\n{head(code, form.includes)}\n\n{code}\n"
+    paragraphs = (*_intro(pair, checks, name, danger), *_usage(name, form), f"Made by: {made_by}")
+    return f"{_LICENCE}\n{_comment(paragraphs)}\n{head(code, form.includes)}\n\n{code}\n"
+
+
+# --- The program ----------------------------------------------------------------------------------
 
 
 def _calls(pair: Twins, checks: Checks) -> str:
     """The calls, in order, and what is checked."""
-    lines = ["static void run_case(void)", "{"]
+    lines = []
     for number, (call, step) in enumerate(zip(pair.case.calls, checks.steps, strict=True), 1):
-        if not step.checks:
-            if not call.name.startswith("@"):
-                lines.append(f"\t/* Not run: {format_call(call)} */")
-            continue
-        if step.note:
-            lines.append(f"\t/* {number}. {step.note} */")
-        lines += [wrapped(check.line) for check in step.checks]
+        if step.checks:
+            lines += [f"/* {number}. {step.note} */"] if step.note else []
+            lines += [check.line for check in step.checks]
+        elif not call.name.startswith("@"):
+            lines.append(f"/* {number}. not run: {format_call(call)} */")
     if any(call.name == "fork" for call in pair.case.calls):
-        lines.append("\tend_children();")
+        lines.append("end_children();")
     if checks.end:
-        lines += ["", "\t/* What is there now. */"]
-        lines += [wrapped(check.line) for check in checks.end]
-    return "\n".join((*lines, "}"))
+        lines += ["", "/* What is there now. */", *(check.line for check in checks.end)]
+    return _function("static void run_case(void)", lines)
 
 
 def _main(pair: Twins, checks: Checks, form: Form) -> str:
-    setup = [f"\t{line}" for line in needs(pair, "\n".join(check.line for check in checks.all))]
-    if form.decides:
-        first = ["\tsetvbuf(stdout, NULL, _IOLBF, 0);", f'\tputs("{_title(pair)}");']
-        last = [f"\treturn {_verdict(pair, checks)}();"]
-    else:
-        number = sum(1 for _ in checks.all)
-        first = ["\tksft_print_header();"]
-        last = ["\tksft_finished();"]
-        setup.append(f"\tksft_set_plan({number});")
-    return "\n".join(("int main(void)", "{", *first, *setup, "\trun_case();", *last, "}"))
+    """What sets it all up, and tells what came of it."""
+    code = "\n".join(check.line for check in checks.all)
+    setup, begin = needs(pair), begins(pair, code)
+    if not form.decides:
+        plan = f"ksft_set_plan({sum(1 for _ in checks.all)});"
+        lines = ("ksft_print_header();", *setup, plan, *begin, "run_case();", "ksft_finished();")
+        return _function("int main(void)", lines)
+    first = ["setvbuf(stdout, NULL, _IOLBF, 0);", f'puts("{_title(pair)}");', *setup]
+    verdict = _verdict(pair, checks)
+    if "committed_kib()" in code:  # which others change
+        run = _function("static int run(void)", (*begin, "run_case();", "return came_to();"))
+        first.append(f"return {verdict}(in_most_of_several(run));")
+        return f"{run}\n\n{_function('int main(void)', first)}"
+    came_to = "came_to()" if verdict == "verdict" else ""
+    last = ("run_case();", f"return {verdict}({came_to});")
+    return _function("int main(void)", (*first, *begin, *last))
+
+
+def _function(declaration: str, statements: Iterable[str]) -> str:
+    body = (wrapped(line) if line else "" for line in statements)
+    return "\n".join((declaration, "{", *body, "}"))
 
 
 def _verdict(pair: Twins, checks: Checks) -> str:
@@ -97,7 +125,7 @@ def _verdict(pair: Twins, checks: Checks) -> str:
     return "verdict" if checks.decides else "verdict_unseen"
 
 
-# --- The head -------------------------------------------------------------------------------------
+# --- The comment at its head ----------------------------------------------------------------------
 
 
 def _title(pair: Twins) -> str:
@@ -105,16 +133,20 @@ def _title(pair: Twins) -> str:
     if pair.defects:
         return "; ".join(f"{one.id}: {one.headline}" for one in pair.defects)
     if pair.found.found is not None:
-        return rule_named(pair.found.rule).statement
+        return f"broken: {rule_named(pair.found.rule).statement}"
     return f"what {pair.kernel.name} does"
 
 
-def _intro(pair: Twins, checks: Checks, name: str, made_by: str, form: Form) -> Iterator[str]:
-    """The paragraphs at the head."""
+def _intro(pair: Twins, checks: Checks, name: str, danger: Sequence[str]) -> Iterator[str]:
+    """What it is about, a paragraph each."""
     yield f"{name}: {_title(pair)}"
-    for defect in pair.defects:
-        if defect.text:
-            yield defect.text
+    for what in danger:
+        yield f"WARNING: a kernel may crash or hang of this program. {what}."
+    if pair.shown.observation.get("warn"):
+        yield "WARNING: the kernel warns, and panics where panic_on_warn is set."
+    if pair.loses:
+        yield "WARNING: what the system loses by it stays lost until it is booted again."
+    yield from (defect.text for defect in pair.defects if defect.text)
     if pair.case.comments:
         yield " ".join(pair.case.comments)
     for defect in pair.defects:
@@ -124,20 +156,21 @@ def _intro(pair: Twins, checks: Checks, name: str, made_by: str, form: Form) -> 
         yield f"What is broken ({rule.slug}): {rule.statement}."
         if pair.right is not None and not checks.decides:
             yield (
-                "NOT SEEN: a program sees no difference between a kernel with the defect and one "
-                "without it, as nothing that the system tells of itself is otherwise. So this "
-                "program says whether its calls do what they did where the defect was found."
+                "NOT SEEN: nothing that a kernel tells of itself is otherwise with the defect than "
+                "without it. So this program says only whether its calls do what they did where "
+                "the defect was found."
             )
-    if not form.decides:
-        yield f"Made by: {made_by}"
-        return
-    yield (
-        f"Build: cc -O2 -o {name} {name}.c\n"
-        f"Run:   ./{name}\n"
-        "Exit status: 0 as it should be, 1 the defect shows, 2 something else happens, 4 it cannot "
-        "be tried here, and why is printed"
-    )
-    yield f"Made by: {made_by}"
+
+
+def _usage(name: str, form: Form) -> Iterator[str]:
+    """How it is built and run."""
+    if form.decides:
+        yield (
+            f"Build: cc -O2 -o {name} {name}.c\n"
+            f"Run:   ./{name}\n"
+            "Exit status: 0 as it should be, 1 the defect shows, 2 something else happens, 4 it "
+            "cannot be tried here, and why is printed"
+        )
 
 
 def _comment(paragraphs: Iterable[str]) -> str:

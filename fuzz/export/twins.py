@@ -15,8 +15,11 @@ from fuzz.defects.known import DEFECTS, repaired
 from fuzz.execute import Outcome
 from fuzz.showing import Showing, kernel_for, kernel_to_see, showing
 from fuzz.subjects.contents import contents
+from fuzz.subjects.extended import extended
 from fuzz.subjects.observe import compared
 from fuzz.subjects.subject import Observation
+
+_OF_THE_SYSTEM = ("committed_pages", "used_huge", "reserved_huge")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +46,14 @@ class Shown:
         """[first page, pages, first number] of the pages that are not all zero."""
         return [] if self.outcome.ending else contents(self.outcome.space)
 
+    @cached_property
+    def left(self) -> dict[str, object]:
+        """What the system still counts once all is unmapped: see `fuzz.subjects.extended`."""
+        _ = self.observation
+        space = self.outcome.space
+        space.unmap(space.arena.start, space.arena.end)
+        return extended(space)
+
     @property
     def results(self) -> list[Result]:
         """Those of its calls."""
@@ -63,6 +74,14 @@ class Twins:
     defects: tuple[Defect, ...]
     shown: Shown
     right: Shown | None
+
+    @property
+    def loses(self) -> bool:
+        """Does the system lose something by it, for good?"""
+        if self.right is None:
+            return False
+        shown, right = self.shown.left, self.right.left
+        return any(shown[name] != right[name] for name in _OF_THE_SYSTEM)
 
 
 def twins(case: Case, kernel_name: str | None = None) -> Twins:

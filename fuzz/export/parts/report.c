@@ -68,18 +68,22 @@ static _Noreturn void skip(const char *why)
 	exit(4);
 }
 
-static int verdict(void)
+/* What it has come to: 0 there is no defect, 1 it shows, 2 neither is so. */
+static int came_to(void)
 {
-	if (broken && !fine) {
-		puts("shows the defect");
-		return 1;
-	}
-	if (fine && !broken) {
-		puts("does not show the defect");
-		return 0;
-	}
-	puts("does what is expected neither with the defect nor without it");
-	return 2;
+	return broken && !fine ? 1 : fine && !broken ? 0 : 2;
+}
+
+static int verdict(int status)
+{
+	static const char *const words[] = {
+		"does not show the defect",
+		"shows the defect",
+		"does something else than kernels do with the defect or without it",
+	};
+
+	puts(words[status]);
+	return status;
 }
 
 /* No defect is expected. */

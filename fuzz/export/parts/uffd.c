@@ -110,7 +110,8 @@ static void begin_monitor(void)
 {
 	pid_t monitor;
 
-	heard = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	heard = mmap((void *)(ARENA - (1UL << 24)), PAGE, PROT_READ | PROT_WRITE,
+		     MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 	if (heard == MAP_FAILED || socketpair(AF_UNIX, SOCK_STREAM, 0, channel))
 		skip("no memory, or no socket, for a monitor");
 	monitor = (pid_t)syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0);

@@ -65,3 +65,28 @@ def test_no_helper_is_dead() -> None:
 def test_what_no_program_can_do_is_refused_with_the_reason(line: str, why: str) -> None:
     with pytest.raises(ExportError, match=why):
         exported(parse(f"{line}\nmunmap(0x10000, 0x1000)\n"))
+
+
+def test_what_may_crash_a_kernel_is_made_with_a_warning_and_only_if_that_is_wanted() -> None:
+    case = load(ROOT / "corpus/museum/b-45-hugetlb-skip.case")
+    with pytest.raises(ExportError, match="may crash or hang of it: B-45, hugetlb"):
+        exported(case)
+    source = as_c(case, "case", None, "pmdfuzz", even_if_it_crashes=True)
+    assert "WARNING: a kernel may crash or hang of this program. B-45" in source
+
+
+def test_guards_on_what_is_watched_may_have_no_end() -> None:
+    case = parse(
+        "mmap(0x10000, 0x1000, PROT_READ|PROT_WRITE, MAP_SHARED|MAP_ANONYMOUS|MAP_FIXED)\n"
+        "madvise(0x10000, 0x1000, MADV_GUARD_INSTALL)\n"
+        "uffd_register(0x10000, 0x1000, UFFDIO_REGISTER_MODE_WP)\n"
+        "uffd_wp(0x10000, 0x1000, 1)\n"
+    )
+    with pytest.raises(ExportError, match="may not end"):
+        exported(case)
+    assert "WARNING" not in exported(case.with_calls(case.calls[:3]))
+
+
+def test_what_is_lost_for_good_is_told_at_the_head() -> None:
+    assert "stays lost until it is booted again" in exported("shrinking-move-leaks-commit")
+    assert "stays lost" not in exported("dontunmap-counts-locked-twice")
