@@ -7,6 +7,8 @@ that do something: tried with Atheris 3.1.0.
 import re
 from collections.abc import Iterable, Mapping
 
+from fuzz.lib.lines import fitted
+
 HELP = "help"
 # By what they are about; each takes a number.
 WORKING: Mapping[str, str] = {
@@ -17,7 +19,7 @@ WORKING: Mapping[str, str] = {
     "cross_over": "0: never join two programs",
     "cross_over_uniform_dist": "1: join with any input of the corpus",
     "mutate_depth": "how often an input is changed before it is run",
-    "keep_seed": "1: seeds stay in the corpus whether they reach something or not",
+    "keep_seed": "1: seeds stay in the corpus, whatever they reach",
     "shuffle": "0: seeds are run in the order of their size",
     "prefer_small": "0: seeds are run in any order",
     "shrink": "1: shorter inputs replace longer ones that reach the same",
@@ -30,7 +32,7 @@ WORKING: Mapping[str, str] = {
     "print_final_stats": "figures at the end of the log",
     "print_corpus_stats": "figures of each input at the end of the log",
 }
-_JOBS = "use `pmdfuzz run --jobs N`: N fuzzing processes, each with a seed of its own"
+_JOBS = "use `pmdfuzz run --jobs N`: N processes, each with a seed of its own"
 _PRUNE = "use `pmdfuzz cmin`: the smallest corpus that reaches the same"
 _MINIMIZE = "use `pmdfuzz minimize CASE`; each finding is minimized anyway"
 _MUTATOR = "programs are changed by whole calls; `--ops` says which calls there are"
@@ -67,6 +69,7 @@ INSTEAD: Mapping[str, str] = {
     "print_full_coverage": "use `pmdfuzz coverage`",
     "dump_coverage": "use `pmdfuzz coverage`",
 }
+_COLUMNS = 80  # of the list
 _FLAG = re.compile(r"--?(?P<name>[a-z_]+)(=(?P<value>.*))?", re.DOTALL)
 
 
@@ -85,7 +88,9 @@ def refused(flags: Iterable[str]) -> str:
         if name in INSTEAD:
             return f"{flag} does not work here: {INSTEAD[name]}"
         if name not in WORKING:
-            return f"{flag}: libFuzzer's -{name} is unknown here; `pmdfuzz run -- -help=1` lists"
+            return (
+                f"{flag}: libFuzzer's -{name} is unknown here; `pmdfuzz run -- -help=1` lists all"
+            )
         if flag.startswith("--"):
             return f"{flag}: libFuzzer's flags have one dash, it ignores those with two"
         if value is None or not (value.isascii() and value.isdigit()):
@@ -95,8 +100,7 @@ def refused(flags: Iterable[str]) -> str:
 
 def told() -> str:
     """The list of flags."""
-    width = max(map(len, WORKING))
-    works = (f"  -{name + '=N':{width + 2}}  {what}" for name, what in WORKING.items())
+    works = fitted([(f"  -{name}=N", what) for name, what in WORKING.items()], _COLUMNS)
     others: dict[str, list[str]] = {}
     for name, what in INSTEAD.items():
         others.setdefault(what, []).append(f"-{name}")

@@ -22,6 +22,7 @@ from fuzz.lib.arguments import seconds
 from fuzz.lib.command import command
 from fuzz.lib.exits import FINE
 from fuzz.lib.lines import columns
+from fuzz.matrix import in_short
 
 # What `pmdfuzz findings` selects, which names no action.
 ALL = {"unknown": False, "since": None, "states": None, "rule": None, "kernel": None, "json": False}
@@ -108,7 +109,7 @@ class Row:
             _date(first.at) if first else _NONE,
             _date(last.at) if last else _NONE,
             self.harm or _NONE,
-            ", ".join(self.kernels),
+            ", ".join(in_short(self.kernels)),
         )
 
     def as_json(self, path: Path) -> dict[str, object]:
@@ -141,7 +142,7 @@ _TITLES = (
 
 
 def list_findings(options: argparse.Namespace) -> int:
-    """Print what a working directory holds.  Errors raised: UsageError."""
+    """Print what a working directory holds.  Errors raised: UsageError, UnknownName."""
     workdir: Path = options.workdir
     if not workdir.exists():
         raise UsageError(f"no findings: {workdir} is not there; `{command('run')}` makes it")
@@ -151,6 +152,8 @@ def list_findings(options: argparse.Namespace) -> int:
     chosen = [row for row in rows if _is_chosen(row, options)]
     if options.rule and not chosen:
         _check_rule(options.rule, rows)
+    if options.kernel and not chosen:
+        kernel_named(options.kernel)
     status = FINE
     for error in errors:
         status = refuse(error)

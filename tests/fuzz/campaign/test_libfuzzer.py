@@ -44,6 +44,7 @@ def test_the_list_has_all() -> None:
     assert not wants_help(["-max_len=1"])
     for name in (*WORKING, *INSTEAD):
         assert f"-{name}" in told()
+    assert max(map(len, told().splitlines())) <= 80
     assert not set(WORKING) & set(INSTEAD)
 
 

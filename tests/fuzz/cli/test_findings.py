@@ -104,9 +104,18 @@ def test_findings_list_as_json(workdir: Path, capsys: Output) -> None:
     assert (other["severity"], other["geometry"], other["first"]) == ("harm", "small", None)
 
 
-def test_a_rule_that_is_none_is_refused(workdir: Path, capsys: Output) -> None:
-    assert main(["findings", "list", "--workdir", "work", "--rule", "no-rule"]) == 2
-    assert refused(capsys).startswith("unknown rule 'no-rule'")
+@pytest.mark.parametrize("what", ["rule", "kernel"])
+def test_a_rule_or_kernel_that_is_none_is_refused(what: str, workdir: Path, capsys: Output) -> None:
+    assert main(["findings", "list", "--workdir", "work", f"--{what}", "linux-9"]) == 2
+    assert refused(capsys).startswith(f"unknown {what} 'linux-9'")
+
+
+def test_kernels_side_by_side_are_told_as_a_range(workdir: Path, capsys: Output) -> None:
+    with Ledger.open(workdir) as ledger:
+        for name in ("linux-6.5", "linux-6.2", "linux-6.4"):
+            ledger.record(BUCKET, name, run_id="1", executions=1)
+    assert main(["findings", "list", "--workdir", "work"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].endswith("  linux-6.1 to 6.5")
 
 
 def test_findings_list_without_a_ledger(workdir: Path, capsys: Output) -> None:
