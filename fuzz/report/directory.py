@@ -1,13 +1,13 @@
 """A working directory as a report sees it: read once, and plain data from then on."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from fuzz.case import Case, CaseError
+from fuzz.case import CaseError
 from fuzz.findings.cases import CASE, HARM, CaseStore
 from fuzz.findings.database import LedgerError
 from fuzz.findings.history import Minute, Run
@@ -19,33 +19,24 @@ from fuzz.report.studies import Subject
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A finding: what it is called, the files of its case and of the harm that it leads to.
+    """A finding: what it is called, its case and that of the harm that it leads to, as files, too.
 
-    `harm` is None if none is known; `changes` are those of its state.
+    `own` is None if there is no sound case, `harm` if none is known; `changes` are those of its
+    state.
     """
 
     name: str
     finding: Finding
     path: Path
+    own: Subject | None
     harm_path: Path
-    harm: Case | None = None
-    changes: tuple[Change, ...] = ()
+    harm: Subject | None
+    changes: tuple[Change, ...]
 
     @property
-    def subjects(self) -> tuple[Subject, ...]:
-        """The cases to be studied: its own, and that of the harm."""
-        return tuple(one for one in (self.own, self.of_harm) if one is not None)
-
-    @property
-    def own(self) -> Subject | None:
-        """Its case, if there is a sound one."""
-        case = self.finding.case
-        return Subject(self.name, case) if case is not None else None
-
-    @property
-    def of_harm(self) -> Subject | None:
-        """The case of the harm that it leads to."""
-        return Subject(f"{self.name}{HARM}", self.harm) if self.harm is not None else None
+    def subjects(self) -> Iterator[Subject]:
+        """The cases to be studied."""
+        return (one for one in (self.own, self.harm) if one is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,4 +96,12 @@ def _entry(store: CaseStore, name: str, finding: Finding, ledger: Ledger | None)
     with suppress(ValueError, CaseError):  # no name of ours; what is no case is told by `kept`
         harm = store.load_harm(finding.bucket)
     path = store.directory / f"{name}{CASE}"
-    return Entry(name, finding, path, path.with_suffix(HARM + CASE), harm, tuple(changes))
+    return Entry(
+        name,
+        finding,
+        path,
+        Subject(name, finding.case) if finding.case is not None else None,
+        path.with_suffix(HARM + CASE),
+        Subject(f"{name}{HARM}", harm) if harm is not None else None,
+        tuple(changes),
+    )

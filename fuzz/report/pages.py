@@ -27,11 +27,13 @@ from fuzz.findings.states import STATES
 from fuzz.forms.text import dump
 from fuzz.lib.command import command
 from fuzz.lib.status import count, duration
+from fuzz.picture.svg import STYLE
 from fuzz.report.curves import Chart, charts
 from fuzz.report.directory import Directory, Entry
 from fuzz.report.kernels import Columns, Strip, told
 from fuzz.report.studies import Studies, Subject
 from fuzz.report.study import Study
+from fuzz.report.views import Views
 from fuzz.rules.index import BY_SLUG, gravity
 from fuzz.rules.rule import Rule, Severity
 
@@ -98,8 +100,8 @@ class Told(NamedTuple):
     """A case with its study, for a page."""
 
     case: Case
-    path: Path
     study: Study
+    views: Views
     broken: list[Broken]
     commands: list[tuple[str, str]]
 
@@ -167,7 +169,7 @@ class Pages:
         return {
             "directory": self._directory,
             "where": self._directory.workdir.absolute(),
-            "style": _file("report.css"),
+            "style": _style(),
             "script": _file("report.js"),
             "policy": policy(),
             "single": self._single,
@@ -223,7 +225,7 @@ class Pages:
             "rule": rule,
             "defects": [DEFECTS[one] for one in bucket.defect.split("+") if one in DEFECTS],
             "own": self._told(entry.own, entry.path),
-            "harm": self._told(entry.of_harm, entry.harm_path),
+            "harm": self._told(entry.harm, entry.harm_path),
         }
 
     def _told(self, subject: Subject | None, path: Path) -> Told | None:
@@ -234,15 +236,17 @@ class Pages:
             Broken(one.rule, BY_SLUG.get(one.rule), one.told, one.call, one.defect)
             for one in study.breaks
         ]
-        return Told(subject.case, path, study, broken, list(_commands(path, subject.case)))
+        commands = list(_commands(path, subject.case))
+        return Told(subject.case, study, self._studies.views(subject), broken, commands)
 
 
 def _commands(path: Path, case: Case) -> Iterator[tuple[str, str]]:
-    """What to do with a case: in words, and as it is pasted into a shell."""
-    file = path.absolute()
+    """What to do with a case: in words, and as it is pasted into a shell, anywhere."""
+    file = str(path.absolute())
     yield "run it, and compare", command("replay", file)
     yield "look at each step", command("show", file)
     yield "make it smaller", command("minimize", file, "-o", "smaller.case")
+    yield "a program in C", command("export", file, "--as", "c")
     if case.like is not None:
         yield "which switches make the difference", command("bisect", file)
 
@@ -252,7 +256,7 @@ def _commands(path: Path, case: Case) -> Iterator[tuple[str, str]]:
 
 def policy() -> str:
     """The content security policy of a page: its own style and script, nothing else."""
-    script, style = (_hash(_file(name)) for name in ("report.js", "report.css"))
+    script, style = _hash(_file("report.js")), _hash(_style())
     return (
         f"default-src 'none'; script-src '{script}'; style-src '{style}'; img-src data:; "
         "base-uri 'none'; form-action 'none'"
@@ -270,9 +274,15 @@ def _mark(*parts: str) -> str:
 
 
 @cache
+def _style() -> str:
+    """That of pages, and of the pictures on them."""
+    return f"{_file('report.css')}\n{STYLE}"
+
+
+@cache
 def _looks() -> str:
-    """All that decides how pages look."""
-    return "\0".join(_file(path.name) for path in sorted(_TEMPLATES.iterdir()))
+    """A digest of all that decides how pages look."""
+    return _mark(STYLE, *(_file(path.name) for path in sorted(_TEMPLATES.iterdir())))
 
 
 @cache

@@ -1,7 +1,9 @@
 """Studies of the cases of a working directory: made once, several at a time, and kept.
 
-One holds as long as its case and this project stay what they are.  Where they cannot be kept, as in
-a directory of somebody else, they are made again by the next report.
+One holds as long as its case and this project stay what they are.  What an index needs of it is a
+file of its own, as it is read for all findings each time; the views are read for a page that is
+made.  Where they cannot be kept, as in a directory of somebody else, they are made again by the
+next report.
 """
 
 import contextlib
@@ -9,33 +11,46 @@ import hashlib
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from fuzz.case import Case
+from fuzz.bounded import Unjudged
+from fuzz.case import Case, CaseError
 from fuzz.forms.text import dump
 from fuzz.lib.files import WriteError, write_atomic
 from fuzz.lib.fingerprint import of_this_project
 from fuzz.lib.plain import parsed, plain
 from fuzz.lib.processes import forked
 from fuzz.report.study import Study, study
+from fuzz.report.views import Views, views
+from fuzz.showing import kernel_for
+
+T = TypeVar("T")
 
 STUDIES = "studies"  # folder in the working directory
-_ENDING = ".json.z"
+_STUDY, _VIEWS = ".study.z", ".views.z"  # files of one: deflated JSON
 _MOST_SECONDS = 600.0  # a backstop; a study takes a fraction of one, mostly
 
 
-class Subject(NamedTuple):
+@dataclass(frozen=True)
+class Subject:
     """A case that is to be studied, and the finding that it is about."""
 
     name: str
     case: Case
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Differs wherever the study may."""
         told = "\0".join((of_this_project(), self.name, dump(self.case)))
         return hashlib.blake2b(told.encode(errors="surrogatepass"), digest_size=16).hexdigest()
+
+
+class _Made(NamedTuple):
+    study: Study
+    views: Views
 
 
 class Studies:
@@ -43,16 +58,20 @@ class Studies:
 
     def __init__(self, workdir: Path) -> None:
         self._directory = workdir / STUDIES
-        self._made: dict[str, Study] = {}  # by key
+        self._studies: dict[str, Study] = {}  # by key
+        self._views: dict[str, Views] = {}  # those that could not be kept
 
     def get(self, subject: Subject) -> Study | None:
         """The study of a subject, if there is one."""
         key = subject.key
-        if key not in self._made:
-            with contextlib.suppress(OSError, zlib.error, ValueError):  # there is none, or spoilt
-                told = json.loads(zlib.decompress(self._path(key).read_bytes()))
-                self._made[key] = parsed(Study, told, "study")
-        return self._made.get(key)
+        if key not in self._studies and (found := self._read(Study, self._path(key, _STUDY))):
+            self._studies[key] = found
+        return self._studies.get(key)
+
+    def views(self, subject: Subject) -> Views:
+        """The views of a subject; empty ones if there are none."""
+        kept = self._views.get(subject.key)
+        return kept or self._read(Views, self._path(subject.key, _VIEWS)) or Views()
 
     def make(
         self,
@@ -66,32 +85,47 @@ class Studies:
         Yields: each subject, as it is done.
         """
         left = [subject for subject in subjects if self.get(subject) is None]
-        for ended in forked(left, _made, jobs=jobs, seconds=_MOST_SECONDS, tick=tick):
+        for ended in forked(left, _make, jobs=jobs, seconds=_MOST_SECONDS, tick=tick):
             case = ended.task.case
-            found = ended.result or Study(
-                case.kernel or "", case.geometry or "", trouble=f"it could not be run: {ended.how}"
-            )
-            self._keep(ended.task.key, found)
+            trouble = f"it could not be run: {ended.how}"
+            failed = Study(case.kernel or "", case.geometry or "", trouble=trouble)
+            self._keep(ended.task.key, *(ended.result or _Made(failed, Views())))
             yield ended.task
 
     def forget_others(self, subjects: Iterable[Subject]) -> None:
         """Remove what is kept of other cases, or of these as they were."""
-        stay = {self._path(subject.key) for subject in subjects}
-        for path in self._directory.glob(f"*{_ENDING}"):
-            if path not in stay:
+        stay = {subject.key for subject in subjects}
+        for path in self._directory.glob("*.z"):
+            if path.name.partition(".")[0] not in stay:
                 with contextlib.suppress(OSError):
                     path.unlink()
 
-    def _keep(self, key: str, found: Study) -> None:
-        self._made[key] = found
-        with contextlib.suppress(OSError, WriteError):
+    def _keep(self, key: str, found: Study, seen: Views) -> None:
+        self._studies[key] = found
+        try:
             self._directory.mkdir(exist_ok=True)
-            told = json.dumps(plain(found)).encode()
-            write_atomic(self._path(key), zlib.compress(told), synced=False)
+            # Where there is a study, its views are there, too.
+            for path, one in ((self._path(key, _VIEWS), seen), (self._path(key, _STUDY), found)):
+                told = json.dumps(plain(one)).encode()
+                write_atomic(path, zlib.compress(told), synced=False)
+        except (OSError, WriteError):
+            self._views[key] = seen
 
-    def _path(self, key: str) -> Path:
-        return self._directory / f"{key}{_ENDING}"
+    def _path(self, key: str, ending: str) -> Path:
+        return self._directory / f"{key}{ending}"
+
+    def _read(self, kind: type[T], path: Path) -> T | None:
+        """What a file holds; None if there is none, or it is spoilt."""
+        with contextlib.suppress(OSError, zlib.error, ValueError):
+            return parsed(kind, json.loads(zlib.decompress(path.read_bytes())), "study")
+        return None
 
 
-def _made(subject: Subject) -> Study:
-    return study(subject.case, subject.name)
+def _make(subject: Subject) -> _Made:
+    case, found = subject.case, study(subject.case, subject.name)
+    if found.trouble:
+        return _Made(found, Views())
+    try:
+        return _Made(found, views(case, kernel_for(case, found.kernel), subject.name))
+    except (CaseError, Unjudged):
+        return _Made(found, Views())

@@ -15,8 +15,6 @@ from fuzz.defects.attribute import Shown, findings_on
 from fuzz.forms.text import format_call
 from fuzz.matrix import Matrix
 from fuzz.showing import Showing, kernel_for, runs_of, showing
-from fuzz.subjects.likeness import likeness
-from fuzz.tell.story import story
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +58,6 @@ class Study:
     program: tuple[Line, ...] = ()
     breaks: tuple[Break, ...] = ()
     groups: tuple[Group, ...] = ()
-    story: str = ""
     trouble: str = ""
 
     def shows_on(self, name: str) -> tuple[str, ...]:
@@ -93,14 +90,12 @@ def _study(case: Case, own: Kernel, name: str) -> Study:
     if elsewhere is not None and not any(one.bucket.name == name for one in shown.findings):
         shown = showing(case, kernel_for(case, elsewhere))
     kernel = shown.kernel
-    beside = likeness(case)
     return Study(
         kernel=kernel.name,
         geometry=kernel.geometry.name,
         program=tuple(_program(shown)),
         breaks=tuple(_breaks(shown)),
         groups=groups,
-        story=beside.told() if beside is not None else story(case, kernel),
     )
 
 

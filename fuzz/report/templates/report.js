@@ -91,33 +91,34 @@ function listFindings() {
 // --- A picture: a slider over its steps -----------------------------------------------------------
 
 function stepThrough(picture) {
-  const frames = [...picture.querySelectorAll(".frame")];
+  const steps = [...picture.querySelectorAll(".step")];
   const slider = picture.querySelector("input[type=range]");
   const said = picture.querySelector("output");
+  const moves = [...picture.querySelectorAll("button[data-move]")];
   const show = () => {
     const now = Number(slider.value);
-    frames.forEach((frame, number) => { frame.hidden = number !== now; });
-    said.textContent = frames[now].dataset.label;
-    slider.setAttribute("aria-valuetext", `step ${now + 1} of ${frames.length}: ${frames[now].dataset.label}`);
-    for (const button of picture.querySelectorAll("button[data-move]")) {
-      button.disabled = !(now + Number(button.dataset.move) in frames);
-    }
+    const where = `step ${now + 1} of ${steps.length}`;
+    const caption = steps[now].dataset.caption;
+    steps.forEach((step, number) => step.classList.toggle("now", number === now));
+    said.textContent = `${where}: ${caption}`;
+    slider.setAttribute("aria-valuetext", said.textContent);
+    for (const button of moves) button.disabled = !(now + Number(button.dataset.move) in steps);
   };
-  for (const button of picture.querySelectorAll("button[data-move]")) {
+  for (const button of moves) {
     button.addEventListener("click", () => {
       slider.value = Number(slider.value) + Number(button.dataset.move);
       show();
     });
   }
   slider.addEventListener("input", show);
-  picture.querySelector(".steps").hidden = frames.length < 2;
+  picture.querySelector(".steps").hidden = steps.length < 2;
   show();
 }
 
 // --- What every part of a page gets ---------------------------------------------------------------
 
 function enliven(part) {
-  part.querySelectorAll(".picture").forEach(stepThrough);
+  part.querySelectorAll(".leafed").forEach(stepThrough);
   for (const button of part.querySelectorAll(".copy")) {
     if (!navigator.clipboard) continue;
     button.hidden = false;

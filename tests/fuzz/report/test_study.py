@@ -23,17 +23,11 @@ def test_what_breaks_and_at_which_call() -> None:
     (broken,) = told.breaks
     assert (broken.rule, broken.call, broken.defect) == ("dest-entry-none", 1, "B-01")
     assert "found     an emptied PTE table" in broken.told
-    assert "execve_stack" in told.story
 
 
 def test_a_case_is_looked_at_where_it_shows_the_finding() -> None:
     assert study(replace(STACK, kernel="linux-7.3"), KNOWN.name).kernel == "linux-5.0"
     assert study(replace(STACK, kernel="linux-7.3"), "other--mremap").kernel == "linux-7.3"
-
-
-def test_a_case_that_is_to_be_like_another_kernel() -> None:
-    case = replace(STACK, kernel="linux-6.1", like="linux-6.12")
-    assert "linux-6.12" in study(case, "differs--execve_stack").story
 
 
 def test_what_cannot_be_run_says_why() -> None:
