@@ -31,7 +31,7 @@ from fuzz.campaign import remote
 from fuzz.campaign.afar import Afar
 from fuzz.campaign.child import STOP_SECONDS, RunError
 from fuzz.campaign.inquiry import Answer, Inquiry
-from fuzz.campaign.round import End, Report, Round, program
+from fuzz.campaign.round import End, Report, Round
 from fuzz.campaign.session import PLAINLY, Tls
 from fuzz.campaign.trial import Shown, Trial
 from fuzz.lib.lines import several
@@ -525,18 +525,12 @@ def _security(tls: Tls) -> Security:
 
 def _objection(answer: object) -> str:
     """Why a worker cannot join, or nothing.  Arguments: what it said, or the error in its place."""
+    if isinstance(answer, BaseException):
+        return f"it does not know what to do ({_first_line(answer)})"
+    if not isinstance(answer, str):
+        return f"it says {answer!r:.80}"
     try:
-        if isinstance(answer, BaseException):
-            raise PlainError(f"it does not know what to do ({_first_line(answer)})")
-        told = json.loads(answer) if isinstance(answer, str) else None
-        if not isinstance(told, dict) or not all(isinstance(one, str) for one in told.values()):
-            raise PlainError(f"it says {answer!r:.80}")
-        if told.get("program") != program():
-            raise PlainError(
-                f"it has another version of pmdfuzz ({told.get('program', '')[:12]}, here "
-                f"{program()[:12]}): install the same one, for the same Python, on every machine"
-            )
-        return str(told.get("objection", ""))
+        return remote.Presence.parsed(json.loads(answer)).objection
     except ValueError as error:
         return str(error)
 

@@ -14,33 +14,54 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from multiprocessing.connection import wait
 from pathlib import Path
+from typing import Self
 
 from distributed import Status, get_worker
 
 from fuzz.campaign.child import RunError, check_environment, environment
 from fuzz.campaign.inquiry import Inquiry
-from fuzz.campaign.round import Artifact, Report, Round, program
+from fuzz.campaign.round import Artifact, Report, Round, checked_program, program
 from fuzz.campaign.trial import Trial
 from fuzz.campaign.worker import Place, Worker
+from fuzz.lib.plain import Message, parsed
 
 _LOOK_SECONDS = 0.5  # is it still wanted?
+
+_PYTHON = "{}.{}".format(*sys.version_info)  # which a program is another one for
 
 _stopping: set[str] = set()  # the rounds here that are to end
 _idle: dict[str, list["subprocess.Popen[str]"]] = {}  # that have a subject, by its name
 
 
+@dataclass(frozen=True, slots=True)
+class Presence(Message):
+    """What a worker is: the fingerprint of its `program`, its `python`, why it cannot fuzz."""
+
+    program: str
+    python: str
+    objection: str = ""
+
+    @classmethod
+    def parsed(cls, data: object) -> Self:
+        """One that came in.  Errors raised: OtherProgram, PlainError."""
+        python = data.get("python") if isinstance(data, dict) else None
+        other = isinstance(python, str) and python != _PYTHON
+        checked_program(data, f"what it has for Python {python:.9}" if other else "what it has")
+        return parsed(cls, data, "it")
+
+
 def who() -> str:
-    """What a session asks a worker first: the program that it has, and why it cannot fuzz."""
+    """What a session asks a worker first, see `Presence`."""
     objection = ""
     try:
         check_environment()
     except RunError as error:
         objection = str(error)
-    return json.dumps({"program": program(), "objection": objection})
+    return json.dumps(Presence(program(), _PYTHON, objection).plain())
 
 
 def stop(rounds: list[str]) -> None:

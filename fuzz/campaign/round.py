@@ -231,7 +231,7 @@ def checked_program(data: object, what: str) -> None:
     if isinstance(theirs, str) and theirs != program():
         raise OtherProgram(
             f"{what} is of another version of pmdfuzz ({theirs[:12]}, here {program()[:12]}): "
-            "install the same one on every machine"
+            "install the same one, for the same Python, on every machine"
         )
 
 

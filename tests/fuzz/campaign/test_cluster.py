@@ -23,6 +23,7 @@ from distributed import LocalCluster, Security
 from engine.base.kernel import kernel_named
 from fuzz.campaign import cluster as cluster_module
 from fuzz.campaign import remote
+from fuzz.campaign import round as round_module
 from fuzz.campaign.child import RunError
 from fuzz.campaign.cluster import Cluster
 from fuzz.campaign.executor import parted
@@ -332,15 +333,24 @@ def test_a_round_waits_for_a_place(shared: Cluster, monkeypatch: pytest.MonkeyPa
     assert sorted(found) == [f"many-{number}" for number in range(5)]
 
 
+def told_by(**fields: object) -> str:
+    """What a worker says that has this otherwise."""
+    return json.dumps(json.loads(remote.who()) | fields)
+
+
 @pytest.mark.parametrize(
     ("answer", "why"),
     [
-        (json.dumps({"program": program(), "objection": ""}), ""),
-        (json.dumps({"program": program(), "objection": "no atheris"}), "no atheris"),
-        (json.dumps({"program": "0123456789abcdef", "objection": ""}), "version of pmdfuzz (01234"),
-        (json.dumps({"objection": ""}), "another version"),
-        (json.dumps({"program": 1}), "it says"),
-        (json.dumps([]), "it says"),
+        (remote.who(), ""),
+        (told_by(objection="no atheris"), "no atheris"),
+        (
+            told_by(program="0123456789abcdef"),
+            "what it has is of another version of pmdfuzz (01234",
+        ),
+        (told_by(program="another", python="3.2"), "what it has for Python 3.2 is of another"),
+        (told_by(program=1), "it.program: int in place of str"),
+        (json.dumps({"objection": ""}), "it: program is missing"),
+        (json.dumps([]), "it: list in place of dict"),
         (ModuleNotFoundError("No module named 'fuzz'"), "(No module named 'fuzz')"),
         (None, "it says None"),
         ("{", "Expecting"),
@@ -359,7 +369,7 @@ def test_a_worker_says_who_it_is() -> None:
 def test_another_program_is_refused_by_name(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster_module, "program", lambda: "of another version")
+    monkeypatch.setattr(round_module, "program", lambda: "of another version")
     with contextlib.closing(Cluster(*running)) as executor:
         assert executor.places == 0
         told = executor.news()
