@@ -25,6 +25,7 @@ from tests.lib.constants import ROOT
 ROOMS = (
     "fuzz.cli",
     "fuzz.bench",
+    "fuzz.contest",
     "fuzz.museum",
     "fuzz.mutants",
     "fuzz.reach",
@@ -77,7 +78,13 @@ SEES = {
     "fuzz.findings": ("fuzz.case", "fuzz.forms", "fuzz.lib", "fuzz.minimize"),
 }
 ENGINE_NEEDS = sys.stdlib_module_names | {"engine", "sortedcontainers"}
-HARNESS = "fuzz.campaign.harness"  # alone imports Atheris, and so is imported by nobody
+HARNESS = "fuzz.campaign.harness"
+# Those that import Atheris, and who may import them: for the others it need not be there.
+FUZZING: dict[str, tuple[str, ...]] = {
+    HARNESS: ("fuzz.contest.ours",),
+    "fuzz.contest.ours": ("fuzz.contest.player",),
+    "fuzz.contest.provider": ("fuzz.contest.player",),
+}
 
 TOP_LEVEL = {
     ".ci",
@@ -201,15 +208,15 @@ def objections_to_sight(imports: Imports) -> Iterator[str]:
         room = room_of(module)
         if room in SEES and not any(inside(target, seen) for seen in (room, *SEES[room])):
             yield f"{where}, but {room} sees only {', '.join(SEES[room]) or 'itself'}"
-        if target == HARNESS:
+        if module not in FUZZING.get(target, (module,)):
             yield f"{where}, and so atheris"
     for module, imported in imports.items():
         for found in imported:
             package = found.module.partition(".")[0]
             if inside(module, "engine") and package not in ENGINE_NEEDS:
                 yield f"{module} line {found.line}: the engine does without {found.module}"
-            if package == "atheris" and module != HARNESS:
-                yield f"{module} line {found.line}: only {HARNESS} imports atheris"
+            if package == "atheris" and module not in FUZZING:
+                yield f"{module} line {found.line}: only {', '.join(FUZZING)} import atheris"
 
 
 def test_imports_point_down() -> None:
@@ -279,7 +286,7 @@ def test_tests_import_no_test() -> None:
 def test_imports_are_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    optional = [*extras["fuzz"], *extras["coverage"], *extras["cluster"]]
+    optional = [one for name, extra in extras.items() if name != "dev" for one in extra]
     declared = [*project["dependencies"], *optional]
     known = sys.stdlib_module_names | {requirement.split(">")[0] for requirement in declared}
     for name, imported in survey("engine", "fuzz").items():

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fuzz.bench.chaos import chaos
 from fuzz.bench.feedback import feedback
+from fuzz.bench.find import add_find
 from fuzz.bench.kernels import kernels
 from fuzz.bench.machine import machine
 from fuzz.bench.model import speed
@@ -39,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(metavar="COMMAND")
     commands.add_parser("speed", help="what each part costs (default)")
     add_run(commands)
+    add_find(commands)
     sub = commands.add_parser("rules", help="what the groups of rules cost")
     sub.set_defaults(command=rules)
     sub = commands.add_parser("kernels", help="what a program costs on one kernel, and on many")

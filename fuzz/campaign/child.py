@@ -79,8 +79,9 @@ class Setting(NamedTuple):
     that reach new cells; `exhibit` names an exhibit of the museum in place of kernels, which is run
     `with_bug` or without; `rules_after` says when the whole state is judged, see
     `fuzz.execute.execute`; `like` is a kernel: where the others differ from it is all that is
-    reported then; `focus` are the geometries that new programs are for (empty: all); `events` is a
-    file descriptor open for writing, which `Child` fills in.
+    reported then; `focus` are the geometries that new programs are for (empty: all);
+    `planned` false makes none of them to a plan; `events` is a file descriptor open for writing,
+    which `Child` fills in.
     """
 
     kernels: list[str]
@@ -96,6 +97,7 @@ class Setting(NamedTuple):
     rules_after: "RulesAfter" = "moving"
     like: str = ""
     focus: Sequence[str] = ()
+    planned: bool = True
     events: int = -1
 
 

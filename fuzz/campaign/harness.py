@@ -47,6 +47,7 @@ if TYPE_CHECKING:  # what these import must be covered first
     from fuzz.campaign.feedback import StateObserver
     from fuzz.case import Case
     from fuzz.defects.attribute import Runs, Shown
+    from fuzz.defects.defect import Defect
     from fuzz.execute import Outcome
     from fuzz.matrix import KernelSet, Matrix
     from fuzz.noted import Noted
@@ -61,7 +62,13 @@ _OUR_DEFECT = 77  # what libFuzzer, too, exits with after an exception
 class Target:
     """Decodes an input, runs it on every kernel that may do something else, reports what breaks."""
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(
+        self, setting: Setting, bug_named: "Callable[[str], Defect] | None" = None
+    ) -> None:
+        """Arguments: `bug_named` says which bug `setting.exhibit` is (None: one of the museum).
+
+        It is called, and so may import the engine, when that can be covered.
+        """
         if "engine" in sys.modules:
             sys.exit("fuzz.campaign.harness: engine was imported before it could be covered")
         # The model only: coverage of the codec would reward parsing, coverage of rules nothing.
@@ -75,23 +82,26 @@ class Target:
             from fuzz.inputs import mutator
             from fuzz.inputs.inputs import Inputs
             from fuzz.subjects import pair
+
+            if setting.exhibit and bug_named is None:
+                from fuzz.defects.catalogue import exhibit_named as bug_named
+        exhibit = bug_named(setting.exhibit) if setting.exhibit and bug_named else None
+        if exhibit is not None and exhibit.change is not None:
+            codes += exhibit.change.codes
         coverage.watch(atheris, codes)
         self._setting = setting
         bounded.watched_already()
         self._doubtful = bounded.doubtful
         self._limit = CpuLimit(SUSPICIOUS_SECONDS)
-        self._execute = execute.execute
+        self.execute: Callable[..., Outcome] = execute.execute  # who watches may put more around it
         self._again = partial(bounded.run, stop=False, rules_after=setting.rules_after)
         self._runs, self._findings_on = attribute.Runs, attribute.findings_on
         self._due: Callable[[Outcome], Shown | None] | None = None
         kernels = [kernel_named(name) for name in setting.kernels]
-        if setting.exhibit:
-            from fuzz.defects.catalogue import exhibit_named
-
-            exhibit = exhibit_named(setting.exhibit)
+        if exhibit is not None:
             kernels = [exhibit.kernel if setting.with_bug else exhibit.correct]
             if setting.with_bug:
-                self._execute = exhibit.execute
+                self.execute = exhibit.execute
                 self._due = partial(showing.due, exhibit=exhibit)
         calls = None if setting.calls is None else frozenset(setting.calls)
         geometries = [geometry_named(name) for name in setting.geometries]
@@ -99,7 +109,7 @@ class Target:
         self._decode = inputs.decode
         self._takes_long: Callable[[Case, int], bool] = registry.takes_long
         focus = [setting.geometries.index(name) for name in setting.focus]
-        self._mutator = mutator.Mutator(inputs, focus)
+        self._mutator = mutator.Mutator(inputs, focus, planned=setting.planned)
         fed = setting.fed
         self._cells = cells = feedback.Cells(atheris if fed else None) if setting.cells else None
         self._grounds = [  # by number of the geometry
@@ -163,7 +173,7 @@ class Target:
             return
         for noted in kernels.runs():
             self._kernel = noted.plain
-            outcome = self._execute(
+            outcome = self.execute(
                 case,
                 noted,
                 listeners=[observer] if observer else (),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from types import CodeType
 from typing import Any
 
 from engine.base.geometry import Geometry
@@ -44,12 +45,25 @@ class Change:
             holder = getattr(holder, one)
         original = vars(holder)[name]
         setattr(holder, name, self.make(original))
+        try:
+            with self.noted():
+                yield
+        finally:
+            setattr(holder, name, original)
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """While this lasts, it is among `changes_in_place`."""
         _in_place.append(self)
         try:
             yield
         finally:
             _in_place.pop()
-            setattr(holder, name, original)
+
+    @property
+    def codes(self) -> tuple[CodeType, ...]:
+        """Code of the engine that it brings along, to be covered like the rest."""
+        return ()
 
 
 _in_place: list[Change] = []

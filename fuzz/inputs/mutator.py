@@ -32,12 +32,13 @@ class Mutator:
     """Changes inputs.  Equal inputs and seeds give equal results.
 
     Arguments: `inputs` reads what comes out; `focus` are the geometries that new programs are for,
-    by their number there (empty: all).
+    by their number there (empty: all); `planned` false makes none of them to a plan.
     """
 
-    def __init__(self, inputs: Inputs, focus: Sequence[int] = ()) -> None:
+    def __init__(self, inputs: Inputs, focus: Sequence[int] = (), *, planned: bool = True) -> None:
         opcodes = inputs.opcodes
         self._focus = focus or range(len(inputs.geometries))
+        self._anew = _ANEW if planned else (None,)
         self._inputs = inputs
         self._opcodes: dict[str, list[int]] = {}
         self._names = list(opcodes)
@@ -75,7 +76,7 @@ class Mutator:
     def _fresh(self, rng: random.Random, max_size: int) -> bytes:
         """A program made to a plan, or of few kinds of calls."""
         geometry = rng.choice(self._focus)
-        if plan := rng.choice(_ANEW):
+        if plan := rng.choice(self._anew):
             return self._inputs.planned(plan, geometry, rng)[:max_size]
         kinds = [*self._usual, *rng.choices(self._kinds, k=rng.randint(1, 2))]
         records = (
