@@ -39,7 +39,7 @@ from fuzz.calls.registry import CALLS
 from fuzz.calls.syscall import Does
 from fuzz.case import Case, Result
 from fuzz.execute import execute
-from fuzz.picture.seen import Seen, details_that_matter, look
+from fuzz.picture.seen import Seen, details_asked, details_that_matter, look
 from fuzz.rules.index import BY_SLUG
 from fuzz.rules.rule import Rule
 from fuzz.showing import Showing, showing
@@ -158,6 +158,7 @@ class _Scout:
     """Notes the points of one call, and the state before and after it."""
 
     call: int
+    details: Sequence[Detail]
     marks: list[Mark] = field(default_factory=list)
     ways: list[Way] = field(default_factory=list)
     before: Seen | None = None
@@ -203,9 +204,9 @@ class _Scout:
         """See `on_step` of `execute`."""
         self._now = index
         if index == self.call - 1:
-            self.before = look(space)
+            self.before = look(space, self.details)
         elif index == self.call:
-            self.after = look(space)
+            self.after = look(space, self.details)
 
 
 @dataclass(slots=True)
@@ -225,16 +226,20 @@ class _Camera:
         if self._now != self.call - 1 or point.name in _BEGUN:
             return
         if self._number in self.wanted:
-            self.taken[self._number] = look(space, self.details)
+            self._take(self._number, space)
         self._number += 1
 
     def step(self, index: int, space: AddressSpace) -> None:
         """See `on_step` of `execute`."""
         self._now = index
         if index == self.call - 1:  # before the first call that is index -1
-            self.taken[-1] = look(space, self.details)
+            self._take(-1, space)
         elif index == self.call:
-            self.taken[self._number] = look(space, self.details)
+            self._take(self._number, space)
+
+    def _take(self, number: int, space: AddressSpace) -> None:
+        last = self.taken[max(self.taken)] if self.taken else None
+        self.taken[number] = look(space, self.details, last)
 
 
 def film(case: Case, kernel: Kernel) -> Film:
@@ -247,11 +252,12 @@ def film(case: Case, kernel: Kernel) -> Film:
     call = found.call if found else _telling(shown)
     violation = found.violation if found else None
     broken = [one.violation for one in shown.violations if one.call == call]
-    scout = _Scout(call)
+    rules = {one.rule for one in broken}
+    scout = _Scout(call, details_asked(rules))
     execute(case, kernel, stop=False, until=call, listeners=[scout], on_step=scout.step)
     chosen = list(_chosen(scout.marks, violation, broken))
     seen = [one for one in (scout.before, scout.after) if one]
-    details = details_that_matter([one.rule for one in broken], seen[0], seen[-1])
+    details = details_that_matter(rules, seen[0], seen[-1])
     camera = _Camera(call, {mark.number for mark in chosen}, details)
     execute(
         case,

@@ -11,6 +11,7 @@ from fuzz.picture.scene import Scene
 from fuzz.picture.svg import Element
 from fuzz.picture.words import caption, locks
 from fuzz.tell import signs
+from fuzz.tell.details import Row
 
 _HEAD, _LINE = 32.0, 17.0
 _APART = 14.0  # ribbons without an arrow between them
@@ -99,12 +100,22 @@ class Panel:
         """What is counted, and flags, if the rule is about that.  Returns: where it ends."""
         for title in (signs.COUNTERS, signs.FLAGS):
             before = {row.text for row in self.scene.first.seen.rows.get(title, ())}
+            rows = self.moment.seen.rows.get(title, ())
             label = title
-            for row in self.moment.seen.rows.get(title, ()):
+            for row in [row for row in rows if self._is_meant(row)] or rows:
                 y += _LINE
                 where = f"{terms.span(self.scene.geometry, row.where)} " if row.where else ""
-                css = "small" if row.text in before or not self.index else "small strong"
+                css = "small" if row.text in before else "small strong"
+                if self.is_failing and row.where is None and self._is_meant(row):
+                    css = "small strong bad"
+                    svg.cross(group, LEFT - 14, y - 4, 8)
                 svg.text(group, LEFT, y, f"{where}{row.text}", css)
                 svg.text(group, PAD, y, label, "small soft")
                 label = signs.Sign("", "")
         return y
+
+    def _is_meant(self, row: Row) -> bool:
+        """Is it about what a broken rule names?"""
+        violation = self.film.violation
+        name = row.text.split(",")[0].split()[0]
+        return violation is not None and name in f"{violation.found} {violation.expected}"

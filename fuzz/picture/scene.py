@@ -17,7 +17,7 @@ from fuzz.calls.arena import Arena
 from fuzz.calls.registry import CALLS, operands
 from fuzz.picture.axis import Axis, axis
 from fuzz.picture.moments import Film, Moment
-from fuzz.picture.seen import Run, runs
+from fuzz.picture.seen import Reader, Run
 
 COLOURS = 8
 _SLOTS_APART = 8  # with no more slots in a ribbon than that, each stands alone
@@ -52,6 +52,7 @@ class Scene:
         self.geometry: Geometry = film.kernel.geometry
         self.ribbons = tuple(_ribbons(film))
         self._runs: dict[tuple[int, int], list[Run]] = {}
+        self._reader = Reader(self.geometry)
         self.axis: Axis = axis(
             self._cuts(), self._optional(), self.geometry.page_bytes, left, right
         )
@@ -81,7 +82,7 @@ class Scene:
         """The pages that are there at a moment."""
         key = id(moment.seen), self.ribbons.index(ribbon)
         if key not in self._runs:
-            self._runs[key] = runs(self.geometry, moment.seen, ribbon.window)
+            self._runs[key] = self._reader.runs(moment.seen, ribbon.window)
         return self._runs[key]
 
     @cached_property
@@ -203,7 +204,13 @@ def _ribbons(film: Film) -> Iterator[Ribbon]:
         where = Range(asked.start + ahead, asked.end + ahead)
         lowered = Range(taken.start + ahead, where.start)
         spans.append(Span(name, where, lowered if lowered.length > 0 else None))
-    old, new = (_window(geometry, [span.where, span.lowered or span.where]) for span in spans)
+    bites = [one.bite for one in film.moments if one.bite]
+    sources = [one.target if one.back else one.source for one in bites]
+    targets = [one.source if one.back else one.target for one in bites]
+    old, new = (
+        _window(geometry, [span.where, span.lowered or span.where, *bitten])
+        for span, bitten in zip(spans, (sources, targets), strict=True)
+    )
     if old.overlaps(new):
         window = _hull([old, new])
         yield Ribbon(window, window.start, tuple(spans))

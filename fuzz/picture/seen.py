@@ -73,8 +73,13 @@ class Seen(NamedTuple):
     matter: frozenset[Sign]
 
 
-def look(space: AddressSpace, details: Sequence[Detail] = DETAILS) -> Seen:
-    """What is there now.  Arguments: `details` which of these to look for."""
+def look(space: AddressSpace, details: Sequence[Detail], last: Seen | None = None) -> Seen:
+    """What is there now.
+
+    Arguments: `details` which of these to look for; `last` what was seen before, part of which may
+    serve again.
+    """
+    tags = space.frames.tag
     levels = range(PTE, min(PMD + 1, space.geometry.levels))
     return Seen(
         tuple(
@@ -83,39 +88,65 @@ def look(space: AddressSpace, details: Sequence[Detail] = DETAILS) -> Seen:
         ),
         {(t.level, base): t.count for base, t in space.tree.tables() if t.level in levels},
         space.tree.frozen(),
-        space.frames.tag.copy(),
+        last.tags if last is not None and last.tags == tags else tags.copy(),
         tuple(kept(space)),
         {detail.title: tuple(detail.rows(space)) for detail in details},
         frozenset(detail.title for detail in details if detail.matters(space)),
     )
 
 
+def details_asked(rules: Collection[str]) -> tuple[Detail, ...]:
+    """Those that broken rules are about, and those that may be drawn anyway."""
+    return tuple(
+        detail for detail in DETAILS if detail.title in STRIPS or not detail.rules.isdisjoint(rules)
+    )
+
+
 def details_that_matter(rules: Collection[str], before: Seen, after: Seen) -> tuple[Detail, ...]:
-    """Those that a broken rule is about, and those that the call changes and that are drawn."""
+    """Those that broken rules are about, and those that a call changes and that are drawn."""
     return tuple(
         detail
-        for detail in DETAILS
+        for detail in details_asked(rules)
         if not detail.rules.isdisjoint(rules)
         or (
-            detail.title in STRIPS
-            and detail.title in before.matter | after.matter
+            detail.title in before.matter | after.matter
             and before.rows[detail.title] != after.rows[detail.title]
         )
     )
 
 
-def runs(geometry: Geometry, seen: Seen, within: Range) -> list[Run]:
-    """The pages of a range, in order; those of a huge page are cut off at its ends."""
-    found: list[Run] = []
-    for base, held in sorted(seen.leaves.items()):
-        if base >= within.end or base + geometry.slot_bytes <= within.start:
-            continue
+class Reader:
+    """Reads runs of pages out of what was seen.
+
+    What a table holds is read once: moments share what was not written between them.
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        self._geometry = geometry
+        self._read: dict[tuple[int, int], list[_Run]] = {}
+
+    def runs(self, seen: Seen, within: Range) -> list[Run]:
+        """The pages of a range, in order; those of a huge page are cut off at its ends."""
+        geometry, shift = self._geometry, self._geometry.page_shift
+        found = []
+        for base, held in sorted(seen.leaves.items()):
+            if base < within.end and within.start < base + geometry.slot_bytes:
+                huge = isinstance(held, int)
+                for first, pages, kind, tag, step in self._runs(seen, held):
+                    start = base + (first << shift)
+                    found.append(Run(Range(start, start + (pages << shift)), kind, tag, step, huge))
+        return [clipped(geometry, run, within) for run in found if run.where.overlaps(within)]
+
+    def _runs(self, seen: Seen, held: dict[int, int] | int) -> list["_Run"]:
+        """Those of a PTE table, or of a huge leaf."""
         if isinstance(held, int):
-            pages = _of_huge(geometry, seen, held)
-        else:
-            pages = [(index, _kind(held[index]), _tag(seen, held[index])) for index in sorted(held)]
-        found += _joined(geometry, base, pages, huge=isinstance(held, int))
-    return [clipped(geometry, run, within) for run in found if run.where.overlaps(within)]
+            step = 0 if is_zero_page(held) else 1 << PFN_SHIFT
+            pages = range(self._geometry.slot_pages)
+            return _joined({index: held + index * step for index in pages}, seen.tags)
+        key = id(held), id(seen.tags)  # both are kept by what was seen
+        if key not in self._read:
+            self._read[key] = _joined(held, seen.tags)
+        return self._read[key]
 
 
 def clipped(geometry: Geometry, run: Run, within: Range) -> Run:
@@ -125,29 +156,28 @@ def clipped(geometry: Geometry, run: Run, within: Range) -> Run:
     return run._replace(where=where, tag=run.tag + ahead * run.step)
 
 
-def _of_huge(geometry: Geometry, seen: Seen, entry: int) -> list[tuple[int, str, int]]:
-    """The pages of a huge leaf: index, kind, content."""
-    kind, step = _kind(entry), 0 if is_zero_page(entry) else 1 << PFN_SHIFT
-    return [(index, kind, _tag(seen, entry + index * step)) for index in range(geometry.slot_pages)]
+_Run = tuple[int, int, str, int, int]  # first index, pages, kind, content of the first, step
 
 
-def _joined(
-    geometry: Geometry, base: int, pages: list[tuple[int, str, int]], *, huge: bool
-) -> list[Run]:
-    """Pages of one slot, each by index, kind and content, as runs."""
-    shift = geometry.page_shift
-    found: list[Run] = []
-    for index, kind, tag in pages:
-        where = Range(base + (index << shift), base + (index + 1 << shift))
-        last = found[-1] if found else None
-        if last is not None and last.where.end == where.start and last.kind == kind:
-            before = last.where.length >> shift
-            step = tag - last.tag if before == 1 else last.step
-            if step in (0, 1) and tag == last.tag + before * step:
-                found[-1] = last._replace(where=Range(last.where.start, where.end), step=step)
+def _joined(held: dict[int, int], tags: list[int]) -> list[_Run]:
+    """Entries by index, as runs."""
+    found: list[_Run] = []
+    first, pages, kind, tag, step = -1, 0, "", 0, 0
+    for index in sorted(held):
+        entry = held[index]
+        what, holds = _kind(entry), _tag(tags, entry)
+        if pages and index == first + pages and what == kind:
+            due = holds - tag
+            if pages == 1 and due in (0, 1):
+                pages, step = 2, due
                 continue
-        found.append(Run(where, kind, tag, 0, huge))
-    return found
+            if pages > 1 and due == step * pages:
+                pages += 1
+                continue
+        if pages:
+            found.append((first, pages, kind, tag, step))
+        first, pages, kind, tag, step = index, 1, what, holds, 0
+    return [*found, (first, pages, kind, tag, step)] if pages else found
 
 
 def _kind(entry: int) -> str:
@@ -163,9 +193,9 @@ def _kind(entry: int) -> str:
     return PAGE
 
 
-def _tag(seen: Seen, entry: int) -> int:
+def _tag(tags: list[int], entry: int) -> int:
     """The content of the page that an entry leads to; 0 if it leads to none."""
     if entry & MARKER or is_zero_page(entry):
         return 0
     pfn = entry >> PFN_SHIFT
-    return seen.tags[pfn] if pfn < len(seen.tags) else 0
+    return tags[pfn] if pfn < len(tags) else 0

@@ -87,6 +87,8 @@ def _entries(bits: int) -> Callable[[AddressSpace], Iterator[Row]]:
 def _mlocked(space: AddressSpace) -> Iterator[Row]:
     """Pages that are locked themselves."""
     locked = space.frames.mlocked
+    if not locked:
+        return iter(())
     return _runs(
         space,
         lambda addr, held: (
