@@ -23,7 +23,6 @@ _FUNCTIONS = {
     "swapout": "swap_out",
     "soft_dirty_clear": "clear_soft_dirty",
 }
-PAGE_BYTES = 4096
 _ADVICE = {
     uapi.MADV_HUGEPAGE: "huge pages are wanted",
     uapi.MADV_NOHUGEPAGE: "no huge pages",
@@ -47,26 +46,32 @@ def address(offset: int) -> str:
     return f"AT({offset:#x})"
 
 
-def invocation(call: Call) -> str:
-    """A call as C."""
+def invocation(call: Call, tables: int | None = None) -> str:
+    """A call as C.
+
+    Arguments: `tables` how many page tables an mremap may have that is short of memory; None: it is
+    not.
+    """
     params = CALLS[call.name].params
     function = _FUNCTIONS.get(call.name, f"sys_{call.name}")
     operands = [_operand(param.kind, value) for param, value in zip(params, call.args, strict=True)]
+    if tables is not None:
+        function, operands = f"{function}_with_tables", [str(tables), *operands]
     return f"{function}({', '.join(operands)})"
 
 
-def expected(result: Result) -> str:
-    """A result as C: a number or, of an access, a text."""
+def expected(result: Result, page_bytes: int) -> str:
+    """A result as C: a number or, of an access, a text.  Arguments: `page_bytes` of a page."""
     if isinstance(result, Faults):
-        return f'"{format_result(result, PAGE_BYTES)}"'
+        return f'"{format_result(result, page_bytes)}"'
     return result if isinstance(result, str) else _number(result)
 
 
-def purpose(call: Call, result: Result) -> str:
-    """What a call does, in a few words; "" if that is plain."""
+def purpose(call: Call, result: Result, page_bytes: int) -> str:
+    """What a call does, in a few words; "" if that is plain.  Arguments: see `expected`."""
     if isinstance(result, str) and result.startswith("-E"):
         return "refused"
-    words = _PURPOSES[call.name](call.args) if call.name in _PURPOSES else ""
+    words = _PURPOSES[call.name](call.args, page_bytes) if call.name in _PURPOSES else ""
     return f"{words}; some fault" if isinstance(result, Faults) else words
 
 
@@ -116,15 +121,15 @@ def _number(value: int) -> str:
 # --- What calls are there for ---------------------------------------------------------------------
 
 
-def _pages(length: int) -> str:
+def _pages(length: int, page: int) -> str:
     """A length, in words."""
     if length > 1 << 40:
         return "a huge length"
-    pages = -(-length // PAGE_BYTES)
+    pages = -(-length // page)
     return terms.count(pages, "page") if pages < 1024 else terms.size(length)
 
 
-def _mmap(args: Sequence[int]) -> str:
+def _mmap(args: Sequence[int], page: int) -> str:
     _, length, _, flags, *_ = args
     kind = "shared" if flags & uapi.MAP_TYPE in (1, 3) else "private"
     huge = " of hugetlb" if flags & uapi.MAP_HUGETLB else ""
@@ -135,41 +140,43 @@ def _mmap(args: Sequence[int]) -> str:
         uapi.MAP_NORESERVE: "not accounted for",
     }
     told = "".join(f", {word}" for bit, word in also.items() if flags & bit)
-    return f"{_pages(length)} of {kind} memory{huge}{told}"
+    return f"{_pages(length, page)} of {kind} memory{huge}{told}"
 
 
-def _mremap(args: Sequence[int]) -> str:
+def _mremap(args: Sequence[int], page: int) -> str:
     _, old, new, flags, *_ = args
     if not old:
         what = "a second mapping of the same memory"
     elif flags & uapi.MREMAP_DONTUNMAP:
-        what = f"move {_pages(old)}, and keep the mapping that they leave"
+        what = f"move {_pages(old, page)}, and keep the mapping that they leave"
     elif flags & uapi.MREMAP_FIXED:
-        what = f"move {_pages(min(old, new))}"
+        what = f"move {_pages(min(old, new), page)}"
     else:
         what = ""
     if old and new != old and not flags & uapi.MREMAP_DONTUNMAP:
         change = "grow" if new > old else "shrink"
-        what += f"{', and ' if what else ''}{change} from {_pages(old)} to {_pages(new)}"
+        what += (
+            f"{', and ' if what else ''}{change} from {_pages(old, page)} to {_pages(new, page)}"
+        )
     return what
 
 
-_PURPOSES: Mapping[str, Callable[[Sequence[int]], str]] = {
+_PURPOSES: Mapping[str, Callable[[Sequence[int], int], str]] = {
     "mmap": _mmap,
-    "munmap": lambda args: f"unmap {_pages(args[1])}",
+    "munmap": lambda args, page: f"unmap {_pages(args[1], page)}",
     "mremap": _mremap,
-    "madvise": lambda args: _ADVICE.get(args[2], ""),
-    "mlock": lambda args: f"lock {_pages(args[1])}",
-    "mlock2": lambda args: f"lock {_pages(args[1])}",
-    "munlock": lambda args: f"unlock {_pages(args[1])}",
-    "mseal": lambda args: f"seal {_pages(args[1])}",
-    "touch": lambda args: f"write a number to {_pages(args[1])}",
-    "peek": lambda args: f"read {_pages(args[1])}",
-    "uffd_register": lambda args: "a userfaultfd watches it",
-    "uffd_wp": lambda args: "write-protect it" if args[2] else "end the write protection",
-    "uffd_rwp": lambda args: "protect it from any access" if args[2] else "end the protection",
-    "fork": lambda args: "a child that does nothing",
-    "exit_child": lambda args: "all children end",
-    "swapout": lambda args: "to swap",
-    "soft_dirty_clear": lambda args: "all is clean from here on",
+    "madvise": lambda args, page: _ADVICE.get(args[2], ""),
+    "mlock": lambda args, page: f"lock {_pages(args[1], page)}",
+    "mlock2": lambda args, page: f"lock {_pages(args[1], page)}",
+    "munlock": lambda args, page: f"unlock {_pages(args[1], page)}",
+    "mseal": lambda args, page: f"seal {_pages(args[1], page)}",
+    "touch": lambda args, page: f"write a number to {_pages(args[1], page)}",
+    "peek": lambda args, page: f"read {_pages(args[1], page)}",
+    "uffd_register": lambda args, page: "a userfaultfd watches it",
+    "uffd_wp": lambda args, page: "write-protect it" if args[2] else "end the write protection",
+    "uffd_rwp": lambda args, page: "protect it from all access" if args[2] else "end that",
+    "fork": lambda args, page: "a child that does nothing",
+    "exit_child": lambda args, page: "all children end",
+    "swapout": lambda args, page: "to swap",
+    "soft_dirty_clear": lambda args, page: "all is clean from here on",
 }

@@ -29,6 +29,7 @@ _ORDER = (
     "swap",
     "limits",
     "warnings",
+    "shortage",
     "repeat",
 )
 _WORD = re.compile(r"\b[A-Za-z_]\w*\b")
@@ -67,6 +68,7 @@ _HEADERS = {
     "sys/stat.h": r"mkdir|stat",
     "sys/syscall.h": r"SYS_\w+",
     "sys/types.h": r"pid_t|ssize_t|off_t",
+    "sys/utsname.h": r"utsname|uname",
     "sys/wait.h": r"waitpid|W[A-Z]+STATUS|WIF\w+",
     "unistd.h": r"syscall|read|write|pread|pwrite|close|pause|geteuid|sysconf|_SC_\w+|_exit|alarm|"
     r"usleep|access|fork|execv|execve|pipe|dup2|rmdir",

@@ -4,18 +4,20 @@ import re
 from collections.abc import Iterator
 
 from engine.base import failures, limits, uapi
+from engine.base.geometry import GEOMETRIES, Geometry
 from fuzz.calls.directives import FAILURES, LIMITS
 from fuzz.calls.registry import CALLS
 from fuzz.case import Call, Case
-from fuzz.export.calls import PAGE_BYTES
 from fuzz.export.twins import Twins
+from fuzz.subjects.subject import Abilities
 
-_SLOT_BYTES = 512 * PAGE_BYTES
+_ARENA_OF_32_BITS = 0x20000000
+_LOWEST_OF_32_BITS = 0xB0000000  # where a program lies that is linked so (its head says how)
 _REACH_OF_32_BITS = 0x90000000  # bytes above the place that the arena has there
 _HUGE_LENGTH = 1 << 40  # bytes: such a call is refused
 _MUCH = 1 << 30  # bytes, of a single request
 _THP = "/sys/kernel/mm/transparent_hugepage"
-# What no program can have, and why.
+# What no program can have, and why: calls, kinds of failures, limits.
 _IMPOSSIBLE = {
     "relocate": "no caller in the kernel moves a stack that is in use",
     "migrate_begin": "no system call stops in the middle of a migration",
@@ -23,11 +25,17 @@ _IMPOSSIBLE = {
     "touch_on": "nobody can read what the TLB of another CPU holds",
     "execve_stack": "how far exec moves a stack is chance, and where it ends the machine's affair",
 }
-_FAILS_ALONE = "one attempt fails by the kernel's fault injection only, or a driver that refuses"
-_LIMITS_OF_THE_SYSTEM = {
-    limits.KINDS[3]: "vm.overcommit_memory 2 counts in batches, and is not kept to the page",
-    limits.KINDS[4]: "that is the memory of the machine",
+_FAILS_ALONE = "a single attempt fails by fault injection only, or a driver that refuses"
+_FAILURES = {name: _FAILS_ALONE for name in failures.KINDS if name != failures.PAGETABLE}
+_LIMITS = {
+    "commit": "vm.overcommit_memory 2 counts in batches, and is not kept to the page",
+    "request": "that is the memory of the machine",
 }
+_DIRECTIVES = {"@fail": (failures.KINDS, _FAILURES), "@limit": (limits.KINDS, _LIMITS)}
+_ABLE = Abilities(
+    frozenset(CALLS) - _IMPOSSIBLE.keys(),
+    without={"@fail": frozenset(_FAILURES), "@limit": frozenset(_LIMITS)},
+)
 
 
 def why_not(case: Case) -> str:
@@ -35,16 +43,17 @@ def why_not(case: Case) -> str:
     geometry = case.geometry or "x86-64"
     if geometry in ("tiny", "small"):
         return f"{geometry} is not a machine"
-    if not geometry.startswith("x86-64"):
-        return f"a program for {geometry} is not made yet"
+    arena = GEOMETRIES[geometry].arena
+    if arena.end > _LOWEST_OF_32_BITS and not arena.start:
+        return f"all of user space is the case's on {geometry}, where the program itself must lie"
     for call in case.calls:
-        if why := _IMPOSSIBLE.get(call.name):
-            return f"{call.name}: {why}"
-        if call.name == "@fail":
-            return f"@fail: {_FAILS_ALONE}"
-        if call.name == "@limit" and (why := _LIMITS_OF_THE_SYSTEM.get(_limit(call))):
-            return f"@limit {_limit(call)}: {why}"
-    return ""
+        if call.name in _IMPOSSIBLE:
+            return f"{call.name}: {_IMPOSSIBLE[call.name]}"
+        kinds, whys = _DIRECTIVES.get(call.name, ((), {}))
+        if whys and (why := whys.get(kinds[call.args[0]])):
+            return f"{call.name} {kinds[call.args[0]]}: {why}"
+    missing = _ABLE.missing(case)
+    return f"{missing[0]}: a machine is short of memory for all of a call" if missing else ""
 
 
 def _limit(call: Call) -> str:
@@ -55,10 +64,13 @@ def needs(pair: Twins) -> Iterator[str]:
     """Statements of C, in order, that set the process up, or end it if something is missing."""
     case = pair.case
     names = {call.name for call in case.calls}
-    yield "need_pages_of_4_kib();"
-    if _reach(pair) > _REACH_OF_32_BITS:
+    yield "need_page_size();"
+    geometry = pair.kernel.geometry
+    if machine := _machine(geometry):
+        yield f'need_machine("{machine}");'
+    elif _reach(pair) > _REACH_OF_32_BITS:
         yield "need_64_bits();"
-    if any(_covers_a_slot(call) for call in case.calls):
+    if any(_covers_a_slot(call, geometry.slot_bytes) for call in case.calls):
         yield f'need_setting("{_THP}/enabled", "[madvise]");'
         yield f'need_setting("{_THP}/shmem_enabled", "[never]");'
     if (most := _most_asked(case)) > _MUCH:
@@ -86,6 +98,29 @@ def needs(pair: Twins) -> Iterator[str]:
             yield f"{_SETS[_limit(call)]}({call.args[1]:#x});"
 
 
+def definitions(geometry: Geometry) -> dict[str, str]:
+    """What helpers take for granted of a machine: lines of C, by the name that they define."""
+    start, length = geometry.arena.start, geometry.arena.length
+    arena = f"#define ARENA {start:#x}UL\n#define ARENA_BYTES {length:#x}UL"
+    if geometry.word_bits == 64 and not _machine(geometry):  # may be tried on 32 bits, too
+        low = (
+            f"#define ARENA {_ARENA_OF_32_BITS:#x}UL\n#define ARENA_BYTES {_REACH_OF_32_BITS:#x}UL"
+        )
+        arena = f"#if __SIZEOF_POINTER__ == 8\n{arena}\n#else\n{low}\n#endif"
+    return {
+        "ARENA": arena,
+        "PAGE": f"#define PAGE {geometry.page_bytes}UL",
+        "SLOT": f"#define SLOT {geometry.slot_bytes:#x}UL",
+    }
+
+
+def _machine(geometry: Geometry) -> str:
+    """Whose page tables no other machine has, as `uname -m` prints it; "": any has those."""
+    if geometry.has_tags:
+        return "aarch64"
+    return "" if geometry.word_bits == 64 else "i686"
+
+
 def begins(pair: Twins, code: str) -> Iterator[str]:
     """Statements of C right before the first call.  Arguments: `code` the checks."""
     names = {call.name for call in pair.case.calls}
@@ -94,13 +129,15 @@ def begins(pair: Twins, code: str) -> Iterator[str]:
         yield "need_soft_dirty();"
     if not names.isdisjoint(("uffd_register", "uffd_wp", "uffd_rwp")):
         yield "begin_monitor();"
+    if "@fail" in names:
+        yield "begin_shortage();"
     for begin, functions in _BEGINS.items():
         if not words.isdisjoint(functions):
             yield f"{begin}();"
 
 
 _BEGINS = {
-    "begin_committed": ("committed_kib",),
+    "begin_committed": ("committed_pages",),
     "begin_huge": ("used_huge", "reserved_huge"),
     "begin_warnings": ("kernel_warned",),
     "begin_tables": ("tables_kib",),
@@ -123,7 +160,7 @@ def _reach(pair: Twins) -> int:
     return max(end for end in ends if end < pair.kernel.geometry.arena.length * 2)
 
 
-def _covers_a_slot(call: Call) -> bool:
+def _covers_a_slot(call: Call, slot: int) -> bool:
     """May a huge page come of it?"""
     span = CALLS[call.name].span
     if call.name == "madvise" and call.args[2] in (uapi.MADV_HUGEPAGE, uapi.MADV_COLLAPSE):
@@ -133,7 +170,7 @@ def _covers_a_slot(call: Call) -> bool:
     start, length = span.of(call.args)
     if length > _HUGE_LENGTH:
         return False
-    return -(-start // _SLOT_BYTES) * _SLOT_BYTES + _SLOT_BYTES <= start + length
+    return -(-start // slot) * slot + slot <= start + length
 
 
 def _most_asked(case: Case) -> int:

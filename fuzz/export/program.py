@@ -6,15 +6,18 @@ from dataclasses import dataclass
 
 from engine.base.kernel import releases_with
 from fuzz.case import Case
-from fuzz.export.checks import Checks, checks_of, wrapped
+from fuzz.export.check import Checks, wrapped
+from fuzz.export.checks import checks_of
 from fuzz.export.danger import dangers
-from fuzz.export.helpers import head, helpers
-from fuzz.export.needs import begins, needs, why_not
+from fuzz.export.helpers import head, helpers, words
+from fuzz.export.needs import begins, definitions, needs, why_not
 from fuzz.export.twins import Twins, twins
 from fuzz.forms.text import format_call
 from fuzz.rules.index import rule_named
 
 _COLUMNS = 76  # of text in comments
+# How a program is built that leaves what is low to the case.
+LOW_ARENA = "-static -no-pie -Wl,-Ttext-segment=0xb0000000"
 _LICENCE = "// SPDX-License-Identifier: GPL-2.0 OR Apache-2.0"
 
 
@@ -66,10 +69,15 @@ def as_c(
         checks = checks.of_promises()
     body = "\n\n".join((_calls(pair, checks), _main(pair, checks, form)))
     parts = helpers(body, form.part)
-    code = f"{parts}\n\n{body}"
-    if "KERNEL" in parts:
-        code = f'#define KERNEL "{pair.kernel.name}"\n\n{code}'
-    paragraphs = (*_intro(pair, checks, name, danger), *_usage(name, form), f"Made by: {made_by}")
+    used = words(f"{parts}\n{body}")
+    known = definitions(pair.kernel.geometry) | {"KERNEL": f'#define KERNEL "{pair.kernel.name}"'}
+    defined = "\n".join(line for name, line in known.items() if name in used)
+    code = "\n\n".join((defined, parts, body))
+    paragraphs = (
+        *_intro(pair, checks, name, danger),
+        *_usage(pair, name, form),
+        f"Made by: {made_by}",
+    )
     return f"{_LICENCE}\n{_comment(paragraphs)}\n{head(code, form.includes)}\n\n{code}\n"
 
 
@@ -102,7 +110,7 @@ def _main(pair: Twins, checks: Checks, form: Form) -> str:
         return _function("int main(void)", lines)
     first = ["setvbuf(stdout, NULL, _IOLBF, 0);", f'puts("{_title(pair)}");', *setup]
     verdict = _verdict(pair, checks)
-    if "committed_kib()" in code:  # which others change
+    if "committed_pages()" in code:  # which others change
         run = _function("static int run(void)", (*begin, "run_case();", "return came_to();"))
         first.append(f"return {verdict}(in_most_of_several(run));")
         return f"{run}\n\n{_function('int main(void)', first)}"
@@ -162,11 +170,12 @@ def _intro(pair: Twins, checks: Checks, name: str, danger: Sequence[str]) -> Ite
             )
 
 
-def _usage(name: str, form: Form) -> Iterator[str]:
+def _usage(pair: Twins, name: str, form: Form) -> Iterator[str]:
     """How it is built and run."""
+    flags = "" if pair.kernel.geometry.arena.start else f"{LOW_ARENA} "
     if form.decides:
         yield (
-            f"Build: cc -O2 -o {name} {name}.c\n"
+            f"Build: cc -O2 {flags}-o {name} {name}.c\n"
             f"Run:   ./{name}\n"
             "Exit status: 0 as it should be, 1 the defect shows, 2 something else happens, 4 it "
             "cannot be tried here, and why is printed"

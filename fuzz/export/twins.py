@@ -76,9 +76,15 @@ class Twins:
     right: Shown | None
 
     @property
+    def comparable(self) -> bool:
+        """Do all calls return, on both?"""
+        sides = filter(None, (self.shown, self.right))
+        return all("crash" not in one.observation for one in sides)
+
+    @property
     def loses(self) -> bool:
         """Does the system lose something by it, for good?"""
-        if self.right is None:
+        if self.right is None or not self.comparable:
             return False
         shown, right = self.shown.left, self.right.left
         return any(shown[name] != right[name] for name in _OF_THE_SYSTEM)

@@ -6,7 +6,7 @@ static const char *shown(long long value)
 	text = texts[next++ % 4];
 	if (value < 0 && value > -4096)
 		snprintf(text, sizeof(texts[0]), "-%lld (%s)", -value, strerror((int)-value));
-	else if ((unsigned long long)value >= ARENA && ARENA)
+	else if (value >= (long long)ARENA)
 		snprintf(text, sizeof(texts[0]), "AT(0x%llx)", value - (long long)ARENA);
 	else
 		snprintf(text, sizeof(texts[0]), value > 9 ? "0x%llx" : "%lld", value);

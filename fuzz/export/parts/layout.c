@@ -1,5 +1,3 @@
-#define ARENA_BYTES 0x8000000000UL
-
 static void block(unsigned long start, unsigned long end)
 {
 	if (start < end && (unsigned long)mmap((void *)start, end - start, PROT_NONE,
@@ -14,7 +12,7 @@ static void block(unsigned long start, unsigned long end)
 /* The first address behind user space: nothing can be mapped there, be it free or not. */
 static unsigned long user_top(void)
 {
-	unsigned long here = (unsigned long)&user_top / PAGE, there = 1UL << 45;
+	unsigned long here = (unsigned long)&user_top / PAGE, there = 1UL << (sizeof(long) == 8 ? 45 : 20);
 
 	while (there - here > 1) {
 		unsigned long middle = here + (there - here) / 2;
@@ -32,6 +30,9 @@ static unsigned long user_top(void)
 	return there * PAGE;
 }
 
+/* As vm.mmap_min_addr usually is. */
+#define LOWEST 0x10000UL
+
 /* Occupies all of the address space but the arena: so the kernel chooses addresses there. */
 static void occupy_the_rest(void)
 {
@@ -39,7 +40,7 @@ static void occupy_the_rest(void)
 		unsigned long start, end;
 	} gaps[512];
 	static char line[512];
-	unsigned long from, to, low = 0x10000, top = user_top(), end = ARENA + ARENA_BYTES;
+	unsigned long from, to, low = LOWEST, top = user_top(), end = ARENA + ARENA_BYTES;
 	FILE *maps = fopen("/proc/self/maps", "re");
 	size_t n = 0;
 

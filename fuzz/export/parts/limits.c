@@ -40,7 +40,7 @@ static void limit_mappings(long long count)
 {
 	long long most = number_in("/proc/sys/vm/max_map_count", ""), left;
 	unsigned long pages = (unsigned long)most + 4;
-	char *area = mmap((void *)(ARENA + (1UL << 40)), pages * PAGE, PROT_NONE,
+	char *area = mmap((void *)(unsigned long)(ARENA + (1ULL << 40)), pages * PAGE, PROT_NONE,
 			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 
 	left = most - count - count_vmas();

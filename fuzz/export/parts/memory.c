@@ -1,11 +1,3 @@
-#if __SIZEOF_POINTER__ == 8
-#define ARENA 0x100000000000UL
-#else
-#define ARENA 0x20000000UL
-#endif
-
-#define PAGE 4096UL
-
 /* All addresses are offsets into a part of the address space where nothing else is mapped. */
 #define AT(offset) ((unsigned long)(ARENA + (offset)))
 

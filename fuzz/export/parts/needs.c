@@ -1,7 +1,21 @@
-static void need_pages_of_4_kib(void)
+static void need_page_size(void)
 {
+	static char why[64];
+
+	snprintf(why, sizeof why, "pages of %lu bytes are needed", PAGE);
 	if (sysconf(_SC_PAGESIZE) != (long)PAGE)
-		skip("pages of 4 KiB are needed");
+		skip(why);
+}
+
+/* Arguments: as `uname -m` prints it. */
+static void need_machine(const char *machine)
+{
+	static char why[64];
+	struct utsname name;
+
+	snprintf(why, sizeof why, "a kernel for %s is needed", machine);
+	if (uname(&name) || strcmp(name.machine, machine))
+		skip(why);
 }
 
 static void need_64_bits(void)
@@ -97,8 +111,8 @@ static void need_huge_pages(void)
 					  number_in("/proc/meminfo", "HugePages_Rsvd:"));
 	char value[32];
 
-	if (number_in("/proc/meminfo", "Hugepagesize:") != 2048)
-		skip("huge pages of 2 MiB are needed");
+	if (number_in("/proc/meminfo", "Hugepagesize:") != (long long)SLOT / 1024)
+		skip("huge pages of another size are needed");
 	if (!missing)
 		return;
 	snprintf(value, sizeof value, "%lld", total + missing);

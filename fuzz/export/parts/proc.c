@@ -80,10 +80,10 @@ static void begin_committed(void)
 	committed_before = all_committed_kib();
 }
 
-/* KiB that the calls have added. */
-static long long committed_kib(void)
+/* Pages that the calls have added. */
+static long long committed_pages(void)
 {
-	return all_committed_kib() - committed_before;
+	return (all_committed_kib() - committed_before) / ((long long)PAGE / 1024);
 }
 
 static long long free_huge_before, reserved_huge_before;

@@ -1,7 +1,8 @@
 /* Of the checks by which the defect shows: how many are as they should be, and how many are not. */
 static int fine, broken;
 
-static int others; /* checks that came out as nobody expects */
+/* Checks of either kind that came out as nobody expects: then the program did not come to what it is about. */
+static int others;
 
 static const char *shown(long long value)
 {
@@ -11,7 +12,7 @@ static const char *shown(long long value)
 	text = texts[next++ % 4];
 	if (value < 0 && value > -4096)
 		snprintf(text, sizeof texts[0], "-%lld (%s)", -value, strerror((int)-value));
-	else if ((unsigned long long)value >= ARENA && ARENA)
+	else if (value >= (long long)ARENA)
 		snprintf(text, sizeof texts[0], "AT(0x%llx)", value - (long long)ARENA);
 	else
 		snprintf(text, sizeof texts[0], value > 9 ? "0x%llx" : "%lld", value);
@@ -71,6 +72,8 @@ static _Noreturn void skip(const char *why)
 /* What it has come to: 0 there is no defect, 1 it shows, 2 neither is so. */
 static int came_to(void)
 {
+	if (others)
+		return 2;
 	return broken && !fine ? 1 : fine && !broken ? 0 : 2;
 }
 

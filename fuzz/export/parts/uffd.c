@@ -18,9 +18,7 @@ struct uffdio_continue {
 };
 #endif
 
-#define SLOT (512 * PAGE)
-
-static unsigned char zeroes[512 * 4096];
+static unsigned char zeroes[SLOT];
 
 /* Answers at once: a page that is missing becomes one of zeroes, one that is protected is no more. */
 static void answer_fault(int uffd, unsigned long long addr, unsigned long long flags)

@@ -22,6 +22,12 @@ static const char *mapped(unsigned long start, unsigned long end)
 	return used ? found : "nothing";
 }
 
+/* All that the calls have mapped. */
+static const char *all_mapped(void)
+{
+	return mapped(ARENA, ARENA + ARENA_BYTES);
+}
+
 /*
  * Which of some flags the mapping at an address has: `asked` are two letters each, as VmFlags of /proc/PID/smaps has
  * them.  Returns the same words, with a `-` before those that it has not.
