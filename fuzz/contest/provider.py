@@ -1,4 +1,7 @@
-"""Atheris as its manual has it: the bytes of libFuzzer's own mutations become a program."""
+"""Atheris as its manual has it: the bytes of libFuzzer's own mutations become a program.
+
+With its default of growing inputs slowly it would find nothing within seconds, so that is off.
+"""
 
 from typing import TYPE_CHECKING, NoReturn
 
@@ -31,6 +34,7 @@ def play(watch: "Watch", seed: int) -> NoReturn:
         number = draw.integer(0, len(watch.geometries) - 1)
         watch.run(Writer(draw, watch.geometries[number]).program(), number)
 
-    atheris.Setup(["contest", f"-seed={seed}", "-rss_limit_mb=0", "-timeout=3600"], one_input)
+    flags = [f"-seed={seed}", "-len_control=0", "-max_len=512", "-rss_limit_mb=0", "-timeout=3600"]
+    atheris.Setup(["contest", *flags], one_input)
     atheris.Fuzz()
     raise AssertionError("atheris.Fuzz() returned")
