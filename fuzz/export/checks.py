@@ -25,10 +25,10 @@ def checks_of(pair: Twins) -> Checks:
     """
     steps, end = tuple(_steps(pair)), tuple(of_the_process(pair))
     usual = Checks(steps, end)
-    if usual.decides or not pair.comparable:
+    if usual.decides or pair.right is None or not pair.comparable:
         return usual
     others = (
-        Checks(tuple(_with_tables(pair, steps)), end),
+        Checks(tuple(_with_tables(steps, pair.right, pair.shown)), end),
         Checks(steps, (*end, *of_the_system(pair))),
         Checks(steps, (*end, *left_to_the_system(pair))),
     )
@@ -49,13 +49,11 @@ def _steps(pair: Twins) -> Iterator[Step]:
         yield Step(purpose(call, result, pair.kernel.geometry.page_bytes), tuple(checks))
 
 
-def _with_tables(pair: Twins, steps: Sequence[Step]) -> Iterator[Step]:
+def _with_tables(steps: Sequence[Step], right: Shown, shown: Shown) -> Iterator[Step]:
     """The same, with the size of page tables where that tells."""
-    assert pair.right is not None
-    sizes = [_tables_kib(one) for one in (pair.right, pair.shown)]
-    for step, right, wrong in zip(steps, *sizes, strict=True):
-        found = Check("", "tables_kib()", str(right), str(wrong))
-        yield step if right == wrong else Step(step.note, (*step.checks, found))
+    for step, good, wrong in zip(steps, _tables_kib(right), _tables_kib(shown), strict=True):
+        found = Check("", "tables_kib()", str(good), str(wrong))
+        yield step if good == wrong else Step(step.note, (*step.checks, found))
 
 
 def _tables_kib(one: Shown) -> list[int]:
