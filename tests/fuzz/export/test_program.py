@@ -58,7 +58,7 @@ def test_no_helper_is_dead() -> None:
     ("line", "why"),
     [
         ("touch_on(0, 0x10000)", "touch_on: nobody can read what the TLB"),
-        ("@fail vma 1", "@fail: one attempt"),
+        ("@fail vma 1", "@fail vma: a single attempt"),
         ("@limit commit 4096", "@limit commit: vm.overcommit_memory 2"),
     ],
 )
