@@ -273,7 +273,7 @@ class Cluster:
                 await one.close()
 
     async def _watch(self) -> None:
-        """See who comes and goes, until the scheduler, or all that we have started, is gone."""
+        """See who comes and goes, until the scheduler is gone, or all who could do the rest."""
         gone = False
         left = time.monotonic()  # the last of them
         while self._client.status != "closed":
@@ -291,11 +291,13 @@ class Cluster:
                 await self._leave(self._members.values())
             async with self._freed:
                 self._freed.notify_all()  # some may wait for what does not come
-            if self._members or not self._own:
+            # Others may yet join a cluster that is not ours, while there is time.
+            if self._threads or not (self._own or self._stopping):
                 left = time.monotonic()
             elif time.monotonic() - left > self._gone_seconds:
                 break
-        gone_are = "all workers are" if self._own else f"the scheduler {self._where} is"
+        alone = self._client.status != "closed"
+        gone_are = "all workers are" if alone else f"the scheduler {self._where} is"
         self.over = (
             f"{gone_are} gone, and nobody has come back within {self._gone_seconds:.0f} s; "
             "what had been reported is kept"

@@ -238,7 +238,7 @@ class _Run:
         session = self.session
         try:
             self.rounds = Rounds(session, self.crashes, self.executor, longest_seed)
-            while self.rounds.talking or (self._busy() and not self.signal):
+            while self.rounds.talking or (self._busy() and not self._cut_short):
                 if not self.rounds.talking and self._time_is_up():
                     for machine in self.machines:
                         machine.give_up()
@@ -259,6 +259,11 @@ class _Run:
             raise
         finally:
             self.executor.close()
+
+    @property
+    def _cut_short(self) -> bool:
+        """Is what is left to do to be left?"""
+        return bool(self.signal or self.executor.over)
 
     def _busy(self) -> bool:
         """Is there something left to do when the rounds have ended?"""

@@ -412,6 +412,19 @@ def test_workers_of_ours_that_stay_away_end_all(monkeypatch: pytest.MonkeyPatch)
     assert executor.over.startswith("all workers are gone")
 
 
+def test_what_nobody_is_left_to_do_is_not_waited_for() -> None:
+    with (
+        LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0") as there,
+        contextlib.closing(Cluster(there.scheduler_address, gone_seconds=1.0)) as executor,
+    ):
+        executor.begin(INQUIRY)
+        time.sleep(2 * cluster_module._LOOK_SECONDS)
+        assert not executor.over, "somebody may join"
+        executor.stop()  # the time is up
+        assert answer_of(executor).why == "nobody could do it"
+        assert executor.over.startswith("all workers are gone")
+
+
 def test_a_cluster_without_workers_is_waited_for() -> None:
     with (
         LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0") as there,
