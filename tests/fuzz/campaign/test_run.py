@@ -7,114 +7,42 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from threading import Thread
-from typing import Any
 
 import pytest
 
 from engine.base.geometry import GEOMETRIES
-from fuzz.campaign.child import Child, Setting
-from fuzz.campaign.differential import Differential
 from fuzz.campaign.result import Result
-from fuzz.campaign.run import LOCK, _Run, run
-from fuzz.campaign.session import RunOptions
-from fuzz.case import Case, Expectation, Faults
-from fuzz.defects.defect import Change
+from fuzz.campaign.run import LOCK, run
+from fuzz.case import Expectation
 from fuzz.defects.known import told
 from fuzz.findings.bucket import Bucket
 from fuzz.findings.cases import NOT_MINIMIZED
 from fuzz.findings.ledger import Ledger
 from fuzz.forms.text import load
 from fuzz.inputs.inputs import PLANNED_BYTES, PLANS, Inputs
-from fuzz.lib.exits import BAD_INPUT, FINE, OUR_DEFECT, SURPRISES
+from fuzz.lib.exits import BAD_INPUT, FINE, SURPRISES
 from fuzz.lib.lock import Lock
 from fuzz.showing import replay
-from fuzz.subjects.beside import beside_model
-from fuzz.subjects.model import Model
-from fuzz.subjects.subject import SubjectError
 from tests.lib.constants import ROOT
 from tests.lib.machine import CALLS
+from tests.lib.runs import (
+    SEED,
+    WARNING,
+    alive,
+    fuzzing_processes,
+    fuzzing_test,
+    needs_atheris,
+    options,
+    processes,
+)
 
-# The bug of 2023: a stack that moves down by less than its length meets a table it has emptied.
-WARNING = Bucket("dest-entry-none", "execve_stack", "B-01")
-SEED = """\
-@kernel linux-6.1
-execve_stack(0xbfb00000, 0xc0000000, 0x400000)
-"""
 # Nobody knows it of a kernel: a switch turned over that no release has so.
 UNKNOWN = Bucket("entries-at-new", "mremap")
 STRANGE = "linux-6.12-negative_result_is_zero"
-# Found by the fuzzing process, and nobody else, as it starts.
-PLANTED = """\
-import sys
-from importlib.abc import MetaPathFinder
-
-def fail(*_, **__):
-    {0}
-
-class Planter(MetaPathFinder):
-    def find_spec(self, name, path, target=None):
-        if name == "fuzz.subjects.pair":  # imported once all else is
-            sys.modules["{1}"].{2} = fail
-
-if "fuzz.campaign.harness" in sys.orig_argv:
-    sys.meta_path.insert(0, Planter())
-"""
 HARMLESS = "mmap(0x200000, 0x1000, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)\n"
-
-
-def needs_atheris(function: Callable[..., None]) -> Callable[..., None]:
-    """A test that starts a fuzzing process, or is refused to."""
-    absent = importlib.util.find_spec("atheris") is None
-    skipped = pytest.mark.skipif(absent, reason="atheris is not installed")
-    return pytest.mark.atheris(skipped(function))
-
-
-def fuzzing_test(function: Callable[..., None]) -> Callable[..., None]:
-    """A test that fuzzes, which takes seconds."""
-    return pytest.mark.slow(needs_atheris(function))
-
-
-def failing(*_: object, **__: object) -> None:
-    """A function of the engine that does not do what it should."""
-    raise AssertionError("planted")
-
-
-Plant = Callable[[str, str], None]  # what to do in place of a function, which is named
-
-
-@pytest.fixture
-def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plant:
-    """Plants a bug in the fuzzing processes that are started from now on."""
-
-    def do(what: str, name: str) -> None:
-        module = next(
-            one for one in sorted(sys.modules, reverse=True) if name.startswith(f"{one}.")
-        )
-        program = PLANTED.format(what, module, name.removeprefix(f"{module}."))
-        (tmp_path / "sitecustomize.py").write_text(program)
-        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-
-    return do
-
-
-@pytest.fixture
-def seeds(tmp_path: Path) -> Path:
-    """A directory with one seed, which shows the bug on linux-6.1."""
-    directory = tmp_path / "seeds"
-    directory.mkdir()
-    (directory / "stack.case").write_text(SEED)
-    return directory
-
-
-def options(tmp_path: Path, *places: Path, **more: object) -> RunOptions:
-    """A run of a few dozen executions on the kernel with the bug and on one without."""
-    fixed: dict[str, object] = {"kernels": ("linux-6.1", "linux-6.18"), "runs": 30, "seed": 1}
-    return RunOptions(tmp_path / "work", seeds=places, **fixed | more)  # type: ignore[arg-type]
 
 
 @fuzzing_test
@@ -417,29 +345,6 @@ def test_a_killed_run_loses_nothing_and_is_followed_by_another(tmp_path: Path) -
     assert len(set(corpus.glob("[!.]*"))) >= len(inputs) > 0
 
 
-def alive(pid: int) -> bool:
-    """Is there a process of that number, which has not ended?"""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
-
-
-def processes(parent: int) -> list[int]:
-    """All that a process has started."""
-    return [
-        int(child) for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    ]
-
-
-def fuzzing_processes(parent: int) -> list[int]:
-    """The processes that a run has started."""
-    children = processes(parent)
-    arguments = {child: Path(f"/proc/{child}/cmdline").read_bytes() for child in children}
-    return [child for child, those in arguments.items() if b"fuzz.campaign.harness" in those]
-
-
 @fuzzing_test
 def test_a_killed_fuzzing_process_is_followed_by_another(tmp_path: Path) -> None:
     work = tmp_path / "work"
@@ -474,224 +379,6 @@ def test_a_killed_fuzzing_process_is_followed_by_another(tmp_path: Path) -> None
     assert "defect of pmdfuzz" not in shown + errors
 
 
-@fuzzing_test
-def test_a_fuzzing_process_that_dies_is_told(
-    tmp_path: Path, seeds: Path, capfd: pytest.CaptureFixture[str], plant: Plant
-) -> None:
-    plant("import os; os._exit(5)", "fuzz.rules.judge.StateRules.check")
-    assert run(options(tmp_path, seeds, runs=None)) == OUR_DEFECT
-    shown = capfd.readouterr().out
-    assert shown.count("a defect of pmdfuzz: exit status 5; another one goes on") == 4
-    assert shown.count("a defect of pmdfuzz: exit status 5; the run ends") == 1
-    assert "5 fuzzing processes in a row have died before they had executed anything" in shown
-    assert "libfuzzer.log" in shown
-
-
-@fuzzing_test
-def test_a_failed_assertion_of_the_engine_is_a_finding(
-    tmp_path: Path,
-    seeds: Path,
-    capfd: pytest.CaptureFixture[str],
-    plant: Plant,
-) -> None:
-    plant('raise AssertionError("planted")', "engine.stack.relocate_vma_down")
-    with Change("engine.stack:relocate_vma_down", lambda _: failing).applied():
-        assert run(options(tmp_path, seeds, kernels=("linux-6.18",))) == SURPRISES
-        case = load(tmp_path / "work" / "findings" / "exception--execve_stack.case")
-        (again,) = replay(case)
-    shown = capfd.readouterr().out
-    assert "NEW FINDING exception--execve_stack on linux-6.18" in shown
-    assert re.search(r"AssertionError: planted in \w+, engine/stack\.py:\d+", shown)
-    assert [call.name for call in case.calls] == ["execve_stack"]
-    assert again.as_expected and again.rule == "exception"
-
-
-def endless(*_: object, **__: object) -> None:
-    while True:
-        pass
-
-
-def eater(*_: object, **__: object) -> None:
-    eaten = []
-    while True:
-        eaten.append(bytearray(1 << 20))
-
-
-@fuzzing_test
-@pytest.mark.parametrize(
-    ("rule", "does", "here"),
-    [
-        ("timeout", "while True: pass", endless),
-        ("memory", "eaten = [bytearray(1 << 20) for _ in iter(int, 1)]", eater),
-    ],
-)
-def test_a_call_that_does_not_end_is_a_finding(
-    rule: str,
-    does: str,
-    here: Callable[..., None],
-    tmp_path: Path,
-    seeds: Path,
-    capfd: pytest.CaptureFixture[str],
-    plant: Plant,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    plant(does, "engine.stack.relocate_vma_down")
-    monkeypatch.setattr("fuzz.bounded.MOST_STEPS", 400_000)
-    monkeypatch.setattr("fuzz.campaign.inquiry._NARROW_STEPS", 40_000)
-    monkeypatch.setattr("fuzz.lib.processes.MEMORY_BYTES", 1 << 29)
-    chosen = options(tmp_path, seeds, kernels=("linux-6.18",), runs=3, geometries=("x86-64",))
-    with Change("engine.stack:relocate_vma_down", lambda _: here).applied():
-        assert run(chosen) == SURPRISES
-        case = load(tmp_path / "work" / "findings" / f"{rule}--execve_stack.case")
-        (again,) = replay(case)
-    shown = capfd.readouterr().out
-    assert f"NEW FINDING {rule}--execve_stack on linux-6.18" in shown
-    assert "defect of pmdfuzz" not in shown
-    assert [call.name for call in case.calls] == ["execve_stack"]
-    assert case.calls[0].args[2] < 0x400000  # the seed's shift is not minimal
-    assert again.as_expected and again.rule == rule
-    assert re.search(rf"^{rule}--execve_stack +new +unknown +[1-9]", shown, re.M)
-
-
-@fuzzing_test
-def test_an_exception_of_a_rule_does_not_end_the_run(
-    tmp_path: Path, seeds: Path, capfd: pytest.CaptureFixture[str], plant: Plant
-) -> None:
-    plant('raise AssertionError("planted")', "fuzz.rules.judge.StateRules.check")
-    assert run(options(tmp_path, seeds, kernels=("linux-6.18",))) == OUR_DEFECT
-    shown = capfd.readouterr().out
-    assert shown.count("A defect of pmdfuzz; the input is set aside, and the run goes on: ") == 1
-    assert re.search("^30 executions in ", shown, re.M)
-    assert "AssertionError: planted" in shown
-    (kept,) = (tmp_path / "work" / "crashes").glob("crash-*.case")
-    assert f"pmdfuzz replay {kept}" in shown
-    case = load(kept)
-    assert case.kernel == "linux-6.18"
-    assert case.comments == ("AssertionError: planted",)
-    assert any(call.name == "execve_stack" for call in case.calls)
-
-
-@fuzzing_test
-def test_an_exception_of_the_mutator_is_told_and_does_not_end_the_run(
-    tmp_path: Path, seeds: Path, capfd: pytest.CaptureFixture[str], plant: Plant
-) -> None:
-    plant('raise AssertionError("planted")', "fuzz.inputs.mutator.Mutator.mutate")
-    only = {"kernels": ("linux-6.18",), "calls": frozenset(("execve_stack",))}
-    assert run(options(tmp_path, seeds, **only)) == OUR_DEFECT
-    shown = capfd.readouterr().out
-    assert shown.count("the input is set aside, and the run goes on: AssertionError: planted") == 1
-    assert "self._mutator.mutate(" in shown  # where it is
-    assert re.search("^30 executions in ", shown, re.M)
-    for case in (tmp_path / "work" / "crashes").glob("*.case"):
-        assert load(case).calls, "there is nothing to replay"
-
-
-def the_machine() -> tuple[str, ...]:
-    """The model of this machine's kernel; skips the test where cases cannot run."""
-    try:
-        with beside_model() as pair:
-            return (pair.model.name,)
-    except SubjectError as error:
-        pytest.skip(str(error))
-
-
-@fuzzing_test
-def test_new_inputs_run_on_the_machine(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    both = {"kernels": the_machine(), "against": ("host",), "runs": 100, "calls": CALLS}
-    assert run(options(tmp_path, ROOT / "corpus/seeds", **both)) == FINE
-    found = re.search(
-        r"^(\d+) inputs were run on Linux \S+ and compared", capfd.readouterr().out, re.M
-    )
-    assert found is not None and int(found[1]) >= 10
-
-
-@fuzzing_test
-def test_a_divergence_from_the_machine_is_minimized_and_kept(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    observe = Model.observe
-
-    def wrong(self: Model, case: Case, beside: Any = None) -> dict[str, Any]:
-        """A model in which peek tells nothing of faults."""
-        seen = observe(self, case, beside)
-        for index, call in enumerate(case.calls):
-            if call.name == "peek":
-                seen["ret"][index] = 0
-        return seen
-
-    kernels = the_machine()
-    monkeypatch.setattr(Model, "observe", wrong)
-    only = frozenset(("peek",))
-    status = run(options(tmp_path, kernels=kernels, against=("host",), runs=20, calls=only))
-    assert status == SURPRISES
-    shown = capfd.readouterr().out
-    assert "NEW FINDING machine-differs--peek: Linux" in shown
-    assert f"peek.case --on host --kernel {kernels[0]}\n" in shown  # how to reproduce it
-    case = load(tmp_path / "work" / "findings" / "machine-differs--peek.case")
-    (call,) = case.calls
-    assert isinstance(call.result, Faults)  # what the machine did
-
-
-@fuzzing_test
-def test_a_run_goes_on_without_a_machine_that_is_lost(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def lost(self: Model, cases: object) -> None:
-        raise SubjectError("the agent gave up")
-
-    monkeypatch.setattr(Model, "begin", lost)
-    both = {"kernels": (), "against": ("model:linux-6.1",), "runs": 100, "calls": CALLS}
-    assert run(options(tmp_path, **both)) == FINE
-    shown = capfd.readouterr().out
-    assert shown.count("The run goes on without linux-6.1: the agent gave up") == 1
-    assert re.search(r"^100 executions in ", shown, re.M)
-    assert "; lost: the agent gave up" in shown
-
-
-@fuzzing_test
-def test_a_run_is_against_several_subjects(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One is what its model says; the other is another kernel, and so a finding."""
-    few = Model.able._replace(calls=Model.able.calls - {"fork"})
-    monkeypatch.setattr(Model, "able", few)
-    against = ("model:linux-6.12", f"model-at:{ROOT}@linux-6.18")
-    two = {"kernels": ("linux-6.12",), "against": against, "machines": 2, "jobs": 2}
-    status = run(options(tmp_path, **two, runs=300, seed=5))
-    assert status == SURPRISES
-    shown = capfd.readouterr().out
-    assert re.search(r"^against linux-6.12, beside linux-6.12; it has no fork$", shown, re.M)
-    assert re.search(r"^against model-at:\S+@linux-6.18, beside linux-6.12$", shown, re.M)
-    assert re.search(
-        r"^\d+ inputs were run on linux-6.12 and compared with linux-6.12; left out: fork \d+$",
-        shown,
-        re.M,
-    )
-    (other, *_) = re.findall(r"^NEW FINDING machine-differs--\w+: (\S+) is not (\S+)$", shown, re.M)
-    assert other == (against[1], "linux-6.12")
-    assert f"--on {against[1]} --kernel linux-6.12\n" in shown  # how to reproduce it
-
-
-@fuzzing_test
-def test_a_subject_that_is_too_slow_is_not_waited_for(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Differential, "batch", lambda _: [])  # it never gets round to any
-    monkeypatch.setattr(_Run, "_time_is_up", lambda _: True)  # once its process has ended
-    run(options(tmp_path, kernels=(), against=("model:linux-6.1",)))
-    shown = capfd.readouterr().out
-    assert re.search(r"^0 inputs were run on linux-6.1 .*, \d+ new ones were not$", shown, re.M)
-
-
-def test_subjects_with_different_page_tables_need_a_run_each(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    against = ("model:linux-6.12", "model:linux-6.12@tiny")
-    assert run(options(tmp_path, kernels=(), against=against)) == BAD_INPUT
-    said = capsys.readouterr().err
-    assert "each needs its own run: linux-6.12 (x86-64), linux-6.12 (tiny)" in said
-
-
 def test_fuzzing_without_atheris_says_how_to_install_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -723,69 +410,3 @@ def test_bad_input_is_refused_before_anything_runs(
     ):
         assert run(wrong) == BAD_INPUT
         assert message in capsys.readouterr().err
-
-
-@fuzzing_test
-def test_the_child_reports_what_it_did(tmp_path: Path) -> None:
-    setting = Setting(["linux-6.18"], ["x86-64"], ["mmap", "mremap"], 4, runs=200)
-    child = Child(setting, ["-runs=200", "-seed=1"], tmp_path / "log")
-    last = {}
-    while child.talking:
-        for event in child.events(0.1):
-            last[event["event"]] = event
-    assert child.close() == 0
-    assert last["stats"]["execs"] == 200
-    assert last["stats"]["cells"]["linux-6.18"] > 20
-    assert last["start"]["fixed_addresses"] == (sys.platform == "linux")
-
-
-@fuzzing_test
-def test_the_child_outlives_the_thread_that_has_started_it(tmp_path: Path) -> None:
-    setting = Setting(["linux-6.18"], ["x86-64"], ["mmap"], 4, runs=200)
-    started: list[Child] = []
-    thread = Thread(target=lambda: started.append(Child(setting, ["-runs=200"], tmp_path / "log")))
-    thread.start()
-    thread.join()
-    (child,) = started
-    while child.talking:
-        child.events(0.1)
-    assert child.close() == 0
-
-
-@needs_atheris
-def test_handlers_of_python_do_not_keep_a_signal_from_libfuzzer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("PYTHONFAULTHANDLER", "PYTHONDEVMODE"):
-        monkeypatch.setenv(name, "1")
-    child = Child(Setting(["linux-6.18"], ["x86-64"], ["mmap"], 4), [], tmp_path / "log")
-    while not any(event["event"] == "stats" for event in child.events(0.1)):
-        assert child.talking
-    os.kill(child._process.pid, signal.SIGSEGV)
-    assert child.close() == 77
-
-
-@needs_atheris
-def test_the_child_dies_with_its_parent(tmp_path: Path) -> None:
-    program = (
-        "import os, sys\n"
-        "from pathlib import Path\n"
-        "from fuzz.campaign.child import Child, Setting\n"
-        "child = Child(Setting(['linux-6.18'], ['x86-64'], ['mmap'], 4), [], Path(sys.argv[1]))\n"
-        "while not child.events(0.1): pass\n"
-        "print(child._process.pid, flush=True)\n"
-        "os.kill(os.getpid(), 9)\n"
-    )
-    parent = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "log")],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    pid = int(parent.stdout)
-    deadline = time.monotonic() + 60
-    while alive(pid) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not alive(pid)
-    assert os.path.exists(tmp_path / "log")
