@@ -471,7 +471,7 @@ def _place_and_move(remap: Remap, vma: Vma) -> int | Errno:
         return Errno.ENOMEM
     if not remap.flags & MREMAP_FIXED:
         hint = remap.new_addr if remap.flags & MREMAP_DONTUNMAP else 0
-        found = find_address(space, hint, remap.new_len, vma.flags & VM_SHARED)
+        found = find_address(space, hint, remap.new_len, not vma.is_anonymous)
         if isinstance(found, Errno):
             return found
         remap.new_addr = found

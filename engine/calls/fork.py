@@ -5,7 +5,7 @@ parent to such a page copies it (pages/cow.py); contents as the parent sees them
 Source: kernel/fork.c dup_mmap(), mm/memory.c copy_page_range(), Linux 6.1 to 6.18.
 """
 
-from engine.base.entry import ANON, EXCLUSIVE, HUGE, PFN_SHIFT, SWAP, WRITE
+from engine.base.entry import ANON, EXCLUSIVE, HUGE, PFN_SHIFT, PRESENT, SWAP, WRITE
 from engine.base.geometry import PTE
 from engine.base.uapi import UFFD_FEATURE_EVENT_FORK
 from engine.pages.hugetlb import lend_hugetlb
@@ -21,13 +21,14 @@ def fork(space: AddressSpace) -> None:
     """Make a child: private pages lose WRITE and EXCLUSIVE, swapped ones and huge ones, too.
 
     A VMA that the child does not get, or gets empty, keeps its pages to itself.  Pages of shared
-    memory are the child's as well if its userfaultfd goes on protecting them there.
+    memory are the child's as well if its userfaultfd goes on protecting them there, those of a file
+    if the mapping has copies of some.
     Source: copy_present_pte(), copy_nonpresent_pte(), copy_huge_pmd(); vma_needs_copy().
     """
     pages = space.geometry.slot_pages
 
     def share(entries: list[int]) -> list[int]:
-        shared = [e for e in entries if e & (ANON | SWAP)]
+        shared = [e for e in entries if e & (ANON | SWAP) or (e & PRESENT and e >> PFN_SHIFT)]
         space.held.update([e >> PFN_SHIFT for e in shared])
         for pfn in [e >> PFN_SHIFT for e in shared if e & HUGE]:
             space.held.update(range(pfn, pfn + pages))

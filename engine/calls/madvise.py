@@ -55,16 +55,13 @@ from engine.base.uapi import (
 from engine.calls.mseal import may_discard
 from engine.calls.reclaim import drop, page_out
 from engine.pages.collapse import collapse
-from engine.pages.fault import populate_range, slots_of
-from engine.pages.huge import (
-    unmap_folio,
-)
+from engine.pages.fault import populate_range
+from engine.pages.faulted import slots_of
 from engine.pages.hugetlb import discard_hugetlb, punch_hugetlb
 from engine.pages.pageout import split_partial_folios, split_partial_shared, unmap_shared
-from engine.pages.rmap import folio_of, prepare_anon_vma, settle_shared, unmap_object
-from engine.pages.swapin import swap_in
+from engine.pages.rmap import folio_of, prepare_anon_vma
+from engine.pages.truncate import punch_hole
 from engine.pages.uffd import removing
-from engine.state.backing import Backing
 from engine.state.space import AddressSpace
 from engine.state.vma import (
     VM_DONTCOPY,
@@ -204,7 +201,7 @@ def _refused(space: AddressSpace, vma: Vma, start: int, advice: int) -> Errno | 
 
 
 def _change_flags(space: AddressSpace, vma: Vma, start: int, end: int, advice: int) -> Errno | None:
-    if vma.flags & VM_SHARED and advice == MADV_WIPEONFORK:
+    if advice == MADV_WIPEONFORK and not vma.is_anonymous:
         return Errno.EINVAL
     if vma.flags & (VM_SHARED | VM_HUGETLB) and advice in _OF_KSM:
         return None
@@ -323,58 +320,20 @@ def _pageout(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | Non
 def _remove(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
     """MADV_REMOVE: punch a hole into the object; its pages vanish from every mapping.
 
-    Until 6.6 not through a mapping that may only be read.  A page that is being migrated is locked,
-    and waited for once nobody maps what goes.  Source: vma_is_shared_maywrite(), shmem_fallocate(),
-    shmem_undo_range(), 6.1 to 6.18.
+    Until 6.6 not through a mapping that may only be read, and never through a private one.
+    Source: vma_is_shared_maywrite(), 6.1 to 6.18.
     """
     if vma.flags & VM_LOCKED or vma.is_anonymous:
         return Errno.EINVAL
-    if not (vma.flags & VM_WRITE or space.kernel.removes_read_only):
+    if vma.copies_object or not (vma.flags & VM_WRITE or space.kernel.removes_read_only):
         return Errno.EACCES
     removing(space, vma, start, end)
     if vma.flags & VM_HUGETLB:
         punch_hugetlb(space, vma, start, end)
         return None
     low, high = space.page_index(vma, start), space.page_index(vma, end)
-    backing, pages = vma.backing, space.geometry.slot_pages
-    unmap_object(space, backing, low, high)
-    if space.migrating:
-        settle_shared(space, vma, start, end)
-    removed = [index for index in backing.pages if low <= index < high]
-    if space.frames.large or space.frames.pieces:
-        for first in {index - index % pages for index in removed}:
-            _set_apart(space, backing, first, low, high)
-    for index in removed:
-        del backing.pages[index]
-        backing.clean.discard(index)
-        backing.swapped.discard(index)
+    punch_hole(space, vma.backing, low, high)
     return None
-
-
-def _set_apart(space: AddressSpace, backing: Backing, start: int, low: int, high: int) -> None:
-    """Split the folios of the slot from page `start` on of which only a part is in [low, high).
-
-    One that is in swap comes back for that.
-    Source: shmem_get_partial_folio(); mm/truncate.c truncate_inode_partial_folio(): at both ends of
-    what goes.
-    """
-    frames, pages = space.frames, space.geometry.slot_pages
-
-    def is_partial(edge: int) -> bool:
-        folio, size = frames.folio_at(backing.pages[edge], pages)
-        first = frames.index[folio]
-        # One that begins behind what goes is none of it; one that lies in it goes as it is.
-        return first < high and (first < low or first + size > high)
-
-    edges = [max(low, start), *([high] if high < start + pages else [])]
-    for edge in [edge for edge in edges if edge in backing.pages and is_partial(edge)]:
-        swap_in(space, backing, edge)
-        # The second end is in a piece of what the first has split.
-        folio, size = frames.folio_at(backing.pages[edge], pages)
-        frames.large.discard(folio)
-        unmap_folio(space, folio, size)
-        if space.kernel.splits_by_halves:
-            frames.split_at(folio, size, backing.pages[edge])
 
 
 def _populate(space: AddressSpace, start: int, end: int, *, write: bool) -> Errno | None:

@@ -1,4 +1,4 @@
-"""mmap and munmap: mapping memory, and unmapping it."""
+"""mmap and munmap: mapping memory or a file, and unmapping it."""
 
 from engine.base.address import round_up
 from engine.base.failures import VmaRefused
@@ -26,6 +26,7 @@ from engine.pages import uffd
 from engine.pages.fault import populate_locked
 from engine.pages.hugetlb import new_huge_file, reserve
 from engine.pages.protect import access_flags
+from engine.state.backing import File
 from engine.state.space import AddressSpace
 from engine.state.vma import (
     VM_ACCOUNT,
@@ -45,23 +46,37 @@ from engine.vmas.merge import Proposal, merge_new
 from engine.vmas.place import find_address
 from engine.vmas.unmap import make_removable, unmap
 
+_MAX_BYTES = (1 << 63) - 1  # of a file: MAX_LFS_FILESIZE
+
 
 def mmap(
-    space: AddressSpace, addr: int, length: int, prot: int, flags: int, offset: int = 0
+    space: AddressSpace,
+    addr: int,
+    length: int,
+    prot: int,
+    flags: int,
+    offset: int = 0,
+    fd: int = -1,
 ) -> int | Errno:
-    """Map anonymous memory.
+    """Map anonymous memory, or an open file.
 
     Arguments: `addr` in bytes, the place with MAP_FIXED, else a hint (0: none); `length` in bytes;
-    `offset` in bytes, of which only the alignment counts.
-    Returns: the address, or the error; EBADF without MAP_ANONYMOUS: there are no files.
-    Source: ksys_mmap_pgoff(), do_mmap(), mmap_region(), Linux 6.1 to 6.18.
+    `offset` in the file, bytes: of anonymous memory only its alignment counts; `fd` counts without
+    MAP_ANONYMOUS.
+    Returns: the address, or the error.
+    Source: ksys_mmap_pgoff(), do_mmap(), mmap_region(), Linux 6.1 to 7.3.
     """
     geometry = space.geometry
     page = geometry.page_bytes
     if offset & (page - 1):
         return Errno.EINVAL
+    file = None
     if not flags & MAP_ANONYMOUS:
-        return Errno.EBADF
+        file = space.files.get(fd)
+        if file is None:
+            return Errno.EBADF
+        if flags & MAP_HUGETLB:
+            return Errno.EINVAL
     size_log = flags >> MAP_HUGE_SHIFT & MAP_HUGE_MASK
     if flags & MAP_HUGETLB and size_log and 1 << size_log != geometry.slot_bytes:
         return Errno.EINVAL  # hstate_sizelog(): no huge page has that size
@@ -77,7 +92,6 @@ def mmap(
         flags |= MAP_FIXED
     if len(space.vmas) > space.max_map_count:
         return Errno.ENOMEM
-    shared = _is_shared(flags)
     if flags & MAP_FIXED:
         if huge and length <= geometry.user_top and addr & (huge - 1):
             return Errno.EINVAL
@@ -91,27 +105,33 @@ def mmap(
     else:
         if page <= addr < geometry.min_addr:
             addr = geometry.min_addr  # round_hint_to_min()
-        place = find_address(space, addr, length, VM_SHARED if shared else 0, huge)
+        of_object = file is not None or _is_shared(flags, file)
+        place = find_address(space, addr, length, of_object, huge)
     if isinstance(place, Errno):
         return place
     if flags & MAP_FIXED_NOREPLACE and space.vmas.intersection(place, place + length):
         return Errno.EEXIST
     if flags & MAP_LOCKED and not space.may_lock(length):
         return Errno.EAGAIN if space.limits.locked else Errno.EPERM
-    error = _check_type(space, flags)
+    if file is not None and offset > (_MAX_BYTES - length) & -page:
+        return Errno.EOVERFLOW  # file_mmap_ok()
+    error = _check_type(space, flags, file)
     if error:
         return error
     if huge and offset & (huge - 1):
         return Errno.EINVAL
-    vm_flags = _vm_flags(access_flags(geometry, prot), flags)
+    vm_flags = _vm_flags(access_flags(geometry, prot), flags, file)
     if flags & MAP_STACK and space.kernel.stacks_stay_small:
         vm_flags |= VM_NOHUGEPAGE
     space.pool.late = 0
-    error = _make_place(space, place, length, vm_flags)
+    error = _make_place(space, place, length, vm_flags, promises=file is None)
     if error:
         return error
     try:
-        vma = _map_region(space, place, place + length, vm_flags)
+        if file is not None:
+            vma = _map_file(space, place, place + length, vm_flags, file, offset)
+        else:
+            vma = _map_region(space, place, place + length, vm_flags)
     except VmaRefused as refused:
         return Errno(refused.error)
     space.account(vm_flags, length)
@@ -120,42 +140,43 @@ def mmap(
     return place
 
 
-def _is_shared(flags: int) -> bool:
+def _is_shared(flags: int, file: File | None) -> bool:
     """Is it shared memory?  MAP_SHARED_VALIDATE is for what has a file, as hugetlb has."""
     kind = flags & MAP_TYPE
-    return kind == MAP_SHARED or (kind == MAP_SHARED_VALIDATE and bool(flags & MAP_HUGETLB))
+    validates = file is not None or bool(flags & MAP_HUGETLB)
+    return kind == MAP_SHARED or (kind == MAP_SHARED_VALIDATE and validates)
 
 
-def _check_type(space: AddressSpace, flags: int) -> Errno | None:
+def _check_type(space: AddressSpace, flags: int, file: File | None) -> Errno | None:
     """Is there such a type of mapping, and may it have these flags?
 
     Model: where there is no bit for VM_DROPPABLE the error is the one that was meant; at first it
     was 524, which is no error that programs know.
     """
     kind = flags & MAP_TYPE
-    if kind == MAP_DROPPABLE and space.kernel.map_droppable:
+    if kind == MAP_DROPPABLE and file is None and space.kernel.map_droppable:
         if space.geometry.word_bits < 64 and not flags & MAP_HUGETLB:
             return Errno.EOPNOTSUPP
         refused = MAP_LOCKED | MAP_HUGETLB | MAP_GROWSDOWN
-    elif _is_shared(flags):
+    elif _is_shared(flags, file):
         if kind == MAP_SHARED_VALIDATE and flags & MAP_FIXED_NOREPLACE:
             return Errno.EOPNOTSUPP  # not in LEGACY_MAP_MASK
         refused = MAP_GROWSDOWN
     elif kind == MAP_PRIVATE:
-        refused = MAP_GROWSDOWN if flags & MAP_HUGETLB else 0
+        refused = MAP_GROWSDOWN if flags & MAP_HUGETLB or file is not None else 0
     else:
         return Errno.EINVAL
     return Errno.EINVAL if flags & refused else None
 
 
-def _vm_flags(access: int, flags: int) -> int:
+def _vm_flags(access: int, flags: int, file: File | None) -> int:
     """The VM_ flags of a new mapping, which permits `access`."""
     vm_flags = access
     if flags & MAP_GROWSDOWN:
         vm_flags |= VM_GROWSDOWN
     if flags & MAP_NORESERVE:
         vm_flags |= VM_NORESERVE
-    if _is_shared(flags):
+    if _is_shared(flags, file):
         vm_flags |= VM_SHARED
     elif flags & MAP_TYPE == MAP_DROPPABLE:
         vm_flags |= VM_DROPPABLE | VM_NORESERVE | VM_WIPEONFORK | VM_DONTDUMP
@@ -168,8 +189,12 @@ def _vm_flags(access: int, flags: int) -> int:
     return vm_flags
 
 
-def _make_place(space: AddressSpace, start: int, length: int, vm_flags: int) -> Errno | None:
+def _make_place(
+    space: AddressSpace, start: int, length: int, vm_flags: int, *, promises: bool
+) -> Errno | None:
     """Unmap what is in the way of a new mapping, and have it charged.
+
+    Arguments: `promises`: shared memory is charged for now, which that of a file never is.
 
     Until 6.11 a charge that is refused comes too late for what was mapped there.  Since 6.12 the
     old mappings are cut off first, then private memory is charged, then they go; userfaultfds are
@@ -181,7 +206,7 @@ def _make_place(space: AddressSpace, start: int, length: int, vm_flags: int) -> 
     replaced = 0
     for vma in lost:
         replaced += min(vma.end, end) - max(vma.start, start)
-    shared = vm_flags & VM_SHARED
+    shared = vm_flags & VM_SHARED and promises
     charged = vm_flags | (VM_ACCOUNT if shared and not vm_flags & VM_NORESERVE else 0)
     if vm_flags & VM_HUGETLB:
         charged = 0
@@ -260,6 +285,25 @@ def _map_region(space: AddressSpace, start: int, end: int, flags: int) -> Vma:
             return merged
         space.vmas.claim(None)
         vma = Vma(start, end, flags, start >> shift)
+    space.vmas.insert(vma)
+    return vma
+
+
+def _map_file(
+    space: AddressSpace, start: int, end: int, flags: int, file: File, offset: int
+) -> Vma:
+    """Put a VMA of a file over a free range, merged with neighbours that show what is beside it.
+
+    Arguments: `offset` in the file, bytes.
+    Errors raised: VmaRefused.
+    """
+    proposal = Proposal(start, end, flags, offset >> space.geometry.page_shift, backing=file)
+    merged = merge_new(space.kernel, space.vmas, proposal, mmap=True)
+    if merged is not None:
+        merged.tracked = False  # as in _map_region()
+        return merged
+    space.vmas.claim(None)
+    vma = Vma(start, end, flags, proposal.pgoff, backing=file)
     space.vmas.insert(vma)
     return vma
 

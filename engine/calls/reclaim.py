@@ -57,9 +57,9 @@ def swapout(space: AddressSpace, addr: int, length: int) -> Errno | None:
 
 def page_out(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     """Swap out [start, end), bytes, of one VMA, which is neither locked nor of hugetlb."""
-    if vma.is_anonymous:
+    if vma.makes_copies:
         _swap_out_private(space, vma, start, end)
-    else:
+    if not vma.is_anonymous:
         _swap_out_shared(space, vma, start, end)
     space.tlb.put_off()
 

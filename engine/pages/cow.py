@@ -17,6 +17,7 @@ from engine.base.entry import (
     SOFT_DIRTY,
     SWAP,
     UFFD_WP,
+    WRITABLE,
     WRITE,
     leaf,
 )
@@ -24,7 +25,7 @@ from engine.base.geometry import PMD
 from engine.base.uapi import UFFD_FEATURE_RWP_ASYNC
 from engine.pages import contiguous
 from engine.pages.protect import end_uffd_protection
-from engine.pages.rmap import folio_of, wait_for_migration
+from engine.pages.rmap import folio_of, prepare_anon_vma, wait_for_migration
 from engine.state.space import AddressSpace
 from engine.state.table import Table
 from engine.state.vma import (
@@ -37,6 +38,8 @@ from engine.state.vma import (
 )
 
 WRITTEN = PRESENT | WRITE | DIRTY | ACCESSED | SOFT_DIRTY
+COPIED = WRITTEN | ANON | EXCLUSIVE
+_WRITTEN = WRITABLE | DIRTY
 
 
 def end_rwp(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
@@ -90,7 +93,11 @@ def make_writable(space: AddressSpace, vma: Vma, table: Table, index: int) -> in
     entry = make_present(space, vma, table, index)
     if vma.flags & VM_UFFD_WP:
         entry &= ~UFFD_WP  # what nobody waits for any more stays (B-07)
-    if entry & ANON and not entry & EXCLUSIVE:
+    if not entry & ANON:
+        if vma.makes_copies:
+            prepare_anon_vma(space, vma)
+            entry = _copied(space, vma, entry & ~UFFD_WP)
+    elif not entry & EXCLUSIVE:
         if may_reuse(space, entry):
             entry |= EXCLUSIVE
         else:
@@ -100,6 +107,21 @@ def make_writable(space: AddressSpace, vma: Vma, table: Table, index: int) -> in
     space.tree.put(table, index, entry)
     if more_rights:
         contiguous.entry_set(space, table, index)
+    return entry
+
+
+def written(space: AddressSpace, vma: Vma, table: Table, index: int, *, marks: bool) -> int:
+    """Write to the page of an entry of private memory, which is no marker.
+
+    Arguments: `marks` false: found by get_user_pages(), which marks a page itself.
+    Returns: the entry for the page that the write goes to.
+    """
+    entry = table.leaves[index]
+    if entry & _WRITTEN == _WRITTEN:
+        return entry
+    if marks or entry & WRITABLE != WRITABLE:
+        return make_writable(space, vma, table, index)
+    space.frames.dirty.add(folio_of(space, entry >> PFN_SHIFT).start)
     return entry
 
 
@@ -116,4 +138,4 @@ def _copied(space: AddressSpace, vma: Vma, entry: int) -> int:
     """A small page of our own with the same contents.  Source: wp_page_copy()."""
     frames, pfn = space.frames, entry >> PFN_SHIFT
     copy = frames.allocate([frames.tag[pfn]], [frames.index[pfn]], vma.anon_vma)
-    return leaf(copy, WRITTEN | ANON | EXCLUSIVE)
+    return leaf(copy, COPIED)

@@ -9,31 +9,27 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from engine.base.address import Range, round_down, round_up
 from engine.base.entry import (
-    ANON,
-    DIRTY,
-    EXCLUSIVE,
     MARKER,
     PFN_SHIFT,
     PRESENT,
     UFFD_WP,
-    WRITABLE,
     WRITE,
     ZERO_ENTRY,
     is_guard,
     is_wp_marker,
     is_zero_page,
-    leaf,
 )
 from engine.base.geometry import PMD, PTE
 from engine.base.points import HANDLE_MM_FAULT, MMAP_READ
 from engine.base.uapi import UFFD_FEATURE_RWP_ASYNC, UFFD_FEATURE_SIGBUS, UFFD_FEATURE_WP_ASYNC
-from engine.pages.cow import WRITTEN, end_rwp, make_present, make_writable
+from engine.pages.cow import COPIED, end_rwp, make_present, written
 from engine.pages.expand import grow_down
-from engine.pages.fault_around import FAULT_AROUND, as_read, fault_around, map_whole_folio
-from engine.pages.huge import access_huge, covers_slot, map_shared_huge
+from engine.pages.faulted import Faulted, enter_new, note, slots_of
+from engine.pages.huge import access_huge, covers_slot
 from engine.pages.hugetlb import access_hugetlb
-from engine.pages.rmap import folio_of, prepare_anon_vma, settle_shared
-from engine.pages.swapin import swap_in
+from engine.pages.object_fault import access_object, fault_past_object
+from engine.pages.protect import change_entries
+from engine.pages.rmap import prepare_anon_vma
 from engine.state.space import AddressSpace
 from engine.state.table import Table
 from engine.state.vma import (
@@ -49,30 +45,6 @@ from engine.state.vma import (
     VM_WRITE,
     Vma,
 )
-
-_ANON = WRITTEN | ANON | EXCLUSIVE
-_WRITTEN = WRITABLE | DIRTY
-
-
-class Faulted:
-    """Pages that an access could not reach, as runs of (first address in bytes, pages)."""
-
-    __slots__ = ("bus", "segv")
-
-    def __init__(self) -> None:
-        self.segv: list[tuple[int, int]] = []
-        self.bus: list[tuple[int, int]] = []
-
-    def __bool__(self) -> bool:
-        return bool(self.segv or self.bus)
-
-
-def _note(runs: list[tuple[int, int]], start: int, pages: int, page_shift: int) -> None:
-    """Append a run, joined to the last one if it follows it."""
-    if runs and runs[-1][0] + (runs[-1][1] << page_shift) == start:
-        runs[-1] = (runs[-1][0], runs[-1][1] + pages)
-    else:
-        runs.append((start, pages))
 
 
 def touch(space: AddressSpace, start: int, end: int) -> Faulted:
@@ -105,7 +77,7 @@ def _access(space: AddressSpace, start: int, end: int, first_tag: int, *, write:
             grow_down(space, vma, cursor, end)
         hole_end = end if vma is None else min(max(vma.start, start), end)
         if cursor < hole_end:
-            _note(faulted.segv, cursor, (hole_end - cursor) >> shift, shift)
+            note(faulted.segv, cursor, (hole_end - cursor) >> shift, shift)
             cursor = hole_end
         if vma is None:
             break
@@ -123,7 +95,7 @@ def _access_vma(
     """Access [start, end), which one VMA covers, if that allows it."""
     shift = space.geometry.page_shift
     if not (vma.flags & VM_WRITE if write else vma.readable):
-        _note(faulted.segv, start, (end - start) >> shift, shift)
+        note(faulted.segv, start, (end - start) >> shift, shift)
         return
     if vma.uffd is not None and vma.uffd.features & UFFD_FEATURE_SIGBUS:
         first = start
@@ -131,7 +103,7 @@ def _access_vma(
             if start < low:
                 part = tag + (start - first >> shift) if tag else 0
                 _access_backed(space, vma, start, low, part, faulted, write=write)
-            _note(faulted.bus, low, (high - low) >> shift, shift)
+            note(faulted.bus, low, (high - low) >> shift, shift)
             start = high
         tag += (start - first) >> shift if tag else 0
     if start < end:
@@ -146,7 +118,7 @@ def _access_backed(
     if vma.is_anonymous:
         _access_anonymous(space, vma, start, end, tag, faulted, write=write)
     else:
-        _access_shared(space, vma, start, end, tag, faulted, write=write)
+        access_object(space, vma, start, end, tag, faulted, write=write)
 
 
 def _told_by_signal(
@@ -211,21 +183,26 @@ def _bring_in_protected(space: AddressSpace, vma: Vma, addr: int) -> None:
         access_hugetlb(space, vma, addr, addr + space.geometry.page_bytes, 0)
         return
     if not vma.is_anonymous:
-        _access_shared(
-            space, vma, addr, addr + space.geometry.page_bytes, 0, Faulted(), write=False
-        )
+        end = addr + space.geometry.page_bytes
+        access_object(space, vma, addr, end, 0, Faulted(), write=vma.makes_copies)
+        if vma.makes_copies:
+            change_entries(space, addr, end, _protect)
         return
     prepare_anon_vma(space, vma)
     table, index = space.tree.make(addr, PTE), space.tree.index(addr, PTE)
-    linear, flags = space.page_index(vma, addr), _ANON & ~WRITE | UFFD_WP
-    _enter_new(space, table, [index], [linear], [0], vma.anon_vma, flags)
+    linear, flags = space.page_index(vma, addr), COPIED & ~WRITE | UFFD_WP
+    enter_new(space, table, [index], [linear], [0], vma.anon_vma, flags)
+
+
+def _protect(entries: list[int]) -> list[int]:
+    return [entry & ~WRITE | UFFD_WP for entry in entries]
 
 
 def _tables_until_told(space: AddressSpace, vma: Vma, addr: int, *, write: bool) -> None:
     """What a fault has made when it finds that a page is missing."""
     huge = vma.flags & VM_HUGEPAGE and covers_slot(space, vma, addr)
     space.tree.make(addr, PTE if vma.is_anonymous and not huge else PMD)
-    if vma.is_anonymous and write:
+    if vma.makes_copies and write:
         prepare_anon_vma(space, vma)
 
 
@@ -270,12 +247,12 @@ def populate_range(
     if vma.is_anonymous:
         _access_anonymous(space, vma, start, stop, 0, faulted, write=write)
     else:
-        _access_shared(space, vma, start, stop, 0, faulted, write=write)
+        access_object(space, vma, start, stop, 0, faulted, write=write)
         if stop < end and (
             _first_refused(space, vma, stop, end) > stop  # in a huge page made now
             or (
                 space.page_index(vma, stop) >= vma.backing.size_pages
-                and _fault_past_object(space, vma, stop, write=write)
+                and fault_past_object(space, vma, stop, write=write)
             )
         ):
             return populate_range(space, vma, stop, end, write=write)
@@ -328,40 +305,6 @@ def _has_page_or_guard(space: AddressSpace, addr: int) -> bool:
     return entry is not None and (not entry & MARKER or is_guard(entry))
 
 
-def slots_of(space: AddressSpace, start: int, end: int) -> list[tuple[int, int]]:
-    """[start, end) cut at slot boundaries, bytes."""
-    slot = space.geometry.slot_bytes
-    stop = round_down(start, slot) + slot
-    slots = []
-    while stop < end:
-        slots.append((start, stop))
-        start, stop = stop, stop + slot
-    if start < end:
-        slots.append((start, end))
-    return slots
-
-
-def _enter_new(
-    space: AddressSpace,
-    table: Table,
-    indices: Sequence[int],
-    linear: Iterable[int],
-    tags: Iterable[int],
-    owner: object,
-    flags: int,
-) -> int:
-    """Put fresh frames into entries of a PTE table.
-
-    Arguments: `indices` in the table, and as many `linear` page indices and contents.
-    Returns: the number of the first frame; the others follow.
-    """
-    pfn = space.frames.allocate(tags, linear, owner)
-    low, step = leaf(pfn, flags), 1 << PFN_SHIFT
-    leaves = range(low, low + len(indices) * step, step)
-    space.tree.put_all(table, indices, leaves)
-    return pfn
-
-
 def _new_pages(
     space: AddressSpace, vma: Vma, table: Table, start: int, end: int, tag: int
 ) -> list[int]:
@@ -388,7 +331,7 @@ def _new_pages(
             return others
         indices, pages = absent, [linear + i - first for i in absent]
         tags = [tag + i - first for i in absent] if tag else [0] * len(absent)
-    _enter_new(space, table, indices, pages, tags, vma.anon_vma, _ANON)
+    enter_new(space, table, indices, pages, tags, vma.anon_vma, COPIED)
     return others
 
 
@@ -419,15 +362,10 @@ def _write_slot(
     shift, leaves, tags = space.geometry.page_shift, table.leaves, space.frames.tag
     first = start >> shift & space.geometry.index_mask[PTE]
     for index in _new_pages(space, vma, table, start, end, tag):
-        entry = leaves[index]
-        if entry & _WRITTEN != _WRITTEN:
-            if is_guard(entry):
-                _note(faulted.segv, start + (index - first << shift), 1, shift)
-                continue
-            if tag or entry & WRITABLE != WRITABLE:
-                entry = make_writable(space, vma, table, index)
-            else:  # found by get_user_pages(), which marks the page itself
-                space.frames.dirty.add(folio_of(space, entry >> PFN_SHIFT).start)
+        if is_guard(leaves[index]):
+            note(faulted.segv, start + (index - first << shift), 1, shift)
+            continue
+        entry = written(space, vma, table, index, marks=bool(tag))
         if tag:
             tags[entry >> PFN_SHIFT] = tag + index - first
 
@@ -453,7 +391,7 @@ def _read_slot(
         entry = leaves[index]
         if not entry & PRESENT:
             if is_guard(entry):
-                _note(faulted.segv, start + ((index - first) << shift), 1, shift)
+                note(faulted.segv, start + ((index - first) << shift), 1, shift)
             elif is_wp_marker(entry):
                 _read_marked(space, vma, table, index, start + ((index - first) << shift))
             else:
@@ -470,169 +408,8 @@ def _read_marked(space: AddressSpace, vma: Vma, table: Table, index: int, addr: 
         space.tree.put(table, index, ZERO_ENTRY | (UFFD_WP if vma.flags & VM_UFFD_WP else 0))
         return
     prepare_anon_vma(space, vma)
-    flags = _ANON if vma.flags & VM_WRITE else _ANON & ~WRITE
-    _enter_new(space, table, [index], [space.page_index(vma, addr)], [0], vma.anon_vma, flags)
-
-
-def _access_shared(
-    space: AddressSpace, vma: Vma, start: int, end: int, tag: int, faulted: Faulted, *, write: bool
-) -> None:
-    """Access pages of a shared object, making them as needed; beyond its size is SIGBUS.
-
-    Source: mm/shmem.c shmem_fault(), mm/memory.c do_fault().
-    """
-    if vma.flags & VM_HUGETLB:
-        shift, slot = space.geometry.page_shift, space.geometry.slot_bytes
-        while (reached := access_hugetlb(space, vma, start, end, tag)) < end:
-            behind = min(round_down(reached, slot) + slot, end)  # the next may be there
-            _note(faulted.bus, reached, (behind - reached) >> shift, shift)
-            tag += (behind - start) >> shift if tag else 0
-            start = behind
-        return
-    if space.migrating:
-        settle_shared(space, vma, start, end)
-    for low, high in slots_of(space, start, end):
-        space.announce(HANDLE_MM_FAULT, low, high, MMAP_READ)
-        if space.frames.large and map_shared_huge(space, vma, low, write=write):
-            _tag_shared(space, vma, low, high, tag)
-        else:
-            _access_shared_slot(space, vma, low, high, tag, faulted, write=write)
-        if tag:
-            tag += (high - low) >> space.geometry.page_shift
-
-
-def _tag_shared(space: AddressSpace, vma: Vma, start: int, end: int, tag: int) -> None:
-    """Write tags into pages that a huge leaf maps."""
-    if tag:
-        first = space.page_index(vma, start)
-        for offset in range((end - start) >> space.geometry.page_shift):
-            space.frames.tag[vma.backing.pages[first + offset]] = tag + offset
-
-
-def _access_shared_slot(
-    space: AddressSpace, vma: Vma, start: int, end: int, tag: int, faulted: Faulted, *, write: bool
-) -> None:
-    """Access the shared pages [start, end) of one slot, which no huge leaf maps."""
-    if _new_shared_pages(space, vma, start, end, tag, write=write):
-        return
-    shift, size, clean = space.geometry.page_shift, vma.backing.size_pages, vma.backing.clean
-    pages, tags = vma.backing.pages, space.frames.tag
-    needed = WRITABLE if write else PRESENT
-    table = space.tree.find(start, PTE)
-    first = start >> shift & space.geometry.index_mask[PTE]
-    linear = space.page_index(vma, start)
-    for offset in range((end - start) >> shift):
-        index, addr = first + offset, start + (offset << shift)
-        entry = None if table is None else table.leaves.get(index)
-        if entry is None or entry & MARKER:
-            if entry is not None and is_guard(entry):
-                _note(faulted.segv, addr, 1, shift)
-                continue
-            if linear + offset >= size:
-                if not _fault_past_object(space, vma, addr, write=write):
-                    _note(faulted.bus, addr, 1, shift)
-                table = space.tree.find(addr, PTE)
-                continue
-            if table is None:
-                table = space.tree.make(addr, PTE)
-            _fault_shared(space, vma, table, addr, write=write)
-        elif entry & needed != needed:
-            assert table is not None
-            if write:
-                make_writable(space, vma, table, index)
-            else:
-                make_present(space, vma, table, index)
-        if write:
-            clean.discard(linear + offset)
-        if tag:
-            tags[pages[linear + offset]] = tag + offset
-
-
-def _new_shared_pages(
-    space: AddressSpace, vma: Vma, start: int, end: int, tag: int, *, write: bool
-) -> bool:
-    """Access pages of one slot at once, if they are new: none has an entry, the object has none.
-
-    Nor any so near that faulting around would map it.
-    Returns: False if that is not so, and nothing was done.
-    """
-    geometry, backing, table = space.geometry, vma.backing, space.tree.find(start, PTE)
-    first = start >> geometry.page_shift & geometry.index_mask[PTE]
-    linear = space.page_index(vma, start)
-    count = (end - start) >> geometry.page_shift
-    indices, pages = range(first, first + count), range(linear, linear + count)
-    if pages.stop > backing.size_pages:
-        return False
-    if table is not None and not table.leaves.keys().isdisjoint(indices):
-        return False
-    window = geometry.fault_around_pages
-    near = range(linear - first % window, pages.stop + -indices.stop % window)
-    if backing.pages and not backing.pages.keys().isdisjoint(near):
-        return False
-    table = table or space.tree.make(start, PTE)
-    asked = vma.flags & VM_UFFD_MISSING
-    flags = WRITTEN if write else _of_monitor(vma) if asked else FAULT_AROUND
-    tags = range(tag, tag + count) if tag else [0] * count
-    pfn = _enter_new(space, table, indices, pages, tags, backing, flags)
-    backing.pages.update(zip(pages, range(pfn, pfn + count), strict=True))
-    if not write and not asked:
-        backing.clean.update(pages)
-    return True
-
-
-def _fault_shared(space: AddressSpace, vma: Vma, table: Table, addr: int, *, write: bool) -> None:
-    """Map a page of a shared object that has no entry, or only a mark that it is to be protected.
-
-    A monitor that is asked for the page maps it as it wants: dirty, and not protected.
-    Source: mm/memory.c do_read_fault(), do_shared_fault(), finish_fault(); mm/userfaultfd.c
-    mfill_atomic_install_pte().
-    """
-    pages, leaves = vma.backing.pages, table.leaves
-    index, linear = space.tree.index(addr, PTE), space.page_index(vma, addr)
-    marked = index in leaves
-    asked = vma.flags & (VM_UFFD_MINOR if linear in pages else VM_UFFD_MISSING)
-    if not write:
-        fault_around(space, vma, addr)
-    swap_in(space, vma.backing, linear, alone=vma.uffd is not None)
-    if linear in pages and index not in leaves:
-        map_whole_folio(space, vma, table, addr, write=write)
-    if marked or index not in leaves:
-        if linear not in pages:
-            pages[linear] = space.frames.allocate((0,), (linear,), vma.backing)
-            vma.backing.clean.add(linear)
-        flags = _of_monitor(vma) if asked else as_read(space, vma, pages[linear])
-        flags = WRITTEN if write else flags
-        if asked:
-            vma.backing.clean.discard(linear)
-        elif marked and not write and vma.flags & VM_UFFD_WP:
-            flags |= UFFD_WP
-        space.tree.put(table, index, leaf(pages[linear], flags))
-
-
-def _of_monitor(vma: Vma) -> int:
-    """What the entry of a shared page says that a monitor has mapped.
-
-    Measured on 7.3.4: it is soft-dirty, though it was only read.
-    """
-    return WRITTEN if vma.flags & VM_WRITE else WRITTEN & ~WRITE
-
-
-def _fault_past_object(space: AddressSpace, vma: Vma, addr: int, *, write: bool) -> bool:
-    """A fault past the end of an object: what it leaves behind, though it mostly is refused.
-
-    The levels above are there before the file is asked, the PTE table only afterwards, or if a read
-    maps neighbours: faulting around comes first.  If a neighbour's large folio reaches to the page,
-    that maps it, and the file is not asked.
-    Returns: True if the page is there now.
-    Source: mm/memory.c do_read_fault(); mm/filemap.c filemap_map_pages(): beyond the size of shmem
-    a folio goes on as a huge page, by 6.18 also page by page.
-    """
-    space.tree.make(addr, PMD)
-    if write:
-        return False
-    fault_around(space, vma, addr)
-    place = space.tree.leaf_place(addr)
-    return place is not None and place[0].leaves[place[1]] & PRESENT != 0
+    flags = COPIED if vma.flags & VM_WRITE else COPIED & ~WRITE
+    enter_new(space, table, [index], [space.page_index(vma, addr)], [0], vma.anon_vma, flags)
 
 
 def access_range(space: AddressSpace, addr: int, length: int) -> Range:

@@ -8,7 +8,16 @@ Source: mm/rmap.c rmap_walk(), vma_address(); mm/migrate.c, Linux 6.1 to 6.18.
 from collections.abc import Iterator
 
 from engine.base.address import Range, round_down
-from engine.base.entry import DIRTY, MARKER, MIGRATION, PFN_SHIFT, PRESENT, SOFT_DIRTY
+from engine.base.entry import (
+    ANON,
+    DIRTY,
+    MARKER,
+    MIGRATION,
+    PFN_SHIFT,
+    PRESENT,
+    SOFT_DIRTY,
+    SWAP,
+)
 from engine.base.geometry import PTE
 from engine.base.points import ANON_VMA, I_MMAP, REMOVE_MIGRATION_PTES, TRY_TO_MIGRATE
 from engine.base.violation import Violation
@@ -52,13 +61,16 @@ def mappings_of(
             yield vma, start, end
 
 
-def unmap_object(space: AddressSpace, backing: Backing, low: int, high: int) -> None:
+def unmap_object(
+    space: AddressSpace, backing: Backing, low: int, high: int, *, even_cows: bool = False
+) -> None:
     """Take an object's pages [low, high) out of all mappings; what userfaultfd needs is marked.
 
+    Arguments: `even_cows`: the copies go, too, that private mappings have of them.
     Source: unmap_mapping_range(), try_to_unmap().
     """
     for _, start, end in mappings_of(space, backing, low, high):
-        space.zap(start, end, keep=MARKER)
+        space.zap(start, end, keep=MARKER if even_cows else MARKER | ANON | SWAP)
 
 
 def entry_of(space: AddressSpace, addr: int, pfn: int) -> tuple[Table, int] | None:
@@ -172,11 +184,15 @@ def settle_shared(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
 
     Such a page is locked: who wants to map it waits.  Source: filemap_fault(), __folio_lock().
     """
-    low, high = space.page_index(vma, start), space.page_index(vma, end)
+    settle_object(space, vma.backing, space.page_index(vma, start), space.page_index(vma, end))
+
+
+def settle_object(space: AddressSpace, backing: Backing, low: int, high: int) -> None:
+    """End the migrations of an object's pages [low, high)."""
     frames = space.frames
     for first, pages in list(space.migrating.items()):
         index = frames.index[first]
-        if frames.owner[first] is vma.backing and index < high and low < index + pages:
+        if frames.owner[first] is backing and index < high and low < index + pages:
             end_migration(space, first)
 
 

@@ -2,7 +2,8 @@
 
 There is always something: anonymous memory, the same for all VMAs of it, or an object, which has
 pages of its own.  Whether the pages of an object are copied before they are written is for the VMA
-to say (`Vma.makes_copies`).  Files of hugetlbfs are in hugepool.py.
+to say (`Vma.makes_copies`).  An object of shared memory ends with its last mapping, a file has a
+descriptor as well.  Files of hugetlbfs are in hugepool.py.
 Source: struct vm_operations_struct, struct address_space; mm/shmem.c.
 """
 
@@ -29,9 +30,9 @@ class Backing:
 
     `pages[index]` is the frame of each page that the object has (address_space->i_pages); `clean`
     are those that were never written, so that reclaim just drops them, `swapped` those that are in
-    swap; `size_pages` its size: access beyond it is SIGBUS.  `is_anonymous` says that there is no
-    object (vma_is_anonymous: no vm_ops); `huge_bytes` is the size of its pages if it is of
-    hugetlbfs, else 0.
+    swap; `size_pages` its size, which a file may change: access beyond it is SIGBUS.
+    `is_anonymous` says that there is no object (vma_is_anonymous: no vm_ops); `huge_bytes` is the
+    size of its pages if it is of hugetlbfs, else 0.
     """
 
     __slots__ = ("clean", "number", "pages", "size_pages", "swapped")
@@ -92,11 +93,38 @@ class Shmem(Backing):
 
     __slots__ = ()
 
+    def charge(self, *, promised: bool) -> int:
+        """What it adds to the commit charge, pages: those it has, or all that were `promised`.
+
+        Source: shmem_acct_blocks(), shmem_acct_size().
+        """
+        return self.size_pages if promised else len(self.pages.keys() | self.swapped)
+
     def can_userfault(self, kernel: Kernel, mode: int) -> bool:
         """It could at first only be missing."""
         if mode & UFFDIO_REGISTER_MODE_WP and not kernel.uffd_wp_objects:
             return False
         return not mode & UFFDIO_REGISTER_MODE_MINOR or kernel.uffd_minor_shared
+
+
+class File(Shmem):
+    """A file of shmem that a program has opened (memfd_create), and may map as often as it likes.
+
+    `name` is that of its descriptor in cases.
+    """
+
+    __slots__ = ("name",)
+
+    def __init__(self, number: int, size_pages: int, name: str) -> None:
+        super().__init__(number, size_pages)
+        self.name = name
+
+    def charge(self, *, promised: bool) -> int:
+        """To a file nothing is promised."""
+        return super().charge(promised=False)
+
+    def __repr__(self) -> str:
+        return f"file {self.name}"
 
 
 ANONYMOUS = Anonymous()

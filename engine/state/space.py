@@ -23,7 +23,7 @@ from engine.base.limits import Limits
 from engine.base.points import FREE_PGTABLES, MMAP_WRITE, UNMAP_VMAS, Point
 from engine.base.violation import Violation
 from engine.state import terms
-from engine.state.backing import Shmem
+from engine.state.backing import File, Shmem
 from engine.state.frames import Frames
 from engine.state.hugepool import HugePool
 from engine.state.table import Table, TableTree
@@ -65,7 +65,8 @@ class AddressSpace:
     (Committed_AS), `hiwater_vm` the most that `total_vm` was before it went down (VmPeak is the
     larger of the two).  `next_tag` is the content the next touched page gets.  `held` are the
     frames that children map, too, `migrating` the folios under migration (first frame -> pages),
-    `uffds` the userfaultfds by their features, `uffd_events` what they were told so far.  `limits`
+    `uffds` the userfaultfds by their features, `uffd_events` what they were told so far, `files`
+    the open ones by their descriptor.  `limits`
     and `failures` may refuse what a call asks for; `has_swap`: pages can go to a swap device.
     `listeners` are called at points, by name (`listen`).  Rules that find something wrong report it
     here.
@@ -102,6 +103,7 @@ class AddressSpace:
         self.migrating: dict[int, int] = {}
         self.uffds: dict[int, UffdContext] = {}
         self.uffd_events: list[UffdEvent] = []
+        self.files: dict[int, File] = {}
         self.total_vm = 0
         self.hiwater_vm = 0
         self.locked_vm = 0
@@ -221,13 +223,12 @@ class AddressSpace:
     def unmap_pages(self, vma: Vma | None, table: Table, indices: list[int]) -> None:
         """Take pages of a VMA out of a PTE table, not their mapping: they may come back there.
 
-        A page of a shared object that userfaultfd write-protects leaves a mark in its place.
+        A page that userfaultfd write-protects leaves a mark in its place where there is an object.
         Source: pte_install_uffd_wp_if_needed().
         """
         marked = []
-        if vma is not None and vma.flags & VM_UFFD_WP:
-            protected = [(i, e) for i in indices if (e := table.leaves[i]) & UFFD_WP]
-            marked = [i for i, e in protected if not e & (ANON | SWAP) and e >> PFN_SHIFT]
+        if vma is not None and vma.flags & VM_UFFD_WP and not vma.is_anonymous:
+            marked = [i for i in indices if table.leaves[i] & UFFD_WP]
         self.tree.take_all(table, indices)
         self.tree.put_all(table, marked, [MARKER | UFFD_WP] * len(marked))
 
@@ -385,7 +386,7 @@ class AddressSpace:
     def contents(self) -> dict[int, int]:
         """Tag of every page that holds one: page number in the arena -> tag.
 
-        Private pages where they are mapped; pages of a shared object at every mapping of it.
+        Private pages where they are mapped; pages of an object at every mapping that has no copy.
         """
         shift, base = self.geometry.page_shift, self.arena.start
         tags = self.frames.tag
@@ -400,16 +401,27 @@ class AddressSpace:
                 if tag:
                     found[first + index] = tag
         for vma in self.vmas:
-            if vma.flags & VM_SHARED:
+            if vma.flags & VM_SHARED or vma.copies_object:
                 first = (vma.start - base) >> shift
                 pages = (vma.end - vma.start) >> shift
                 low, high, ahead = vma.pgoff, vma.pgoff + pages, first - vma.pgoff
-                found |= {
+                shown = {
                     ahead + index: tag
                     for index, pfn in vma.backing.pages.items()
                     if low <= index < high and (tag := tags[pfn])
                 }
+                if vma.copies_object:
+                    shown = {page: tag for page, tag in shown.items() if not self._has_copy(page)}
+                found |= shown
         return found
+
+    def _has_copy(self, page: int) -> bool:
+        """Is a private page of its own, or a page of zeroes, at page number `page` of the arena?"""
+        place = self.tree.leaf_place(self.arena.start + (page << self.geometry.page_shift))
+        if place is None:
+            return False
+        entry = place[0].leaves[place[1]]
+        return not entry & MARKER and (entry & (ANON | SWAP) != 0 or not entry >> PFN_SHIFT)
 
     def _huge_contents(self, found: dict[int, int], first: int, table: Table) -> None:
         """Add the tags under the huge leaves of a PMD table that begins at page `first`."""

@@ -198,6 +198,11 @@ class Vma:
         return not self.flags & (VM_SHARED | VM_HUGETLB)
 
     @property
+    def copies_object(self) -> bool:
+        """A private mapping of a file: it shows the pages that it has no copy of."""
+        return not self.backing.is_anonymous and self.makes_copies
+
+    @property
     def readable(self) -> bool:
         """May the process read it?  Any right implies that one, but for a key that forbids it."""
         return bool(self.flags & VM_ACCESS) and not self.flags & VM_PKEY_BIT0

@@ -9,12 +9,12 @@ from engine.state.space import AddressSpace
 
 
 def find_address(
-    space: AddressSpace, hint: int, length: int, shared: int, huge: int = 0
+    space: AddressSpace, hint: int, length: int, of_object: int, huge: int = 0
 ) -> int | Errno:
     """An address the kernel chooses: the hint if that is free, else the highest hole.
 
-    Arguments: bytes; `shared` not 0 for shared memory; `huge` the size of huge pages of hugetlb, or
-    0.
+    Arguments: bytes; `of_object` not 0 for shared memory and files; `huge` the size of huge pages
+    of hugetlb, or 0.
     Returns: the address, or ENOMEM.  Model: only the arena is free space.
     Source: mm/mmap.c __get_unmapped_area(), arch_get_unmapped_area_topdown(), 6.1 to 6.18; arm64
     always had the generic hugetlb_get_unmapped_area().
@@ -32,7 +32,7 @@ def find_address(
         hint if _is_free(space, hint, length) else space.vmas.free_space(geometry.choice, length)
     )
     slot = geometry.slot_bytes
-    if not shared and length >= slot:
+    if not of_object and length >= slot:
         aligned: int | None = hint
         if not _is_free(space, hint, length + slot):
             padded = space.vmas.free_space(geometry.choice, length + slot)

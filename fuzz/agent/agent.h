@@ -155,6 +155,16 @@ int64_t read_write_protect(const u64 *operands);
 void end_read_protection(u64 start, u64 end);
 void say_events(void);
 
+/* --- file.c ---------------------------------------------------------------------------------------- */
+
+bool has_files(void);
+void close_files(void);
+void settle_files(void);
+bool is_file(u64 inode);
+int64_t make_file(const u64 *operands);
+int64_t cut_file(const u64 *operands);
+int64_t fill_file(const u64 *operands);
+
 /* --- limits.c --------------------------------------------------------------------------------------- */
 
 extern bool machine_is_ours; /* settings of the whole system may be changed */

@@ -26,6 +26,9 @@ static const struct kind kinds[] = {
 	{.name = "peek", .operands = 2},
 	SYSCALLS
 	{.name = "mseal", .operands = 2, .own_process = true, .number = 462}, /* older headers lack it */
+	{.name = "file", .operands = 2, .make = make_file, .here = has_files},
+	{.name = "ftruncate", .operands = 2, .make = cut_file, .here = has_files},
+	{.name = "fallocate", .operands = 4, .make = fill_file, .here = has_files},
 	{.name = "fork", .own_process = true, .make = make_child},
 	{.name = "exit_child", .own_process = true, .make = end_children},
 	{.name = "uffd_register", .operands = 4, .own_process = true, .make = register_memory, .here = has_userfaultfd},

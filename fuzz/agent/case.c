@@ -75,7 +75,7 @@ static void say_vmas(void)
 		say(",");
 		say_number(vma->end - arena_start);
 		say(",\"%s\"", vma->prot);
-		if (vma->prot[3] == 's') {
+		if (vma->prot[3] == 's' || is_file(vma->inode)) {
 			while (object < n_objects && objects[object] != vma->inode)
 				object++;
 			if (object == n_objects)
@@ -101,6 +101,7 @@ static struct counters count_all(void)
 
 	counters.locked = status_kib("\nVmLck:");
 	counters.swapped = status_kib("\nVmSwap:");
+	settle_files();
 	if (machine_is_ours && read_file("/proc/meminfo")) {
 		counters.committed = number_behind("Committed_AS:") * 1024 / page_bytes;
 		counters.free_huge = number_behind("HugePages_Free:");
@@ -192,6 +193,7 @@ static void make_calls(const void *argument)
 	bool all = (tell_all || program->own_process) && !emulated;
 	struct counters before = {0};
 
+	close_files();
 	if (all)
 		before = count_all();
 	last_tag = 0;
@@ -229,6 +231,7 @@ static void make_calls(const void *argument)
 	}
 	say_tables_and_pages(page_tables, program->n);
 	say_left();
+	close_files();
 }
 
 /* Ends what is told of a case, with what the kernel has said meanwhile. */

@@ -219,7 +219,7 @@ static bool in_core(u64 start, u64 end)
 	return false;
 }
 
-/* The same of any memory, and of what is in swap; a part of a VMA is made one of its own for that moment. */
+/* The same of any memory, and of what is in swap (files have no zero pages); a part of a VMA is made one of its own for that moment. */
 static bool has_pages(u64 start, u64 end)
 {
 	bool has = true;
@@ -228,7 +228,7 @@ static bool has_pages(u64 start, u64 end)
 	read_vmas(true);
 	for (size_t i = 0; i < n_vmas; i++)
 		if (vmas[i].start == start && vmas[i].end == end)
-			has = vmas[i].pages || (vmas[i].prot[3] == 'p' && in_core(start, end));
+			has = vmas[i].pages || (vmas[i].prot[3] == 'p' && !vmas[i].inode && in_core(start, end));
 	madvise(at(start), end - start, MADV_DODUMP);
 	return has;
 }

@@ -3,7 +3,8 @@
 from engine.base.address import round_down, round_up
 from engine.base.limits import CPUS
 from engine.pages.access import touch_on
-from engine.pages.fault import Faulted, access_range, peek, touch
+from engine.pages.fault import access_range, peek, touch
+from engine.pages.faulted import Faulted
 from engine.state.space import AddressSpace
 from fuzz.calls.arena import Arena, one_page
 from fuzz.calls.operand import ADDR, LEN, Number

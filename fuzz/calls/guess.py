@@ -7,7 +7,6 @@ Offsets into the arena and lengths are in bytes.
 
 from engine.base.address import WORD_MASK, round_up
 from engine.base.uapi import (
-    MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
     MREMAP_DONTUNMAP,
@@ -19,16 +18,17 @@ Span = tuple[int, int]  # start and length
 
 
 class Mapped:
-    """Ranges by guess: `spans` are disjoint, the latest last.
+    """Ranges by guess: `spans` are disjoint, the latest last; `files` are the descriptors made.
 
     Arguments: `arena` the bytes there are, `page` those of a page.
     """
 
-    __slots__ = ("_arena", "_page", "spans")
+    __slots__ = ("_arena", "_page", "files", "spans")
 
     def __init__(self, arena: int, page: int) -> None:
         self._arena, self._page = arena, page
         self.spans: list[Span] = []
+        self.files: set[int] = set()
 
     def holding(self, addr: int) -> Span | None:
         """The range that `addr` lies in."""
@@ -63,11 +63,16 @@ class Mapped:
     def _is_free(self, start: int, length: int) -> bool:
         return all(low + size <= start or start + length <= low for low, size in self.spans)
 
+    def open(self, fd: int, size: int) -> None:
+        """file(): from now on it can be mapped."""
+        del size
+        self.files.add(fd)
+
     def mmap(self, start: int, length: int, flags: int) -> None:
         """mmap(2); without an address of its own it is taken to get the one it asks for."""
         length = round_up(length, self._page)
         refused = flags & MAP_FIXED_NOREPLACE and not self._is_free(start, length)
-        if flags & MAP_ANONYMOUS and not refused:
+        if not refused:
             if flags & MAP_FIXED or self._is_free(start, length):
                 self.add(start, length)
             else:

@@ -31,9 +31,10 @@ from engine.calls import mmap as engine
 from engine.state.space import AddressSpace
 from fuzz.calls.arena import Arena
 from fuzz.calls.guess import Mapped
-from fuzz.calls.operand import ADDR, LEN, OFFSET, PROT, Flags, Number
+from fuzz.calls.operand import ADDR, FILES, LEN, OFFSET, PROT, Descriptor, Flags
 from fuzz.calls.record import (
     EXISTING_RANGE,
+    FIELDS,
     FLAGS,
     FRESH,
     FRESH_LEN,
@@ -113,35 +114,42 @@ MAP = Flags(
         _PRIVATE | MAP_FIXED | MAP_FIXED_NOREPLACE: 1,
         _PRIVATE | _SHARED | MAP_FIXED: 1,
         MAP_ANONYMOUS | MAP_FIXED: 1,
-        MAP_PRIVATE | MAP_FIXED: 1,
+        MAP_PRIVATE | MAP_FIXED: 8,
+        MAP_SHARED | MAP_FIXED: 8,
+        MAP_PRIVATE: 1,
+        MAP_SHARED: 1,
+        MAP_PRIVATE | MAP_FIXED | MAP_POPULATE: 1,
+        MAP_SHARED | MAP_FIXED | MAP_LOCKED: 1,
     },
 )
-FD = Number(
+FD = Descriptor(
     meaning="file descriptor",
+    names=FILES,
     low=-(1 << 31),
     high=(1 << 31) - 1,
     ordinary=-1,
-    tries=(-1, 0, 1, 2, 3),
+    tries=(-1, FILES["A"]),
+    likely={FILES["A"]: 12, FILES["B"]: 3, FILES["C"]: 1, -1: 1},
 )
 _FILLING = MAP_POPULATE | MAP_LOCKED
 _PLACING = MAP_FIXED | MAP_FIXED_NOREPLACE
 _MAX_ERRNO = 4095  # include/linux/err.h
 _MODELLED = MAP_TYPE | MAP.known
+_FILES = frozenset(FILES.values())
 
 
 def _mmap(
     space: AddressSpace, addr: int, length: int, prot: int, flags: int, fd: int, offset: int
 ) -> int | Errno:
-    del fd  # ignored for anonymous memory, the only kind there is
-    return engine.mmap(space, addr, length, prot, flags, offset)
+    return engine.mmap(space, addr, length, prot, flags, offset, fd)
 
 
 def _mmap_lacks(addr: int, length: int, prot: int, flags: int, fd: int, *_: int) -> str:
     del addr, length, prot
     if unknown := flags & ~_MODELLED:
         return f"the flags {unknown:#x}"
-    if not flags & MAP_ANONYMOUS and fd >= 0:  # others are EBADF; this may be a file of ours
-        return "files"
+    if not flags & MAP_ANONYMOUS and fd >= 0 and fd not in _FILES:  # it may be one of ours
+        return "a file that no file() has made"
     if flags & MAP_32BIT and not flags & _PLACING:
         return "MAP_32BIT at a place that the kernel chooses"  # not all below 2 GiB is occupied
     if flags & MAP_HUGETLB and flags & MAP.number == MAP_HUGE_1GB:
@@ -149,8 +157,8 @@ def _mmap_lacks(addr: int, length: int, prot: int, flags: int, fd: int, *_: int)
     return ""
 
 
-def _mmap_stays(arena: Arena, addr: int, length: int, _: int, flags: int, *__: int) -> bool:
-    if not flags & MAP_ANONYMOUS:
+def _mmap_stays(arena: Arena, addr: int, length: int, _: int, flags: int, fd: int, __: int) -> bool:
+    if not flags & MAP_ANONYMOUS and fd not in _FILES:
         return True  # EBADF
     if arena.start <= addr and addr + length <= arena.end and length <= arena.most - arena.page:
         return True  # the quick answer for nearly every call
@@ -171,8 +179,11 @@ def _mmap_fills(args: Sequence[int], locking: bool) -> int:
     return args[1] if args[3] & _FILLING else 0
 
 
-def _mmap_guess(mapped: Mapped, addr: int, length: int, _: int, flags: int, *__: int) -> None:
-    mapped.mmap(addr, length, flags)
+def _mmap_guess(
+    mapped: Mapped, addr: int, length: int, _: int, flags: int, fd: int, __: int
+) -> None:
+    if flags & MAP_ANONYMOUS or fd in mapped.files:
+        mapped.mmap(addr, length, flags)
 
 
 def _munmap_stays(arena: Arena, addr: int, length: int) -> bool:
@@ -214,6 +225,8 @@ MMAP = Syscall(
         choice(3, FLAGS, frozenset(flags for flags in MAP.likely if flags & _FILLING)),
         address(0, 0, FRESH),
         length(1, 1, FRESH_LEN),
+        choice(4, FIELDS[2], unless=(3, MAP_ANONYMOUS)),
+        choice(5, FIELDS[3], unless=(3, MAP_ANONYMOUS)),
     ),
 )
 MUNMAP = Syscall(

@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 from engine.base import uapi
 from engine.base.address import WORD_MASK
 from engine.base.geometry import Geometry
+from engine.calls.file import FIRST_FD
 
 C_INT = 0xFFFFFFFF  # the bits of one
 
@@ -58,9 +59,15 @@ class Address(Operand):
 
 
 class Offset(Operand):
-    """An offset into a file, in bytes."""
+    """An offset into a file, in bytes: likely are the pages around its beginning and its tables."""
 
     counts_as = "address"
+
+    def choices(self, geometry: Geometry) -> Mapping[int, int]:
+        """The beginning above all."""
+        page, slot = geometry.page_bytes, geometry.slot_bytes
+        some = {n * page: 4 for n in (1, 2, 3, 4)}
+        return {0: 40, **some, slot: 6, slot - page: 2, slot + page: 2, 2 * slot: 2, page // 2: 1}
 
 
 class Length(Operand):
@@ -87,11 +94,29 @@ class Amount(Length):
         return dict.fromkeys((*self.counts, *sizes), 1)
 
 
+class Size(Length):
+    """Bytes of a file."""
+
+    def choices(self, geometry: Geometry) -> Mapping[int, int]:
+        """A few pages, a few slots, and about that."""
+        page, slot = geometry.page_bytes, geometry.slot_bytes
+        few = {n * page: 4 for n in (1, 2, 3, 4, 6, 8)}
+        slots = {n * slot + more: 3 for n in (1, 2, 3) for more in (0, page, -page)}
+        return {**few, **slots, 0: 1, page // 2: 1, page + 4: 1, 8 * slot: 2}
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Number(Operand):
     """A number, written in decimal.  `tries` are those that are simple, the best first."""
 
     tries: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Descriptor(Number):
+    """A file descriptor: those of a case's files have `names`."""
+
+    names: Mapping[str, int]
 
 
 class Nth(Number):
@@ -152,6 +177,8 @@ class Flags(Symbols):
 ADDR = Address(meaning="address")
 LEN = Length(meaning="length")
 OFFSET = Offset(meaning="file offset")
+FILE_SIZE = Size(meaning="file size")
+FILES = {chr(ord("A") + n): FIRST_FD + n for n in range(8)}
 _READ_WRITE = uapi.PROT_READ | uapi.PROT_WRITE
 PROT = Flags(
     meaning="protection",

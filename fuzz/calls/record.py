@@ -28,7 +28,7 @@ class Step(NamedTuple):
 
     Of a field: `modes` with weights; it is no longer than `most_slots` slots, and as much as a call
     may fill (0: any length).  Of a choice: values `that_fill` keep the lengths behind them to two
-    slots.
+    slots.  `unless`: it is not read if another operand, by position, has these bits.
     """
 
     operand: int
@@ -37,11 +37,17 @@ class Step(NamedTuple):
     modes: Mapping[int, int] = {}
     most_slots: int = 0
     that_fill: frozenset[int] = frozenset()
+    unless: tuple[int, int] | None = None
 
 
-def choice(operand: int, at: int, that_fill: frozenset[int] = frozenset()) -> Step:
-    """A likely value of the operand; `at` is FLAGS or PROT."""
-    return Step(operand, at, Reads.CHOICE, that_fill=that_fill)
+def choice(
+    operand: int,
+    at: int,
+    that_fill: frozenset[int] = frozenset(),
+    unless: tuple[int, int] | None = None,
+) -> Step:
+    """A likely value of the operand; `at` is FLAGS or PROT, or the first byte of a free field."""
+    return Step(operand, at, Reads.CHOICE, that_fill=that_fill, unless=unless)
 
 
 def address(operand: int, field: int, modes: Mapping[int, int]) -> Step:

@@ -13,7 +13,7 @@ from pkgutil import iter_modules
 import fuzz.calls
 from engine.base.geometry import Geometry
 from engine.base.uapi import Errno
-from engine.pages.fault import Faulted
+from engine.pages.faulted import Faulted
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_LOCKED
 from fuzz.calls.arena import Arena

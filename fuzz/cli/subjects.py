@@ -9,6 +9,7 @@ from pathlib import Path
 
 from engine.base.kernel import kernel_named
 from fuzz.bounded import run
+from fuzz.calls.registry import DIRECTIVES, MODELLED_CALLS
 from fuzz.campaign.seeds import CORPUS
 from fuzz.case import Case
 from fuzz.cli.named import check_names, loaded
@@ -160,6 +161,13 @@ def _add_check(parser: Parser) -> None:
         metavar="N",
         help="seed of the random numbers (default: that of the baseline, or a random one)",
     )
+    parser.add_argument(
+        "--about",
+        choices=sorted(MODELLED_CALLS - DIRECTIVES),
+        metavar="CALL",
+        help="programs that make this call, made to a plan: few random ones make it where it "
+        "matters, such as file",
+    )
     add_on(parser, "host", "the subject to check")
     add_jobs(parser)
     _add_model(parser)
@@ -227,6 +235,7 @@ def _check(options: argparse.Namespace) -> int:
                     sources=sorted(CORPUS.rglob("*.case")),
                     baseline=options.baseline,
                     jobs=options.jobs,
+                    about=options.about,
                 )
             )
         except BaselineError as error:

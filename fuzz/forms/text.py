@@ -20,7 +20,7 @@ from typing import NoReturn
 from engine.base.address import WORD_MASK
 from engine.base.geometry import geometry_named
 from engine.base.kernel import kernel_named
-from fuzz.calls.operand import Amount, Choice, Flags, Number, Operand, Symbols
+from fuzz.calls.operand import Amount, Choice, Descriptor, Flags, Number, Operand, Symbols
 from fuzz.calls.registry import CALLS, DIRECTIVES
 from fuzz.case import (
     MAX_CALLS,
@@ -85,6 +85,16 @@ def _name(kind: Choice) -> Callable[[str], int]:
     return read
 
 
+def _descriptor(kind: Descriptor) -> Callable[[str], int]:
+    """The reader of a file descriptor: the letter of a file, or a number."""
+    names = kind.names
+
+    def read(text: str) -> int:
+        return names[text] if text in names else read_number(text, kind.low, kind.high)
+
+    return read
+
+
 def _symbol(text: str, meaning: str, names: Mapping[str, int]) -> int:
     """One flag or advice: its name, or a number."""
     if not text:
@@ -134,6 +144,8 @@ def _reader(kind: Operand) -> Callable[[str], int]:
             return _name(kind)
         case Symbols():
             return _symbols(kind)
+        case Descriptor():
+            return _descriptor(kind)
         case Number() | Amount():
             return _bounded(kind)
         case _:
@@ -317,6 +329,8 @@ def format_operand(kind: Operand, value: int) -> str:
             return _flags(kind, value)
         case Choice():
             return kind.by_value.get(value) or str(value)
+        case Descriptor():
+            return next((name for name, fd in kind.names.items() if fd == value), str(value))
         case Number():
             return str(value)
         case Amount() if value % PAGE_BYTES:

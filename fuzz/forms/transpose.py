@@ -10,7 +10,7 @@ from dataclasses import replace
 from engine.base.geometry import PTE, Geometry
 from engine.base.uapi import MREMAP_FIXED
 from fuzz.calls.directives import LIMITS
-from fuzz.calls.operand import Address, Amount, Length
+from fuzz.calls.operand import Address, Amount, Length, Offset, Size
 from fuzz.calls.registry import CALLS
 from fuzz.case import Call, Case
 
@@ -52,6 +52,8 @@ class _Transposition:
         for number, (param, value) in enumerate(zip(params, call.args, strict=True)):
             if isinstance(param.kind, Address):
                 base = value
+                args[number] = self.place(value)
+            elif isinstance(param.kind, Offset | Size):
                 args[number] = self.place(value)
             elif isinstance(param.kind, Amount):
                 if call.args[0] != _COUNTED:

@@ -20,7 +20,7 @@ When those change, a corpus that libFuzzer has collected stays a corpus of progr
 what must last is kept as case files.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
@@ -92,6 +92,7 @@ class _Step(NamedTuple):
     table: list[int]  # by byte: the value of a choice, the mode of a field
     populating: frozenset[int] = frozenset()  # choices that fill pages
     cap: int = WORD_MASK  # longest range in bytes
+    unless: tuple[int, int] | None = None  # it is not read if that operand has these bits
 
 
 class _State:
@@ -235,7 +236,8 @@ class Codec:
         kind = declared.params[step.operand].kind
         if step.reads is _CHOICE:
             values = _spread(kind.choices(self.geometry))
-            return _Step(step.operand, step.at, _CHOICE, values, step.that_fill, self._cap(2))
+            cap = self._cap(2)
+            return _Step(step.operand, step.at, _CHOICE, values, step.that_fill, cap, step.unless)
         cap = self._cap(step.most_slots) if step.most_slots else WORD_MASK
         return _Step(step.operand, step.at, step.reads, _spread(step.modes), cap=cap)
 
@@ -277,7 +279,8 @@ class Codec:
                 if literals and operand in literals:
                     self._given(step, args[operand], state)
                 elif step[2] is _CHOICE:
-                    args[operand] = step[3][record[step[1]]]
+                    if step[6] is None or not _has(args, step[6]):
+                        args[operand] = step[3][record[step[1]]]
                 else:
                     args[operand] = self._read(step, record, state, cap)
                 if step[4] and args[operand] in step[4]:
@@ -300,7 +303,7 @@ class Codec:
 
     def _read(self, step: _Step, record: bytes | bytearray, state: _State, cap: int) -> int:
         """The value of the operand in a field; the state is told of it."""
-        _, at, what, table, _, limit = step
+        _, at, what, table, _, limit, _ = step
         mode, index = table[record[at]], record[at + 1]
         delta = self._deltas[record[at + 2]]
         if what is _ADDRESS:
@@ -451,7 +454,10 @@ class Codec:
         literals = [i for i in range(len(blank)) if i not in planned and call.args[i] != blank[i]]
         for step in self._plans[call.name]:
             target = call.args[step.operand]
-            if not self._fit(step, target, record, state, cap):
+            unread = step.unless is not None and _has(call.args, step.unless)
+            if unread and target == blank[step.operand]:
+                continue
+            if unread or not self._fit(step, target, record, state, cap):
                 literals.append(step.operand)
                 self._given(step, target, state)
             if target in step.populating:
@@ -530,6 +536,12 @@ class Codec:
         for code in many:
             for index in (which | k << 3 for k in range(32) for which in range(recent)):
                 yield code, index, True
+
+
+def _has(args: Sequence[int], wanted: tuple[int, int]) -> bool:
+    """Has the operand at that position these bits?"""
+    operand, bits = wanted
+    return args[operand] & bits == bits
 
 
 def _place(literals: dict[int, int], name: str, args: list[int]) -> None:

@@ -8,10 +8,13 @@ from random import Random
 
 from engine.base.geometry import Geometry
 from engine.base.uapi import (
+    FALLOC_FL_KEEP_SIZE,
+    FALLOC_FL_PUNCH_HOLE,
     MADV_COLLAPSE,
     MADV_DONTNEED,
     MADV_HUGEPAGE,
     MADV_NOHUGEPAGE,
+    MADV_REMOVE,
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_HUGETLB,
@@ -25,10 +28,12 @@ from engine.base.uapi import (
     UFFDIO_REGISTER_MODE_WP,
 )
 from fuzz.calls.directives import FAILURES, LIMITS
+from fuzz.calls.operand import FILES
 from fuzz.calls.registry import call
 from fuzz.case import Call, Case
 
 _ROOM = 4  # slots of a plot
+_PUNCH = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
 _KINDS = (
     MAP_PRIVATE,
     MAP_PRIVATE,
@@ -96,6 +101,9 @@ class _Edge:
             self.folio,
             self.folio,
             self.folio,
+            self.file,
+            self.file,
+            self.file,
         )
         self.random.choice(kinds)()
         return Case(tuple(self.calls))
@@ -477,6 +485,49 @@ class _Edge:
         few = min(one_of((slot, slot, 2, 3, 5)), slot - first)
         few = one_of((few, few, count - first))
         self.remap(start + first, few, few, 3, self.plots[2] + one_of((first, first, 0, 1)))
+
+    def file(self) -> None:
+        """Pieces of a file side by side, that fit or nearly; some go away and come back.
+
+        The file ends in one of them, or behind it, and changes meanwhile.
+        """
+        one_of, slot, page = self.random.choice, self.slot, self.page
+        count = one_of((1, 2, 3, slot))
+        fd, size = (
+            FILES["A"],
+            one_of((4 * count, 3 * count, 2 * count, 3 * count - 1, 2 * count + 1)),
+        )
+        self.add("file", fd, size * page)
+        kind = one_of((MAP_SHARED, MAP_PRIVATE, MAP_PRIVATE))
+        place = self.plots[0] + one_of((0, 0, slot - count, 1))
+        pieces = []
+        for number in range(3):
+            first = number * count + one_of((0,) * 9 + (1,))
+            start, flags = place + number * count, one_of((kind,) * 9 + (kind ^ 3,)) | MAP_FIXED
+            self.add("mmap", start * page, count * page, 3, flags, fd, first * page)
+            pieces.append(start)
+            if self.random.randrange(2):
+                self.add(one_of(("touch", "touch", "peek")), start * page, min(count, 3) * page)
+        some = one_of(pieces) * page, count * page
+        changes: tuple[tuple[str, *tuple[int, ...]], ...] = (
+            ("ftruncate", fd, one_of((0, count, 2 * count, size + 1)) * page),
+            ("fallocate", fd, _PUNCH, one_of((0, count, 1)) * page, count * page),
+            ("madvise", *some, MADV_REMOVE),
+            ("madvise", *some, MADV_DONTNEED),
+            ("fork",),
+            ("mprotect", *some, one_of((0, 1))),
+        )
+        for _ in range(one_of((0, 1, 1, 2))):
+            self.add(*one_of(changes))
+        moving, to = one_of(pieces), self.plots[3] + one_of((0, 0, 1))
+        old = one_of((count, count, count, 0))
+        new = one_of((count, count, count + 1, 2 * count, max(count - 1, 1)))
+        self.remap(moving, old, new, one_of((3, 3, 3, 1, 0, 7)), to)
+        if not self.random.randrange(2):
+            self.add(*one_of(changes))
+        back = moving + one_of((0, 0, 0, 1, -1))
+        self.remap(to, count, count, one_of((3, 3, 7)), back)
+        self.add(one_of(("touch", "peek")), pieces[0] * page, min(3 * count, slot + 2) * page)
 
     def watched(self) -> None:
         """Several mappings, of which a userfaultfd watches one."""

@@ -11,13 +11,17 @@ Places and lengths in this module are in pages of the arena (see `fuzz.inputs.gr
 from collections.abc import Callable
 from functools import partial
 from random import Random
+from typing import NamedTuple
 
 from engine.base.geometry import Geometry
 from engine.base.limits import CPUS
 from engine.base.uapi import (
+    FALLOC_FL_KEEP_SIZE,
+    FALLOC_FL_PUNCH_HOLE,
     MADV_FREE,
     MADV_HUGEPAGE,
     MADV_PAGEOUT,
+    MADV_REMOVE,
     MAP_ANONYMOUS,
     MAP_DROPPABLE,
     MAP_FIXED,
@@ -43,6 +47,7 @@ from engine.base.uapi import (
 )
 from fuzz.calls.directives import FAILURES, LIMITS
 from fuzz.calls.madvise import ADVICE
+from fuzz.calls.operand import FILES
 from fuzz.calls.registry import CALLS, call
 from fuzz.calls.syscall import Syscall
 from fuzz.case import Call, Case
@@ -51,6 +56,7 @@ from fuzz.inputs.ground import FEW, Ground, Pages
 _PRIVATE = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
 _SHARED = MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED
 _DROPPABLE = MAP_DROPPABLE | MAP_ANONYMOUS | MAP_FIXED
+_PUNCH = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
 _RARE_FLAGS = (MAP_LOCKED, MAP_GROWSDOWN, MAP_NORESERVE, MAP_POPULATE, MAP_DROPPABLE)
 _MOVES = (  # flags
     *(MREMAP_MAYMOVE | MREMAP_FIXED,) * 26,
@@ -83,6 +89,14 @@ _FAILING = (*("",) * 13, "pagetable", "pagetable", "vma", *FAILURES)  # mostly n
 _LIMITED = (*("",) * 28, *LIMITS)
 
 
+class _View(NamedTuple):
+    """A mapping of a file, from `first` on, pages."""
+
+    place: Pages
+    fd: int
+    first: int
+
+
 class _Scene(Ground):
     """One program while it is made."""
 
@@ -91,6 +105,8 @@ class _Scene(Ground):
         self.geometry = geometry
         self.calls: list[Call] = []
         self.failing = self.limited = ""  # what fails, or runs out
+        self.sizes: dict[int, int] = {}  # pages of each file, by descriptor
+        self.views: list[_View] = []
         self.themes: dict[Callable[[Pages], None], int] = {
             self.userfaultfd: 4,
             self.look: 2,
@@ -102,6 +118,7 @@ class _Scene(Ground):
             self.lock: 1,
             self.advise: 1,
             self.cut: 2,
+            self.change_file: 1,
             **{partial(self.do, declared): declared.theme for declared in _THEMES},
         }
 
@@ -115,6 +132,8 @@ class _Scene(Ground):
             self.failing = "vma"  # it needs few page tables
         if not random.randrange(8):
             self.stack()
+        elif not random.randrange(24):
+            self.chain()
         else:
             for _ in range(one_of((1, 1, 2, 2, 3))):
                 self.map()
@@ -175,15 +194,102 @@ class _Scene(Ground):
         if self.hugetlb:
             flags |= MAP_HUGETLB
         place = self.aligned() if self.huge or self.hugetlb else self.place()
+        if not self.hugetlb and (self.views or not random.randrange(8)) and random.randrange(4):
+            self.map_file(place)
+            return
         if not self.hugetlb and not random.randrange(8) and place == self.piece(place):
             rare = one_of(_RARE_FLAGS)
             flags = _DROPPABLE if rare == MAP_DROPPABLE else flags | rare
         self.add_mapping(place, flags)
 
-    def add_mapping(self, place: Pages, flags: int) -> None:
-        """Map that range, with what a program of this kind does next."""
+    def map_file(self, place: Pages) -> None:
+        """A mapping of a file; beside another one it may go on where that ends."""
+        random, one_of = self.random, self.one_of
+        fd = (
+            one_of(list(self.sizes))
+            if self.sizes and random.randrange(5)
+            else self.open_file(place)
+        )
+        first = one_of((0, 0, 0, 1, 2, self.slot, self.slot // 2))
+        beside = [view for view in self.views if view.place.end == place.start]
+        if beside and random.randrange(4):
+            fd, first = beside[-1].fd, beside[-1].first + beside[-1].place.size
+        flags = one_of((MAP_SHARED, MAP_PRIVATE)) | MAP_FIXED
+        if place == self.piece(place) and not random.randrange(8):
+            flags |= one_of((MAP_LOCKED, MAP_POPULATE, MAP_NORESERVE))
+        self.views.append(_View(place, fd, first))
+        self.add_mapping(place, flags, fd, first * self.page)
+
+    def open_file(self, place: Pages) -> int:
+        """A file that is about as large as what it is made for.  Returns: its descriptor."""
+        size, one_of = place.size, self.one_of
+        pages = one_of(
+            (size, size, size, size + 1, 2 * size, size + self.slot, size - 1, size // 2)
+        )
+        fd = list(FILES.values())[len(self.sizes) % len(FILES)]
+        self.calls.append(
+            call("file", fd, pages * self.page + one_of((0,) * 15 + (self.page // 2,)))
+        )
+        self.sizes[fd] = pages
+        return fd
+
+    def change_file(self, place: Pages) -> None:
+        """A file gets another size, or a hole; it is mapped once more."""
+        one_of, page = self.one_of, self.page
+        if not self.sizes:
+            self.map_file(place)
+            return
+        view = one_of(self.views)
+        fd, part = view.fd, self.part(view.place)
+        first = view.first + part.start - view.place.start
+        match self.random.randrange(6):
+            case 0 | 1:
+                size = self.sizes[fd]
+                pages = one_of((first, first + 1, size // 2, max(size - 1, 0), size + 1, 2 * size))
+                self.calls.append(call("ftruncate", fd, pages * page))
+                self.sizes[fd] = pages
+            case 2 | 3:
+                self.calls.append(call("fallocate", fd, _PUNCH, first * page, part.size * page))
+            case 4:
+                self.add("madvise", part, MADV_REMOVE)
+            case _:
+                mode = one_of((0, FALLOC_FL_KEEP_SIZE))
+                few = min(one_of(FEW), part.size)
+                self.calls.append(call("fallocate", fd, mode, first * page, few * page))
+                self.sizes[fd] = max(self.sizes[fd], first + few)
+        if not self.random.randrange(3):
+            self.map()
+
+    def chain(self) -> None:
+        """A mapped file grows step by step, as a database does, till something is in its way."""
+        random, one_of, page = self.random, self.one_of, self.page
+        unit = one_of((1, 2, self.slot // 2 or 1, self.slot))
+        place = self.inside(self.boundary(self.slot, corner=False) + one_of((0, 0, 1)), unit)
+        fd = self.open_file(place)
+        self.views.append(_View(place, fd, 0))
+        self.add_mapping(place, one_of((MAP_SHARED, MAP_SHARED, MAP_PRIVATE)) | MAP_FIXED, fd)
+        steps = one_of((1, 2, 3, 4))
+        for step in range(steps):
+            new = one_of((place.size + unit, place.size * 2, place.size + place.size // 8 + 1))
+            grown = self.inside(place.start, new)
+            if random.randrange(5):  # else it is mapped beyond its end
+                self.calls.append(call("ftruncate", fd, new * page))
+                self.sizes[fd] = new
+            if step == steps - 1 and random.randrange(4):
+                self.add_mapping(self.inside(place.end + one_of((0, 0, 1)), 1), _PRIVATE)
+            flags = one_of((MREMAP_MAYMOVE,) * 4 + (0,))
+            self.add("mremap", place, grown.size * page, flags)
+            self.touch_at(grown, place.size, min(one_of(FEW), grown.size - place.size))
+            place = grown
+        self.mappings.append(place)
+
+    def add_mapping(self, place: Pages, flags: int, *file: int) -> None:
+        """Map that range, with what a program of this kind does next.
+
+        Arguments: `file` its descriptor and the offset in it, bytes.
+        """
         prot = _RW if self.random.randrange(8) else self.one_of(_PROTECTIONS)
-        self.add("mmap", place, prot, flags)
+        self.add("mmap", place, prot, flags, *file)
         self.mappings.append(place)
         if self.huge:
             self.add("madvise", place, MADV_HUGEPAGE)

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from engine.base.address import Range, round_down, round_up
 from engine.base.geometry import Geometry
-from fuzz.calls.operand import LEN, OFFSET, Amount, Flags, Nth, Number
+from fuzz.calls.operand import LEN, OFFSET, Amount, Flags, Nth, Number, Size
 from fuzz.calls.registry import CALLS
 from fuzz.minimize.numbers import MAGNITUDES, nearer_addresses, number, rounded, shorter
 from fuzz.minimize.operands import (
@@ -97,13 +97,15 @@ def drop_operands(search: Best) -> Iterator[Program]:
 
 
 def lower_numbers(search: Best) -> Iterator[Program]:
-    """Attempts that fail: earlier ones; limits: rounder ones."""
+    """Attempts that fail: earlier ones; limits and sizes of files: rounder ones."""
     for kind in ALL_KINDS:
         for sites in equal_then_single(search.best, kind) if isinstance(kind, Nth) else ():
             for value in range(kind.low, min(value_at(search.best, sites[0]), _MANY_ATTEMPTS)):
                 yield with_value(search.best, sites, value)
     for kind in ALL_KINDS:
-        for sites in equal_then_single(search.best, kind) if isinstance(kind, Amount) else ():
+        if not isinstance(kind, Amount | Size):
+            continue
+        for sites in equal_then_single(search.best, kind):
             value = value_at(search.best, sites[0])
             for unit in (search.geometry.slot_bytes, search.geometry.page_bytes, 1):
                 for count in range(9):

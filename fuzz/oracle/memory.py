@@ -17,7 +17,7 @@ Span = tuple[int, int]  # half-open, in pages unless a name says bytes
 class Origin:
     """What a mapping shows where it has no page of its own: tags by page offset.
 
-    It lives as long as a mapping of it.
+    It lives as long as a mapping of it, that of a file as long as its descriptor, too.
     """
 
     size: int  # pages; accesses beyond it end in SIGBUS
@@ -49,6 +49,12 @@ class Area(NamedTuple):
     huge: int = 0  # pages of each of its huge pages, which the pool may run out of; 0: usual ones
     droppable: bool = False  # reclaim may throw its pages away
     watched: bool = False  # a userfaultfd may be told of accesses by SIGBUS
+    copied: bool = False  # may have copies of pages of a file that nobody has written to
+
+    @property
+    def copies(self) -> bool:
+        """Is it a private mapping of a file: pages that were not written are those of the file?"""
+        return self.private and self.origin is not ZEROES
 
     def overlaps(self, lo: int, hi: int) -> bool:
         """Is a page of [lo, hi) in it?"""
@@ -90,6 +96,8 @@ class Memory:
     its mappings.  Where that may be gone the tag is negative; `doubtful` says that there may be
     such pages.  `given_up` are the tags of pages that reclaim may drop though the mapping is not
     droppable; a write gives a page another tag.  `areas` are disjoint and in address order.
+    `own` are the pages that are copies of those of a file; `unsure` those of which that is not
+    known, with what they show if they are.  `files` are the open ones, by descriptor.
     """
 
     pages: dict[int, int] = field(default_factory=dict)
@@ -97,11 +105,22 @@ class Memory:
     next_tag: int = 1
     doubtful: bool = False
     given_up: set[int] = field(default_factory=set)
+    own: set[int] = field(default_factory=set)
+    unsure: dict[int, set[int]] = field(default_factory=dict)
+    files: dict[int, Origin] = field(default_factory=dict)
 
     def copy(self) -> "Memory":
         """A copy that can be remapped freely; origins are shared with the original."""
-        pages, areas, given_up = self.pages.copy(), self.areas.copy(), self.given_up.copy()
-        return Memory(pages, areas, self.next_tag, self.doubtful, given_up)
+        return Memory(
+            self.pages.copy(),
+            self.areas.copy(),
+            self.next_tag,
+            self.doubtful,
+            self.given_up.copy(),
+            self.own.copy(),
+            self.unsure.copy(),
+            self.files.copy(),
+        )
 
     def inside(self, lo: int, hi: int) -> list[Area]:
         """The mapped parts of [lo, hi)."""
@@ -139,6 +158,9 @@ class Memory:
     def take(self, lo: int, hi: int, ahead: int = 0) -> dict[int, int]:
         """Nothing is visible in [lo, hi) any more.  Returns: what was, `ahead` pages further."""
         pages = self.pages
+        if self.own or self.unsure:
+            self.own = {page for page in self.own if not lo <= page < hi}
+            self.unsure = {p: tags for p, tags in self.unsure.items() if not lo <= p < hi}
         if hi - lo <= len(pages):
             taken = {p + ahead: pages.pop(p) for p in range(lo, hi) if p in pages}
         else:
@@ -167,7 +189,12 @@ class Memory:
         """What is behind a mapping shows through it."""
         if shown := area.origin.tags:
             shift, (lo, hi) = area.start - area.offset, area[:2]
-            self.pages |= {at + shift: tag for at, tag in shown.items() if lo <= at + shift < hi}
+            own = self.own
+            self.pages |= {
+                page: tag
+                for at, tag in shown.items()
+                if lo <= (page := at + shift) < hi and page not in own
+            }
 
     def move(self, lo: int, hi: int, to: int, keep: bool = False) -> None:
         """Move what is mapped in [lo, hi) to `to`, holes included: they keep what is behind them.
@@ -177,13 +204,17 @@ class Memory:
         """
         for area in self.inside(lo, hi):
             shift = to - lo
+            own = {page + shift for page in self.own if area.start <= page < area.end}
+            unsure = {p + shift: t for p, t in self.unsure.items() if area.start <= p < area.end}
             tags = self.take(area.start, area.end, shift)
             self._detach(area.start, area.end)
             if keep:
                 self.map(area)
             target = area._replace(start=area.start + shift, end=area.end + shift)
             self.unmap(target.start, target.end)
+            self.own |= own  # these do not show the file
             self.map(target)
+            self.unsure |= unsure
             self.pages |= tags
 
     def change(self, lo: int, hi: int, change: Callable[[Area], Area]) -> None:
@@ -208,7 +239,11 @@ class Memory:
     def write(self, area: Area, tags: Iterable[int]) -> None:
         """Write a tag into each page of a mapping."""
         if area.private:
-            self.pages.update(zip(range(area.start, area.end), tags, strict=True))
+            pages = range(area.start, area.end)
+            self.pages.update(zip(pages, tags, strict=True))
+            if area.copies:
+                self.own.update(pages)
+                self.unsure = {p: was for p, was in self.unsure.items() if p not in pages}
         else:
             offsets = range(area.offset, area.at(area.end))
             self.store(area.origin, dict(zip(offsets, tags, strict=True)))
@@ -240,22 +275,45 @@ class Memory:
     def settled(self, contents: Mapping[int, int]) -> dict[int, int]:
         """The pages when `contents` say which of those that may be gone are gone."""
         pages = self.pages
-        return {page: abs(tag) for page, tag in pages.items() if tag > 0 or page in contents}
+        settled = {page: abs(tag) for page, tag in pages.items() if tag > 0 or page in contents}
+        for page, copies in self.unsure.items():
+            if (shown := contents.get(page, 0)) in copies:
+                put(settled, page, shown)
+        return settled
+
+    def settle(self, contents: Mapping[int, int]) -> None:
+        """Learn from `contents` what is gone, and what is a copy."""
+        self.pages, self.doubtful = self.settled(contents), False
+        self.own |= {p for p, copies in self.unsure.items() if contents.get(p, 0) in copies}
+        self.unsure = {}
 
     def store(self, origin: Origin, tags: Mapping[int, int]) -> None:
-        """Write tags into what mappings share, 0 to punch a hole: all of them show it."""
+        """Write tags into what mappings share, 0 to punch a hole: all show it but for copies."""
         for offset, tag in tags.items():
             put(origin.tags, offset, tag)
         for area in self.areas:
             if area.origin is origin:
                 for offset, tag in tags.items():
-                    if area.offset <= offset < area.at(area.end):
-                        put(self.pages, area.start + offset - area.offset, tag)
+                    page = area.start + offset - area.offset
+                    if not area.start <= page < area.end or page in self.own:
+                        continue
+                    if area.copied:
+                        self.unsure.setdefault(page, set()).add(self.pages.get(page, 0))
+                    put(self.pages, page, tag)
+
+    def truncate(self, origin: Origin, size: int) -> None:
+        """A file has `size` pages from now on: what it loses is lost, copies included."""
+        origin.size = size
+        for at in [at for at in origin.tags if at >= size]:
+            del origin.tags[at]
+        for area in self.areas:
+            if area.origin is origin:
+                self.take(max(area.start + size - area.offset, area.start), area.end)
 
     def agrees(self, contents: Mapping[int, int] | None, mapped: list[Span] | None) -> bool:
         """True if the implementation holds this, as far as that is known (None: it is not)."""
         if contents is not None:
-            pages = self.settled(contents) if self.doubtful else self.pages
+            pages = self.settled(contents) if self.doubtful or self.unsure else self.pages
             if pages != contents:
                 return False
         return mapped is None or self.mapped() == mapped

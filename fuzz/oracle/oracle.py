@@ -28,18 +28,24 @@ from itertools import chain
 from typing import NamedTuple
 
 from engine.base.uapi import (
+    FALLOC_FL_KEEP_SIZE,
+    FALLOC_FL_PUNCH_HOLE,
     MADV_COLLAPSE,
     MADV_DONTNEED,
     MADV_DONTNEED_LOCKED,
     MADV_FREE,
     MADV_GUARD_INSTALL,
     MADV_PAGEOUT,
+    MADV_POPULATE_WRITE,
     MADV_REMOVE,
+    MAP_ANONYMOUS,
     MAP_DROPPABLE,
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
     MAP_GROWSDOWN,
     MAP_HUGETLB,
+    MAP_LOCKED,
+    MAP_POPULATE,
     MAP_SHARED,
     MAP_TYPE,
     MREMAP_DONTUNMAP,
@@ -67,7 +73,8 @@ _TOUCHING = frozenset(
     (MADV_DONTNEED, MADV_DONTNEED_LOCKED, MADV_REMOVE, MADV_GUARD_INSTALL, MADV_COLLAPSE)
 )
 # Advice whose failure leaves no trace in contents of how far it has come.
-_GOES_ON = (MADV_COLLAPSE, MADV_FREE, MADV_PAGEOUT)
+_GOES_ON = (MADV_COLLAPSE, MADV_FREE, MADV_PAGEOUT, MADV_POPULATE_WRITE)
+_TAG_BYTES = 8  # at the beginning of a page
 
 _MOST_WORLDS = 16
 
@@ -222,6 +229,8 @@ class _World:
             # What it names may be a mapping of its own from now on, which can move by itself.
             for page in self._units.range(call.args[0], call.args[1]):
                 self.memory.cut(page)
+        if meaning.fills and result != "SKIP":
+            self._may_copy(*self._units.range(call.args[0], call.args[1]))
         if meaning.accesses:
             if not isinstance(result, str):
                 self._access(call, result if isinstance(result, Faults) else Faults(), mapped)
@@ -247,7 +256,7 @@ class _World:
             self._expect_mapped(lo, hi)
 
     def _mmap(self, args: tuple[int, ...], result: int) -> None:
-        address, length, prot, flags = args[:4]
+        address, length, prot, flags, fd, offset = args
         start = self._units.page(result)
         end = start + self._units.pages(length, huge=bool(flags & MAP_HUGETLB))
         if flags & (MAP_FIXED | MAP_FIXED_NOREPLACE):
@@ -255,14 +264,56 @@ class _World:
         if flags & MAP_FIXED_NOREPLACE or not flags & MAP_FIXED:
             self._expect_free(start, end)
         private = not flags & MAP_SHARED
-        origin = ZEROES if private else Origin(end - start)
+        first = 0
+        if not flags & MAP_ANONYMOUS:
+            origin, first = self.memory.files[fd], self._units.page(offset)
+        else:
+            origin = ZEROES if private else Origin(end - start)
         self.memory.unmap(start, end)
         grows = bool(flags & MAP_GROWSDOWN)
         huge = self._units.pages(1, huge=True) if flags & MAP_HUGETLB else 0
         droppable = flags & MAP_TYPE == MAP_DROPPABLE
-        self.memory.map(
-            Area(start, end, prot, origin, private, grows=grows, huge=huge, droppable=droppable)
-        )
+        area = Area(start, end, prot, origin, private, first, grows, False, huge, droppable)
+        self.memory.map(area)
+        if flags & (MAP_POPULATE | MAP_LOCKED):
+            self._may_copy(start, end)
+
+    def _may_copy(self, lo: int, hi: int) -> None:
+        """Pages of private mappings of files may be brought in: then they are copies."""
+        if any(area.copies for area in self.memory.inside(lo, hi)):
+            self.memory.change(lo, hi, lambda area: area._replace(copied=area.copies))
+
+    # Files.
+
+    def _file(self, args: tuple[int, ...], result: int) -> None:
+        fd, size = args
+        self.memory.files[fd] = Origin(self._units.pages(size))
+
+    def _ftruncate(self, args: tuple[int, ...], result: int) -> None:
+        fd, size = args
+        file, pages = self.memory.files[fd], self._units.pages(size)
+        if pages < file.size:
+            self.memory.truncate(file, pages)
+        file.size = pages
+        self._zero(file, size, pages * self._units.page_bytes)
+
+    def _fallocate(self, args: tuple[int, ...], result: int) -> None:
+        fd, mode, offset, length = args
+        file, end = self.memory.files[fd], offset + length
+        if mode & FALLOC_FL_PUNCH_HOLE:
+            self._zero(file, offset, end)
+        elif not mode & FALLOC_FL_KEEP_SIZE:
+            file.size = max(file.size, self._units.pages(end))
+
+    def _zero(self, file: Origin, start: int, end: int) -> None:
+        """Zero the bytes [start, end) of a file, of which tags are made."""
+        page, changed = self._units.page_bytes, {}
+        for at, tag in file.tags.items():
+            first, last = max(start - at * page, 0), min(end - at * page, _TAG_BYTES)
+            if first < last:
+                zeroed = (1 << 8 * last) - (1 << 8 * first)
+                changed[at] = tag & ~zeroed
+        self.memory.store(file, changed)
 
     def _munmap(self, args: tuple[int, ...], result: int) -> None:
         self.memory.unmap(*self._units.range(args[0], args[1]))
@@ -293,8 +344,9 @@ class _World:
 
     def _uffd_register(self, args: tuple[int, ...], result: int) -> None:
         address, length, _, features = args
+        span = self._units.range(address, length)
+        self._may_copy(*span)
         if features & UFFD_FEATURE_SIGBUS:
-            span = self._units.range(address, length)
             self.memory.change(*span, lambda area: area._replace(watched=True))
 
     def _mremap(self, args: tuple[int, ...], result: int) -> None:
@@ -370,11 +422,13 @@ class _World:
             self.memory.give_up(lo, hi)
         elif advice == MADV_PAGEOUT:
             self.memory.doubt(lo, hi)
+        elif advice == MADV_POPULATE_WRITE:
+            self._may_copy(lo, hi)
         if advice not in _TOUCHING:
             return
         for area in self.memory.inside(lo, hi):
             if advice == MADV_COLLAPSE:
-                if not area.private:
+                if area.origin is not ZEROES:
                     area.origin.collapsed = True
             elif advice != MADV_REMOVE:
                 self.memory.discard(area.start, self._discardable(area))
@@ -569,8 +623,8 @@ class _World:
             for start, end in (hole for span in mapped for hole in minus(span, ours)):
                 self._report("mapped", start, end - start, None, "a mapping")
                 memory.map(Area(start, end, None))
-        if contents is not None and memory.doubtful:
-            memory.pages, memory.doubtful = memory.settled(contents), False
+        if contents is not None and (memory.doubtful or memory.unsure):
+            memory.settle(contents)
         if contents is not None and memory.pages != contents:
             self._mismatches += _differences(memory.pages, contents)
             for area in memory.areas:
@@ -613,7 +667,8 @@ class Meaning(NamedTuple):
 
     `effect`: what its success changes, told by the operands and the result; `maps`: there may be
     other mappings after it; `needs`: it cannot succeed unless all it names is mapped; `cuts`: what
-    it names may be a mapping of its own from then on; `accesses`: it is no call but an access.
+    it names may be a mapping of its own from then on; `accesses`: it is no call but an access;
+    `fills`: it may bring pages in, in failure, too.
     """
 
     effect: Callable[[_World, tuple[int, ...], int], None] | None = None
@@ -621,10 +676,12 @@ class Meaning(NamedTuple):
     needs: bool = False
     cuts: bool = False
     accesses: bool = False
+    fills: bool = False
 
 
 UNMOVED = Meaning()  # contents and mappings stay as they are, and nothing is asked of them
 _MARKS = Meaning(needs=True, cuts=True)
+_LOCKS = _MARKS._replace(fills=True)
 # Every call has an entry: what the oracle was not told of, it could not check.
 MEANINGS: dict[str, Meaning] = {
     "mmap": Meaning(_World._mmap, maps=True),
@@ -632,9 +689,9 @@ MEANINGS: dict[str, Meaning] = {
     "mprotect": Meaning(_World._mprotect, needs=True, cuts=True),
     "mremap": Meaning(_World._mremap, maps=True),
     "madvise": Meaning(_World._madvise, needs=True, cuts=True),
-    "mlock": _MARKS,
+    "mlock": _LOCKS,
     "munlock": _MARKS,
-    "mlock2": _MARKS,
+    "mlock2": _LOCKS,
     "touch": Meaning(accesses=True),
     "peek": Meaning(accesses=True),
     "execve_stack": Meaning(_World._execve_stack, maps=True),
@@ -650,6 +707,9 @@ MEANINGS: dict[str, Meaning] = {
     "migrate_end": UNMOVED,
     "soft_dirty_clear": UNMOVED,
     "touch_on": UNMOVED,
+    "file": Meaning(_World._file),
+    "ftruncate": Meaning(_World._ftruncate),
+    "fallocate": Meaning(_World._fallocate),
     "@fail": Meaning(_World._run_short),
     "@limit": Meaning(_World._run_short),
 }

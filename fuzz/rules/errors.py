@@ -11,7 +11,7 @@ from engine.base.address import Range, round_up
 from engine.base.failures import MAPS, VMA
 from engine.base.uapi import MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE, Errno
 from engine.base.violation import Violation
-from engine.pages.fault import Faulted
+from engine.pages.faulted import Faulted
 from engine.state.vma import VM_ACCOUNT, VM_HUGETLB, VM_LOCKED, VM_SEALED, VM_SHARED
 from fuzz.rules.places import STRUCK, Granted, Promise, compared, placed, removed, told
 from fuzz.rules.rule import (
@@ -163,7 +163,8 @@ def _wrong_source(before: Snapshot, remap: Request, area: Area, gone: list[Range
     shared = bool(area.flags & VM_SHARED)
     if not remap.old and not shared:
         return Errno.EINVAL
-    if remap.keeps and (area.flags & VM_HUGETLB or (shared and not kernel.dontunmap_any)):
+    of_object = not area.backing.is_anonymous
+    if remap.keeps and (area.flags & VM_HUGETLB or (of_object and not kernel.dontunmap_any)):
         return Errno.EINVAL
     if remap.addr + min(remap.old, remap.new) > area.end:
         return Errno.EFAULT
@@ -197,7 +198,7 @@ def _placed(before: Snapshot, remap: Request, area: Area) -> Promise:
     if remap.keeps and _passes(before, "address_space", remap.old, remap.evicts):
         return Errno.ENOMEM
     if not remap.flags & MREMAP_FIXED:
-        place = placed(before, remap.new, remap.new_addr, shared=bool(area.flags & VM_SHARED))
+        place = placed(before, remap.new, remap.new_addr, of_object=not area.backing.is_anonymous)
     elif remap.new_addr < kernel.geometry.min_addr:
         return Errno.EPERM
     else:
@@ -285,7 +286,7 @@ def _grown(before: Snapshot, remap: Request, area: Area) -> Promise:
     elif not remap.flags & MREMAP_MAYMOVE:
         return Errno.ENOMEM
     else:
-        place = placed(before, remap.new, 0, shared=bool(area.flags & VM_SHARED))
+        place = placed(before, remap.new, 0, of_object=not area.backing.is_anonymous)
         if _overfull(before, 0):
             return Errno.ENOMEM
     return _charged(before, remap, area) or place

@@ -3,7 +3,16 @@
 from collections.abc import Collection, Iterator
 
 from engine.base.address import Range
-from engine.base.entry import ANON, HUGE, MARKER, MIGRATION, PFN_SHIFT, PRESENT, SWAP
+from engine.base.entry import (
+    ANON,
+    HUGE,
+    MARKER,
+    MIGRATION,
+    PFN_SHIFT,
+    PRESENT,
+    SWAP,
+    is_zero_page,
+)
 from engine.base.geometry import PTE
 from engine.base.violation import Violation
 from engine.state import terms
@@ -154,10 +163,13 @@ def _odd_leaves(space: AddressSpace, part: Part) -> Iterator[Violation]:
         private = (
             vma.flags & (VM_HUGETLB | VM_SHARED) == VM_HUGETLB
         )  # has its own pages of the file
+        if vma.copies_object:  # has copies, or a page of zeroes that userfaultfd has put there
+            items = [(i, e) for i, e in items if e & _ANON or not is_zero_page(e)]
         wrong = [
             (i, e)
             for i, e in items
             if not e & MARKER
+            and not (vma.copies_object and e & _ANON)
             and (
                 (frames.owner[e >> PFN_SHIFT], frames.index[e >> PFN_SHIFT])
                 != (vma.backing, (i << scale) + offset)

@@ -88,7 +88,7 @@ def told(geometry: Geometry, result: int | Errno | None) -> str:
     return str(result or "success")
 
 
-def placed(before: Snapshot, length: int, hint: int, *, shared: bool, huge: int = 0) -> Promise:
+def placed(before: Snapshot, length: int, hint: int, *, of_object: bool, huge: int = 0) -> Promise:
     """Where the kernel puts what has no place yet: at the hint if nothing is in the way there.
 
     Else at the end of the highest hole that is large enough: for huge pages (of `huge` bytes)
@@ -100,7 +100,7 @@ def placed(before: Snapshot, length: int, hint: int, *, shared: bool, huge: int 
     hint = round_up(hint, huge) if up else round_down(hint, huge or geometry.page_bytes)
     slot = geometry.slot_bytes
     usual = _chosen(before, hint, length, huge, 0)
-    if huge or shared or length < slot:
+    if huge or of_object or length < slot:
         return usual
     spaced = _chosen(before, hint, length, huge, slot)
     differs = spaced != usual  # else it does not matter what the kernel does
@@ -190,7 +190,7 @@ def mapped_at(sight: Sight) -> Iterator[Violation]:
         promise = promise or Granted(addr)
     else:
         hint = geometry.min_addr if geometry.page_bytes <= addr < geometry.min_addr else addr
-        promise = placed(before, length, hint, shared=flags & MAP_TYPE == MAP_SHARED, huge=huge)
+        promise = placed(before, length, hint, of_object=flags & MAP_TYPE == MAP_SHARED, huge=huge)
         if promise is None and isinstance(result, int):
             yield from _free(before, result, length)
     due = before.limits is not None or before.full(0) or (huge and length > before.pool * huge)

@@ -1,7 +1,8 @@
 """`pmdfuzz check`: random programs on a subject and on its model, side by side.
 
 Half of the programs come from random bytes, half from mutations of the project's own cases; the
-byte form turns either into programs that make boundaries likely.  Every class of divergence is
+byte form turns either into programs that make boundaries likely.  Or they are made to a plan, if
+they are to be about one call (`planned`).  Every class of divergence is
 minimized on the machine itself and kept as a case that asserts what the machine did.
 """
 
@@ -19,6 +20,7 @@ from engine.base.geometry import Geometry
 from fuzz.case import Case, CaseError
 from fuzz.defects import known
 from fuzz.forms import text, wire
+from fuzz.inputs.inputs import PLANS
 from fuzz.lib.command import command
 from fuzz.lib.exits import BAD_INPUT, FINE, STOPPED, SURPRISES
 from fuzz.lib.files import WriteError, write_atomic
@@ -46,7 +48,8 @@ class CheckOptions:
     None: as many as usual, and chosen at random, and shown; with a baseline as there.
     `on` names the subject, `kernel` the model and `geometry` that of both (see `beside_model`);
     `sources` are cases to mutate; `time_limit` seconds a program may take; `baseline` is a file of
-    what an earlier check has shown, written if there is none; `jobs` subjects work side by side.
+    what an earlier check has shown, written if there is none; `jobs` subjects work side by side;
+    `about` names a call that all programs are to make, which are made to a plan then.
     """
 
     workdir: Path
@@ -59,6 +62,7 @@ class CheckOptions:
     time_limit: float = 10.0
     baseline: Path | None = None
     jobs: int = 1
+    about: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +196,19 @@ def generated(
             left_out.update(able.missing(made))
 
 
+def planned(geometry: Geometry, able: Abilities, seed: int, about: str) -> Iterator[Case]:
+    """Programs made to a plan that make the call `about`, without end; the same for equal seeds.
+
+    Calls that the subject does not have are left out of them.
+    """
+    rng = random.Random(seed)
+    while True:
+        made = rng.choice(PLANS)(random.Random(rng.random()), geometry)
+        case = made.with_calls(call for call in made.calls if call.name in able.calls)
+        if any(call.name == about for call in able.runnable(case).calls):
+            yield able.runnable(case)
+
+
 def _mutated(rng: random.Random, sources: Sequence[bytes]) -> bytes:
     """One of the sources with a few bytes, or records, changed, added, taken out or joined."""
     width = wire.WIDTH
@@ -244,7 +261,10 @@ class _Check:
         codec = wire.codec(geometry, able.calls)
         sources = [wire.encode(case, geometry) for case in self._sources()]
         sources = [data for data in sources if data]
-        programs = generated(sources, codec, able, self.seed, self.left_out)
+        if about := self.options.about:
+            programs = planned(geometry, able, self.seed, about)
+        else:
+            programs = generated(sources, codec, able, self.seed, self.left_out)
         self._say(
             f"{self.pair.subject.name} {_ground(geometry)} beside {self.pair.model.name}, "
             f"{self.cases} programs, seed {self.seed}, {len(sources)} cases to mutate"

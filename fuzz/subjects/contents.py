@@ -16,7 +16,7 @@ def contents(space: AddressSpace) -> list[list[int]]:
     base, shift = space.arena.start, space.geometry.page_shift
     found: dict[int, int] = {}  # tag by page of the arena
     for vma in space.vmas:
-        if vma.flags & VM_SHARED:
+        if vma.flags & VM_SHARED or vma.copies_object:
             found.update(_object(vma, space.frames.tag, base, shift))
         for addr, level, entry in space.tree.leaves(vma.start, vma.end):
             first, pages = (addr - base) >> shift, space.geometry.span_bytes[level - 1] >> shift
@@ -27,7 +27,7 @@ def contents(space: AddressSpace) -> list[list[int]]:
 
 
 def _object(vma: Vma, tags: list[int], base: int, shift: int) -> Iterator[tuple[int, int]]:
-    """The pages of the object that a VMA shares, as far as that shows them: page, tag.
+    """The pages of the object behind a VMA, as far as that shows them: page, tag.
 
     What lies beyond the end of the object can be read only where it is mapped.
     """

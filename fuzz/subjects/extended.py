@@ -84,14 +84,11 @@ def extended(space: AddressSpace) -> dict[str, object]:
 
 
 def _shared(space: AddressSpace) -> int:
-    """Pages that shared objects charge: as many as they may have, or with MAP_NORESERVE have.
-
-    Source: shmem_acct_size(), shmem_acct_blocks().
-    """
-    objects = {v.backing: v.flags for v in space.vmas if isinstance(v.backing, Shmem)}
+    """Pages that shared objects and files charge."""
+    objects = dict.fromkeys(space.files.values(), VM_NORESERVE)
+    mapped = {v.backing: v.flags for v in space.vmas if isinstance(v.backing, Shmem)}
     return sum(
-        len(it.pages.keys() | it.swapped) if flags & VM_NORESERVE else it.size_pages
-        for it, flags in objects.items()
+        it.charge(promised=not flags & VM_NORESERVE) for it, flags in (objects | mapped).items()
     )
 
 

@@ -104,7 +104,7 @@ def _vmas(space: AddressSpace) -> list[list[object]]:
     rows: list[list[object]] = []
     for vma in space.vmas:
         row: list[object] = [vma.start - base, vma.end - base, _PROTECTION[vma.flags & _SHOWN]]
-        if vma.flags & VM_SHARED:
+        if vma.flags & VM_SHARED or vma.copies_object:
             row += [numbers.setdefault(vma.backing, len(numbers)), vma.pgoff << shift]
         rows.append(row)
     return rows
@@ -146,7 +146,7 @@ def _add_huge(pieces: list[_Run], space: AddressSpace, first_page: int, table: T
 
 
 def _shared_state(space: AddressSpace, page: int, pfn: int) -> str:
-    """The state of a huge leaf of an object: private memory of hugetlb is private.
+    """The state of a huge leaf of an object: private memory of hugetlb is private, files are not.
 
     Kernels have lost huge pages of hugetlb in the VMAs of others, and outside of every VMA, where
     nobody looks: then it is "".
@@ -155,7 +155,7 @@ def _shared_state(space: AddressSpace, page: int, pfn: int) -> str:
     if vma is None:
         return ""
     owner = space.frames.owner[pfn]
-    shared = vma.flags & VM_SHARED
+    shared = vma.flags & VM_SHARED or vma.copies_object
     if isinstance(owner, HugeFile) and vma.backing is not owner:
         shared = owner.pages.get(space.frames.index[pfn]) == pfn
     return "T" if shared else "H"

@@ -165,7 +165,7 @@ def test_bytes_stand_for_each_call(declared: Syscall) -> None:
     for step in declared.record:
         kind = declared.params[step.operand].kind
         if step.reads is Reads.CHOICE:
-            assert step.at in (FLAGS, PROT)
+            assert step.at in (FLAGS, PROT, *FIELDS)
             assert kind.choices(X86), f"{kind.meaning}: say which values are likely"
         else:
             assert step.at in FIELDS
@@ -280,7 +280,10 @@ def test_operands_are_cut_to_what_takes_them() -> None:
             "mremap(0, 0x1000, 0x8000000, MREMAP_MAYMOVE)",
             "fills more than 64 MiB of locked memory, the most that a call may",
         ),
-        ("mmap(0, 0x1000, PROT_READ, MAP_PRIVATE, 3)", "asks for what the model has not: files"),
+        (
+            "mmap(0, 0x1000, PROT_READ, MAP_PRIVATE, 3)",
+            "asks for what the model has not: a file that no file() has made",
+        ),
         (
             "mmap(0, 0x1000, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS|0x80000)",
             "asks for what the model has not: the flags 0x80000",

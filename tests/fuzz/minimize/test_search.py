@@ -401,7 +401,7 @@ def test_order(simpler: tuple[Call, ...], than: tuple[Call, ...]) -> None:
 def _operands(kind: Operand) -> st.SearchStrategy[int]:
     low, high = kind.low, kind.high
     if (low, high) != (0, (1 << 64) - 1):
-        return st.integers(low, min(high, 40))
+        return st.integers(low, min(high, max(low, 0) + 40))
     if isinstance(kind, Symbols):
         return st.lists(st.sampled_from(sorted(kind.names.values())), max_size=4).map(sum)
     near = st.builds(
