@@ -6,17 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuzz.cli.options import Parser, UsageError, add_workdir, define, refuse
-from fuzz.lib.arguments import positive
+from fuzz.lib.arguments import port, positive
 from fuzz.lib.command import command
 from fuzz.lib.exits import FINE
+from fuzz.lib.files import WriteError
 from fuzz.lib.lines import short
-from fuzz.lib.processes import cores
+from fuzz.lib.processes import Forks, cores
 from fuzz.lib.status import Fields, StatusLine
-from fuzz.report.directory import Directory
-from fuzz.report.studies import Studies
-from fuzz.report.write import NotOurs, refuse_others, write
+from fuzz.report.keep import Keeper
+from fuzz.report.make import make
+from fuzz.report.serve import Server
+from fuzz.report.write import REPORT, is_file
 
-_REPORT = "report"  # folder in the working directory
+_LOOK_SECONDS = 1.0  # between two looks whether the report is old
 
 
 def make_report(parser: Parser, summary: str) -> None:
@@ -36,7 +38,16 @@ def make_report(parser: Parser, summary: str) -> None:
         type=Path,
         metavar="DIR|FILE.html",
         help="write the pages to a folder, or all of them to one file "
-        f"(default: {_REPORT} in the working directory)",
+        f"(default: {REPORT} in the working directory)",
+    )
+    parser.add_argument(
+        "--serve",
+        nargs="?",
+        type=port,
+        const=0,
+        metavar="PORT",
+        help="serve the folder to browsers of this machine, until Ctrl-C, and make the pages again "
+        "every minute while a run is in progress (default: any port that is free)",
     )
     parser.add_argument(
         "--jobs",
@@ -63,28 +74,46 @@ def _report(options: argparse.Namespace) -> int:
     workdir: Path = options.workdir
     if not workdir.is_dir():
         raise UsageError(f"no findings: {workdir} is not there; `{command('run')}` makes it")
-    out: Path = options.output or workdir / _REPORT
+    out: Path = options.output or workdir / REPORT
+    if options.serve is not None and is_file(out):
+        raise UsageError(f"--serve is for a folder, and {out} is to be a file")
+    server = None if options.serve is None else _server(out, options.serve)
+    line = StatusLine(sys.stderr)
     try:
-        refuse_others(out)
-        directory, studies = Directory.read(workdir), Studies(workdir)
-        _study(directory, studies, options.jobs)
-        index = write(directory, studies, out)
-    except NotOurs as error:
-        raise UsageError(str(error)) from None
-    studies.forget_others(directory.subjects)
+        made = make(workdir, out, options.jobs, lambda *done: line.update(_Studied(*done)))
+    finally:
+        line.clear()
     status = FINE
-    for problem in directory.errors:
+    for problem in made.errors:
         status = refuse(problem)
-    print(short(index))
+    print(short(made.path))
+    if server is not None:
+        _serve(server, Keeper(workdir, out, options.jobs))
     return status
 
 
-def _study(directory: Directory, studies: Studies, jobs: int) -> None:
-    """Run the cases that have not been run yet, and say how far that is."""
-    line, subjects = StatusLine(sys.stderr), directory.subjects
-    standing = _Studied(0, len(subjects))
-    left = [subject for subject in subjects if studies.get(subject) is None]
-    standing.done = len(subjects) - len(left)
-    for _ in studies.make(left, jobs, lambda: line.update(standing)):
-        standing.done += 1
-    line.clear()
+def _server(folder: Path, number: int) -> Server:
+    """Errors raised: UsageError if the port is taken, or not ours to take."""
+    try:
+        return Server(folder, number)
+    except OSError as error:
+        raise UsageError(f"port {number}: {error.strerror or error}") from None
+
+
+def _serve(server: Server, keeper: Keeper) -> None:
+    """Serve, in a process of its own, and keep the report meanwhile; only Ctrl-C ends that."""
+    forks: Forks[Server, None] = Forks(Server.serve_forever)
+    forks.begin(server)
+    server.socket.close()
+    print(f"{server.url} (Ctrl-C ends it)", flush=True)
+    said = ""
+    try:
+        while not forks.ended(_LOOK_SECONDS):
+            try:
+                keeper.look()
+            except (WriteError, OSError) as error:  # a minute later, perhaps, it can be
+                if str(error) != said:
+                    said = str(error)
+                    print(said, file=sys.stderr)
+    finally:
+        forks.kill()

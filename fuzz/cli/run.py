@@ -173,6 +173,12 @@ def make_run(parser: Parser, summary: str) -> None:
         "--junit", type=Path, metavar="FILE", help="write the findings to FILE as JUnit XML"
     )
     parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="DIR|FILE.html",
+        help="write what there is as pages there, every minute and at the end (`pmdfuzz report`)",
+    )
+    parser.add_argument(
         "--json",
         action="store_true",
         help="print the result as a JSON object; everything else goes to standard error",
@@ -230,7 +236,22 @@ def _run(options: argparse.Namespace) -> int:
         check_names([*chosen.kernels, *filter(None, [chosen.like])], geometry)
     if chosen.like is not None:
         chosen = replace(chosen, kernels=tuple(unlike(chosen.kernels, chosen.like)))
-    if not options.json:
+    if options.report is None:
+        return _fuzz(chosen, options.json)
+    from fuzz.report.keep import kept  # slow to load
+    from fuzz.report.write import refuse_others
+
+    refuse_others(options.report)
+    with kept(options.workdir, options.report):
+        return _fuzz(chosen, options.json)
+
+
+def _fuzz(chosen: RunOptions, as_json: bool) -> int:
+    """The run; `as_json`: what it prints goes to standard error, but for its result.
+
+    Returns: the exit status.
+    """
+    if not as_json:
         return run(chosen)
     results: list[Result] = []
     with contextlib.redirect_stdout(sys.stderr):

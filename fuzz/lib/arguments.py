@@ -15,6 +15,13 @@ def positive(word: str) -> int:
     return int(word)
 
 
+def port(word: str) -> int:
+    """A port of TCP; 0: any.  Errors raised: ArgumentTypeError."""
+    if not (word.isascii() and word.isdigit() and int(word) < 1 << 16):
+        raise ArgumentTypeError(f"{word!r} is no port: a number up to {(1 << 16) - 1}")
+    return int(word)
+
+
 def seed(word: str) -> int:
     """A seed of random numbers; libFuzzer's have 32 bits.  Errors raised: ArgumentTypeError."""
     return _at_most(MAX_SEED, word)

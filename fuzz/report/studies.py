@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -75,22 +75,28 @@ class Studies:
 
     def make(
         self,
-        subjects: Iterable[Subject],
+        subjects: Collection[Subject],
         jobs: int,
-        tick: Callable[[], None] = lambda: None,
-    ) -> Iterator[Subject]:
+        told: Callable[[int, int], None] = lambda done, total: None,
+    ) -> int:
         """Make those that there are not yet, in so many processes.
 
-        Arguments: `tick` is called about twice a second.
-        Yields: each subject, as it is done.
+        Arguments: `told` is called about twice a second with how many there are of how many.
+        Returns: how many have been made.
         """
         left = [subject for subject in subjects if self.get(subject) is None]
+        had, made = len(subjects) - len(left), 0
+
+        def tick() -> None:
+            told(had + made, len(subjects))
+
         for ended in forked(left, _make, jobs=jobs, seconds=_MOST_SECONDS, tick=tick):
             case = ended.task.case
             trouble = f"it could not be run: {ended.how}"
             failed = Study(case.kernel or "", case.geometry or "", trouble=trouble)
             self._keep(ended.task.key, *(ended.result or _Made(failed, Views())))
-            yield ended.task
+            made += 1
+        return made
 
     def forget_others(self, subjects: Iterable[Subject]) -> None:
         """Remove what is kept of other cases, or of these as they were."""

@@ -7,25 +7,22 @@ page that would say the same is left as it is.
 
 from pathlib import Path
 
-from fuzz.lib.files import write_atomic
+from fuzz.lib.files import WriteError, write_atomic
 from fuzz.report.directory import Directory
 from fuzz.report.pages import MARK, Pages
 from fuzz.report.studies import Studies
 
+REPORT = "report"  # folder in the working directory, if no other is named
 INDEX, FINDINGS = "index.html", "findings"
 ENDINGS = (".html", ".htm")  # of a report in one file
 _HEAD_BYTES = 1024  # at the beginning of a page, in which its mark stands
 
 
-class NotOurs(Exception):
+class NotOurs(WriteError):
     """Something else lies where the report is to be."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.path = path
-
-    def __str__(self) -> str:
-        return f"{self.path} is no report of ours; name another place with -o, or move it away"
+        super().__init__(path, "that is no report of ours; name another place, or move it away")
 
 
 def is_file(out: Path) -> bool:
@@ -48,7 +45,7 @@ def write(directory: Directory, studies: Studies, out: Path) -> Path:
     """Write the report of a working directory, whose cases have been studied.
 
     Returns: the file to open.
-    Errors raised: NotOurs, WriteError, OSError.
+    Errors raised: WriteError, OSError.
     """
     refuse_others(out)
     if is_file(out):

@@ -12,7 +12,7 @@ from fuzz.campaign.result import Result
 from fuzz.campaign.session import RunOptions
 from fuzz.cli.main import main
 from fuzz.lib.processes import cores
-from tests.lib.command import Output, refused
+from tests.lib.command import BUCKET, Output, refused
 
 RESULT = Result(1, "r", "w", ["linux-6.1"], ["small"], 1.5, 10, 2, 3, [])
 
@@ -128,3 +128,16 @@ def test_flags_of_libfuzzer_are_listed(
     assert main(["run", "--", "-help=1"]) == 0
     assert "-max_len=N" in capsys.readouterr().out
     assert chosen == []
+
+
+def test_a_run_leaves_a_report(
+    workdir: Path, chosen: list[RunOptions], tmp_path: Path, capsys: Output
+) -> None:
+    words = ["run", "--workdir", "work", "--json", "--report"]
+    assert main([*words, "pages"]) == 1
+    assert BUCKET.name in (tmp_path / "pages" / "index.html").read_text()
+    assert json.loads(capsys.readouterr().out)["status"] == 1
+    (tmp_path / "mine.html").write_text("<p>mine")
+    assert main([*words, "mine.html"]) == 2
+    assert "no report of ours" in refused(capsys)
+    assert len(chosen) == 1

@@ -54,7 +54,7 @@ class Elements(HTMLParser):
 
 def pages(workdir: Path, *, single: bool = False) -> Pages:
     directory, studies = Directory.read(workdir), Studies(workdir)
-    assert len(list(studies.make(directory.subjects, 1))) == len(directory.subjects)
+    assert studies.make(directory.subjects, 1) == len(directory.subjects)
     return Pages(directory, studies, single=single)
 
 
