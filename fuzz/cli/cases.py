@@ -191,15 +191,16 @@ def _draw(case: Case, options: argparse.Namespace) -> int:
     if options.like is not None:
         raise UsageError("--svg: a picture is of one kernel: leave --like out")
     kernel = kernel_to_see(case, options.kernel)
-    write_picture(case, kernel, options.svg)
+    name = "" if is_input(options.case) else options.case.name
+    write_picture(case, kernel, options.svg, name)
     shown = replay(case, [kernel.name])[0]
     print(shown)
     return SURPRISES if shown.surprises else FINE
 
 
-def write_picture(case: Case, kernel: Kernel, file: Path) -> None:
-    """Write the picture of a case on a kernel.  Errors raised: WriteError."""
-    write_atomic(file, picture(case, kernel).still())
+def write_picture(case: Case, kernel: Kernel, file: Path, name: str) -> None:
+    """Write the picture of a case on a kernel, with its name.  Errors raised: WriteError."""
+    write_atomic(file, picture(case, kernel, name).still())
     print(f"{file}: written")
 
 

@@ -62,7 +62,13 @@ class Lost:
                     at = mapping.where.end
             if at < run.where.end:
                 found.append(Range(at, run.where.end))
-        return found
+        joined: list[Range] = []
+        for where in found:
+            if joined and joined[-1].end == where.start:
+                joined[-1] = Range(joined[-1].start, where.end)
+            else:
+                joined.append(where)
+        return joined
 
     def _find_missing(self, index: int) -> Iterator[Run]:
         shift = self.scene.geometry.page_shift

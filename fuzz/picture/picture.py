@@ -24,7 +24,7 @@ from fuzz.picture.scene import Scene
 from fuzz.picture.svg import Element
 from fuzz.picture.words import caption
 
-MOST_PANELS = 5
+_MOST_PANELS = 5
 
 
 class Step(NamedTuple):
@@ -42,26 +42,26 @@ class Picture:
     `name` is what the case is called, "" if nothing; any text will do.
     """
 
-    film_: Film
+    made: Film
     name: str = ""
 
     @property
     def title(self) -> str:
         """The rule in words; plain text."""
-        if self.film_.rule is not None:
-            return self.film_.rule.statement
+        if self.made.rule is not None:
+            return self.made.rule.statement
         return "no rule is broken"
 
     @property
     def subtitle(self) -> str:
         """The kernel."""
-        kernel = self.film_.kernel
+        kernel = self.made.kernel
         return f"{kernel.name} on {kernel.geometry.name}"
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
         """The moments of the film."""
-        made = self.film_
+        made = self.made
         return tuple(
             Step(moment.kind, caption(made, index), index == made.failing)
             for index, moment in enumerate(made.moments)
@@ -70,16 +70,16 @@ class Picture:
     @property
     def failing(self) -> int:
         """The index of the step to be shown first: where the rule breaks, else the last."""
-        found = self.film_.failing
+        found = self.made.failing
         return len(self.steps) - 1 if found is None else found
 
     def still(self) -> str:
         """The decisive moments below each other, as SVG."""
-        return self._drawn(list(_decisive(self.film_)), leafed=False)
+        return self._drawn(list(_decisive(self.made)), leafed=False)
 
     def film(self) -> str:
         """All moments as SVG, a group of class `step` each, of which that with `now` is seen."""
-        return self._drawn(list(range(len(self.film_.moments))), leafed=True)
+        return self._drawn(list(range(len(self.made.moments))), leafed=True)
 
     def _drawn(self, indices: list[int], *, leafed: bool) -> str:
         root = svg.picture(WIDTH, 100, self.title, " ".join(self._told()))
@@ -106,7 +106,7 @@ class Picture:
 
     @cached_property
     def _scene(self) -> Scene:
-        return Scene(self.film_, LEFT, RIGHT)
+        return Scene(self.made, LEFT, RIGHT)
 
     @cached_property
     def _lost(self) -> Lost:
@@ -120,7 +120,7 @@ class Picture:
 
     def _head(self, root: Element) -> float:
         """The title, the call, the kernel."""
-        made, y, left = self.film_, 10.0, PAD
+        made, y, left = self.made, 10.0, PAD
         if made.rule is not None:
             svg.cross(root, PAD + 9, y + 15, 10)
             svg.text(root, PAD + 26, y + 20, "broken:", "h1 bad")
@@ -130,19 +130,21 @@ class Picture:
             svg.text(root, left, y, line, "h1")
         y += 20
         rule = f"{made.rule.id} {made.rule.slug}" if made.rule else ""
-        parts = (svg.clean(self.name, 40), rule, self.subtitle)
+        parts = (rule, self.subtitle, svg.clean(self.name, 40))
         svg.text(root, PAD, y, " · ".join(filter(None, parts)), "sub")
         found = made.shown.found
         if found and found.bucket.defect:
             y += 18
             svg.text(
-                root, PAD, y, svg.clean(f"known: {known.told(found.bucket.defect)}", 110), "sub"
+                root, PAD, y, svg.clean(f"known: {known.told(found.bucket.defect)}", 104), "sub"
             )
         if made.call >= 0:
             call = made.shown.case.calls[made.call]._replace(result=made.result)
-            y += 20
-            words = format_call(call, made.kernel.geometry.page_bytes)
-            svg.text(root, PAD, y, svg.clean(words, 104), "code")
+            words = svg.clean(format_call(call, made.kernel.geometry.page_bytes))
+            y += 3
+            for line in svg.wrapped(words, WIDTH - 2 * PAD, 12.5, mono=True):
+                y += 17
+                svg.text(root, PAD, y, line, "code")
         return y + 10
 
 
@@ -165,11 +167,14 @@ def _decisive(made: Film) -> Iterator[int]:
     chosen += [*(replaced[:1] or [0]), last]
     bites = [n for n, one in enumerate(moments) if one.bite]
     if failing is not None:
+        after = failing + 1  # where locks are dropped that should have kept others away
+        if moments[failing].bite and any(one.stale for one in moments[after].seen.tlbs):
+            chosen.append(after)
         chosen += reversed([n for n in bites if n < failing])
     chosen += [n for n, one in enumerate(moments) if one.kind == ALLOC_FAILED]
     chosen += bites
     kept: list[int] = []
     for index in dict.fromkeys(chosen):
-        if len(kept) < MOST_PANELS:
+        if len(kept) < _MOST_PANELS:
             kept.append(index)
     yield from sorted(kept)

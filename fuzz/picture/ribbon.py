@@ -7,26 +7,27 @@ what matters beside that: bits of entries, TLBs.
 from collections.abc import Iterator
 from functools import cached_property
 
-from engine.base.address import Range
-from engine.base.geometry import PTE
-from engine.base.points import ENTER
+from engine.base.address import Range, round_down
+from engine.base.geometry import PMD, PTE
+from engine.base.points import ENTER, PUD_MOVED
 from engine.state import terms
 from fuzz.picture import svg
 from fuzz.picture.lost import Lost
-from fuzz.picture.moments import Film, Moment
+from fuzz.picture.moments import MOVERS, Film, Moment
 from fuzz.picture.scene import Ribbon, Scene
 from fuzz.picture.seen import GUARD, MIGRATING, STRIPS, SWAPPED, WP_MARK, ZERO, Run, clipped
 from fuzz.picture.svg import Element
 from fuzz.tell import signs
 from fuzz.tell.details import DETAILS, Kept
 
-WIDTH = 800.0
+WIDTH = 740.0
 PAD = 14.0
 LEFT, RIGHT = 106.0, WIDTH - 24  # of the axis
 
 _SPAN, _ADDRESSES, _VMA, _TABLE, _PAGES, _STRIP, _TLB = 16.0, 16.0, 18.0, 22.0, 25.0, 14.0, 20.0
 _GAP = 5.0
-_MARKED = {ZERO: "zero page", GUARD: "guard", WP_MARK: "wp mark"}
+_MOST_PUDS = 16
+_MARKED = {ZERO: ("zero page", "zero"), GUARD: ("guard", "G"), WP_MARK: ("wp mark", "wp")}
 # Rules that tell VMAs apart by what is behind them.
 _OF_VMAS = frozenset(
     rule for detail in DETAILS if detail.title == signs.FLAGS for rule in detail.rules
@@ -41,7 +42,9 @@ class Rows:
         self.spans = top
         self.addresses = top + _SPAN * len(ribbon.spans)
         self.vmas = self.addresses + _ADDRESSES
-        self.tables = self.vmas + _VMA + _GAP
+        self.puds = self.vmas + _VMA + _GAP
+        self.upper = _moves_puds(film, ribbon)
+        self.tables = self.puds + (_TABLE + _GAP) * self.upper
         self.pages = self.tables + _TABLE + _GAP
         self.strips = self.pages + _PAGES + _GAP
         self.tlbs = self.strips + _STRIP * len(self.titles)
@@ -73,6 +76,13 @@ class Rows:
         return sorted({one.cpu for one in kept if one.where.overlaps(window)})
 
 
+def _moves_puds(film: Film, ribbon: Ribbon) -> bool:
+    """Are PMD tables moved whole, and few enough to be drawn?"""
+    entries = ribbon.window.length // film.kernel.geometry.pud_bytes
+    moved = any(one.bite and one.bite.mover == MOVERS[PUD_MOVED] for one in film.moments)
+    return moved and entries <= _MOST_PUDS
+
+
 class RibbonDrawing:
     """Draws a ribbon at a moment into a group.
 
@@ -90,13 +100,18 @@ class RibbonDrawing:
         """Draw it."""
         self._grid()
         self._label(self.rows.vmas + 13, "VMAs")
+        if self.rows.upper:
+            self._label(self.rows.puds + 15, "PMD tables")
+            for where in self._puds():
+                self._entry(where, self.rows.puds, PMD, None, 1)
         self._label(self.rows.tables + 15, "PTE tables")
         self._label(self.rows.pages + 17, "pages")
         self._spans()
         self._addresses()
         self._vmas()
         for where, many in self.scene.slots(self.ribbon):
-            self._slot(where, many)
+            held = self.moment.seen.leaves.get(where.start)
+            self._entry(where, self.rows.tables, PTE, held, many)
         self._baseline()
         self._ghosts()
         for run in self.scene.runs(self.moment, self.ribbon):
@@ -189,13 +204,24 @@ class RibbonDrawing:
                     svg.text(self.group, middle, y + 13, words, "small", "middle")
                     break
 
-    def _slot(self, where: Range, many: int) -> None:
-        """What the PMD entry of a slot holds, or those of several slots that are alike."""
-        seen, y = self.moment.seen, self.rows.tables
+    def _puds(self) -> Iterator[Range]:
+        """What each PUD entry of the ribbon covers."""
+        span = self.scene.geometry.pud_bytes
+        at, end = round_down(self.ribbon.window.start, span), self.ribbon.window.end
+        while at < end:
+            yield Range(at, at + span)
+            at += span
+
+    def _entry(
+        self, where: Range, y: float, level: int, held: dict[int, int] | int | None, many: int
+    ) -> None:
+        """What the entry for a range holds, or several that are alike: a table, a huge page.
+
+        Arguments: `level` of the table.
+        """
         left, right = self.ends(where)
         left, wide = left + 2, right - left - 4
-        count = seen.tables.get((PTE, where.start))
-        held = seen.leaves.get(where.start)
+        count = self.moment.seen.tables.get((level, where.start))
         times = f"{many} × " if many > 1 else ""
         css, label = "table", "small"
         if isinstance(held, int):
@@ -271,7 +297,7 @@ class RibbonDrawing:
         """What pages hold, in words that are shorter and shorter."""
         pages = run.where.length >> self.scene.geometry.page_shift
         if not run.tag:
-            return (_MARKED.get(run.kind, "0"), "0" if run.kind not in _MARKED else "")
+            return _MARKED.get(run.kind, ("0",))
         words = f"{run.tag}–{run.tag + pages - 1}" if run.step and pages > 1 else f"{run.tag}"
         if run.kind in (SWAPPED, MIGRATING):
             what = "in swap" if run.kind == SWAPPED else "migrates"
@@ -301,7 +327,11 @@ class RibbonDrawing:
             left, right = self.ends(where)
             svg.rect(self.group, left - 2, y - 3, right - left + 4, _PAGES + 6, "ring", 4)
             svg.cross(self.group, left, y + _PAGES, 8)
-            svg.text(self.group, right + 6, y + 17, "no VMA maps it", "bad strong label")
+            words = "no VMA is here"
+            if right + svg.width_of(words, 14.5) < WIDTH - PAD:
+                svg.text(self.group, right + 6, y + 17, words, "bad strong label")
+            else:
+                svg.text(self.group, left - 12, y + 17, words, "bad strong label", "end")
 
     def _ring(self) -> None:
         """Where the rule is broken, if nothing else shows that."""
@@ -360,14 +390,16 @@ class RibbonDrawing:
         what = f"→ {one.tag}" if one.tag else "→ 0"
         self._fitting((what, what[2:]), left + wide / 2, y + 14, wide, "small")
         may = "writes" if one.translation.writable else "reads"
+        page = f"page {one.tag}" if one.tag else "zeroes"
+        at = terms.address(self.scene.geometry, one.where.start)
         if one.stale:
-            at = terms.address(self.scene.geometry, one.where.start)
-            words = f"stale: CPU {one.cpu} still {may} page {one.tag or '(zeroes)'} through {at}"
+            words = f"stale: CPU {one.cpu} still {may} {page} through {at}"
             svg.text(self.group, left + wide + 14, y + 14, words, "small bad strong label")
             svg.cross(self.group, left + wide + 3, y + 10, 8)
             self.used.add("stale")
         else:
-            svg.text(self.group, left + wide + 6, y + 14, f"{may} page {one.tag}", "small soft")
+            words = f"CPU {one.cpu} {may} {page} through {at}"
+            svg.text(self.group, left + wide + 6, y + 14, words, "small soft")
 
 
 _BEHIND = (signs.FAULTED, signs.UNFAULTED)

@@ -41,12 +41,12 @@ def width_of(text: str, size: float, *, mono: bool = False) -> float:
     return size * (digits * _DIGIT + (len(text) - digits) * _SANS)
 
 
-def wrapped(text: str, width: float, size: float) -> list[str]:
+def wrapped(text: str, width: float, size: float, *, mono: bool = False) -> list[str]:
     """Lines of a text that fit."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and width_of(longer, size) > width:
+        if lines[-1] and width_of(longer, size, mono=mono) > width:
             lines.append(word)
         else:
             lines[-1] = longer
