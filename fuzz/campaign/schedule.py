@@ -2,6 +2,11 @@
 
 A round gets as few as it can so that together all are under way at any time: those that are not
 under way first, and of these the ones that have been quiet longest, so that nothing is left behind.
+
+All kernels in each round would share more runs (`fuzz.matrix`), but a round would get through fewer
+programs: with `--kernel all`, two jobs and 60 s of CPU, twice, it were 8,712 and 7,992 in
+place of 11,278 and 10,861, which met 37 and 41 known defects in place of 42 and 37.  So that is no
+gain, and kernels are dealt out.
 """
 
 import time
