@@ -2,21 +2,21 @@
 
 import argparse
 import shlex
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fuzz.case import Case
-from fuzz.cli.named import is_input, loaded, naming
+from fuzz.cli.named import case_files, is_input, loaded, naming
 from fuzz.cli.options import (
     Parser,
     UsageError,
-    add_case,
     add_geometry,
     add_kernel,
     define,
 )
-from fuzz.export.program import KSELFTEST, PLAIN, ExportError, Form, as_c
+from fuzz.export.program import KSELFTEST, MAKEFILE, PLAIN, ExportError, Form, as_c
 from fuzz.lib.exits import FINE
 from fuzz.lib.files import write_atomic
 
@@ -36,10 +36,15 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A form: the text of a case in it (which may raise ExportError), and what it is."""
+    """A form: the text of a case in it (which may raise ExportError), and what it is.
+
+    `ending` is that of its files; a folder of them gets an `extra` one, by its name.
+    """
 
     write: Callable[[Case, Request], str]
     about: str
+    ending: str
+    extra: Mapping[str, Path] = field(default_factory=dict)
 
 
 def _c(case: Case, request: Request) -> str:
@@ -62,8 +67,8 @@ def _program(case: Case, request: Request, form: Form) -> str:
 
 
 FORMATS = {
-    "c": Format(_c, "a program in C that stands by itself"),
-    "kselftest": Format(_kselftest, "a test for tools/testing/selftests/mm of a kernel tree"),
+    "c": Format(_c, "a program in C that stands by itself", ".c", {"Makefile": MAKEFILE}),
+    "kselftest": Format(_kselftest, "a test for tools/testing/selftests/mm of a kernel tree", ".c"),
 }
 
 
@@ -79,7 +84,13 @@ def make_export(parser: Parser, summary: str) -> None:
         "something here, and says what. What is right is what the kernel does once its known "
         "defects are repaired.",
     )
-    add_case(parser)
+    parser.add_argument(
+        "cases",
+        nargs="+",
+        type=Path,
+        metavar="CASE",
+        help="a case file, a folder of them, - for standard input",
+    )
     parser.add_argument("--as", dest="form", choices=FORMATS, required=True, help="the form")
     add_kernel(parser)
     add_geometry(parser)
@@ -88,21 +99,69 @@ def make_export(parser: Parser, summary: str) -> None:
         action="store_true",
         help="make a program of which a released kernel may crash or hang, too",
     )
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write it to FILE")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="write it to FILE; of several cases or a folder, a folder of files, with a Makefile "
+        "that builds and runs all programs",
+    )
 
 
 def _export(options: argparse.Namespace) -> int:
-    with naming(options.case):
-        case = loaded(options.case, options.geometry)
-        name = "case" if is_input(options.case) else options.case.stem
-        made_by = shlex.join(("pmdfuzz", "export", str(options.case), "--as", options.form))
-        request = Request(name, options.kernel, made_by, options.even_if_it_crashes)
-        try:
-            text = FORMATS[options.form].write(case, request)
-        except ExportError as error:
-            raise UsageError(f"{options.case}: {error}") from None
+    if len(options.cases) > 1 or options.cases[0].is_dir():
+        return _export_all(options)
+    text = _exported(options.cases[0], options)
     if options.output is None:
         print(text, end="")
     else:
         write_atomic(options.output, text)
     return FINE
+
+
+def _export_all(options: argparse.Namespace) -> int:
+    """Write what can be written, and say of each other case why it cannot."""
+    folder: Path | None = options.output
+    if folder is None:
+        raise UsageError("several cases: name a folder for them with -o")
+    form = FORMATS[options.form]
+    paths = list(case_files(options.cases))
+    twice = [name for name, n in Counter(_name(path) for path in paths).items() if n > 1]
+    if twice:
+        raise UsageError(f"two cases are called {twice[0]}: export them to folders of their own")
+    folder.mkdir(parents=True, exist_ok=True)
+    written = 0
+    for path in paths:
+        try:
+            text = _exported(path, options)
+        except UsageError as error:
+            print(error)
+            continue
+        write_atomic(folder / f"{_name(path)}{form.ending}", text, synced=False)
+        written += 1
+    for name, source in form.extra.items():
+        write_atomic(folder / name, source.read_text(encoding="utf-8"))
+    print(f"{written} of {len(paths)} cases are in {folder}")
+    return FINE
+
+
+def _exported(path: Path, options: argparse.Namespace) -> str:
+    """A case in the form that is asked for.
+
+    Errors raised: CaseError, UnknownName; UsageError, which names it, if it cannot have that form.
+    """
+    with naming(path):
+        case = loaded(path, options.geometry)
+        kernel = ("--kernel", options.kernel) if options.kernel else ()
+        made_by = shlex.join(("pmdfuzz", "export", str(path), "--as", options.form, *kernel))
+        request = Request(_name(path), options.kernel, made_by, options.even_if_it_crashes)
+        try:
+            return FORMATS[options.form].write(case, request)
+        except ExportError as error:
+            raise UsageError(f"{path}: {error}") from None
+
+
+def _name(path: Path) -> str:
+    """What a case is called."""
+    return "case" if is_input(path) else path.stem

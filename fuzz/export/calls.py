@@ -5,7 +5,18 @@ from collections.abc import Callable, Mapping, Sequence
 from engine.base import uapi
 from engine.base.address import WORD_MASK
 from engine.state import terms
-from fuzz.calls.operand import Address, Choice, Flags, Length, Number, Offset, Operand
+from fuzz.calls.file import FILE
+from fuzz.calls.operand import (
+    FILES,
+    Address,
+    Choice,
+    Descriptor,
+    Flags,
+    Length,
+    Number,
+    Offset,
+    Operand,
+)
 from fuzz.calls.registry import CALLS
 from fuzz.case import Call, Faults, Result
 from fuzz.forms.results import format_result
@@ -18,6 +29,7 @@ _FUNCTIONS = {
     "uffd_register": "uffd_register",
     "uffd_wp": "uffd_wp",
     "uffd_rwp": "uffd_rwp",
+    "file": "make_file",
     "fork": "fork_child",
     "exit_child": "end_children",
     "swapout": "swap_out",
@@ -44,6 +56,12 @@ _ADVICE = {
 def address(offset: int) -> str:
     """An address of the arena, by its offset in bytes."""
     return f"AT({offset:#x})"
+
+
+def descriptor(fd: int) -> str:
+    """A file descriptor, of one that a case has a letter for the name."""
+    letter = {number: name for name, number in FILES.items()}.get(fd)
+    return str(fd) if letter is None else f"FILE_{letter}"
 
 
 def invocation(call: Call, tables: int | None = None) -> str:
@@ -76,6 +94,8 @@ def purpose(call: Call, result: Result, page_bytes: int) -> str:
 
 
 def _operand(kind: Operand, value: int) -> str:
+    if isinstance(kind, Descriptor) or kind is FILE:
+        return descriptor(value)
     match kind:
         case Address():
             return address(value)
@@ -132,6 +152,8 @@ def _pages(length: int, page: int) -> str:
 def _mmap(args: Sequence[int], page: int) -> str:
     _, length, _, flags, *_ = args
     kind = "shared" if flags & uapi.MAP_TYPE in (1, 3) else "private"
+    if not flags & uapi.MAP_ANONYMOUS:
+        return f"{_pages(length, page)} of the file, {kind}"
     huge = " of hugetlb" if flags & uapi.MAP_HUGETLB else ""
     also: Mapping[int, str] = {
         uapi.MAP_LOCKED: "locked",
@@ -175,6 +197,9 @@ _PURPOSES: Mapping[str, Callable[[Sequence[int], int], str]] = {
     "uffd_register": lambda args, page: "a userfaultfd watches it",
     "uffd_wp": lambda args, page: "write-protect it" if args[2] else "end the write protection",
     "uffd_rwp": lambda args, page: "protect it from all access" if args[2] else "end that",
+    "file": lambda args, page: f"a file of {_pages(args[1], page)}",
+    "ftruncate": lambda args, page: f"its size becomes {_pages(args[1], page)}",
+    "fallocate": lambda args, page: "punch a hole" if args[1] & 2 else "fill it",
     "fork": lambda args, page: "a child that does nothing",
     "exit_child": lambda args, page: "all children end",
     "swapout": lambda args, page: "to swap",

@@ -25,6 +25,7 @@ _ORDER = (
     "layout",
     "access",
     "process",
+    "file",
     "uffd",
     "swap",
     "limits",
@@ -46,7 +47,7 @@ _DEFINES = (
 # Where libc and the kernel's own headers have what a program uses.
 _HEADERS = {
     "errno.h": r"errno|E[A-Z]{2,}[A-Z0-9]*",
-    "fcntl.h": r"open|O_[A-Z]+",
+    "fcntl.h": r"open|fallocate|O_[A-Z]+|FALLOC_\w+",
     "linux/capability.h": r"CAP_\w+|_LINUX_CAPABILITY_VERSION_3",
     "linux/userfaultfd.h": r"UFFD\w+|uffd_msg|uffdio_\w+",
     "poll.h": r"poll|pollfd",
@@ -71,7 +72,7 @@ _HEADERS = {
     "sys/utsname.h": r"utsname|uname",
     "sys/wait.h": r"waitpid|W[A-Z]+STATUS|WIF\w+",
     "unistd.h": r"syscall|read|write|pread|pwrite|close|pause|geteuid|sysconf|_SC_\w+|_exit|alarm|"
-    r"usleep|access|fork|execv|execve|pipe|dup2|rmdir",
+    r"usleep|ftruncate|access|fork|execv|execve|pipe|dup2|rmdir",
 }
 # What every header has by now; all else is defined where a header lacks it.
 _EVERYWHERE = re.compile(

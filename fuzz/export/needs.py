@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from engine.base import failures, limits, uapi
 from engine.base.geometry import GEOMETRIES, Geometry
 from fuzz.calls.directives import FAILURES, LIMITS
+from fuzz.calls.operand import FILES
 from fuzz.calls.registry import CALLS
 from fuzz.case import Call, Case
 from fuzz.export.twins import Twins
@@ -108,6 +109,7 @@ def definitions(geometry: Geometry) -> dict[str, str]:
         )
         arena = f"#if __SIZEOF_POINTER__ == 8\n{arena}\n#else\n{low}\n#endif"
     return {
+        **{f"FILE_{letter}": f"#define FILE_{letter} {fd}" for letter, fd in FILES.items()},
         "ARENA": arena,
         "PAGE": f"#define PAGE {geometry.page_bytes}UL",
         "SLOT": f"#define SLOT {geometry.slot_bytes:#x}UL",

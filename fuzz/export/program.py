@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from engine.base.kernel import releases_with
 from fuzz.case import Case
@@ -16,6 +17,7 @@ from fuzz.forms.text import format_call
 from fuzz.rules.index import rule_named
 
 _COLUMNS = 76  # of text in comments
+MAKEFILE = Path(__file__).with_name("parts") / "Makefile"  # for a folder of programs
 # How a program is built that leaves what is low to the case.
 LOW_ARENA = "-static -no-pie -Wl,-Ttext-segment=0xb0000000"
 _LICENCE = "// SPDX-License-Identifier: GPL-2.0 OR Apache-2.0"

@@ -90,3 +90,17 @@ def test_guards_on_what_is_watched_may_have_no_end() -> None:
 def test_what_is_lost_for_good_is_told_at_the_head() -> None:
     assert "stays lost until it is booted again" in exported("shrinking-move-leaks-commit")
     assert "stays lost" not in exported("dontunmap-counts-locked-twice")
+
+
+@needs_linux
+def test_files_are_made_and_mapped(tmp_path: Path) -> None:
+    case = parse(
+        "file(A, 0x3000) = 0\n"
+        "mmap(0x10000, 0x3000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_FIXED, A) = 0x10000\n"
+        "touch(0x10000, 0x1000) = 0\n"
+        "fallocate(A, FALLOC_FL_KEEP_SIZE|FALLOC_FL_PUNCH_HOLE, 0x0, 0x1000) = 0\n"
+        "ftruncate(A, 0x2000) = 0\n"
+        "peek(0x10000, 0x3000) = BUS[0x12000, 0x13000)\n"
+    )
+    status, lines = run(built(exported(case), tmp_path, compiler("cc")))
+    assert (status, lines[-1]) == (0, "does what linux-6.18 does"), lines
