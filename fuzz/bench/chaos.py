@@ -59,7 +59,7 @@ def local(folder: Path) -> Cluster:
     """A LocalCluster of processes."""
     script = folder / "local.py"
     script.write_text(_LOCAL)
-    port = _free_port()
+    port = free_port()
     return Cluster([sys.executable, str(script), port], [], f"tcp://127.0.0.1:{port}", Tls())
 
 
@@ -79,7 +79,7 @@ def separate(folder: Path) -> Cluster:
         assert path is not None
         path.write_text(getattr(security, name))
         words += [option, str(path)]
-    address = f"tls://127.0.0.1:{_free_port()}"
+    address = f"tls://127.0.0.1:{free_port()}"
     dask = [sys.executable, "-m"]
     scheduler = [*dask, "distributed.cli.dask_scheduler", "--host", address, *words]
     scheduler += ["--dashboard-address", "127.0.0.1:0"]
@@ -89,7 +89,7 @@ def separate(folder: Path) -> Cluster:
     return Cluster(scheduler, [worker] * WORKERS, address, tls)
 
 
-def _free_port() -> str:
+def free_port() -> str:
     """One that nobody has: a scheduler that is started again has to have the same."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return str(server.getsockname()[1])

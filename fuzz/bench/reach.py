@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from fuzz.bench.chaos import free_port
 from fuzz.campaign import run as run_module
 from fuzz.campaign.inquiry import Answer, Inquiry
 from fuzz.campaign.round import End, Report, Round
@@ -184,7 +185,7 @@ def _run(options: argparse.Namespace, executor: Callable[[Any], Any]) -> float:
 def _with_dask(options: argparse.Namespace) -> None:
     from fuzz.campaign import cluster, remote
 
-    address = "tcp://127.0.0.1:18787"
+    address = f"tcp://127.0.0.1:{free_port()}"
     dask = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", address]
     dask += ["--dashboard-address", "127.0.0.1:0"]
     env = os.environ | {_RECORD: str(options.record.absolute())}

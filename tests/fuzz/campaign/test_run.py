@@ -14,6 +14,7 @@ from random import Random
 import pytest
 
 from engine.base.geometry import GEOMETRIES
+from fuzz.campaign import run as run_module
 from fuzz.campaign.result import Result
 from fuzz.campaign.run import LOCK, run
 from fuzz.case import Expectation
@@ -28,6 +29,7 @@ from fuzz.lib.lock import Lock
 from fuzz.showing import replay
 from tests.lib.constants import ROOT
 from tests.lib.machine import CALLS
+from tests.lib.rounds import Planned
 from tests.lib.runs import (
     SEED,
     WARNING,
@@ -410,3 +412,20 @@ def test_bad_input_is_refused_before_anything_runs(
     ):
         assert run(wrong) == BAD_INPUT
         assert message in capsys.readouterr().err
+
+
+@fuzzing_test
+def test_a_run_that_nobody_works_for_any_more_ends_with_what_is_left(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = options(tmp_path, kernels=("linux-6.1",))
+    left = load(ROOT / "corpus" / "regressions" / "thread-c-overlapping.case")
+    left = replace(left, kernel="linux-6.1", found=(NOT_MINIMIZED,))
+    with Ledger.open(chosen.workdir) as ledger:
+        ledger.cases.save(Bucket.named("dest-entry-none--execve_stack--B-01"), left)
+    executor = Planned(0, remote=True)
+    executor.over = "all workers are gone"
+    monkeypatch.setattr(run_module, "_here", lambda _: executor)
+    assert run(chosen) == BAD_INPUT
+    told = capfd.readouterr()
+    assert "pmdfuzz run: all workers are gone" in told.err and "not minimized: " in told.out
