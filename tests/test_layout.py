@@ -26,6 +26,7 @@ ROOMS = (
     "fuzz.cli",
     "fuzz.bench",
     "fuzz.contest",
+    "fuzz.exhaust",
     "fuzz.museum",
     "fuzz.mutants",
     "fuzz.reach",

@@ -50,6 +50,7 @@ COMMANDS = {
         "selfcheck",
         "run random programs on kernels whose known defects are repaired: no rule may break",
     ),
+    "exhaust": ("exhaust", "run every small program, on every kernel, with every failure"),
     "coverage": (
         "coverage",
         "say which lines of the model programs reach: was a change run at all?",

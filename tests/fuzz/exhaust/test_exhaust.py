@@ -1,0 +1,75 @@
+"""`pmdfuzz exhaust`: what is told, and what is kept."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from fuzz.cli.main import main
+
+WORDS = ["exhaust", "--pages", "1", "--kernel", "linux-6.12", "--kernel", "linux-7.3"]
+
+
+def test_it_says_what_it_comes_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*WORDS, "--workdir", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    said = re.search(r"no rule is broken.*?([\d,]+) programs.*?([\d,]+) runs, ([\d,]+) states", out)
+    assert said is not None, out
+    programs, runs, states = (int(number.replace(",", "")) for number in said.groups())
+    assert 0 < states < programs <= runs
+
+
+def test_what_is_done_is_not_done_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [*WORDS, "--workdir", str(tmp_path)]
+    main(words)
+    first = capsys.readouterr().out
+    monkeypatch.setattr("fuzz.exhaust.session._timed", lambda *_, **__: 1 // 0)  # is not called
+    assert main(words) == 0
+    assert capsys.readouterr().out == first
+
+
+def test_another_end_begins_anew_and_nothing_is_lost(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([*WORDS, "--workdir", str(tmp_path)])
+    main([*WORDS[:-2], "--workdir", str(tmp_path)])
+    assert "beginning anew" in capsys.readouterr().out
+    assert len(list(tmp_path.glob("exhaust.sqlite*"))) >= 2
+
+
+def test_what_is_no_file_of_ours_is_refused_and_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "exhaust.sqlite"
+    path.write_text("a letter")
+    assert main([*WORDS, "--workdir", str(tmp_path)]) == 2
+    assert "exhaust.sqlite" in capsys.readouterr().err
+    assert path.read_text() == "a letter"
+
+
+def test_the_thread_s_warning_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["exhaust", "--calls", "1", "--kernel", "linux-6.1", "--workdir", str(tmp_path)]
+    assert main(words) == 0, "it is a known defect"
+    assert "dest-entry-none--execve_stack--B-01" in capsys.readouterr().out
+    case = tmp_path / "findings/dest-entry-none--execve_stack--B-01.case"
+    assert main(["replay", str(case)]) == 1, "as the case says nothing of it"
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [(["--pages", "17"], "--pages 17"), (["--geometry", "none"], "none"), (["--calls", "0"], "0")],
+)
+def test_bad_words(words: list[str], what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        status = main(["exhaust", *words])
+    except SystemExit as error:
+        status = error.code
+    assert status == 2
+    assert what in capsys.readouterr().err
+
+
+def test_a_sample_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["exhaust", "--sample", "3", "--pages", "2"]) == 0
+    assert capsys.readouterr().out.count("mremap") + 1 >= 2
