@@ -65,9 +65,9 @@ def test_what_known_defects_break_is_told_apart() -> None:
 
 def test_a_planted_bug_is_found() -> None:
     """Moves drag along what lies below them in their slot."""
-    bound, bug = Bound(TINY, 2, 6), exhibit_named("B-12-own-head")
-    layout = layout_of(6, "private", bound)
-    task = Task(layout, 9, 64, 0)
+    bound, bug = Bound(TINY, 2, 5), exhibit_named("B-12-own-head")
+    layout = layout_of(5, "private", bound)
+    task = Task(layout, 31, 32, 0)  # all pages touched
     with bug.installed():
         found = tried(task, bound, ("linux-6.12",))
     assert any(bucket.rule == "others-untouched" for _, bucket in found.broken)
