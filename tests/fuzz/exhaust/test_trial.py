@@ -1,5 +1,7 @@
 """All programs of a layout on all kernels, with every failure."""
 
+import pytest
+
 from engine.base.failures import PAGETABLE
 from engine.base.geometry import GEOMETRIES
 from engine.base.kernel import kernel_named
@@ -63,6 +65,7 @@ def test_what_known_defects_break_is_told_apart() -> None:
     assert all(bucket.defect for _, bucket in found.broken)
 
 
+@pytest.mark.slow
 def test_a_planted_bug_is_found() -> None:
     """Moves drag along what lies below them in their slot."""
     bound, bug = Bound(TINY, 2, 5), exhibit_named("B-12-own-head")
