@@ -13,6 +13,7 @@ from engine.base.entry import (
     WRITE,
     ZERO_ENTRY,
     is_guard,
+    is_wp_marker,
     is_zero_page,
     leaf,
 )
@@ -287,7 +288,8 @@ def _of_monitor(vma: Vma) -> int:
 def fault_past_object(space: AddressSpace, vma: Vma, addr: int, *, write: bool) -> bool:
     """A fault past the end of an object: what it leaves behind, though it mostly is refused.
 
-    A write to private memory has prepared for the copy.
+    A write to private memory has prepared for the copy.  A mark that nobody waits for any more has
+    gone first (pte_marker_clear).
 
     The levels above are there before the file is asked, the PTE table only afterwards, or if a read
     maps neighbours: faulting around comes first.  If a neighbour's large folio reaches to the page,
@@ -297,6 +299,9 @@ def fault_past_object(space: AddressSpace, vma: Vma, addr: int, *, write: bool) 
     a folio goes on as a huge page, by 6.18 also page by page.
     """
     space.tree.make(addr, PMD)
+    marked = None if vma.flags & VM_UFFD_WP else space.tree.leaf_place(addr)
+    if marked is not None and is_wp_marker(marked[0].leaves[marked[1]]):
+        space.tree.take_all(marked[0], [marked[1]])
     if write:
         if vma.makes_copies:
             prepare_anon_vma(space, vma)

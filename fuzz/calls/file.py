@@ -7,7 +7,7 @@ from engine.base.uapi import FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE
 from engine.calls import file as engine
 from fuzz.calls.arena import Arena, anywhere
 from fuzz.calls.guess import Mapped
-from fuzz.calls.operand import FILE_SIZE, FILES, OFFSET, Choice, Flags
+from fuzz.calls.operand import C_INT, FILE_SIZE, FILES, OFFSET, Choice, Flags
 from fuzz.calls.record import FIELDS, FLAGS, PROT, choice
 from fuzz.calls.syscall import Does, Makes, Param, Syscall
 
@@ -24,8 +24,7 @@ _PUNCH = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
 MODE = Flags(
     meaning="fallocate mode",
     names=uapi.values("FALLOC_FL_KEEP_SIZE", "FALLOC_FL_PUNCH_HOLE"),
-    taken=FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE,
-    high=FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE,
+    taken=C_INT,
     likely={_PUNCH: 12, 0: 3, FALLOC_FL_KEEP_SIZE: 2, FALLOC_FL_PUNCH_HOLE: 1},
 )
 
@@ -33,6 +32,12 @@ MODE = Flags(
 def _fallocate_stays(arena: Arena, fd: int, mode: int, offset: int, length: int) -> bool:
     del fd, offset
     return bool(mode & FALLOC_FL_PUNCH_HOLE) or length <= arena.most - arena.page
+
+
+def _fallocate_lacks(fd: int, mode: int, *_: int) -> str:
+    del fd
+    unknown = mode & ~MODE.known
+    return f"the mode {unknown:#x} of fallocate" if unknown else ""
 
 
 def _fallocate_fills(args: Sequence[int], locking: bool) -> int:
@@ -75,6 +80,7 @@ FALLOCATE = Syscall(
     model=engine.fallocate,
     made_by=Makes.AGENT,
     stays=_fallocate_stays,
+    lacks=_fallocate_lacks,
     fills=_fallocate_fills,
     prepared_by="file",
     codes=(56, 144),

@@ -296,6 +296,11 @@ def test_operands_are_cut_to_what_takes_them() -> None:
             "mmap(0, 0x1000, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS|MAP_HUGETLB|MAP_HUGE_1GB)",
             "asks for what the model has not: huge pages of 1 GiB",
         ),
+        (
+            "fallocate(A, 0x10, 0, 4096)",
+            "asks for what the model has not: the mode 0x10 of fallocate",
+        ),
+        ("fallocate(A, 0, 0, 0x8000000)", "fills more than 64 MiB, the most that a call may"),
         ("madvise(0, 0x1000, 100)", "asks for what the model has not: MADV_HWPOISON"),
     ],
 )

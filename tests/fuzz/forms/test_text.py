@@ -649,3 +649,32 @@ def test_damaged_text_is_a_case_or_a_case_error(case: Case, data: st.DataObject)
         assert 1 <= error.line <= damaged.count("\n") + 1
     else:
         assert parse(dump(again)) == again
+
+
+@pytest.mark.parametrize(
+    ("line", "written"),
+    [
+        ("mmap(0x0, 0x1000, PROT_READ, MAP_SHARED, B, 4096)", "B, 0x1000)"),
+        ("mmap(0x0, 0x1000, PROT_READ, MAP_SHARED, 201, 4096)", "B, 0x1000)"),
+        ("mmap(0x0, 0x1000, PROT_READ, MAP_SHARED, 3, 4096)", "3, 0x1000)"),
+        ("file(C, 0x1000)", "file(C, 0x1000)"),
+        ("fallocate(A, 3, 0, 0x1000)", "FALLOC_FL_KEEP_SIZE|FALLOC_FL_PUNCH_HOLE, 0x0, 0x1000)"),
+    ],
+)
+def test_files_have_letters(line: str, written: str) -> None:
+    assert format_call(parse_call(line)).endswith(written)
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("file(Z, 0x1000)", "unknown file 'Z'; known: A, B, C, D, E, F, G, H"),
+        ("file(200, 0x1000)", "unknown file '200'"),
+        ("mmap(0x0, 0x1000, PROT_READ, MAP_SHARED, Z)", "fd: expected a number, found 'Z'"),
+        ("fallocate(A, PUNCH, 0x0, 0x1000)", "unknown fallocate mode 'PUNCH'"),
+    ],
+)
+def test_what_is_no_file_is_told(line: str, why: str) -> None:
+    with pytest.raises(CaseError) as refused:
+        parse_call(line)
+    assert why in str(refused.value)

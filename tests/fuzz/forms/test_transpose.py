@@ -37,6 +37,11 @@ def on_large(program: str) -> list[str]:
             f"mremap({BIG:#x}, 0x1000, {BIG:#x}, MREMAP_MAYMOVE|MREMAP_FIXED, {4 * BIG:#x})",
         ),
         ("mremap(0x1000, 0xfffffffffffff000, 0x1000, 0)",) * 2,
+        (f"file(A, {SLOT - 0x1000:#x})", f"file(A, {BIG - 0x1000:#x})"),
+        (
+            f"mmap(0x0, 0x1000, PROT_READ, MAP_SHARED|MAP_FIXED, B, {SLOT + 0x1000:#x})",
+            f"mmap(0x0, 0x1000, PROT_READ, MAP_SHARED|MAP_FIXED, B, {BIG + 0x1000:#x})",
+        ),
     ],
 )
 def test_boundaries_stay_boundaries(small: str, large: str) -> None:

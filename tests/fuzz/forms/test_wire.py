@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from engine.base.address import Range
 from engine.base.geometry import GEOMETRIES, Geometry
-from engine.base.uapi import MAP_LOCKED, MAP_POPULATE
+from engine.base.uapi import MAP_ANONYMOUS, MAP_FIXED, MAP_LOCKED, MAP_POPULATE, MAP_SHARED
 from fuzz.calls.operand import Operand
 from fuzz.calls.registry import CALLS, call
 from fuzz.case import Call, Case
@@ -20,6 +20,7 @@ from tests.lib.programs import limits_first
 GEOMETRY = st.sampled_from(sorted(GEOMETRIES.values(), key=lambda geometry: geometry.name))
 X86 = GEOMETRIES["x86-64"]
 PAE = GEOMETRIES["i386-pae"]
+SHARED = MAP_SHARED | MAP_FIXED
 CASES = 2000
 
 
@@ -117,6 +118,22 @@ def any_call(draw: st.DrawFn) -> Call:
 def test_any_program_can_be_encoded(calls: list[Call], geometry: Geometry) -> None:
     case = Case(limits_first(calls))
     assert decode(encode(case, geometry), geometry) == case
+
+
+@pytest.mark.parametrize(
+    ("flags", "fd", "offset", "records"),
+    [
+        (SHARED | MAP_ANONYMOUS, -1, 0, 1),  # of anonymous memory neither is read
+        (SHARED | MAP_ANONYMOUS, 200, 0x1000, 3),
+        (SHARED, 200, 0x1000, 1),
+        (SHARED, 7, 0x123000, 3),
+    ],
+)
+def test_files_have_bytes_of_their_own(flags: int, fd: int, offset: int, records: int) -> None:
+    case = Case((call("mmap", 0x200000, 0x200000, 3, flags, fd, offset),))
+    data = encode(case, X86)
+    assert len(data) == records * WIDTH
+    assert decode(data, X86) == case
 
 
 def test_header_and_results_are_left_out() -> None:

@@ -20,7 +20,7 @@ from fuzz.lib.exits import BAD_INPUT, FINE, INTERRUPTED, STOPPED, SURPRISES
 from fuzz.lib.signals import Stop
 from fuzz.subjects import check as module
 from fuzz.subjects.against import Against
-from fuzz.subjects.check import CheckOptions, _mutated, check, check_cases, generated
+from fuzz.subjects.check import CheckOptions, _mutated, check, check_cases, generated, planned
 from fuzz.subjects.model import Model
 from fuzz.subjects.subject import Abilities, Observation, SubjectError
 from tests.lib.machine import WITHOUT
@@ -80,6 +80,14 @@ def test_cases_to_mutate_are_mutated_half_of_the_time() -> None:
     programs = islice(generated([wire.encode(MOVED, X86)], CODEC, ABLE, 1), 200)
     alike = sum(any(call.args[-1] == target for call in case.calls) for case in programs)
     assert 30 < alike < 120
+
+
+def test_programs_about_a_call_make_it_and_no_other_that_is_not_there() -> None:
+    able = ABLE._replace(calls=CALLS | {"file", "ftruncate"})
+    made = [list(islice(planned(X86, able, seed, "file"), 20)) for seed in (1, 1, 2)]
+    assert made[0] == made[1] != made[2]
+    names = [{call.name for call in case.calls} for case in made[0]]
+    assert all("file" in each and each <= able.calls for each in names)
 
 
 def test_no_mutation_is_longer_than_a_program_may_be() -> None:
