@@ -8,7 +8,7 @@ from engine.base.kernel import Kernel
 from engine.base.violation import Violation
 from engine.state.space import AddressSpace, Listener
 from fuzz.calls.arena import Arena
-from fuzz.calls.registry import CALLS, as_made, as_result, is_skipped, operands, untagged
+from fuzz.calls.registry import CALLS, DIRECTIVES, as_made, as_result, is_skipped, operands, untagged
 from fuzz.case import Case, CaseError, Result
 from fuzz.lib.processes import TooLong
 from fuzz.lib.steps import StepLimit
@@ -95,6 +95,8 @@ def execute(
     geometry = space.geometry
     arena = Arena.of(geometry)
     last_index = len(case.calls) - 1
+    while last_index >= 0 and case.calls[last_index].name in DIRECTIVES:
+        last_index -= 1  # what nothing comes behind steers nothing, and has broken nothing
     results, page_tables = outcome.results, outcome.page_tables
 
     if on_step is not None:

@@ -14,7 +14,9 @@ from fuzz.calls.registry import MODELLED_CALLS, call
 from fuzz.campaign.seeds import CORPUS
 from fuzz.case import Case, CaseError, Faults
 from fuzz.execute import Outcome, execute
+from fuzz.findings.bucket import Bucket
 from fuzz.forms.text import load, parse, parse_call
+from fuzz.showing import showing
 from fuzz.subjects.difference import items
 from fuzz.subjects.observe import FIELDS, observation
 from tests.lib.breaks import breaks, looked
@@ -166,6 +168,14 @@ MOVING = (
 
 
 @breaks("oracle-contents")
+def test_no_directive_breaks_a_rule() -> None:
+    """The name of a finding has the call that broke it."""
+    case = load(CORPUS / "regressions/failure-that-nobody-asks-for.case")
+    found = showing(case, kernel_named("linux-6.18")).bucket
+    assert found is not None
+    assert Bucket.named(found.name) == found == ("committed", "peek", "stack-growth-leak")
+
+
 def test_the_oracle_notices_what_no_rule_knows() -> None:
     """A page's content changes while it moves: entries, counts and VMAs are as they should be."""
 
