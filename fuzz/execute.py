@@ -8,7 +8,15 @@ from engine.base.kernel import Kernel
 from engine.base.violation import Violation
 from engine.state.space import AddressSpace, Listener
 from fuzz.calls.arena import Arena
-from fuzz.calls.registry import CALLS, DIRECTIVES, as_made, as_result, is_skipped, operands, untagged
+from fuzz.calls.registry import (
+    CALLS,
+    DIRECTIVES,
+    as_made,
+    as_result,
+    is_skipped,
+    operands,
+    untagged,
+)
 from fuzz.case import Case, CaseError, Result
 from fuzz.lib.processes import TooLong
 from fuzz.lib.steps import StepLimit
