@@ -108,7 +108,7 @@ def _main(pair: Twins, checks: Checks, form: Form) -> str:
     setup, begin = needs(pair), begins(pair, code)
     if not form.decides:
         plan = f"ksft_set_plan({sum(1 for _ in checks.all)});"
-        lines = ("ksft_print_header();", *setup, plan, *begin, "run_case();", "ksft_finished();")
+        lines = ("ksft_print_header();", *setup, *begin, plan, "run_case();", "ksft_finished();")
         return _function("int main(void)", lines)
     first = ["setvbuf(stdout, NULL, _IOLBF, 0);", f'puts("{_title(pair)}");', *setup]
     verdict = _verdict(pair, checks)
