@@ -15,7 +15,7 @@ def _box(css: str, words: str = "") -> Callable[[Element, float, float], None]:
 
     def draw(group: Element, x: float, y: float) -> None:
         svg.rect(group, x, y - 11, _SAMPLE, 14, css, 2)
-        if css == "emptied":
+        if css in ("emptied", "plain hatched"):
             svg.path(group, svg.hatch(x, y - 11, _SAMPLE, 14), "hatch")
         if css == "missing":
             svg.path(group, svg.hatch(x, y - 11, _SAMPLE, 14), "hatch bad")
@@ -44,6 +44,7 @@ _SIGNS: dict[str, tuple[Callable[[Element, float, float], None], str]] = {
     "failing": (_cross, "where the rule breaks"),
     "content": (_box("page c0", "7"), "a page, and what the program wrote into it"),
     "zeroes": (_box("plain", "0"), "a page of zeroes"),
+    "crowd": (_box("plain hatched"), "more than there is room for"),
     "ghost": (_box("ghost"), "where the page was"),
     "missing": (_box("missing"), "a page that should be here"),
     "emptied": (_box("emptied"), "a PTE table without entries, still linked in its PMD entry"),

@@ -1,5 +1,7 @@
 """One moment of a picture: what happens, its ribbons, the arrows between them."""
 
+from collections.abc import Sequence
+
 from engine.base.violation import Violation
 from engine.state import terms
 from fuzz.picture import svg
@@ -15,7 +17,7 @@ from fuzz.tell.details import Row
 
 _HEAD, _LINE = 32.0, 17.0
 _APART = 14.0  # ribbons without an arrow between them
-_BOLD = 15.5  # what a letter of a heading takes, for its size
+_BOLD = 15.0  # what a letter of a heading takes, for its size
 
 
 class Panel:
@@ -76,15 +78,27 @@ class Panel:
         svg.text(group, x, y, f"{self.number}", "head soft")
         words = caption(self.film, self.index)
         svg.text(group, x + 20, y, words, "head bad" if self.is_failing else "head")
+        below = _LINE if self._locks_below() else 0
         if held := locks(self.moment):
-            told = f"locks held: {held}"
-            if x + 50 + svg.width_of(words, _BOLD) + svg.width_of(told, 12) < WIDTH - PAD:
-                svg.text(group, WIDTH - PAD - 6, y, told, "small soft", "end")
-        y = top + _HEAD
+            svg.text(group, WIDTH - PAD, y + below, f"locks: {held}", "small soft", "end")
+        y = top + _HEAD + below
         violation = self.film.violation
         if violation is None or not (self.alike or self.is_failing):
             return y
         return self._wrong(group if self.is_failing else None, violation, y)
+
+    def _locks_below(self) -> bool:
+        """Is there no room for the locks beside what happens?"""
+        if self.alike:
+            moments: Sequence[int] = range(len(self.film.moments))
+        else:
+            moments = (self.index,)
+        room = WIDTH - 2 * PAD - 52
+        return any(
+            svg.width_of(caption(self.film, index), _BOLD) + svg.width_of(held, 12) > room
+            for index in moments
+            if (held := locks(self.film.moments[index]))
+        )
 
     def _wrong(self, group: Element | None, violation: Violation, y: float) -> float:
         """What is there, and what should be; None: only the room for it."""

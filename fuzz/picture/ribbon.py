@@ -4,7 +4,8 @@ What the call names, addresses, VMAs, what each PMD entry holds, pages, and belo
 what matters beside that: bits of entries, TLBs.
 """
 
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 from engine.base.address import Range, round_down
@@ -103,19 +104,17 @@ class RibbonDrawing:
         if self.rows.upper:
             self._label(self.rows.puds + 15, "PMD tables")
             for where in self._puds():
-                self._entry(where, self.rows.puds, PMD, None, 1)
+                self._entry(where, self.rows.puds, PMD, 1)
         self._label(self.rows.tables + 15, "PTE tables")
         self._label(self.rows.pages + 17, "pages")
         self._spans()
         self._addresses()
         self._vmas()
         for where, many in self.scene.slots(self.ribbon):
-            held = self.moment.seen.leaves.get(where.start)
-            self._entry(where, self.rows.tables, PTE, held, many)
+            self._entry(where, self.rows.tables, PTE, many)
         self._baseline()
         self._ghosts()
-        for run in self.scene.runs(self.moment, self.ribbon):
-            self._run(run)
+        self._pages()
         self._lost()
         self._ring()
         self._strips()
@@ -212,41 +211,49 @@ class RibbonDrawing:
             yield Range(at, at + span)
             at += span
 
-    def _entry(
-        self, where: Range, y: float, level: int, held: dict[int, int] | int | None, many: int
-    ) -> None:
-        """What the entry for a range holds, or several that are alike: a table, a huge page.
-
-        Arguments: `level` of the table.
-        """
-        left, right = self.ends(where)
+    def _entry(self, where: Range, y: float, level: int, many: int) -> None:
+        """What the entry for a range holds, or `many` of them: tables of a level, huge pages."""
+        seen, (left, right) = self.moment.seen, self.ends(where)
         left, wide = left + 2, right - left - 4
-        count = self.moment.seen.tables.get((level, where.start))
+        tables = [
+            entries
+            for (its, base), entries in seen.tables.items()
+            if its == level and where.start <= base < where.end
+        ]
+        huge = sum(
+            isinstance(held, int) and level == PTE
+            for base, held in seen.leaves.items()
+            if where.start <= base < where.end
+        )
+        empty = tables.count(0)
         times = f"{many} × " if many > 1 else ""
         css, label = "table", "small"
-        if isinstance(held, int):
-            words = (f"{times}huge page", "huge", "")
-            svg.rect(self.group, left, y, wide, _TABLE, css, 2)
-            css = "inner"
-            svg.rect(self.group, left + 3, y + 3, wide - 6, _TABLE - 6, css, 2)
-        elif count is None:
+        if not tables and not huge:
             css, label = "none", "small soft"
-            svg.rect(self.group, left, y, wide, _TABLE, css, 2)
-            words = (f"{times}no table", "none", "")
-        elif count:
-            svg.rect(self.group, left, y, wide, _TABLE, css, 2)
-            entries = terms.count(count, "entry")
-            words = (f"{times}table, {entries}", entries, f"{count}")
-        else:
+            words = [f"{times}no table", "none"]
+        elif empty == many:
             css, label = "emptied", "small strong label"
-            svg.rect(self.group, left, y, wide, _TABLE, css, 2)
-            svg.path(self.group, svg.hatch(left, y, wide, _TABLE), "hatch")
-            words = (f"{times}empty table, still linked", "empty, linked", "empty")
+            words = [f"{times}empty table, still linked", "empty, linked", "empty"]
             self.used.add("emptied")
+        elif many > 1:
+            counts = ((len(tables), "table"), (huge, "huge page"))
+            told = [terms.count(number, what) for number, what in counts if number]
+            told += [f"{empty} of them empty"] * bool(empty)
+            words = [", ".join(told), told[0], f"{len(tables) + huge}"]
+        elif huge:
+            words = ["huge page", "huge"]
+        else:
+            entries = terms.count(tables[0], "entry")
+            words = [f"table, {entries}", entries, f"{tables[0]}"]
+        svg.rect(self.group, left, y, wide, _TABLE, css, 2)
+        if css == "emptied":
+            svg.path(self.group, svg.hatch(left, y, wide, _TABLE), "hatch")
+        if huge == many:
+            svg.rect(self.group, left + 3, y + 3, wide - 6, _TABLE - 6, "inner", 2)
         self._fitting(words, left + wide / 2, y + 15.5, wide - 4, label)
 
     def _fitting(
-        self, choices: tuple[str, ...], x: float, y: float, room: float, css: str, size: float = 12
+        self, choices: Sequence[str], x: float, y: float, room: float, css: str, size: float = 12
     ) -> None:
         """The first of some texts that fits, or none."""
         for words in choices:
@@ -280,6 +287,39 @@ class RibbonDrawing:
                 y = self.rows.pages
                 svg.rect(self.group, left + 1, y + 1, right - left - 2, _PAGES - 2, "ghost", 2)
                 self.used.add("ghost")
+
+    def _pages(self) -> None:
+        """What is there; where too much is for the piece of paper, how much it is."""
+        base, window, geometry = self.ribbon.base, self.ribbon.window, self.scene.geometry
+        runs = self.scene.runs(self.moment, self.ribbon)
+        edges = sorted({edge - base for run in runs for edge in run.where})
+        crowded = []
+        for piece in self.scene.axis.between(window.start - base, window.end - base):
+            at = bisect_right(edges, piece.start)
+            if at < len(edges) and edges[at] < piece.end:
+                crowded.append(Range(piece.start + base, piece.end + base))
+        for where in crowded:
+            inside = [clipped(geometry, r, where) for r in runs if r.where.overlaps(where)]
+            self._crowd(where, sum(run.where.length for run in inside) // geometry.page_bytes)
+        for run in runs:
+            at, end = run.where
+            for where in crowded:
+                if where.overlaps(Range(at, end)):
+                    if at < where.start:
+                        self._run(clipped(geometry, run, Range(at, where.start)))
+                    at = where.end
+            if at < end:
+                self._run(clipped(geometry, run, Range(at, end)))
+
+    def _crowd(self, where: Range, pages: int) -> None:
+        """More than there is room for."""
+        left, right = self.ends(where)
+        y, wide = self.rows.pages, right - left
+        svg.rect(self.group, left + 1, y, wide - 2, _PAGES, "plain", 2)
+        svg.path(self.group, svg.hatch(left + 1, y, wide - 2, _PAGES, 4), "hatch")
+        told = (terms.count(pages, "page"), f"{pages}")
+        self._fitting(told, left + wide / 2, y + 17, wide - 2, "small label")
+        self.used.add("crowd")
 
     def _run(self, run: Run) -> None:
         """Pages that are alike."""

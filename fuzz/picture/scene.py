@@ -5,7 +5,7 @@ place that it goes to.  If the slots of the two overlap they are one ribbon.
 """
 
 import itertools
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +17,7 @@ from fuzz.calls.arena import Arena
 from fuzz.calls.registry import CALLS, operands
 from fuzz.picture.axis import Axis, axis
 from fuzz.picture.moments import Film, Moment
-from fuzz.picture.seen import Reader, Run
+from fuzz.picture.seen import Reader, Run, clipped
 
 COLOURS = 8
 _SLOTS_APART = 8  # with no more slots in a ribbon than that, each stands alone
@@ -56,19 +56,17 @@ class Scene:
         self.axis: Axis = axis(
             self._cuts(), self._optional(), self.geometry.page_bytes, left, right
         )
+        shift = self.geometry.page_shift
         self._starts = sorted(
             {
                 tag
-                for moment in film.moments
-                for ribbon in self.ribbons
-                for run in self.runs(moment, ribbon)
-                for tag in (
-                    run.tag,
-                    run.tag + (run.where.length >> self.geometry.page_shift) * run.step,
-                )
+                for found in self._runs.values()
+                for run in found
+                for tag in (run.tag, run.tag + (run.where.length >> shift) * run.step)
                 if run.tag
             }
         )
+        self._parted: dict[tuple[int, int], list[Run]] = {}
 
     def x(self, ribbon: Ribbon, addr: int) -> float:
         """The place of an address on a ribbon."""
@@ -79,7 +77,28 @@ class Scene:
         return (bisect_right(self._starts, tag) - 1) % COLOURS
 
     def runs(self, moment: Moment, ribbon: Ribbon) -> list[Run]:
-        """The pages that are there at a moment."""
+        """The pages that are there at a moment; those that stay together all the time are a run."""
+        key = id(moment.seen), self.ribbons.index(ribbon)
+        if key not in self._parted:
+            parts = (part for run in self._whole(moment, ribbon) for part in self._parts(run))
+            self._parted[key] = list(parts)
+        return self._parted[key]
+
+    def _parts(self, run: Run) -> Iterator[Run]:
+        """A run, cut where it is parted at some moment."""
+        start, end = run.where
+        if run.step:
+            pages = (end - start) >> self.geometry.page_shift
+            first = bisect_right(self._starts, run.tag)
+            last = bisect_left(self._starts, run.tag + pages)
+            for tag in self._starts[first:last]:
+                at = run.where.start + ((tag - run.tag) << self.geometry.page_shift)
+                yield clipped(self.geometry, run, Range(start, at))
+                start = at
+        yield clipped(self.geometry, run, Range(start, end))
+
+    def _whole(self, moment: Moment, ribbon: Ribbon) -> list[Run]:
+        """The pages that are there, in runs as long as they are then."""
         key = id(moment.seen), self.ribbons.index(ribbon)
         if key not in self._runs:
             self._runs[key] = self._reader.runs(moment.seen, ribbon.window)
@@ -166,7 +185,7 @@ class Scene:
     def _of_runs(self) -> Iterator[int]:
         for moment in self.film.moments:
             for ribbon in self.ribbons:
-                for run in self.runs(moment, ribbon):
+                for run in self._whole(moment, ribbon):
                     yield from run.where
 
     def _of_slots(self) -> Iterator[int]:

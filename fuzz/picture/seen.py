@@ -135,7 +135,15 @@ class Reader:
                 for first, pages, kind, tag, step in self._runs(seen, held):
                     start = base + (first << shift)
                     found.append(Run(Range(start, start + (pages << shift)), kind, tag, step, huge))
-        return [clipped(geometry, run, within) for run in found if run.where.overlaps(within)]
+        inside = [clipped(geometry, run, within) for run in found if run.where.overlaps(within)]
+        joined: list[Run] = []
+        for run in inside:
+            if joined and _continues(geometry, joined[-1], run):
+                start = joined[-1].where.start
+                joined[-1] = joined[-1]._replace(where=Range(start, run.where.end), step=1)
+            else:
+                joined.append(run)
+        return joined
 
     def _runs(self, seen: Seen, held: dict[int, int] | int) -> list["_Run"]:
         """Those of a PTE table, or of a huge leaf."""
@@ -147,6 +155,20 @@ class Reader:
         if key not in self._read:
             self._read[key] = _joined(held, seen.tags)
         return self._read[key]
+
+
+def _continues(geometry: Geometry, one: Run, other: Run) -> bool:
+    """Does a run go on in the next slot?"""
+    pages = one.where.length >> geometry.page_shift
+    return (
+        one.where.end == other.where.start
+        and one.kind == other.kind
+        and not (one.huge or other.huge)
+        and bool(one.tag)
+        and (pages == 1 or one.step == 1)
+        and other.tag == one.tag + pages
+        and (other.where.length == geometry.page_bytes or other.step == 1)
+    )
 
 
 def clipped(geometry: Geometry, run: Run, within: Range) -> Run:

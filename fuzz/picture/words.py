@@ -43,7 +43,7 @@ def caption(film: Film, index: int) -> str:
         case points.ENTER:
             return "the move begins"
         case points.ALLOC_FAILED if way is not None and way.back:
-            return "way back: no memory for a table, and nobody looks: the rest stays away"
+            return "way back: again no memory for a table; it stops, and nobody notices"
         case points.ALLOC_FAILED:
             return "no memory for a table at the new place: the move stops"
         case points.HUGE_SPLIT:

@@ -9,6 +9,8 @@ from engine.base.kernel import kernel_named
 from fuzz.defects.catalogue import exhibit_named
 from fuzz.forms.text import load, parse
 from fuzz.picture.picture import Picture, picture
+from fuzz.picture.ribbon import WIDTH
+from fuzz.picture.svg import width_of
 from fuzz.showing import kernel_to_see
 from tests.lib.constants import ROOT
 
@@ -18,6 +20,7 @@ ATTRIBUTES = {"class", "viewBox", "role", "x", "y", "width", "height", "rx", "d"
     "data-step",
     "data-caption",
 }
+SIZES = {"h1": 18.0, "head": 14.5, "small": 12.0, "addr": 11.5, "code": 12.5}
 MOST_BYTES = 300_000
 CORPUS = sorted((ROOT / "corpus").glob("*/*.case"))
 MOVE = """\
@@ -54,7 +57,20 @@ def check(text: str) -> ET.Element:
         assert element.tag.removeprefix(SVG) in ELEMENTS
         assert ATTRIBUTES.issuperset(element.attrib)
     assert "url(" not in text and "@import" not in text and "<!" not in text
+    for one in root.iter(f"{SVG}text"):
+        left, right = extent(one)
+        assert left >= -1 and right <= WIDTH + 1, "".join(one.itertext())
     return root
+
+
+def extent(text: ET.Element) -> tuple[float, float]:
+    """From where to where a text is written, about."""
+    css = text.get("class", "").split()
+    mono = "addr" in css or "code" in css
+    size = next((n for name, n in SIZES.items() if name in css), 13.0)
+    wide = width_of("".join(text.itertext()), size, mono=mono) * (0.95 if not mono else 1)
+    x = float(text.get("x", "0")) - wide * (0.5 if "mid" in css else 1 if "end" in css else 0)
+    return x, x + wide
 
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
@@ -95,6 +111,59 @@ def test_a_move_of_two_pages_and_one_of_512_gib() -> None:
         made = picture(one, kernel_named("linux-6.18"))
         check(made.still())
         assert made.failing == len(made.steps) - 1
+
+
+def test_what_there_is_no_room_for_is_counted() -> None:
+    touched = "".join(f"touch({n * 0x2000:#x}, 0x1000)\n" for n in range(200))
+    program = MOVE.replace("0x2000", "0x400000").replace("touch(0x0, 0x400000)\n", touched)
+    told = words(picture(parse(program), kernel_named("linux-6.18")).still())
+    assert "table, 200 entries" in told
+    assert "181" in told.split("\n")
+
+
+def test_pages_that_stay_together_are_one_run() -> None:
+    program = MOVE.replace("0x2000", "0x3fff000").replace("(0x0,", "(0x1000,", 3)
+    told = words(picture(parse(program), kernel_named("linux-6.18")).still()).split("\n")
+    assert {"1–511", "512–16383", "31 tables", "30 × no table"} <= set(told)
+
+
+def test_a_page_that_is_lost_is_marked_where_it_belongs() -> None:
+    assert "is lost" in words(drawn("regressions/rollback-loses-a-page").still())
+    told = words(of_exhibit("B-12-own-head").still())
+    assert "belongs here" in told and "no VMA is here" in told
+
+
+def test_a_stale_translation_says_what_it_leads_to() -> None:
+    told = words(of_exhibit("B-02-flush-at-end").still())
+    assert "CPU 0 writes page 1 through 0x0" in told
+    assert "stale: CPU 0 still writes page 1 through 0x0" in told
+
+
+def test_a_counter_that_is_wrong_is_shown_alone() -> None:
+    told = words(drawn("museum/b-37-rollback-leaks").still())
+    assert "Committed_AS" in told and "VmSize" not in told
+
+
+def test_bites_that_are_alike_share_a_step() -> None:
+    program = MOVE.replace("0x2000", "0x4000000")
+    made = picture(parse(program), kernel_named("linux-6.18"))
+    assert [one.caption for one in made.steps if one.kind == "pmd-moved"] == [
+        "move_normal_pmd takes 2 MiB from 0x0 to 0x40000000",
+        "move_normal_pmd 31 more times takes 62 MiB from 0x200000 to 0x40200000",
+    ]
+
+
+def test_locks_are_told_as_they_are_held() -> None:
+    told = words(drawn("regressions/thread-c-overlapping").still()).split("\n")
+    assert "locks: mmap (write), page tables" in told
+    assert "locks: mmap (write)" in told
+
+
+def test_a_call_that_moves_nothing_is_drawn_before_and_after() -> None:
+    program = MOVE.rpartition("mremap")[0] + "mprotect(0x0, 0x1000, PROT_READ)\n"
+    made = picture(parse(program), kernel_named("linux-6.18"))
+    assert [step.kind for step in made.steps] == ["before", "end"]
+    assert "r--p" in words(made.still())
 
 
 def test_a_case_without_a_call() -> None:
