@@ -26,7 +26,7 @@ from fuzz.strace.lines import (
     Signal,
     Unreadable,
 )
-from fuzz.strace.program import Program, Source, Space
+from fuzz.strace.program import FAULTS, Program, Source, Space
 from fuzz.strace.steps import (
     MADE_BEFORE,
     PAGE,
@@ -45,6 +45,7 @@ WANTED = frozenset(
     {*READERS, *STRANGERS, *CLONES, "execve", "execveat", "brk", "userfaultfd", "ioctl"}
 )
 ADVICE = "trace with -f -o LOG -e trace=%memory,execve,clone,clone3,fork,vfork"
+ACCESSES = "accesses to what was mapped (strace shows none; --no-touch: leave them out)"
 _CLONE_VM = 0x100
 _FLAGS = re.compile(r"flags=([^,}]+)")
 _FIRST_WORD = re.compile(r"(0x[0-9a-f]+)")
@@ -94,13 +95,8 @@ class Reader:
         """The programs that are ready, which then count."""
         for program in self._ready:
             self.imported.programs += 1
-            count_touches = program.touches
-            if count_touches:
-                count(
-                    self.imported.assumed,
-                    "accesses to what was mapped (strace shows none; --no-touch: leave them out)",
-                    number=count_touches,
-                )
+            if program.touches:
+                count(self.imported.assumed, ACCESSES, number=program.touches)
             for source, got in program.left_out:
                 kind = f"a result that does not come about on {self.kernel.name}"
                 count(self.imported.left_out, kind, f"{self._told(source)}, and not {got}")
@@ -193,8 +189,13 @@ class Reader:
         """Have what must have been mapped before the log, or by what it does not show."""
         if isinstance(step.result, str) or step.name not in MADE_BEFORE or len(step.args) < 2:
             return
-        start, end = step.args[0], step.args[0] + max(up(step.args[1]), PAGE)
-        for low, high in space.mappings.holes(start, end):
+        start, length = step.args[0] // PAGE * PAGE, up(step.args[1])
+        if step.name == "mremap":  # which may move several mappings and what is between them
+            holes = space.mappings.holes(start, start + max(length, PAGE))[:1]
+            holes = [hole for hole in holes if hole[0] == start]
+        else:
+            holes = space.mappings.holes(start, start + length)
+        for low, high in holes:
             if high - low > 1 << 40:
                 continue
             flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
@@ -253,7 +254,7 @@ class Reader:
             kind = "SIGSEGV where the log has no reason for it"
             count(self.imported.left_out, kind, self._told(source))
             return
-        self._add(pid, Step("touch", (page, PAGE), "SEGV", ((page, page + PAGE),)), source)
+        self._add(pid, Step("touch", (page, PAGE), FAULTS, ((page, page + PAGE),)), source)
 
     # --- Who is where -----------------------------------------------------------------------------
 

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from engine.base.address import WORD_MASK, round_down
+from engine.base.address import WORD_MASK, round_down, round_up
+from engine.base.geometry import GEOMETRIES
 from engine.base.kernel import Kernel
 from engine.base.uapi import (
     MAP_ANONYMOUS,
@@ -22,21 +23,20 @@ from engine.base.uapi import (
     MREMAP_DONTUNMAP,
     PROT_WRITE,
 )
-from fuzz.calls.operand import Address
 from fuzz.calls.registry import CALLS
 from fuzz.case import MAX_CALLS, Call, Case, Faults, Result
 from fuzz.execute import execute
 from fuzz.strace.mappings import UNSEEN, Kind, Mappings
 from fuzz.strace.rebase import ARENA, BLOCK, Rebase, blocks_of, room
-from fuzz.strace.steps import PAGE, Step, up
+from fuzz.strace.steps import PAGE, Step, names_target, up
 
 _TOUCHED = 4 << 20  # bytes of what a call has mapped that are written to at most
 _TOUCHED_IN_ALL = 32 << 20  # of a program; after that a few pages of each
 _FEW = 4 * PAGE
-_LARGEST = ARENA // 4  # a call about more than that is in no case
 _RUNS = 8  # of a program, until its calls have the results of the log
 _KEPT = MAP_TYPE | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_HUGETLB | (0x3F << 26)
-_FAULTS = "SEGV"  # the result of an access that ended in a signal
+_BELOW = GEOMETRIES["x86-64"].arena.start  # what is nowhere in the arena is as far from it
+FAULTS = "SEGV"  # the result of an access that ended in a signal
 
 
 class Source(NamedTuple):
@@ -90,8 +90,10 @@ class Space:
     _children_before: int = 0
     _steps: list[_Taken] = field(default_factory=list)
     _blocks: set[int] = field(default_factory=set)
+    _beside: set[int] = field(default_factory=set)  # named by calls that were refused
     _needed: set[int] = field(default_factory=set)  # starts of what must be mapped at first
     _first_cost: int = 0  # calls that map it
+    _accesses: int = 0  # that are put in
 
     def copy(self, name: str) -> "Space":
         """That of a child, with the same mapped."""
@@ -101,7 +103,7 @@ class Space:
 
     def add(self, step: Step, source: Source) -> str:
         """Go on with a call.  Returns: why it is in no case, "" if it is."""
-        fits = all(end - start <= _LARGEST for start, end in step.spans)
+        fits = all(end - start <= ARENA for start, end in step.spans)
         if fits and not self._take(step):
             self.end()
             fits = self._take(step)
@@ -110,7 +112,9 @@ class Space:
             self._apply(step)
             return "a range that is too large, or of too many mappings, for a case"
         self._apply(step)
-        self._steps.append(_Taken(step, source, self._fresh(step) if self.touching else None))
+        fresh = self._fresh(step) if self.touching else None
+        self._accesses += fresh is not None
+        self._steps.append(_Taken(step, source, fresh))
         return ""
 
     def end(self) -> None:
@@ -118,7 +122,8 @@ class Space:
         if self._steps:
             self.programs += 1
             self.keep(self._program())
-        self._steps, self._blocks, self._needed, self._first_cost = [], set(), set(), 0
+        self._steps, self._blocks, self._beside, self._needed = [], set(), set(), set()
+        self._first_cost = self._accesses = 0
 
     # --- What is mapped ---------------------------------------------------------------------------
 
@@ -163,7 +168,6 @@ class Space:
             )
             for each in moved
         ]
-        self.mappings.cut(new, new + new_len)
         for begin, end, its in pieces:
             if begin < end:
                 self.mappings.put(new + begin, new + end, its)
@@ -177,12 +181,19 @@ class Space:
         """Have what a call needs in the program, if there is room for it."""
         if not self._steps:
             self._before, self._children_before = Mappings(self.mappings), self.children
-        blocks = {block for start, end in step.spans for block in blocks_of(start, end)}
+        blocks = {
+            block
+            for start, end in step.spans
+            for block in blocks_of(start, min(end, round_up(start + 1, ARENA)))
+        }
+        beside: set[int] = set()
         needed = {
             each.start
             for start, end in step.spans
             for each in self._before.over(start - PAGE, end + PAGE)
         }
+        if isinstance(step.result, str) and step.result != FAULTS and not needed:
+            blocks, beside = set(), blocks  # nothing is done there
         if blocks <= self._blocks and needed <= self._needed:
             cost = self._first_cost
         else:
@@ -192,10 +203,10 @@ class Space:
             cost = sum(1 for _ in self._first_calls(Rebase(blocks), needed))
             if cost > MAX_CALLS:
                 return False
-        taken = len(self._steps) + sum(one.fresh is not None for one in self._steps)
-        if cost + taken + 2 > MAX_CALLS:
+        if cost + len(self._steps) + self._accesses + 2 > MAX_CALLS:
             return False
         self._blocks |= blocks
+        self._beside |= beside
         self._needed |= needed
         self._first_cost = cost
         return True
@@ -244,8 +255,15 @@ class Space:
             return None
         return start, length
 
+    def _refused_nearby(self) -> set[int]:
+        """The blocks that only refused calls name, and that lie where others are."""
+        first = [start // BLOCK for start, _ in self._steps[0].step.spans[:1]]
+        windows = {block * BLOCK // ARENA for block in self._blocks or first}
+        blocks = {block for block in self._beside if block * BLOCK // ARENA in windows}
+        return blocks if room(self._blocks | blocks) <= ARENA // BLOCK else set()
+
     def _program(self) -> Program:
-        rebase = Rebase(self._blocks)
+        rebase = Rebase(self._blocks | self._refused_nearby())
         first = list(self._first_calls(rebase, self._needed))
         free = [bool(taken.step.made) for taken in self._steps]  # as made: the kernel chooses
         kept = list(range(len(self._steps)))
@@ -312,14 +330,15 @@ class Space:
 
 
 def _rebased(step: Step, operands: Sequence[int], rebase: Rebase) -> Call:
-    """A step with offsets into the arena for addresses; one that is nowhere stays what it is."""
+    """A step with offsets into the arena for addresses, which may lie outside."""
     args = list(operands)
-    for index, param in enumerate(CALLS[step.name].params[: len(args)]):
-        if isinstance(param.kind, Address):
+    nowhere = step.name == "mremap" and not args[4] and not names_target(args[3])
+    for index in CALLS[step.name].addresses:
+        if not (nowhere and index == 4):
             place = rebase(args[index])
-            args[index] = args[index] if place is None else place & WORD_MASK
+            args[index] = (args[index] - _BELOW if place is None else place) & WORD_MASK
     result: Result = step.result
-    if step.result == _FAULTS:
+    if step.result == FAULTS:
         result = Faults(((args[0] // PAGE, 1),))
     elif isinstance(step.result, int) and step.result:
         place = rebase(step.result)

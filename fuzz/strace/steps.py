@@ -20,6 +20,7 @@ from engine.base.uapi import (
     MAP_TYPE,
     MREMAP_DONTUNMAP,
     MREMAP_FIXED,
+    MREMAP_MAYMOVE,
 )
 from fuzz.strace import values
 from fuzz.strace.values import Value
@@ -43,7 +44,7 @@ STRANGERS = {
 }
 _PLACED = MAP_FIXED | MAP_FIXED_NOREPLACE
 # Flags of mmap that cases have; the others have no effect on memory that no file is behind.
-_LOST = uapi.MAP_SYNC | uapi.MAP_ABOVE4G | 0x4000000
+_LOST = uapi.MAP_SYNC | uapi.MAP_ABOVE4G
 _RANGE = re.compile(r"\{range=\{start=(\w+), len=(\w+)\}, mode=([^,}]+)")
 _FEATURES = re.compile(r"\{api=\w+(?: /\*.*?\*/)?, features=([^,}]+)")
 
@@ -124,6 +125,11 @@ def _operands_of_mmap(text: str) -> tuple[int, int, int, int, int, int]:
     )
 
 
+def names_target(flags: int) -> bool:
+    """Does mremap with these flags look at its last operand, and not refuse them at once?"""
+    return bool(flags & MREMAP_MAYMOVE and flags & (MREMAP_FIXED | MREMAP_DONTUNMAP))
+
+
 def _mremap(text: str, value: Value) -> Step:
     found = values.operands(text, 4, 5)
     old, old_len, new_len = map(values.number, found[:3])
@@ -132,7 +138,9 @@ def _mremap(text: str, value: Value) -> Step:
     placing = flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)
     if not placing:
         target = 0
-    spans = [_span(old, old_len if value.failed else max(old_len, new_len), value)]
+    # What lies behind matters to one that may grow where it is.
+    grows = not value.failed and not flags & MREMAP_FIXED
+    spans = [_span(old, max(old_len, new_len) if grows else old_len, value)]
     args = (old, old_len, new_len, flags, target)
     made: tuple[int, ...] = ()
     if value.value not in (None, old, target) and not flags & MREMAP_FIXED:

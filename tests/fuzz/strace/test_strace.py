@@ -9,9 +9,11 @@ import pytest
 from engine.base.kernel import kernel_named
 from fuzz.case import Case, CaseError
 from fuzz.forms.text import format_call
-from fuzz.strace.processes import Reader
+from fuzz.strace.processes import ACCESSES, Reader
 from fuzz.strace.program import Program
 from fuzz.strace.rebase import ARENA, BLOCK, Rebase, room
+from fuzz.subjects.beside import beside_model
+from fuzz.subjects.subject import SubjectError
 from tests.lib.constants import ROOT
 
 LOGS = ROOT / "tests" / "fuzz" / "strace" / "logs"
@@ -276,3 +278,37 @@ def test_what_is_mapped_is_written_to() -> None:
     assert [call.name for call in program.case.calls] == ["mmap", "touch", "mremap", "touch"]
     assert program.case.calls[3].args == (0x2000, 0x2000)
     assert isinstance(program.case, Case) and program.touches == 2
+
+
+# --- Real programs --------------------------------------------------------------------------------
+
+
+def real_programs() -> list[Path]:
+    """Logs of realloc of glibc, perl, CPython, node, a JVM with ZGC, valgrind: their beginnings."""
+    return sorted(LOGS.glob("program-*.strace"))
+
+
+@pytest.mark.parametrize("path", real_programs(), ids=lambda path: path.stem)
+def test_nothing_of_a_real_program_is_left_out(path: Path) -> None:
+    with path.open(encoding="utf-8") as log:
+        reader, programs = imported(log, touching=True)
+    assert not reader.imported.left_out
+    assert sum(program.calls for program in programs) > 25
+    assert sum(program.touches for program in programs) > 5
+    (assumed,) = set(reader.imported.assumed) - {ACCESSES}
+    assert assumed == "memory that the log does not map, as private and writable"
+
+
+@pytest.mark.slow
+def test_this_machine_does_with_real_programs_what_the_model_does() -> None:
+    try:
+        pair = beside_model()
+    except SubjectError as error:
+        pytest.skip(str(error))
+    with pair:
+        for path in real_programs():
+            with path.open(encoding="utf-8") as log:
+                _, programs = imported(log, touching=True)
+            for program in programs:
+                if not pair.subject.refusal(program.case):
+                    assert pair.divergence(program.case) is None, program.name
