@@ -37,6 +37,7 @@ ROOMS = (
     "fuzz.vm",
     "fuzz.picture",
     "fuzz.tell",
+    "fuzz.syz",
     "fuzz.strace",
     "fuzz.harm",
     "fuzz.showing",

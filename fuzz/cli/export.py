@@ -2,11 +2,13 @@
 
 import argparse
 import shlex
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from engine.base.geometry import GEOMETRIES
 from fuzz.case import Case
 from fuzz.cli.named import case_files, is_input, loaded, naming
 from fuzz.cli.options import (
@@ -19,6 +21,9 @@ from fuzz.cli.options import (
 from fuzz.export.program import KSELFTEST, MAKEFILE, PLAIN, ExportError, Form, as_c
 from fuzz.lib.exits import FINE
 from fuzz.lib.files import write_atomic
+from fuzz.showing import kernel_for
+from fuzz.strace.write import as_strace, unshown
+from fuzz.syz.write import DoesNotFit, as_syz
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,7 @@ class Format:
     about: str
     ending: str
     extra: Mapping[str, Path] = field(default_factory=dict)
+    lost: Callable[[Case], Counter[str]] = lambda case: Counter()  # what it leaves out, and why
 
 
 def _c(case: Case, request: Request) -> str:
@@ -66,9 +72,30 @@ def _program(case: Case, request: Request, form: Form) -> str:
     )
 
 
+def _strace(case: Case, request: Request) -> str:
+    kernel = kernel_for(case, request.kernel)
+    if kernel.geometry != GEOMETRIES["x86-64"]:
+        raise ExportError(f"a log of strace is of x86-64, not of {kernel.geometry.name}")
+    return as_strace(case, kernel)
+
+
+def _syz(case: Case, request: Request) -> str:
+    kernel = kernel_for(case, request.kernel)
+    if kernel.geometry != GEOMETRIES["x86-64"]:
+        raise ExportError(f"a program of syzkaller is for x86-64, not for {kernel.geometry.name}")
+    try:
+        return as_syz(case, kernel).text
+    except DoesNotFit as error:
+        raise ExportError(str(error)) from None
+
+
 FORMATS = {
     "c": Format(_c, "a program in C that stands by itself", ".c", {"Makefile": MAKEFILE}),
     "kselftest": Format(_kselftest, "a test for tools/testing/selftests/mm of a kernel tree", ".c"),
+    "strace": Format(
+        _strace, "what strace 7.2 prints of it, by the model's results", ".strace", lost=unshown
+    ),
+    "syz": Format(_syz, "a program of syzkaller, in whose head is what it leaves out", ".syz"),
 }
 
 
@@ -156,10 +183,14 @@ def _exported(path: Path, options: argparse.Namespace) -> str:
         kernel = ("--kernel", options.kernel) if options.kernel else ()
         made_by = shlex.join(("pmdfuzz", "export", str(path), "--as", options.form, *kernel))
         request = Request(_name(path), options.kernel, made_by, options.even_if_it_crashes)
+        form = FORMATS[options.form]
         try:
-            return FORMATS[options.form].write(case, request)
+            text = form.write(case, request)
         except ExportError as error:
             raise UsageError(f"{path}: {error}") from None
+        for why, number in form.lost(case).most_common():
+            print(f"pmdfuzz: {path}: not in it: {number} {why}", file=sys.stderr)
+        return text
 
 
 def _name(path: Path) -> str:

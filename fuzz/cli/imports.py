@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,8 +20,10 @@ from fuzz.lib.files import new_folder
 from fuzz.lib.lines import several
 from fuzz.lib.status import Fields, StatusLine, count
 from fuzz.showing import DEFAULT_KERNEL, replay
+from fuzz.strace.imported import Imported
 from fuzz.strace.processes import ADVICE, Reader
 from fuzz.strace.program import Program
+from fuzz.syz.read import Reader as SyzReader
 
 _SHOWN = 10  # programs that are named beside a finding
 
@@ -46,7 +48,34 @@ def make_import(parser: Parser, summary: str) -> None:
         action="store_true",
         help="put no accesses in: page tables stay empty, but for what calls fill",
     )
+    action.add_argument(
+        "--within",
+        type=_range,
+        metavar="START-END",
+        help="take calls about these addresses alone, such as 0x100000000000-0x108000000000",
+    )
     _add_rest(action)
+    action = add_action(
+        actions,
+        "syz",
+        _syz,
+        "import programs of syzkaller",
+        "Reproducers, and logs of what was executed: of each program the calls about memory become "
+        "a case, which begins with the 16 MiB that syzkaller's programs work in.",
+    )
+    action.add_argument("files", nargs="+", type=Path, metavar="FILE", help="one or more")
+    _add_rest(action)
+
+
+def _range(word: str) -> tuple[int, int]:
+    """Addresses, as two numbers.  Errors raised: ArgumentTypeError."""
+    try:
+        start, end = (int(each, 0) for each in word.split("-"))
+    except ValueError:
+        start = end = 0
+    if start >= end:
+        raise argparse.ArgumentTypeError(f"{word!r} is not START-END")
+    return start, end
 
 
 def _add_rest(action: Parser) -> None:
@@ -69,18 +98,32 @@ def _add_rest(action: Parser) -> None:
 
 
 @dataclass(slots=True)
+class _Lines:
+    """The lines of a file, which are counted."""
+
+    file: Iterable[str]
+    read: int = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self.file:
+            self.read += 1
+            yield line
+
+
+@dataclass(slots=True)
 class _Standing:
     """Where an import stands; see fuzz.lib.status."""
 
-    reader: Reader
+    file: str
+    lines: _Lines
+    imported: Imported
 
     def fields(self) -> Fields:
         """See `Standing`."""
-        imported = self.reader.imported
         return [
-            (self.reader.file, "dim"),
-            (f"{count(self.reader.log.lines)} lines", ""),
-            (several(imported.programs, "program"), ""),
+            (self.file, "dim"),
+            (f"{count(self.lines.read)} lines", ""),
+            (several(self.imported.programs, "program"), ""),
         ]
 
 
@@ -119,7 +162,37 @@ class _Met:
                 yield f"  {what}, {bucket.rule}: {', '.join(names[:_SHOWN])}{more}"
 
 
+Cases = Iterator[tuple[str, Case]]  # each with its name
+Read = Callable[[Path, Iterable[str], Imported], Cases]
+
+
 def _strace(options: argparse.Namespace) -> int:
+    kernel = kernel_named(options.recorded_on)
+
+    def read(path: Path, lines: Iterable[str], imported: Imported) -> Cases:
+        reader = Reader(
+            str(path), _stem(path), kernel, not options.no_touch, options.within, imported
+        )
+        for program in reader.programs(lines):
+            yield program.name, _as_case(program, path, kernel.name)
+
+    return _import(options, read, f"no call that changes memory in there: {ADVICE}")
+
+
+def _syz(options: argparse.Namespace) -> int:
+    kernel = kernel_named(options.recorded_on)
+
+    def read(path: Path, lines: Iterable[str], imported: Imported) -> Cases:
+        for case in SyzReader(str(path), kernel, imported).cases(lines):
+            name = f"{_stem(path)}-{imported.programs:03}"
+            comment = f"{path.name}, program {imported.programs} of syzkaller"
+            yield name, replace(case, kernel=kernel.name, comments=(comment,))
+
+    return _import(options, read, "no program in there has a call that changes memory")
+
+
+def _import(options: argparse.Namespace, read: Read, nothing: str) -> int:
+    """Import files.  Arguments: `nothing` what to say if there is nothing in them."""
     kernels = list(dict.fromkeys(options.kernels or ()))
     check_names([options.recorded_on, *kernels], None)
     met = _Met(kernels)
@@ -129,9 +202,9 @@ def _strace(options: argparse.Namespace) -> int:
     written = 0
     with _output(options.output) as folder:
         for path in options.files:
-            written += _import(path, folder, options, met)
+            written += _import_file(path, folder, read, met)
         if not written:
-            raise UsageError(f"no call that changes memory in there: {ADVICE}")
+            raise UsageError(nothing)
     print(*met.told(), sep="\n", end="\n" if kernels else "")
     if options.output is None:
         print("nothing is written: -o DIR")
@@ -140,21 +213,21 @@ def _strace(options: argparse.Namespace) -> int:
     return SURPRISES if met.unknown else FINE
 
 
-def _import(path: Path, folder: Path | None, options: argparse.Namespace, met: _Met) -> int:
-    """Import one log.  Returns: how many programs there are."""
-    reader = Reader(str(path), _stem(path), kernel_named(options.recorded_on), not options.no_touch)
+def _import_file(path: Path, folder: Path | None, read: Read, met: _Met) -> int:
+    """Import one file.  Returns: how many programs there are."""
+    imported = Imported()
     line = StatusLine(sys.stderr)
-    standing = _Standing(reader)
-    with path.open(encoding="utf-8", errors="backslashreplace") as log:
-        for program in reader.programs(log):
-            case = _as_case(program, path, options.recorded_on)
+    with path.open(encoding="utf-8", errors="backslashreplace") as file:
+        lines = _Lines(file)
+        standing = _Standing(str(path), lines, imported)
+        for name, case in read(path, lines, imported):
             if folder is not None:
-                (folder / f"{program.name}.case").write_text(dump(case), encoding="utf-8")
-            met.run(program.name, case)
+                (folder / f"{name}.case").write_text(dump(case), encoding="utf-8")
+            met.run(name, case)
             line.update(standing)
     line.clear()
-    print(f"{path}: {several(reader.log.lines, 'line')}, {reader.imported.told()}")
-    return reader.imported.programs
+    print(f"{path}: {several(lines.read, 'line')}, {imported.told()}")
+    return imported.programs
 
 
 @contextlib.contextmanager
@@ -172,7 +245,7 @@ def _output(target: Path | None) -> Iterator[Path | None]:
 def _stem(path: Path) -> str:
     """What the cases of a log are called: its name without what a file name should not have."""
     kept = "".join(each if each.isalnum() or each in "-_." else "-" for each in path.name)
-    return kept.removesuffix(".strace").removesuffix(".log") or "log"
+    return kept.removesuffix(".strace").removesuffix(".syz").removesuffix(".log") or "log"
 
 
 def _as_case(program: Program, path: Path, kernel: str) -> Case:

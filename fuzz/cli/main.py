@@ -41,7 +41,7 @@ COMMANDS = {
     "report": ("report", "make pages of what runs have found, to look at in a browser"),
     "export": ("export", "write a case as a program in C, or in another form for others"),
     "findings": ("findings", "list, show and promote what runs have found"),
-    "import": ("imports", "make cases of a log of strace: does my program meet a known defect?"),
+    "import": ("imports", "make cases of logs of strace, or of programs of syzkaller"),
     "museum": (
         "museum",
         "list bugs that the real code has had, put them back, see whether they are found",

@@ -60,13 +60,15 @@ class Reader:
     """A log on its way to programs.
 
     Arguments: `file` what the log is called; `stem` how its cases are; `kernel` the model on which
-    results must come about; `touching` whether programs write to what they have mapped.
+    results must come about; `touching` whether programs write to what they have mapped; `within`
+    the addresses that are of interest, None: all.
     """
 
     file: str
     stem: str
     kernel: Kernel
     touching: bool
+    within: tuple[int, int] | None = None
     imported: Imported = field(default_factory=Imported)
     log: Log = field(default_factory=lambda: Log(WANTED))
     _spaces: dict[int, Space] = field(default_factory=dict)  # by thread
@@ -173,6 +175,8 @@ class Reader:
     def _add(self, pid: int, step: Step, source: Source) -> None:
         """A call that is understood."""
         space = self._space(pid)
+        if self.within is not None and not self.within[0] <= step.args[0] < self.within[1]:
+            return
         self._suppose(space, step, source)
         if step.note:
             count(self.imported.changed, step.note, self._told(source))

@@ -28,10 +28,13 @@ def blocks_of(start: int, end: int) -> range:
     return range(start // BLOCK, (max(end, start + 1) - 1) // BLOCK + 1)
 
 
-def room(blocks: Iterable[int]) -> int:
-    """How many blocks of the arena these take, with what is free between them."""
+def room(blocks: Iterable[int], block: int = BLOCK, arena: int = ARENA) -> int:
+    """How many blocks of the arena these take, with what is free between them.
+
+    Arguments: `block` and `arena` bytes of a block, and of what all of them go to.
+    """
     used = sorted(blocks)
-    if used and used[0] * BLOCK // ARENA == used[-1] * BLOCK // ARENA:
+    if used and used[0] * block // arena == used[-1] * block // arena:
         return 0  # they stay where they are
     return len(used) + sum(after != before + 1 for before, after in pairwise(used))
 
@@ -39,22 +42,23 @@ def room(blocks: Iterable[int]) -> int:
 class Rebase:
     """Where blocks go; see above."""
 
-    def __init__(self, blocks: Iterable[int]) -> None:
-        """Precondition: `room(blocks)` is no more than the arena has."""
+    def __init__(self, blocks: Iterable[int], block: int = BLOCK, arena: int = ARENA) -> None:
+        """Arguments: see `room`.  Precondition: `room` is no more than the arena has."""
         used = sorted(blocks)
-        self.stays = not room(used)
+        self._arena = arena
+        self.stays = not room(used, block, arena)
         self.runs: list[Run] = []
         at = 0
-        for block in used:
+        for number in used:
+            start = number * block
             last = self.runs[-1] if self.runs else None
-            if last is not None and last.end == block * BLOCK:
-                self.runs[-1] = last._replace(end=last.end + BLOCK)
-                at += BLOCK
+            if last is not None and last.end == start:
+                self.runs[-1] = last._replace(end=start + block)
             else:
-                at += BLOCK if last is not None else 0
-                place = block * BLOCK % ARENA if self.stays else at
-                self.runs.append(Run(block * BLOCK, (block + 1) * BLOCK, place))
-                at += BLOCK
+                at += block if last is not None else 0
+                place = start % arena if self.stays else at
+                self.runs.append(Run(start, start + block, place))
+            at += block
         self._starts = [run.start for run in self.runs]
 
     def run_of(self, address: int) -> Run | None:
@@ -72,7 +76,7 @@ class Rebase:
     def told(self) -> str:
         """What was done to the addresses, in words."""
         if self.stays:
-            start = self.runs[0].start // ARENA * ARENA if self.runs else 0
+            start = self.runs[0].start // self._arena * self._arena if self.runs else 0
             return f"addresses are less {start:#x}" if start else "addresses are those of the log"
         moved = ", ".join(f"{run.start:#x} to {run.at:#x}" for run in self.runs)
-        return f"addresses were moved together by GiB: {moved}"
+        return f"addresses were moved together: {moved}"

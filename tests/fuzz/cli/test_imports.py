@@ -7,7 +7,7 @@ import pytest
 from fuzz.cli.main import main
 from fuzz.forms.text import load
 from fuzz.showing import replay
-from tests.lib.command import Output, refused
+from tests.lib.command import Output, Write, refused
 from tests.lib.constants import ROOT
 
 LOG = str(ROOT / "tests" / "fuzz" / "strace" / "logs" / "7.2-file.strace")
@@ -67,3 +67,37 @@ def test_a_place_that_is_taken(capsys: Output) -> None:
     assert refused(capsys).startswith("out is there already")
     assert main(["import", "strace", "nowhere"]) == 2
     assert refused(capsys) == "nowhere: no such file\n"
+
+
+def test_a_program_of_syzkaller(capsys: Output) -> None:
+    Path("repro.syz").write_text("munmap(&(0x7f0000001000/0x1000)=nil, 0x1000)\ngetpid()\n")
+    assert main(["import", "syz", "repro.syz", "-o", "out", "--kernel", "linux-7.3"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("repro.syz: 2 lines, 1 program of 1 address space\ncalls     munmap 1\n")
+    assert "1  getpid, about something else\n        repro.syz:2: getpid()\n" in told
+    (case,) = Path("out").iterdir()
+    assert case.name == "repro-001.case"
+    assert case.read_text().startswith("# repro.syz, program 1 of syzkaller\n@kernel linux-6.18\n")
+
+
+@pytest.mark.parametrize(
+    ("form", "line"), [("strace", "munmap(0x100000200000, 4096)"), ("syz", "munmap(&")]
+)
+def test_what_an_export_leaves_out_is_told(
+    form: str, line: str, write: Write, capsys: Output
+) -> None:
+    path = write("munmap(0x200000, 0x1000)\nfork()\nsoft_dirty_clear()\n")
+    assert main(["export", path, "--as", form]) == 0
+    out, err = capsys.readouterr()
+    assert line in out
+    assert "soft_dirty_clear" in (err if form == "strace" else out)
+
+
+def test_a_case_that_fits_nowhere(write: Write, capsys: Output) -> None:
+    path = write("@geometry tiny\nmunmap(0x200, 0x10)\n")
+    for form in ("strace", "syz"):
+        assert main(["export", path, "--as", form]) == 2
+        assert "x86-64, not " in refused(capsys)
+    path = write("munmap(0x200000, 0x40000000)\n")
+    assert main(["export", path, "--as", "syz"]) == 2
+    assert "slots of 2 MiB" in refused(capsys)
