@@ -5,7 +5,9 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-_COLUMNS = 92  # of a line without its tabs
+COLUMNS = 75  # of a line, with tabs of 8
+_TAB = " " * 8
+_PIECE = 45  # columns of a literal
 _LITERAL = re.compile(r'"[^"]*"')
 
 
@@ -85,16 +87,24 @@ def either(macro: str, what: str, right: str | None, wrong: str) -> Check:
 
 
 def literal(text: str) -> str:
-    """A text as C, of several pieces if it is a list."""
-    return " ".join(f'"{piece}"' for piece in re.split(r"(?<=, )", text))
+    """A text as C, in pieces of which several fit into a line."""
+    pieces = [""]
+    for word in re.findall(r"\S+ ?", text):
+        if len(pieces[-1]) + len(word) > _PIECE:
+            pieces.append("")
+        pieces[-1] += word
+    return " ".join(f'"{piece}"' for piece in pieces)
 
 
-def wrapped(line: str, indent: str = "\t") -> str:
-    """A statement in lines that are not too long; literals stay in one piece."""
-    if len(line) <= _COLUMNS:
-        return indent + line
+def wrapped(line: str) -> str:
+    """A statement of a function in lines that fit into a mail; literals stay in one piece."""
     kept = _LITERAL.sub(lambda found: found[0].replace(" ", "\0"), line)
     lines = textwrap.wrap(
-        kept, _COLUMNS, break_long_words=False, break_on_hyphens=False, subsequent_indent="\t\t"
+        kept,
+        COLUMNS,
+        initial_indent=_TAB,
+        subsequent_indent=2 * _TAB,
+        break_long_words=False,
+        break_on_hyphens=False,
     )
-    return "\n".join(indent + one for one in lines).replace("\0", " ")
+    return "\n".join(lines).replace(_TAB, "\t").replace("\0", " ")

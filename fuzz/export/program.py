@@ -7,7 +7,7 @@ from pathlib import Path
 
 from engine.base.kernel import releases_with
 from fuzz.case import Case
-from fuzz.export.check import Checks, wrapped
+from fuzz.export.check import COLUMNS, Checks, literal, wrapped
 from fuzz.export.checks import checks_of
 from fuzz.export.danger import dangers
 from fuzz.export.helpers import head, helpers, words
@@ -16,7 +16,6 @@ from fuzz.export.twins import Twins, twins
 from fuzz.forms.text import format_call
 from fuzz.rules.index import rule_named
 
-_COLUMNS = 76  # of text in comments
 MAKEFILE = Path(__file__).with_name("parts") / "Makefile"  # for a folder of programs
 # How a program is built that leaves what is low to the case.
 LOW_ARENA = "-static -no-pie -Wl,-Ttext-segment=0xb0000000"
@@ -110,7 +109,7 @@ def _main(pair: Twins, checks: Checks, form: Form) -> str:
         plan = f"ksft_set_plan({sum(1 for _ in checks.all)});"
         lines = ("ksft_print_header();", *setup, *begin, plan, "run_case();", "ksft_finished();")
         return _function("int main(void)", lines)
-    first = ["setvbuf(stdout, NULL, _IOLBF, 0);", f'puts("{_title(pair)}");', *setup]
+    first = ["setvbuf(stdout, NULL, _IOLBF, 0);", f"puts({literal(_title(pair))});", *setup]
     verdict = _verdict(pair, checks)
     if "committed_pages()" in code:  # which others change
         run = _function("static int run(void)", (*begin, "run_case();", "return came_to();"))
@@ -188,7 +187,7 @@ def _comment(paragraphs: Iterable[str]) -> str:
     lines: list[str] = []
     for paragraph in paragraphs:
         for line in paragraph.splitlines():
-            lines += textwrap.wrap(line, _COLUMNS, break_on_hyphens=False)
+            lines += textwrap.wrap(line, COLUMNS - 3, break_on_hyphens=False)
         lines.append("")
     told = (f" * {line}".rstrip().replace("*/", "* /") for line in lines[:-1])
     return "\n".join(("/*", *told, " */"))

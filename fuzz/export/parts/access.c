@@ -11,13 +11,17 @@ static void on_fault(int signal)
 
 static void handle_faults(void)
 {
-	struct sigaction action = { .sa_handler = on_fault, .sa_flags = SA_NODEFER };
+	struct sigaction action = { .sa_handler = on_fault,
+				    .sa_flags = SA_NODEFER };
 
 	sigaction(SIGSEGV, &action, NULL);
 	sigaction(SIGBUS, &action, NULL);
 }
 
-/* Writes a number to a page; NULL: reads from it.  Returns the signal that came of it; 0: none. */
+/*
+ * Writes a number to a page; NULL: reads from it.  Returns the signal that
+ * came of it; 0: none.
+ */
 static int access_page(unsigned long addr, const unsigned long *number)
 {
 	int signal = sigsetjmp(fault, 0);
@@ -29,28 +33,41 @@ static int access_page(unsigned long addr, const unsigned long *number)
 	return signal;
 }
 
-/* Accesses each page of a range, writes count up.  Returns which could not be accessed; "0": all could. */
-static const char *access_pages(unsigned long addr, unsigned long length, unsigned long *number)
+/*
+ * Accesses each page of a range, writes count up.  Returns which could not
+ * be accessed; "0": all could.
+ */
+static const char *access_pages(unsigned long addr, unsigned long length,
+				unsigned long *number)
 {
 	static const int signals[] = { SIGSEGV, SIGBUS };
 	static unsigned char came[MOST_PAGES];
 	static char text[16384];
-	unsigned long start = addr / PAGE * PAGE, pages = length ? (addr + length - start + PAGE - 1) / PAGE : 0;
+	unsigned long start = addr / PAGE * PAGE,
+		      pages = length ? (addr + length - start + PAGE - 1) /
+					       PAGE :
+				       0;
 	size_t used = 0;
 
 	for (unsigned long i = 0; i < pages; i++) {
 		if (number)
 			++*number;
-		came[i] = (unsigned char)access_page(start + i * PAGE, number);
+		came[i] = (unsigned char)access_page(start + i * PAGE,
+						     number);
 	}
 	for (int kind = 0; kind < 2; kind++) {
 		for (unsigned long i = 0, end; i < pages; i = end) {
-			for (end = i + 1; end < pages && came[end] == came[i]; end++)
+			for (end = i + 1;
+			     end < pages && came[end] == came[i]; end++)
 				;
-			if (came[i] == signals[kind] && used < sizeof text - 64)
-				used += (size_t)sprintf(text + used, "%s%s[0x%lx, 0x%lx)", used ? " " : "",
-							kind ? "BUS" : "SEGV", start + i * PAGE - ARENA,
-							start + end * PAGE - ARENA);
+			if (came[i] == signals[kind] &&
+			    used < sizeof text - 64)
+				used += (size_t)sprintf(
+					text + used, "%s%s[0x%lx, 0x%lx)",
+					used ? " " : "",
+					kind ? "BUS" : "SEGV",
+					start + i * PAGE - ARENA,
+					start + end * PAGE - ARENA);
 		}
 	}
 	return used ? text : NO_FAULTS;

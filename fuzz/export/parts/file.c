@@ -8,7 +8,9 @@ static long long make_file(int fd, unsigned long size)
 		skip("memfd_create(2) is needed");
 	result = result_of(syscall(SYS_dup3, file, fd, O_CLOEXEC));
 	close(file);
-	return result < 0 ? result : ftruncate(fd, (off_t)size) ? -errno : 0;
+	return result < 0		  ? result :
+	       ftruncate(fd, (off_t)size) ? -errno :
+					    0;
 }
 
 static long long sys_ftruncate(int fd, unsigned long length)
@@ -16,7 +18,9 @@ static long long sys_ftruncate(int fd, unsigned long length)
 	return ftruncate(fd, (off_t)length) ? -errno : 0;
 }
 
-static long long sys_fallocate(int fd, int mode, unsigned long offset, unsigned long length)
+static long long sys_fallocate(int fd, int mode, unsigned long offset,
+			       unsigned long length)
 {
-	return fallocate(fd, mode, (off_t)offset, (off_t)length) ? -errno : 0;
+	return fallocate(fd, mode, (off_t)offset, (off_t)length) ? -errno :
+								   0;
 }

@@ -21,7 +21,8 @@ static void need_machine(const char *machine)
 static void need_64_bits(void)
 {
 	if (sizeof(long) < 8)
-		skip("addresses of 64 bits are needed: build it for another machine");
+		skip("addresses of 64 bits are needed: build it for "
+		     "another machine");
 }
 
 static void need_root(void)
@@ -30,7 +31,10 @@ static void need_root(void)
 		skip("run it as root");
 }
 
-/* A setting that must be so, if this kernel has it; one of several is in brackets. */
+/*
+ * A setting that must be so, if this kernel has it; one of several is in
+ * brackets.
+ */
 static void need_setting(const char *path, const char *value)
 {
 	static char why[256];
@@ -44,11 +48,13 @@ static void need_setting(const char *path, const char *value)
 /* Where nobody is refused what there may not be, there is no limit. */
 static void need_memory_for(unsigned long long bytes)
 {
-	long long kib = number_in("/proc/meminfo", "MemTotal:") + number_in("/proc/meminfo", "SwapTotal:");
+	long long kib = number_in("/proc/meminfo", "MemTotal:") +
+			number_in("/proc/meminfo", "SwapTotal:");
 
 	read_file("/proc/sys/vm/overcommit_memory");
 	if (*file_text != '1' && (unsigned long long)kib * 1024 < bytes)
-		skip("so much memory is promised only with 1 in /proc/sys/vm/overcommit_memory");
+		skip("so much memory is promised only with 1 in "
+		     "/proc/sys/vm/overcommit_memory");
 }
 
 static void need_no_swap(void)
@@ -67,13 +73,17 @@ static void need_swap(void)
 
 static void need_soft_dirty(void)
 {
-	/* Without CONFIG_MEM_SOFT_DIRTY nothing is ever soft-dirty, not even a page that was written just now. */
+	/* Without CONFIG_MEM_SOFT_DIRTY nothing is ever soft-dirty, not
+	 * even a page that was written just now. */
 	*file_text = 0;
 	if (!(pagemap((unsigned long)file_text) & SOFT_DIRTY))
 		skip("a kernel with CONFIG_MEM_SOFT_DIRTY is needed");
 }
 
-/* Protection keys would keep memory of PROT_EXEC alone from being read: take them all. */
+/*
+ * Protection keys would keep memory of PROT_EXEC alone from being read:
+ * take them all.
+ */
 static void take_protection_keys(void)
 {
 	while (syscall(SYS_pkey_alloc, 0, 0) >= 0)
@@ -99,19 +109,26 @@ static void give_huge_pages_back(void)
 	char value[32];
 
 	snprintf(value, sizeof value, "%lld", huge_pages_before);
-	if (huge_pages_before >= 0 && !write_file("/proc/sys/vm/nr_hugepages", value))
+	if (huge_pages_before >= 0 &&
+	    !write_file("/proc/sys/vm/nr_hugepages", value))
 		printf("/proc/sys/vm/nr_hugepages was %s\n", value);
 }
 
-/* As many huge pages must be free, no more and no less; who is root has them made. */
+/*
+ * As many huge pages must be free, no more and no less; who is root has
+ * them made.
+ */
 static void need_huge_pages(void)
 {
 	long long total = number_in("/proc/meminfo", "HugePages_Total:");
-	long long missing = HUGE_PAGES - (number_in("/proc/meminfo", "HugePages_Free:") -
-					  number_in("/proc/meminfo", "HugePages_Rsvd:"));
+	long long missing =
+		HUGE_PAGES -
+		(number_in("/proc/meminfo", "HugePages_Free:") -
+		 number_in("/proc/meminfo", "HugePages_Rsvd:"));
 	char value[32];
 
-	if (number_in("/proc/meminfo", "Hugepagesize:") != (long long)SLOT / 1024)
+	if (number_in("/proc/meminfo", "Hugepagesize:") !=
+	    (long long)SLOT / 1024)
 		skip("huge pages of another size are needed");
 	if (!missing)
 		return;
@@ -120,6 +137,9 @@ static void need_huge_pages(void)
 		huge_pages_before = total;
 		atexit(give_huge_pages_back);
 	}
-	if (number_in("/proc/meminfo", "HugePages_Free:") - number_in("/proc/meminfo", "HugePages_Rsvd:") != HUGE_PAGES)
-		skip("32 free huge pages are needed: write their number to /proc/sys/vm/nr_hugepages");
+	if (number_in("/proc/meminfo", "HugePages_Free:") -
+		    number_in("/proc/meminfo", "HugePages_Rsvd:") !=
+	    HUGE_PAGES)
+		skip("32 free huge pages are needed: write their number "
+		     "to /proc/sys/vm/nr_hugepages");
 }

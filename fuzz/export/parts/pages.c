@@ -1,4 +1,6 @@
-/* The bits of /proc/PID/pagemap: Documentation/admin-guide/mm/pagemap.rst. */
+/*
+ * The bits of /proc/PID/pagemap: Documentation/admin-guide/mm/pagemap.rst.
+ */
 #define PRESENT (1ULL << 63)
 #define SWAPPED (1ULL << 62)
 #define GUARD (1ULL << 58)
@@ -10,7 +12,8 @@ static unsigned long long pagemap(unsigned long addr)
 	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	unsigned long long entry = 0;
 
-	if (pread(fd, &entry, sizeof entry, (off_t)(addr / PAGE * sizeof entry)) != sizeof entry)
+	if (pread(fd, &entry, sizeof entry,
+		  (off_t)(addr / PAGE * sizeof entry)) != sizeof entry)
 		skip("/proc/self/pagemap cannot be read");
 	close(fd);
 	return entry;
@@ -22,8 +25,10 @@ struct scan_region {
 };
 
 struct scan_arg {
-	unsigned long long size, flags, start, end, walk_end, vec, vec_len, max_pages;
-	unsigned long long category_inverted, category_mask, category_anyof_mask, return_mask;
+	unsigned long long size, flags, start, end, walk_end, vec, vec_len,
+		max_pages;
+	unsigned long long category_inverted, category_mask,
+		category_anyof_mask, return_mask;
 };
 
 #define SCAN _IOWR('f', 16, struct scan_arg)
@@ -33,14 +38,20 @@ struct scan_arg {
 static bool is_huge(unsigned long addr)
 {
 	struct scan_region region = { 0, 0, 0 };
-	struct scan_arg arg = { .size = sizeof arg, .start = addr, .end = addr + PAGE, .vec = (uintptr_t)&region,
-				.vec_len = 1, .category_mask = SCAN_HUGE, .return_mask = SCAN_HUGE };
+	struct scan_arg arg = { .size = sizeof arg,
+				.start = addr,
+				.end = addr + PAGE,
+				.vec = (uintptr_t)&region,
+				.vec_len = 1,
+				.category_mask = SCAN_HUGE,
+				.return_mask = SCAN_HUGE };
 	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	int n = ioctl(fd, SCAN, &arg);
 
 	close(fd);
 	if (n < 0)
-		skip("whether a page is huge can be seen since Linux 6.7 (PAGEMAP_SCAN)");
+		skip("whether a page is huge can be seen since Linux 6.7 "
+		     "(PAGEMAP_SCAN)");
 	return n == 1;
 }
 
@@ -54,11 +65,15 @@ static bool page_is(unsigned long addr, const char *word)
 		return is_huge(addr);
 	return entry & (!strcmp(word, "present") ? PRESENT :
 			!strcmp(word, "swapped") ? SWAPPED :
-			!strcmp(word, "guard") ? GUARD :
-			!strcmp(word, "uffd-wp") ? UFFD_WP : SOFT_DIRTY);
+			!strcmp(word, "guard")	 ? GUARD :
+			!strcmp(word, "uffd-wp") ? UFFD_WP :
+						   SOFT_DIRTY);
 }
 
-/* How a page is.  Returns the words that are asked, with a `-` before those that are not true of it. */
+/*
+ * How a page is.  Returns the words that are asked, with a `-` before
+ * those that are not true of it.
+ */
 static const char *page(unsigned long addr, const char *asked)
 {
 	static char found[512];
@@ -70,23 +85,34 @@ static const char *page(unsigned long addr, const char *asked)
 		at += strspn(at, " ");
 		at += *at == '-';
 		memcpy(word, at, strcspn(at, " "));
-		used += (size_t)sprintf(found + used, "%s%s%s", used ? " " : "", page_is(addr, word) ? "" : "-", word);
+		used += (size_t)sprintf(
+			found + used, "%s%s%s", used ? " " : "",
+			page_is(addr, word) ? "" : "-", word);
 	}
 	return found;
 }
 
-/* The number that a page begins with, whatever its protection; -errno if nothing is there. */
+/*
+ * The number that a page begins with, whatever its protection; -errno if
+ * nothing is there.
+ */
 static long long content(unsigned long addr)
 {
 	int fd = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
 	unsigned long number = 0;
-	long long result = pread(fd, &number, sizeof number, (off_t)addr) == sizeof number ? (long long)number : -errno;
+	long long result = pread(fd, &number, sizeof number,
+				 (off_t)addr) == sizeof number ?
+				   (long long)number :
+				   -errno;
 
 	close(fd);
 	return result;
 }
 
-/* Of pages side by side, the numbers that they begin with: "3 to 7" if they count up, "0", or else each. */
+/*
+ * Of pages side by side, the numbers that they begin with: "3 to 7" if
+ * they count up, "0", or else each.
+ */
 static const char *contents(unsigned long addr, unsigned long pages)
 {
 	static char found[8192];
@@ -94,13 +120,20 @@ static const char *contents(unsigned long addr, unsigned long pages)
 	size_t used = 0;
 	unsigned long i;
 
-	for (i = 1; i < pages && content(addr + i * PAGE) == (first ? first + (long long)i : 0); i++)
+	for (i = 1;
+	     i < pages && content(addr + i * PAGE) ==
+				  (first ? first + (long long)i : 0);
+	     i++)
 		;
 	if (i == pages) {
-		sprintf(found, first > 0 && pages > 1 ? "%lld to %lld" : "%lld", first, first + (long long)pages - 1);
+		sprintf(found,
+			first > 0 && pages > 1 ? "%lld to %lld" : "%lld",
+			first, first + (long long)pages - 1);
 		return found;
 	}
 	for (i = 0; i < pages && used < sizeof found - 32; i++)
-		used += (size_t)sprintf(found + used, "%s%lld", used ? " " : "", content(addr + i * PAGE));
+		used += (size_t)sprintf(found + used, "%s%lld",
+					used ? " " : "",
+					content(addr + i * PAGE));
 	return found;
 }

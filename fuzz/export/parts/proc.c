@@ -7,7 +7,8 @@ static void read_file(const char *path)
 	ssize_t n = 0;
 	size_t used = 0;
 
-	while (fd >= 0 && (n = read(fd, file_text + used, sizeof file_text - 1 - used)) > 0)
+	while (fd >= 0 && (n = read(fd, file_text + used,
+				    sizeof file_text - 1 - used)) > 0)
 		used += (size_t)n;
 	file_text[used] = 0;
 	if (fd >= 0)
@@ -27,7 +28,8 @@ static long long number_in(const char *path, const char *word)
 static bool write_file(const char *path, const char *value)
 {
 	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	bool done = fd >= 0 && write(fd, value, strlen(value)) == (ssize_t)strlen(value);
+	bool done = fd >= 0 && write(fd, value, strlen(value)) ==
+				       (ssize_t)strlen(value);
 
 	if (fd >= 0)
 		close(fd);
@@ -83,7 +85,8 @@ static void begin_committed(void)
 /* Pages that the calls have added. */
 static long long committed_pages(void)
 {
-	return (all_committed_kib() - committed_before) / ((long long)PAGE / 1024);
+	return (all_committed_kib() - committed_before) /
+	       ((long long)PAGE / 1024);
 }
 
 static long long free_huge_before, reserved_huge_before;
@@ -91,17 +94,20 @@ static long long free_huge_before, reserved_huge_before;
 static void begin_huge(void)
 {
 	free_huge_before = number_in("/proc/meminfo", "HugePages_Free:");
-	reserved_huge_before = number_in("/proc/meminfo", "HugePages_Rsvd:");
+	reserved_huge_before =
+		number_in("/proc/meminfo", "HugePages_Rsvd:");
 }
 
 /* Huge pages that the calls took. */
 static long long used_huge(void)
 {
-	return free_huge_before - number_in("/proc/meminfo", "HugePages_Free:");
+	return free_huge_before -
+	       number_in("/proc/meminfo", "HugePages_Free:");
 }
 
 /* Huge pages that are promised since. */
 static long long reserved_huge(void)
 {
-	return number_in("/proc/meminfo", "HugePages_Rsvd:") - reserved_huge_before;
+	return number_in("/proc/meminfo", "HugePages_Rsvd:") -
+	       reserved_huge_before;
 }

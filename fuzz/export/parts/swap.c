@@ -1,4 +1,7 @@
-/* Writes what can be to swap, mapping by mapping; twice, as what was written since MADV_FREE stays the first time. */
+/*
+ * Writes what can be to swap, mapping by mapping; twice, as what was
+ * written since MADV_FREE stays the first time.
+ */
 static long long swap_out(unsigned long addr, unsigned long length)
 {
 	static char line[512];
@@ -13,7 +16,8 @@ static long long swap_out(unsigned long addr, unsigned long length)
 			continue;
 		maps = fopen("/proc/self/maps", "re");
 		while (maps && fgets(line, sizeof line, maps)) {
-			if (sscanf(line, "%lx-%lx", &from, &to) != 2 || from >= end || to <= addr)
+			if (sscanf(line, "%lx-%lx", &from, &to) != 2 ||
+			    from >= end || to <= addr)
 				continue;
 			from = from < addr ? addr : from;
 			to = to > end ? end : to;

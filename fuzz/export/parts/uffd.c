@@ -1,4 +1,7 @@
-/* The same in <linux/userfaultfd.h> since Linux 7.3, with struct uffdio_rwprotect. */
+/*
+ * The same in <linux/userfaultfd.h> since Linux 7.3, with struct
+ * uffdio_rwprotect.
+ */
 #ifndef UFFDIO_RWPROTECT
 #define UFFDIO_RWPROTECT _IOWR(0xAA, 0x09, struct uffdio_writeprotect)
 #define UFFDIO_RWPROTECT_MODE_RWP (1ULL << 0)
@@ -20,8 +23,12 @@ struct uffdio_continue {
 
 static unsigned char zeroes[SLOT];
 
-/* Answers at once: a page that is missing becomes one of zeroes, one that is protected is no more. */
-static void answer_fault(int uffd, unsigned long long addr, unsigned long long flags)
+/*
+ * Answers at once: a page that is missing becomes one of zeroes, one that
+ * is protected is no more.
+ */
+static void answer_fault(int uffd, unsigned long long addr,
+			 unsigned long long flags)
 {
 	unsigned long long sizes[] = { PAGE, SLOT };
 	struct uffdio_range range = { 0, 0 };
@@ -30,7 +37,8 @@ static void answer_fault(int uffd, unsigned long long addr, unsigned long long f
 		struct uffdio_writeprotect protect = { .mode = 0 };
 		struct uffdio_continue go_on = { .mode = 0 };
 		struct uffdio_zeropage zero = { .mode = 0 };
-		struct uffdio_copy copy = { .src = (uintptr_t)zeroes, .len = sizes[i] };
+		struct uffdio_copy copy = { .src = (uintptr_t)zeroes,
+					    .len = sizes[i] };
 		int failed;
 
 		range.start = addr / sizes[i] * sizes[i];
@@ -38,13 +46,16 @@ static void answer_fault(int uffd, unsigned long long addr, unsigned long long f
 		protect.range = go_on.range = zero.range = range;
 		copy.dst = range.start;
 		if (flags & UFFD_PAGEFAULT_FLAG_WP)
-			failed = ioctl(uffd, UFFDIO_WRITEPROTECT, &protect);
+			failed =
+				ioctl(uffd, UFFDIO_WRITEPROTECT, &protect);
 		else if (flags & UFFD_PAGEFAULT_FLAG_RWP)
 			failed = ioctl(uffd, UFFDIO_RWPROTECT, &protect);
 		else if (flags & UFFD_PAGEFAULT_FLAG_MINOR)
 			failed = ioctl(uffd, UFFDIO_CONTINUE, &go_on);
 		else
-			failed = (i || ioctl(uffd, UFFDIO_ZEROPAGE, &zero)) && ioctl(uffd, UFFDIO_COPY, &copy);
+			failed = (i ||
+				  ioctl(uffd, UFFDIO_ZEROPAGE, &zero)) &&
+				 ioctl(uffd, UFFDIO_COPY, &copy);
 		if (!failed)
 			return;
 	}
@@ -62,7 +73,8 @@ static void hear(int uffd)
 	if (read(uffd, &message, sizeof message) != sizeof message)
 		return;
 	if (message.event == UFFD_EVENT_PAGEFAULT) {
-		answer_fault(uffd, message.arg.pagefault.address, message.arg.pagefault.flags);
+		answer_fault(uffd, message.arg.pagefault.address,
+			     message.arg.pagefault.flags);
 		return;
 	}
 	if (end > heard + 4000)
@@ -73,20 +85,29 @@ static void hear(int uffd)
 		sprintf(end, "fork");
 		close((int)message.arg.fork.ufd);
 	} else if (message.event == UFFD_EVENT_REMAP) {
-		sprintf(end, "remap 0x%llx 0x%llx 0x%llx", message.arg.remap.from - ARENA, message.arg.remap.to - ARENA,
+		sprintf(end, "remap 0x%llx 0x%llx 0x%llx",
+			message.arg.remap.from - ARENA,
+			message.arg.remap.to - ARENA,
 			message.arg.remap.len);
 	} else {
-		sprintf(end, "%s 0x%llx 0x%llx", message.event == UFFD_EVENT_REMOVE ? "remove" : "unmap",
-			message.arg.remove.start - ARENA, message.arg.remove.end - ARENA);
+		sprintf(end, "%s 0x%llx 0x%llx",
+			message.event == UFFD_EVENT_REMOVE ? "remove" :
+							     "unmap",
+			message.arg.remove.start - ARENA,
+			message.arg.remove.end - ARENA);
 	}
 }
 
 static int uffds[16], n_uffds, channel[2];
 
-/* The monitor shares open files: it is told the number of each userfaultfd, and -1 that its word is wanted. */
+/*
+ * The monitor shares open files: it is told the number of each
+ * userfaultfd, and -1 that its word is wanted.
+ */
 static void attend(void)
 {
-	struct pollfd waiting[17] = { { .fd = channel[0], .events = POLLIN } };
+	struct pollfd waiting[17] = { { .fd = channel[0],
+					.events = POLLIN } };
 	int n = 1, told;
 
 	for (;;) {
@@ -94,25 +115,34 @@ static void attend(void)
 		for (int i = 1; i < n; i++)
 			if (waiting[i].revents)
 				hear(waiting[i].fd);
-		if (!(waiting[0].revents & POLLIN) || read(channel[0], &told, sizeof told) != sizeof told)
+		if (!(waiting[0].revents & POLLIN) ||
+		    read(channel[0], &told, sizeof told) != sizeof told)
 			continue;
 		if (told >= 0)
-			waiting[n++] = (struct pollfd){ .fd = told, .events = POLLIN };
-		else if (write(channel[0], &told, sizeof told) != sizeof told)
+			waiting[n++] = (struct pollfd){ .fd = told,
+							.events = POLLIN };
+		else if (write(channel[0], &told, sizeof told) !=
+			 sizeof told)
 			_exit(1);
 	}
 }
 
-/* A process of its own answers, so that nothing of it lies in the memory that is looked at. */
+/*
+ * A process of its own answers, so that nothing of it lies in the memory
+ * that is looked at.
+ */
 static void begin_monitor(void)
 {
 	pid_t monitor;
 
-	heard = mmap((void *)(ARENA - (1UL << 24)), PAGE, PROT_READ | PROT_WRITE,
+	heard = mmap((void *)(ARENA - (1UL << 24)), PAGE,
+		     PROT_READ | PROT_WRITE,
 		     MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
-	if (heard == MAP_FAILED || socketpair(AF_UNIX, SOCK_STREAM, 0, channel))
+	if (heard == MAP_FAILED ||
+	    socketpair(AF_UNIX, SOCK_STREAM, 0, channel))
 		skip("no memory, or no socket, for a monitor");
-	monitor = (pid_t)syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0);
+	monitor = (pid_t)syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0,
+				 0);
 	if (monitor < 0)
 		skip("no process for a monitor");
 	if (!monitor) {
@@ -126,11 +156,15 @@ static void wait_for_monitor(void)
 {
 	int word = -1;
 
-	if (write(channel[1], &word, sizeof word) != sizeof word || read(channel[1], &word, sizeof word) != sizeof word)
+	if (write(channel[1], &word, sizeof word) != sizeof word ||
+	    read(channel[1], &word, sizeof word) != sizeof word)
 		skip("the monitor is gone");
 }
 
-/* The events that the monitor was told of: "remap FROM TO LENGTH, unmap START END" and the like; "none". */
+/*
+ * The events that the monitor was told of: "remap FROM TO LENGTH, unmap
+ * START END" and the like; "none".
+ */
 static const char *uffd_events(void)
 {
 	wait_for_monitor();
@@ -152,7 +186,8 @@ static int uffd_with(unsigned long long features)
 			return uffds[i];
 	uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
 	if (uffd < 0)
-		skip("userfaultfd(2) cannot be used: run it as root, or write 1 to vm.unprivileged_userfaultfd");
+		skip("userfaultfd(2) cannot be used: run it as root, or "
+		     "write 1 to vm.unprivileged_userfaultfd");
 	if (ioctl(uffd, UFFDIO_API, &api)) {
 		error = errno;
 		close(uffd);
@@ -166,10 +201,12 @@ static int uffd_with(unsigned long long features)
 	return uffd;
 }
 
-static long long uffd_register(unsigned long addr, unsigned long length, unsigned long long mode,
+static long long uffd_register(unsigned long addr, unsigned long length,
+			       unsigned long long mode,
 			       unsigned long long features)
 {
-	struct uffdio_register wanted = { .range = { addr, length }, .mode = mode };
+	struct uffdio_register wanted = { .range = { addr, length },
+					  .mode = mode };
 	int uffd = uffd_with(features);
 
 	if (uffd < 0)
@@ -180,9 +217,11 @@ static long long uffd_register(unsigned long addr, unsigned long length, unsigne
 	return 0;
 }
 
-static long long protect_by_uffd(unsigned long request, unsigned long addr, unsigned long length, unsigned long mode)
+static long long protect_by_uffd(unsigned long request, unsigned long addr,
+				 unsigned long length, unsigned long mode)
 {
-	struct uffdio_writeprotect wanted = { .range = { addr, length }, .mode = mode };
+	struct uffdio_writeprotect wanted = { .range = { addr, length },
+					      .mode = mode };
 	int uffd = last_uffd < 0 ? uffd_with(0) : last_uffd;
 
 	if (uffd < 0)
@@ -193,11 +232,13 @@ static long long protect_by_uffd(unsigned long request, unsigned long addr, unsi
 /* UFFDIO_WRITEPROTECT: protects, or ends it (0). */
 static long long uffd_wp(unsigned long addr, unsigned long length, int on)
 {
-	return protect_by_uffd(UFFDIO_WRITEPROTECT, addr, length, on ? UFFDIO_WRITEPROTECT_MODE_WP : 0);
+	return protect_by_uffd(UFFDIO_WRITEPROTECT, addr, length,
+			       on ? UFFDIO_WRITEPROTECT_MODE_WP : 0);
 }
 
 /* UFFDIO_RWPROTECT: the same for any access. */
 static long long uffd_rwp(unsigned long addr, unsigned long length, int on)
 {
-	return protect_by_uffd(UFFDIO_RWPROTECT, addr, length, on ? UFFDIO_RWPROTECT_MODE_RWP : 0);
+	return protect_by_uffd(UFFDIO_RWPROTECT, addr, length,
+			       on ? UFFDIO_RWPROTECT_MODE_RWP : 0);
 }

@@ -1,4 +1,7 @@
-/* What is mapped from `start` up to `end`: each mapping as /proc/PID/maps has it, cut to the range. */
+/*
+ * What is mapped from `start` up to `end`: each mapping as /proc/PID/maps
+ * has it, cut to the range.
+ */
 static const char *mapped(unsigned long start, unsigned long end)
 {
 	static char found[16384], line[512];
@@ -9,13 +12,16 @@ static const char *mapped(unsigned long start, unsigned long end)
 
 	found[0] = 0;
 	while (maps && fgets(line, sizeof line, maps)) {
-		if (sscanf(line, "%lx-%lx %4s", &from, &to, access) != 3 || from >= end || to <= start)
+		if (sscanf(line, "%lx-%lx %4s", &from, &to, access) != 3 ||
+		    from >= end || to <= start)
 			continue;
 		from = from < start ? start : from;
 		to = to > end ? end : to;
 		if (used < sizeof found - 64)
-			used += (size_t)sprintf(found + used, "%s0x%lx-0x%lx %s", used ? ", " : "", from - ARENA,
-						to - ARENA, access);
+			used += (size_t)sprintf(
+				found + used, "%s0x%lx-0x%lx %s",
+				used ? ", " : "", from - ARENA, to - ARENA,
+				access);
 	}
 	if (maps)
 		fclose(maps);
@@ -29,8 +35,9 @@ static const char *all_mapped(void)
 }
 
 /*
- * Which of some flags the mapping at an address has: `asked` are two letters each, as VmFlags of /proc/PID/smaps has
- * them.  Returns the same words, with a `-` before those that it has not.
+ * Which of some flags the mapping at an address has: `asked` are two
+ * letters each, as VmFlags of /proc/PID/smaps has them.  Returns the same
+ * words, with a `-` before those that it has not.
  */
 static const char *vma_flags(unsigned long addr, const char *asked)
 {
@@ -53,8 +60,9 @@ static const char *vma_flags(unsigned long addr, const char *asked)
 
 		word += strspn(word, " -");
 		memcpy(flag + 1, word, 2);
-		used += (size_t)sprintf(found + used, "%s%s%s", used ? " " : "", here && strstr(line, flag) ? "" : "-",
-					flag + 1);
+		used += (size_t)sprintf(
+			found + used, "%s%s%s", used ? " " : "",
+			here && strstr(line, flag) ? "" : "-", flag + 1);
 	}
 	return found;
 }

@@ -1,6 +1,9 @@
 static int kernel_log = -1;
 
-/* From here on: the kernel says what it has a WARN_ON_ONCE for once, until it is told to forget that. */
+/*
+ * From here on: the kernel says what it has a WARN_ON_ONCE for once, until
+ * it is told to forget that.
+ */
 static void begin_warnings(void)
 {
 	need_root();
@@ -18,7 +21,8 @@ static int kernel_warned(void)
 	int warned = 0;
 	ssize_t n;
 
-	while ((n = read(kernel_log, line, sizeof line - 1)) > 0 || (n < 0 && errno == EPIPE)) {
+	while ((n = read(kernel_log, line, sizeof line - 1)) > 0 ||
+	       (n < 0 && errno == EPIPE)) {
 		line[n > 0 ? n : 0] = 0;
 		warned |= strstr(line, "WARNING:") || strstr(line, "BUG:");
 	}

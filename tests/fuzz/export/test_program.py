@@ -21,6 +21,11 @@ def exported(case: Case | str, kernel: str | None = None) -> str:
     return as_c(case, "case", kernel, "pmdfuzz export case --as c")
 
 
+def told(source: str) -> str:
+    """The comment at its head, in one line."""
+    return " ".join(source.partition("*/")[0].replace("\n *", " ").split())
+
+
 def run(program: Path) -> tuple[int, list[str]]:
     done = subprocess.run([program], capture_output=True, text=True, timeout=60, check=False)
     return done.returncode, done.stdout.splitlines()
@@ -72,7 +77,7 @@ def test_what_may_crash_a_kernel_is_made_with_a_warning_and_only_if_that_is_want
     with pytest.raises(ExportError, match="may crash or hang of it: B-45, hugetlb"):
         exported(case)
     source = as_c(case, "case", None, "pmdfuzz", even_if_it_crashes=True)
-    assert "WARNING: a kernel may crash or hang of this program. B-45" in source
+    assert "WARNING: a kernel may crash or hang of this program. B-45" in told(source)
 
 
 def test_guards_on_what_is_watched_may_have_no_end() -> None:
@@ -88,7 +93,8 @@ def test_guards_on_what_is_watched_may_have_no_end() -> None:
 
 
 def test_what_is_lost_for_good_is_told_at_the_head() -> None:
-    assert "stays lost until it is booted again" in exported("shrinking-move-leaks-commit")
+    leaks = exported("shrinking-move-leaks-commit")
+    assert "stays lost until it is booted again" in told(leaks)
     assert "stays lost" not in exported("dontunmap-counts-locked-twice")
 
 
