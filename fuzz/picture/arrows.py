@@ -66,7 +66,7 @@ class Arrows:
         if x + wide < WIDTH - PAD and (not to_right or x - wide < PAD):
             svg.text(group, x + 16, y + 4.5, words, label)
         else:
-            svg.text(group, x - 16, y + 4.5, words, label, "end")
+            svg.text(group, x - 18, y + 4.5, words, label, "end")
 
     def _across(self, group: Element, bite: Bite, css: str, current: bool) -> tuple[float, float]:
         """From one ribbon to the other.  Returns: the middle of the arrow."""

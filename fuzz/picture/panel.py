@@ -93,9 +93,10 @@ class Panel:
             moments: Sequence[int] = range(len(self.film.moments))
         else:
             moments = (self.index,)
-        room = WIDTH - 2 * PAD - 52
+        room = WIDTH - 2 * PAD - 66
         return any(
-            svg.width_of(caption(self.film, index), _BOLD) + svg.width_of(held, 12) > room
+            svg.width_of(caption(self.film, index), _BOLD) + svg.width_of(f"locks: {held}", 12)
+            > room
             for index in moments
             if (held := locks(self.film.moments[index]))
         )

@@ -4,6 +4,7 @@ import io
 import os
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -312,3 +313,28 @@ def test_replay_goes_on_behind_a_file_that_is_missing(
     said = capsys.readouterr()
     assert "gone.case: cannot be read" in said.err
     assert f"ok   {there}" in said.out
+
+
+# show --svg
+
+
+def test_show_writes_a_picture(write: Write, capsys: Output, tmp_path: Path) -> None:
+    path = write(f"@kernel linux-6.1\n@expect {RULE}\n{STACK}")
+    assert main(["show", path, "--svg", "x.svg"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "x.svg: written",
+        f"linux-6.1 on x86-64: {RULE} (known: B-01), as expected",
+    ]
+    root = ElementTree.parse(tmp_path / "x.svg").getroot()
+    assert any(text.text and "x.case" in text.text for text in root.iter())
+    assert main(["show", path, "--svg", "x.svg", "--kernel", "linux-6.18"]) == 0
+
+
+def test_show_refuses_a_picture_of_two_kernels_and_one_that_has_no_place(
+    write: Write, capsys: Output
+) -> None:
+    path = write(f"@kernel {OWN}\n{STACK}")
+    assert main(["show", path, "--svg", "x.svg", "--like", "linux-6.18"]) == BAD_INPUT
+    assert "leave --like out" in refused(capsys)
+    assert main(["show", path, "--svg", "nowhere/x.svg"]) == BAD_INPUT
+    assert "nowhere/x.svg: cannot write" in refused(capsys)
