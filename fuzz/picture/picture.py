@@ -73,16 +73,23 @@ class Picture:
         found = self.made.failing
         return len(self.steps) - 1 if found is None else found
 
-    def still(self) -> str:
-        """The decisive moments below each other, as SVG."""
-        return self._drawn(list(_decisive(self.made)), leafed=False)
+    def still(self, *, styled: bool = True) -> str:
+        """The decisive moments below each other, as SVG.
 
-    def film(self) -> str:
-        """All moments as SVG, a group of class `step` each, of which that with `now` is seen."""
-        return self._drawn(list(range(len(self.made.moments))), leafed=True)
+        Arguments: `styled` false: without its style, for a page that has that already.
+        """
+        return self._drawn(list(_decisive(self.made)), leafed=False, styled=styled)
 
-    def _drawn(self, indices: list[int], *, leafed: bool) -> str:
-        root = svg.picture(WIDTH, 100, self.title, " ".join(self._told()))
+    def film(self, *, styled: bool = True) -> str:
+        """All moments as SVG, a group of class `step` each, of which that with `now` is seen.
+
+        Arguments: as of `still`.
+        """
+        return self._drawn(list(range(len(self.made.moments))), leafed=True, styled=styled)
+
+    def _drawn(self, indices: list[int], *, leafed: bool, styled: bool) -> str:
+        title, told = self.title, " ".join(self._told())
+        root, sheet = svg.picture(WIDTH, title, told, styled=styled)
         top = self._head(root)
         used: set[str] = set()
         y = bottom = top
@@ -101,7 +108,7 @@ class Picture:
             used |= panel.used
         height = legend(root, bottom, used)
         root.set("viewBox", f"0 0 {svg.number(WIDTH)} {svg.number(height)}")
-        root[3].set("height", svg.number(height))
+        sheet.set("height", svg.number(height))
         return svg.told(root)
 
     @cached_property

@@ -53,22 +53,21 @@ def wrapped(text: str, width: float, size: float, *, mono: bool = False) -> list
     return lines
 
 
-def picture(width: float, height: float, title: str, description: str) -> Element:
-    """The root of a picture, with what is read out in its place."""
+def picture(width: float, title: str, description: str, *, styled: bool) -> tuple[Element, Element]:
+    """The root of a picture, with what is read out in its place, and its sheet, not high yet."""
     root = ET.Element(
         "svg",
         {
             "xmlns": _NAMESPACE,
             "class": ROOT_CLASS,
-            "viewBox": f"0 0 {number(width)} {number(height)}",
             "role": "img",
         },
     )
     ET.SubElement(root, "title").text = clean(title)
     ET.SubElement(root, "desc").text = clean(description, 4000)
-    ET.SubElement(root, "style").text = STYLE
-    rect(root, 0, 0, width, height, "bg")
-    return root
+    if styled:
+        ET.SubElement(root, "style").text = STYLE
+    return root, rect(root, 0, 0, width, 0, "bg")
 
 
 def told(root: Element) -> str:

@@ -7,11 +7,8 @@ from fuzz.bounded import Unjudged
 from fuzz.case import Case, CaseError
 from fuzz.export.program import ExportError, as_c
 from fuzz.picture.picture import picture
-from fuzz.picture.svg import STYLE
 from fuzz.subjects.likeness import likeness
 from fuzz.tell.story import story
-
-_STYLE = f"<style>{STYLE}</style>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +54,7 @@ def views(case: Case, kernel: Kernel, name: str) -> Views:
 def _picture(case: Case, kernel: Kernel, name: str) -> Picture:
     made = picture(case, kernel, name)
     captions = tuple(step.caption for step in made.steps)
-    film, still = (svg.replace(_STYLE, "", 1) for svg in (made.film(), made.still()))
+    film, still = made.film(styled=False), made.still(styled=False)
     return Picture(film, still, captions, made.failing)
 
 

@@ -1,5 +1,7 @@
 """`museum`: what it lists and draws, and how it can be used wrongly."""
 
+from pathlib import Path
+
 import pytest
 
 from fuzz.cli.main import main
@@ -21,6 +23,15 @@ def test_show(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "dest-entry-none" in out
     assert "realign_stack = no" in out
+
+
+def test_show_draws_a_picture_of_the_bug(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "x.svg"
+    assert main(["museum", "show", "B-12-own-head", "--svg", str(file)]) == 0
+    assert capsys.readouterr().out == f"{file}: written\n"
+    assert "with B-12-own-head put back" in file.read_text()
 
 
 def test_harm_of_exhibits_whose_cases_show_none(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from fuzz.defects.catalogue import exhibit_named
 from fuzz.forms.text import load, parse
 from fuzz.picture.picture import Picture, picture
 from fuzz.picture.ribbon import WIDTH
-from fuzz.picture.svg import width_of
+from fuzz.picture.svg import STYLE, width_of
 from fuzz.showing import kernel_to_see
 from tests.lib.constants import ROOT
 
@@ -98,6 +98,16 @@ def test_film_has_each_step_once_and_shows_the_failing_one() -> None:
     assert [g.get("data-caption") for g in groups] == [step.caption for step in made.steps]
     assert [g.get("class") for g in groups].count("step now") == 1
     assert groups[made.failing].get("class") == "step now"
+
+
+def test_a_page_may_have_the_style_once_for_all() -> None:
+    made = drawn("regressions/rollback-loses-a-page")
+    for styled, bare in (
+        (made.still(), made.still(styled=False)),
+        (made.film(), made.film(styled=False)),
+    ):
+        assert styled.replace(f"<style>{STYLE}</style>", "") == bare
+        assert "<style" not in bare
 
 
 def test_a_bug_of_the_museum_is_drawn_as_long_as_it_is_there() -> None:
