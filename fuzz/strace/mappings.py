@@ -38,13 +38,19 @@ _USUAL = frozenset(group[0] for group in _LASTING if group[0] != MADV_HUGEPAGE)
 
 
 class Kind(NamedTuple):
-    """How something is mapped: with which operands of mmap, and what was done to it since."""
+    """How something is mapped: with which operands of mmap, and what was done to it since.
+
+    `file` tells the file from others, "" if there is none; `base` the address at which it begins,
+    or would.
+    """
 
     prot: int
     flags: int
     advice: tuple[int, ...] = ()
     locked: bool = False
     sealed: bool = False
+    file: str = ""
+    base: int = 0
 
     def advised(self, advice: int) -> "Kind":
         """The same after madvise, if that leaves a trace."""

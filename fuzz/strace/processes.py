@@ -46,6 +46,7 @@ WANTED = frozenset(
 )
 ADVICE = "trace with -f -o LOG -e trace=%memory,execve,clone,clone3,fork,vfork"
 ACCESSES = "accesses to what was mapped (strace shows none; --no-touch: leave them out)"
+UNNAMED = "files of a program that has more than a case can, as memory without one"
 _CLONE_VM = 0x100
 _FLAGS = re.compile(r"flags=([^,}]+)")
 _FIRST_WORD = re.compile(r"(0x[0-9a-f]+)")
@@ -99,6 +100,8 @@ class Reader:
             self.imported.programs += 1
             if program.touches:
                 count(self.imported.assumed, ACCESSES, number=program.touches)
+            if program.unnamed:
+                count(self.imported.changed, UNNAMED, number=program.unnamed)
             for source, got in program.left_out:
                 kind = f"a result that does not come about on {self.kernel.name}"
                 count(self.imported.left_out, kind, f"{self._told(source)}, and not {got}")
@@ -177,6 +180,8 @@ class Reader:
         space = self._space(pid)
         if self.within is not None and not self.within[0] <= step.args[0] < self.within[1]:
             return
+        if step.file:
+            step = step._replace(file=space.file_of(step))
         self._suppose(space, step, source)
         if step.note:
             count(self.imported.changed, step.note, self._told(source))

@@ -6,7 +6,7 @@ does not choose the same, the case names it (MAP_FIXED, MREMAP_FIXED), and a cal
 cannot come about there is left out.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -19,16 +19,18 @@ from engine.base.uapi import (
     MAP_GROWSDOWN,
     MAP_HUGETLB,
     MAP_LOCKED,
+    MAP_SHARED,
     MAP_TYPE,
     MREMAP_DONTUNMAP,
     PROT_WRITE,
 )
+from fuzz.calls.operand import FILES
 from fuzz.calls.registry import CALLS
 from fuzz.case import MAX_CALLS, Call, Case, Faults, Result
 from fuzz.execute import execute
 from fuzz.strace.mappings import UNSEEN, Kind, Mappings
 from fuzz.strace.rebase import ARENA, BLOCK, Rebase, blocks_of, room
-from fuzz.strace.steps import PAGE, Step, names_target, up
+from fuzz.strace.steps import OPENED, PAGE, Step, names_target, up
 
 _TOUCHED = 4 << 20  # bytes of what a call has mapped that are written to at most
 _TOUCHED_IN_ALL = 32 << 20  # of a program; after that a few pages of each
@@ -36,6 +38,7 @@ _FEW = 4 * PAGE
 _RUNS = 8  # of a program, until its calls have the results of the log
 _KEPT = MAP_TYPE | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_HUGETLB | (0x3F << 26)
 _BELOW = GEOMETRIES["x86-64"].arena.start  # what is nowhere in the arena is as far from it
+_NUMBERS = 1 << 40  # from here on, no descriptor: files on their way into a case
 FAULTS = "SEGV"  # the result of an access that ended in a signal
 
 
@@ -49,7 +52,8 @@ class Source(NamedTuple):
 class Program(NamedTuple):
     """A case, and where it is from.
 
-    `left_out` are calls whose results did not come about; `touches` how many accesses were put in.
+    `left_out` are calls whose results did not come about; `touches` how many accesses were put in;
+    `unnamed` how many files are memory without one, as a case has no more names.
     """
 
     case: Case
@@ -59,6 +63,7 @@ class Program(NamedTuple):
     calls: int
     touches: int
     left_out: tuple[tuple[Source, str], ...]
+    unnamed: int
 
 
 class _Taken(NamedTuple):
@@ -86,6 +91,10 @@ class Space:
     programs: int = 0
     asked: dict[int, int] = field(default_factory=dict)  # features of its userfaultfds, by fd
     brk: int | None = None
+    _sizes: dict[str, int] = field(default_factory=dict)  # of files, as far as they are mapped
+    _opens: dict[str, int] = field(default_factory=dict)  # how many a descriptor has stood for
+    _numbers: dict[str, int] = field(default_factory=dict)  # of files
+    _unnamed: int = 0
     _before: Mappings = field(default_factory=Mappings)
     _children_before: int = 0
     _steps: list[_Taken] = field(default_factory=list)
@@ -98,7 +107,7 @@ class Space:
     def copy(self, name: str) -> "Space":
         """That of a child, with the same mapped."""
         child = Space(name, self.keep, self.kernel, self.touching, Mappings(self.mappings))
-        child.brk = self.brk
+        child.brk, child._sizes, child._opens = self.brk, dict(self._sizes), dict(self._opens)
         return child
 
     def add(self, step: Step, source: Source) -> str:
@@ -136,6 +145,9 @@ class Space:
         match step.name:
             case "mmap":
                 kind = Kind(args[2], args[3] & _KEPT, locked=bool(args[3] & MAP_LOCKED))
+                if step.file:
+                    kind = kind._replace(file=step.file, base=step.result - args[5])
+                    self._grown(kind, step.result + up(args[1]))
                 mapped.put(step.result, step.result + up(args[1]), kind)
             case "munmap":
                 mapped.cut(start, end)
@@ -168,12 +180,31 @@ class Space:
             )
             for each in moved
         ]
+        if new_len > old_len:
+            pieces.append((old_len, new_len, pieces[-1][2] if pieces else kind))
         for begin, end, its in pieces:
             if begin < end:
-                self.mappings.put(new + begin, new + end, its)
-        if new_len > old_len:
-            last = pieces[-1][2] if pieces else kind
-            self.mappings.put(new + old_len, new + new_len, last)
+                there = its._replace(base=its.base + new - old) if its.file else its
+                self._grown(there, new + end)
+                self.mappings.put(new + begin, new + end, there)
+
+    def _grown(self, kind: Kind, end: int) -> None:
+        """A file is taken to be as large as its mappings, which end there."""
+        if kind.file:
+            self._sizes[kind.file] = max(self._sizes.get(kind.file, 0), end - kind.base)
+
+    def file_of(self, step: Step) -> str:
+        """What tells the file that is mapped from others.
+
+        A log without names shows a descriptor, which becomes another file's: mostly that is mapped
+        from its beginning first, and anywhere.
+        """
+        descriptor = step.file.removesuffix(OPENED)
+        if "<" in descriptor:
+            return descriptor[descriptor.index("<") :]
+        generation = self._opens.get(descriptor, 0) + (descriptor != step.file)
+        self._opens[descriptor] = generation
+        return f"{descriptor}, {generation}"
 
     # --- What a program needs ---------------------------------------------------------------------
 
@@ -201,9 +232,9 @@ class Space:
             if room(blocks) > ARENA // BLOCK:
                 return False
             cost = sum(1 for _ in self._first_calls(Rebase(blocks), needed))
-            if cost > MAX_CALLS:
+            if cost > MAX_CALLS - len(FILES):
                 return False
-        if cost + len(self._steps) + self._accesses + 2 > MAX_CALLS:
+        if cost + len(self._steps) + self._accesses + 2 + len(FILES) > MAX_CALLS:
             return False
         self._blocks |= blocks
         self._beside |= beside
@@ -218,13 +249,15 @@ class Space:
                 for run in rebase.runs:
                     low, high = max(each.start, run.start), min(each.end, run.end)
                     if low < high:
-                        yield from self._mapping(low - run.start + run.at, high - low, each.kind)
+                        at = low - run.start + run.at
+                        yield from self._mapping(at, high - low, low - each.kind.base, each.kind)
         if self._children_before:
             yield Call("fork", ())
 
-    def _mapping(self, start: int, length: int, kind: Kind) -> Iterator[Call]:
-        flags = kind.flags | MAP_FIXED
-        yield Call("mmap", (start, length, kind.prot, flags, -1, 0), start)
+    def _mapping(self, start: int, length: int, offset: int, kind: Kind) -> Iterator[Call]:
+        fd, offset = (self._descriptor(kind.file), offset) if kind.file else (-1, 0)
+        args = (start, length, kind.prot, kind.flags | MAP_FIXED, fd, offset)
+        yield Call("mmap", args, start)
         for advice in kind.advice:
             yield Call("madvise", (start, length, advice))
         if self.touching and kind.prot & PROT_WRITE and not kind.flags & MAP_HUGETLB:
@@ -297,6 +330,7 @@ class Space:
             len(kept),
             sum(call.name == "touch" and call.result is None for call in calls),
             tuple(left_out),
+            self._unnamed,
         )
 
     def _calls(
@@ -312,12 +346,38 @@ class Space:
         owners: list[int | None] = [None] * len(calls)
         for index in kept:
             step, _, fresh = self._steps[index]
-            calls.append(_rebased(step, step.made if free[index] else step.args, rebase))
+            call = _rebased(step, step.made if free[index] else step.args, rebase)
+            if step.file:
+                args = (*call.args[:4], self._descriptor(step.file), call.args[5])
+                call = call._replace(args=args)
+            calls.append(call)
             owners.append(index)
             if touching and fresh is not None and (start := rebase(fresh[0])) is not None:
                 calls.append(Call("touch", (start, fresh[1])))
                 owners.append(None)
-        return _within_reason(calls), owners
+        files = self._opened(calls)
+        calls = [*(Call("file", (fd, size), 0) for fd, size in files.values()), *calls]
+        calls = [_with_file(call, files) for call in _within_reason(calls)]
+        return calls, [None] * len(files) + owners
+
+    def _descriptor(self, file: str) -> int:
+        """A number for a file that is none of a descriptor of cases; see `_with_file`."""
+        return self._numbers.setdefault(file, _NUMBERS + len(self._numbers))
+
+    def _opened(self, calls: Sequence[Call]) -> dict[int, tuple[int, int]]:
+        """The files that a case has, by their numbers: descriptor and size of each.
+
+        There are not as many as some programs need; what is shared comes first.
+        """
+        mapped = [call for call in calls if call.name == "mmap" and call.args[4] >= _NUMBERS]
+        mapped.sort(key=lambda call: call.args[3] & MAP_TYPE != MAP_SHARED)
+        numbers = list(dict.fromkeys(call.args[4] for call in mapped))
+        self._unnamed = max(len(numbers) - len(FILES), 0)
+        names = {number: file for file, number in self._numbers.items()}
+        return {
+            number: (fd, self._sizes[names[number]])
+            for number, fd in zip(numbers, FILES.values(), strict=False)
+        }
 
     def _wrong(self, calls: Sequence[Call], owners: Sequence[int | None]) -> dict[int, str]:
         """The steps whose results are not those of the log, and what the model returns."""
@@ -344,6 +404,17 @@ def _rebased(step: Step, operands: Sequence[int], rebase: Rebase) -> Call:
         place = rebase(step.result)
         result = "OUT" if place is None else place
     return Call(step.name, tuple(args), result)
+
+
+def _with_file(call: Call, files: Mapping[int, tuple[int, int]]) -> Call:
+    """A mapping of a file with that of the case; if there is none, without one, as private or
+    shared as it was.
+    """
+    if call.name != "mmap" or call.args[4] < _NUMBERS:
+        return call
+    if call.args[4] in files:
+        return call._replace(args=(*call.args[:4], files[call.args[4]][0], call.args[5]))
+    return call._replace(args=(*call.args[:3], call.args[3] | MAP_ANONYMOUS, -1, 0))
 
 
 def _within_reason(calls: Sequence[Call]) -> list[Call]:

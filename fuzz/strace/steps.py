@@ -1,7 +1,6 @@
 """What the calls of a traced program mean: a step is a call of a case, with real addresses.
 
-Which calls there are, and what becomes of one that cases do not have, is said here alone.  Files:
-`as_memory` says what stands for the mapping of one.
+Which calls there are, and what becomes of one that cases do not have, is said here alone.
 """
 
 import re
@@ -26,6 +25,7 @@ from fuzz.strace import values
 from fuzz.strace.values import Value
 
 PAGE = 4096
+OPENED = "!"  # ends a file's name in a step if its descriptor is likely another file's than before
 MSEAL = "syscall_0x1ce"  # as strace 6.1 has it
 # Calls about memory that cases do not have, by why not.
 STRANGERS = {
@@ -54,7 +54,9 @@ class Step(NamedTuple):
 
     `result` an address, 0, or "-EINVAL" and the like; `spans` the ranges that matter to it.
     `made` are the operands as the program had them, if they named no place and these do, where the
-    kernel has put it.  `note` says in what it is not what the program did.
+    kernel has put it.  `file` is the descriptor of the file that is mapped, "" if there is none, as
+    the log has it, perhaps with a name (see OPENED).  `note` says in what it is not what the
+    program did.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Step(NamedTuple):
     result: int | str
     spans: tuple[tuple[int, int], ...] = ()
     made: tuple[int, ...] = ()
+    file: str = ""
     note: str = ""
 
 
@@ -92,30 +95,8 @@ def _span(start: int, length: int, value: Value) -> tuple[int, int]:
 
 
 def _mmap(text: str, value: Value) -> Step:
-    addr, length, prot, flags, fd, offset = _operands_of_mmap(text)
-    flags, file = as_memory(flags, fd)
-    note = "mmap of a file, as memory without one" if file else ""
-    if file:
-        offset = 0
-        if value.failed:
-            raise Inexpressible("mmap of a file that failed")
-    if flags & _LOST and not value.failed:
-        flags &= ~_LOST
-    if value.failed or value.value is None:
-        return Step("mmap", (addr, length, prot, flags, fd, offset), value.error, ((addr, addr),))
-    place = value.value
-    fd = -1 if file else fd
-    args = (addr, length, prot, flags, fd, offset)
-    made: tuple[int, ...] = ()
-    if not flags & _PLACED and place != addr:
-        made = args if addr else ()  # a case cannot say that any place will do
-        args = (place, length, prot, flags | MAP_FIXED, fd, offset)
-    return Step("mmap", args, place, (_span(place, length, value),), made, note)
-
-
-def _operands_of_mmap(text: str) -> tuple[int, int, int, int, int, int]:
     addr, length, prot, flags, fd, offset = values.of_mmap(text)
-    return (
+    args = (
         values.number(addr),
         values.number(length),
         values.flags(prot, values.PROTS),
@@ -123,6 +104,23 @@ def _operands_of_mmap(text: str) -> tuple[int, int, int, int, int, int]:
         values.file_descriptor(fd),
         values.number(offset),
     )
+    file = "" if args[3] & MAP_ANONYMOUS or args[4] < 0 else fd
+    if value.failed or value.value is None:
+        if file:
+            raise Inexpressible("mmap of a file that failed")
+        return Step("mmap", args, value.error, ((args[0], args[0]),))
+    start, kind, place = args[0], args[3] & ~_LOST, value.value
+    if file and kind & MAP_TYPE == MAP_SHARED_VALIDATE:
+        kind ^= MAP_SHARED_VALIDATE ^ MAP_SHARED
+    args = (*args[:3], kind, *args[4:])
+    if file and not args[5] and not kind & MAP_FIXED:
+        file += OPENED
+    made: tuple[int, ...] = ()
+    if not kind & _PLACED and place != start:
+        made = args if start else ()  # a case cannot say that any place will do
+        args = (place, args[1], args[2], kind | MAP_FIXED, *args[4:])
+    note = "mmap of a file, for which one in memory stands" if file else ""
+    return Step("mmap", args, place, (_span(place, args[1], value),), made, file, note)
 
 
 def names_target(flags: int) -> bool:

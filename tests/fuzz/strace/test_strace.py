@@ -9,7 +9,7 @@ import pytest
 from engine.base.kernel import kernel_named
 from fuzz.case import Case, CaseError
 from fuzz.forms.text import format_call
-from fuzz.strace.processes import ACCESSES, Reader
+from fuzz.strace.processes import ACCESSES, UNNAMED, Reader
 from fuzz.strace.program import Program
 from fuzz.strace.rebase import ARENA, BLOCK, Rebase, room
 from fuzz.subjects.beside import beside_model
@@ -150,13 +150,53 @@ clone(child_stack=NULL, flags=CLONE_VM|CLONE_THREAD/usr/bin/strace: Process 9 at
     assert calls_of(text) == [MAPPED]
 
 
+# --- Files ----------------------------------------------------------------------------------------
+
+
+def mapped_file(place: int, file: str, offset: int = 0, fixed: bool = False) -> str:
+    """A line about a mapping of 4096 bytes of a file."""
+    addr, flags = (f"{place:#x}", "|MAP_FIXED") if fixed else ("NULL", "")
+    return f"mmap({addr}, 4096, PROT_READ, MAP_PRIVATE{flags}, {file}, {offset:#x}) = {place:#x}"
+
+
 def test_names_of_files_hold_anything() -> None:
-    named = "mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, 3</a, b) = 0x1/*, c>(deleted), 0x1000)"
-    reader, programs = imported([f"{named} = 0x10000000000"])
-    (call,) = programs[0].case.calls
-    assert call.args[4:] == (-1, 0)
-    kind = "mmap of a file, as memory without one"
-    assert reader.imported.changed[kind] == (1, f"log:1: {named} = 0x10000000000")
+    line = mapped_file(0x10000000000, "3</a, b) = 0x1/*, c>(deleted)", 0x1000)
+    reader, (program,) = imported([line])
+    assert [*map(format_call, program.case.calls)] == [
+        "file(A, 0x2000) = 0",
+        "mmap(0x0, 0x1000, PROT_READ, MAP_PRIVATE|MAP_FIXED, A, 0x1000) = 0",
+    ]
+    kind = "mmap of a file, for which one in memory stands"
+    assert reader.imported.changed[kind] == (1, f"log:1: {line}")
+
+
+@pytest.mark.parametrize("name", ["", "</lib>"], ids=["without names", "with names"])
+def test_which_mappings_are_of_one_file(name: str) -> None:
+    other = "</other>" if name else ""
+    lines = [
+        mapped_file(0x10000000000, f"3{name}"),
+        mapped_file(0x10000001000, f"3{name}", 0x1000, fixed=True),
+        mapped_file(0x10000010000, f"3{other}"),
+        "mremap(0x10000001000, 4096, 12288, MREMAP_MAYMOVE) = 0x10000001000",
+    ]
+    assert [call for call in calls_of("\n".join(lines)) if "mremap" not in call] == [
+        "file(A, 0x4000) = 0",
+        "file(B, 0x1000) = 0",
+        "mmap(0x0, 0x1000, PROT_READ, MAP_PRIVATE|MAP_FIXED, A) = 0",
+        "mmap(0x1000, 0x1000, PROT_READ, MAP_PRIVATE|MAP_FIXED, A, 0x1000) = 0x1000",
+        "mmap(0x10000, 0x1000, PROT_READ, MAP_PRIVATE|MAP_FIXED, B) = 0x10000",
+    ]
+
+
+def test_more_files_than_a_case_can_have() -> None:
+    lines = [mapped_file(0x10000000000 + 0x2000 * n, "3") for n in range(9)]
+    lines.append(mapped_file(0x10000020000, "3").replace("MAP_PRIVATE", "MAP_SHARED"))
+    reader, (program,) = imported(lines)
+    calls = [*map(format_call, program.case.calls)]
+    assert sum(call.startswith("file(") for call in calls) == 8
+    assert sum("MAP_PRIVATE|MAP_ANONYMOUS" in call for call in calls) == 2
+    assert calls[-1].endswith("MAP_SHARED|MAP_FIXED, A) = 0x20000"), "what is shared comes first"
+    assert reader.imported.changed[UNNAMED] == (2, "")
 
 
 @pytest.mark.parametrize(

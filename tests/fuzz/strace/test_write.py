@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from engine.base.address import WORD_MASK
 from engine.base.geometry import GEOMETRIES
 from engine.base.kernel import kernel_named
-from engine.base.uapi import MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE
+from engine.base.uapi import MAP_ANONYMOUS, MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE
 from fuzz.calls.registry import CALLS, MODELLED_CALLS, as_made, call
 from fuzz.case import Call, Case
 from fuzz.execute import execute
@@ -102,6 +102,8 @@ dialects = st.builds(
 def as_it_comes_back(one: Call, dialect: Dialect) -> Call | None:
     """What a log can say of a call; None: not enough."""
     one = as_made(one, GEOMETRIES["x86-64"])
+    if one.name == "mmap" and not one.args[3] & MAP_ANONYMOUS:
+        return None  # a log does not show who made a file, and how large it is
     if one.name != "mremap":
         return one
     flags = one.args[3]
