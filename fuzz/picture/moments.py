@@ -76,6 +76,7 @@ _NOTED = frozenset(
 )
 NOWHERE = Range(0, 0)
 _MOST_BITES = 12  # of more, some stand for others
+_MOST_MOMENTS = 26  # of more, some are left out
 
 
 class Bite(NamedTuple):
@@ -333,11 +334,25 @@ def _telling(shown: Showing) -> int:
 def _chosen(
     marks: Sequence[Mark], violation: Violation | None, broken: Sequence[Violation]
 ) -> Iterator[Mark]:
-    """The points worth a look."""
+    """The points worth a look; of very many those at both ends, and around where a rule breaks."""
     first = next(
         (n for n, one in enumerate(broken, 1) if violation and one.rule == violation.rule), 0
     )
     culprit = next((m.number for m in marks if first and m.broken >= first), -1)
+    found = list(_telling_points(marks, culprit))
+    each = _MOST_MOMENTS // 3
+    here = next((n for n, mark in enumerate(found) if mark.number == culprit), 0)
+    for number, mark in enumerate(found):
+        at_an_end = number < each or number >= len(found) - each
+        if len(found) <= _MOST_MOMENTS or at_an_end or abs(number - here) <= each // 2:
+            yield mark
+
+
+def _telling_points(marks: Sequence[Mark], culprit: int) -> Iterator[Mark]:
+    """The points at which there is something to be seen.
+
+    Arguments: `culprit` the number of the one at which the rule is found broken, -1: none.
+    """
     bites = [mark for mark in marks if mark.bite]
     spared = _spared(bites, culprit) if len(bites) > _MOST_BITES else {}
     after_bite = False
@@ -376,11 +391,6 @@ def _spared(bites: Sequence[Mark], culprit: int) -> dict[int, Mark | None]:
             )
             spared.update({mark.number: None for mark in rest})
             spared[last.number] = last._replace(bite=bite)
-    if len(runs) > 2 * _MOST_BITES:  # too many even so: from the middle
-        near = next((n for n, run in enumerate(runs) if run[0].number == culprit), len(runs))
-        for number, run in enumerate(runs):
-            if _MOST_BITES < number < len(runs) - 2 and abs(number - near) > _MOST_BITES // 2:
-                spared.update({mark.number: None for mark in run})
     return spared
 
 

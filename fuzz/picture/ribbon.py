@@ -29,6 +29,7 @@ _SPAN, _ADDRESSES, _VMA, _TABLE, _PAGES, _STRIP, _TLB = 16.0, 16.0, 18.0, 22.0, 
 _GAP = 5.0
 _MOST_PUDS = 16
 _MARKED = {ZERO: ("zero page", "zero"), GUARD: ("guard", "G"), WP_MARK: ("wp mark", "wp")}
+_BEHIND = (signs.FAULTED, signs.UNFAULTED)
 # Rules that tell VMAs apart by what is behind them.
 _OF_VMAS = frozenset(
     rule for detail in DETAILS if detail.title == signs.FLAGS for rule in detail.rules
@@ -96,6 +97,7 @@ class RibbonDrawing:
         self.scene, self.lost, self.rows, self.ribbon = scene, lost, rows, rows.ribbon
         self.moment: Moment = scene.film.moments[index]
         self.index, self.group, self.used = index, group, used
+        self._said: list[tuple[float, float, float]] = []  # in which line, from where to where
 
     def draw(self) -> None:
         """Draw it."""
@@ -359,7 +361,7 @@ class RibbonDrawing:
             if svg.width_of(f"{words} {rest}", 14.5) <= wide - 20:
                 words = f"{words} {rest}"
             else:
-                svg.text(self.group, right + 5, y + 17, rest, "bad strong label")
+                self._beside(left - 10, right, y + 17, rest, "bad strong label", 14.5)
             svg.text(self.group, middle, y + 17, words, "bad strong label", "middle")
             svg.cross(self.group, left, y + _PAGES, 8)
             self.used.add("missing")
@@ -367,11 +369,7 @@ class RibbonDrawing:
             left, right = self.ends(where)
             svg.rect(self.group, left - 2, y - 3, right - left + 4, _PAGES + 6, "ring", 4)
             svg.cross(self.group, left, y + _PAGES, 8)
-            words = "no VMA is here"
-            if right + svg.width_of(words, 14.5) < WIDTH - PAD:
-                svg.text(self.group, right + 6, y + 17, words, "bad strong label")
-            else:
-                svg.text(self.group, left - 12, y + 17, words, "bad strong label", "end")
+            self._beside(left - 8, right, y + 17, "no VMA is here", "bad strong label", 14.5)
 
     def _ring(self) -> None:
         """Where the rule is broken, if nothing else shows that."""
@@ -410,7 +408,7 @@ class RibbonDrawing:
             self._label(y + 14, f"TLB of CPU {cpu}")
             left, right = self.ends(self.ribbon.window)
             svg.line(self.group, ((left, y + 18), (right, y + 18)), "slot")
-            for one in self._kept(cpu):
+            for one in sorted(self._kept(cpu), key=lambda one: not one.stale):
                 self._translation(one, y)
             y += _TLB
 
@@ -431,15 +429,28 @@ class RibbonDrawing:
         self._fitting((what, what[2:]), left + wide / 2, y + 14, wide, "small")
         may = "writes" if one.translation.writable else "reads"
         page = f"page {one.tag}" if one.tag else "zeroes"
-        at = terms.address(self.scene.geometry, one.where.start)
+        through = f"{page} through {terms.address(self.scene.geometry, one.where.start)}"
+        right = left + wide
         if one.stale:
-            words = f"stale: CPU {one.cpu} still {may} {page} through {at}"
-            svg.text(self.group, left + wide + 14, y + 14, words, "small bad strong label")
-            svg.cross(self.group, left + wide + 3, y + 10, 8)
+            words = f"stale: CPU {one.cpu} still {may} {through}"
+            self._beside(left, right + 8, y + 14, words, "small bad strong label", 13.2)
+            svg.cross(self.group, right + 3, y + 10, 8)
             self.used.add("stale")
         else:
-            words = f"CPU {one.cpu} {may} {page} through {at}"
-            svg.text(self.group, left + wide + 6, y + 14, words, "small soft")
+            words = f"CPU {one.cpu} {may} {through}"
+            self._beside(left, right, y + 14, words, "small soft", 12)
 
-
-_BEHIND = (signs.FAULTED, signs.UNFAULTED)
+    def _beside(
+        self, left: float, right: float, y: float, words: str, css: str, size: float
+    ) -> None:
+        """Words to the right of something, or to its left, or nowhere if others are there."""
+        wide = svg.width_of(words, size)
+        for start, end, anchor in (
+            (right + 6, right + 6 + wide, "start"),
+            (left - 6 - wide, left - 6, "end"),
+        ):
+            free = all(y != its or end < low or high < start for its, low, high in self._said)
+            if start >= LEFT - 6 and end <= WIDTH - PAD and free:
+                self._said.append((y, start, end))
+                svg.text(self.group, start if anchor == "start" else end, y, words, css, anchor)
+                return

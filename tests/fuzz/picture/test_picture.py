@@ -1,6 +1,7 @@
 """Pictures: what they show, and that nothing in a case can break them."""
 
 from pathlib import Path
+from random import Random
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from engine.base.kernel import kernel_named
 from fuzz.defects.catalogue import exhibit_named
 from fuzz.forms.text import load, parse
+from fuzz.inputs.scene import scene
 from fuzz.picture.picture import Picture, picture
 from fuzz.picture.ribbon import WIDTH
 from fuzz.picture.svg import STYLE, width_of
@@ -79,6 +81,16 @@ def test_every_case_of_the_corpus_is_drawn(path: Path) -> None:
     made = picture(case, kernel_to_see(case))
     check(made.still())
     check(made.film())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("geometry", ["x86-64", "small", "tiny", "i386-pae", "arm64-16k-47"])
+def test_random_programs_are_drawn(geometry: str) -> None:
+    kernel = kernel_named("linux-6.18", geometry)
+    for seed in range(12):
+        made = picture(scene(Random(seed), kernel.geometry), kernel)
+        check(made.still())
+        check(made.film())
 
 
 def test_failing_step_of_the_thread_is_the_refused_bite() -> None:
@@ -161,6 +173,19 @@ def test_bites_that_are_alike_share_a_step() -> None:
         "move_normal_pmd takes 2 MiB from 0x0 to 0x40000000",
         "move_normal_pmd 31 more times takes 62 MiB from 0x200000 to 0x40200000",
     ]
+
+
+def test_of_very_many_moments_some_are_left_out() -> None:
+    lines = [
+        f"mmap({n * 0x2000:#x}, 0x1000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)"
+        f"\ntouch({n * 0x2000:#x}, 0x1000)"
+        for n in range(100)
+    ]
+    lines.append("mremap(0x0, 0xc8000, 0xc8000, MREMAP_MAYMOVE|MREMAP_FIXED, 0x40000000)\n")
+    made = picture(parse("\n".join(lines)), kernel_named("linux-6.18"))
+    assert 10 < len(made.steps) < 40
+    assert made.steps[-1].caption == "the call returns 0x40000000"
+    check(made.film())
 
 
 def test_locks_are_told_as_they_are_held() -> None:
