@@ -30,6 +30,7 @@ from fuzz.findings.ledger import Ledger
 
 WORKERS = 3
 ROUND_SECONDS = 15.0
+_STOP_SECONDS = 10.0
 # A LocalCluster in a process of its own, so that its scheduler can be killed.  What takes long to
 # come back it closes for good (`fuzz.campaign.cluster`), until it is asked for as many again.
 _LOCAL = f"""
@@ -153,7 +154,11 @@ class Chaos(threading.Thread):
         for process in (*self._workers, self._scheduler):
             process.send_signal(signal.SIGTERM)
         for process in (*self._workers, self._scheduler):
-            process.wait()
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:  # it waits for a round that nobody wants any more
+                process.kill()
+                process.wait()
 
 
 class Heard:
