@@ -13,7 +13,7 @@ from fuzz.lib.arguments import positive, seed
 
 _EXIT = """\
 exit status:
-  0    no rule is broken, but by known defects
+  0    as expected: no rule is broken, but by known defects
   1    findings: a rule is broken that no known defect explains
   2    bad input
   3    pmdfuzz itself failed

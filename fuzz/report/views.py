@@ -1,5 +1,6 @@
 """A case to be looked at: step by step as text, as a picture, and as a program in C."""
 
+import shlex
 from dataclasses import dataclass
 
 from engine.base.kernel import Kernel
@@ -61,7 +62,7 @@ def _picture(case: Case, kernel: Kernel, name: str) -> Picture:
 def _program(case: Case, kernel: Kernel, name: str) -> tuple[str, str]:
     """The program, or why there is none."""
     try:
-        made_by = f"pmdfuzz export {name}.case --as c"
+        made_by = shlex.join(("pmdfuzz", "export", f"{name}.case", "--as", "c"))
         return as_c(case, name, kernel.name, made_by), ""
     except (ExportError, CaseError, Unjudged) as error:
         return "", str(error)

@@ -21,8 +21,10 @@ _HEAD_BYTES = 1024  # at the beginning of a page, in which its mark stands
 class NotOurs(WriteError):
     """Something else lies where the report is to be."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, "that is no report of ours; name another place, or move it away")
+    def __init__(
+        self, path: Path, reason: str = "that is no report of ours; name another place, or move it"
+    ) -> None:
+        super().__init__(path, reason)
 
 
 def is_file(out: Path) -> bool:
