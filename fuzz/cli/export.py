@@ -18,6 +18,7 @@ from fuzz.cli.options import (
     add_kernel,
     define,
 )
+from fuzz.export.mail import mail
 from fuzz.export.program import KSELFTEST, MAKEFILE, PLAIN, ExportError, Form, as_c
 from fuzz.lib.exits import FINE
 from fuzz.lib.files import write_atomic
@@ -89,6 +90,10 @@ def _syz(case: Case, request: Request) -> str:
         raise ExportError(str(error)) from None
 
 
+def _mail(case: Case, request: Request) -> str:
+    return mail(case, request.name, request.kernel, request.made_by)
+
+
 FORMATS = {
     "c": Format(_c, "a program in C that stands by itself", ".c", {"Makefile": MAKEFILE}),
     "kselftest": Format(_kselftest, "a test for tools/testing/selftests/mm of a kernel tree", ".c"),
@@ -96,6 +101,7 @@ FORMATS = {
         _strace, "what strace 7.2 prints of it, by the model's results", ".strace", lost=unshown
     ),
     "syz": Format(_syz, "a program of syzkaller, in whose head is what it leaves out", ".syz"),
+    "mail": Format(_mail, "a report for a kernel mailing list", ".txt"),
 }
 
 

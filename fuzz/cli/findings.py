@@ -71,6 +71,12 @@ def make_findings(parser: Parser, summary: str) -> None:
     )
     add_name(action)
     add_kernel(action)
+    action.add_argument(
+        "--mail",
+        action="store_true",
+        help="print it as a report for a kernel mailing list, of at most 75 columns, with the "
+        "program in C",
+    )
     action = add(
         "accept",
         _accept,
@@ -110,6 +116,8 @@ def make_findings(parser: Parser, summary: str) -> None:
 
 
 def _show(options: argparse.Namespace) -> int:
+    if options.mail:
+        return _show_as_mail(options)
     from fuzz.cli.cases import tell
 
     status = FINE
@@ -119,6 +127,20 @@ def _show(options: argparse.Namespace) -> int:
         with naming(path):
             status = max(status, tell(loaded(path), path, options.kernel))
     return status
+
+
+def _show_as_mail(options: argparse.Namespace) -> int:
+    from fuzz.export.mail import mail
+    from fuzz.export.program import ExportError
+
+    path = next(iter(_files(options)))
+    with naming(path):
+        made_by = command("findings", "show", options.name, "--mail")
+        try:
+            print(mail(loaded(path), path.stem, options.kernel, made_by), end="")
+        except ExportError as error:
+            raise UsageError(f"{path}: {error}") from None
+    return SURPRISES
 
 
 def _promote(options: argparse.Namespace) -> int:

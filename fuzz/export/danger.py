@@ -1,15 +1,9 @@
 """What a program that does what a case does may do to the machine that runs it."""
 
-from collections.abc import Iterator
-
 from engine.base import uapi
-from engine.base.geometry import geometry_named
-from engine.base.kernel import releases
 from fuzz.case import Case
-from fuzz.defects.attribute import findings_on
 from fuzz.defects.known import DEFECTS
-from fuzz.matrix import Matrix
-from fuzz.showing import runs_of
+from fuzz.export.met import met_on_releases
 
 _GUARDS_WITHOUT_END = (
     "since Linux 6.15, madvise(MADV_GUARD_INSTALL) may not end on shared memory that a userfaultfd "
@@ -22,26 +16,10 @@ def dangers(case: Case) -> list[str]:
 
     Errors raised: CaseError for a call that the model does not know.
     """
-    found = [
-        f"{id_}, {DEFECTS[id_].headline}: {DEFECTS[id_].crashes}"
-        for id_ in _met(case)
-        if DEFECTS[id_].crashes
-    ]
+    ids = (id_ for bucket in met_on_releases(case) for id_ in bucket.defect.split("+") if id_)
+    met = (DEFECTS[id_] for id_ in dict.fromkeys(ids))
+    found = [f"{one.id}, {one.headline}: {one.crashes}" for one in met if one.crashes]
     return found + ([_GUARDS_WITHOUT_END] if _guards_what_is_watched(case) else [])
-
-
-def _met(case: Case) -> Iterator[str]:
-    """The known defects that it meets on any release."""
-    kernels = releases()
-    if case.geometry is not None:
-        kernels = tuple(kernel.on(geometry_named(case.geometry)) for kernel in kernels)
-    matrix, runs = Matrix(kernels), runs_of(case)
-    met: dict[str, None] = {}
-    for same in runs.each(matrix):
-        for _, shown in findings_on(runs, matrix, same):
-            ids = (id_ for one in shown for id_ in one.bucket.defect.split("+") if id_)
-            met.update(dict.fromkeys(ids))
-    yield from met
 
 
 def _guards_what_is_watched(case: Case) -> bool:

@@ -103,7 +103,7 @@ def definitions(geometry: Geometry) -> dict[str, str]:
     """What helpers take for granted of a machine: lines of C, by the name that they define."""
     start, length = geometry.arena.start, geometry.arena.length
     arena = f"#define ARENA {start:#x}UL\n#define ARENA_BYTES {length:#x}UL"
-    if geometry.word_bits == 64 and not _machine(geometry):  # may be tried on 32 bits, too
+    if geometry.word_bits == 64:  # on 32 bits it is built, too, and may be tried
         low = (
             f"#define ARENA {_ARENA_OF_32_BITS:#x}UL\n#define ARENA_BYTES {_REACH_OF_32_BITS:#x}UL"
         )

@@ -106,8 +106,7 @@ static int verdict(int status)
 	static const char *const words[] = {
 		"does not show the defect",
 		"shows the defect",
-		"does something else than kernels do with the defect or "
-		"without it",
+		"does something else than kernels with it or without it",
 	};
 
 	puts(words[status]);

@@ -152,6 +152,13 @@ def test_findings_show(workdir: Path, capsys: Output) -> None:
     assert "emptied <==" in capsys.readouterr().out
 
 
+def test_a_finding_as_a_mail(workdir: Path, capsys: Output) -> None:
+    assert main(["findings", "show", BUCKET.name, "--mail", "--workdir", "work"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("Subject: [BUG] mm: ")
+    assert max(map(len, lines)) <= 75
+
+
 def test_what_a_finding_leads_to_goes_with_it(workdir: Path, capsys: Output) -> None:
     leak = parse(
         "@kernel linux-6.18\n@expect committed\n"
