@@ -14,7 +14,13 @@ from engine.base.failures import HOOK, MAPS, VMA, VmaRefused
 from engine.base.geometry import PTE
 from engine.base.points import MMAP_WRITE, MREMAP_UNLOCKED, NONE, VMA_COPIED
 from engine.base.seam import seam
-from engine.base.uapi import MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE, Errno
+from engine.base.uapi import (
+    MREMAP_DONTUNMAP,
+    MREMAP_FIXED,
+    MREMAP_MAYMOVE,
+    UFFD_FEATURE_SIGBUS,
+    Errno,
+)
 from engine.base.violation import Violation
 from engine.move import Move, move_page_tables
 from engine.move_hugetlb import move_hugetlb
@@ -31,6 +37,8 @@ from engine.state.vma import (
     VM_LOCKONFAULT,
     VM_SEALED,
     VM_SHARED,
+    VM_UFFD_MINOR,
+    VM_UFFD_MISSING,
     Vma,
 )
 from engine.vmas.merge import Proposal, merge_new
@@ -113,6 +121,7 @@ def do_mremap(remap: Remap, *, differ: bool) -> int | Errno:
         result = _check_first_page(remap) or _move_classic(remap)
     space.announce(MREMAP_UNLOCKED, remap.addr, remap.addr + remap.old_len, NONE)
     if space.uffds:
+        space.endless |= _waits_for_itself(remap, result)
         evicted = Range(remap.new_addr, remap.new_addr + remap.new_len * bool(flags & MREMAP_FIXED))
         uffd.call_ended(space, failed=isinstance(result, Errno), evicted=evicted)
     _populate_growth(remap, result)
@@ -206,6 +215,23 @@ def _populate_growth(remap: Remap, result: int | Errno) -> None:
     assert vma is not None, "what has grown is mapped"
     if vma.flags & VM_LOCKED and not vma.flags & VM_LOCKONFAULT:
         populate_locked(space, vma, start, end)
+
+
+def _waits_for_itself(remap: Remap, result: int | Errno) -> bool:
+    """Does the kernel fill what a locked mapping grew by till its monitor has answered, for ever?
+
+    The monitor is told of the move only afterwards, and may not map anything before that (EAGAIN).
+    The process can be killed.  Model: the monitor is told first.
+    Source: mremap(), 6.12, do_mremap(), 7.3: mm_populate() comes before
+    mremap_userfaultfd_complete(); mfill_atomic(); measured on 6.18.44.
+    """
+    if isinstance(result, Errno) or remap.new_len <= remap.old_len:
+        return False
+    vma = remap.space.vmas.lookup(result + remap.old_len)
+    if vma is None or vma.uffd is None or vma.uffd.features & UFFD_FEATURE_SIGBUS:
+        return False
+    filled = vma.flags & (VM_LOCKED | VM_LOCKONFAULT) == VM_LOCKED
+    return bool(filled and vma.uffd.changing and vma.flags & (VM_UFFD_MISSING | VM_UFFD_MINOR))
 
 
 # --- neither FIXED nor DONTUNMAP -----------------------------------------------------------------

@@ -11,6 +11,7 @@ from engine.base.entry import (
     MARKER,
     PFN_SHIFT,
     PRESENT,
+    SWAP,
     UFFD_WP,
     WRITE,
     is_guard,
@@ -181,8 +182,11 @@ def _collapse_shared(space: AddressSpace, vma: Vma, addr: int) -> _Failed | None
         # If it was huge before, nothing is done to the other mappings: collapse_pte_mapped_thp().
         is_target = other is vma
         if is_target or not was_huge:
-            kept = _retract(space, other, linear, is_target or kernel.collapse_frees_all_tables)
+            frees = is_target or kernel.collapse_frees_all_tables
+            kept = _retract(space, other, linear, frees, is_target=is_target)
             guarded |= kept and is_target
+    if vma.copies_object and (refused := _copies_refuse(space, vma, addr, was_huge=was_huge)):
+        return refused
     if parent is None and not kernel.collapse_makes_pmd_table:
         return _PASSED  # SCAN_PMD_NULL
     if not (was_huge or table_here or kernel.collapse_frees_all_tables):
@@ -192,6 +196,22 @@ def _collapse_shared(space: AddressSpace, vma: Vma, addr: int) -> _Failed | None
     if guarded or tree.find(addr, PTE) is not None:
         return _no_table(kernel)
     return None if map_shared_huge(space, vma, addr, write=False) else _PASSED
+
+
+def _copies_refuse(space: AddressSpace, vma: Vma, addr: int, *, was_huge: bool) -> _Failed | None:
+    """What speaks against mapping a slot of a private mapping by a huge page of the file.
+
+    The copies that it has there; until 6.5 that it may have any.
+    Source: collapse_pte_mapped_thp(); SCAN_PAGE_ANON of retract_page_tables(), 6.1.
+    """
+    if vma.anon_vma is None:
+        return None
+    table = space.tree.find(addr, PTE)
+    if table is not None and table.leaves:
+        # The first one decides: one that is not there may be passed over, a page of another not.
+        first = table.leaves[min(table.leaves)]
+        return _REFUSED if first & PRESENT else _no_table(space.kernel)
+    return None if was_huge or space.kernel.collapse_frees_all_tables else _REFUSED
 
 
 def _gather(space: AddressSpace, backing: Backing, linear: int) -> _Failed | None:
@@ -218,10 +238,10 @@ def _gather(space: AddressSpace, backing: Backing, linear: int) -> _Failed | Non
     return None
 
 
-def _retract(space: AddressSpace, vma: Vma, linear: int, frees: bool) -> bool:
+def _retract(space: AddressSpace, vma: Vma, linear: int, frees: bool, *, is_target: bool) -> bool:
     """Unmap the object's pages from `linear` on in one mapping.
 
-    Arguments: `frees` the emptied PTE table goes, too.
+    Arguments: `frees` the emptied PTE table goes, too; `is_target`: the call names this one.
     Returns: True if guard markers keep the table.
     """
     shift, slot = space.geometry.page_shift, space.geometry.slot_bytes
@@ -234,8 +254,10 @@ def _retract(space: AddressSpace, vma: Vma, linear: int, frees: bool) -> bool:
         parent, index = space.tree.find(low, PMD), space.tree.index(low, PMD)
         if parent is not None and index in parent.leaves:
             return False
-    space.zap(low, high, keep=MARKER)
+    space.zap(low, high, keep=MARKER | ANON | SWAP)
     table = space.tree.find(low, PTE)
+    if vma.anon_vma is not None and not is_target:
+        return False  # it is likely to be split for copies later
     if table is None or vma.flags & VM_UFFD_PROTECTED:
         return False  # the table may hold marks of userfaultfd, now or later
     if table.leaves:

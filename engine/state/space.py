@@ -66,7 +66,8 @@ class AddressSpace:
     larger of the two).  `next_tag` is the content the next touched page gets.  `held` are the
     frames that children map, too, `migrating` the folios under migration (first frame -> pages),
     `uffds` the userfaultfds by their features, `uffd_events` what they were told so far, `files`
-    the open ones by their descriptor.  `limits`
+    the open ones by their descriptor; `endless`: there was a call that the kernel does not return
+    from.  `limits`
     and `failures` may refuse what a call asks for; `has_swap`: pages can go to a swap device.
     `listeners` are called at points, by name (`listen`).  Rules that find something wrong report it
     here.
@@ -104,6 +105,7 @@ class AddressSpace:
         self.uffds: dict[int, UffdContext] = {}
         self.uffd_events: list[UffdEvent] = []
         self.files: dict[int, File] = {}
+        self.endless = False
         self.total_vm = 0
         self.hiwater_vm = 0
         self.locked_vm = 0

@@ -28,9 +28,10 @@ class Model(Subject):
         """See `fuzz.execute.execute` for `commit_limit_bytes` and `shortages_last`.
 
         `reached` tells whether the shortage of the case observed last has reached what nobody can
-        tell of a machine, see `Failures`.
+        tell of a machine, see `Failures`; `endless` whether the kernel does not return from one of
+        its calls, though the model does.
         """
-        self.reached = False
+        self.reached = self.endless = False
         self.kernel = kernel
         self.name = kernel.name
         self.kernel_name = kernel.name
@@ -72,6 +73,7 @@ class Model(Subject):
         except Exception as error:
             return {"crash": f"the model fails: {type(error).__name__}: {error}"}
         self.reached = outcome.space.failures.reached
+        self.endless = outcome.space.endless
         observed = compared(outcome, more=more)
         if "crash" not in observed and beside is not None and beside.get("contents") is not None:
             observed["contents"] = contents(outcome.space)

@@ -10,7 +10,7 @@ from fuzz.calls import registry
 from fuzz.calls.registry import CALLS
 from fuzz.case import Case
 from fuzz.forms.text import parse
-from fuzz.subjects.against import NEEDS_MORE, Against
+from fuzz.subjects.against import ENDLESS, NEEDS_MORE, Against
 from fuzz.subjects.beside import meeting_alike
 from fuzz.subjects.explain import Explainer
 from fuzz.subjects.model import Model
@@ -173,6 +173,24 @@ def test_what_a_shortage_reaches_beyond_page_tables_is_not_compared() -> None:
     assert pair.not_compared == NEEDS_MORE
     assert pair.divergence(parse(LOSES)) is not None
     assert pair.not_compared == ""
+
+
+def test_what_a_kernel_does_not_return_from_is_not_compared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kernel = kernel_named("linux-6.18")
+    pair = Against(Model(kernel), LikeMachine(kernel))
+    case = parse(
+        "mmap(0x10000, 0x1000, 3, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)\n"
+        "uffd_register(0x10000, 0x1000, UFFDIO_REGISTER_MODE_MISSING)\n"
+        "mremap(0x10000, 0x1000, 0x1000, MREMAP_MAYMOVE|MREMAP_FIXED, 0x20000)\n"
+    )
+    killed = {"id": "", "crash": "takes too long"}
+    assert pair.judge(case, killed) is not None
+    assert pair.not_compared == ""
+    monkeypatch.setattr("engine.mremap._waits_for_itself", lambda *_: True)
+    assert pair.judge(case, killed) is None
+    assert pair.not_compared == ENDLESS
 
 
 def test_beside_a_machine_a_shortage_lasts_on_every_model() -> None:
