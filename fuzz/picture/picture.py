@@ -141,10 +141,10 @@ class Picture:
         svg.text(root, PAD, y, " · ".join(filter(None, parts)), "sub")
         found = made.shown.found
         if found and found.bucket.defect:
-            y += 18
-            svg.text(
-                root, PAD, y, svg.clean(f"known: {known.told(found.bucket.defect)}", 104), "sub"
-            )
+            words = svg.clean(f"known: {known.told(found.bucket.defect)}")
+            for line in svg.wrapped(words, WIDTH - 2 * PAD, 13):
+                y += 18
+                svg.text(root, PAD, y, line, "sub")
         if made.call >= 0:
             call = made.shown.case.calls[made.call]._replace(result=made.result)
             words = svg.clean(format_call(call, made.kernel.geometry.page_bytes))

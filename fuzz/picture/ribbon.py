@@ -383,9 +383,11 @@ class RibbonDrawing:
         if any(one.stale and one.where.overlaps(where) for one in self.moment.seen.tlbs):
             return
         left, right = self.ends(where)
-        refused = self.moment.bite is not None and self.moment.bite.refused
-        top = self.rows.tables - 4
-        bottom = self.rows.tables + _TABLE if refused else self.rows.below
+        top, bottom = self.rows.tables - 4, self.rows.below
+        if film.rule is not None and film.rule.id.startswith("V"):  # it is about VMAs
+            top, bottom = self.rows.vmas - 3, self.rows.vmas + _VMA - 1
+        elif self.moment.bite is not None and self.moment.bite.refused:
+            bottom = self.rows.tables + _TABLE
         svg.rect(self.group, left - 3, top, right - left + 6, bottom + 4 - top, "ring", 5)
 
     def _strips(self) -> None:
