@@ -289,11 +289,35 @@ def _at_pmd_level(move: Move, limit: int) -> None:
         moved = (extent == slot and _move_huge(move)) or not _split_huge(move)
     else:
         moved = extent == slot and space.kernel.move_pmd and _move_table(move, PMD)
-    if not moved:
+    if moved:
+        move.advance(extent)
+    else:
+        _by_ptes(move, extent)
+
+
+def _by_ptes(move: Move, extent: int) -> None:
+    """Move the entries of one extent, if both tables are still there once they are locked.
+
+    A collapse of the object that is mapped may free either (6.6): the source then has nothing any
+    more, the destination gets another one.
+    Source: move_ptes() returns -EAGAIN where pte_offset_map_lock() fails, 6.5.
+    """
+    find = move.space.tree.find
+    while find(move.old, PTE) is not None or not hole_end(move, PMD):
         target = destination_table(move, PTE)
         move.announce(MOVE_PTES, extent)
-        move_ptes(move, space.tree.find(move.old, PTE), target, extent)
-    move.advance(extent)
+        source = find(move.old, PTE)
+        if (source is None and hole_end(move, PMD)) or not _still_linked(move, target):
+            continue
+        move_ptes(move, source, target, extent)
+        move.advance(extent)
+        return
+    skip(move, extent)
+
+
+def _still_linked(move: Move, target: Table) -> bool:
+    """Is that the destination's PTE table, now that it is locked?"""
+    return move.space.tree.find(move.new, PTE) is target
 
 
 def hole_end(move: Move, level: int) -> int:
@@ -390,6 +414,10 @@ def _move_table(move: Move, level: int) -> bool:
         return False
     if _must_look_at_entries_old(move):
         return False
+    if source.entry(old_index) is None:  # a collapse has freed it since the walk looked (6.6)
+        if not space.kernel.pmd_recheck:
+            _report_leaf(move, "no table, moved as a table", extent)
+        return False
     if old_index in source.leaves:
         _report_leaf(move, f"{_describe(source.leaves[old_index])} moved as a table", extent)
         tree.lay(target, {new_index: tree.lift(source, (old_index,))[0]})
@@ -424,6 +452,8 @@ def _move_huge(move: Move) -> bool:
     move.announce(MOVE_HUGE, extent)
     source, target = tree.find(move.old, PMD), tree.find(move.new, PMD)
     assert source is not None and target is not None
+    if not _is_huge(move):  # any more, now that it is locked
+        return False
     new_index = tree.index(move.new, PMD)
     occupant = target.entry(new_index)
     if occupant is not None:
@@ -445,8 +475,9 @@ def _split_huge(move: Move) -> bool:
     table = tree.find(move.old, PMD)
     assert table is not None
     index = tree.index(move.old, PMD)
-    space.split_huge(table, index)
-    move.announce(HUGE_SPLIT)
+    if index in table.leaves:  # nobody else has split it meanwhile
+        space.split_huge(table, index)
+        move.announce(HUGE_SPLIT)
     return index in table.tables
 
 

@@ -119,6 +119,7 @@ def do_mremap(remap: Remap, *, differ: bool) -> int | Errno:
         result = Errno.EINVAL
     else:
         result = _check_first_page(remap) or _move_classic(remap)
+    space.write_locked.clear()
     space.announce(MREMAP_UNLOCKED, remap.addr, remap.addr + remap.old_len, NONE)
     if space.uffds:
         space.endless |= _waits_for_itself(remap, result)
@@ -547,6 +548,7 @@ def move_vma(remap: Remap, vma: Vma) -> int | Errno:
     space.account(flags & VM_ACCOUNT, charge)
     space.total_vm += (remap.new_len - charge) >> space.geometry.page_shift
 
+    _start_write(space, source, new_vma)
     space.announce(VMA_COPIED, remap.addr, remap.addr + remap.old_len, MMAP_WRITE)
     move = Move(
         space, source, new_vma, remap.addr, remap.new_addr, remap.old_len, False, need_rmap_locks
@@ -574,6 +576,14 @@ def move_vma(remap: Remap, vma: Vma) -> int | Errno:
     elif remap.old_len:
         _unmap_moved(source, space, remap.addr, remap.old_len, keep_commit=True)
     return remap.new_addr
+
+
+def _start_write(space: AddressSpace, *vmas: Vma) -> None:
+    """Whoever faults in these VMAs waits until the mmap lock is dropped.
+
+    Source: vma_start_write() of the source in move_vma(), of the copy when it is linked, 6.4.
+    """
+    space.write_locked += vmas
 
 
 def _charge(remap: Remap, vma: Vma, keep: bool) -> int:

@@ -3,8 +3,9 @@
 A case is a short program.  What calls there are, and what their operands mean, is declared in
 `fuzz.calls`.  Addresses are offsets into the arena, in bytes.
 
-Directives (`@limit`, `@fail`) stand among the calls and steer those that follow.  Everything
-treats them as calls, except that they have no result and are written in their own way.
+Directives (`@limit`, `@fail`, `@at`) stand among the calls and steer those that follow.  Everything
+treats them as calls, except that they are written in their own way and have no result; that of
+`@at` is what comes of the call that somebody else makes then.
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,6 +31,8 @@ class Faults(NamedTuple):
 
 # An arena offset or 0; "-EINVAL" and the like; "SKIP", "OUT"; or the pages that faulted.
 Result = int | str | Faults
+# Of what was to come in between: it would have waited for a lock there; nothing has come there.
+WAITS, NEVER = "WAITS", "NEVER"
 
 
 class ByKernel(NamedTuple):
@@ -57,6 +60,16 @@ class Call(NamedTuple):
         """The same call with one operand replaced and no asserted result."""
         args = (*self.args[:index], value, *self.args[index + 1 :])
         return Call(self.name, args)
+
+
+class Between(NamedTuple):
+    """What somebody else did in the middle of a call, with its result.
+
+    `moving`: pages that the call moves may have been at their new place by then.
+    """
+
+    call: Call
+    moving: bool
 
 
 def limits_are_in_place(calls: Sequence[Call]) -> bool:

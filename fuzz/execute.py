@@ -7,6 +7,7 @@ from typing import NamedTuple
 from engine.base.kernel import Kernel
 from engine.base.violation import Violation
 from engine.state.space import AddressSpace, Listener
+from fuzz.calls.actors import PREFIX, Actor
 from fuzz.calls.arena import Arena
 from fuzz.calls.registry import (
     CALLS,
@@ -17,11 +18,13 @@ from fuzz.calls.registry import (
     operands,
     untagged,
 )
-from fuzz.case import Case, CaseError, Result
+from fuzz.case import NEVER, WAITS, Case, CaseError, Result
 from fuzz.lib.processes import TooLong
 from fuzz.lib.steps import StepLimit
 from fuzz.rules.judge import Judge, RulesAfter, asked
 from fuzz.rules.returns import ENDINGS, ending
+
+_SWAPPING = ("swapout", f"{PREFIX}swapout")
 
 BrokenAt = tuple[int, str]  # the index of a call, and the slug of the rule that it broke
 
@@ -43,7 +46,8 @@ class Outcome:
     """What running a case showed.
 
     `results` of the calls that returned; `page_tables` bytes of page tables after each, as VmPTE;
-    `violations` in order; `space` the state at the end.
+    `violations` in order; `space` the state at the end; `waits` for which lock somebody would have
+    waited who was to come in between, by index of the call that says so.
     """
 
     case: Case
@@ -52,6 +56,7 @@ class Outcome:
     results: list[Result] = field(default_factory=list)
     page_tables: list[int] = field(default_factory=list)
     violations: list[Found] = field(default_factory=list)
+    waits: dict[int, str] = field(default_factory=dict)
 
     @property
     def ending(self) -> Violation | None:
@@ -93,7 +98,7 @@ def execute(
     space = AddressSpace(kernel)
     space.limits.request = commit_limit_bytes
     space.failures.lasting = shortages_last
-    space.has_swap = any(call.name == "swapout" for call in case.calls)
+    space.has_swap = any(call.name in _SWAPPING for call in case.calls)
     judge = None
     if check:
         judge = Judge(space, rules_after=rules_after, oracle=oracle, asked=asked(rules))
@@ -106,6 +111,7 @@ def execute(
     while last_index >= 0 and case.calls[last_index].name in DIRECTIVES:
         last_index -= 1  # what nothing comes behind steers nothing, and has broken nothing
     results, page_tables = outcome.results, outcome.page_tables
+    actors: dict[int, Actor] = {}  # by index of what says that they come in between
 
     if on_step is not None:
         on_step(-1, space)
@@ -135,6 +141,8 @@ def execute(
                 break
             if judge is not None:
                 judge.after(returned)
+            if declared.base is not None:
+                actors[index], returned = returned, None
             result = as_result(space, returned)
             if shortages_last and call.name == "mremap":
                 space.failures.end()
@@ -149,4 +157,15 @@ def execute(
             on_step(index, space)
         if index == until or (stop and outcome.violations):
             break
+    for index, actor in actors.items():
+        outcome.results[index] = _came_of(space, actor)
+        if actor.waits:
+            outcome.waits[index] = actor.waits
     return outcome
+
+
+def _came_of(space: AddressSpace, actor: Actor) -> Result:
+    """The result of what somebody else did in the middle of a call."""
+    if not actor.came:
+        return NEVER
+    return WAITS if actor.waits else as_result(space, actor.returned)

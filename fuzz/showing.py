@@ -13,11 +13,11 @@ from typing import NamedTuple, Self
 from engine.base.kernel import Kernel, base_of, kernel_named
 from fuzz import bounded
 from fuzz.asserted import Broken, broken
-from fuzz.calls.registry import DIRECTIVES, why_skipped
-from fuzz.case import Call, Case, CaseError, Expectation, Result
+from fuzz.calls.registry import CALLS, why_skipped
+from fuzz.case import WAITS, Call, Case, CaseError, Expectation, Result
 from fuzz.defects.attribute import Runs, Shown, findings, shown_as
 from fuzz.defects.defect import Change, Defect, changes_in_place
-from fuzz.execute import Found, Outcome
+from fuzz.execute import Found, Outcome, execute
 from fuzz.findings.bucket import Bucket
 from fuzz.forms.results import format_result
 from fuzz.forms.text import format_call
@@ -271,12 +271,24 @@ def _refuse_skipped(shown: Showing) -> None:
     """
     geometry = shown.kernel.geometry
     for number, (call, result) in enumerate(zip(shown.case.calls, shown.results, strict=False), 1):
-        if result == "SKIP" and call.asserted(shown.kernel.name) != "SKIP" and not shown.case.found:
-            told = format_call(call._replace(result=None), geometry.page_bytes)
-            raise CaseError(
-                f"call {number}, {told}, {why_skipped(geometry, call)}; "
-                f"change it, or assert that it is not run with = SKIP"
-            )
+        if result not in ("SKIP", WAITS) or shown.case.found:
+            continue
+        if call.asserted(shown.kernel.name) == result:
+            continue
+        told = format_call(call._replace(result=None), geometry.page_bytes)
+        if result == WAITS:
+            lock = why_waits(shown.case, shown.kernel, number - 1)
+            why = f"cannot run on {shown.kernel.name}: it would wait for {lock}"
+        else:
+            why = why_skipped(geometry, call)
+        raise CaseError(
+            f"call {number}, {told}, {why}; change it, or assert that it is not run with = {result}"
+        )
+
+
+def why_waits(case: Case, kernel: Kernel, index: int) -> str:
+    """The lock for which somebody would wait who is to come in between, as a call says."""
+    return execute(case, kernel, stop=False, check=False).waits[index]
 
 
 def expecting(case: Case, kernel_names: Iterable[str]) -> Case:
@@ -316,5 +328,6 @@ def annotated(case: Case, kernel_names: Iterable[str]) -> Case:
     for index, call in enumerate(case.calls):
         results = {run[index] if index < len(run) else None for run in runs}  # None: no return
         agreed = results.pop() if len(results) == 1 else None
-        calls.append(call._replace(result=None if call.name in DIRECTIVES else agreed))
+        silent = CALLS[call.name].is_directive and CALLS[call.name].base is None
+        calls.append(call._replace(result=None if silent else agreed))
     return replace(case, calls=tuple(calls))

@@ -98,7 +98,12 @@ class Kernel:
         bool,
         since("6.12", stable={"6.11": 5, "6.6": 58}),
         "the PMD mover re-reads the entry under its lock",
-        Unread("another CPU would have to change the entry in the middle of a move"),
+    ] = False
+    vma_lock_faults: Annotated[
+        bool, since("6.4"), "faults in private memory take the lock of their VMA alone"
+    ] = False
+    vma_lock_faults_shared: Annotated[
+        bool, since("6.7"), "faults in shared memory take the lock of their VMA alone"
     ] = False
     merge_new_range: Annotated[
         bool,

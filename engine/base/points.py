@@ -48,6 +48,8 @@ try-to-unmap            reclaim comes to a VMA                   ANON_VMA
 try-to-unmap-flush      entries are gone, TLBs are not flushed   none
 try-to-migrate,         migration comes to a place where the     ANON_VMA or I_MMAP
 remove-migration-ptes   folio may be mapped
+acts, acted             somebody else begins, or has done, what  as at the point where that is
+                        a program has planned for a point
 ======================  =======================================  ==================================
 """
 
@@ -112,6 +114,10 @@ TRY_TO_UNMAP_FLUSH = "try-to-unmap-flush"
 TRY_TO_MIGRATE = "try-to-migrate"
 REMOVE_MIGRATION_PTES = "remove-migration-ptes"
 
+# Of who comes in between
+ACTS = "acts"
+ACTED = "acted"
+
 # Locks
 NONE = 0
 MMAP_READ = 1
@@ -121,6 +127,27 @@ I_MMAP = 8  # of the object that is mapped
 PAGE_TABLES = 16  # those of the tables on both sides
 
 RMAP = ANON_VMA | I_MMAP
+
+# Points at which the model lets somebody else come in between, in the order in which a call comes
+# to them, and the locks that are always held there; others may be held, too, as a `Point` says.
+ALWAYS_HELD = {
+    RELOCATE_VMA_DOWN: MMAP_WRITE,
+    VMA_COPIED: MMAP_WRITE,
+    ENTER: MMAP_WRITE,
+    ITERATION: MMAP_WRITE,
+    SKIPPED: MMAP_WRITE,
+    ALLOCATED: MMAP_WRITE,
+    MOVE_PTES: MMAP_WRITE,
+    MOVE_PMD: MMAP_WRITE,
+    MOVE_PUD: MMAP_WRITE,
+    MOVE_HUGE: MMAP_WRITE,
+    HUGE_SPLIT: MMAP_WRITE,
+    PTES_MOVED: MMAP_WRITE | PAGE_TABLES,
+    PMD_MOVED: MMAP_WRITE | PAGE_TABLES,
+    PUD_MOVED: MMAP_WRITE | PAGE_TABLES,
+    HUGE_MOVED: MMAP_WRITE | PAGE_TABLES,
+    LEAVE: MMAP_WRITE,
+}
 
 
 @dataclass(slots=True)

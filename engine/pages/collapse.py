@@ -33,12 +33,13 @@ from engine.base.points import (
 from engine.base.uapi import Errno
 from engine.pages.cow import make_present
 from engine.pages.huge import HUGE_ANON, covers_slot, map_shared_huge
-from engine.pages.rmap import mappings_of, settle_shared, unmap_object
+from engine.pages.rmap import mappings_of, settle_object, settle_shared, unmap_object
 from engine.pages.swapin import swap_in
 from engine.state.backing import Backing
 from engine.state.space import AddressSpace
 from engine.state.table import Table
 from engine.state.vma import (
+    VM_HUGETLB,
     VM_NOHUGEPAGE,
     VM_UFFD,
     VM_UFFD_MISSING,
@@ -168,16 +169,9 @@ def _collapse_shared(space: AddressSpace, vma: Vma, addr: int) -> _Failed | None
         swap_in(space, backing, linear)
     guarded = False
     if not was_huge:
-        failed = _gather(space, backing, linear)
+        failed = _make_large(space, backing, linear)
         if failed is not None:
             return failed
-        first = space.frames.allocate_large(pages, linear, backing)
-        for i in range(pages):
-            old = backing.pages.get(linear + i)
-            if old is not None:
-                space.frames.tag[first + i] = space.frames.tag[old]
-            backing.pages[linear + i] = first + i
-            backing.clean.discard(linear + i)
     for other in space.vmas.mapping(backing):
         # If it was huge before, nothing is done to the other mappings: collapse_pte_mapped_thp().
         is_target = other is vma
@@ -212,6 +206,48 @@ def _copies_refuse(space: AddressSpace, vma: Vma, addr: int, *, was_huge: bool) 
         first = table.leaves[min(table.leaves)]
         return _REFUSED if first & PRESENT else _no_table(space.kernel)
     return None if was_huge or space.kernel.collapse_frees_all_tables else _REFUSED
+
+
+def collapse_file(space: AddressSpace, addr: int) -> Errno | None:
+    """Another process that maps the object at `addr`, bytes, collapses the slot of it there.
+
+    Returns: None; EINVAL if no object is mapped there, it has no page in that slot, or all of them
+    are one folio already; else what the collapse fails by.
+    Source: collapse_file() for khugepaged or for MADV_COLLAPSE of that process; since 6.6
+    retract_page_tables() asks for no mmap lock of ours.
+    """
+    vma, pages = space.vmas.lookup(addr), space.geometry.slot_pages
+    if vma is None or vma.is_anonymous or vma.flags & VM_HUGETLB:
+        return Errno.EINVAL
+    linear = round_down(space.page_index(vma, addr), pages)
+    backing = vma.backing
+    settle_object(space, backing, linear, linear + pages)
+    if not any(linear <= i < linear + pages for i in backing.pages):
+        return Errno.EINVAL
+    if backing.pages.get(linear) in space.frames.large:
+        return Errno.EINVAL
+    failed = _make_large(space, backing, linear)
+    if failed is not None:
+        return failed.error
+    for other in space.vmas.mapping(backing):
+        _retract(space, other, linear, space.kernel.collapse_frees_all_tables)
+    return None
+
+
+def _make_large(space: AddressSpace, backing: Backing, linear: int) -> _Failed | None:
+    """Make one folio of the object's pages of the slot from page `linear` on."""
+    failed = _gather(space, backing, linear)
+    if failed is not None:
+        return failed
+    pages = space.geometry.slot_pages
+    first = space.frames.allocate_large(pages, linear, backing)
+    for i in range(pages):
+        old = backing.pages.get(linear + i)
+        if old is not None:
+            space.frames.tag[first + i] = space.frames.tag[old]
+        backing.pages[linear + i] = first + i
+        backing.clean.discard(linear + i)
+    return None
 
 
 def _gather(space: AddressSpace, backing: Backing, linear: int) -> _Failed | None:

@@ -184,7 +184,9 @@ def settle_shared(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
 
     Such a page is locked: who wants to map it waits.  Source: filemap_fault(), __folio_lock().
     """
-    settle_object(space, vma.backing, space.page_index(vma, start), space.page_index(vma, end))
+    if space.migrating:
+        low, high = space.page_index(vma, start), space.page_index(vma, end)
+        settle_object(space, vma.backing, low, high)
 
 
 def settle_object(space: AddressSpace, backing: Backing, low: int, high: int) -> None:

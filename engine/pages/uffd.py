@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from engine.base.address import Range, round_down
-from engine.base.entry import HUGE_WP_MARKER, MARKER, UFFD_WP, WRITE, is_guard, is_wp_marker
+from engine.base.entry import ANON, HUGE_WP_MARKER, MARKER, UFFD_WP, WRITE, is_guard, is_wp_marker
 from engine.base.failures import VmaRefused
 from engine.base.geometry import PMD, PTE
 from engine.base.seam import seam
@@ -363,8 +363,9 @@ def put_back(space: AddressSpace, cleared: Iterable[Mark]) -> None:
             return
         table = space.tree.find(mark.start, mark.level)
         index = space.tree.index(mark.start, mark.level)
-        if is_wp_marker(mark.entry) and table is not None and table.entry(index) is None:
-            space.tree.put(table, index, mark.entry)
+        kept = is_wp_marker(mark.entry) or not mark.entry & ANON  # if others took it away meanwhile
+        if kept and table is not None and table.entry(index) is None:
+            space.tree.put(table, index, mark.entry if mark.level > PTE else MARKER | UFFD_WP)
         else:
             change_entries(space, mark.start, mark.end, _mark)
 

@@ -70,7 +70,8 @@ class AddressSpace:
     from.  `limits`
     and `failures` may refuse what a call asks for; `has_swap`: pages can go to a swap device.
     `listeners` are called at points, by name (`listen`).  Rules that find something wrong report it
-    here.
+    here.  `write_locked` are VMAs that a fault under their own lock waits for, until the mmap lock
+    is dropped; `acting` says that what happens is done by somebody else, in the middle of a call.
     """
 
     def __init__(self, kernel: Kernel, listeners: Iterable[Listener] = ()) -> None:
@@ -86,6 +87,8 @@ class AddressSpace:
         self.limits = Limits()
         self.has_swap = False
         self.failures = Failures()
+        self.write_locked: list[Vma] = []
+        self.acting = False
         self._anon_vmas = 0
         self._objects = 0
         self.reset()

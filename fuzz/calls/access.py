@@ -1,7 +1,11 @@
-"""Accesses to memory, which are no calls: touch and peek, and touch_on, from another CPU."""
+"""Accesses to memory, which are no calls: touch and peek, and touch_on, from another CPU.
+
+They need no lock, unless there is a fault (fuzz/calls/actors.py).
+"""
 
 from engine.base.address import round_down, round_up
 from engine.base.limits import CPUS
+from engine.base.points import NONE
 from engine.pages.access import touch_on
 from engine.pages.fault import access_range, peek, touch
 from engine.pages.faulted import Faulted
@@ -9,7 +13,7 @@ from engine.state.space import AddressSpace
 from fuzz.calls.arena import Arena, one_page
 from fuzz.calls.operand import ADDR, LEN, Number
 from fuzz.calls.record import EARLIER, FILLED_RANGE, FLAGS, address, choice
-from fuzz.calls.syscall import Makes, Param, Returns, Span, Syscall, main_filled
+from fuzz.calls.syscall import Acting, Makes, Param, Returns, Span, Syscall, main_filled
 
 CPU = Number(meaning="CPU", high=CPUS - 1, ordinary=0, likely=dict.fromkeys(range(CPUS), 1))
 
@@ -46,6 +50,8 @@ TOUCH = Syscall(
     span=Span(0, 1),
     stays=_stays,
     fills=main_filled,
+    needs=NONE,
+    acts=Acting(range(100, 103), by_thread=True),
     codes=range(106, 148),
     record=FILLED_RANGE,
 )
@@ -59,6 +65,8 @@ PEEK = Syscall(
     span=Span(0, 1),
     stays=_stays,
     fills=main_filled,
+    needs=NONE,
+    acts=Acting(range(103, 104), by_thread=True),
     codes=range(210, 216),
     record=FILLED_RANGE,
 )
@@ -71,6 +79,8 @@ TOUCH_ON = Syscall(
     span=Span(1),
     stays=_on_cpu_stays,
     prepared_by="touch",
+    needs=NONE,
+    acts=Acting(range(48, 52), by_thread=True),
     codes=range(187, 195),
     record=(choice(0, FLAGS), address(1, 0, EARLIER)),
 )

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from engine.base import uapi
+from engine.base.points import MMAP_READ
 from engine.base.uapi import (
     MADV_COLLAPSE,
     MADV_GUARD_INSTALL,
@@ -99,6 +100,7 @@ MADVISE = Syscall(
     stays=_stays,
     lacks=_lacks,
     fills=_fills,
+    needs=MMAP_READ,
     codes=range(148, 161),
     record=(choice(2, FLAGS, _POPULATING), *EXISTING_RANGE),
 )

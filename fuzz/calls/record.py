@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 FLAGS, PROT = 1, 2  # the bytes of a record that choose
 FIELDS = (3, 6, 9, 12)  # where its fields begin
+POINT, NTH = 12, 13  # of what others do at a point, which has no fourth field
 
 
 class Reads(enum.IntEnum):

@@ -16,6 +16,7 @@ from engine.base.uapi import Errno
 from engine.pages.faulted import Faulted
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_LOCKED
+from fuzz.calls.actors import in_between
 from fuzz.calls.arena import Arena
 from fuzz.calls.syscall import Does, Syscall
 from fuzz.case import Call, Case, Faults, Result
@@ -47,7 +48,14 @@ def in_order(declared: Sequence[Syscall]) -> dict[str, Syscall]:
     return by_name
 
 
-CALLS = in_order(list(dict.fromkeys(_declared())))
+def _all_forms() -> list[Syscall]:
+    """The calls, and behind them the forms of those that others make in the middle of a call."""
+    calls = sorted(dict.fromkeys(_declared()), key=lambda call: call.number)
+    acting = [call for call in calls if call.acts is not None]
+    return [*calls, *(in_between(call, len(calls) + i) for i, call in enumerate(acting))]
+
+
+CALLS = in_order(_all_forms())
 _MANY_PAGES = 8_192
 DIRECTIVES = frozenset(name for name, call in CALLS.items() if call.is_directive)
 MODELLED_CALLS = frozenset(CALLS)

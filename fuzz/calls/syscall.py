@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from engine.base.points import MMAP_WRITE
 from fuzz.calls.arena import Arena
 from fuzz.calls.operand import Address, Operand
 from fuzz.calls.record import Step
@@ -91,6 +92,17 @@ class Target(NamedTuple):
     named: Callable[[Sequence[int]], bool]
 
 
+class Acting(NamedTuple):
+    """That others may make a call in the middle of another one (fuzz/calls/actors.py).
+
+    `codes` see `Syscall`.  `by_thread`: it is done by a thread of the process; else by the kernel,
+    or another process.
+    """
+
+    codes: Sequence[int]
+    by_thread: bool = False
+
+
 def nothing_filled(args: Sequence[int], locking: bool) -> int:
     """It fills no pages; see `Syscall.fills`."""
     del args, locking
@@ -119,9 +131,11 @@ class Syscall:
     ask for and the model has not, "" if nothing; `locks` whether it locks memory;
     `fills` how many bytes it may fill with pages, told whether the program locks memory at all;
     `theme` how likely a scene is about it (fuzz/inputs/scene.py has weights of 1 to 4 for what it
-    knows more of); `prepared_by` the call that it needs to mean anything; `refers_to` whose ranges
-    it is likely to be about, if not those of that one; `guess` how it changes what is mapped, for
-    who cannot run it (fuzz/calls/guess.py).
+    knows more of); `needs` the locks that it takes (engine.base.points), `acts` that it may be made
+    in the middle of another call, and `base` of such a form of a call the call; `prepared_by` the
+    call that it needs to mean anything; `refers_to` whose ranges it is likely to be about, if not
+    those of that one; `guess` how it changes what is mapped, for who cannot run it
+    (fuzz/calls/guess.py).
     """
 
     number: int
@@ -141,6 +155,9 @@ class Syscall:
     locks: Callable[[Sequence[int]], bool] | None = None
     fills: Callable[[Sequence[int], bool], int] = nothing_filled
     theme: int = 0
+    needs: int = MMAP_WRITE
+    acts: Acting | None = None
+    base: "Syscall | None" = None
     prepared_by: str = ""
     refers_to: str = ""
     guess: Callable[..., None] | None = None

@@ -1,6 +1,7 @@
 """userfaultfd(2): uffd_register; uffd_wp for UFFDIO_WRITEPROTECT, uffd_rwp for UFFDIO_RWPROTECT."""
 
 from engine.base import uapi
+from engine.base.points import MMAP_READ
 from engine.base.uapi import (
     UFFD_FEATURE_EVENT_FORK,
     UFFD_FEATURE_EVENT_REMAP,
@@ -115,6 +116,7 @@ UFFD_WP = Syscall(
     span=Span(0, 1),
     stays=_wp_stays,
     fills=main_filled,
+    needs=MMAP_READ,
     prepared_by="uffd_register",
     codes=range(203, 209),
     record=(choice(2, FLAGS), *EARLIER_RANGE),
@@ -127,6 +129,7 @@ UFFD_RWP = Syscall(
     made_by=Makes.MODEL,
     span=Span(0, 1),
     stays=whole_pages,
+    needs=MMAP_READ,
     prepared_by="uffd_register",
     codes=range(209, 210),
     record=(choice(2, FLAGS), *EARLIER_RANGE),

@@ -40,6 +40,20 @@ KNOWN: tuple[Defect, ...] = (
         shown_on="linux-5.0",
     ),
     Defect(
+        "B-06",
+        "a table that a collapse has freed is moved",
+        "table-not-leaf",
+        {"move_pmd": True, "collapse_frees_all_tables": True, "pmd_recheck": False},
+        {"pmd_recheck": True},
+        cve="CVE-2024-50066",
+        text=(
+            "The PMD mover looks for a table before it takes its locks, and not again. If another "
+            "process collapses the object in between, nothing is moved as if it were a table."
+        ),
+        case="regressions/collapse-frees-the-table-that-moves",
+        shown_on="linux-6.7",
+    ),
+    Defect(
         "B-07",
         "what moves keeps the uffd-wp of the userfaultfd it leaves",
         "uffd-wp-stray",

@@ -7,11 +7,13 @@ from engine.base.geometry import GEOMETRIES
 from engine.base.kernel import kernel_named
 from fuzz.calls.registry import CALLS
 from fuzz.calls.syscall import Returns
-from fuzz.case import ByKernel, Faults, Result
+from fuzz.case import NEVER, WAITS, ByKernel, Faults, Result
 from fuzz.forms.lexical import BLANK, MARGIN, WORD, Wrong, known_name, read_number
 
 PAGE_BYTES = GEOMETRIES["x86-64"].page_bytes  # of a case that names neither kernel nor geometry
-FAULTING = tuple(name for name, call in CALLS.items() if call.returns is Returns.FAULTS)
+FAULTING = tuple(
+    name for name, call in CALLS.items() if call.returns is Returns.FAULTS and call.base is None
+)
 
 _ERRNO = re.compile(r"-E[A-Z0-9]+")
 _RUN = re.compile(r"(SEGV|BUS)\[[ \t]*([^][,() \t]+)[ \t]*,[ \t]*([^][,() \t]+)[ \t]*\)")
@@ -52,8 +54,8 @@ def read_result(text: str, name: str, page_bytes: int) -> Result | ByKernel:
 
 
 def is_word(text: str) -> bool:
-    """Is it a result that is a word: an error by its name, SKIP or OUT?"""
-    return text in ("SKIP", "OUT") or _ERRNO.fullmatch(text) is not None
+    """Is it a result that is a word: an error by its name, SKIP, OUT, WAITS or NEVER?"""
+    return text in ("SKIP", "OUT", WAITS, NEVER) or _ERRNO.fullmatch(text) is not None
 
 
 def _one(text: str, name: str, page_bytes: int) -> Result:
@@ -76,7 +78,9 @@ def _one(text: str, name: str, page_bytes: int) -> Result:
     if word[0].startswith(("SEGV", "BUS")):
         return _faults(text, name, page_bytes)
     raise Wrong(
-        f"{word[0]!r} is not a result: expected a number, -ERRNO, SKIP, OUT, SEGV[…) or BUS[…)", 0
+        f"{word[0]!r} is not a result: expected a number, -ERRNO, SKIP, OUT, WAITS, NEVER, "
+        "SEGV[…) or BUS[…)",
+        0,
     )
 
 

@@ -20,6 +20,8 @@ from typing import NoReturn
 from engine.base.address import WORD_MASK
 from engine.base.geometry import geometry_named
 from engine.base.kernel import kernel_named
+from engine.base.points import ALWAYS_HELD
+from fuzz.calls.actors import PREFIX, why_not
 from fuzz.calls.operand import Amount, Choice, Descriptor, Flags, Number, Operand, Symbols
 from fuzz.calls.registry import CALLS, DIRECTIVES
 from fuzz.case import (
@@ -49,6 +51,8 @@ _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _SLUG = re.compile(r"[a-z0-9-]+")
 _FAIL = re.compile(r"@fail(?![^ \t])")
 _LIMIT = re.compile(r"@limit(?![^ \t])")
+_AT = re.compile(r"@at(?![^ \t])")
+_IN_BETWEEN = re.compile(r"[ \t]*@at[ \t]+([^ \t:#]+)[ \t]+([^ \t:#]+)[ \t]*:(.*)")
 _CALL = re.compile(
     r"[ \t]*([A-Za-z_]\w*)"  # the name
     r"\(([^]()=#[]*)\)"  # its operands
@@ -161,8 +165,10 @@ _REQUIRED = {name: defaults.count(None) for name, defaults in _DEFAULTS.items()}
 def signature(name: str) -> str:
     """A call with the names of its operands, as man pages write it: `mremap(…[, new_address])`.
 
-    A directive as the README has it: `@fail KIND NTH`.
+    A directive as the README has it: `@fail KIND NTH`, `@at POINT N: munmap(addr, len)`.
     """
+    if (base := CALLS[name].base) is not None:
+        return f"@at POINT N: {signature(base.name)}"
     params = CALLS[name].params
     if name in DIRECTIVES:
         return " ".join((name, *(param.name.upper() for param in params)))
@@ -280,6 +286,33 @@ def _directive(line: str) -> Call:
     return Call(name, tuple(args))
 
 
+def _in_between(line: str, page_bytes: int) -> Call:
+    """The `@at POINT N: CALL` on a line.  Errors raised: Wrong."""
+    match = _IN_BETWEEN.match(line.partition("#")[0])
+    if match is None:
+        raise Wrong("expected @at POINT N: CALL", line.index("@"))
+    point, nth, rest = match.groups()
+    if point not in ALWAYS_HELD:
+        close = get_close_matches(point, ALWAYS_HELD, 1)
+        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(ALWAYS_HELD)}"
+        raise Wrong(f"unknown point {point!r}; {hint}", match.start(1))
+    at = match.start(3)
+    try:
+        made = _call(rest, page_bytes)
+    except Wrong as wrong:
+        raise Wrong(wrong.why, at + wrong.offset) from None
+    if why := why_not(CALLS[made.name], point):
+        raise Wrong(why, at + len(rest) - len(rest.lstrip(BLANK)))
+    name = PREFIX + made.name
+    kinds = [param.kind for param in CALLS[name].params]
+    assert isinstance(kinds[0], Choice)
+    try:
+        visit = _reader(kinds[1])(nth)
+    except Wrong as wrong:
+        raise Wrong(wrong.why, match.start(2) + wrong.offset) from None
+    return Call(name, (kinds[0].names[point], visit, *made.args), made.result)
+
+
 def _limit(line: str, limits: list[Call]) -> Call:
     """The `@limit` on a line, after others.  Errors raised: Wrong."""
     limit = _directive(line)
@@ -295,8 +328,12 @@ def parse_call(line: str, page_bytes: int = PAGE_BYTES) -> Call:
     Errors raised: CaseError with the column.
     """
     try:
-        if line.lstrip(MARGIN).startswith("@") and WORD.findall(line)[0] in DIRECTIVES:
-            return _directive(line)
+        if line.lstrip(MARGIN).startswith("@"):
+            word = WORD.findall(line)[0]
+            if word == "@at":
+                return _in_between(line, page_bytes)
+            if word in DIRECTIVES:
+                return _directive(line)
         return _call(line, page_bytes)
     except Wrong as wrong:
         raise _error(wrong, line) from None
@@ -346,7 +383,13 @@ def format_call(call: Call, page_bytes: int = PAGE_BYTES) -> str:
 
     Errors raised: KeyError for an unknown call; ValueError for a value that text cannot express.
     """
-    params = CALLS[call.name].params
+    declared = CALLS[call.name]
+    params = declared.params
+    if declared.base is not None:
+        point, nth, *args = call.args
+        front = [format_operand(params[i].kind, value) for i, value in enumerate((point, nth))]
+        made = Call(declared.base.name, tuple(args), call.result)
+        return f"@at {' '.join(front)}: {format_call(made, page_bytes)}"
     if len(call.args) != len(params):
         raise ValueError(f"{signature(call.name)} with {len(call.args)} operands")
     shown = len(params)
@@ -386,7 +429,8 @@ class _Header:
         words = list(WORD.finditer(line.partition("#")[0]))
         key = words[0][0]
         if key not in HEADERS:
-            known = (*HEADERS, *sorted(DIRECTIVES), *KINDS)
+            directives = {name.partition(" ")[0] for name in DIRECTIVES}
+            known = (*HEADERS, *sorted(directives), *KINDS)
             close = get_close_matches(key, known, 1)
             hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
             raise Wrong(f"unknown header {key!r}; {hint}", at)
@@ -463,7 +507,7 @@ def parse(text: str, file: str = "") -> Case:
                 if in_header:
                     raise Wrong("nothing can be asserted before the first call", line.index("@"))
                 assertions.append(read_assertion(line, len(calls), page_bytes))
-            elif body[0] == "@" and not _FAIL.match(body):
+            elif body[0] == "@" and not _FAIL.match(body) and not _AT.match(body):
                 if not in_header:
                     raise Wrong("header lines come before the first call", line.index("@"))
                 if _LIMIT.match(body):
@@ -474,7 +518,8 @@ def parse(text: str, file: str = "") -> Case:
             else:
                 if len(calls) == MAX_CALLS:
                     raise Wrong(f"more than {MAX_CALLS} calls", line.index(body[0]))
-                calls.append(_directive(line) if body[0] == "@" else _call(line, page_bytes))
+                read = _call if body[0] != "@" else _in_between if _AT.match(body) else None
+                calls.append(read(line, page_bytes) if read else _directive(line))
                 in_header = False
         except Wrong as wrong:
             raise _error(wrong, line, number, file) from None

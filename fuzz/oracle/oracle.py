@@ -21,7 +21,7 @@ All positions here are page numbers in the arena unless a name says bytes.  The 
 follows the pages with a tag and the mappings, never the length of a range.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy, deepcopy
 from dataclasses import dataclass
 from itertools import chain
@@ -58,6 +58,7 @@ from engine.base.uapi import (
     UFFD_FEATURE_SIGBUS,
 )
 from fuzz.case import (
+    Between,
     Call,
     Faults,
     Result,
@@ -150,6 +151,7 @@ class Oracle:
         result: Result,
         contents: Mapping[int, int] | None = None,
         mapped: Callable[[], Iterable[tuple[int, int]]] | None = None,
+        between: Sequence[Between] = (),
     ) -> list[Mismatch]:
         """Follow a call and compare; empty if the implementation agrees.
 
@@ -157,7 +159,8 @@ class Oracle:
         the like, Faults, or "SKIP" for a call that was not executed.  `contents` is what it holds
         now: page number -> tag for every page with a tag other than 0 that some mapping shows,
         whatever its protection.  `mapped` gives the byte ranges of the arena that are mapped
-        now, in address order; it is called after calls that can change mappings.
+        now, in address order; it is called after calls that can change mappings.  `between` is what
+        others did in the middle of the call.
 
         Without `contents` the oracle trusts its prediction: a failed call did nothing.  Without
         `mapped` it cannot follow failures that may have unmapped something: from the first one
@@ -171,6 +174,9 @@ class Oracle:
         if mapped is not None and self._may_change_mappings(call):
             page = self._page_bytes
             now = joined([(start // page, end // page) for start, end in mapped()])
+        for made in between:
+            for world in self._worlds:
+                world.follow_between(call, result, made)
         if len(self._worlds) == 1:
             (world,) = self._worlds
             mismatches = world.follow(call, result, contents, now)
@@ -242,6 +248,45 @@ class _World:
             self._follow_failure(call, str(result), contents, mapped)
         self._compare(contents, mapped)
         return self._mismatches
+
+    def follow_between(self, call: Call, result: Result, made: Between) -> None:
+        """Follow what somebody else did in the middle of a call, before the call itself.
+
+        Memory is still where the call finds it: what was done to a page at its new place is done to
+        it at the old one.
+        """
+        memory, name, args = self.memory, made.call.name, made.call.args
+        if name == "touch":
+            lo, hi = self._units.range(*args) if args[1] else (0, 0)
+            faults = made.call.result if isinstance(made.call.result, Faults) else Faults()
+            refused = sorted([(p, p + n) for p, n in (*faults.segv, *faults.bus)])
+            for start, end in minus((lo, hi), refused):
+                for page in range(start, end):
+                    home = self._home(call, result, page) if made.moving else page
+                    for area in memory.inside(home, home + 1):
+                        tag = memory.next_tag + page - lo
+                        memory.write(area, range(tag, tag + 1))
+            memory.next_tag += hi - lo
+        elif name == "swapout":
+            lo, hi = self._units.range(*args)
+            memory.doubt(lo, hi)
+            if made.moving:
+                memory.doubt(self._home(call, result, lo), self._home(call, result, hi - 1) + 1)
+        elif name == "collapse_file":
+            for page in {
+                args[0],
+                self._home(call, result, self._units.page(args[0])) * self._units.page_bytes,
+            }:
+                self._collapse_file((page,), 0)
+
+    def _home(self, call: Call, result: Result, page: int) -> int:
+        """Where a page was before the call that moves it, by where it is in the middle of that."""
+        if call.name != "mremap":
+            return page
+        address, old_bytes, new_bytes, _, target = call.args
+        new = self._units.page(result if isinstance(result, int) else target)
+        count = max(self._units.pages(old_bytes), self._units.pages(new_bytes))
+        return page - new + self._units.page(address) if new <= page < new + count else page
 
     # Successful calls.
 
@@ -341,6 +386,11 @@ class _World:
 
     def _swapout(self, args: tuple[int, ...], result: int) -> None:
         self.memory.doubt(*self._units.range(*args))
+
+    def _collapse_file(self, args: tuple[int, ...], result: int) -> None:
+        page = self._units.page(args[0])
+        for area in self.memory.inside(page, page + 1):
+            area.origin.collapsed = True
 
     def _uffd_register(self, args: tuple[int, ...], result: int) -> None:
         address, length, _, features = args
@@ -710,8 +760,17 @@ MEANINGS: dict[str, Meaning] = {
     "file": Meaning(_World._file),
     "ftruncate": Meaning(_World._ftruncate),
     "fallocate": Meaning(_World._fallocate),
+    "collapse_file": Meaning(_World._collapse_file),
     "@fail": Meaning(_World._run_short),
     "@limit": Meaning(_World._run_short),
+    # That somebody is to do this in the middle of a call; `follow_between` says what it does then.
+    "@at touch": UNMOVED,
+    "@at peek": UNMOVED,
+    "@at touch_on": UNMOVED,
+    "@at swapout": UNMOVED,
+    "@at migrate_begin": UNMOVED,
+    "@at migrate_end": UNMOVED,
+    "@at collapse_file": UNMOVED,
 }
 
 

@@ -1,9 +1,11 @@
 """Contents of memory, which an oracle knows that shares nothing with the model."""
 
+from collections.abc import Sequence
+
 from engine.base.address import Range
 from engine.base.violation import Violation
 from engine.state.space import AddressSpace
-from fuzz.case import Call, Result
+from fuzz.case import Between, Call, Result
 from fuzz.oracle.oracle import Mismatch, Oracle
 from fuzz.rules.rule import CONTENTS, HARM, Rule, elsewhere
 
@@ -34,10 +36,12 @@ class Contents:
             whole_holes=lambda: not space.kernel.hugetlb_zeroes_parts,
         )
 
-    def check(self, call: Call, result: Result, *, looking: bool) -> list[Violation]:
-        """Tell it of a call, and compare; contents only when `looking`."""
+    def check(
+        self, call: Call, result: Result, between: Sequence[Between] = (), *, looking: bool
+    ) -> list[Violation]:
+        """Tell it of a call and of what others did meanwhile; compare, contents when `looking`."""
         looked_at = self._space.contents() if looking else None
-        mismatches = self._oracle.apply(call, result, looked_at, self._mapped)
+        mismatches = self._oracle.apply(call, result, looked_at, self._mapped, between)
         return [self._told(mismatch) for mismatch in mismatches]
 
     def _mapped(self) -> list[tuple[int, int]]:

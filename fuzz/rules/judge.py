@@ -12,9 +12,11 @@ from engine.base.points import ENTER, LEAVE, PMD_OCCUPIED, PUD_OCCUPIED, Point
 from engine.base.violation import Violation
 from engine.move import MovePoint
 from engine.state.space import AddressSpace
+from engine.state.table import Picture
 from fuzz.calls.registry import Returned, that_do
 from fuzz.calls.syscall import Does
 from fuzz.case import Call, Result
+from fuzz.rules.between import Deeds
 from fuzz.rules.contents import ORACLE_CONTENTS, Contents
 from fuzz.rules.index import checks_on
 from fuzz.rules.rule import FRESH, NOTHING, SHORTAGE, STATE, TLB, Check, CheckFunction, Occasion
@@ -68,7 +70,7 @@ ALL = asked(None)
 class MoveRules:
     """A listener: the rules at points of page-table moves."""
 
-    __slots__ = ("_at", "_sight", "occupied")
+    __slots__ = ("_at", "_sight", "call", "occupied", "went")
 
     hears = frozenset(ALL.at) | Moving.FOLLOWED
 
@@ -76,6 +78,19 @@ class MoveRules:
         self._at = asked.at
         self._sight: Moving | None = None
         self.occupied = 0  # entries that a whole table could not move to
+        self.went: list[tuple[int, int, int]] = []  # in a call: where to, [start, end), how far
+        self.call: Sight | None = None  # the call that moves
+
+    def retell(self, then: Picture, now: Picture) -> bool:
+        """Somebody else has changed the leaves from `then` to `now` in the middle of a call.
+
+        Returns: may pages of the call be at their new place?
+        """
+        if self._sight is not None:
+            self._sight.retell(then, now)
+        if self.call is not None:
+            self.call.retell(then, now, self.went)
+        return bool(self.went)
 
     def __call__(self, space: AddressSpace, point: Point) -> None:
         """See engine.base.points."""
@@ -85,6 +100,9 @@ class MoveRules:
             sight = self._sight = Moving(space, point.move)
         elif name in (PMD_OCCUPIED, PUD_OCCUPIED):
             self.occupied += 1
+        if name == ENTER and not point.move.rollback:
+            move = point.move
+            self.went.append((move.new, move.new + move.old_end - move.old, sight.delta))
         sight.arrive(point)
         for function in self._at.get(name, ()):
             for violation in function(sight):
@@ -134,21 +152,23 @@ class Judge:
         self._moves = MoveRules(asked)
         self._states = StateRules(asked)
         self._contents = Contents(space) if oracle and asked.contents else None
-        self._sight: Sight | None = None
+        self._deeds = Deeds(self._moves)
         space.listen(self._moves)
+        space.listen(self._deeds)
         for function in asked.on[FRESH]:
             space.violations += function(space)
 
     def before(self, call: str, args: Sequence[int]) -> None:
         """A call is about to be made, with these operands and real addresses."""
+        self._moves.went.clear()
         compared = self._asked.before.get(call)
         if compared is not None or self._space.failures.armed:
             self._moves.occupied = 0
-            self._sight = Sight(self._space, call, args, compared or NOTHING)
+            self._moves.call = Sight(self._space, call, args, compared or NOTHING)
 
     def after(self, returned: Returned) -> None:
         """It has returned."""
-        sight, self._sight = self._sight, None
+        sight, self._moves.call = self._moves.call, None
         if sight is None:
             return
         violations = self._space.violations
@@ -172,5 +192,7 @@ class Judge:
                 space.violations += function(space)
         if self._contents is not None:
             # A failed madvise may have got any part of its way: the oracle has to look.
-            looking = last or moving or (call.name == "madvise" and result != 0)
-            space.violations += self._contents.check(call, result, looking=looking)
+            made = self._deeds.made
+            looking = last or moving or (call.name == "madvise" and result != 0) or bool(made)
+            space.violations += self._contents.check(call, result, made, looking=looking)
+            made.clear()

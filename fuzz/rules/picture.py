@@ -6,6 +6,8 @@ most slots are known to be equal at a glance.  Others are copied and compared in
 that differ are looked at page by page.  It is made by `TableTree.frozen`.
 """
 
+from collections.abc import Callable, Iterator
+
 from engine.base.address import Range
 from engine.base.entry import (
     ACCESSED,
@@ -184,6 +186,47 @@ def shifted(
                 return None
             due[base] = there | held
     return {base: held for base, held in due.items() if held != {}}
+
+
+def retold(
+    geometry: Geometry, before: Picture, then: Picture, now: Picture, home: Callable[[int], int]
+) -> Picture:
+    """A picture with the changes from `then` to `now`, each where its page was at first.
+
+    Arguments: `home` says where that is, by where the page is now; bytes.
+    """
+    slot, shift = geometry.slot_bytes, geometry.page_shift
+    told = dict(before)
+    for base in [base for base in {*then, *now} if then.get(base) is not now.get(base)]:
+        old, new = then.get(base), now.get(base)
+        if old == new:
+            continue
+        if isinstance(old, int) or isinstance(new, int):
+            _put_slot(told, home(base), new)
+            continue
+        for index, entry in _changes(old or {}, new or {}):
+            at = home(base + (index << shift))
+            held = told.get(at & -slot)
+            leaves = dict(held) if isinstance(held, dict) else {}
+            if entry is None:
+                leaves.pop((at & (slot - 1)) >> shift, None)
+            else:
+                leaves[(at & (slot - 1)) >> shift] = entry
+            _put_slot(told, at & -slot, leaves)
+    return told
+
+
+def _put_slot(told: Picture, base: int, held: dict[int, int] | int | None) -> None:
+    if held is None:
+        told.pop(base, None)
+    else:
+        told[base] = held
+
+
+def _changes(old: dict[int, int], new: dict[int, int]) -> Iterator[tuple[int, int | None]]:
+    for index in {*old, *new}:
+        if old.get(index) != new.get(index):
+            yield index, new.get(index)
 
 
 def _without(slots: Picture, left_out: set[int]) -> Picture:

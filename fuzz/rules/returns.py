@@ -12,6 +12,7 @@ from engine.base.address import Range
 from engine.base.violation import Violation
 from engine.move import Move
 from engine.state.space import AddressSpace
+from fuzz.calls.actors import Actor
 from fuzz.lib.processes import TooLong
 from fuzz.rules.rule import CRASH, RETURN, Rule, elsewhere
 
@@ -43,7 +44,9 @@ elsewhere(RETURN, EXCEPTION, TIMEOUT, MEMORY)
 
 Frames = Sequence[tuple[FrameType, int]]  # with the line that each was at, the innermost last
 
-_ANNOUNCING = (AddressSpace.announce.__code__, Move.announce.__code__)  # to listeners
+# Those who call listeners; one who does something himself in the middle of a call is none.
+_ANNOUNCING = (AddressSpace.announce.__code__, Move.announce.__code__, Actor.tell.__code__)
+_ACTING = Actor.__call__.__code__
 
 # What only a run can tell that counts (`fuzz.bounded`).
 UNENDING = frozenset((TIMEOUT.slug, MEMORY.slug))
@@ -72,7 +75,8 @@ def ending(error: BaseException, where: Range) -> Violation | None:
 def _without_listener(frames: Frames) -> Frames:
     """The frames up to the first listener that was called."""
     for index, (frame, _) in enumerate(frames, 1):
-        if frame.f_code in _ANNOUNCING:
+        acts = index < len(frames) and frames[index][0].f_code is _ACTING
+        if frame.f_code in _ANNOUNCING and not acts:
             return frames[:index]
     return frames
 

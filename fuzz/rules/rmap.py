@@ -60,7 +60,7 @@ VMA_WRITE_LOCKED = Rule(
     "source and destination are write-locked while their entries move",
     "vma_start_write(), 6.4",
     HARM,
-    needs="faults that run at the same time",
+    needs="to see who waits; a fault that does not (`@at`) breaks I-01 or I-05",
 )
 
 LOCKS_ORDERED = Rule(

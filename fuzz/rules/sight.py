@@ -5,7 +5,7 @@ before a call, and looks at the state after it once for all checks.  `Moving` is
 page-table move.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -36,7 +36,7 @@ from engine.state.space import AddressSpace
 from engine.state.table import Picture
 from engine.state.vma import VM_HUGETLB, VM_UFFD, VM_UFFD_PROTECTED, AnonVma, UffdContext, Vma
 from fuzz.calls.registry import Returned
-from fuzz.rules.picture import Leaves, pages, shifted
+from fuzz.rules.picture import Leaves, pages, retold, shifted
 from fuzz.rules.rule import Before
 
 BITES = (PTES_MOVED, PMD_MOVED, PUD_MOVED, HUGE_MOVED)  # points at which something has moved
@@ -368,6 +368,20 @@ class Sight:
         self.error: Errno | None = None
         self.address: int | None = None
 
+    def retell(self, then: Picture, now: Picture, went: Sequence[tuple[int, int, int]]) -> None:
+        """Somebody else has changed the leaves from `then` to `now`, as if before the call.
+
+        Arguments: `went` where pages may have gone meanwhile: [start, end), and how far.
+        """
+
+        def home(addr: int) -> int:
+            return next((addr - delta for low, high, delta in went if low <= addr < high), addr)
+
+        self.attempts = None  # others have asked, too
+        if self._leaves:
+            before = self.before
+            before.slots = retold(before.geometry, before.slots, then, now, home)
+
     def returned(self, result: Returned, occupied: int = 0) -> "Sight":
         """Note what the call has returned.  Returns: the sight."""
         self.result, self.occupied = result, occupied
@@ -406,10 +420,11 @@ class Sight:
 class Moving:
     """One move of page tables, at the last of its points that was announced.
 
-    `before` are the leaves when it began, `delta` how far it goes, `cursor` where it was before,
-    bytes; `whole` the slots whose table moved as it is; `refused` the points of this iteration at
-    which a whole table could not move; `unmapped` says that a huge page of a shared object was
-    split, so that its pages are gone.  FOLLOWED are the points that must be heard for that.
+    `before` are the leaves when it began, `start` where it goes to, `delta` how far that is,
+    `cursor` where it was before, bytes; `whole` the slots whose table moved as it is; `refused` the
+    points of this iteration at which a whole table could not move; `unmapped` says that a huge page
+    of a shared object was split, so that its pages are gone.  FOLLOWED are the points that must be
+    heard for that.
     """
 
     FOLLOWED = frozenset(
@@ -423,11 +438,26 @@ class Moving:
         self.point = ""  # its name
         self.before = space.tree.frozen()
         self.attempts = Attempts(space) if space.failures.armed else None
+        self.start = move.new
         self.delta = move.new - move.old
         self.cursor = move.old - 1
         self.whole: set[int] = set()
         self.refused: set[str] = set()
         self.unmapped = False
+
+    def retell(self, then: Picture, now: Picture) -> None:
+        """Somebody else has changed the leaves from `then` to `now`, as if before the move.
+
+        What the next bite was to be may not be possible any more.
+        """
+        end = self.move.new + (self.extent if self.point in BITES else 0)
+
+        def home(addr: int) -> int:
+            return addr - self.delta if self.start <= addr < end else addr
+
+        self.attempts = None
+        self.before = retold(self.space.geometry, self.before, then, now, home)
+        self.refused |= {PMD_OCCUPIED, PUD_OCCUPIED, HUGE_SPLIT}
 
     def arrive(self, point: Point) -> None:
         """The move is at a point."""

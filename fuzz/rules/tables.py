@@ -71,7 +71,7 @@ TABLE_STILL_LINKED = Rule(
     "a PTE table is worked on only while its PMD entry points to it",
     "pte_offset_map_rw_nolock(), 6.5; B-25",
     HARM,
-    needs="a collapse by another process while the mover waits for a lock",
+    needs="to see which table the mover writes to; if it is another one, I-05 is broken",
 )
 
 EMPTIED_TABLE_FREED = Rule(

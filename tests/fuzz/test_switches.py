@@ -31,6 +31,9 @@ SHOWN_BY = {
     "stack_expects_emptied": ("regressions/relocate-neighbour-below-new", "linux-6.18"),
     "negative_result_is_zero": ("museum/b-09-result-wraps", "linux-5.0"),
     "wrap_safe_result": ("museum/b-09-result-wraps", "linux-6.7"),
+    "pmd_recheck": ("regressions/collapse-frees-the-table-that-moves", "linux-6.12"),
+    "vma_lock_faults": ("regressions/faults-beside-a-move", "linux-6.18"),
+    "vma_lock_faults_shared": ("regressions/faults-beside-a-move", "linux-6.18"),
     "merge_new_range": ("regressions/new-mapping-joins-two", "linux-5.0"),
     "protects_batches": ("regressions/protected-in-batches", "linux-6.17"),
     "mprotect_uncharges": ("regressions/mprotect-uncharges-emptied", "linux-6.1"),
@@ -134,7 +137,7 @@ SHOWN_BY = {
     "uffd_minor_shared": ("regressions/uffd-modes-5.13", "linux-5.13"),
 }
 # Those that the model does not ask for, each with its reason.
-UNREAD = {"pmd_recheck", "warn_pte_occupied"}
+UNREAD = {"warn_pte_occupied"}
 
 
 def own_kernels() -> Iterator[tuple[str, tuple[str, str]]]:

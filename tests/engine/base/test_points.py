@@ -56,6 +56,10 @@ HELD = {
     points.TRY_TO_UNMAP_FLUSH: {NONE},
     points.TRY_TO_MIGRATE: {ANON_VMA, I_MMAP},
     points.REMOVE_MIGRATION_PTES: {ANON_VMA, I_MMAP},
+    **{
+        name: {MMAP_WRITE, MMAP_WRITE | PAGE_TABLES, MMAP_WRITE | PAGE_TABLES | ANON_VMA}
+        for name in (points.ACTS, points.ACTED)
+    },
 }
 
 
@@ -79,6 +83,12 @@ def met() -> dict[str, set[int]]:
 def test_a_point_is_announced_with_its_locks(name: str, met: dict[str, set[int]]) -> None:
     assert met[name]
     assert met[name] <= HELD[name]
+
+
+@pytest.mark.parametrize("name", points.ALWAYS_HELD)
+def test_what_is_always_held_is_held(name: str) -> None:
+    always = points.ALWAYS_HELD[name]
+    assert all(held & always == always for held in HELD[name])
 
 
 @pytest.mark.parametrize(("kernel", "locked"), [("linux-5.0", False), ("linux-6.1", True)])

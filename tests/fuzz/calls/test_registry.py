@@ -11,7 +11,7 @@ import pytest
 from engine.base.geometry import GEOMETRIES
 from fuzz.calls.arena import Arena, anywhere
 from fuzz.calls.operand import ADDR, Address, Flags, Length, Operand, Symbols
-from fuzz.calls.record import FIELDS, FLAGS, PROT, Reads
+from fuzz.calls.record import FIELDS, FLAGS, NTH, POINT, PROT, Reads
 from fuzz.calls.registry import (
     CALLS,
     as_made,
@@ -71,8 +71,10 @@ def either(kind: Symbols) -> set[int]:
 
 @EACH
 def test_operands_are_those_of_the_model(declared: Syscall) -> None:
-    takes = list(inspect.signature(declared.model).parameters.values())[1:]
-    assert len(takes) == len(declared.params), f"{declared.name}: {declared.model} takes others"
+    model = (declared.base or declared).model
+    takes = list(inspect.signature(model).parameters.values())[1:]
+    front = 0 if declared.base is None else 2
+    assert len(takes) + front == len(declared.params), f"{declared.name}: {model} takes others"
     optional = [param.default is not None for param in declared.params]
     assert optional == sorted(optional), "what may be left out stands at the end"
     assert all(
@@ -162,10 +164,11 @@ def test_bytes_stand_for_each_call(declared: Syscall) -> None:
     assert len(read) == len(declared.record)
     bytes_read = [step.at for step in declared.record]
     assert len(set(bytes_read)) == len(bytes_read), "two operands are read from the same byte"
+    front = 0 if declared.base is None else 2
     for step in declared.record:
         kind = declared.params[step.operand].kind
         if step.reads is Reads.CHOICE:
-            assert step.at in (FLAGS, PROT, *FIELDS)
+            assert step.at in ((FLAGS, PROT, *FIELDS) if step.operand >= front else (POINT, NTH))
             assert kind.choices(X86), f"{kind.meaning}: say which values are likely"
         else:
             assert step.at in FIELDS

@@ -1,0 +1,266 @@
+"""What others do in the middle of a call: `@at POINT N: CALL`.
+
+At the N-th time from then on that a call comes to the point (engine/base/points.py), another thread
+of the process, the kernel or another process makes that CALL.  It runs there only if it would not
+have to wait: so what the model interleaves, the kernel permits.  What each one asks for:
+
+=====================  ==================================================================  ========
+who                    waits for                                                           source
+=====================  ==================================================================  ========
+mmap(), munmap(),      mmap_lock for writing                                               1
+mremap(), fork() …
+madvise(), uffd_wp()   mmap_lock for reading                                               1
+touch(), peek()        nothing where the page tables, or a TLB, say enough.  A fault:      2
+                       mmap_lock for reading; since 6.4 in private memory that has an
+                       anon_vma and no userfaultfd, and since 6.7 in shared memory,
+                       just the lock of its VMA: a move holds those of source and copy,
+                       and of what lies beside them, if it has merged or been split
+touch_on()             nothing: the hardware walks the tables
+swapout()              anon_vma lock or i_mmap_rwsem of the pages, page table lock         3
+migrate_begin(),       the same                                                            4
+migrate_end()
+collapse_file()        i_mmap_rwsem and page table lock; of the mmap lock no more than     5
+                       a try (until 6.5), without which it leaves the tables
+=====================  ==================================================================  ========
+
+1 mmap_write_lock_killable(), mmap_read_lock(): mm/mmap.c, mm/madvise.c, fs/userfaultfd.c,
+dup_mmap().  2 lock_vma_under_rcu(), vma_start_write(), 6.4; vmf_can_call_fault(), 6.7;
+vmf_anon_prepare().  3 rmap_walk_anon(), rmap_walk_file(), try_to_unmap_one(): mm/rmap.c.  4 the
+same, try_to_migrate_one(), remove_migration_pte().  5 retract_page_tables(), 1d65b771bc08.
+
+Exec has no other thread when it moves its stack, and reclaim does not find the pages of a stack
+that is on its way.  Locks for reading are taken for those for writing, and any of the locks of the
+reverse map for that of the pages in question: some that would not wait do not run.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any
+
+from engine.base.entry import MIGRATION, SWAP
+from engine.base.points import (
+    ACTED,
+    ACTS,
+    ALWAYS_HELD,
+    ANON_VMA,
+    I_MMAP,
+    MMAP_READ,
+    MMAP_WRITE,
+    PAGE_TABLES,
+    Point,
+)
+from engine.move import MovePoint
+from engine.pages.access import translation
+from engine.pages.rmap import may_migrate
+from engine.state.space import AddressSpace
+from engine.state.vma import VM_HUGETLB, VM_SHARED, VM_UFFD, Vma
+from fuzz.calls.arena import Arena
+from fuzz.calls.operand import Choice, Nth
+from fuzz.calls.record import NTH, POINT, choice
+from fuzz.calls.syscall import Makes, Param, Span, Syscall
+
+PREFIX = "@at "
+_FRONT = 2  # operands before those of the call itself
+_WEIGHTS = {"iteration": 3, "move-ptes": 2, "move-normal-pmd": 2, "enter": 2, "leave": 2}
+_VISIT = Nth(meaning="visit", low=1, high=1 << 20, likely={1: 24, 2: 6, 3: 3, 4: 2, 5: 1, 6: 1})
+
+MMAP_LOCK, VMA_LOCK = "mmap_lock", "the VMA's lock"
+_LOCKS = {ANON_VMA: "the anon_vma lock", I_MMAP: "i_mmap_rwsem", PAGE_TABLES: "page table locks"}
+
+
+class PointKind(Choice):
+    """A point; one that a call comes to earlier is simpler."""
+
+    def strangeness(self, value: int) -> int:
+        """See `Operand.strangeness`."""
+        return value
+
+
+def conflict(held: int, needs: int) -> str:
+    """The lock that somebody would wait for who `needs` these, while others are `held`; or ""."""
+    if (needs & (MMAP_READ | MMAP_WRITE) and held & MMAP_WRITE) or (
+        needs & MMAP_WRITE and held & MMAP_READ
+    ):
+        return MMAP_LOCK
+    return next((name for lock, name in _LOCKS.items() if held & needs & lock), "")
+
+
+def why_not(base: Syscall, point: str) -> str:
+    """Why nobody can make that call at a point, whatever the program; "" if somebody can."""
+    if lock := conflict(ALWAYS_HELD[point], base.needs):
+        how = "for writing " if lock == MMAP_LOCK else ""
+        return f"{base.name} waits for {lock}, which is held {how}at {point}"
+    return "" if base.acts else f"{base.name} is not made in the middle of other calls yet"
+
+
+def waits_for(space: AddressSpace, point: Point, base: Syscall, args: Sequence[int]) -> str:
+    """The lock that the call, with these operands, would wait for now; or ""."""
+    for_stack = isinstance(point, MovePoint) and point.move.for_stack
+    in_exec = any(not may_migrate(vma) for vma in space.vmas)
+    if (
+        (for_stack or in_exec)
+        and base.acts is not None
+        and (base.acts.by_thread or base.name == "swapout")
+    ):
+        return "the end of the exec"
+    if lock := conflict(point.held, base.needs):
+        return lock
+    if base.name in ("touch", "peek"):
+        return _fault_waits(space, point.held, args, write=base.name == "touch")
+    return ""
+
+
+def _fault_waits(space: AddressSpace, held: int, args: Sequence[int], *, write: bool) -> str:
+    """The lock that an access waits for because of a fault at one of its pages."""
+    page = space.geometry.page_bytes
+    start, end = args[0] & -page, args[0] + args[1]
+    for addr in range(start, end if args[1] else start, page):
+        found = translation(space, addr)
+        if found is not None and (found[2].writable or not write):
+            continue
+        if held & PAGE_TABLES:
+            return _LOCKS[PAGE_TABLES]
+        if held & MMAP_WRITE:
+            vma = space.vmas.lookup(addr)
+            if vma is None or not _takes_vma_lock(space, vma, addr):
+                return MMAP_LOCK
+            if _is_write_locked(space, vma):
+                return VMA_LOCK
+    return ""
+
+
+def _takes_vma_lock(space: AddressSpace, vma: Vma, addr: int) -> bool:
+    """Does a fault there do with the lock of its VMA?"""
+    if vma.flags & (VM_UFFD | VM_HUGETLB) or not space.write_locked:
+        return False
+    place = space.tree.leaf_place(addr)
+    if place is not None and place[0].leaves[place[1]] & (SWAP | MIGRATION):
+        return False
+    if not vma.flags & VM_SHARED and vma.anon_vma is None:
+        return False
+    return space.kernel.vma_lock_faults if vma.is_anonymous else space.kernel.vma_lock_faults_shared
+
+
+def _is_write_locked(space: AddressSpace, vma: Vma) -> bool:
+    """Is it source or copy of a move, or does it lie beside one?"""
+    return any(
+        vma is locked or vma.end == locked.start or vma.start == locked.end
+        for locked in space.write_locked
+    )
+
+
+@dataclass(eq=False, slots=True)
+class Actor:
+    """Somebody who makes a call when another call comes to a point: a listener.
+
+    `left` times more it has to come there; `came` says that it did; then `waits` is the lock that
+    the call would have waited for and so was not made, or `returned` what it gave.
+    """
+
+    base: Syscall
+    point: str
+    left: int
+    args: tuple[int, ...]
+    came: bool = field(init=False, default=False)
+    waits: str = field(init=False, default="")
+    returned: Any = field(init=False, default=None)
+
+    @property
+    def hears(self) -> tuple[str, ...]:
+        """See `Listener`."""
+        return (self.point,)
+
+    def __call__(self, space: AddressSpace, point: Point) -> None:
+        """See engine.base.points."""
+        if self.came or space.acting:
+            return
+        self.left -= 1
+        if self.left:
+            return
+        self.came = True
+        self.waits = waits_for(space, point, self.base, self.args)
+        if self.waits:
+            return
+        space.acting = True
+        self.tell(space, ACTS, point)
+        self.returned = self.base.model(space, *self.args)
+        self.tell(space, ACTED, point)
+        space.acting = False
+
+    def tell(self, space: AddressSpace, name: str, point: Point) -> None:
+        """Tell who listens to `acts` or `acted`."""
+        for listener in space.listeners.get(name, ()):
+            listener(space, Deed(name, point.start, point.end, point.held, self, point))
+
+
+@dataclass(slots=True)
+class Deed(Point):
+    """The points `acts` and `acted`: somebody does something at another point."""
+
+    actor: Actor
+    at: Point
+
+
+def in_between(base: Syscall, number: int) -> Syscall:
+    """The form of a call that others make in the middle of another one: `@at POINT N: CALL`.
+
+    As a call of a program it only says so: its result is what comes of it.
+    """
+    assert base.acts is not None
+    kind = _points_of(base.needs)
+    names, lacks = list(kind.names), base.lacks
+
+    def appoint(space: AddressSpace, point: int, nth: int, *args: int) -> Actor:
+        actor = Actor(base, names[point], nth, args)
+        space.listen(actor)
+        return actor
+
+    def stays(arena: Arena, point: int, nth: int, *args: int) -> bool:
+        del point, nth
+        return base.stays(arena, *args)
+
+    def fills(args: Sequence[int], locking: bool) -> int:
+        return base.fills(args[_FRONT:], locking)
+
+    span = base.span
+    return replace(
+        base,
+        number=number,
+        name=PREFIX + base.name,
+        params=(Param("point", kind), Param("n", _VISIT), *base.params),
+        model=appoint,
+        made_by=Makes.MODEL,
+        stays=stays,
+        record=(
+            choice(0, POINT),
+            choice(1, NTH),
+            *(step._replace(operand=step.operand + _FRONT) for step in base.record),
+        ),
+        codes=base.acts.codes,
+        span=span
+        and Span(span.start + _FRONT, _behind(span.length), _behind(span.end), span.fresh),
+        lacks=lacks and (lambda point, nth, *args: lacks(*args)),
+        fills=fills,
+        theme=0,
+        acts=None,
+        base=base,
+    )
+
+
+def _behind(position: int | None) -> int | None:
+    """Where an operand stands behind the point and the number."""
+    return None if position is None else position + _FRONT
+
+
+@cache
+def _points_of(needs: int) -> PointKind:
+    """The points at which somebody who needs these locks may come in between."""
+    names = [name for name, held in ALWAYS_HELD.items() if not conflict(held, needs)]
+    return PointKind(
+        meaning="point",
+        names={name: at for at, name in enumerate(names)},
+        others=False,
+        high=len(names) - 1,
+        likely={at: _WEIGHTS.get(name, 1) for at, name in enumerate(names)},
+    )

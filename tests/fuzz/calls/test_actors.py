@@ -1,0 +1,167 @@
+"""What others do in the middle of a call: which locks forbid it, and what comes of it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from engine.base.kernel import kernel_named
+from engine.base.points import (
+    ALWAYS_HELD,
+    ANON_VMA,
+    I_MMAP,
+    MMAP_READ,
+    MMAP_WRITE,
+    NONE,
+    PAGE_TABLES,
+)
+from fuzz.calls.actors import MMAP_LOCK, conflict, why_not
+from fuzz.calls.registry import CALLS
+from fuzz.case import Case, CaseError, Result
+from fuzz.execute import Outcome, execute
+from fuzz.forms.text import parse
+from fuzz.showing import replay
+from fuzz.tell.story import story
+
+ACTING = [declared for declared in CALLS.values() if declared.base is not None]
+MAPPED = """\
+mmap(0x200000, 0x400000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)
+touch(0x200000, 0x2000)
+touch(0x400000, 0x2000)
+"""
+MOVED = "mremap(0x200000, 0x400000, 0x400000, MREMAP_MAYMOVE|MREMAP_FIXED, 0x40200000)\n"
+
+
+def run(lines: str, kernel: str = "linux-6.18", before: str = MAPPED, move: str = MOVED) -> Outcome:
+    """A program whose last call moves two slots, with others in between."""
+    return execute(parse(before + lines + "\n" + move), kernel_named(kernel), stop=False)
+
+
+def came_of(lines: str, kernel: str = "linux-6.18", **how: str) -> Result:
+    """What became of the last of those in between; no rule is broken."""
+    outcome = run(lines, kernel, **how)
+    assert outcome.violations == []
+    return outcome.results[-2]
+
+
+@pytest.mark.parametrize(
+    ("held", "needs", "lock"),
+    [
+        (MMAP_WRITE, NONE, ""),
+        (MMAP_WRITE, MMAP_READ, MMAP_LOCK),
+        (MMAP_WRITE, MMAP_WRITE, MMAP_LOCK),
+        (MMAP_READ, MMAP_WRITE, MMAP_LOCK),
+        (MMAP_READ, MMAP_READ, ""),
+        (MMAP_WRITE, ANON_VMA | PAGE_TABLES, ""),
+        (MMAP_WRITE | ANON_VMA, ANON_VMA | I_MMAP, "the anon_vma lock"),
+        (MMAP_WRITE | I_MMAP, ANON_VMA | I_MMAP, "i_mmap_rwsem"),
+        (PAGE_TABLES, I_MMAP | PAGE_TABLES, "page table locks"),
+    ],
+)
+def test_locks_in_conflict(held: int, needs: int, lock: str) -> None:
+    assert conflict(held, needs) == lock
+
+
+def test_a_move_keeps_all_away_that_need_the_mmap_lock() -> None:
+    for name in ("fork", "madvise", "munmap", "uffd_wp", "mremap", "mprotect"):
+        assert all(MMAP_LOCK in why_not(CALLS[name], point) for point in ALWAYS_HELD)
+
+
+def each_allowed() -> Iterator[tuple[str, str]]:
+    for declared in ACTING:
+        for point in declared.params[0].kind.names:  # type: ignore[attr-defined]
+            assert declared.base is not None
+            yield declared.base.name, point
+
+
+def test_what_a_lock_forbids_has_no_form() -> None:
+    allowed = set(each_allowed())
+    for declared in ACTING:
+        assert declared.base is not None
+        for point in ALWAYS_HELD:
+            ok = not why_not(declared.base, point)
+            assert ok is ((declared.base.name, point) in allowed), (declared.name, point)
+    assert ("touch_on", "ptes-moved") in allowed
+    assert ("swapout", "ptes-moved") not in allowed
+
+
+@pytest.mark.parametrize(
+    ("line", "column", "why"),
+    [
+        ("@at iteration 1: fork()", 18, "fork waits for mmap_lock, which is held for writing"),
+        ("@at pmd-moved 1: swapout(0, 0x1000)", 18, "swapout waits for page table locks"),
+        ("@at nowhere 1: fork()", 5, "unknown point 'nowhere'; known: relocate-vma-down"),
+        ("@at iterations 1: fork()", 5, "did you mean iteration?"),
+        ("@at iteration 0: peek(0, 1)", 15, "0 is out of range"),
+        ("@at iteration 1: peek(0", 24, "missing ')'"),
+        ("@at iteration 1 peek(0, 1)", 1, "expected @at POINT N: CALL"),
+        ("@at iteration 1:", 17, "expected a call"),
+    ],
+)
+def test_errors_point_at(line: str, column: int, why: str) -> None:
+    with pytest.raises(CaseError) as caught:
+        parse(MAPPED + line)
+    assert caught.value.column == column
+    assert why in caught.value.why
+
+
+def test_a_page_is_written_before_it_moves_and_after() -> None:
+    outcome = run(
+        "@at move-normal-pmd 1: touch(0x200000, 0x1000)\n"
+        "@at pmd-moved 1: touch(0x40201000, 0x1000)\n"
+        "@at leave 1: touch(0x40401000, 0x1000)"
+    )
+    assert outcome.violations == []
+    assert outcome.results[3:6] == [0, 0, 0]
+    pages = outcome.space.contents()
+    assert [pages[0x40200 + page] for page in (0, 1, 0x200, 0x201)] == [5, 6, 3, 7]
+
+
+@pytest.mark.parametrize(
+    ("line", "kernel", "result"),
+    [
+        ("@at iteration 1: touch(0x200000, 0x1000)", "linux-6.1", 0),
+        ("@at iteration 1: touch(0x202000, 0x1000)", "linux-6.18", "WAITS"),
+        ("@at iteration 2: touch(0x200000, 0x1000)", "linux-6.18", "WAITS"),
+        ("@at iteration 1: peek(0x8000000, 0x1000)", "linux-6.18", "WAITS"),
+        ("@at iteration 3: touch(0x200000, 0x1000)", "linux-6.18", "NEVER"),
+        ("@at iteration 2: swapout(0x40200000, 0x2000)", "linux-6.18", 0),
+        ("@at enter 1: migrate_end(0x200000)", "linux-6.18", 0),
+        ("@at enter 1: collapse_file(0x200000)", "linux-6.18", "-EINVAL"),
+    ],
+)
+def test_what_comes_of_it(line: str, kernel: str, result: Result) -> None:
+    assert came_of(line, kernel) == result
+
+
+def test_exec_has_no_other_thread() -> None:
+    stack = "execve_stack(0x1fff000, 0x2200000, 0x200000)\n"
+    outcome = run("@at iteration 1: touch_on(0, 0x1fff000)", "linux-6.1", "", stack)
+    assert outcome.results == ["WAITS", 0]
+    assert outcome.waits == {0: "the end of the exec"}
+
+
+def test_what_somebody_does_brings_nobody_else_about() -> None:
+    outcome = run("@at iteration 1: touch_on(0, 0x200000)\n@at iteration 1: touch_on(1, 0x200000)")
+    assert outcome.results[3:5] == [0, 0]
+
+
+def test_a_case_that_would_wait_is_refused_unless_it_says_so() -> None:
+    waiting = "@at iteration 1: touch(0x202000, 0x1000)"
+    with pytest.raises(CaseError, match="it would wait for the VMA's lock"):
+        replay(parse(MAPPED + waiting + "\n" + MOVED))
+    replay(parse(f"{MAPPED}{waiting} = WAITS\n{MOVED}"))
+
+
+def test_what_it_raises_is_of_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("engine.calls.reclaim.page_out", fails)
+    outcome = run("@at iteration 1: swapout(0x200000, 0x1000)")
+    assert outcome.ending is not None
+    assert outcome.ending.rule == "exception"
+
+
+def test_the_story_tells_of_it() -> None:
+    case = Case(parse(MAPPED + "@at leave 1: touch(0x40200000, 0x1000)\n" + MOVED).calls)
+    assert "@at leave 1: touch(0x40200000, 0x1000) = 0" in story(case, kernel_named("linux-6.18"))
