@@ -230,7 +230,7 @@ def collapse_file(space: AddressSpace, addr: int) -> Errno | None:
     if failed is not None:
         return failed.error
     for other in space.vmas.mapping(backing):
-        _retract(space, other, linear, space.kernel.collapse_frees_all_tables)
+        _retract(space, other, linear, space.kernel.collapse_frees_all_tables, is_target=False)
     return None
 
 

@@ -11,6 +11,7 @@ Measured by `pmdfuzz museum run`, see corpus/museum/README.md.
 import random
 from collections.abc import Callable, Sequence
 
+from fuzz.calls.actors import PREFIX
 from fuzz.calls.registry import that_do
 from fuzz.calls.syscall import Does
 from fuzz.forms.wire import WIDTH
@@ -49,7 +50,19 @@ class Mutator:
         longer: tuple[Change, ...] = (self._insert, self._insert_alike, self._append, _copy)
         self._longer = frozenset((*longer, self._append_move))
         more = (self._append, self._append_move, self._append_move, self._let_fail, self._let_fail)
-        self._changes = (*longer, *more, _drop, _drop, _swap, _redo, _redo, _change, _change)
+        self._acting = [name for name in self._opcodes if name.startswith(PREFIX)]
+        self._changes = (
+            *longer,
+            *more,
+            self._interrupt,
+            _drop,
+            _drop,
+            _swap,
+            _redo,
+            _redo,
+            _change,
+            _change,
+        )
 
     def mutate(self, data: bytes, max_size: int, seed: int) -> bytes:
         """Another input, made from this one; at most `max_size` bytes."""
@@ -107,6 +120,12 @@ class Mutator:
         if "@fail" in self._opcodes and records:
             at = len(records) - 1 if rng.randrange(3) else rng.randrange(len(records))
             records.insert(at, self._record("@fail", rng))
+
+    def _interrupt(self, records: Records, rng: random.Random) -> None:
+        """Others do something in the middle of one of the last calls."""
+        if self._acting and records:
+            at = max(len(records) - rng.choice((1, 1, 1, 2, 3)), 0)
+            records.insert(at, self._record(rng.choice(self._acting), rng))
 
     def _insert_alike(self, records: Records, rng: random.Random) -> None:
         """A call of a kind that the program has."""

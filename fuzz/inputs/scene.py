@@ -45,6 +45,7 @@ from engine.base.uapi import (
     UFFDIO_REGISTER_MODE_RWP,
     UFFDIO_REGISTER_MODE_WP,
 )
+from fuzz.calls.actors import PREFIX
 from fuzz.calls.directives import FAILURES, LIMITS
 from fuzz.calls.madvise import ADVICE
 from fuzz.calls.operand import FILES
@@ -97,6 +98,18 @@ class _View(NamedTuple):
     first: int
 
 
+# What others do in the middle of a move, as often as each.
+_BETWEEN = (
+    *("touch",) * 4,
+    *("touch_on",) * 5,
+    *("swapout",) * 5,
+    *("collapse_file",) * 3,
+    *("migrate_begin",) * 2,
+    "migrate_end",
+    "peek",
+)
+
+
 class _Scene(Ground):
     """One program while it is made."""
 
@@ -105,6 +118,7 @@ class _Scene(Ground):
         self.geometry = geometry
         self.calls: list[Call] = []
         self.failing = self.limited = ""  # what fails, or runs out
+        self.interrupted = False  # others come in between when something moves
         self.sizes: dict[int, int] = {}  # pages of each file, by descriptor
         self.views: list[_View] = []
         self.themes: dict[Callable[[Pages], None], int] = {
@@ -128,6 +142,7 @@ class _Scene(Ground):
         self.huge = not random.randrange(4)
         self.hugetlb = not self.huge and not random.randrange(6)
         self.failing, self.limited = one_of(_FAILING), one_of(_LIMITED)
+        self.interrupted = not random.randrange(5)
         if self.hugetlb and self.failing == "pagetable" and random.randrange(2):
             self.failing = "vma"  # it needs few page tables
         if not random.randrange(8):
@@ -419,9 +434,11 @@ class _Scene(Ground):
     def put_away(self, place: Pages) -> None:
         """Pages of it go to swap, are under migration, or are to be seen as clean."""
         touched = self.pages(place)
-        match self.random.randrange(5):
+        match self.random.randrange(6):
             case 0 | 1:
                 self.add("swapout", self.one_of((touched, place)))
+            case 5:
+                self.calls.append(call("collapse_file", touched.start * self.page))
             case 2:
                 self.calls.append(call("migrate_begin", touched.start * self.page))
                 if not self.random.randrange(3):
@@ -529,6 +546,8 @@ class _Scene(Ground):
                 operands[1] = self.word // 16 * self.random.randrange(1, 16)
             case 4:
                 operands[one_of((0, 1, 2, 4))] += page // 2
+        if self.interrupted:
+            self.interrupt(source, target)
         move = call("mremap", *operands)
         if self.failing and self.random.randrange(3):
             self.fail_first(move)
@@ -538,6 +557,30 @@ class _Scene(Ground):
         self.left.append(source)
         self.mappings.append(self.inside(target, max(new, 1)))
         return self.mappings[-1]
+
+    def interrupt(self, source: Pages, target: int) -> None:
+        """Others do something to pages of a move while it is under way: here, or there already."""
+        one_of, filled = self.one_of, self.filled_in(source)
+        for _ in range(one_of((1, 1, 1, 2, 2, 3))):
+            name = one_of(_BETWEEN)
+            pages = one_of(filled[-3:]) if filled and self.random.randrange(5) else source
+            start = pages.start + one_of((0, 0, 0, 1, pages.size - 1))
+            if not self.random.randrange(3):
+                start += target - source.start
+            self.do_between(name, self.inside(start, one_of(FEW)))
+            if name == "migrate_begin" and self.random.randrange(3):
+                start += one_of((0, target - source.start))
+                self.do_between("migrate_end", self.inside(start, 1))
+
+    def do_between(self, name: str, place: Pages) -> None:
+        """Somebody makes a call in the middle of the next one."""
+        declared = CALLS[f"{PREFIX}{name}"]
+        likely = (param.kind.likely for param in declared.params[:2])
+        when = [self.random.choices(list(of), list(of.values()))[0] for of in likely]
+        operands = [place.start * self.page, place.size * self.page]
+        if name == "touch_on":
+            operands = [self.random.randrange(CPUS), operands[0]]
+        self.calls.append(call(declared.name, *when, *operands[: len(declared.params) - 2]))
 
     def target(self, source: Pages, new: int) -> int:
         """Where it is to go: mostly a free place that tables could move to."""

@@ -206,14 +206,20 @@ def retold(
             continue
         for index, entry in _changes(old or {}, new or {}):
             at = home(base + (index << shift))
-            held = told.get(at & -slot)
-            leaves = dict(held) if isinstance(held, dict) else {}
+            held = told.get(at & -slot, {})
+            leaves = dict(held) if isinstance(held, dict) else _as_pages(held, slot >> shift)
             if entry is None:
                 leaves.pop((at & (slot - 1)) >> shift, None)
             else:
                 leaves[(at & (slot - 1)) >> shift] = entry
             _put_slot(told, at & -slot, leaves)
     return told
+
+
+def _as_pages(huge: int, pages: int) -> dict[int, int]:
+    """The entries that a huge leaf stands for."""
+    step = 0 if is_zero_page(huge) else 1 << PFN_SHIFT
+    return {i: (huge & ~HUGE) + i * step for i in range(pages)}
 
 
 def _put_slot(told: Picture, base: int, held: dict[int, int] | int | None) -> None:

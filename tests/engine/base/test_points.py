@@ -31,7 +31,7 @@ HELD = {
         for name in (points.PTES_MOVED, points.HUGE_MOVED)
     },
     **{
-        name: {MMAP_WRITE | PAGE_TABLES | ANON_VMA, MMAP_WRITE | PAGE_TABLES | I_MMAP}
+        name: {MMAP_WRITE | PAGE_TABLES | rmap for rmap in (ANON_VMA, I_MMAP, RMAP)}
         for name in (points.PMD_MOVED, points.PUD_MOVED)
     },
     **{
