@@ -1,7 +1,7 @@
 """Checks of what is there at the end of a program: of the process, or else of the system."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import count, groupby, repeat
+from itertools import groupby
 from typing import Any
 
 from engine.base import uapi
@@ -200,8 +200,15 @@ def _is_mapped(one: Shown) -> Callable[[int], bool]:
 
 def _told(numbers: Sequence[int]) -> str:
     """Numbers as contents() tells them."""
-    first = numbers[0]
-    steps = count(first) if first else repeat(0)
-    if all(number == step for number, step in zip(numbers, steps, strict=False)):
-        return f"{first} to {numbers[-1]}" if first > 0 and len(numbers) > 1 else str(first)
-    return " ".join(map(str, numbers))
+
+    def kind(item: tuple[int, int]) -> tuple[int, bool]:
+        """What goes on: numbers that count up, or that are the same."""
+        at, number = item
+        return (number - at, True) if number > 0 else (number, False)
+
+    told = []
+    for (_, counts), group in groupby(enumerate(numbers), kind):
+        run = [number for _, number in group]
+        more = f" to {run[-1]}" if counts else f" * {len(run)}"
+        told.append(f"{run[0]}{more if len(run) > 1 else ''}")
+    return ", ".join(told)

@@ -110,30 +110,34 @@ static long long content(unsigned long addr)
 }
 
 /*
- * Of pages side by side, the numbers that they begin with: "3 to 7" if
- * they count up, "0", or else each.
+ * Of pages side by side, the numbers that they begin with: "3 to 7" if they
+ * count up, "0 * 5" if they are the same.
  */
 static const char *contents(unsigned long addr, unsigned long pages)
 {
 	static char found[8192];
-	long long first = content(addr);
 	size_t used = 0;
-	unsigned long i;
 
-	for (i = 1;
-	     i < pages && content(addr + i * PAGE) ==
-				  (first ? first + (long long)i : 0);
-	     i++)
-		;
-	if (i == pages) {
-		sprintf(found,
-			first > 0 && pages > 1 ? "%lld to %lld" : "%lld",
-			first, first + (long long)pages - 1);
-		return found;
+	for (unsigned long i = 0, end; i < pages; i = end) {
+		long long first = content(addr + i * PAGE), step = first > 0;
+		const char *comma = i ? ", " : "";
+
+		for (end = i + 1; end < pages; end++)
+			if (content(addr + end * PAGE) !=
+			    first + step * (long long)(end - i))
+				break;
+		if (used > sizeof found - 64)
+			break;
+		if (end == i + 1)
+			used += (size_t)sprintf(found + used, "%s%lld", comma,
+						first);
+		else if (step)
+			used += (size_t)sprintf(
+				found + used, "%s%lld to %lld", comma, first,
+				first + (long long)(end - i) - 1);
+		else
+			used += (size_t)sprintf(found + used, "%s%lld * %lu",
+						comma, first, end - i);
 	}
-	for (i = 0; i < pages && used < sizeof found - 32; i++)
-		used += (size_t)sprintf(found + used, "%s%lld",
-					used ? " " : "",
-					content(addr + i * PAGE));
 	return found;
 }
