@@ -14,7 +14,7 @@ MAX_PID = 1 << 22  # of the kernel, PID_MAX_LIMIT; a greater number is a time
 
 _LINE = re.compile(
     r"""\s*
-    (?:\[pid\s+(?P<pid>\d+)(?:<.*?>)?\]\ +|(?P<first>\d+)(?:<\S[^>]*>)?\ +)?
+    (?:\[pid\s+(?P<pid>\d{1,20})(?:<.*?>)?\]\ +|(?P<first>\d{1,20})(?:<\S[^>]*>)?\ +)?
     (?:(?:\d+:\d\d:\d\d(?:\.\d+)?|\d+\.\d+|\d{9,}|\(\+\s*\d+\.\d+\))\ +)*
     (?:\[\s*\d+\]\ +)?                                # -n
     (?:\[[0-9a-f?]{8,}\]\ +)?                         # -i
@@ -22,13 +22,13 @@ _LINE = re.compile(
       |<\.\.\.\ (?P<resumed>\w+)\ resumed>
       |---\ (?P<signal>\w+)\ ?
       |\+\+\+\ (?P<end>exited|killed|superseded)\b
-      |\S+:\ Process\ (?P<attached>\d+)\ (?:attached|detached)
+      |\S+:\ Process\ (?P<attached>\d{1,20})\ (?:attached|detached)
     )""",
     re.X | re.A,
 )
 _RETURNED = re.compile(r"(?P<operands>.*)\)\s+= (?P<result>.*?)(?: <\d+\.\d+>)?\s*", re.S)
 _UNFINISHED = " <unfinished ...>"
-_ATTACHED = re.compile(r"(?:[./][\w./+-]*)?strace: Process (\d+) attached$")
+_ATTACHED = re.compile(r"(?:[./][\w./+-]*)?strace: Process (\d{1,20}) attached$")
 _CHANGED = re.compile(r" <pid changed to \d+ \.\.\.>$")
 
 

@@ -50,7 +50,7 @@ UNNAMED = "files of a program that has more than a case can, as memory without o
 _CLONE_VM = 0x100
 _FLAGS = re.compile(r"flags=([^,}]+)")
 _FIRST_WORD = re.compile(r"(0x[0-9a-f]+)")
-_OP = re.compile(r"(?:fd=)?(\d+)(?:<.*?>)?, (?:op=)?(UFFDIO_\w+)")
+_OP = re.compile(r"(?:fd=)?(\d{1,10})(?:<.*?>)?, (?:op=)?(UFFDIO_\w+)")
 _FAULT = re.compile(r"si_code=(?:SEGV_(?:MAP|ACC)ERR|0x[12]\b).*?, si_addr=(0x[0-9a-f]+|NULL)")
 _PTRACE = re.compile(r"\(0x[0-9a-f]{16}\)$|^-(?!1 )\d+ E[A-Z]+ \(|<[A-Z_|]+> \(\d+\)")
 _TOLD = 100  # columns of a line that is shown

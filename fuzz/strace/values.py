@@ -17,11 +17,12 @@ from fuzz.calls.operand import PROT
 from fuzz.calls.uffd import FEATURES, MODE
 from fuzz.forms.lexical import Wrong
 
-_NUMBER = re.compile(r"-?(?:0x[0-9a-f]+|\d+)")
-_SHIFTED = re.compile(r"(\d+)<<MAP_HUGE_SHIFT")
+_DIGITS = r"-?(?:0x[0-9a-f]+|0|[1-9]\d{0,19})"
+_NUMBER = re.compile(_DIGITS)
+_SHIFTED = re.compile(r"([1-9]\d?)<<MAP_HUGE_SHIFT")
 _NAMED = re.compile(r"[a-z_0-9]+=")
 _FAILED = re.compile(r"-1 (E[A-Z0-9]+) \(.*?\)")
-_RESULT = re.compile(r"(-?(?:0x[0-9a-f]+|\d+))(?:<.*>)?(?: \(.*\))?")
+_RESULT = re.compile(rf"({_DIGITS})(?:<.*>)?(?: \(.*\))?")
 
 # What strace has names for, and a case has not.
 _MAP_TYPES = {"MAP_FILE": 0, "MAP_SHARED_VALIDATE": uapi.MAP_SHARED_VALIDATE}

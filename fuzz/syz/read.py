@@ -23,7 +23,7 @@ from fuzz.syz.write import CALLED
 _CALL = re.compile(r"\s*(?:(?P<result>r\d+)\s*=\s*)?(?P<name>\w+)(?:\$\w+)?\(")
 _EXECUTING = re.compile(r".*executing program\b")
 _ADDRESS = re.compile(r"&\((0x[0-9a-f]+)([+-]0x[0-9a-f]+)?(?:/(0x[0-9a-f]+))?\)")
-_CONST = re.compile(r"0x[0-9a-f]+|\d+")
+_CONST = re.compile(r"0x[0-9a-f]+|0|[1-9]\d{0,19}")
 _PROPERTIES = re.compile(r"\)\s*\((?P<props>[^()]*)\)\s*(?:#.*)?$")
 _START = GEOMETRIES["x86-64"].arena.start  # of the arena, in a process
 _OPEN, _CLOSE = "([{", ")]}"

@@ -205,6 +205,8 @@ def test_more_files_than_a_case_can_have() -> None:
         ("mmap(0x1, 2, 3) = 0x1", "1:6: mmap is not as strace writes it: mmap with fewer than six"),
         ("munmap(4096, a) = 0", "expected a number, found 'a'"),
         ("munmap(0x1000, 4096) = yes", "expected a result, found 'yes'"),
+        ("munmap(0x1000, 04096) = 0", "expected a number, found '04096'"),
+        ("munmap(0x1000, 4096) = 00", "expected a result, found '00'"),
         ("mremap(1, 4096, 4096, 5, 6) = 7 (0x00007fea00000000)", "python-ptrace"),
         ("mremap(1, 4096, 4096, 5, 6) = -22 EINVAL (Invalid argument)", "python-ptrace"),
     ],
