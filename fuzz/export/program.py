@@ -104,7 +104,7 @@ def _calls(pair: Twins, checks: Checks) -> str:
 def _main(pair: Twins, checks: Checks, form: Form) -> str:
     """What sets it all up, and tells what came of it."""
     code = "\n".join(check.line for check in checks.all)
-    setup, begin = needs(pair), begins(pair, code)
+    setup, begin = needs(pair), tuple(begins(pair, code))
     if not form.decides:
         plan = f"ksft_set_plan({sum(1 for _ in checks.all)});"
         lines = ("ksft_print_header();", *setup, *begin, plan, "run_case();", "ksft_finished();")
@@ -112,7 +112,9 @@ def _main(pair: Twins, checks: Checks, form: Form) -> str:
     first = ["setvbuf(stdout, NULL, _IOLBF, 0);", f"puts({literal(_title(pair))});", *setup]
     verdict = _verdict(pair, checks)
     if "committed_pages()" in code:  # which others change
-        run = _function("static int run(void)", (*begin, "run_case();", "return came_to();"))
+        end = ("end_monitor();",) if "begin_monitor();" in begin else ()
+        lines = (*begin, "run_case();", *end, "return came_to();")
+        run = _function("static int run(void)", lines)
         first.append(f"return {verdict}(in_most_of_several(run));")
         return f"{run}\n\n{_function('int main(void)', first)}"
     came_to = "came_to()" if verdict == "verdict" else ""

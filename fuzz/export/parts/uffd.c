@@ -127,14 +127,14 @@ static void attend(void)
 	}
 }
 
+static pid_t monitor;
+
 /*
  * A process of its own answers, so that nothing of it lies in the memory
  * that is looked at.
  */
 static void begin_monitor(void)
 {
-	pid_t monitor;
-
 	heard = mmap((void *)(ARENA - (1UL << 24)), PAGE,
 		     PROT_READ | PROT_WRITE,
 		     MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
@@ -149,6 +149,13 @@ static void begin_monitor(void)
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		attend();
 	}
+}
+
+/* It has gone, so that nothing of it is counted in the next run. */
+static void end_monitor(void)
+{
+	kill(monitor, SIGKILL);
+	waitpid(monitor, NULL, 0);
 }
 
 /* It is done with what came before. */
