@@ -94,9 +94,6 @@ def needs(pair: Twins) -> Iterator[str]:
         yield "occupy_the_rest();"
     if not names.isdisjoint(("touch", "peek")):
         yield "handle_faults();"
-    for call in case.calls:
-        if call.name == "@limit":
-            yield f"{_SETS[_limit(call)]}({call.args[1]:#x});"
 
 
 def definitions(geometry: Geometry) -> dict[str, str]:
@@ -136,6 +133,9 @@ def begins(pair: Twins, code: str) -> Iterator[str]:
     for begin, functions in _BEGINS.items():
         if not words.isdisjoint(functions):
             yield f"{begin}();"
+    for call in pair.case.calls:
+        if call.name == "@limit":
+            yield f"{_SETS[_limit(call)]}({call.args[1]:#x});"
 
 
 _BEGINS = {
