@@ -66,6 +66,7 @@ class Directory:
     @classmethod
     def read(cls, workdir: Path, clock: Callable[[], float] = time.time) -> Self:
         """That of a path; it is not written, and a run may go on meanwhile."""
+        workdir = workdir.resolve()
         try:
             with Ledger.reading(workdir) or nullcontext() as ledger:
                 return cls._of(workdir, ledger, clock())

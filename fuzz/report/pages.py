@@ -130,7 +130,7 @@ class Pages:
         rows = [self._row(entry) for entry in directory.entries.values()]
         return self._render(
             "index.html",
-            title=f"pmdfuzz: {directory.workdir.absolute()}",
+            title=f"pmdfuzz: {directory.workdir}",
             mark=_mark(repr(directory.at)),
             rows=rows,
             groups=[
@@ -153,7 +153,7 @@ class Pages:
         finding = entry.finding
         seen = (finding.kernels, finding.first, finding.last, finding.change, entry.changes)
         keys = [subject.key for subject in entry.subjects]
-        return _mark(repr((entry.path.absolute(), seen, keys)), _looks())
+        return _mark(repr((entry.path, seen, keys)), _looks())
 
     def _packed(self) -> Iterator[tuple[str, str]]:
         """The findings of a single file, packed until they are looked at."""
@@ -168,7 +168,7 @@ class Pages:
     def _common(self) -> Mapping[str, Any]:
         return {
             "directory": self._directory,
-            "where": self._directory.workdir.absolute(),
+            "where": self._directory.workdir,
             "style": _style(),
             "script": _file("report.js"),
             "policy": policy(),
@@ -242,7 +242,7 @@ class Pages:
 
 def _commands(path: Path, case: Case) -> Iterator[tuple[str, str]]:
     """What to do with a case: in words, and as it is pasted into a shell, anywhere."""
-    file = str(path.absolute())
+    file = str(path)
     yield "run it, and compare", command("replay", file)
     yield "look at each step", command("show", file)
     yield "make it smaller", command("minimize", file, "-o", "smaller.case")

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from fuzz.findings.bucket import Bucket
 from fuzz.report.make import make
 from fuzz.report.pages import slug, visible
 from tests.lib.workdirs import HOSTILE, KNOWN, STACK, UNKNOWN, hostile, regression, stock, write_raw
@@ -33,6 +34,7 @@ FLAGS = [
     "--disable-sync",
 ]
 WIDTHS = (400, 1280, 4000)
+OWN = Bucket("dest-entry-none", "execve_stack")
 RAW = "<script>document.title = 'run'<"
 SHOWN = "#table tbody tr:not(.group):not([hidden]) a"
 Open = Callable[..., Any]
@@ -43,7 +45,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the report as `pages/`, and as `all.html`."""
     folder = tmp_path_factory.mktemp("reports")
     b_12 = regression("museum/b-12-old-head-only")
-    stock(folder / "work", {KNOWN: hostile(STACK), UNKNOWN: b_12}, minutes=5)
+    stock(folder / "work", {KNOWN: hostile(STACK), UNKNOWN: b_12, OWN: STACK}, minutes=5)
     write_raw(folder / "work", RAW, STACK)
     make(folder / "work", folder / "pages")
     make(folder / "work", folder / "all.html")
@@ -94,16 +96,16 @@ def shown(page: Any) -> list[str]:
 
 def test_filters(open_page: Open) -> None:
     page = open_page("pages/index.html")
-    assert len(shown(page)) == 3
+    assert len(shown(page)) == 4
     page.keyboard.press("/")
     page.keyboard.type("OTHERS mremap")
     assert shown(page) == [UNKNOWN.name]
-    assert page.locator("#shown").inner_text() == "1 of 3 findings"
+    assert page.locator("#shown").inner_text() == "1 of 4 findings"
     page.reload()
     assert shown(page) == [UNKNOWN.name]
     page.get_by_role("button", name="Clear").click()
     page.get_by_label("severity").select_option("contract")
-    assert shown(page) == [KNOWN.name]
+    assert shown(page) == [OWN.name, KNOWN.name]
     page.get_by_label("text").fill("nothing is called so")
     assert shown(page) == []
     assert page.get_by_text("No finding is left").is_visible()
@@ -180,7 +182,7 @@ def test_the_keyboard_reaches_the_content(open_page: Open) -> None:
 
 def test_without_a_script(open_page: Open) -> None:
     page = open_page("pages/index.html", java_script_enabled=False)
-    assert len(shown(page)) == 3
+    assert len(shown(page)) == 4
     assert page.locator("#filters").is_hidden()
     page = open_page(finding(UNKNOWN.name), java_script_enabled=False)
     assert page.locator(".still svg").is_visible()
@@ -197,10 +199,11 @@ def test_one_file_holds_all(open_page: Open) -> None:
     assert page.locator(".leafed .step.now").get_attribute("data-step") == "0"
     page.go_back()
     heading.wait_for(state="hidden")
-    assert len(shown(page)) == 3
+    assert len(shown(page)) == 4
 
 
-def test_a_finding_is_printed_on_one_sheet(open_page: Open) -> None:
-    page = open_page(finding(UNKNOWN.name))
+@pytest.mark.parametrize("name", [UNKNOWN.name, OWN.name])
+def test_a_finding_is_printed_on_one_sheet(open_page: Open, name: str) -> None:
+    page = open_page(finding(name))
     sheets = re.findall(rb"/Type\s*/Page\b", page.pdf(prefer_css_page_size=True))
     assert len(sheets) == 1
