@@ -6,6 +6,7 @@ In a strip, a block stands where runs have met the finding, and a line where its
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from typing import NamedTuple, Self
 
@@ -34,7 +35,7 @@ class Strip(NamedTuple):
     words: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Columns:
     """The kernels, by name: releases first, as they came, then all others."""
 
@@ -62,6 +63,11 @@ class Columns:
             if at >= free and (at == last or at + _LABEL_COLUMNS <= last):
                 yield Label(at * STEP, series[at])
                 free = at + _LABEL_COLUMNS
+
+    @cached_property
+    def grid(self) -> str:
+        """Lines below the labels, as SVG has paths: in each strip, as a <use> takes longer."""
+        return "".join(f"M{label.at - 0.5} 0v{HEIGHT}" for label in self.labels)
 
     def strip(self, met: Collection[str], shows: Collection[str]) -> Strip:
         """That of a finding."""
