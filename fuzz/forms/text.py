@@ -1,9 +1,9 @@
 """The text form of a case: a strict parser, and the dumper that is its inverse.
 
-One call a line in the syntax `strace` prints, header lines that start with `@`, comments that
-start with `#`.  `corpus/README.md` describes the format for people.  Two laws hold:
-`parse(dump(case)) == case`, and `dump(parse(text))` is a fixed point of `dump` after `parse`; so
-both are in this file.
+One call a line in the syntax `strace` prints, which may be folded behind `,` and `|`; header lines
+that start with `@`, comments that start with `#`.  `corpus/README.md` describes the format for
+people.  Two laws hold: `parse(dump(case)) == case`, and `dump(parse(text))` is a fixed point of
+`dump` after `parse`; so both are in this file.
 
 A call is read as if there were nothing else on its line, and if there is, by one regular
 expression.  Only if that, or one of its operands, fails is the line read once more, slowly, to find
@@ -11,7 +11,7 @@ the column that is to blame.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from functools import cache, lru_cache
 from os import PathLike, fspath
@@ -48,6 +48,7 @@ HEADERS = {  # fewest and most words that follow
 }
 
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_GOES_ON = re.compile(r"[ \t]*[A-Za-z_]\w*\([^#]*[,|][ \t\r]*", re.ASCII)
 _SLUG = re.compile(r"[a-z0-9-]+")
 _FAIL = re.compile(r"@fail(?![^ \t])")
 _LIMIT = re.compile(r"@limit(?![^ \t])")
@@ -482,6 +483,21 @@ def _error(wrong: Wrong, line: str, number: int = 1, file: str = "") -> CaseErro
     return CaseError(wrong.why, number, wrong.offset + 1, source, file)
 
 
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    """The lines, with their numbers; one of a call that ends in `,` or `|` goes on in the next."""
+    lines = enumerate(text.split("\n"), 1)
+    for number, line in lines:
+        if not _GOES_ON.fullmatch(line):
+            yield number, line
+            continue
+        pieces = [line.rstrip(MARGIN)]
+        for _, more in lines:
+            pieces.append(more.strip(MARGIN))
+            if "#" in more or not pieces[-1].endswith((",", "|")):
+                break
+        yield number, " ".join(pieces)
+
+
 def parse(text: str, file: str = "") -> Case:
     """The case that `text` describes; `file` only names it in errors.
 
@@ -495,7 +511,7 @@ def parse(text: str, file: str = "") -> Case:
     assertions: list[Assertion] = []
     in_header = True  # no call yet; the limits stand in the header
     page_bytes = PAGE_BYTES
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in _lines(text):
         body = line.strip(MARGIN)
         if not body:
             continue

@@ -678,3 +678,29 @@ def test_what_is_no_file_is_told(line: str, why: str) -> None:
     with pytest.raises(CaseError) as refused:
         parse_call(line)
     assert why in str(refused.value)
+
+
+def test_a_call_may_be_folded_behind_commas_and_bars() -> None:
+    folded = parse(
+        "  mmap(0x10000, 0x1000,\n"
+        "      PROT_READ|\t\r\n"
+        "      PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED) = 0x10000  # mapped,\n"
+        "munmap(0x10000, 0x1000) = 0\n"
+    )
+    flat = "PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED) = 0x10000"
+    assert folded == parse(f"mmap(0x10000, 0x1000, {flat}\nmunmap(0x10000, 0x1000) = 0\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("munmap(0,\n", 1),  # nothing follows
+        ("munmap(0x1000, 0x1000) # so,\nmunmap(0,\n0x1000) x\nmunmap(0, 1)\n", 2),
+        ("\nmunmap(0x1000,\n# no,\n0x1000)\n", 2),
+        ("munmap(" + "0,\n" * 20_000, 1),  # as fast as it is long
+    ],
+)
+def test_what_is_wrong_in_a_folded_call_is_told_at_its_beginning(text: str, line: int) -> None:
+    with pytest.raises(CaseError) as error:
+        parse(text)
+    assert error.value.line == line
