@@ -23,6 +23,8 @@ from fuzz.tell.signs import EMPTIED, HERE, NO_VMA
 
 _DETAILS = frozenset(detail.title for detail in DETAILS)
 _BAR_CELLS = 16
+WIDTH = 96  # columns of a drawing, unless others are asked for
+_BESIDE_SPANS = 48  # that a VMA's line mostly needs beside its range
 _SHOWN_FLAGS = (
     (VM_LOCKED, signs.LOCKED),
     (VM_HUGEPAGE, signs.HUGE),
@@ -110,7 +112,7 @@ def draw(
     *,
     where: Range | None = None,
     rules: Collection[str] = (),
-    width: int = 96,
+    width: int = WIDTH,
 ) -> Drawing:
     """The VMAs and page tables of `space`, and details, as lines of at most `width` columns.
 
@@ -125,14 +127,15 @@ def draw(
         f"{space.kernel.name} on {geometry.name}: {terms.count(len(vmas), 'VMA')}, "
         f"page tables {terms.size(space.tree.bytes_used())}"
     )
-    vma_title = f"{signs.VMAS:{_span_width(geometry)}}  {'size':>9}  prot  {'pages':>7}  pgoff"
+    spans = min(_span_width(geometry), width - _BESIDE_SPANS)
+    vma_title = f"{signs.VMAS:{spans}}  {'size':>9}  prot  {'pages':>7}  pgoff"
     parts: dict[str, Part] = {
-        vma_title[:width]: Part(_vma_lines(space, vmas, where), 12, "VMA line"),
+        vma_title[:width]: Part(_vma_lines(space, vmas, where, spans), 12, "VMA line"),
         signs.TABLES: Part(_table_lines(space, where), 24, "table line"),
     }
     shown, telling = [*parts], []
     for detail in DETAILS:
-        lines = [_detail_line(geometry, row, where) for row in detail.rows(space)]
+        lines = [_detail_line(geometry, row, where, spans) for row in detail.rows(space)]
         parts[detail.title] = Part(lines, 16, "line")
         if not detail.rules.isdisjoint(rules):
             shown.append(detail.title)
@@ -179,8 +182,13 @@ def _changes(old: Sequence[Line], new: Sequence[Line]) -> Iterator[tuple[str, Li
             yield from ((signs.NEW, line) for line in new[new_from:new_to])
 
 
-def _vma_lines(space: AddressSpace, vmas: Sequence[Vma], where: Range | None) -> list[Line]:
-    """One line a VMA: range, size, protection, pages present, pgoff and what is worth a word."""
+def _vma_lines(
+    space: AddressSpace, vmas: Sequence[Vma], where: Range | None, spans: int
+) -> list[Line]:
+    """One line a VMA: range, size, protection, pages present, pgoff and what is worth a word.
+
+    Arguments: `spans` columns of the ranges.
+    """
     geometry = space.geometry
     starts = [vma.start for vma in vmas]
     pages, markers = [0] * len(vmas), [0] * len(vmas)
@@ -198,7 +206,7 @@ def _vma_lines(space: AddressSpace, vmas: Sequence[Vma], where: Range | None) ->
         if markers[number]:
             notes.append(terms.count(markers[number], signs.MARKER))
         text = (
-            f"{terms.span(geometry, vma.range):{_span_width(geometry)}}  "
+            f"{terms.span(geometry, vma.range):{spans}}  "
             f"{terms.size(vma.end - vma.start):>9}  {terms.protection(vma.flags)}  "
             f"{pages[number]:>7}  {terms.page_offset(geometry, vma.backing, vma.pgoff)}  "
             f"{' '.join(notes)}"
@@ -216,11 +224,11 @@ def vma_notes(vma: Vma) -> list[str]:
     return [behind, *(word for flag, word in _SHOWN_FLAGS if vma.flags & flag)]
 
 
-def _detail_line(geometry: Geometry, row: Row, where: Range | None) -> Line:
-    """One line of a detail."""
+def _detail_line(geometry: Geometry, row: Row, where: Range | None, spans: int) -> Line:
+    """One line of a detail.  Arguments: see `_vma_lines`."""
     if row.where is None:
         return Line(row.text)
-    place = f"{terms.span(geometry, row.where):{_span_width(geometry)}}"
+    place = f"{terms.span(geometry, row.where):{spans}}"
     return Line(f"{row.label}{place}  {row.text}", _touches(where, row.where))
 
 

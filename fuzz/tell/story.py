@@ -2,21 +2,25 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
+from engine.base.address import Range
 from engine.base.kernel import Kernel
 from engine.base.points import ENTER, STEPS, Point
 from engine.base.violation import Violation
 from engine.state import terms
 from engine.state.space import AddressSpace
 from fuzz.calls.registry import DIRECTIVES, why_skipped
-from fuzz.case import Call, Case, Result
+from fuzz.case import Case, Result
 from fuzz.defects import known
 from fuzz.execute import execute
 from fuzz.forms.text import format_call
 from fuzz.rules.index import BY_SLUG, gravity
 from fuzz.rules.judge import RulesAfter
 from fuzz.showing import Showing, showing
-from fuzz.tell.draw import Drawing, draw, draw_change
+from fuzz.tell.draw import WIDTH, Drawing, draw, draw_change
+
+_MARK_COLUMNS = 2  # in front of the lines of a drawing that is compared
 
 
 class Witness:
@@ -30,12 +34,17 @@ class Witness:
 
     hears = STEPS
 
-    def __init__(self, broken: Mapping[int, Sequence[Violation]]) -> None:
-        """`broken` has, by index of the call, its violations, the worst first, which is drawn."""
+    def __init__(self, broken: Mapping[int, Sequence[Violation]], width: int = WIDTH) -> None:
+        """Begin.
+
+        Arguments: `broken` has, by index of the call, its violations, the worst first, which is
+        drawn; `width` of the drawings, in columns.
+        """
         self.drawings: list[Drawing] = []
         self.at_start: dict[int, Drawing] = {}
         self.at_violation: dict[int, Drawing] = {}
         self._broken = broken
+        self._width = width
 
     def __call__(self, space: AddressSpace, point: Point) -> None:
         """See engine.base.points."""
@@ -44,16 +53,21 @@ class Witness:
             return
         for violation in space.violations:
             if violation.rule == self._broken[now][0].rule:
-                self.at_violation[now] = draw(space, where=violation.where, rules=[violation.rule])
+                self.at_violation[now] = self._drawn(space, violation.where, [violation.rule])
                 return
         if point.name == ENTER:
-            self.at_start[now] = draw(space)
+            self.at_start[now] = self._drawn(space)
 
     def step(self, index: int, space: AddressSpace) -> None:
         """See `on_step` of `execute`."""
         broken = self._broken.get(index, ())
         where = broken[0].where if broken else None
-        self.drawings.append(draw(space, where=where, rules=[one.rule for one in broken]))
+        self.drawings.append(self._drawn(space, where, [one.rule for one in broken]))
+
+    def _drawn(
+        self, space: AddressSpace, where: Range | None = None, rules: Sequence[str] = ()
+    ) -> Drawing:
+        return draw(space, where=where, rules=rules, width=self._width)
 
 
 def story(
@@ -66,6 +80,46 @@ def story(
     worst of them.
     Arguments: `rules_after` see `fuzz.execute.execute`.
     """
+    steps = _steps(case, kernel, rules_after, colour=colour)
+    return "\n".join(line for step in steps for line in step.lines).lstrip("\n")
+
+
+def decisive(case: Case, kernel: Kernel, width: int) -> list[str]:
+    """What is drawn of the call that breaks the rule which the finding is called after, in lines.
+
+    Arguments: `width` of the lines, in columns.
+    Returns: [] if no rule is broken.
+    """
+    found = showing(case, kernel).found
+    if found is None:
+        return []
+    steps = _steps(case, kernel, "moving", width=width - _MARK_COLUMNS)
+    drawn = next(step.drawn for number, step in enumerate(steps) if number == found.call)
+    return "\n".join(drawn).splitlines()
+
+
+class _Step(NamedTuple):
+    """What is told of a call: itself, what it changed, the rules that it broke."""
+
+    call: str
+    drawn: tuple[str, ...]
+    broken: tuple[str, ...]
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """All of it, below an empty line."""
+        return "", self.call, *self.drawn, *self.broken
+
+
+def _steps(
+    case: Case,
+    kernel: Kernel,
+    rules_after: RulesAfter,
+    *,
+    colour: bool = False,
+    width: int = WIDTH,
+) -> Iterator[_Step]:
+    """Each call of a case; those behind one that does not return are left out."""
     shown = showing(case, kernel, rules_after)
     broken: dict[int, list[Violation]] = {}
     told: set[str] = set()
@@ -76,7 +130,7 @@ def story(
             broken.setdefault(call, []).append(violation)
     known_by = {id(one.violation): one.bucket.defect for one in shown.findings}
     worst_first = {call: sorted(those, key=_gravity) for call, those in broken.items()}
-    witness = Witness(worst_first)
+    witness = Witness(worst_first, width)
     execute(
         case.with_calls(case.calls[: len(shown.results)]),  # those that return
         kernel,
@@ -85,28 +139,29 @@ def story(
         on_step=witness.step,
         rules_after=rules_after,
     )
-    parts = []
     results: Sequence[Result | None] = shown.results
     if len(results) in broken:  # a call that did not return: there is no state after it
         results = (*results, None)
         witness.drawings.append(witness.drawings[-1])
     for number, (before, after) in enumerate(pairwise(witness.drawings)):
-        parts.append(_told(case.calls[number], results[number], kernel))
         moments = [("", after)]
         if number in witness.at_violation:
             broke = f"when {worst_first[number][0].rule} is broken:"
             moments = [(broke, witness.at_violation[number]), ("when the call returns:", after)]
             if number in witness.at_start:
                 moments.insert(0, ("when the move starts:", witness.at_start[number]))
+        drawn: tuple[str, ...] = ()
         if results[number] == "SKIP":
-            parts.append(f"  (not run: it {why_skipped(kernel.geometry, case.calls[number])})")
+            drawn = (f"  (not run: it {why_skipped(kernel.geometry, case.calls[number])})",)
         elif results[number] is not None and case.calls[number].name not in DIRECTIVES:
-            parts += _drawn(before, moments, colour=colour)
+            drawn = tuple(_drawn(before, moments, colour=colour))
+        lines = []
         for violation in broken.get(number, ()):
-            parts.append(f"violation: {terms.violation(kernel.geometry, violation)}")
+            lines.append(f"violation: {terms.violation(kernel.geometry, violation)}")
             if defect := known_by.get(id(violation)):
-                parts.append(f"known: {known.told(defect)}")
-    return "\n".join(parts).lstrip("\n")
+                lines.append(f"known: {known.told(defect)}")
+        made = case.calls[number]._replace(result=results[number])
+        yield _Step(format_call(made, kernel.geometry.page_bytes), drawn, tuple(lines))
 
 
 def describe(
@@ -160,7 +215,3 @@ def _drawn(
 
 def _gravity(violation: Violation) -> int:
     return gravity(violation.rule)
-
-
-def _told(call: Call, result: Result | None, kernel: Kernel) -> str:
-    return "\n" + format_call(call._replace(result=result), kernel.geometry.page_bytes)
