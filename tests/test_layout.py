@@ -31,6 +31,7 @@ ROOMS = (
     "fuzz.mutants",
     "fuzz.reach",
     "fuzz.campaign",
+    "fuzz.mail",
     "fuzz.report",
     "fuzz.export",
     "fuzz.subjects",

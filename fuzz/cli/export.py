@@ -18,7 +18,6 @@ from fuzz.cli.options import (
     add_kernel,
     define,
 )
-from fuzz.export.mail import mail
 from fuzz.export.program import KSELFTEST, MAKEFILE, PLAIN, ExportError, Form, as_c
 from fuzz.lib.exits import FINE
 from fuzz.lib.files import write_atomic
@@ -91,7 +90,13 @@ def _syz(case: Case, request: Request) -> str:
 
 
 def _mail(case: Case, request: Request) -> str:
-    return mail(case, request.name, request.kernel, request.made_by)
+    from fuzz.mail.mail import mail
+    from fuzz.mail.matter import MailError, matter
+
+    try:
+        return mail(matter(case, request.kernel), even_if_it_crashes=request.even_if_it_crashes)
+    except MailError as error:
+        raise ExportError(str(error)) from None
 
 
 FORMATS = {
@@ -101,7 +106,7 @@ FORMATS = {
         _strace, "what strace 7.2 prints of it, by the model's results", ".strace", lost=unshown
     ),
     "syz": Format(_syz, "a program of syzkaller, in whose head is what it leaves out", ".syz"),
-    "mail": Format(_mail, "a report for a kernel mailing list", ".txt"),
+    "mail": Format(_mail, "a mail to a kernel's list, with all of that in it", ".eml"),
 }
 
 

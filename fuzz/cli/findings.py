@@ -74,8 +74,13 @@ def make_findings(parser: Parser, summary: str) -> None:
     action.add_argument(
         "--mail",
         action="store_true",
-        help="print it as a report for a kernel mailing list, of at most 75 columns, with the "
-        "program in C",
+        help="print a mail to a kernel's list instead: what happens, on which releases, the "
+        "program, what is known and what is not; whom it goes to is yours to say",
+    )
+    action.add_argument(
+        "--even-if-it-crashes",
+        action="store_true",
+        help="with --mail: tell in words of what a kernel may crash of, too",
     )
     action = add(
         "accept",
@@ -116,10 +121,10 @@ def make_findings(parser: Parser, summary: str) -> None:
 
 
 def _show(options: argparse.Namespace) -> int:
-    if options.mail:
-        return _show_as_mail(options)
     from fuzz.cli.cases import tell
 
+    if options.mail:
+        return _mail(options)
     status = FINE
     for number, path in enumerate(_files(options)):
         if number:
@@ -129,18 +134,32 @@ def _show(options: argparse.Namespace) -> int:
     return status
 
 
-def _show_as_mail(options: argparse.Namespace) -> int:
-    from fuzz.export.mail import mail
-    from fuzz.export.program import ExportError
+def _mail(options: argparse.Namespace) -> int:
+    """Print a mail about a finding."""
+    from fuzz.mail.mail import mail
+    from fuzz.mail.matter import MailError, matter
 
-    path = next(iter(_files(options)))
+    path, *harm = _files(options)
+    bucket = Bucket.named(path.stem)
     with naming(path):
-        made_by = command("findings", "show", options.name, "--mail")
+        case = loaded(path)
+        consequence = loaded(harm[0]) if harm else None
         try:
-            print(mail(loaded(path), path.stem, options.kernel, made_by), end="")
-        except ExportError as error:
-            raise UsageError(f"{path}: {error}") from None
-    return SURPRISES
+            about = matter(case, options.kernel, bucket, _met(options.workdir, bucket), consequence)
+            print(mail(about, even_if_it_crashes=options.even_if_it_crashes), end="")
+        except MailError as error:
+            raise UsageError(f"{bucket.name}: {error}") from None
+    return FINE
+
+
+def _met(workdir: Path, bucket: Bucket) -> dict[str, int]:
+    """How often runs have met a finding, by name of the kernel; {} without a ledger."""
+    try:
+        with Ledger.reading(workdir) or contextlib.nullcontext() as ledger:
+            found = ledger.list() if ledger is not None else []
+    except LedgerError as error:
+        raise UsageError(str(error)) from None
+    return next((one.kernels for one in found if one.bucket == bucket), {})
 
 
 def _promote(options: argparse.Namespace) -> int:

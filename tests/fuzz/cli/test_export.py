@@ -51,3 +51,16 @@ def test_what_cannot_be_exported_is_bad_input(
     case.write_text("relocate(0x10000, 0x20000, 0x1000)\n")
     assert main(["export", str(case), "--as", "kselftest"]) == BAD_INPUT
     assert "x.case: no program can do that: relocate" in capsys.readouterr().err
+
+
+def test_a_mail_goes_where_the_others_go(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    crashes = str(ROOT / "corpus/museum/b-45-hugetlb-skip.case")
+    assert main(["export", str(CASE), crashes, "--as", "mail", "-o", str(tmp_path)]) == FINE
+    assert (tmp_path / "wrapping-overlap.eml").read_text().startswith("Subject: [BUG] mm/mremap: ")
+    out = capsys.readouterr().out
+    assert "b-45-hugetlb-skip.case: a kernel may crash or hang of it: B-45" in out
+    assert f"1 of 2 cases are in {tmp_path}" in out
+    assert main(["export", crashes, "--as", "mail", "--even-if-it-crashes"]) == FINE
+    assert "program is not here" in capsys.readouterr().out

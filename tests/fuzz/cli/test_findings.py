@@ -152,13 +152,6 @@ def test_findings_show(workdir: Path, capsys: Output) -> None:
     assert "emptied <==" in capsys.readouterr().out
 
 
-def test_a_finding_as_a_mail(workdir: Path, capsys: Output) -> None:
-    assert main(["findings", "show", BUCKET.name, "--mail", "--workdir", "work"]) == 1
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("Subject: [BUG] mm: ")
-    assert max(map(len, lines)) <= 75
-
-
 def test_what_a_finding_leads_to_goes_with_it(workdir: Path, capsys: Output) -> None:
     leak = parse(
         "@kernel linux-6.18\n@expect committed\n"
@@ -320,3 +313,24 @@ def test_retest_of_a_damaged_ledger_is_refused(workdir: Path, capsys: Output) ->
     assert refused(capsys).startswith("work/ledger.sqlite: not an SQLite database")
     assert main(["findings", "retest", "--workdir", "none"]) == 2
     assert refused(capsys).startswith("no findings: none is not there")
+
+
+def test_findings_show_a_mail(workdir: Path, capsys: Output) -> None:
+    bucket = Bucket(RULE, "execve_stack", "B-01")
+    case = parse(f"@kernel linux-6.1\n{STACK}")
+    CaseStore(workdir).save(bucket, case)
+    CaseStore(workdir).save_harm(bucket, case)
+    with Ledger.open(workdir) as ledger:
+        ledger.record(bucket, "linux-6.1", run_id="1", executions=1, count=2)
+    assert main(["findings", "show", bucket.name, "--mail", "--workdir", "work"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("Subject: [BUG] mm/mremap: the stack's move meets the table")
+    assert "Runs have met it on the models of 6.1 (2x)." in out
+    assert "What it may lead to\n" in out
+
+
+def test_findings_show_no_mail_of_what_is_gone(workdir: Path, capsys: Output) -> None:
+    bucket = Bucket("stack-placed", "execve_stack")
+    CaseStore(workdir).save(bucket, parse(f"@kernel linux-6.1\n{STACK}"))
+    assert main(["findings", "show", bucket.name, "--mail", "--workdir", "work"]) == 2
+    assert "does not show on linux-6.1 any more" in refused(capsys)
