@@ -127,7 +127,7 @@ def draw(
         f"{space.kernel.name} on {geometry.name}: {terms.count(len(vmas), 'VMA')}, "
         f"page tables {terms.size(space.tree.bytes_used())}"
     )
-    spans = min(_span_width(geometry), width - _BESIDE_SPANS)
+    spans = max(min(_span_width(geometry), width - _BESIDE_SPANS), 1)
     vma_title = f"{signs.VMAS:{spans}}  {'size':>9}  prot  {'pages':>7}  pgoff"
     parts: dict[str, Part] = {
         vma_title[:width]: Part(_vma_lines(space, vmas, where, spans), 12, "VMA line"),
