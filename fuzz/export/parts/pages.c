@@ -110,7 +110,8 @@ static long long content(unsigned long addr)
 }
 
 /*
- * Of pages side by side, the numbers that they begin with: "3 to 7" if they
+ * Of pages side by side, the numbers that they begin with: "3 to 7" if
+ * they
  * count up, "0 * 5" if they are the same.
  */
 static const char *contents(unsigned long addr, unsigned long pages)
@@ -119,7 +120,8 @@ static const char *contents(unsigned long addr, unsigned long pages)
 	size_t used = 0;
 
 	for (unsigned long i = 0, end; i < pages; i = end) {
-		long long first = content(addr + i * PAGE), step = first > 0;
+		long long first = content(addr + i * PAGE);
+		long long step = first > 0;
 		const char *comma = i ? ", " : "";
 
 		for (end = i + 1; end < pages; end++)
@@ -129,14 +131,17 @@ static const char *contents(unsigned long addr, unsigned long pages)
 		if (used > sizeof found - 64)
 			break;
 		if (end == i + 1)
-			used += (size_t)sprintf(found + used, "%s%lld", comma,
+			used += (size_t)sprintf(found + used, "%s%lld",
+				comma,
 						first);
 		else if (step)
 			used += (size_t)sprintf(
-				found + used, "%s%lld to %lld", comma, first,
+				found + used, "%s%lld to %lld", comma,
+				first,
 				first + (long long)(end - i) - 1);
 		else
-			used += (size_t)sprintf(found + used, "%s%lld * %lu",
+			used += (size_t)sprintf(found + used,
+				"%s%lld * %lu",
 						comma, first, end - i);
 	}
 	return found;
