@@ -39,6 +39,7 @@ class Backing:
 
     is_anonymous: ClassVar[bool] = False
     huge_bytes: int = 0
+    name: str = ""  # that it has in cases
 
     def __init__(self, number: int, size_pages: int) -> None:
         self.number = number

@@ -219,6 +219,8 @@ def vma_notes(vma: Vma) -> list[str]:
     """What is worth a word about a VMA beside its range, protection and page offset."""
     if vma.is_anonymous:
         behind: str = signs.UNFAULTED if vma.anon_vma is None else signs.FAULTED
+    elif vma.backing.name:
+        behind = f"{signs.FILE} {vma.backing.name}"
     else:
         behind = f"{signs.OBJECT} {vma.backing.number}"
     return [behind, *(word for flag, word in _SHOWN_FLAGS if vma.flags & flag)]

@@ -41,6 +41,7 @@ NO_VMA = Sign("no VMA", "no VMA has a byte in the span of the table, or in the h
 UNFAULTED = Sign("unfaulted", "private memory that never had a page: no anon_vma")
 FAULTED = Sign("faulted", "private memory that has an anon_vma")
 OBJECT = Sign("object", "shared memory, and the number of its object")
+FILE = Sign("file", "a file, and its letter")
 MARKER = Sign("marker", "entries that are guards or uffd-wp markers")
 LOCKED = Sign("locked", "VM_LOCKED")
 HUGE = Sign("huge", "VM_HUGEPAGE")
@@ -63,7 +64,7 @@ COUNTERS = Sign("counters", "what is counted, and the VMAs that count (VM_ACCOUN
 _LEGEND = {
     "before a line": (NEW, GONE, CHANGED),
     "behind a line": (HERE,),
-    "VMAs": (VMAS, UNFAULTED, FAULTED, OBJECT, MARKER, LOCKED, HUGE, NOHUGE, PKEY),
+    "VMAs": (VMAS, UNFAULTED, FAULTED, OBJECT, FILE, MARKER, LOCKED, HUGE, NOHUGE, PKEY),
     "tables": (TABLES, FULL, SOME, MAPPED, BLANK, EMPTIED, PREALLOCATED, IN_STORE, NO_VMA),
     "where they change or are what is wrong": (
         FLAGS,

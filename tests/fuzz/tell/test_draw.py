@@ -9,6 +9,9 @@ from engine.base.address import Range
 from engine.base.entry import ANON, HUGE, MARKER, PRESENT, WRITE, leaf
 from engine.base.geometry import PMD, PTE
 from engine.base.kernel import kernel_named
+from engine.base.uapi import MAP_FIXED, MAP_PRIVATE
+from engine.calls.file import FIRST_FD, file
+from engine.calls.mmap import mmap
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_EXEC, VM_LOCKED, VM_READ, VM_SHARED, VM_WRITE, Vma
 from fuzz.execute import execute
@@ -19,7 +22,7 @@ from fuzz.tell.details import DETAILS
 from fuzz.tell.draw import draw, draw_change
 from fuzz.tell.signs import legend
 from tests.lib.constants import PAGE
-from tests.lib.drawn import strip, strip_tables
+from tests.lib.drawn import strip, strip_tables, tiny
 
 SLOT = 0x4000  # of the tiny geometry
 
@@ -139,6 +142,14 @@ def test_drawing_tells_kinds_of_vmas_apart() -> None:
         "     0x0   PTE table       1/4 |. .#|",
         "  0x8000   PTE table       2/4 |##  |",
     ]
+
+
+def test_a_file_has_its_letter() -> None:
+    space = AddressSpace(tiny())
+    assert file(space, FIRST_FD + 2, 4 * PAGE) is None
+    flags = MAP_PRIVATE | MAP_FIXED
+    assert mmap(space, 16 * PAGE, PAGE, 3, flags, 0, FIRST_FD + 2) == 16 * PAGE
+    assert drawn(space)[2].endswith("file C")
 
 
 def test_huge_pages_have_lines_of_their_own() -> None:
