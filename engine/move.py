@@ -151,12 +151,12 @@ def _realign(move: Move) -> None:
     slot = move.space.geometry.slot_bytes
     offset = move.old & (slot - 1)
     if move.length < slot - offset or offset == 0 or offset != move.new & (slot - 1):
-        return
+        return  # mark: realign-gains-nothing
     if not _heads_are_unused(move):
-        move.hemmed_in = True
+        move.hemmed_in = True  # mark: realign-hemmed-in
         return
     if kernel.realign_stack if move.for_stack else kernel.realign:
-        move.old -= offset
+        move.old -= offset  # mark: realigned
         move.new -= offset
         move.announce(REALIGNED)
 
@@ -174,7 +174,7 @@ def _head_is_unused(move: Move, vma: Vma, addr: int) -> bool:
     # What lies below in the same VMA was not asked to move.  But the stack VMA was just expanded
     # over the destination: its own start lies below, and it may fill the slot part.
     if not move.for_stack and vma.start != addr:
-        return False
+        return False  # mark: realign-inside-vma
     return move.space.vmas.head_is_free(vma, addr, move.space.geometry.slot_bytes)
 
 
@@ -187,7 +187,7 @@ def move_page_tables(move: Move) -> int:
     destination table could not be allocated.  What was moved until then stays moved.
     """
     if move.length == 0:
-        return 0
+        return 0  # mark: move-of-nothing
     _realign(move)
     move.notified = _notified(move)
     move.announce(ENTER)
@@ -195,7 +195,7 @@ def move_page_tables(move: Move) -> int:
         try:
             _move_one_extent(move)
         except OutOfTables:
-            move.announce(ALLOC_FAILED)
+            move.announce(ALLOC_FAILED)  # mark: move-out-of-tables
             break
     move.notified = None
     move.done = _result(move)
@@ -224,7 +224,7 @@ def _flush_pending(move: Move) -> None:
 def _flush_ptes(move: Move, moved: Iterable[int], extent: int) -> None:
     """Flush what the PTE mover has taken away if anything was present, inside both locks."""
     if move.space.tlb.cached and any(entry & PRESENT for entry in moved):
-        move.space.tlb.flush(move.old, move.old + extent)
+        move.space.tlb.flush(move.old, move.old + extent)  # mark: ptes-flushed
 
 
 def _flush_table(move: Move, extent: int) -> None:
@@ -236,7 +236,7 @@ def _flush_table(move: Move, extent: int) -> None:
 def _flush_huge(move: Move, entry: int, extent: int) -> None:
     """Flush what a huge leaf mapped at its old place, inside both locks."""
     if entry & PRESENT:
-        move.space.flush_tlb(move.old, move.old + extent)
+        move.space.flush_tlb(move.old, move.old + extent)  # mark: huge-flushed
 
 
 def _move_one_extent(move: Move) -> None:
@@ -262,11 +262,11 @@ def _at_pud_level(move: Move) -> int:
     extent = extent_bytes(move, geometry.pud_bytes)
     hole = hole_end(move, PUD)
     if hole:
-        skip(move, hole - move.old)
+        skip(move, hole - move.old)  # mark: pud-hole
         return 0
     destination_table(move, PUD)
     if extent == geometry.pud_bytes and move.space.kernel.moves_puds() and _move_table(move, PUD):
-        move.advance(extent)
+        move.advance(extent)  # mark: pud-moved
         return 0
     return extent
 
@@ -282,11 +282,11 @@ def _at_pmd_level(move: Move, limit: int) -> None:
     extent = extent_bytes(move, slot)
     hole = hole_end(move, PMD)
     if hole:
-        skip(move, min(hole - move.old, limit))
+        skip(move, min(hole - move.old, limit))  # mark: pmd-hole
         return
     destination_table(move, PMD)
     if space.tree.huge and _is_huge(move):
-        moved = (extent == slot and _move_huge(move)) or not _split_huge(move)
+        moved = (extent == slot and _move_huge(move)) or not _split_huge(move)  # mark: huge-entry
     else:
         moved = extent == slot and space.kernel.move_pmd and _move_table(move, PMD)
     if moved:
@@ -304,15 +304,15 @@ def _by_ptes(move: Move, extent: int) -> None:
     """
     find = move.space.tree.find
     while find(move.old, PTE) is not None or not hole_end(move, PMD):
-        target = destination_table(move, PTE)
+        target = destination_table(move, PTE)  # mark: pte-mover
         move.announce(MOVE_PTES, extent)
         source = find(move.old, PTE)
         if (source is None and hole_end(move, PMD)) or not _still_linked(move, target):
-            continue
+            continue  # mark: tables-looked-for-again
         move_ptes(move, source, target, extent)
         move.advance(extent)
         return
-    skip(move, extent)
+    skip(move, extent)  # mark: source-table-gone
 
 
 def _still_linked(move: Move, target: Table) -> bool:
@@ -346,10 +346,11 @@ def destination_table(move: Move, level: int) -> Table:
             break
         except OutOfTables:  # a way back that may not fail goes on asking
             if not move.rollback or not move.space.kernel.rollback_nofail:
-                raise
+                raise  # mark: table-refused
+            # mark: table-insisted-on, unreachable: no release has rollback_nofail
             may_fail = not move.space.failures.lasting  # __GFP_NOFAIL passes a cgroup's limit
     if tree.allocations != before:
-        move.announce(ALLOCATED)
+        move.announce(ALLOCATED)  # mark: table-allocated
     return table
 
 
@@ -397,7 +398,7 @@ def _move_table(move: Move, level: int) -> bool:
     then.  Source: move_normal_pmd() 5.0, move_normal_pud() 5.11; the order of 6.18.
     """
     if _must_look_at_entries(move):
-        return False
+        return False  # mark: uffd-keeps-tables
     space, tree = move.space, move.space.tree
     extent = space.geometry.span_bytes[level - 1]
     move.announce(_BEGINS[level], extent)
@@ -409,21 +410,23 @@ def _move_table(move: Move, level: int) -> bool:
     occupant = target.entry(new_index)
     swapped = level == PUD and _is_empty(occupant) and space.kernel.swaps_empty_pmd_table
     if occupant is not None and not swapped:
-        report_occupied(move, level, occupant, extent)
+        report_occupied(move, level, occupant, extent)  # mark: table-occupied
         move.announce(_OCCUPIED[level], extent)
         return False
     if _must_look_at_entries_old(move):
-        return False
+        return False  # mark: uffd-keeps-tables-late
     if source.entry(old_index) is None:  # a collapse has freed it since the walk looked (6.6)
         if not space.kernel.pmd_recheck:
+            # mark: freed-table-moved
             _report_leaf(move, "no table, moved as a table", extent)
-        return False
+        return False  # mark: freed-table-not-moved
     if old_index in source.leaves:
         _report_leaf(move, f"{_describe(source.leaves[old_index])} moved as a table", extent)
         tree.lay(target, {new_index: tree.lift(source, (old_index,))[0]})
     else:
-        moved = tree.unlink(source, old_index)
+        moved = tree.unlink(source, old_index)  # mark: table-moved
         if swapped:
+            # mark: empty-table-swapped, unreachable: no release has swaps_empty_pmd_table
             tree.link(source, old_index, tree.unlink(target, new_index))
         tree.link(target, new_index, moved)
     _flush_table(move, extent)
@@ -458,10 +461,10 @@ def _move_huge(move: Move) -> bool:
     occupant = target.entry(new_index)
     if occupant is not None:
         if not space.kernel.may_retry:
-            report_occupied(move, PMD, occupant, extent)
-        move.announce(PMD_OCCUPIED, extent)
+            report_occupied(move, PMD, occupant, extent)  # mark: huge-occupied-warns
+        move.announce(PMD_OCCUPIED, extent)  # mark: huge-occupied
         return False
-    tree.move_huge(source, tree.index(move.old, PMD), target, new_index)
+    tree.move_huge(source, tree.index(move.old, PMD), target, new_index)  # mark: huge-moved
     kept = target.leaves[new_index] & ~bits_to_clear(move)
     tree.put(target, new_index, kept | _bits_to_set(move))
     _flush_huge(move, kept, extent)
@@ -476,7 +479,7 @@ def _split_huge(move: Move) -> bool:
     assert table is not None
     index = tree.index(move.old, PMD)
     if index in table.leaves:  # nobody else has split it meanwhile
-        space.split_huge(table, index)
+        space.split_huge(table, index)  # mark: huge-split
         move.announce(HUGE_SPLIT)
     return index in table.tables
 
@@ -487,7 +490,8 @@ def report_occupied(move: Move, level: int, occupant: int | Table, extent: int) 
     watched = _must_look_at_entries(move) or _must_look_at_entries_old(move)
     expected = move.for_stack and (move.hemmed_in or watched) and _is_emptied(occupant)
     if expected and move.space.kernel.stack_expects_emptied:
-        return
+        return  # mark: stack-expects-emptied, unreachable: no release has stack_expects_emptied
+    # mark: dest-entry-occupied
     move.space.report(
         Violation(
             "rollback-dest-none" if move.rollback else "dest-entry-none",
@@ -570,9 +574,9 @@ def _as_moved(move: Move, hits: list[int], taken: list[int], delta: int) -> dict
     if not lost and not large:
         return {i + delta: entry | gained for i, entry in zip(hits, taken, strict=True)}
     if large:
-        batches = _as_batches(move, hits, taken)
+        batches = _as_batches(move, hits, taken)  # mark: large-folio-moves
         if batches != taken and move.space.kernel.pte_batching:
-            taken = batches
+            taken = batches  # mark: batch-differs
     return {
         i + delta: entry & ~lost | gained
         for i, entry in zip(hits, taken, strict=True)
@@ -612,9 +616,9 @@ def _as_batches(move: Move, hits: list[int], taken: list[int]) -> list[int]:
         pfn = first >> PFN_SHIFT
         room = pages - pfn % pages if first & PRESENT and pfn - pfn % pages in large else 1
         if room == 1:
-            made.append(first)
+            made.append(first)  # mark: batch-of-one
             continue
-        count = _batch_length(move, hits, taken, at, room)
+        count = _batch_length(move, hits, taken, at, room)  # mark: batch
         batch, gathered = taken[at : at + count], 0
         for entry in batch:
             gathered |= entry & (DIRTY | ACCESSED)
@@ -654,9 +658,10 @@ def _result(move: Move) -> int:
     if (below_start or wrapped) and kernel.negative_result_is_zero:
         nothing_done = below_start if kernel.wrap_safe_result else wrapped
         if nothing_done:
-            return 0
+            return 0  # mark: nothing-done
     done = (move.length + move.old - move.old_end) & mask
     if done > move.length:
+        # mark: result-wraps, unreachable: what lowers the start (6.7) came with the check
         move.space.report(
             Violation(
                 "move-result",

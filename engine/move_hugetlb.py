@@ -24,31 +24,31 @@ def move_hugetlb(move: Move) -> int:
     while move.old < move.old_end:
         move.announce(ITERATION)
         if end := hole_end(move, PMD):
-            _skip_hole(move, end)
+            _skip_hole(move, end)  # mark: hugetlb-hole
             continue
         try:
             target = destination_table(move, PMD)
         except OutOfTables:
-            move.announce(ALLOC_FAILED)
+            move.announce(ALLOC_FAILED)  # mark: hugetlb-out-of-tables
             break
         source = space.tree.find(move.old, PMD)
         assert source is not None
         old_index, new_index = space.tree.index(move.old, PMD), space.tree.index(move.new, PMD)
         onto_itself = target is source and new_index == old_index  # after a hole (B-45)
         if not onto_itself and (occupant := target.entry(new_index)) is not None:
-            report_occupied(move, PMD, occupant, slot)
+            report_occupied(move, PMD, occupant, slot)  # mark: hugetlb-occupied
             if isinstance(occupant, int):
                 space.tree.lift(target, (new_index,))
             else:
                 space.tree.unlink(target, new_index)
         if not onto_itself:
-            space.tree.move_huge(source, old_index, target, new_index)
+            space.tree.move_huge(source, old_index, target, new_index)  # mark: hugetlb-moved
         if lost := bits_to_clear(move):
             moved = target.leaves[new_index]
             if is_wp_marker(moved):
-                space.tree.clear_huge(target, new_index)
+                space.tree.clear_huge(target, new_index)  # mark: hugetlb-marker-dropped
             else:
-                space.tree.put(target, new_index, moved & ~lost)
+                space.tree.put(target, new_index, moved & ~lost)  # mark: hugetlb-wp-cleared
         move.announce(HUGE_MOVED, slot)
         move.advance(slot)
     space.flush_tlb(move.notified.start, move.old_end)
@@ -69,10 +69,10 @@ def _skip_hole(move: Move, end: int) -> None:
     end = min(end, move.old_end)
     congruent = not (move.new - move.old) % span
     if congruent or end == move.old_end or not space.kernel.hugetlb_skips_apart:
-        skip(move, end - move.old)
+        skip(move, end - move.old)  # mark: hugetlb-skips-together
         return
     while move.old < end:
         base, next_table = round_down(move.old, span), round_down(move.new, span) + span
         skip(move, min(base + span, end) - move.old)
         if space.tree.find(base, PMD) is None:
-            move.new = next_table
+            move.new = next_table  # mark: hugetlb-skips-apart

@@ -103,26 +103,27 @@ def do_mremap(remap: Remap, *, differ: bool) -> int | Errno:
     if flags & MREMAP_DONTUNMAP and space.kernel.dontunmap:
         known |= MREMAP_DONTUNMAP
     if flags & ~known or remap.addr & (space.geometry.page_bytes - 1):
-        return Errno.EINVAL
+        return Errno.EINVAL  # mark: flags-or-address-refused
     unequal = flags & MREMAP_DONTUNMAP and differ
     if (
         not remap.new_len
         or (remap.implies_new_addr and not flags & MREMAP_MAYMOVE)
         or (unequal and remap.delta)
     ):
-        result: int | Errno = Errno.EINVAL
+        result: int | Errno = Errno.EINVAL  # mark: request-refused
     elif not remap.implies_new_addr:
-        result = _resize(remap)
+        result = _resize(remap)  # mark: resize
     elif (unequal or _order_matters(remap)) and space.kernel.check_before_unmap:
-        result = _move_checking_first(remap)
+        result = _move_checking_first(remap)  # mark: move-checked-first
     elif unequal:  # by less than a page
-        result = Errno.EINVAL
+        result = Errno.EINVAL  # mark: lengths-differ-in-a-page
     else:
-        result = _check_first_page(remap) or _move_classic(remap)
+        result = _check_first_page(remap) or _move_classic(remap)  # mark: move-classic
     space.write_locked.clear()
     space.announce(MREMAP_UNLOCKED, remap.addr, remap.addr + remap.old_len, NONE)
     if space.uffds:
         space.endless |= _waits_for_itself(remap, result)
+        # mark: monitors-told
         evicted = Range(remap.new_addr, remap.new_addr + remap.new_len * bool(flags & MREMAP_FIXED))
         uffd.call_ended(space, failed=isinstance(result, Errno), evicted=evicted)
     _populate_growth(remap, result)
@@ -166,6 +167,7 @@ def _check_first_page(remap: Remap) -> Errno | None:
     vma = remap.space.vmas.lookup(remap.addr)
     if vma is not None:
         return _check_vma(remap, vma)
+    # mark: first-page-unmapped
     return None if _mapped_by_others(remap.space, remap.addr) else Errno.EFAULT
 
 
@@ -173,7 +175,7 @@ def _check_first_page(remap: Remap) -> Errno | None:
 def _check_vma(remap: Remap, vma: Vma) -> Errno | None:
     """What the VMA at `addr` says before the request is looked at any further."""
     if vma.flags & VM_SEALED and not remap.space.kernel.seals_asked_first:
-        return Errno.EPERM
+        return Errno.EPERM  # mark: first-page-sealed
     return _align_hugetlb(remap, vma) if vma.flags & VM_HUGETLB else None
 
 
@@ -188,13 +190,13 @@ def _align_hugetlb(remap: Remap, vma: Vma) -> Errno | None:
     """Round to huge pages; new_addr counts even if it is not used.  Source: align_hugetlb()."""
     huge, mask = vma.backing.huge_bytes, remap.space.geometry.word_mask
     if not remap.space.kernel.hugetlb_moves:
-        return Errno.EINVAL
+        return Errno.EINVAL  # mark: hugetlb-does-not-move-yet
     remap.old_len, remap.new_len = (
         round_up(length, huge) & mask for length in (remap.old_len, remap.new_len)
     )
     remap.asked = remap.old_len
     if (remap.addr | remap.new_addr) & (huge - 1) or remap.new_len > remap.old_len:
-        return Errno.EINVAL
+        return Errno.EINVAL  # mark: hugetlb-unaligned-or-grows
     return None
 
 
@@ -215,7 +217,7 @@ def _populate_growth(remap: Remap, result: int | Errno) -> None:
     vma = space.vmas.lookup(start)
     assert vma is not None, "what has grown is mapped"
     if vma.flags & VM_LOCKED and not vma.flags & VM_LOCKONFAULT:
-        populate_locked(space, vma, start, end)
+        populate_locked(space, vma, start, end)  # mark: locked-growth-populated
 
 
 def _waits_for_itself(remap: Remap, result: int | Errno) -> bool:
@@ -248,16 +250,16 @@ def _resize(remap: Remap) -> int | Errno:
     too_long = remap.new_len > space.geometry.user_top
     foreign = _mapped_by_others(space, remap.addr)
     if not too_long and _too_many_maps_to_resize(remap):
-        return Errno.ENOMEM
+        return Errno.ENOMEM  # mark: resize-too-many-maps
     if (too_long or foreign) and space.kernel.check_before_unmap:
-        return Errno.EINVAL if too_long else Errno.EFAULT
+        return Errno.EINVAL if too_long else Errno.EFAULT  # mark: resize-checked-first
     if error := _check_first_page(remap):
-        return error
+        return error  # mark: resize-first-page-refuses
     if _source_sealed(remap):
-        return Errno.EPERM
+        return Errno.EPERM  # mark: resize-sealed-further-up
     if remap.old_len >= remap.new_len:
         # Nothing is checked but the first page: the rest of the range may be a hole, or other VMAs.
-        return _cut_tail(remap) or remap.addr
+        return _cut_tail(remap) or remap.addr  # mark: shrink-in-place
     vma = _source(remap)
     return vma if isinstance(vma, Errno) else _grow(remap, vma)
 
@@ -278,15 +280,15 @@ def _move_classic(remap: Remap) -> int | Errno:
     """Source: mremap_to(), 6.1 and 6.12; measured on 6.16.12."""
     error = _check_target(remap)
     if error:
-        return error
+        return error  # mark: classic-target-refused
     if _source_sealed(remap):
-        return Errno.EPERM
+        return Errno.EPERM  # mark: classic-sealed-further-up
     error, space = _make_room(remap), remap.space
     if not error and not space.vmas.lookup(remap.addr) and space.kernel.looks_again_for_source:
-        error = Errno.EFAULT
+        error = Errno.EFAULT  # mark: classic-source-evicted
     error = error or _cut_tail(remap)
     if error:
-        return error
+        return error  # mark: classic-unmap-refused
     vma = _source(remap)
     return vma if isinstance(vma, Errno) else _place_and_move(remap, vma)
 
@@ -297,7 +299,7 @@ def _move_classic(remap: Remap) -> int | Errno:
 def _move_checking_first(remap: Remap) -> int | Errno:
     """Source: do_mremap(), check_mremap_params(), 6.17."""
     if error := _check_target(remap):
-        return error
+        return error  # mark: checked-target-refused
     vma = remap.space.vmas.lookup(remap.addr)
     if (
         vma is not None
@@ -305,17 +307,17 @@ def _move_checking_first(remap: Remap) -> int | Errno:
         and remap.old_len == remap.new_len > vma.end - remap.addr
         and remap.space.kernel.multi_vma_move
     ):
-        return _move_several(remap)
+        return _move_several(remap)  # mark: several-vmas
     return _check_prepared(remap, vma) or _move_to(remap)
 
 
 def _check_prepared(remap: Remap, vma: Vma | None) -> Errno | None:
     """Source: check_prep_vma(), 6.17."""
     if vma is None:
-        return Errno.EFAULT
+        return Errno.EFAULT  # mark: checked-source-unmapped
     error = _check_vma(remap, vma)
     if error:
-        return error
+        return error  # mark: checked-first-page-refuses
     source = _source(remap)
     return source if isinstance(source, Errno) else None
 
@@ -325,12 +327,12 @@ def _move_to(remap: Remap) -> int | Errno:
     space = remap.space
     error = _make_room(remap)
     if error:
-        return error
+        return error  # mark: checked-room-refused
     if space.vmas.lookup(remap.addr) is None:
-        return Errno.EFAULT
+        return Errno.EFAULT  # mark: checked-source-evicted
     error = _cut_tail(remap)
     if error:
-        return error
+        return error  # mark: checked-tail-refused
     vma = space.vmas.lookup(remap.addr)
     assert vma is not None
     return _place_and_move(remap, vma)
@@ -349,15 +351,16 @@ def _move_several(remap: Remap) -> int | Errno:
         addr = max(vma.start, start)
         length = min(vma.end, end) - addr
         if first_result is None and start < addr:
+            # mark: several-begin-with-a-gap, unreachable: the first page was looked up
             return Errno.EFAULT  # no gap permitted at the start of the range
         if not _may_be_part(vma) and (first_result is not None or vma.end < end):
-            return Errno.EFAULT
+            return Errno.EFAULT  # mark: several-watched
         target += 0 if first_result is None else vma.start - last_end
         last_end = cursor = vma.end
         part = Remap(space, addr, length, length, remap.flags, target)
         result = _check_prepared(part, vma) or _move_to(part)
         if isinstance(result, Errno):
-            return result
+            return result  # mark: several-stop-half-way
         first_result = result if first_result is None else first_result
         target = result + length
     return Errno.EFAULT if first_result is None else first_result
@@ -376,7 +379,7 @@ def _make_room(remap: Remap) -> Errno | None:
     """FIXED: unmap what is at the destination.  An error ends the call (B-70)."""
     if not remap.flags & MREMAP_FIXED:
         return None
-    return unmap(remap.space, remap.new_addr, remap.new_len)
+    return unmap(remap.space, remap.new_addr, remap.new_len)  # mark: destination-unmapped
 
 
 @seam
@@ -385,7 +388,7 @@ def _cut_tail(remap: Remap) -> Errno | None:
     excess = remap.old_len - remap.new_len
     if excess <= 0:
         return None
-    error = unmap(remap.space, remap.addr + remap.new_len, excess)
+    error = unmap(remap.space, remap.addr + remap.new_len, excess)  # mark: tail-unmapped
     remap.old_len = remap.new_len
     return error
 
@@ -394,9 +397,9 @@ def _check_target(remap: Remap) -> Errno | None:
     """The destination of FIXED or DONTUNMAP: aligned, inside user space, not over the source."""
     space, top = remap.space, remap.space.geometry.user_top
     if remap.new_addr & (space.geometry.page_bytes - 1):
-        return Errno.EINVAL
+        return Errno.EINVAL  # mark: target-unaligned
     if remap.new_addr > top - remap.new_len or remap.overlaps:
-        return Errno.EINVAL
+        return Errno.EINVAL  # mark: target-outside-or-over-source
     # Unmapping may split twice before the move looks again; 6.2's check 13.
     may_fail = space.failures.armed or space.map_count_exceeded(6)
     if (
@@ -404,7 +407,7 @@ def _check_target(remap: Remap) -> Errno | None:
         and space.kernel.map_count_first
         and _too_many_maps(remap, 2, isolates=bool(remap.flags & MREMAP_DONTUNMAP))
     ):
-        return Errno.ENOMEM
+        return Errno.ENOMEM  # mark: target-too-many-maps
     return None
 
 
@@ -435,26 +438,29 @@ def _source(remap: Remap) -> Vma | Errno:
     space = remap.space
     vma = space.vmas.lookup(remap.addr)
     if vma is None:
-        return Errno.EFAULT
+        return Errno.EFAULT  # mark: source-unmapped
     if not remap.old_len and not vma.flags & VM_SHARED:
+        # mark: source-private-duplicate
         return Errno.EINVAL  # a second view exists of shared memory only
     if remap.flags & MREMAP_DONTUNMAP and (
         vma.flags & VM_HUGETLB or (not space.kernel.dontunmap_any and not vma.is_anonymous)
     ):
+        # mark: source-cannot-be-kept
         return Errno.EINVAL  # hugetlb: VM_DONTEXPAND
     if min(remap.old_len, remap.new_len) > vma.end - remap.addr:
-        return Errno.EFAULT
+        return Errno.EFAULT  # mark: source-beyond-its-vma
     if remap.new_len > remap.old_len:
         pgoff = space.page_index(vma, remap.addr)
         if (
             pgoff + (remap.new_len >> space.geometry.page_shift)
         ) & space.geometry.word_mask < pgoff:
+            # mark: growth-wraps-pgoff, unreachable: offsets of cases end far below
             return Errno.EINVAL
         growth = remap.new_len - remap.old_len
         if vma.flags & VM_LOCKED and not space.may_lock(growth):
-            return Errno.EAGAIN
+            return Errno.EAGAIN  # mark: growth-over-memlock
         if not space.may_expand(growth):
-            return Errno.ENOMEM
+            return Errno.ENOMEM  # mark: growth-over-address-space
     return vma
 
 
@@ -465,7 +471,7 @@ def _grow(remap: Remap, vma: Vma) -> int | Errno:
     delta = remap.new_len - remap.old_len
     if remap.addr + remap.old_len == vma.end and _expandable(space, vma, delta):
         if not space.may_commit(delta, vma.flags):
-            return Errno.ENOMEM
+            return Errno.ENOMEM  # mark: growth-over-commit
         proposal = Proposal(
             vma.end,
             vma.end + delta,
@@ -475,14 +481,14 @@ def _grow(remap: Remap, vma: Vma) -> int | Errno:
             vma.backing,
             vma,
         )
-        space.account(vma.flags, delta)
+        space.account(vma.flags, delta)  # mark: grows-in-place
         # The VMA itself is the left neighbour of its extension, so somebody always takes it.
         merged = merge_new(space.kernel, space.vmas, proposal)
         assert merged is not None
         return remap.addr
     if not remap.flags & MREMAP_MAYMOVE:
-        return Errno.ENOMEM
-    return _place_and_move(remap, vma)
+        return Errno.ENOMEM  # mark: growth-may-not-move
+    return _place_and_move(remap, vma)  # mark: growth-moves
 
 
 def _expandable(space: AddressSpace, vma: Vma, delta: int) -> bool:
@@ -495,14 +501,15 @@ def _place_and_move(remap: Remap, vma: Vma) -> int | Errno:
     """Fix the new address, then move.  Source: vrm_set_new_addr(), get_unmapped_area()."""
     space = remap.space
     if remap.flags & MREMAP_DONTUNMAP and not space.may_expand(remap.old_len):
-        return Errno.ENOMEM
+        return Errno.ENOMEM  # mark: kept-source-over-address-space
     if not remap.flags & MREMAP_FIXED:
         hint = remap.new_addr if remap.flags & MREMAP_DONTUNMAP else 0
         found = find_address(space, hint, remap.new_len, not vma.is_anonymous)
         if isinstance(found, Errno):
-            return found
+            return found  # mark: no-place-found
         remap.new_addr = found
     elif remap.new_addr < space.geometry.min_addr:
+        # mark: target-below-min-addr
         return Errno.EPERM  # security_mmap_addr(), after the destination was unmapped
     high_water = space.hiwater_vm
     result = move_vma(remap, vma)
@@ -523,19 +530,21 @@ def move_vma(remap: Remap, vma: Vma) -> int | Errno:
     space, kernel = remap.space, remap.space.kernel
     keep = bool(remap.flags & MREMAP_DONTUNMAP)
     if _too_many_maps(remap, 0, isolates=keep and bool(vma.flags & VM_LOCKED)):
-        return Errno.ENOMEM
+        return Errno.ENOMEM  # mark: move-too-many-maps
     charge = _charge(remap, vma, keep)
     asks = not keep or kernel.dontunmap_asks_overcommit
     try:
         if keep and vma.flags & VM_LOCKED and kernel.dontunmap_splits_locked:
+            # mark: kept-locked-source-isolated
             vma = _isolate(space, vma, remap.addr, remap.addr + remap.old_len)
         if asks and not space.may_commit(charge, vma.flags):
-            return Errno.ENOMEM
+            return Errno.ENOMEM  # mark: move-over-commit
         flags = vma.flags
         new_vma, source, need_rmap_locks = copy_vma(remap, vma, keep)
     except VmaRefused:
-        return Errno.ENOMEM
+        return Errno.ENOMEM  # mark: copy-refused
     if keep and new_vma is source:
+        # mark: kept-source-is-its-copy
         space.report(
             Violation(
                 "dontunmap-two-vmas",
@@ -560,20 +569,22 @@ def move_vma(remap: Remap, vma: Vma) -> int | Errno:
     if flags & VM_LOCKED and (not keep or error or kernel.dontunmap_counts_locked):
         space.locked_vm += remap.new_len >> space.geometry.page_shift
     if error:
-        _move_back(move, moved)
+        _move_back(move, moved)  # mark: rollback
         uffd.put_back(space, (mark for mark in marks if mark.start < remap.addr + moved))
         fail_copy(space, source, new_vma)
         if flags & VM_ACCOUNT and not keep and kernel.uncharge_on_rollback:
+            # mark: rollback-uncharges
             space.committed -= charge >> space.geometry.page_shift  # else it stays for ever (B-37)
         _unmap_moved(new_vma, space, remap.new_addr, remap.new_len, keep_commit=not keep)
         return error
     told = remap.old_len
     if new_vma.uffd is not None and kernel.remap_event_as_asked:
-        told = remap.asked
+        told = remap.asked  # mark: remap-event-as-asked
     uffd.moved(new_vma, Range(remap.addr, remap.addr + told), remap.new_addr)
     if keep:
-        _keep_emptied(remap, source)
+        _keep_emptied(remap, source)  # mark: source-kept
     elif remap.old_len:
+        # mark: source-unmapped-behind
         _unmap_moved(source, space, remap.addr, remap.old_len, keep_commit=True)
     return remap.new_addr
 
@@ -614,6 +625,7 @@ def _move_back(move: Move, moved: int) -> None:
     start = move.requested_old
     returned = _move_entries(_way_back(move, moved))
     if returned < moved:
+        # mark: rollback-short
         move.space.report(
             Violation(
                 "rollback-complete",
@@ -658,11 +670,13 @@ def _unmap_moved(
     """
     end = start + length
     if vma.reserves and not space.kernel.hugetlb_rest_keeps_reservation:
+        # mark: hugetlb-rest-unreserved
         drop_reservation(vma)  # that of the rest as well
     try:
         vma = _cut_off(space, start, end)
     except VmaRefused:
         drop_reservation(vma)
+        # mark: source-not-cut-off
         space.report(
             Violation(
                 "moved-unmapped",
@@ -672,7 +686,7 @@ def _unmap_moved(
             )
         )
         if keep_commit and vma.flags & VM_ACCOUNT:
-            space.committed += length >> space.geometry.page_shift
+            space.committed += length >> space.geometry.page_shift  # mark: source-charged-twice
         return
     drop_reservation(vma)
     space.unmap(start, end, keep_commit=keep_commit)
@@ -689,7 +703,7 @@ def _cut_off(space: AddressSpace, start: int, end: int) -> Vma:
             space.split_at(end)
         except VmaRefused:
             if not space.kernel.unmap_moved_nofail:
-                raise
+                raise  # mark: cut-off-refused
         else:
             vma = space.vmas.lookup(start)
             assert vma is not None
@@ -699,9 +713,9 @@ def _cut_off(space: AddressSpace, start: int, end: int) -> Vma:
 def _isolate(space: AddressSpace, vma: Vma, start: int, end: int) -> Vma:
     """Make [start, end) a VMA of its own."""
     if vma.start < start:
-        vma = space.vmas.split_counted(vma, start)
+        vma = space.vmas.split_counted(vma, start)  # mark: isolated-from-below
     if end < vma.end:
-        space.vmas.split_counted(vma, end)
+        space.vmas.split_counted(vma, end)  # mark: isolated-from-above
     return vma
 
 
@@ -725,18 +739,19 @@ def _keep_emptied(remap: Remap, source: Vma) -> None:
     If it is more than was named, pages are left that are locked for good.
     """
     if source.flags & VM_LOCKED:
-        _leave_locked(remap.space, source)
+        _leave_locked(remap.space, source)  # mark: kept-pages-stay-locked
     source.flags &= ~(VM_LOCKED | VM_LOCKONFAULT)
     if source.flags & VM_ACCOUNT and not remap.space.kernel.dontunmap_keeps_account:
-        source.flags &= ~VM_ACCOUNT
+        source.flags &= ~VM_ACCOUNT  # mark: kept-source-unaccounted
     whole = source.start == remap.addr and source.end == remap.addr + remap.old_len
     if whole:  # then it is no part of what it may have merged with
         if remap.space.kernel.dontunmap_unlinks_anon_vma:
+            # mark: kept-source-unlinked
             source.link_to(None)  # unlink_anon_vmas(): it maps none of its pages any more
         pgoff = source.start >> remap.space.geometry.page_shift
         displaced = source.is_anonymous and source.pgoff != pgoff
         if displaced and remap.space.kernel.dontunmap_resets_pgoff:
-            source.pgoff = pgoff
+            source.pgoff = pgoff  # mark: kept-source-pgoff-reset
 
 
 @seam
@@ -754,7 +769,7 @@ def copy_vma(remap: Remap, vma: Vma, keep: bool) -> tuple[Vma, Vma, bool]:
     pgoff = space.page_index(vma, remap.addr)
     unfaulted = vma.is_anonymous and vma.anon_vma is None
     if unfaulted:
-        pgoff = start >> space.geometry.page_shift
+        pgoff = start >> space.geometry.page_shift  # mark: copy-of-unfaulted
     proposal = Proposal(start, end, vma.flags, pgoff, vma.anon_vma, vma.backing, vma)
     might_join_itself = keep and unfaulted and (vma.end == start or vma.start == end)
     avoid = vma if might_join_itself and kernel.dontunmap_no_self_merge else None
@@ -764,17 +779,17 @@ def copy_vma(remap: Remap, vma: Vma, keep: bool) -> tuple[Vma, Vma, bool]:
         # 6.1 does not merge at all next to a source that stays; 6.12 just leaves the source out.
         merged = merge_new(kernel, vmas, proposal, avoid=avoid)
     if merged is None:
-        copy = Vma(start, end, vma.flags, pgoff, backing=vma.backing)
+        copy = Vma(start, end, vma.flags, pgoff, backing=vma.backing)  # mark: copy-apart
         copy.adopt_anon_vma(vma)
         copy.uffd, copy.tracked = vma.uffd, vma.tracked
         copy.reserves = vma.reserves
         vmas.claim(vma.anon_vma)
         if space.failures.fails(VMA):  # no memory to link it with
-            abandon_copy(space, copy)
+            abandon_copy(space, copy)  # mark: copy-not-linked
             raise VmaRefused
         vmas.insert(copy)
         return copy, vma, False
     if not vmas.holds(vma):  # its neighbour took both
-        vma = merged
+        vma = merged  # mark: copy-takes-source
     assert unfaulted or merged is not vma, "only an unfaulted VMA may merge with its own copy"
-    return merged, vma, merged.pgoff <= vma.pgoff
+    return merged, vma, merged.pgoff <= vma.pgoff  # mark: copy-merged

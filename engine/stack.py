@@ -34,9 +34,9 @@ def execve_stack(space: AddressSpace, start: int, end: int, shift: int) -> Errno
     """
     geometry = space.geometry
     if (start | end | shift) & (geometry.page_bytes - 1) or start >= end or end > geometry.user_top:
-        return Errno.EINVAL
+        return Errno.EINVAL  # mark: stack-unaligned
     if end - start > space.limits.largest_stack():
-        return Errno.E2BIG
+        return Errno.E2BIG  # mark: stack-too-large
     space.reset()
     vma = Vma(start, end, STACK_FLAGS | VM_STACK_INCOMPLETE, start >> geometry.page_shift)
     space.vmas.insert(vma)
@@ -44,11 +44,13 @@ def execve_stack(space: AddressSpace, start: int, end: int, shift: int) -> Errno
     populate(space, vma, start, end)
 
     if fits(space, end - shift, end - start):
+        # mark: stack-fits
         error = relocate_vma_down(space, vma, shift, compacting=True) if shift else None
     else:
+        # mark: stack-does-not-fit
         error = Errno.ENOMEM  # CVE-2010-3858: without this check, a BUG
     if error:
-        space.reset()
+        space.reset()  # mark: stack-given-up
     vma.flags &= ~VM_STACK_INCOMPLETE
     return error
 
@@ -68,17 +70,17 @@ def relocate(space: AddressSpace, start: int, end: int, shift: int) -> Errno | N
     """
     geometry = space.geometry
     if (start | end | shift) & (geometry.page_bytes - 1) or start >= end:
-        return Errno.EINVAL
+        return Errno.EINVAL  # mark: relocate-unaligned
     if start - shift < space.arena.start:
-        return Errno.EINVAL
+        return Errno.EINVAL  # mark: relocate-below-arena
     vma = space.vmas.lookup(start)
     if vma is None or vma.range != Range(start, end) or vma.anon_vma is None:
-        return Errno.EFAULT
+        return Errno.EFAULT  # mark: relocate-no-such-vma
     if not shift:
-        return None
+        return None  # mark: relocate-by-nothing
     error = relocate_vma_down(space, vma, shift)
     if error is Errno.ENOMEM:
-        space.reset()
+        space.reset()  # mark: relocate-given-up
     return error
 
 
@@ -105,11 +107,11 @@ def relocate_vma_down(
         )
         return Errno.EFAULT
     if vmas.find(new_start) is not vma:
-        return Errno.EFAULT
+        return Errno.EFAULT  # mark: stack-in-the-way
 
     space.announce(RELOCATE_VMA_DOWN, old_start, old_end, MMAP_WRITE)
     if compacting:
-        _compaction_begins(space, old_start)
+        _compaction_begins(space, old_start)  # mark: stack-compacted
     # Cover both places, with the page offset the pages will have at the new one.
     pgoff = vma.pgoff
     vmas.resize(vma, new_start, old_end)
@@ -119,7 +121,7 @@ def relocate_vma_down(
             end_migration(space, first)
     move = Move(space, vma, vma, old_start, new_start, length, for_stack=True)
     if move_page_tables(move) != length:
-        return Errno.ENOMEM
+        return Errno.ENOMEM  # mark: stack-half-moved
 
     above = vmas.after(old_end)
     ceiling = above.start if above else 0

@@ -6,7 +6,7 @@ terms of how fast the machine is at that moment: neither a busy machine nor an o
 fail.
 
 A session that ran all tests fails if there is a rule that none of them has seen to fire and to be
-silent (tests/lib/breaks.py).
+silent (tests/lib/breaks.py), or a test that does not run what it explains (tests/lib/explains.py).
 """
 
 import os
@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.lib import breaks
+from tests.lib import breaks, explains
 
 settings.register_profile(
     "stable",
@@ -56,8 +56,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     """Fail a test that takes long and does not say so, or breaks no rule and says so."""
     breaks.begin()
     began = cpu_seconds()
-    yield
-    if objections := breaks.end(item):
+    with explains.watched(item) as amiss:
+        yield
+    if objections := [*amiss, *breaks.end(item)]:
         pytest.fail("; ".join(objections), pytrace=False)
     took = cpu_seconds() - began
     if took > LONGEST and item.get_closest_marker("slow") is None:
@@ -87,25 +88,33 @@ def ran_all(session: pytest.Session) -> bool:
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
     """What the tests of a worker of pytest-xdist have seen."""
-    breaks.proven.update(getattr(node, "workeroutput", {}).get("proven", ()))
+    output = getattr(node, "workeroutput", {})
+    breaks.proven.update(output.get("proven", ()))
+    explains.due.update(map(tuple, output.get("due", ())))
+    explains.met.update(map(tuple, output.get("met", ())))
+
+
+def amiss_in_all() -> list[str]:
+    """What speaks against a session of all tests."""
+    unproven = "no test marked `breaks` has seen it fire and be silent"
+    return [*(f"{slug}: {unproven}" for slug in breaks.unproven()), *explains.unmet()]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fail if all tests were run and a rule has none, or tell the parent of a worker."""
+    """Fail if all tests were run and something was not seen, or tell the parent of a worker."""
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
         output["proven"] = sorted(breaks.proven)
-    elif session.exitstatus == pytest.ExitCode.OK and ran_all(session) and breaks.unproven():
+        output["due"], output["met"] = sorted(explains.due), sorted(explains.met)
+    elif session.exitstatus == pytest.ExitCode.OK and ran_all(session) and amiss_in_all():
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
 ) -> None:
-    """Name the rules that have no test."""
+    """Name the rules that have no test, and the marks that theirs do not reach."""
     session = terminalreporter._session
     if session is not None and not session.testsfailed and ran_all(session):
-        for slug in breaks.unproven():
-            terminalreporter.write_line(
-                f"ERROR {slug}: no test marked `breaks` has seen it fire and be silent", red=True
-            )
+        for wrong in amiss_in_all():
+            terminalreporter.write_line(f"ERROR {wrong}", red=True)

@@ -22,11 +22,11 @@ def mseal(space: AddressSpace, addr: int, length: int) -> Errno | None:
     """
     geometry = space.geometry
     if not space.kernel.mseal:
-        return Errno.ENOSYS
+        return Errno.ENOSYS  # mark: mseal-unknown
     rounded = round_up(length, geometry.page_bytes) & geometry.word_mask
     end = (addr + rounded) & geometry.word_mask
     if addr & (geometry.page_bytes - 1) or (length and not rounded) or end < addr:
-        return Errno.EINVAL
+        return Errno.EINVAL  # mark: mseal-refused
     vmas = space.vmas.intersecting(addr, end) if addr < end else []
     reached = addr
     for vma in vmas:
@@ -34,11 +34,11 @@ def mseal(space: AddressSpace, addr: int, length: int) -> Errno | None:
             break
         reached = vma.end
     if reached < end:
-        return Errno.ENOMEM
+        return Errno.ENOMEM  # mark: mseal-hole
     try:
         _seal(space, vmas, addr, end)
     except VmaRefused as refused:
-        return Errno(refused.error)
+        return Errno(refused.error)  # mark: mseal-split-refused
     return None
 
 

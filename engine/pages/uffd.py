@@ -360,7 +360,8 @@ def put_back(space: AddressSpace, cleared: Iterable[Mark]) -> None:
     """
     for mark in cleared:
         if not space.kernel.uffd_wp_cleared_last:
-            return
+            return  # mark: marks-lost-by-rollback
+        # mark: marks-put-back, unreachable: no release has uffd_wp_cleared_last
         table = space.tree.find(mark.start, mark.level)
         index = space.tree.index(mark.start, mark.level)
         kept = is_wp_marker(mark.entry) or not mark.entry & ANON  # if others took it away meanwhile
@@ -378,11 +379,11 @@ def moved(new_vma: Vma, source: Range, to: int) -> None:
     """
     context = new_vma.uffd
     if context is None:
-        return
+        return  # mark: moved-unwatched
     if context.features & UFFD_FEATURE_EVENT_REMAP:
-        context.prepare("remap", Range(to, to + source.length), source.start)
+        context.prepare("remap", Range(to, to + source.length), source.start)  # mark: moved-told
     else:
-        new_vma.uffd = None
+        new_vma.uffd = None  # mark: moved-leaves-uffd
         new_vma.flags &= ~VM_UFFD
 
 

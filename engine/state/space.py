@@ -243,7 +243,7 @@ class AddressSpace:
         if start <= first and first + slot <= end:
             self.tree.clear_huge(table, index)
         else:
-            self.split_huge(table, index)
+            self.split_huge(table, index)  # mark: zap-splits-huge
             self.zap(max(start, first), min(end, first + slot))
 
     def split_huge(self, table: Table, index: int, *, freeze: bool = False) -> None:
@@ -258,12 +258,13 @@ class AddressSpace:
         entry = table.leaves[index]
         ptes = self.tree.split_huge(table, index)
         if ptes is None:
+            # mark: split-drops-shared
             self.tlb.flush_frames(entry >> PFN_SHIFT, self.geometry.slot_pages)
         elif entry & DIRTY:
             self.frames.dirty.add(entry >> PFN_SHIFT)
             cleared = entry & (PRESENT | SOFT_DIRTY) == PRESENT
             if cleared and not freeze and self.kernel.split_soft_dirty:
-                self.tree.change(ptes, list(ptes.leaves), _written)
+                self.tree.change(ptes, list(ptes.leaves), _written)  # mark: split-soft-dirties
 
     def split_huge_at(self, addr: int) -> None:
         """Split the huge page around `addr`, if there is one and it does not begin there."""
@@ -336,7 +337,7 @@ class AddressSpace:
             except VmaRefused:
                 if self.kernel.merge_new_range:
                     self.tell_unmapped(removed[:-1], start, end)
-                raise
+                raise  # mark: unmap-end-refused
 
     def detach(self, start: int, end: int) -> list[Vma]:
         """Split at both ends and take the VMAs of [start, end) out of the tree.

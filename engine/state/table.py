@@ -503,11 +503,11 @@ class TableTree:
         if ceiling:
             ceiling = round_down(ceiling, slot)
             if not ceiling:
-                return []
+                return []  # mark: free-nothing-below-neighbour
         else:
             ceiling = self.geometry.span_bytes[-1]
         if end > ceiling:
-            end -= slot
+            end -= slot  # mark: free-less-above
         if start >= end:
             return []
         in_use: list[tuple[int, Table]] = []
@@ -533,7 +533,7 @@ class TableTree:
                 part_end = min(end, first + span)
                 self._free_below(child, first, max(start, first), part_end, floor, ceiling, in_use)
                 if first < floor or part_end > round_down(ceiling, span):
-                    continue
+                    continue  # mark: free-keeps-upper-table
             self.free(table, index)
             if child.count:
                 in_use.append((first, child))

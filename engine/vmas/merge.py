@@ -46,9 +46,9 @@ def anon_vmas_compatible(kernel: Kernel, ours: AnonVma | None, neighbours: AnonV
     the neighbour's empty anon_vma chain fails the test "has exactly one link".
     """
     if ours is neighbours:
-        return True
+        return True  # mark: merge-same-anon-vma
     if ours is None:
-        return True
+        return True  # mark: merge-unfaulted
     return neighbours is None and kernel.merge_faulted_source
 
 
@@ -109,8 +109,9 @@ def merge_new(
     if left and right and right.anon_vma and right.anon_vma is not left.anon_vma:
         if mmap and not kernel.merge_new_range:
             if not anon_vmas_compatible(kernel, right.anon_vma, left.anon_vma):
-                left = None
+                left = None  # mark: merge-new-prefers-right
         elif left.anon_vma:
+            # mark: merge-new-leaves-right
             right = None  # all three do not fit together
     if left:
         _check(kernel, tree, left, proposal)
@@ -118,18 +119,18 @@ def merge_new(
         if right:
             _check(kernel, tree, right, proposal)
             end = right.end
-            tree.remove(right)
+            tree.remove(right)  # mark: merge-new-three
         tree.resize(left, left.start, end)
         left.adopt_anon_vma(right)
         _link_source(kernel, left, proposal)
         left.tracked = _tracked(kernel, left.tracked, [right, proposal.source])
-        return left
+        return left  # mark: merge-new-left
     if right:
         _check(kernel, tree, right, proposal)
         tree.resize(right, proposal.start, right.end)
         _link_source(kernel, right, proposal)
         right.tracked = _tracked(kernel, right.tracked, [proposal.source])
-        return right
+        return right  # mark: merge-new-right
     return None
 
 
@@ -147,7 +148,7 @@ def _tracked(kernel: Kernel, usual: bool, parts: Sequence[Vma | None]) -> bool:
 def _link_source(kernel: Kernel, merged: Vma, proposal: Proposal) -> None:
     """Keep the anon_vma that a faulted range brings along: forgotten until 6.18.7 (B-43)."""
     if merged.anon_vma is None and proposal.anon_vma and kernel.merge_links_source:
-        merged.adopt_anon_vma(proposal.source)
+        merged.adopt_anon_vma(proposal.source)  # mark: merge-links-source
 
 
 def merge_modified(
@@ -171,7 +172,7 @@ def merge_modified(
     left = _left(kernel, tree, proposal) if start == vma.start else None
     right = _right(kernel, tree, proposal) if end == vma.end else None
     if left and right and not _join(left.anon_vma, right.anon_vma):
-        right = None
+        right = None  # mark: merge-modified-leaves-right
     for neighbour in (left, right):
         if neighbour:
             _check(kernel, tree, neighbour, proposal)
@@ -182,7 +183,7 @@ def merge_modified(
         tree.remove(vma)
         tree.remove(right)
         tree.resize(left, left.start, right.end)
-        left.adopt_anon_vma(right)
+        left.adopt_anon_vma(right)  # mark: merge-modified-three
         left.adopt_anon_vma(vma)
         return left
     if left:
@@ -254,9 +255,9 @@ def modify(
     if merged is not None:
         return merged
     if vma.start < start:
-        vma = tree.split_counted(vma, start)
+        vma = tree.split_counted(vma, start)  # mark: modify-splits-below
     if end < vma.end:
-        tree.split_counted(vma, end)
+        tree.split_counted(vma, end)  # mark: modify-splits-above
     vma.flags = flags
     vma.uffd = uffd or vma.uffd
     return vma

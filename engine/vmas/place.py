@@ -24,9 +24,10 @@ def find_address(
     hint = round_up(hint, huge) if up else round_down(hint, huge or geometry.page_bytes)
     if huge:
         if _is_free(space, hint, length):
-            return hint
+            return hint  # mark: place-hugetlb-hint
         slack = huge - geometry.page_bytes
         padded = space.vmas.free_space(geometry.choice, length + slack)
+        # mark: place-hugetlb
         return Errno.ENOMEM if padded is None else round_down(padded + slack, huge)
     found = (
         hint if _is_free(space, hint, length) else space.vmas.free_space(geometry.choice, length)
@@ -38,7 +39,7 @@ def find_address(
             padded = space.vmas.free_space(geometry.choice, length + slot)
             aligned = found if padded is None else round_down(padded, slot) + slot
         if aligned != found and _may_be_aligned(space, hint, length):
-            found = aligned
+            found = aligned  # mark: place-aligned
     return Errno.ENOMEM if found is None else found
 
 

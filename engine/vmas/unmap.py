@@ -19,13 +19,13 @@ def unmap(space: AddressSpace, start: int, length: int) -> Errno | None:
     """
     geometry = space.geometry
     if start & (geometry.page_bytes - 1) or length > geometry.user_top - start:
-        return Errno.EINVAL
+        return Errno.EINVAL  # mark: unmap-unaligned-or-outside
     length = round_up(length, geometry.page_bytes)
     if not length:
-        return Errno.EINVAL
+        return Errno.EINVAL  # mark: unmap-of-nothing
     end = start + length
     if space.vmas.intersection(start, end) is None:
-        return None
+        return None  # mark: unmap-of-a-hole
     return make_removable(space, start, end) or _unmap(space, start, end)
 
 
@@ -43,17 +43,17 @@ def make_removable(space: AddressSpace, start: int, end: int) -> Errno | None:
     vmas = space.vmas.intersecting(start, end)
     first, sealed = vmas[0], any(vma.flags & VM_SEALED for vma in vmas)
     if sealed and space.kernel.seals_asked_first:
-        return Errno.EPERM
+        return Errno.EPERM  # mark: unmap-seal-asked-first
     if first.start < start and end < first.end and space.map_count_exceeded(1):
-        return Errno.ENOMEM
+        return Errno.ENOMEM  # mark: unmap-cuts-too-many
     if not sealed:
         return None
     if not first.flags & VM_SEALED:
         try:
             space.split_at(start)
         except VmaRefused as refused:
-            return Errno(refused.error)
-        space.tell_unmapped(takewhile(_is_open, vmas), start, end)
+            return Errno(refused.error)  # mark: unmap-cut-before-seal-refused
+        space.tell_unmapped(takewhile(_is_open, vmas), start, end)  # mark: unmap-cut-before-seal
     return Errno.EPERM
 
 
@@ -66,5 +66,5 @@ def _unmap(space: AddressSpace, start: int, end: int) -> Errno | None:
     try:
         space.unmap(start, end)
     except VmaRefused as refused:
-        return Errno(refused.error)
+        return Errno(refused.error)  # mark: unmap-split-refused
     return None

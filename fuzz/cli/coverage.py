@@ -1,6 +1,7 @@
 """`pmdfuzz coverage`: what programs reach of the model; was a change run at all?"""
 
 import argparse
+import json
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,14 +23,17 @@ from fuzz.findings.cases import CASE
 from fuzz.lib.exits import FINE, OUR_DEFECT, SURPRISES
 from fuzz.matrix import in_short
 from fuzz.reach.changed import changed_lines, statements
-from fuzz.reach.measure import HOME
+from fuzz.reach.measure import HOME, Ran
+from fuzz.reach.met import met
 from fuzz.reach.reached import ReachError, check_coverage, reached
-from fuzz.reach.tell import change, never_run, table
+from fuzz.reach.tell import change, marked, never_run, table
 
 _EXIT = """\
 exit status:
-  0    as expected: measured; with --changed: all that has changed was run, or nothing has changed
-  1    findings: with --changed, statements that have changed and were never run
+  0    as expected: measured; with --changed: all that has changed was run, or nothing has changed;
+       with --marks: all were reached but those that say why they cannot be
+  1    findings: with --changed, statements that have changed and were never run; with --marks,
+       marks that were never reached
   2    bad input, no git checkout, or coverage.py is not installed
   3    pmdfuzz itself failed on a program, which is named
   130  stopped by Ctrl-C
@@ -45,7 +49,9 @@ def make_coverage(parser: Parser, summary: str) -> None:
         summary,
         "Programs run as in a run, with rules, and coverage.py tells what they reach of engine/: "
         "lines, and ways out of branches. A line stands for the statement that begins there. "
-        "Needs coverage.py (the extra `coverage`).",
+        "Needs coverage.py (the extra `coverage`). --marks does not: it tells of branches that are "
+        "marked in the engine (`# mark: NAME`), and of switches on (+) and off (-), which test "
+        "explains each and how many programs reach it; those first that none does.",
         _EXIT,
     )
     parser.add_argument(
@@ -56,7 +62,11 @@ def make_coverage(parser: Parser, summary: str) -> None:
         help="cases (*.case), inputs of a run's corpus, or folders of either (default: the "
         "project's corpus, and that of the working directory)",
     )
-    parser.add_argument(
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--marks", action="store_true", help="tell which marked branches programs reach"
+    )
+    what.add_argument(
         "--changed",
         nargs="?",
         const="HEAD",
@@ -70,11 +80,18 @@ def make_coverage(parser: Parser, summary: str) -> None:
     parser.add_argument(
         "--html", type=Path, metavar="DIR", help="write coverage.py's pages there, too"
     )
+    parser.add_argument("--json", action="store_true", help="with --marks: print them as JSON")
 
 
 def _coverage(options: argparse.Namespace) -> int:
     kernels: list[str] = list(dict.fromkeys(options.kernels or (one.name for one in releases())))
     check_names(kernels, options.geometry)
+    if options.marks:
+        if options.html is not None:
+            raise UsageError("--html is not for --marks: it shows lines, not marks")
+        return _marks(options, kernels)
+    if options.json:
+        raise UsageError("--json is for --marks alone")
     try:
         check_coverage()
         changed = {} if options.changed is None else _changed(options.changed)
@@ -85,11 +102,10 @@ def _coverage(options: argparse.Namespace) -> int:
         files, ran = reached(cases, inputs, kernels, options.geometry, options.html)
     except ReachError as error:
         raise UsageError(str(error)) from None
-    print(f"{ran.programs} programs on {', '.join(in_short(kernels))}: {ran.runs} runs", flush=True)
+    print(_told(ran, kernels), flush=True)
     by_path = {one.path: one for one in files}
     if options.changed is None:
-        width = max(shutil.get_terminal_size().columns, _NARROWEST)
-        print(*table(files, width), sep="\n")
+        print(*table(files, _width()), sep="\n")
     else:
         print(*change(changed, by_path, options.changed), sep="\n")
     if options.html is not None:
@@ -98,6 +114,33 @@ def _coverage(options: argparse.Namespace) -> int:
         print(*ran.failed, sep="\n", file=sys.stderr)
         return OUR_DEFECT
     return SURPRISES if never_run(changed, by_path) else FINE
+
+
+def _marks(options: argparse.Namespace, kernels: list[str]) -> int:
+    cases, inputs = _programs(options.programs, options.workdir, options.geometry)
+    found, ran = met(cases, inputs, kernels, options.geometry)
+    if options.json:
+        told = {
+            "programs": ran.programs,
+            "runs": ran.runs,
+            "kernels": kernels,
+            "marks": [one.as_json() for one in found],
+        }
+        print(json.dumps(told, indent=2))
+    else:
+        print(_told(ran, kernels), *marked(found, _width()), sep="\n")
+    if ran.failed:
+        print(*ran.failed, sep="\n", file=sys.stderr)
+        return OUR_DEFECT
+    return SURPRISES if any(one.missing for one in found) else FINE
+
+
+def _told(ran: Ran, kernels: list[str]) -> str:
+    return f"{ran.programs} programs on {', '.join(in_short(kernels))}: {ran.runs} runs"
+
+
+def _width() -> int:
+    return max(shutil.get_terminal_size().columns, _NARROWEST)
 
 
 def _changed(revision: str) -> dict[str, set[int]]:

@@ -10,7 +10,7 @@ What guides libFuzzer in a run is measured otherwise, and of one process: `fuzz.
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:  # what these import must be covered first
     from fuzz.case import Case
     from fuzz.matrix import Matrix
+    from fuzz.noted import Noted
 
 HOME = Path(__file__).resolve().parents[2]
 MODEL = HOME / "engine"
@@ -58,7 +59,7 @@ def measure(task: Task) -> Ran:
         import fuzz.bounded  # noqa: F401  with it the model, whose definitions are reached here
 
         covered.switch_context(PROGRAMS)
-        ran = _run(task)
+        ran = run(task)
     finally:
         covered.stop()
     covered.json_report(outfile=task.report, show_contexts=True)
@@ -67,8 +68,15 @@ def measure(task: Task) -> Ran:
     return ran
 
 
-def _run(task: Task) -> Ran:
-    """Run the programs on all kernels that may do something else."""
+def run(
+    task: Task,
+    on_run: "Callable[[Noted], object]" = lambda _: None,
+    on_program: "Callable[[], object]" = lambda: None,
+) -> Ran:
+    """Run the programs on all kernels that may do something else.
+
+    Arguments: `on_run` is called after each run, with its kernel, `on_program` after each program.
+    """
     from fuzz import bounded
     from fuzz.calls.registry import takes_long
 
@@ -83,8 +91,10 @@ def _run(task: Task) -> Ran:
             for noted in kernels.runs():
                 bounded.run(case.program(), noted, stop=False)
                 runs += 1
+                on_run(noted)
         except Exception as error:
             failed.append(f"{path}: {type(error).__name__}: {error}")
+        on_program()
     return Ran(programs, runs, failed)
 
 

@@ -1,7 +1,8 @@
-"""What programs reach of the model, in words: a table of its files, and what became of a change."""
+"""What programs reach of the model, in words: its files, its marks, and what became of a change."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from fuzz.reach.met import Met
 from fuzz.reach.reached import Reached
 
 _HEADS = ("lines", "never", "branches", "untaken", "reached")
@@ -38,6 +39,26 @@ def ranges(lines: Iterable[int]) -> str:
         else:
             spans.append([line, line])
     return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in spans)
+
+
+def marked(marks: Sequence[Met], width: int) -> Iterator[str]:
+    """A line for each mark, and what they come to; one that nobody can reach says why."""
+    names, wheres = (max(map(len, column)) for column in zip(*map(_names, marks), strict=True))
+    yield f"{'mark':{names}} {'where':{wheres}} programs  explained by"
+    for one in marks:
+        name, where = _names(one)
+        explained = "; ".join(one.tests)
+        if not one.programs and one.mark.unreachable:
+            explained = f"unreachable: {one.mark.unreachable}"
+        line = f"{name:{names}} {where:{wheres}} {one.programs or 'never':>8}  {explained}".rstrip()
+        yield line if len(line) <= width else f"{line[: width - 1]}…"
+    missing = sum(one.missing for one in marks)
+    excused = sum(not one.programs and not one.missing for one in marks)
+    yield f"{len(marks)} marks: {missing} never reached, {excused} unreachable"
+
+
+def _names(one: Met) -> tuple[str, str]:
+    return one.mark.name, one.mark.where.removeprefix("engine/")
 
 
 def change(

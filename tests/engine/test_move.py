@@ -38,6 +38,7 @@ from engine.pages.fault import touch
 from engine.state.space import AddressSpace
 from engine.state.vma import Vma
 from tests.lib.drawn import FLAGS, PAGE, SLOT, scene, shown, strip_tables, tags, tiny
+from tests.lib.explains import explains
 
 STEPS = {
     PTES_MOVED: "PTE",
@@ -105,6 +106,7 @@ def test_the_distance_to_the_end_of_the_address_space_does_not_wrap(word: int) -
 # --- movers --------------------------------------------------------------------------------------
 
 
+@explains("table-moved")
 def test_a_whole_slot_moves_as_a_table() -> None:
     space = scene("AAAA .... bbbb")
     assert trace(space, 0, 8, 4) == ["PMD 4"]
@@ -121,6 +123,7 @@ def test_unaligned_slots_move_page_by_page() -> None:
     assert tags(space) == {13 + i: 1 + i for i in range(8)}
 
 
+@explains("pte-mover")
 def test_mutually_aligned_ends_move_page_by_page_the_middle_as_tables() -> None:
     space = scene("..AA AAAA AAAA A... ..bb bbbb bbbb b...", "linux-6.1")
     assert trace(space, 2, 18, 11) == ["PTE 2", "PMD 4", "PMD 4", "PTE 1"]
@@ -128,6 +131,7 @@ def test_mutually_aligned_ends_move_page_by_page_the_middle_as_tables() -> None:
     assert strip_tables(space, 0, 8) == "o..oTTTT"
 
 
+@explains("realigned")
 def test_the_same_with_realignment_leaves_no_emptied_table_at_the_start() -> None:
     space = scene("..AA AAAA AAAA A... ..bb bbbb bbbb b...", "linux-6.12")
     assert trace(space, 2, 18, 11) == ["realigned", "PMD 4", "PMD 4", "PMD 4", "PTE 1"]
@@ -139,6 +143,7 @@ SPAN = "AAAA AAAA AAAA AAAA"  # one PUD entry
 TARGET = SPAN.replace("A", "b")
 
 
+@explains("pud-moved")
 @pytest.mark.parametrize(
     ("kernel", "steps", "left"),
     [
@@ -205,6 +210,7 @@ def test_overlapping_downward_moves_over_partial_slots_meet_the_emptied_table() 
 # --- holes ---------------------------------------------------------------------------------------
 
 
+@explains("pmd-hole")
 def test_a_slot_without_a_table_gets_none_at_the_destination() -> None:
     space = scene("AAAA aaaa aaaa AAAA bbbb bbbb bbbb bbbb", "linux-5.0")
     assert trace(space, 0, 16, 16) == ["PMD 4", "skip 8", "PMD 4"]
@@ -212,6 +218,7 @@ def test_a_slot_without_a_table_gets_none_at_the_destination() -> None:
     assert strip_tables(space, 0, 8) == "....T..T"
 
 
+@explains("table-allocated")
 def test_a_slot_with_an_emptied_table_gets_one_at_the_destination() -> None:
     space = scene("aaaa .... .bbb b...")
     space.tree.make(0, PTE)
@@ -227,6 +234,7 @@ def test_pages_missing_in_a_table_are_missing_at_the_destination() -> None:
     assert tags(space) == {13: 1, 16: 2, 18: 3}
 
 
+@explains("pud-hole")
 @pytest.mark.parametrize("new", [128, 132, 129, 143])
 def test_a_hole_over_pud_entries_gets_no_table_at_the_destination(new: int) -> None:
     space = scene("A".ljust(61, "a") + "AAA")
@@ -246,6 +254,7 @@ def test_a_range_without_any_table_makes_none() -> None:
     assert space.tree.bytes_used() == 0
 
 
+@explains("move-of-nothing")
 def test_an_empty_range_is_no_move_at_all() -> None:
     space = scene("AAAA .... bbbb")
     assert trace(space, 0, 8, 0) == []
@@ -285,6 +294,7 @@ REALIGNMENT = [
 ]
 
 
+@explains("realign-gains-nothing", "realign-hemmed-in", "realign-inside-vma")
 @pytest.mark.parametrize(("picture", "old", "new", "pages", "is_realigned"), REALIGNMENT)
 def test_realignment(picture: str, old: int, new: int, pages: int, is_realigned: bool) -> None:
     space = scene(picture)
@@ -382,6 +392,7 @@ def prepared(picture: str, old: int, new: int, pages: int, kernel: Kernel) -> Mo
 FAR = " ".join(["...."] * 14)
 
 
+@explains("move-out-of-tables", "table-refused")
 @pytest.mark.parametrize(("allowed", "done"), [(0, 0), (1, 0), (2, 0), (3, 3), (4, 7), (5, 8)])
 def test_a_failed_allocation_ends_the_move_where_it_is(allowed: int, done: int) -> None:
     picture = f"AAAA AAAA {FAR} .bbb bbbb b..."
@@ -402,6 +413,7 @@ def test_tables_allocated_before_the_failure_stay() -> None:
     assert move.space.tree.bytes_used() == before + 2 * PAGE
 
 
+@explains("nothing-done")
 @pytest.mark.parametrize("allowed", [0, 1])
 def test_a_realigned_move_that_fails_in_its_first_slot_did_nothing(allowed: int) -> None:
     picture = f"..AA AAAA {FAR} ..bb bbbb"
@@ -412,6 +424,7 @@ def test_a_realigned_move_that_fails_in_its_first_slot_did_nothing(allowed: int)
     assert tags(move.space) == {2 + i: 1 + i for i in range(6)}
 
 
+@explains("result-wraps")
 def test_without_the_check_its_result_is_negative() -> None:
     """B-11: two pages below the start, as an unsigned word."""
     picture = f"..AA AAAA {FAR} ..bb bbbb"
@@ -509,6 +522,7 @@ def test_an_occupied_destination_next_to_the_range_is_not() -> None:
     assert shown(space, 4) == "aaaa .... BBBB BB.."
 
 
+@explains("table-occupied", "dest-entry-occupied")
 @pytest.mark.parametrize(("pages", "step", "size"), [(4, "PMD!", SLOT), (16, "PUD!", 4 * SLOT)])
 def test_an_occupied_destination_table_entry_is_reported_and_the_pages_arrive(
     pages: int, step: str, size: int

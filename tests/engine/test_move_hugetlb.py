@@ -33,6 +33,7 @@ from engine.pages.uffd import uffd_register, uffd_wp
 from engine.state.space import AddressSpace
 from tests.lib.drawn import PAGE, SLOT, strip_tables, tags, tiny
 from tests.lib.entries import entry, frame
+from tests.lib.explains import explains
 
 HUGE = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_HUGETLB
 STEPS = {
@@ -73,6 +74,7 @@ def move(space: AddressSpace, old: int, new: int, slots: int) -> Move:
     return Move(space, source, target, old * SLOT, new * SLOT, slots * SLOT)
 
 
+@explains("hugetlb-moved")
 def test_each_page_moves_alone() -> None:
     """Not even a full table is carried: a PUD entry is 4 slots here."""
     space = mapped("HHHH hhhh")
@@ -87,6 +89,7 @@ def test_each_page_moves_alone() -> None:
     assert not space.violations
 
 
+@explains("hugetlb-hole", "hugetlb-skips-together")
 @pytest.mark.parametrize(
     ("picture", "new", "slots", "steps", "after"),
     [
@@ -119,6 +122,7 @@ def test_both_sides_go_over_a_hole_by_the_same_distance(
     assert strip_tables(space, 0, len(after)) == after
 
 
+@explains("hugetlb-skips-apart")
 @pytest.mark.parametrize(
     ("picture", "new", "slots", "after"),
     [
@@ -150,6 +154,7 @@ def test_a_page_that_lands_where_it_is_stays_there() -> None:
     assert strip_tables(space, 0, 8) == "....H..."
 
 
+@explains("hugetlb-out-of-tables")
 @pytest.mark.parametrize(("tables", "done"), [(0, 0), (1, 2), (2, 4)])
 def test_without_a_table_it_ends_where_it_is(tables: int, done: int) -> None:
     space = mapped("HHHH ..hh hhhh")
@@ -171,6 +176,7 @@ def test_what_is_in_its_way_is_told_and_gives_way() -> None:
     assert tags(space) == {16: 1}
 
 
+@explains("hugetlb-occupied")
 def test_an_emptied_table_in_its_way_is_told_as_well() -> None:
     space = mapped("H... h...")
     space.tree.make(4 * SLOT, 1)
@@ -179,6 +185,7 @@ def test_an_emptied_table_in_its_way_is_told_as_well() -> None:
     assert tags(space) == {16: 1}
 
 
+@explains("hugetlb-wp-cleared")
 @pytest.mark.parametrize("cleared", [True, False])
 def test_write_protection_of_a_userfaultfd_that_is_left(cleared: bool) -> None:
     space = mapped("H... h...")

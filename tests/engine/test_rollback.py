@@ -27,6 +27,7 @@ from engine.state.space import AddressSpace
 from fuzz.rules.judge import MoveRules, check_state
 from fuzz.rules.sight import Sight, mapped_of
 from tests.lib.constants import PAGE
+from tests.lib.explains import explains
 from tests.lib.told import told
 
 FLAGS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
@@ -101,6 +102,7 @@ def refusals(count: int) -> Iterator[tuple[str, Callable[[int], bool]]]:
         yield f"from {n}", lambda number, n=n: number >= n
 
 
+@explains("rollback-uncharges")
 @pytest.mark.parametrize(
     "flags",
     [MREMAP_MAYMOVE | MREMAP_FIXED, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP],
@@ -154,6 +156,7 @@ def test_the_set_reaches_every_level_and_both_alignments() -> None:
     assert all(counts.values())
 
 
+@explains("table-insisted-on", "rollback-short")
 @pytest.mark.parametrize("nofail", [False, True])
 def test_a_way_back_that_may_not_fail_goes_on_asking(nofail: bool) -> None:
     """The page before the first one that is there has no table; that of the last page fails."""

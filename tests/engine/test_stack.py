@@ -28,6 +28,7 @@ from engine.state.space import AddressSpace
 from fuzz.rules.judge import check_state
 from fuzz.rules.stack import expected_stack_warnings
 from tests.lib.drawn import PAGE, scene, shown, tiny
+from tests.lib.explains import explains
 from tests.lib.listening import at
 
 PAE = GEOMETRIES["i386-pae"]
@@ -84,6 +85,7 @@ def test_the_warning_fires_exactly_by_formula_on_tiny_and_never_with_realignment
     assert fired > 1000
 
 
+@explains("empty-table-swapped")
 def test_realignment_leaves_pud_entries_to_chance() -> None:
     """Whole PMD tables move by PUD entries where a stack covers them; only tiny has such stacks.
 
@@ -134,6 +136,7 @@ def test_the_warning_fires_exactly_by_formula_on_pae(move: tuple[int, int, int])
     assert warnings(kernel_named("linux-6.18", "i386-pae"), *move) == (0, 0)
 
 
+@explains("stack-fits", "stack-compacted")
 def test_the_recorded_pae_report_warns_once_where_it_was_recorded() -> None:
     space = AddressSpace(kernel_named("linux-6.1", "i386-pae"))
     assert execve_stack(space, 0xBFB00000, 0xC0000000, 0x400000) is None
@@ -218,6 +221,7 @@ def test_a_stack_that_does_not_fit_is_an_error_not_an_assertion(shift: int) -> N
     assert space.next_tag == 0x101  # the arguments had been written
 
 
+@explains("relocate-no-such-vma")
 def test_relocate_refuses_what_is_in_the_way() -> None:
     space = AddressSpace(kernel_named("linux-6.12", "tiny"))
     fixed = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
@@ -228,6 +232,7 @@ def test_relocate_refuses_what_is_in_the_way() -> None:
     assert relocate(space, 0x20000, 0x24000, 0x8000) is Errno.EFAULT
 
 
+@explains("stack-half-moved")
 def test_a_failed_allocation_ends_exec_with_nothing_mapped() -> None:
     space = AddressSpace(kernel_named("linux-6.12", "tiny"))
     fail_from = 6  # the stack itself needs four tables and the path to them
@@ -243,6 +248,7 @@ def test_a_failed_allocation_ends_exec_with_nothing_mapped() -> None:
     assert space.tree.bytes_used() == 0
 
 
+@explains("stack-expects-emptied")
 @pytest.mark.parametrize(
     ("before", "after", "warned"),
     [

@@ -26,6 +26,7 @@ from engine.mremap import mremap
 from engine.pages.fault import touch
 from engine.state.space import AddressSpace
 from fuzz.rules.judge import check_state
+from tests.lib.explains import explains
 
 P = 0x1000
 FLAGS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
@@ -46,6 +47,7 @@ def sealed(kernel: Kernel, prot: int = 3) -> AddressSpace:
     return space
 
 
+@explains("mseal-unknown")
 def test_it_begins_with_6_10() -> None:
     assert mseal(AddressSpace(kernel_named("linux-6.7")), A, P) is Errno.ENOSYS
 
@@ -62,6 +64,7 @@ def test_operands(kernel: Kernel) -> None:
     assert mseal(space, A + 2 * P, 2 * P) is None  # again
 
 
+@explains("first-page-sealed")
 @kernels
 def test_what_a_seal_refuses(kernel: Kernel) -> None:
     space = sealed(kernel)
@@ -78,6 +81,7 @@ def test_what_a_seal_refuses(kernel: Kernel) -> None:
     assert not check_state(space)
 
 
+@explains("classic-unmap-refused")
 @kernels
 def test_a_sealed_destination_stays_whole(kernel: Kernel) -> None:
     """B-62."""
@@ -91,6 +95,7 @@ def test_a_sealed_destination_stays_whole(kernel: Kernel) -> None:
     assert space.contents() == contents
 
 
+@explains("checked-first-page-refuses", "several-stop-half-way")
 def test_a_sealed_later_part_stays_behind() -> None:
     space = sealed(kernel_named("linux-6.18"))
     target = B + (1 << 30)
@@ -119,6 +124,7 @@ def test_sealed_memory_does_not_merge_with_other(kernel: Kernel) -> None:
     assert len(space.vmas) == 2
 
 
+@explains("resize-sealed-further-up", "classic-sealed-further-up", "unmap-seal-asked-first")
 def test_at_first_all_of_a_range_was_searched_before_anything_was_done() -> None:
     """can_modify_mm(), 6.10 and 6.11."""
     space = sealed(kernel_named("linux-6.11"))

@@ -51,6 +51,7 @@ from engine.state.vma import VM_UFFD, VM_UFFD_MISSING, VM_UFFD_WP
 from tests.lib.constants import MOVE
 from tests.lib.drawn import PAGE, SLOT, scene, shown, strip_tables, tags, tiny
 from tests.lib.entries import entry, huge, mapped
+from tests.lib.explains import explains
 
 FOLLOWS = UFFD_FEATURE_EVENT_REMAP
 
@@ -267,6 +268,7 @@ def test_collapse_fills_no_hole_of_an_object_that_is_watched_elsewhere(holes: in
 # --- moves ---------------------------------------------------------------------------------------
 
 
+@explains("moved-leaves-uffd")
 @pytest.mark.parametrize("new", [32, 33])
 def test_a_move_without_its_event_leaves_protection_behind(new: int) -> None:
     space = armed("AAAA")
@@ -275,6 +277,7 @@ def test_a_move_without_its_event_leaves_protection_behind(new: int) -> None:
     assert registered(space) == []
 
 
+@explains("remap-event-as-asked", "moved-told")
 @pytest.mark.parametrize("new", [32, 33])
 def test_a_move_with_its_event_takes_protection_along(new: int) -> None:
     space = armed("AAAA", features=FOLLOWS)
@@ -307,6 +310,7 @@ def test_a_huge_page_and_a_swapped_one_lose_their_protection() -> None:
     assert not entry(space, 33) & (UFFD_WP | MARKER)  # type: ignore[operator]
 
 
+@explains("uffd-keeps-tables")
 def test_no_whole_table_moves_where_protection_is_to_be_cleared() -> None:
     """An emptied table of its own stays behind with DONTUNMAP."""
     for features, tables in ((0, 4), (FOLLOWS, 2)):
@@ -319,6 +323,7 @@ def test_no_whole_table_moves_where_protection_is_to_be_cleared() -> None:
 LAST = replace(tiny("linux-6.12"), uffd_wp_cleared_last=True)
 
 
+@explains("marks-put-back")
 @pytest.mark.parametrize(("new", "last_table"), [(32, 3), (33, 4)])
 def test_protection_may_be_cleared_when_all_has_moved(new: int, last_table: int) -> None:
     space = armed("AAAA AAAA", LAST, pages=8)
@@ -365,6 +370,7 @@ def rules_of_a_move_that_fails(kernel: Kernel) -> list[str]:
     return [violation.rule for violation in space.violations]
 
 
+@explains("uffd-keeps-tables-late", "marks-lost-by-rollback")
 def test_a_rollback_decides_as_the_move_did() -> None:
     """CVE-2025-39775: the old VMA was looked at only, and after the warning (B-08)."""
     assert rules_of_a_move_that_fails(tiny("linux-6.12")) == []
@@ -373,6 +379,7 @@ def test_a_rollback_decides_as_the_move_did() -> None:
     assert "rollback-dest-none" in rules_of_a_move_that_fails(tiny("linux-6.1"))
 
 
+@explains("monitors-told")
 def test_what_a_move_unmaps_is_announced() -> None:
     space = scene("AAAA BBBB")
     assert (
@@ -391,6 +398,7 @@ def test_what_a_move_unmaps_is_announced() -> None:
     assert space.uffds[both].events == [("unmap", Range(32 * PAGE, 33 * PAGE), 0)]
 
 
+@explains("several-watched")
 def test_armed_memory_moves_alone() -> None:
     space = scene("AAAA BBBB", "linux-6.18")
     assert uffd_register(space, SLOT, SLOT, UFFDIO_REGISTER_MODE_WP, 0) is None

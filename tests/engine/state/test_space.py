@@ -25,6 +25,7 @@ from fuzz.rules.judge import check_state
 from tests.lib.drawn import PAGE as P
 from tests.lib.drawn import SLOT, scene, shown, strip, strip_tables, tags, tiny
 from tests.lib.entries import entry, huge
+from tests.lib.explains import explains
 from tests.lib.listening import at
 
 SHARED = MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED
@@ -55,6 +56,7 @@ def test_zap_keeps_entries_that_have_a_flag() -> None:
     assert shown(space, 1) == "aaaA"
 
 
+@explains("zap-splits-huge")
 @pytest.mark.parametrize(
     ("first", "last", "tables", "after"),
     [
@@ -143,6 +145,7 @@ def test_split_at_cuts_where_a_vma_lies_around() -> None:
     assert shown(space, 2) == "AABB .CC."
 
 
+@explains("free-keeps-upper-table")
 @pytest.mark.parametrize(
     ("picture", "groups"),
     [

@@ -25,6 +25,7 @@ from engine.vmas.merge import (
     modify,
     reusable_anon_vma,
 )
+from tests.lib.explains import explains
 
 P = 0x1000
 RW = VM_READ | VM_WRITE
@@ -75,6 +76,7 @@ CONDITIONS = [
 ]
 
 
+@explains("merge-new-left", "merge-new-right")
 @pytest.mark.parametrize(("neighbour", "merges"), CONDITIONS)
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("kernel", [OLD, NEW, LATEST], ids=lambda kernel: kernel.name)
@@ -104,6 +106,7 @@ def test_the_same_file_merges_another_does_not() -> None:
     assert ranges(tree) == [(0, 8), (8, 12)]
 
 
+@explains("merge-same-anon-vma", "merge-unfaulted", "merge-links-source")
 @pytest.mark.parametrize(
     ("ours", "neighbours", "before", "since_6_16"),
     [
@@ -147,6 +150,7 @@ def test_both_sides_at_once(
     assert merged.anon_vma is (left or right)
 
 
+@explains("merge-new-prefers-right", "merge-new-three")
 @pytest.mark.parametrize(
     ("kernel", "left", "right", "after"),
     [
@@ -197,6 +201,7 @@ MODIFIED = [
 ]
 
 
+@explains("merge-modified-three", "modify-splits-below", "modify-splits-above")
 @pytest.mark.parametrize(("neighbours", "start", "end", "after"), MODIFIED)
 def test_modified_parts(
     neighbours: list[At], start: int, end: int, after: list[tuple[int, int]]

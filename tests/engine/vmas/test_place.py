@@ -8,6 +8,7 @@ from engine.state.vma import VM_GROWSDOWN, VM_SHARED
 from engine.vmas.place import find_address
 from tests.lib.drawn import PAGE as P
 from tests.lib.drawn import SLOT, scene
+from tests.lib.explains import explains
 
 TOP = 256 * P
 KERNELS = ["linux-6.1", "linux-6.12", "linux-6.18"]
@@ -53,6 +54,7 @@ def test_the_highest_hole_that_is_large_enough(kernel: str) -> None:
     assert find_address(space, 0, 5 * P, 0) is Errno.ENOMEM
 
 
+@explains("place-aligned")
 @pytest.mark.parametrize(
     ("kernel", "pages", "place"),
     [
@@ -85,6 +87,7 @@ def test_shared_memory_is_never_aligned(kernel: str) -> None:
     assert find_address(space, 0, 8 * P, VM_SHARED) == (255 - 8) * P
 
 
+@explains("place-hugetlb")
 @pytest.mark.parametrize(
     ("hint", "slots", "place"),
     [

@@ -9,11 +9,13 @@ from engine.vmas.unmap import make_removable, unmap
 from fuzz.rules.judge import check_state
 from tests.lib.drawn import PAGE as P
 from tests.lib.drawn import scene, shown, tags
+from tests.lib.explains import explains
 
 TOP = 1 << 20
 WORD = 1 << 64
 
 
+@explains("unmap-unaligned-or-outside", "unmap-of-nothing")
 @pytest.mark.parametrize(
     ("addr", "length", "error"),
     [
@@ -30,6 +32,7 @@ def test_errors(addr: int, length: int, error: str) -> None:
     assert shown(space, 1) == "AAAA"
 
 
+@explains("free-nothing-below-neighbour", "free-less-above", "unmap-of-a-hole")
 @pytest.mark.parametrize(
     ("picture", "addr", "pages", "after"),
     [
@@ -55,6 +58,7 @@ def test_a_length_is_rounded_up() -> None:
     assert shown(space, 1) == "..AA"
 
 
+@explains("unmap-cuts-too-many")
 def test_a_split_must_not_pass_the_map_count() -> None:
     space = scene("AAAA")
     space.max_map_count = 1
@@ -65,6 +69,7 @@ def test_a_split_must_not_pass_the_map_count() -> None:
     assert shown(space, 1) == ".AA."
 
 
+@explains("unmap-cut-before-seal")
 @pytest.mark.parametrize(
     ("first", "pages", "after"),
     [
@@ -103,6 +108,7 @@ def test_what_may_be_unmapped_is_not_cut_off_yet() -> None:
     assert len(space.vmas) == 1
 
 
+@explains("unmap-end-refused", "unmap-split-refused")
 @pytest.mark.parametrize(
     ("attempt", "after"),
     [(1, "AABB CC.."), (2, "AABB CC.."), (3, "ABCC DD.."), (4, "ABCC DD.."), (5, "A... .B..")],

@@ -1,6 +1,7 @@
 """`coverage`: which lines of the model programs reach."""
 
 import ast
+import json
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,11 @@ from fuzz.inputs.inputs import Inputs, shared_out
 from tests.lib.command import MAP, Output, Write, refused
 from tests.lib.constants import ROOT
 
+SLOT = """\
+mmap(0x200000, 0x200000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)
+touch(0x200000, 0x1000)
+mremap(0x200000, 0x200000, 0x200000, MREMAP_MAYMOVE|MREMAP_FIXED, 0x40200000)
+"""
 MOVE = f"{MAP}mremap(0x200000, 0x4000, 0x4000, MREMAP_MAYMOVE|MREMAP_FIXED, 0x40200000)\n"
 
 
@@ -103,3 +109,34 @@ def test_without_coverage_it_says_what_to_install(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert main(["coverage"]) == 2
     assert "install coverage" in refused(capsys)
+
+
+def test_marks_are_told_the_missing_ones_first(
+    write: Write, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    words = ["coverage", write(SLOT), "--kernel", "linux-6.18", "--marks"]
+    assert main(words) == 1
+    first, head, *rows, last = capsys.readouterr().out.splitlines()
+    assert first == "1 programs on linux-6.18: 1 runs"
+    assert head.split()[:3] == ["mark", "where", "programs"]
+    programs = [row.split()[2] for row in rows]
+    assert programs == sorted(programs, key=lambda word: word != "never")
+    assert any(row.startswith("table-moved ") and row.split()[2] == "1" for row in rows)
+    assert any("unreachable: no release has it" in row for row in rows)
+    assert last.split()[1] == "marks:"
+    assert main([*words, "--json"]) == 1
+    told = {one["mark"]: one for one in json.loads(capsys.readouterr().out)["marks"]}
+    assert told["table-moved"]["programs"] == told["+move_pmd"]["programs"] == 1
+    assert told["-move_pmd"]["programs"] == told["hugetlb-moved"]["programs"] == 0
+    assert told["table-moved"]["tests"] == [
+        "tests/engine/test_move.py::test_a_whole_slot_moves_as_a_table"
+    ]
+    assert told["-move_pmd"]["unreachable"] == "every release has it"
+
+
+def test_marks_are_no_lines(write: Write, capsys: Output) -> None:
+    assert main(["coverage", write(MOVE), "--marks", "--html", "pages"]) == 2
+    assert "--html is not for --marks" in refused(capsys)
+    assert main(["coverage", write(MOVE), "--json"]) == 2
+    assert "--json is for --marks alone" in refused(capsys)
