@@ -11,10 +11,10 @@ from fuzz.calls.actors import PREFIX, Actor
 from fuzz.calls.arena import Arena
 from fuzz.calls.registry import (
     CALLS,
-    DIRECTIVES,
     as_made,
     as_result,
     is_skipped,
+    last_made,
     operands,
     untagged,
 )
@@ -107,9 +107,7 @@ def execute(
     outcome = Outcome(case, kernel, space)
     geometry = space.geometry
     arena = Arena.of(geometry)
-    last_index = len(case.calls) - 1
-    while last_index >= 0 and case.calls[last_index].name in DIRECTIVES:
-        last_index -= 1  # what nothing comes behind steers nothing, and has broken nothing
+    last_index = last_made(case.calls)
     results, page_tables = outcome.results, outcome.page_tables
     actors: dict[int, Actor] = {}  # by index of what says that they come in between
 

@@ -83,6 +83,15 @@ def call(name: str, *args: int) -> Call:
     return Call(name, args + tuple(param.default or 0 for param in missing))
 
 
+def last_made(calls: Sequence[Call]) -> int:
+    """The index of the last call that is no directive; -1 if there is none.
+
+    What nothing comes behind steers nothing: it has broken nothing, and changed nothing.
+    """
+    numbers = range(len(calls) - 1, -1, -1)
+    return next((number for number in numbers if calls[number].name not in DIRECTIVES), -1)
+
+
 def that_do(what: Does) -> frozenset[str]:
     """The names of the calls that do all of `what`."""
     return frozenset(name for name, call in CALLS.items() if call.does & what == what)

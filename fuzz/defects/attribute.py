@@ -194,7 +194,7 @@ def shown_as(case: Case, broken: Iterable[Found], defect: str = "") -> Shown:
     Arguments: `defect` what they are put down to, see `Bucket`.
     """
     worst, *others = sorted(broken, key=_severity)
-    bucket = Bucket(worst.violation.rule, case.calls[worst.call].name, defect)
+    bucket = Bucket.of(worst.violation.rule, case.calls[worst.call].name, defect)
     return Shown(bucket, worst.call, worst.violation, (worst, *others))
 
 

@@ -26,6 +26,15 @@ class Bucket(NamedTuple):
         return "--".join(filter(None, self))
 
     @classmethod
+    def of(cls, rule: str, call: str, defect: str = "") -> Self:
+        """The bucket of a broken rule.
+
+        Arguments: `call` the name of the call, or of a directive: what others do in the middle of
+        a call (`@at touch`) is called as if it was a call of the program.
+        """
+        return cls(rule, call.rpartition(" ")[2].removeprefix("@"), defect)
+
+    @classmethod
     def named(cls, name: str) -> Self:
         """The bucket of that name.  Errors raised: ValueError if it is none."""
         match = _NAME.fullmatch(name)

@@ -104,15 +104,17 @@ def look_for_harm(
 
 def _behind(finding: Bucket, shown: Shown, case: Case) -> Bucket | None:
     """The first harm at or behind the call that breaks the rule of a finding."""
-    named = [(one.violation.rule, case.calls[one.call].name, one) for one in shown.broken]
-    begins = [one.call for *name, one in named if tuple(name) == finding[:2]]
-    for rule, call, one in named:
+    named = [
+        (Bucket.of(one.violation.rule, case.calls[one.call].name), one) for one in shown.broken
+    ]
+    begins = [one.call for bucket, one in named if bucket[:2] == finding[:2]]
+    for bucket, one in named:
         if begins and one.call >= min(begins) and is_harm(one):
-            return Bucket(rule, call)
+            return bucket
     return None
 
 
 def _broken(shown: Showing) -> set[Bucket]:
     """All that a program breaks, whatever it is put down to."""
     calls = shown.case.calls
-    return {Bucket(one.violation.rule, calls[one.call].name) for one in shown.violations}
+    return {Bucket.of(one.violation.rule, calls[one.call].name) for one in shown.violations}

@@ -80,7 +80,7 @@ class Divergence(NamedTuple):
     @property
     def bucket(self) -> Bucket:
         """The finding that it is."""
-        return Bucket(self.kind.field if self.reported else RULE, self.kind.call, self.defect)
+        return Bucket.of(self.kind.field if self.reported else RULE, self.kind.call, self.defect)
 
     def told(self) -> str:
         """The program and both results, in lines."""

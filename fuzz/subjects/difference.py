@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from engine.base.address import Range
 from engine.state import terms
 from fuzz.calls.operand import Symbols
-from fuzz.calls.registry import CALLS
+from fuzz.calls.registry import CALLS, last_made
 from fuzz.case import Call, Case, Faults, Result
 from fuzz.forms.results import PAGE_BYTES, format_result
 from fuzz.forms.text import format_call, format_operand
@@ -48,9 +48,9 @@ def difference(case: Case, expected: Observation, found: Observation) -> Differe
 
     What is observed at the end only is put down to the last call.
     """
-    if not case.calls:
+    last = last_made(case.calls)
+    if last < 0:
         return None
-    last = len(case.calls) - 1
     if reported := _reported(case, expected, found):
         return reported
     crash = expected.get("crash") or found.get("crash")
@@ -80,7 +80,7 @@ def _reported(case: Case, expected: Observation, found: Observation) -> Differen
     if report["kind"] == _MEMORY or (report["kind"] == _WARNING and other.get("warn")):
         return None
     names = [call.name for call in case.calls]
-    index = last = len(names) - 1
+    index = last = max(last_made(case.calls), 0)
     call = names[last]
     if report.get("end"):
         call = _EXIT

@@ -153,7 +153,9 @@ class Pair:
         return self._named(case, first[1], first[0]) if first else None
 
     def _named(self, case: Case, kind: str, call: int) -> Parting:
-        return Parting(kind, call, Bucket(f"{DIFFERS}{kind}{self._suffix}", case.calls[call].name))
+        return Parting(
+            kind, call, Bucket.of(f"{DIFFERS}{kind}{self._suffix}", case.calls[call].name)
+        )
 
     def bucket(self, case: Case) -> Bucket | None:
         """The finding that a program is; see `parting`."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fuzz.calls.registry import call
+from fuzz.calls.registry import CALLS, call
 from fuzz.case import Case
 from fuzz.findings.bucket import Bucket
 from fuzz.findings.cases import CaseStore
@@ -35,3 +35,10 @@ def test_impossible_buckets(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="RULE--CALL"):
         CaseStore(tmp_path).save(Bucket(rule, last), SHORT)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_whatever_breaks_a_rule_has_a_name_that_can_be_read(call: str) -> None:
+    bucket = Bucket.of("committed", call, "B-37")
+    assert Bucket.named(bucket.name) == bucket
+    assert bucket.call in call
