@@ -455,7 +455,7 @@ def _move_huge(move: Move) -> bool:
     move.announce(MOVE_HUGE, extent)
     source, target = tree.find(move.old, PMD), tree.find(move.new, PMD)
     assert source is not None and target is not None
-    if not _is_huge(move):  # any more, now that it is locked
+    if not _still_huge(move):
         return False
     new_index = tree.index(move.new, PMD)
     occupant = target.entry(new_index)
@@ -470,6 +470,11 @@ def _move_huge(move: Move) -> bool:
     _flush_huge(move, kept, extent)
     move.announce(HUGE_MOVED, extent)
     return True
+
+
+def _still_huge(move: Move) -> bool:
+    """Is it, now that it is locked?  Source: pmd_trans_huge_lock()."""
+    return _is_huge(move)
 
 
 def _split_huge(move: Move) -> bool:

@@ -200,6 +200,7 @@ EXHIBITS: tuple[Defect, ...] = (
     ),
     # The reverse map
     _known("B-05", "table-unlocked", _612),
+    _known("B-06", "freed-table", _612),
     _past(
         "B-18",
         "merged",

@@ -50,7 +50,7 @@ KNOWN: tuple[Defect, ...] = (
             "The PMD mover looks for a table before it takes its locks, and not again. If another "
             "process collapses the object in between, nothing is moved as if it were a table."
         ),
-        case="regressions/collapse-frees-the-table-that-moves",
+        case="museum/b-06-freed-table",
         shown_on="linux-6.7",
     ),
     Defect(

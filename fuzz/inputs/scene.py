@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from engine.base.geometry import Geometry
 from engine.base.limits import CPUS
+from engine.base.points import ITERATION, MOVE_HUGE, MOVE_PMD, MOVE_PTES
 from engine.base.uapi import (
     FALLOC_FL_KEEP_SIZE,
     FALLOC_FL_PUNCH_HOLE,
@@ -45,7 +46,7 @@ from engine.base.uapi import (
     UFFDIO_REGISTER_MODE_RWP,
     UFFDIO_REGISTER_MODE_WP,
 )
-from fuzz.calls.actors import PREFIX
+from fuzz.calls.actors import PREFIX, PointKind
 from fuzz.calls.directives import FAILURES, LIMITS
 from fuzz.calls.madvise import ADVICE
 from fuzz.calls.operand import FILES
@@ -110,6 +111,9 @@ _BETWEEN = (
 )
 
 
+_LOOKED = (ITERATION, MOVE_PTES, MOVE_PMD)  # where a mover has looked at tables, without locks
+
+
 class _Scene(Ground):
     """One program while it is made."""
 
@@ -119,6 +123,7 @@ class _Scene(Ground):
         self.calls: list[Call] = []
         self.failing = self.limited = ""  # what fails, or runs out
         self.interrupted = False  # others come in between when something moves
+        self.collapsed = False  # the object that is mapped, by another process
         self.sizes: dict[int, int] = {}  # pages of each file, by descriptor
         self.views: list[_View] = []
         self.themes: dict[Callable[[Pages], None], int] = {
@@ -143,6 +148,7 @@ class _Scene(Ground):
         self.hugetlb = not self.huge and not random.randrange(6)
         self.failing, self.limited = one_of(_FAILING), one_of(_LIMITED)
         self.interrupted = not random.randrange(5)
+        self.collapsed = self.interrupted and not random.randrange(4)
         if self.hugetlb and self.failing == "pagetable" and random.randrange(2):
             self.failing = "vma"  # it needs few page tables
         if not random.randrange(8):
@@ -204,11 +210,12 @@ class _Scene(Ground):
     def map(self) -> None:
         """A mapping, mostly with a page or a few in it."""
         random, one_of = self.random, self.one_of
-        shares = 1 if self.failing == "hook" else 4  # only shared memory has one
+        shares = 1 if self.failing == "hook" or self.collapsed else 4  # only shared memory has one
         flags = _PRIVATE if random.randrange(shares) else _SHARED
         if self.hugetlb:
             flags |= MAP_HUGETLB
-        place = self.aligned() if self.huge or self.hugetlb else self.place()
+        whole = self.huge or self.hugetlb or self.collapsed
+        place = self.aligned() if whole else self.place()
         if not self.hugetlb and (self.views or not random.randrange(8)) and random.randrange(4):
             self.map_file(place)
             return
@@ -562,7 +569,7 @@ class _Scene(Ground):
         """Others do something to pages of a move while it is under way: here, or there already."""
         one_of, filled = self.one_of, self.filled_in(source)
         for _ in range(one_of((1, 1, 1, 2, 2, 3))):
-            name = one_of(_BETWEEN)
+            name = "collapse_file" if self.collapsed else one_of(_BETWEEN)
             pages = one_of(filled[-3:]) if filled and self.random.randrange(5) else source
             start = pages.start + one_of((0, 0, 0, 1, pages.size - 1))
             if not self.random.randrange(3):
@@ -575,7 +582,11 @@ class _Scene(Ground):
     def do_between(self, name: str, place: Pages) -> None:
         """Somebody makes a call in the middle of the next one."""
         declared = CALLS[f"{PREFIX}{name}"]
-        likely = (param.kind.likely for param in declared.params[:2])
+        likely = [param.kind.likely for param in declared.params[:2]]
+        kind = declared.params[0].kind
+        if isinstance(kind, PointKind) and (name == "collapse_file" or self.random.randrange(2)):
+            looked = (MOVE_HUGE,) if self.huge and self.random.randrange(2) else _LOOKED
+            likely[0] = {kind.names[point]: 1 for point in looked}
         when = [self.random.choices(list(of), list(of.values()))[0] for of in likely]
         operands = [place.start * self.page, place.size * self.page]
         if name == "touch_on":

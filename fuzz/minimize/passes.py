@@ -11,6 +11,7 @@ from typing import Protocol
 
 from engine.base.address import Range, round_down, round_up
 from engine.base.geometry import Geometry
+from fuzz.calls.actors import PointKind
 from fuzz.calls.operand import LEN, OFFSET, Amount, Flags, Nth, Number, Size
 from fuzz.calls.registry import CALLS
 from fuzz.minimize.numbers import MAGNITUDES, nearer_addresses, number, rounded, shorter
@@ -97,10 +98,14 @@ def drop_operands(search: Best) -> Iterator[Program]:
 
 
 def lower_numbers(search: Best) -> Iterator[Program]:
-    """Attempts that fail: earlier ones; limits and sizes of files: rounder ones."""
+    """Attempts that fail, points at which others come in: earlier ones; limits, sizes: rounder."""
     for kind in ALL_KINDS:
         for sites in equal_then_single(search.best, kind) if isinstance(kind, Nth) else ():
             for value in range(kind.low, min(value_at(search.best, sites[0]), _MANY_ATTEMPTS)):
+                yield with_value(search.best, sites, value)
+    for kind in ALL_KINDS:
+        for sites in equal_then_single(search.best, kind) if isinstance(kind, PointKind) else ():
+            for value in range(value_at(search.best, sites[0])):
                 yield with_value(search.best, sites, value)
     for kind in ALL_KINDS:
         if not isinstance(kind, Amount | Size):

@@ -586,6 +586,8 @@ class _World:
         if call.name == "mprotect":
             self._mprotect_failed(call.args, error)
             return
+        if call.name == "file":  # there is one, whatever became of its size
+            self._file((call.args[0], 0), 0)
         if call.name == "uffd_register":  # what lies before the VMA that could not be cut is
             self._uffd_register(call.args, 0)
         if error == "-EPERM" and call.name in ("munmap", "mmap", "mremap"):

@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 from engine.base.address import Range
 from engine.base.kernel import Kernel
-from engine.base.points import ENTER, STEPS, Point
+from engine.base.points import ACTED, ACTS, ENTER, STEPS, Point
 from engine.base.violation import Violation
 from engine.state import terms
 from engine.state.space import AddressSpace
-from fuzz.calls.registry import DIRECTIVES, why_skipped
-from fuzz.case import Case, Result
+from fuzz.calls.actors import Deed
+from fuzz.calls.registry import DIRECTIVES, as_result, why_skipped
+from fuzz.case import Call, Case, Result
 from fuzz.defects import known
 from fuzz.execute import execute
 from fuzz.forms.text import format_call
@@ -22,17 +23,20 @@ from fuzz.tell.draw import WIDTH, Drawing, draw, draw_change
 
 _MARK_COLUMNS = 2  # in front of the lines of a drawing that is compared
 
+_STARTS = "when the move starts:"
+
 
 class Witness:
-    """Watches a run and draws the address space at the moments that explain what it breaks.
+    """Watches a run and draws the address space at the moments that explain what happens.
 
-    `drawings` holds the state before the first call and after each.  Of calls that break a rule,
-    by index, `at_start` is the state when the last page-table move began before it was broken, and
-    `at_violation` that of the first moment after, which may be gone when the call is over.  A call
-    is in neither if there was no such moment.
+    `drawings` holds the state before the first call and after each.  `moments` are drawings in the
+    middle of a call, by its index, with what they show: when somebody else comes in between, and
+    what that has done; of calls that break a rule, the state when the last page-table move began
+    before it was broken, and that of the first moment after, which may be gone when the call is
+    over.
     """
 
-    hears = STEPS
+    hears = STEPS | {ACTS, ACTED}
 
     def __init__(self, broken: Mapping[int, Sequence[Violation]], width: int = WIDTH) -> None:
         """Begin.
@@ -41,22 +45,35 @@ class Witness:
         drawn; `width` of the drawings, in columns.
         """
         self.drawings: list[Drawing] = []
-        self.at_start: dict[int, Drawing] = {}
-        self.at_violation: dict[int, Drawing] = {}
+        self.moments: dict[int, list[tuple[str, Drawing]]] = {}
         self._broken = broken
         self._width = width
+        self._seen: set[int] = set()  # calls whose violation is drawn
 
     def __call__(self, space: AddressSpace, point: Point) -> None:
         """See engine.base.points."""
         now = len(self.drawings) - 1
-        if now not in self._broken or now in self.at_violation:
+        moments = self.moments.setdefault(now, [])
+        if isinstance(point, Deed):
+            told = f"at {point.at.name}:" if point.name == ACTS else f"{_deed(space, point)}:"
+            moments.append((told, self._drawn(space)))
+            return
+        if now not in self._broken or now in self._seen:
             return
         for violation in space.violations:
             if violation.rule == self._broken[now][0].rule:
-                self.at_violation[now] = self._drawn(space, violation.where, [violation.rule])
+                drawn = self._drawn(space, violation.where, [violation.rule])
+                moments.append((f"when {violation.rule} is broken:", drawn))
+                self._seen.add(now)
                 return
         if point.name == ENTER:
-            self.at_start[now] = self._drawn(space)
+            moments[:] = [one for one in moments if one[0] != _STARTS]
+            moments.append((_STARTS, self._drawn(space)))
+
+    def inside(self, call: int) -> list[tuple[str, Drawing]]:
+        """The moments in the middle of a call, in order."""
+        moments = self.moments.get(call, [])
+        return [one for one in moments if call in self._seen or one[0] != _STARTS]
 
     def step(self, index: int, space: AddressSpace) -> None:
         """See `on_step` of `execute`."""
@@ -144,12 +161,8 @@ def _steps(
         results = (*results, None)
         witness.drawings.append(witness.drawings[-1])
     for number, (before, after) in enumerate(pairwise(witness.drawings)):
-        moments = [("", after)]
-        if number in witness.at_violation:
-            broke = f"when {worst_first[number][0].rule} is broken:"
-            moments = [(broke, witness.at_violation[number]), ("when the call returns:", after)]
-            if number in witness.at_start:
-                moments.insert(0, ("when the move starts:", witness.at_start[number]))
+        moments = witness.inside(number)
+        moments.append(("when the call returns:" if moments else "", after))
         drawn: tuple[str, ...] = ()
         if results[number] == "SKIP":
             drawn = (f"  (not run: it {why_skipped(kernel.geometry, case.calls[number])})",)
@@ -205,12 +218,22 @@ def _drawn(
     *inside, (title, after) = moments
     for moment, now in inside:
         yield moment
-        yield draw_change(before, now, colour=colour)
+        same = moment.startswith("at ") and not now.differs(before)
+        yield "  (no change)" if same else draw_change(before, now, colour=colour)
         before = now
     if after.differs(before):
         yield from filter(None, (title, draw_change(before, after, colour=colour)))
     elif not inside:
         yield "  (no change)"
+
+
+def _deed(space: AddressSpace, deed: Deed) -> str:
+    """What somebody else has done, with its result."""
+    base, result = deed.actor.base, as_result(space, deed.actor.returned)
+    args = list(deed.actor.args)
+    for index in base.addresses:
+        args[index] -= space.arena.start
+    return format_call(Call(base.name, tuple(args), result), space.geometry.page_bytes)
 
 
 def _gravity(violation: Violation) -> int:

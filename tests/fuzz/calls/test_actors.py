@@ -16,11 +16,10 @@ from engine.base.points import (
 )
 from fuzz.calls.actors import MMAP_LOCK, conflict, why_not
 from fuzz.calls.registry import CALLS
-from fuzz.case import Case, CaseError, Result
+from fuzz.case import CaseError, Result
 from fuzz.execute import Outcome, execute
 from fuzz.forms.text import parse
 from fuzz.showing import replay
-from fuzz.tell.story import story
 
 ACTING = [declared for declared in CALLS.values() if declared.base is not None]
 MAPPED = """\
@@ -160,8 +159,3 @@ def test_what_it_raises_is_of_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = run("@at iteration 1: swapout(0x200000, 0x1000)")
     assert outcome.ending is not None
     assert outcome.ending.rule == "exception"
-
-
-def test_the_story_tells_of_it() -> None:
-    case = Case(parse(MAPPED + "@at leave 1: touch(0x40200000, 0x1000)\n" + MOVED).calls)
-    assert "@at leave 1: touch(0x40200000, 0x1000) = 0" in story(case, kernel_named("linux-6.18"))

@@ -105,3 +105,19 @@ def test_a_description_lists_every_broken_rule_the_worst_first() -> None:
         "harm      O-01 oracle-contents",
         "course    I-26 largest-bite",
     ]
+
+
+def test_what_others_do_in_between_is_told_where_they_do_it() -> None:
+    case = parse(
+        "mmap(0x200000, 0x200000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)\n"
+        "touch(0x200000, 0x1000)\n"
+        "@at leave 1: touch(0x400000, 0x1000)\n"
+        "@at leave 2: peek(0x400000, 0x1000)\n"
+        "mremap(0x200000, 0x200000, 0x200000, MREMAP_MAYMOVE|MREMAP_FIXED, 0x400000)\n"
+    )
+    told = story(case, kernel_named("linux-6.18"))
+    assert "@at leave 1: touch(0x400000, 0x1000) = 0" in told
+    assert "@at leave 2: peek(0x400000, 0x1000) = NEVER" in told
+    moments = ("\nat leave:\n", "\ntouch(0x400000, 0x1000) = 0:\n", "\nwhen the call returns:\n")
+    assert sorted(map(told.index, moments)) == list(map(told.index, moments))
+    assert told.count("\nat leave:\n") == 1
