@@ -46,6 +46,7 @@ _DEFINES = (
 )
 # Where libc and the kernel's own headers have what a program uses.
 _HEADERS = {
+    "ctype.h": r"isdigit",
     "errno.h": r"errno|E[A-Z]{2,}[A-Z0-9]*",
     "fcntl.h": r"open|fallocate|O_[A-Z]+|FALLOC_\w+",
     "linux/capability.h": r"CAP_\w+|_LINUX_CAPABILITY_VERSION_3",

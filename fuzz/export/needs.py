@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 from engine.base import failures, limits, uapi
 from engine.base.geometry import GEOMETRIES, Geometry
+from engine.base.kernel import Kernel, base_of
+from fuzz.calls.actors import PREFIX as IN_BETWEEN
 from fuzz.calls.directives import FAILURES, LIMITS
 from fuzz.calls.operand import FILES
 from fuzz.calls.registry import CALLS
@@ -50,6 +52,8 @@ def why_not(case: Case) -> str:
     for call in case.calls:
         if call.name in _IMPOSSIBLE:
             return f"{call.name}: {_IMPOSSIBLE[call.name]}"
+        if call.name.startswith(IN_BETWEEN):
+            return f"{call.name}: when others come in between is chance"
         kinds, whys = _DIRECTIVES.get(call.name, ((), {}))
         if whys and (why := whys.get(kinds[call.args[0]])):
             return f"{call.name} {kinds[call.args[0]]}: {why}"
@@ -71,6 +75,7 @@ def needs(pair: Twins) -> Iterator[str]:
         yield f'need_machine("{machine}");'
     elif _reach(pair) > _REACH_OF_32_BITS:
         yield "need_64_bits();"
+    yield "need_free_arena();"
     if any(_covers_a_slot(call, geometry.slot_bytes) for call in case.calls):
         yield f'need_setting("{_THP}/enabled", "[madvise]");'
         yield f'need_setting("{_THP}/shmem_enabled", "[never]");'
@@ -96,8 +101,9 @@ def needs(pair: Twins) -> Iterator[str]:
         yield "handle_faults();"
 
 
-def definitions(geometry: Geometry) -> dict[str, str]:
+def definitions(kernel: Kernel) -> dict[str, str]:
     """What helpers take for granted of a machine: lines of C, by the name that they define."""
+    geometry = kernel.geometry
     start, length = geometry.arena.start, geometry.arena.length
     arena = f"#define ARENA {start:#x}UL\n#define ARENA_BYTES {length:#x}UL"
     if geometry.word_bits == 64:  # on 32 bits it is built, too, and may be tried
@@ -110,6 +116,8 @@ def definitions(geometry: Geometry) -> dict[str, str]:
         "ARENA": arena,
         "PAGE": f"#define PAGE {geometry.page_bytes}UL",
         "SLOT": f"#define SLOT {geometry.slot_bytes:#x}UL",
+        "KERNEL": f'#define KERNEL "{kernel.name}"',
+        "RELEASE": f'#define RELEASE "{base_of(kernel.name).removeprefix("linux-")}"',
     }
 
 

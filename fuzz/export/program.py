@@ -71,7 +71,7 @@ def as_c(
     body = "\n\n".join((_calls(pair, checks), _main(pair, checks, form)))
     parts = helpers(body, form.part)
     used = words(f"{parts}\n{body}")
-    known = definitions(pair.kernel.geometry) | {"KERNEL": f'#define KERNEL "{pair.kernel.name}"'}
+    known = definitions(pair.kernel)
     defined = "\n".join(line for name, line in known.items() if name in used)
     code = "\n\n".join((defined, parts, body))
     paragraphs = (
@@ -182,6 +182,11 @@ def _usage(pair: Twins, name: str, form: Form) -> Iterator[str]:
             f"Run:   ./{name}\n"
             "Exit status: 0 as it should be, 1 the defect shows, 2 something else happens, 4 it "
             "cannot be tried here, and why is printed"
+        )
+        arena = pair.kernel.geometry.arena
+        yield (
+            f"Trace: strace -f -o LOG ./{name}\n"
+            f"       pmdfuzz import strace LOG --within {arena.start:#x}-{arena.end:#x}"
         )
 
 

@@ -25,6 +25,14 @@ static void need_64_bits(void)
 		     "another machine");
 }
 
+/* Nothing of the program itself may lie where the calls work. */
+static void need_free_arena(void)
+{
+	if (strcmp(all_mapped(), "nothing"))
+		skip("the program itself lies in the way: build it with "
+		     "-static -no-pie");
+}
+
 static void need_root(void)
 {
 	if (geteuid())

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fuzz.case import Case
+from fuzz.export.check import COLUMNS
 from fuzz.export.program import ExportError, as_c
 from fuzz.forms.text import load, parse
 from tests.lib.compilers import built, compiler
@@ -42,14 +43,53 @@ def test_a_program_shows_the_defect(tmp_path: Path) -> None:
     assert lines[-1] == "shows the defect" or lines[-1].startswith("skipped: "), lines
 
 
+SERIES = ".".join(platform.release().split(".")[:2])
+ODD = parse("munmap(0x10000, 0x1000)\nmunmap(0x10001, 0x1000)\n")
+
+
+def made_for(release: str) -> str:
+    """A program for a kernel of a release, which expects another error than any kernel returns."""
+    return (
+        exported(ODD)
+        .replace("-EINVAL", "-EPERM")
+        .replace('#define RELEASE "6.18"', f'#define RELEASE "{release}"')
+    )
+
+
 @needs_linux
 def test_what_should_be_is_told_where_it_is_not(tmp_path: Path) -> None:
-    case = parse("munmap(0x10000, 0x1000)\nmunmap(0x10001, 0x1000)\n")
-    source = exported(case).replace("-EINVAL", "-EPERM")
-    status, lines = run(built(source, tmp_path, compiler("cc")))
+    status, lines = run(built(made_for(SERIES), tmp_path, compiler("cc")))
     told = "sys_munmap(AT(0x10001), 0x1000) = -22 (Invalid argument)"
     assert f"{told}, expected -1 (Operation not permitted)" in lines
     assert (status, lines[-1]) == (1, "does something else than linux-6.18")
+
+
+@needs_linux
+def test_what_another_release_does_otherwise_is_no_news(tmp_path: Path) -> None:
+    another = SERIES[:-1]  # 6.18 is not of the series 6.1
+    status, lines = run(built(made_for(another), tmp_path, compiler("cc")))
+    assert status == 4
+    assert lines[-1] == (
+        f"skipped: made for linux-6.18; Linux {platform.release()} does something else than was "
+        "expected above"
+    )
+
+
+def test_helpers_fit_into_a_mail() -> None:
+    for path in (ROOT / "fuzz/export/parts").glob("*.c"):
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            assert len(line.expandtabs(8)) <= COLUMNS, f"{path.name}:{number}"
+
+
+@needs_linux
+def test_what_lies_in_the_way_of_the_calls_is_told(tmp_path: Path) -> None:
+    here = "sys_mmap(AT(0), PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);"
+    source = exported("wrapping-overlap").replace("setvbuf(", f"{here}\n\tsetvbuf(", 1)
+    status, lines = run(built(source, tmp_path, compiler("cc")))
+    assert (status, lines[-1]) == (
+        4,
+        "skipped: the program itself lies in the way: build it with -static -no-pie",
+    )
 
 
 def test_no_helper_is_dead() -> None:
@@ -65,6 +105,7 @@ def test_no_helper_is_dead() -> None:
         ("touch_on(0, 0x10000)", "touch_on: nobody can read what the TLB"),
         ("@fail vma 1", "@fail vma: a single attempt"),
         ("@limit commit 4096", "@limit commit: vm.overcommit_memory 2"),
+        ("@at leave 1: touch(0x20000, 0x1000)", "@at touch: when others come in between"),
     ],
 )
 def test_what_no_program_can_do_is_refused_with_the_reason(line: str, why: str) -> None:
