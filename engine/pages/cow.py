@@ -39,7 +39,7 @@ from engine.state.vma import (
 
 WRITTEN = PRESENT | WRITE | DIRTY | ACCESSED | SOFT_DIRTY
 COPIED = WRITTEN | ANON | EXCLUSIVE
-_WRITTEN = WRITABLE | DIRTY
+DONE = WRITABLE | DIRTY  # a write to a private page whose entry has these changes nothing else
 
 
 def end_rwp(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
@@ -117,7 +117,7 @@ def written(space: AddressSpace, vma: Vma, table: Table, index: int, *, marks: b
     Returns: the entry for the page that the write goes to.
     """
     entry = table.leaves[index]
-    if entry & _WRITTEN == _WRITTEN:
+    if entry & DONE == DONE:
         return entry
     if marks or entry & WRITABLE != WRITABLE:
         return make_writable(space, vma, table, index)

@@ -22,7 +22,7 @@ from engine.base.entry import (
 from engine.base.geometry import PMD, PTE
 from engine.base.points import HANDLE_MM_FAULT, MMAP_READ
 from engine.base.uapi import UFFD_FEATURE_RWP_ASYNC, UFFD_FEATURE_SIGBUS, UFFD_FEATURE_WP_ASYNC
-from engine.pages.cow import COPIED, end_rwp, make_present, written
+from engine.pages.cow import COPIED, DONE, end_rwp, make_present, written
 from engine.pages.expand import grow_down
 from engine.pages.faulted import Faulted, enter_new, note, slots_of
 from engine.pages.huge import access_huge, covers_slot
@@ -362,10 +362,12 @@ def _write_slot(
     shift, leaves, tags = space.geometry.page_shift, table.leaves, space.frames.tag
     first = start >> shift & space.geometry.index_mask[PTE]
     for index in _new_pages(space, vma, table, start, end, tag):
-        if is_guard(leaves[index]):
-            note(faulted.segv, start + (index - first << shift), 1, shift)
-            continue
-        entry = written(space, vma, table, index, marks=bool(tag))
+        entry = leaves[index]
+        if entry & DONE != DONE:
+            if is_guard(entry):
+                note(faulted.segv, start + (index - first << shift), 1, shift)
+                continue
+            entry = written(space, vma, table, index, marks=bool(tag))
         if tag:
             tags[entry >> PFN_SHIFT] = tag + index - first
 
