@@ -122,6 +122,7 @@ def test_what_may_crash_a_kernel_is_made_with_a_warning_and_only_if_that_is_want
 
 
 def test_guards_on_what_is_watched_may_have_no_end() -> None:
+    """In which order is not looked at: in this one it ends."""
     case = parse(
         "mmap(0x10000, 0x1000, PROT_READ|PROT_WRITE, MAP_SHARED|MAP_ANONYMOUS|MAP_FIXED)\n"
         "madvise(0x10000, 0x1000, MADV_GUARD_INSTALL)\n"
@@ -131,6 +132,14 @@ def test_guards_on_what_is_watched_may_have_no_end() -> None:
     with pytest.raises(ExportError, match="may not end"):
         exported(case)
     assert "WARNING" not in exported(case.with_calls(case.calls[:3]))
+
+
+def test_what_a_kernel_does_not_return_from_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = load(REGRESSIONS / "wrapping-overlap.case")
+    assert "WARNING" not in exported(case)
+    monkeypatch.setattr("engine.mremap._waits_for_itself", lambda *_: True)
+    with pytest.raises(ExportError, match="may not return"):
+        exported(case)
 
 
 def test_what_is_lost_for_good_is_told_at_the_head() -> None:
