@@ -15,8 +15,8 @@ _GUARDS_WITHOUT_END = (
 
 
 _WAITS_FOR_ITSELF = (
-    "mremap may not return where locked memory grows as it moves, and a userfaultfd is told of that "
-    "(the process can be killed)"
+    "mremap may not return where locked memory grows as it moves, and a userfaultfd is told of "
+    "that (the process can be killed)"
 )
 
 

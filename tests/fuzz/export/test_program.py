@@ -135,7 +135,7 @@ def test_guards_on_what_is_watched_may_have_no_end() -> None:
 
 
 def test_what_a_kernel_does_not_return_from_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    case = load(REGRESSIONS / "wrapping-overlap.case")
+    case = load(REGRESSIONS / "dontunmap-unlocks-the-rest.case")
     assert "WARNING" not in exported(case)
     monkeypatch.setattr("engine.mremap._waits_for_itself", lambda *_: True)
     with pytest.raises(ExportError, match="may not return"):
