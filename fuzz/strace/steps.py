@@ -194,7 +194,7 @@ READERS: dict[str, Callable[[str, Value], Step]] = {
 
 def features(text: str) -> int:
     """The features that UFFDIO_API asks for, before the `=>`.  Errors raised: Inexpressible."""
-    match = _FEATURES.search(text.partition("=>")[0])
+    match = _FEATURES.search(text.partition("=>")[0].rstrip())
     if match is None:
         raise Inexpressible("a userfaultfd whose features the log does not show")
     return values.flags(match[1], values.FEATURE_NAMES)

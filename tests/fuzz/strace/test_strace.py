@@ -354,3 +354,19 @@ def test_this_machine_does_with_real_programs_what_the_model_does() -> None:
             for program in programs:
                 if not pair.subject.refusal(program.case):
                     assert pair.divergence(program.case) is None, program.name
+
+
+def test_what_a_userfaultfd_asks_for_and_what_it_gets() -> None:
+    """As strace 6.1 writes it: of what is asked for, nothing but the features counts."""
+    at = "{range={start=0x100000000000, len=0x1000}, mode=UFFDIO_REGISTER_MODE_WP, ioctls=0x100}"
+    log = f"""
+7 userfaultfd(O_CLOEXEC) = 5
+7 ioctl(5, UFFDIO_API, {{api=0xaa, features=0 => features=UFFD_FEATURE_SIGBUS|0x1e000}}) = 0
+7 mmap(0x100000000000, 4096, PROT_READ, MAP_PRIVATE|MAP_FIXED|MAP_ANONYMOUS, -1, 0) = 0x100000000000
+7 ioctl(5, UFFDIO_REGISTER, {at}) = 0
+7 ioctl(5, UFFDIO_WRITEPROTECT, 0x7fffd47d5020) = 0
+7 mmap(0x100000002000, 4096, PROT_READ, MAP_PRIVATE|MAP_FIXED|MAP_ANONYMOUS, -1, 0) = 0x100000002000
+"""
+    assert calls_of(log)[1:-1] == ["uffd_register(0x0, 0x1000, UFFDIO_REGISTER_MODE_WP) = 0"]
+    reader, _ = imported(log.strip().splitlines())
+    assert told(reader) == {"an ioctl whose range the log does not show": 1}
