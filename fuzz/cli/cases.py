@@ -198,9 +198,9 @@ def _draw(case: Case, options: argparse.Namespace) -> int:
     return SURPRISES if shown.surprises else FINE
 
 
-def write_picture(case: Case, kernel: Kernel, file: Path, name: str) -> None:
-    """Write the picture of a case on a kernel, with its name.  Errors raised: WriteError."""
-    write_atomic(file, picture(case, kernel, name).still())
+def write_picture(case: Case, kernel: Kernel, file: Path, name: str = "", about: str = "") -> None:
+    """Write the picture of a case on a kernel, as `picture` does.  Errors raised: WriteError."""
+    write_atomic(file, picture(case, kernel, name, about).still())
     print(f"{file}: written")
 
 

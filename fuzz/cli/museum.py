@@ -151,7 +151,8 @@ def _show(options: argparse.Namespace) -> int:
     case = load(CORPUS / "museum" / exhibit.file)
     if options.svg is not None:
         with exhibit.installed():
-            write_picture(case, exhibit.kernel, options.svg, f"with {exhibit.name} put back")
+            about = f"a past bug, put back into {exhibit.correct.name}: {exhibit.headline}"
+            write_picture(case, exhibit.kernel, options.svg, exhibit.name, about)
         return FINE
     print(f"{exhibit.name}: {exhibit.headline}\n{textwrap.fill(exhibit.text, 98)}\n")
     print(f"{_where(exhibit)} with {_bug(exhibit)}\n")

@@ -21,10 +21,16 @@ def culprit(scene: Scene) -> Bite | None:
 
 
 class Arrows:
-    """Draws the bites up to a moment: that of the moment itself plainly, earlier ones faintly."""
+    """Draws the bites up to a moment: that of the moment itself plainly, earlier ones faintly.
 
-    def __init__(self, scene: Scene, index: int, rows: list[Rows], group: Element) -> None:
+    What is refused, or stops, does not arrive: its arrow ends at a bar.  `used` as of a ribbon.
+    """
+
+    def __init__(
+        self, scene: Scene, index: int, rows: list[Rows], group: Element, used: set[str]
+    ) -> None:
         self.scene, self.index, self.rows, self.group = scene, index, rows, group
+        self.used = used
         self._past: list[float] = []  # where the arrows of earlier bites are
 
     def draw(self) -> None:
@@ -33,8 +39,15 @@ class Arrows:
         if moments[-1].bite is None:
             return
         for moment in moments:
-            if moment.bite is not None and (moment is moments[-1] or not moment.bite.refused):
-                self._bite(moment.bite, current=moment is moments[-1])
+            bite = moment.bite
+            if bite is None or (moment is not moments[-1] and not self._leads_here(bite)):
+                continue
+            self._bite(bite, current=moment is moments[-1])
+
+    def _leads_here(self, bite: Bite) -> bool:
+        """Is an earlier bite a part of what is going on?  On the way back the way there is over."""
+        now = self.scene.film.moments[self.index].bite
+        return now is not None and now.back == bite.back and not bite.refused
 
     def _ends(self, ribbon: Ribbon, where: Range) -> Ends:
         window = ribbon.window
@@ -53,10 +66,9 @@ class Arrows:
         words = bite.mover or "no memory for a table"
         if bite.many > 1:
             words += f" × {bite.many}"
-        if css:
-            svg.cross(group, x, y, 10)
-        elif bite.refused:
-            self._stop(group, x, y)
+        if bite.refused and bite.mover:
+            words += " refused"
+        self.used.add("refused" if bite.refused else "taken")
         label = f"code label strong{css}"
         if not self.scene.apart:
             svg.text(group, x, y + 22, words, label, "middle")
@@ -79,8 +91,13 @@ class Arrows:
         first, last = ((a1 + a2) / 2, top), ((b1 + b2) / 2, bottom)
         if bite.back:
             first, last = last, first
-        svg.line(group, (first, _short(first, last)), f"bite{css}")
-        _tip(group, first, last, css)
+        if bite.refused:
+            at = ((first[0] + last[0]) / 2, (first[1] + last[1]) / 2)
+            svg.line(group, (first, at), f"bite{css}")
+            svg.line(group, ((at[0] - 11, at[1]), (at[0] + 11, at[1])), f"stop{css}")
+        else:
+            svg.line(group, (first, _short(first, last)), f"bite{css}")
+            _tip(group, first, last, css)
         middle = (first[0] + last[0]) / 2
         if not current:
             self._past.append(middle)
@@ -99,19 +116,18 @@ class Arrows:
         corner = min(14.0, abs(x1 - x2) / 3)
         toward = corner if x2 > x1 else -corner
         n = svg.number
+        end = y + 14 if bite.refused else y + _TIP - 2
         svg.path(
             group,
             f"M{n(x1)} {n(y)}V{n(low - corner)}Q{n(x1)} {n(low)} {n(x1 + toward)} {n(low)}"
-            f"H{n(x2 - toward)}Q{n(x2)} {n(low)} {n(x2)} {n(low - corner)}V{n(y + _TIP - 2)}",
+            f"H{n(x2 - toward)}Q{n(x2)} {n(low)} {n(x2)} {n(low - corner)}V{n(end)}",
             f"bite{css}",
         )
-        _tip(group, (x2, low), (x2, y), css)
+        if bite.refused:
+            svg.line(group, ((x2 - 11, end), (x2 + 11, end)), f"stop{css}")
+        else:
+            _tip(group, (x2, low), (x2, y), css)
         return (x1 + x2) / 2, low
-
-    def _stop(self, group: Element, x: float, y: float) -> None:
-        """The mark of what came to nothing, though no rule is broken."""
-        for slope in (1, -1):
-            svg.line(group, ((x - 6, y - 6 * slope), (x + 6, y + 6 * slope)), "stop")
 
 
 def _short(first: Ends, last: Ends) -> Ends:

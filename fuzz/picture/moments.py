@@ -28,6 +28,7 @@ from engine.base.points import (
     PUD_MOVED,
     PUD_OCCUPIED,
     RELOCATE_VMA_DOWN,
+    SKIPPED,
     VMA_COPIED,
     Point,
 )
@@ -42,6 +43,7 @@ from fuzz.execute import execute
 from fuzz.picture.seen import Seen, details_asked, details_that_matter, look
 from fuzz.rules.index import BY_SLUG
 from fuzz.rules.rule import Rule
+from fuzz.rules.tlb import TLB_UNLOCK
 from fuzz.showing import Showing, showing
 from fuzz.tell.details import Detail
 
@@ -59,6 +61,7 @@ _BEGUN = {
     MOVE_HUGE: "move_huge_pmd",
 }
 REFUSED = frozenset((PMD_OCCUPIED, PUD_OCCUPIED))
+_PASSED = frozenset((*_BEGUN, SKIPPED))  # told of what comes next
 _NOTED = frozenset(
     (
         VMA_COPIED,
@@ -70,7 +73,7 @@ _NOTED = frozenset(
         LEAVE,
         FREE_PGTABLES,
         *MOVERS,
-        *_BEGUN,
+        *_PASSED,
         *REFUSED,
     )
 )
@@ -83,7 +86,8 @@ class Bite(NamedTuple):
     """What one mover took at once: from where to where; `back`: on the way back after a failure.
 
     `refused`: it came to nothing, for the entry is occupied, or (no `mover`) there was no memory
-    for a table.  `many` are the bites of the same mover, side by side, that it stands for.
+    for a table.  `many` are the bites of the same mover, side by side, that it stands for;
+    `skipped` the bytes right before it that had no table.
     """
 
     mover: str
@@ -92,6 +96,7 @@ class Bite(NamedTuple):
     back: bool
     refused: bool
     many: int = 1
+    skipped: int = 0
 
 
 class Way(NamedTuple):
@@ -149,6 +154,11 @@ class Film:
     details: tuple[Detail, ...]
 
     @property
+    def severity(self) -> str:
+        """How bad it is that the rule is broken, "" if none is."""
+        return str(self.rule.severity) if self.rule is not None else ""
+
+    @property
     def kernel(self) -> Kernel:
         """The kernel that it ran on."""
         return self.shown.kernel
@@ -167,6 +177,7 @@ class _Scout:
     hears: Collection[str] = _NOTED
     _now: int = -1
     _mover: str = ""
+    _skipped: Range = NOWHERE
 
     def __call__(self, space: AddressSpace, point: Point) -> None:
         """See engine.base.points."""
@@ -175,6 +186,11 @@ class _Scout:
         name = point.name
         if name in _BEGUN:
             self._mover = _BEGUN[name]
+            return
+        if name == SKIPPED:
+            follows = self._skipped.end == point.where.start
+            start = self._skipped.start if follows else point.where.start
+            self._skipped = Range(start, point.where.end)
             return
         bite = None
         if isinstance(point, MovePoint):
@@ -194,6 +210,8 @@ class _Scout:
                     mover = "move_huge_pte"
                 target = Range(move.new, move.new + point.end - point.start)
                 bite = Bite(mover, point.where, target, move.rollback, name in REFUSED)
+                if self._skipped.length and self._skipped.end == point.where.start:
+                    bite = bite._replace(skipped=self._skipped.length)
             elif name == ALLOC_FAILED:
                 extent = extent_bytes(move, space.geometry.slot_bytes)
                 source, target = (Range(at, at + extent) for at in (move.old, move.new))
@@ -224,7 +242,7 @@ class _Camera:
 
     def __call__(self, space: AddressSpace, point: Point) -> None:
         """See engine.base.points."""
-        if self._now != self.call - 1 or point.name in _BEGUN:
+        if self._now != self.call - 1 or point.name in _PASSED:
             return
         if self._number in self.wanted:
             self._take(self._number, space)
@@ -299,7 +317,7 @@ def _failing(moments: Sequence[Moment], violation: Violation) -> int:
     """The index of the moment at which a rule breaks, mostly that at which it is noticed.
 
     What is noticed at the end of a move is put down to the last thing that it did, and a way back
-    that came short to where it stopped.
+    that came short to where it stopped.  A flush is due until the locks are dropped.
     """
     noticed = next(
         (n for n, one in enumerate(moments) if any(v.rule == violation.rule for v in one.broken)),
@@ -308,6 +326,9 @@ def _failing(moments: Sequence[Moment], violation: Violation) -> int:
     bites = [(n, one.bite) for n, one in enumerate(moments[: noticed + 1]) if one.bite]
     if not bites:
         return noticed
+    if violation.rule == TLB_UNLOCK.slug:
+        after = range(noticed, len(moments))
+        return next((n for n in after if moments[n].kind == UNLOCKED), noticed)
     last, where = bites[-1][0], violation.where
     if moments[noticed].kind == UNLOCKED:
         took = [n for n, one in bites if one.source.overlaps(where) or one.target.overlaps(where)]
@@ -355,7 +376,7 @@ def _telling_points(marks: Sequence[Mark], culprit: int) -> Iterator[Mark]:
     """
     bites = [mark for mark in marks if mark.bite]
     spared = _spared(bites, culprit) if len(bites) > _MOST_BITES else {}
-    after_bite = False
+    after_bite = after_culprit = False
     for mark in marks:
         if mark.number == culprit or (mark.bite and mark.number not in spared):
             yield mark
@@ -363,11 +384,12 @@ def _telling_points(marks: Sequence[Mark], culprit: int) -> Iterator[Mark]:
             if (standing := spared[mark.number]) is not None:
                 yield standing
         elif mark.name in (ITERATION, LEAVE):
-            if after_bite and len(bites) <= _MOST_BITES // 2:
+            if after_bite and (after_culprit or len(bites) <= _MOST_BITES // 2):
                 yield mark
         else:
             yield mark
         after_bite = mark.bite is not None and not mark.bite.refused
+        after_culprit = mark.number == culprit
 
 
 def _spared(bites: Sequence[Mark], culprit: int) -> dict[int, Mark | None]:

@@ -11,7 +11,7 @@ from fuzz.picture.moments import Moment
 from fuzz.picture.ribbon import LEFT, PAD, WIDTH, RibbonDrawing, Rows
 from fuzz.picture.scene import Scene
 from fuzz.picture.svg import Element
-from fuzz.picture.words import caption, locks
+from fuzz.picture.words import caption, found, locks
 from fuzz.tell import signs
 from fuzz.tell.details import Row
 
@@ -57,7 +57,7 @@ class Panel:
         for rows in places:
             RibbonDrawing(self.scene, self.lost, self.index, rows, group, self.used).draw()
         if self.scene.moving:
-            Arrows(self.scene, self.index, places, group).draw()
+            Arrows(self.scene, self.index, places, group, self.used).draw()
             if not self.scene.apart and self._has_arrows():
                 y = max(y, places[0].bottom + BELOW)
         y = self._counted(group, y)
@@ -72,7 +72,7 @@ class Panel:
         """What happens, the locks, and what is wrong.  Returns: where it ends."""
         x, y = PAD + 4, top + 21
         if self.is_failing:
-            svg.cross(group, x + 6, y - 5, 10)
+            svg.badge(group, x + 6, y - 5, 10, self.film.severity)
             self.used.add("failing")
             x += 24
         svg.text(group, x, y, f"{self.number}", "head soft")
@@ -103,7 +103,7 @@ class Panel:
 
     def _wrong(self, group: Element | None, violation: Violation, y: float) -> float:
         """What is there, and what should be; None: only the room for it."""
-        for label, words in (("found", violation.found), ("expected", violation.expected)):
+        for label, words in (("found", found(self.film)), ("expected", violation.expected)):
             for line in svg.wrapped(svg.clean(words), WIDTH - 140, 13):
                 if group is not None:
                     svg.text(group, PAD + 22, y + 11, label, "small bad strong")
@@ -123,7 +123,7 @@ class Panel:
                 css = "small" if row.text in before else "small strong"
                 if self.is_failing and row.where is None and self._is_meant(row):
                     css = "small strong bad"
-                    svg.cross(group, LEFT - 14, y - 4, 8)
+                    svg.badge(group, LEFT - 14, y - 4, 8, self.film.severity)
                 svg.text(group, LEFT, y, f"{where}{row.text}", css)
                 svg.text(group, PAD, y, label, "small soft")
                 label = signs.Sign("", "")

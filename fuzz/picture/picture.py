@@ -10,13 +10,14 @@ from functools import cached_property
 from typing import NamedTuple
 
 from engine.base.kernel import Kernel
-from engine.base.points import ALLOC_FAILED, RELOCATE_VMA_DOWN
+from engine.base.points import ALLOC_FAILED, FREE_PGTABLES, RELOCATE_VMA_DOWN
 from fuzz.case import Case
-from fuzz.defects import known
+from fuzz.defects.known import DEFECTS
 from fuzz.forms.text import format_call
 from fuzz.picture import svg
 from fuzz.picture.legend import legend
 from fuzz.picture.lost import Lost
+from fuzz.picture.meaning import WEIGHT, consequence
 from fuzz.picture.moments import Film, film
 from fuzz.picture.panel import Panel
 from fuzz.picture.ribbon import LEFT, PAD, RIGHT, WIDTH
@@ -39,11 +40,13 @@ class Step(NamedTuple):
 class Picture:
     """The picture of a case on a kernel.
 
-    `name` is what the case is called, "" if nothing; any text will do.
+    `name` is what the case is called, "" if nothing; any text will do.  `about` says in a line
+    where the bug comes from, else that is told of known defects.
     """
 
     made: Film
     name: str = ""
+    about: str = ""
 
     @property
     def title(self) -> str:
@@ -89,7 +92,7 @@ class Picture:
 
     def _drawn(self, indices: list[int], *, leafed: bool, styled: bool) -> str:
         title, told = self.title, " ".join(self._told())
-        root, sheet = svg.picture(WIDTH, title, told, styled=styled)
+        root, sheet = svg.picture(WIDTH, title, told, self.made.severity, styled=styled)
         top = self._head(root)
         used: set[str] = set()
         y = bottom = top
@@ -106,7 +109,7 @@ class Picture:
             y += panel.height + 8
             bottom = max(bottom, y)
             used |= panel.used
-        height = legend(root, bottom, used)
+        height = legend(root, bottom, used, self.made.severity)
         root.set("viewBox", f"0 0 {svg.number(WIDTH)} {svg.number(height)}")
         sheet.set("height", svg.number(height))
         return svg.told(root)
@@ -122,28 +125,47 @@ class Picture:
     def _told(self) -> Iterator[str]:
         """What is read out in place of the picture."""
         yield f"{self.subtitle}."
+        if self._meant:
+            yield f"{self.made.severity}: {self._meant}."
         for step in self.steps:
             yield f"{step.caption}{' (here the rule is broken)' if step.failing else ''}."
 
+    @cached_property
+    def _meant(self) -> str:
+        return consequence(self.made, self._lost)
+
+    def _origin(self) -> str:
+        """Where the bug comes from, in a line, "" if that is not known."""
+        found = self.made.shown.found
+        if self.about or found is None or not found.bucket.defect:
+            return self.about
+        defects = [DEFECTS[id_] for id_ in found.bucket.defect.split("+")]
+        told = "; ".join(f"{defect.headline} ({defect.id})" for defect in defects)
+        return f"a known defect of {self.made.kernel.name}: {told}"
+
     def _head(self, root: Element) -> float:
-        """The title, the call, the kernel."""
-        made, y, left = self.made, 10.0, PAD
-        if made.rule is not None:
-            svg.cross(root, PAD + 9, y + 15, 10)
-            svg.text(root, PAD + 26, y + 20, "broken:", "h1 bad")
-            left += 112
-        for line in svg.wrapped(self.title, WIDTH - left - PAD, 20):
-            y += 21
-            svg.text(root, left, y, line, "h1")
-        y += 20
+        """How bad it is and what it means, which rule is broken; the kernel, the call."""
+        made, y = self.made, 30.0
+        if made.rule is None:
+            svg.text(root, PAD, y, self.title, "h1")
+        else:
+            svg.badge(root, PAD + 9, y - 5, 10, made.severity)
+            weight = f"{made.severity.upper()}: {WEIGHT[made.rule.severity]}"
+            svg.text(root, PAD + 26, y, weight, "h1 bad")
+            y += 5
+            for line in svg.wrapped(self._meant, WIDTH - 2 * PAD, 15.5):
+                y += 19
+                svg.text(root, PAD, y, line, "means")
+            y += 2
+            for line in svg.wrapped(f"broken rule: “{self.title}”", WIDTH - 2 * PAD, 14):
+                y += 18
+                svg.text(root, PAD, y, line)
+        y += 3
         rule = f"{made.rule.id} {made.rule.slug}" if made.rule else ""
         parts = (rule, self.subtitle, svg.clean(self.name, 40))
-        svg.text(root, PAD, y, " · ".join(filter(None, parts)), "sub")
-        found = made.shown.found
-        if found and found.bucket.defect:
-            words = svg.clean(f"known: {known.told(found.bucket.defect)}")
+        for words in (" · ".join(filter(None, parts)), svg.clean(self._origin())):
             for line in svg.wrapped(words, WIDTH - 2 * PAD, 13):
-                y += 18
+                y += 17
                 svg.text(root, PAD, y, line, "sub")
         if made.call >= 0:
             call = made.shown.case.calls[made.call]._replace(result=made.result)
@@ -155,13 +177,13 @@ class Picture:
         return y + 10
 
 
-def picture(case: Case, kernel: Kernel, name: str = "") -> Picture:
+def picture(case: Case, kernel: Kernel, name: str = "", about: str = "") -> Picture:
     """The picture of a case on a kernel.
 
-    Arguments: `name` what the case is called.
+    Arguments: `name` what the case is called; `about` where its bug comes from, if it was put back.
     Errors raised: those of `fuzz.showing.showing`.
     """
-    return Picture(film(case, kernel), name)
+    return Picture(film(case, kernel), name, about)
 
 
 def _decisive(made: Film) -> Iterator[int]:
@@ -169,19 +191,29 @@ def _decisive(made: Film) -> Iterator[int]:
     moments = made.moments
     last = len(moments) - 1
     failing = made.failing
+    unmapped = _loss(made)
     replaced = [n for n, one in enumerate(moments) if one.kind == RELOCATE_VMA_DOWN]
     chosen = [failing] if failing is not None else []
-    chosen += [*(replaced[:1] or [0]), last]
+    chosen += [*(replaced[:1] or [0]), unmapped if unmapped is not None else last]
     bites = [n for n, one in enumerate(moments) if one.bite]
     if failing is not None:
-        after = failing + 1  # where locks are dropped that should have kept others away
-        if moments[failing].bite and any(one.stale for one in moments[after].seen.tlbs):
-            chosen.append(after)
         chosen += reversed([n for n in bites if n < failing])
     chosen += [n for n, one in enumerate(moments) if one.kind == ALLOC_FAILED]
-    chosen += bites
+    chosen += [*bites, last]
     kept: list[int] = []
     for index in dict.fromkeys(chosen):
         if len(kept) < _MOST_PANELS:
             kept.append(index)
     yield from sorted(kept)
+
+
+def _loss(made: Film) -> int | None:
+    """The moment after a way back that came short at which what has not come back is unmapped."""
+    moments, back = made.moments, [way for way in made.ways if way.back]
+    if made.failing is None or not back:
+        return None
+    for index in range(made.failing + 1, len(moments)):
+        one = moments[index]
+        if one.kind == FREE_PGTABLES and one.where.overlaps(back[-1].source):
+            return index
+    return None

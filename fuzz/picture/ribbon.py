@@ -18,6 +18,7 @@ from fuzz.picture.moments import MOVERS, Film, Moment
 from fuzz.picture.scene import Ribbon, Scene
 from fuzz.picture.seen import GUARD, MIGRATING, STRIPS, SWAPPED, WP_MARK, ZERO, Run, clipped
 from fuzz.picture.svg import Element
+from fuzz.picture.words import through
 from fuzz.tell import signs
 from fuzz.tell.details import DETAILS, Kept
 
@@ -170,24 +171,42 @@ class RibbonDrawing:
     def _addresses(self) -> None:
         """Labels where there is room, those of what the call names first."""
         ribbon, geometry = self.ribbon, self.scene.geometry
-        taken: list[tuple[float, float]] = []
-        bite = self.moment.bite
+        bite, window = self.moment.bite, ribbon.window
+        named = {
+            edge
+            for where in (
+                *((bite.source, bite.target) if bite else ()),
+                *(range_ for span in ribbon.spans for range_ in (span.where, span.lowered)),
+            )
+            for edge in where or ()
+        }
         wanted = [
+            *((bite.source.start, bite.target.start) if bite else ()),
             *(edge for span in ribbon.spans for edge in (*span.where, *(span.lowered or ()))),
+            *((bite.source.end, bite.target.end) if bite else ()),
             *(edge for where, _ in self.scene.slots(ribbon) for edge in where),
-            *((*bite.source, *bite.target) if bite else ()),
             *(edge for one in self.moment.seen.mappings for edge in one.where),
+            *(edge for run in self.scene.runs(self.moment, ribbon) for edge in run.where),
         ]
+        taken: list[tuple[float, float]] = []
         for addr in dict.fromkeys(wanted):
-            if not ribbon.window.start <= addr <= ribbon.window.end:
+            if not window.start <= addr <= window.end:
                 continue
             words = terms.address(geometry, addr)
             wide = svg.width_of(words, 11.5, mono=True) + 2.5 * (len(words) // 3) + 4
-            x = self.scene.x(ribbon, addr)
-            x = min(max(x, LEFT - 4 + wide / 2), WIDTH - 8 - wide / 2)
-            if all(abs(x - other) >= (wide + its) / 2 for other, its in taken):
-                taken.append((x, wide))
-                svg.address(self.group, x, self.rows.addresses + 11, words, "", "middle")
+            at = self.scene.x(ribbon, addr)
+            near = [self.scene.x(ribbon, other) - at for other in named - {addr}]
+            lower, higher = (any(0 <= side * gap < wide for gap in near) for side in (-1, 1))
+            # Of two that are close, one ends at its place, and the other begins there.
+            for side in (lower - higher, 0, 1, -1) if addr in named else (0,):
+                x = at + side * (wide / 2 - 3)
+                x = min(max(x, LEFT - 4 + wide / 2), WIDTH - 8 - wide / 2)
+                if all(abs(x - other) >= (wide + its) / 2 - 0.1 for other, its in taken):
+                    taken.append((x, wide))
+                    y = self.rows.addresses + 11
+                    svg.address(self.group, x, y, words, "", "middle")
+                    svg.line(self.group, ((at, y + 1.5), (at, self.rows.vmas)), "tick")
+                    break
 
     def _vmas(self) -> None:
         """Bars above the slots."""
@@ -288,6 +307,9 @@ class RibbonDrawing:
                 left, right = self.ends(clipped(self.scene.geometry, run, bite.source).where)
                 y = self.rows.pages
                 svg.rect(self.group, left + 1, y + 1, right - left - 2, _PAGES - 2, "ghost", 2)
+                (was, *_) = self._contents(run)
+                told = (f"{was} was here", f"was {was}", f"({was})", f"({run.tag})")
+                self._fitting(told, (left + right) / 2, y + 17, right - left - 2, "small soft")
                 self.used.add("ghost")
 
     def _pages(self) -> None:
@@ -346,6 +368,10 @@ class RibbonDrawing:
             return f"{words} {what}", words, f"{run.tag}"
         return words, f"{run.tag}"
 
+    def _badge(self, x: float, y: float) -> None:
+        """The mark of what is wrong."""
+        svg.badge(self.group, x, y, 8, self.scene.film.severity)
+
     def _lost(self) -> None:
         """Pages that should be here, and pages that nothing maps any more."""
         y = self.rows.pages
@@ -363,12 +389,12 @@ class RibbonDrawing:
             else:
                 self._beside(left - 10, right, y + 17, rest, "bad strong label", 14.5)
             svg.text(self.group, middle, y + 17, words, "bad strong label", "middle")
-            svg.cross(self.group, left, y + _PAGES, 8)
+            self._badge(left, y + _PAGES)
             self.used.add("missing")
         for where in self.lost.stray(self.index, self.ribbon):
             left, right = self.ends(where)
             svg.rect(self.group, left - 2, y - 3, right - left + 4, _PAGES + 6, "ring", 4)
-            svg.cross(self.group, left, y + _PAGES, 8)
+            self._badge(left, y + _PAGES)
             self._beside(left - 8, right, y + 17, "no VMA is here", "bad strong label", 14.5)
 
     def _ring(self) -> None:
@@ -410,37 +436,56 @@ class RibbonDrawing:
             self._label(y + 14, f"TLB of CPU {cpu}")
             left, right = self.ends(self.ribbon.window)
             svg.line(self.group, ((left, y + 18), (right, y + 18)), "slot")
-            for one in sorted(self._kept(cpu), key=lambda one: not one.stale):
+            kept = sorted(self._kept(self.moment, cpu), key=lambda one: not one.stale)
+            for one in kept:
                 self._translation(one, y)
+            there = {one.where for one in kept}
+            earlier = self.scene.film.moments[: self.index]
+            gone = {one.where for moment in earlier for one in self._kept(moment, cpu)} - there
+            for where in sorted(gone):
+                self._flushed(where, y)
             y += _TLB
 
-    def _kept(self, cpu: int) -> Iterator[Kept]:
-        for one in self.moment.seen.tlbs:
+    def _kept(self, moment: Moment, cpu: int) -> Iterator[Kept]:
+        for one in moment.seen.tlbs:
             if one.cpu == cpu and one.where.overlaps(self.ribbon.window):
                 yield one
+
+    def _flushed(self, where: Range, y: float) -> None:
+        """Where a TLB kept something that is flushed by now."""
+        left, right = self.ends(where)
+        right = max(right, left + 14)
+        svg.rect(self.group, left + 1, y + 2, right - left - 2, _TLB - 5, "ghost", 2)
+        if svg.width_of("flushed", 12) <= right - left - 4:
+            svg.text(self.group, (left + right) / 2, y + 14, "flushed", "small", "middle")
+        else:
+            self._beside(left, right, y + 14, "flushed", "small soft", 12)
 
     def _translation(self, one: Kept, y: float) -> None:
         """What a TLB keeps of a page."""
         left, right = self.ends(one.where)
         wide = max(right - left, 14)
+        failing = self.scene.film.failing
+        wrong = failing is not None and self.index >= failing
         css = "stale" if one.stale else "kept"
+        self.used.add(css)
+        if one.stale and not wrong:
+            css = "stale due"
         if one.tag:
             css += f" c{self.scene.colour(one.tag)}"
         svg.rect(self.group, left + 1, y + 2, wide - 2, _TLB - 5, css, 2)
         what = f"→ {one.tag}" if one.tag else "→ 0"
         self._fitting((what, what[2:]), left + wide / 2, y + 14, wide, "small")
-        may = "writes" if one.translation.writable else "reads"
-        page = f"page {one.tag}" if one.tag else "zeroes"
-        through = f"{page} through {terms.address(self.scene.geometry, one.where.start)}"
-        right = left + wide
-        if one.stale:
-            words = f"stale: CPU {one.cpu} still {may} {through}"
+        does, right = through(self.scene.geometry, one), left + wide
+        if one.stale and wrong:
+            words = f"stale: CPU {one.cpu} still {does}"
             self._beside(left, right + 8, y + 14, words, "small bad strong label", 13.2)
-            svg.cross(self.group, right + 3, y + 10, 8)
-            self.used.add("stale")
+            self._badge(right + 3, y + 10)
+        elif one.stale:
+            words = "stale: to be flushed before the locks are dropped"
+            self._beside(left, right, y + 14, words, "small strong label", 13.2)
         else:
-            words = f"CPU {one.cpu} {may} {through}"
-            self._beside(left, right, y + 14, words, "small soft", 12)
+            self._beside(left, right, y + 14, f"CPU {one.cpu} {does}", "small soft", 12)
 
     def _beside(
         self, left: float, right: float, y: float, words: str, css: str, size: float

@@ -53,13 +53,15 @@ def wrapped(text: str, width: float, size: float, *, mono: bool = False) -> list
     return lines
 
 
-def picture(width: float, title: str, description: str, *, styled: bool) -> tuple[Element, Element]:
+def picture(
+    width: float, title: str, description: str, css: str = "", *, styled: bool
+) -> tuple[Element, Element]:
     """The root of a picture, with what is read out in its place, and its sheet, not high yet."""
     root = ET.Element(
         "svg",
         {
             "xmlns": _NAMESPACE,
-            "class": ROOT_CLASS,
+            "class": f"{ROOT_CLASS} {css}".rstrip(),
             "role": "img",
         },
     )
@@ -152,21 +154,34 @@ def hatch(x: float, y: float, width: float, height: float, step: float = 6) -> s
     return "".join(parts)
 
 
-def cross(parent: Element, x: float, y: float, radius: float) -> None:
-    """The mark of what is wrong: a cross in an octagon."""
-    near = radius * 0.414
-    corners = (
-        (-near, -radius),
-        (near, -radius),
-        (radius, -near),
-        (radius, near),
-        (near, radius),
-        (-near, radius),
-        (-radius, near),
-        (-radius, -near),
-    )
-    made = line(parent, [(x + dx, y + dy) for dx, dy in corners], "badge")
+def badge(parent: Element, x: float, y: float, radius: float, severity: str = "harm") -> None:
+    """The mark of what is wrong: a cross in an octagon, or, if less bad, "!" or "i" in others."""
+    if severity == "contract":
+        corners = [(0.0, -1.1), (1.15, 0.9), (-1.15, 0.9)]
+    elif severity == "course":
+        corners = [(0, -1.1), (1.1, 0), (0, 1.1), (-1.1, 0)]
+    else:
+        near = 0.414
+        corners = [
+            (-near, -1),
+            (near, -1),
+            (1, -near),
+            (1, near),
+            (near, 1),
+            (-near, 1),
+            (-1, near),
+            (-1, -near),
+        ]
+    made = line(parent, [(x + dx * radius, y + dy * radius) for dx, dy in corners], "badge")
     made.set("d", made.get("d", "") + "Z")
-    arm = radius * 0.42
-    for slope in (1, -1):
-        line(parent, ((x - arm, y - arm * slope), (x + arm, y + arm * slope)), "cross")
+    if severity == "contract":
+        stroke = ((-0.5, 0.2), (0.5, 0.55))
+    elif severity == "course":
+        stroke = ((-0.5, -0.45), (-0.1, 0.5))
+    else:
+        arm = radius * 0.42
+        for slope in (1, -1):
+            line(parent, ((x - arm, y - arm * slope), (x + arm, y + arm * slope)), "cross")
+        return
+    for start, end in stroke:
+        line(parent, ((x, y + start * radius), (x, y + end * radius)), "cross")

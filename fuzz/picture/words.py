@@ -7,6 +7,7 @@ from engine.state import terms
 from fuzz.forms.results import format_result
 from fuzz.picture import moments
 from fuzz.picture.moments import Bite, Film, Moment, Way
+from fuzz.tell.details import Kept
 
 _LOCKS = {
     "mmap (write)": MMAP_WRITE,
@@ -50,6 +51,8 @@ def caption(film: Film, index: int) -> str:
             return "the huge page is split into pages"
         case points.FREE_PGTABLES:
             where = terms.span(geometry, moment.where)
+            if way is not None and way.back and moment.where.overlaps(way.source):
+                return f"the new range {where} is unmapped, with the pages still in it"
             return f"{where} is unmapped: its pages are gone, its tables go next"
         case moments.UNLOCKED:
             return "locks are dropped: others may look"
@@ -74,11 +77,33 @@ def bitten(geometry: Geometry, bite: Bite) -> str:
     back = "back: " if bite.back else ""
     if bite.refused:
         return f"{back}{bite.mover} is refused: the entry at {end} is not empty"
+    skipped = f" ({terms.size(bite.skipped)} skipped: no table)" if bite.skipped else ""
     more = f"{bite.many} more times " if bite.many > 1 else ""
-    return f"{back}{bite.mover} {more}takes {size} from {start} to {end}"
+    return f"{back}{bite.mover} {more}takes {size} from {start} to {end}{skipped}"
 
 
 def _way(film: Film, index: int) -> Way | None:
     """The move that a moment belongs to."""
     begun = sum(one.kind == points.ENTER for one in film.moments[: index + 1])
     return film.ways[begun - 1] if begun else None
+
+
+def found(film: Film) -> str:
+    """What was found where the rule is broken, in the words of the picture; "" if none is."""
+    violation, geometry = film.violation, film.kernel.geometry
+    if violation is None:
+        return ""
+    if film.failing is not None:
+        for one in film.moments[film.failing].seen.tlbs:
+            if one.stale and one.where == violation.where:
+                return f"CPU {one.cpu} still {through(geometry, one)}"
+    if violation.where == geometry.arena:
+        return violation.found
+    return f"{violation.found}, at {terms.span(geometry, violation.where)}"
+
+
+def through(geometry: Geometry, one: Kept) -> str:
+    """What a CPU does by what its TLB keeps: writes page 1 through 0x0."""
+    may = "writes" if one.translation.writable else "reads"
+    page = f"page {one.tag}" if one.tag else "zeroes"
+    return f"{may} {page} through {terms.address(geometry, one.where.start)}"

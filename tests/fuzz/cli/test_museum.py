@@ -31,7 +31,7 @@ def test_show_draws_a_picture_of_the_bug(
     file = tmp_path / "x.svg"
     assert main(["museum", "show", "B-12-own-head", "--svg", str(file)]) == 0
     assert capsys.readouterr().out == f"{file}: written\n"
-    assert "with B-12-own-head put back" in file.read_text()
+    assert "a past bug, put back into linux-6.12: realignment" in file.read_text()
 
 
 def test_harm_of_exhibits_whose_cases_show_none(capsys: pytest.CaptureFixture[str]) -> None:

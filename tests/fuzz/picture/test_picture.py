@@ -1,5 +1,6 @@
 """Pictures: what they show, and that nothing in a case can break them."""
 
+import re
 from pathlib import Path
 from random import Random
 from xml.etree import ElementTree as ET
@@ -10,9 +11,12 @@ from engine.base.kernel import kernel_named
 from fuzz.defects.catalogue import exhibit_named
 from fuzz.forms.text import load, parse
 from fuzz.inputs.scene import scene
+from fuzz.picture import meaning
 from fuzz.picture.picture import Picture, picture
 from fuzz.picture.ribbon import WIDTH
 from fuzz.picture.svg import STYLE, width_of
+from fuzz.rules.index import BY_SLUG
+from fuzz.rules.rule import Severity
 from fuzz.showing import kernel_to_see
 from tests.lib.constants import ROOT
 
@@ -101,6 +105,73 @@ def test_failing_step_of_the_thread_is_the_refused_bite() -> None:
     assert step.caption == "move_normal_pmd is refused: the entry at 0x1e00000 is not empty"
     assert sum(one.failing for one in made.steps) == 1
     assert "empty table, still linked" in words(made.still())
+
+
+def test_the_header_says_how_bad_it_is_and_what_it_means() -> None:
+    made = drawn("regressions/thread-c-overlapping")
+    told = words(made.still())
+    assert "CONTRACT: not as promised, but what is in memory is right" in told
+    assert "the kernel warns (WARN_ON_ONCE" in told
+    assert f"a known defect of {made.made.kernel.name}: " in told
+    told = words(drawn("regressions/rollback-loses-a-page").still())
+    assert "HARM: memory, rights or resources are wrong" in told
+    assert "what the program wrote at 0x400000 (page 1) is lost" in told
+
+
+def test_what_a_broken_rule_means_is_said_of_rules_that_there_are() -> None:
+    assert set(meaning.MEANS) <= BY_SLUG.keys()
+    assert set(meaning.WEIGHT) == set(Severity)
+
+
+@pytest.mark.parametrize(
+    ("name", "severity"),
+    [
+        ("regressions/thread-c-overlapping", "contract"),
+        ("regressions/rollback-loses-a-page", "harm"),
+    ],
+)
+def test_what_is_harmless_does_not_look_as_harm_does(name: str, severity: str) -> None:
+    root = check(drawn(name).still())
+    assert root.get("class") == f"pmdfuzz-picture {severity}"
+    (badge, *_) = [one for one in root.iter(f"{SVG}path") if one.get("class") == "badge"]
+    assert badge.get("d", "").count("L") == {"contract": 2, "harm": 7}[severity]
+
+
+def test_addresses_that_captions_name_are_on_the_axis() -> None:
+    for name in ("regressions/thread-c-overlapping", "regressions/rollback-loses-a-page"):
+        made = drawn(name)
+        for step in check(made.film()).iter(f"{SVG}g"):
+            caption = step.get("data-caption", "")
+            labels = [
+                "".join(one.itertext())
+                for one in step.iter(f"{SVG}text")
+                if "addr" in one.get("class", "")
+            ]
+            assert set(re.findall(r"(?:from|to) (0x[0-9a-f]+)", caption)) <= set(labels)
+
+
+def test_what_is_refused_does_not_arrive() -> None:
+    made = drawn("regressions/thread-c-overlapping")
+    for step in check(made.film()).iter(f"{SVG}g"):
+        paths = step.findall(f"{SVG}g/{SVG}g/{SVG}path")
+        signs = [one.get("class", "").split()[0] for one in paths]
+        caption = step.get("data-caption", "")
+        if "takes" in caption or "refused" in caption:
+            assert ("stop" in signs) is ("refused" in caption)
+
+
+def test_the_flush_is_due_until_the_locks_are_dropped() -> None:
+    made = of_exhibit("B-02-flush-at-end")
+    assert made.steps[made.failing].caption == "locks are dropped: others may look"
+    told = words(made.still())
+    assert "stale: to be flushed before the locks are dropped" in told
+    assert "flushed" in told.split("\n") and "frame" not in told
+
+
+def test_the_unmap_that_loses_a_page_is_a_step_and_sizes_add_up() -> None:
+    told = words(drawn("regressions/rollback-loses-a-page").still())
+    assert "the new range [0x2000000, 0x2202000) is unmapped, with the pages still in it" in told
+    assert "takes 2044 KiB from 0x400000 to 0x2001000 (4 KiB skipped: no table)" in told
 
 
 def test_film_has_each_step_once_and_shows_the_failing_one() -> None:
