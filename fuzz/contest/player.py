@@ -10,9 +10,10 @@ from typing import Any, NoReturn
 from fuzz.campaign.child import Setting
 from fuzz.contest import trial
 from fuzz.contest.trial import Task
-from fuzz.lib.processes import limit_memory
+from fuzz.lib.processes import end_when_unheard, limit_memory
 
 _MOST_MEMORY_BYTES = 3 << 29
+_UNHEARD = 1  # the exit status if whoever has started it is gone
 
 
 def main() -> NoReturn:
@@ -21,6 +22,7 @@ def main() -> NoReturn:
         sys.exit("fuzz.contest.player: -O strips the assertions; run without it")
     told: dict[str, Any] = json.loads(sys.argv[1])
     task = Task(**told["task"])
+    end_when_unheard(told["tell"], _UNHEARD)
     limit_memory(_MOST_MEMORY_BYTES)
     if task.contestant in (trial.WHOLE, trial.UNPLANNED):
         from fuzz.contest import ours

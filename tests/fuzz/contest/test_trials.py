@@ -1,11 +1,15 @@
 """Contestants play: the same bug, the same judge."""
 
+import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from fuzz.bench.__main__ import main
+from fuzz.campaign.child import environment
 from fuzz.contest.table import Table
 from fuzz.contest.trial import CONTESTANTS, PROVIDER, Task
 from fuzz.contest.trials import play
@@ -48,6 +52,20 @@ def test_a_mutant_is_covered_and_found(tmp_path: Path) -> None:
     tasks = [Task(who, "mremap-fb962e9c", 1, 3.0) for who in ("pmdfuzz", "no-plans")]
     assert play(tasks, table, 1) == []
     assert all(played.reached is not None for _, played in table)
+
+
+def test_a_player_ends_with_whoever_has_started_it(tmp_path: Path) -> None:
+    receive, tell = os.pipe()
+    told = {"task": Task("random", "B-07-swap", 1, 3600.0)._asdict(), "tell": tell}
+    player = subprocess.Popen(
+        [sys.executable, "-m", "fuzz.contest.player", json.dumps(told)],
+        cwd=tmp_path,
+        env=environment(),
+        pass_fds=(tell,),
+    )
+    os.close(tell)
+    os.close(receive)
+    assert player.wait(60) == 1
 
 
 @pytest.mark.parametrize("words", [["--bugs", "B-99"], ["--contestants", "nobody"]])
