@@ -116,7 +116,7 @@ def head(code: str, own: Sequence[str] = ()) -> str:
     """
     used = words(code)
     names = [name for name, of in _HEADERS.items() if any(re.fullmatch(of, word) for word in used)]
-    lines = ["#define _GNU_SOURCE"]
+    lines = ["#define _GNU_SOURCE", "#define _FILE_OFFSET_BITS 64"]
     lines += [f"#include <{name}>" for name in names]
     lines += ["", *(f'#include "{name}"' for name in own)] if own else []
     lacking = [word for word in sorted(used) if _may_lack(word)]

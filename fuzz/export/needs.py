@@ -8,7 +8,7 @@ from engine.base.geometry import GEOMETRIES, Geometry
 from engine.base.kernel import Kernel, base_of
 from fuzz.calls.actors import PREFIX as IN_BETWEEN
 from fuzz.calls.directives import FAILURES, LIMITS
-from fuzz.calls.operand import FILES
+from fuzz.calls.operand import FILES, Address, Length, Offset
 from fuzz.calls.registry import CALLS
 from fuzz.case import Call, Case
 from fuzz.export.twins import Twins
@@ -17,6 +17,7 @@ from fuzz.subjects.subject import Abilities
 _ARENA_OF_32_BITS = 0x20000000
 _LOWEST_OF_32_BITS = 0xB0000000  # where a program lies that is linked so (its head says how)
 _REACH_OF_32_BITS = 0x90000000  # bytes above the place that the arena has there
+_WORD_OF_32_BITS = 0xFFFFFFFF
 _HUGE_LENGTH = 1 << 40  # bytes: such a call is refused
 _MUCH = 1 << 30  # bytes, of a single request
 _THP = "/sys/kernel/mm/transparent_hugepage"
@@ -73,7 +74,7 @@ def needs(pair: Twins) -> Iterator[str]:
     geometry = pair.kernel.geometry
     if machine := _machine(geometry):
         yield f'need_machine("{machine}");'
-    elif _reach(pair) > _REACH_OF_32_BITS:
+    elif _is_for_64_bits(pair):
         yield "need_64_bits();"
     yield "need_free_arena();"
     if any(_covers_a_slot(call, geometry.slot_bytes) for call in case.calls):
@@ -158,6 +159,22 @@ _SETS = {
     "memlock": "limit_locked",
 }
 assert FAILURES.keys() == set(failures.KINDS) and LIMITS.keys() == set(limits.KINDS)
+
+
+def _is_for_64_bits(pair: Twins) -> bool:
+    """Is there no room for it in 32 bits, or a number that does not fit?"""
+    calls = pair.case.calls
+    if any(
+        call.name == "@fail" or (call.name == "@limit" and _limit(call) == "map_count")
+        for call in calls
+    ):
+        return True  # what these set up lies above the arena
+    wide = (
+        isinstance(param.kind, Address | Length | Offset) and value > _WORD_OF_32_BITS
+        for call in calls
+        for param, value in zip(CALLS[call.name].params, call.args, strict=True)
+    )
+    return _reach(pair) > _REACH_OF_32_BITS or any(wide)
 
 
 def _reach(pair: Twins) -> int:

@@ -92,6 +92,19 @@ def test_what_lies_in_the_way_of_the_calls_is_told(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("line", "wide"),
+    [
+        ("munmap(0x10000, 0x1000)", False),
+        ("munmap(0x10000, 0x100001000)", True),
+        ("munmap(0x100000000, 0x1000)", True),
+        ("@limit map_count 100\nmunmap(0x10000, 0x1000)", True),
+    ],
+)
+def test_what_32_bits_do_not_have_is_not_tried_there(line: str, wide: bool) -> None:
+    assert ("need_64_bits();" in exported(parse(f"{line}\n"))) == wide
+
+
 def test_no_helper_is_dead() -> None:
     source = exported(parse("munmap(0x10000, 0x1000)\n"))
     assert "sys_munmap" in source
