@@ -388,8 +388,12 @@ def _cut_tail(remap: Remap) -> Errno | None:
     excess = remap.old_len - remap.new_len
     if excess <= 0:
         return None
-    error = unmap(remap.space, remap.addr + remap.new_len, excess)  # mark: tail-unmapped
+    space, end = remap.space, remap.addr + remap.old_len
+    error = unmap(space, end - excess, excess)  # mark: tail-unmapped
     remap.old_len = remap.new_len
+    behind = space.vmas.lookup(end)
+    if behind is not None:
+        _start_write(space, behind)  # cut off there
     return error
 
 
@@ -592,7 +596,8 @@ def move_vma(remap: Remap, vma: Vma) -> int | Errno:
 def _start_write(space: AddressSpace, *vmas: Vma) -> None:
     """Whoever faults in these VMAs waits until the mmap lock is dropped.
 
-    Source: vma_start_write() of the source in move_vma(), of the copy when it is linked, 6.4.
+    Source: vma_start_write() of the source in move_vma(), of the copy in vma_link() or
+    vma_expand(), of both parts in __split_vma(), 6.4 to 7.3.
     """
     space.write_locked += vmas
 

@@ -12,9 +12,9 @@ mremap(), fork() …
 madvise(), uffd_wp()   mmap_lock for reading                                               1
 touch(), peek()        nothing where the page tables, or a TLB, say enough.  A fault:      2
                        mmap_lock for reading; since 6.4 in private memory that has an
-                       anon_vma and no userfaultfd, and since 6.7 in shared memory,
-                       just the lock of its VMA: a move holds those of source and copy,
-                       and of what lies beside them, if it has merged or been split
+                       anon_vma, and since 6.7 in shared memory, just the lock of its
+                       VMA (64 bits): a move holds those of source and copy, of what
+                       they merge with, and of what was split off to make room
 touch_on()             nothing: the hardware walks the tables
 swapout()              anon_vma lock or i_mmap_rwsem of the pages, page table lock         3
 migrate_begin(),       the same                                                            4
@@ -24,13 +24,21 @@ collapse_file()        i_mmap_rwsem and page table lock; of the mmap lock no mor
 =====================  ==================================================================  ========
 
 1 mmap_write_lock_killable(), mmap_read_lock(): mm/mmap.c, mm/madvise.c, fs/userfaultfd.c,
-dup_mmap().  2 lock_vma_under_rcu(), vma_start_write(), 6.4; vmf_can_call_fault(), 6.7;
-vmf_anon_prepare().  3 rmap_walk_anon(), rmap_walk_file(), try_to_unmap_one(): mm/rmap.c.  4 the
-same, try_to_migrate_one(), remove_migration_pte().  5 retract_page_tables(), 1d65b771bc08.
+dup_mmap().  2 lock_vma_under_rcu(), 6.4; vmf_can_call_fault(), 6.7; __vmf_anon_prepare() tries the
+mmap lock (6.12, 7.3).  vma_start_write(): move_vma(), vma_link(), vma_expand(), __split_vma(), the
+same in 6.12 and 7.3; it ends with mmap_write_unlock().  3 rmap_walk_anon(), __rmap_walk_file(),
+try_to_unmap_one(): mm/rmap.c, 7.3; folio_referenced() before them tries the lock, and lets a page
+be that it does not get.  4 the same, try_to_migrate_one(), remove_migration_pte().  5
+retract_page_tables(), without any mmap lock since 1d65b771bc08.
 
-Exec has no other thread when it moves its stack, and reclaim does not find the pages of a stack
-that is on its way.  Locks for reading are taken for those for writing, and any of the locks of the
-reverse map for that of the pages in question: some that would not wait do not run.
+Exec has no other thread when it moves its stack.  Migration passes that over (try_to_migrate(),
+vma_is_temporary_stack()); reclaim does not, but it looks at the new place of a page only: its VMA
+covers both places with the offset of the new one (relocate_vma_down()).
+
+Model: locks for reading are taken for those for writing, any of the locks of the reverse map for
+that of the pages in question, VMAs beside source and copy for such as were split.  Reclaim leaves
+all of a stack alone that is on its way; faults under userfaultfd (which 6.6 lets go on), of pages
+in swap, and reads where there is no anon_vma wait.  So some that would not wait do not run.
 """
 
 from collections.abc import Sequence
@@ -133,6 +141,8 @@ def _fault_waits(space: AddressSpace, held: int, args: Sequence[int], *, write: 
 def _takes_vma_lock(space: AddressSpace, vma: Vma, addr: int) -> bool:
     """Does a fault there do with the lock of its VMA?"""
     if vma.flags & (VM_UFFD | VM_HUGETLB) or not space.write_locked:
+        return False
+    if space.geometry.word_bits != 64:  # ARCH_SUPPORTS_PER_VMA_LOCK: of x86 that of 64 bits only
         return False
     place = space.tree.leaf_place(addr)
     if place is not None and place[0].leaves[place[1]] & (SWAP | MIGRATION):

@@ -132,6 +132,16 @@ def test_what_comes_of_it(line: str, kernel: str, result: Result) -> None:
     assert came_of(line, kernel) == result
 
 
+@pytest.mark.parametrize(("geometry", "result"), [("x86-64", 0), ("i386-pae", "WAITS")])
+def test_only_machines_of_64_bits_have_locks_of_vmas(geometry: str, result: Result) -> None:
+    beside = MAPPED + MAPPED.splitlines()[0].replace("0x200000", "0x1000000").replace(
+        "MAP_PRIVATE", "MAP_SHARED"
+    )
+    case = parse(f"{beside}\n@at iteration 1: touch(0x1001000, 0x1000)\n{MOVED}")
+    outcome = execute(case, kernel_named("linux-6.18", geometry), stop=False)
+    assert outcome.results[-2] == result
+
+
 def test_exec_has_no_other_thread() -> None:
     stack = "execve_stack(0x1fff000, 0x2200000, 0x200000)\n"
     outcome = run("@at iteration 1: touch_on(0, 0x1fff000)", "linux-6.1", "", stack)
