@@ -101,6 +101,7 @@ def with_switch(copy: Path) -> None:
     """Make a copy of the project to which the change of README is applied."""
     for folder in ("engine", "fuzz", "corpus"):
         shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (copy / "empty.ini").touch()  # pytest looks for no other
     if PLANTED in SWITCHES:  # somebody has done what README says
         return
     command = re.search(r"^```sh\n(git apply .*?)^```", README.read_text(), re.M | re.S)
@@ -114,7 +115,7 @@ def called(sample: Sample) -> list[str]:
         case ["make", "fuzz", arguments]:
             words = ["fuzz", "run", *shlex.split(arguments.removeprefix("ARGS="))]
         case ["make", "test", arguments]:
-            options = ["-c", "/dev/null", "--rootdir=.", "-p", "no:cacheprovider"]
+            options = ["-c", "empty.ini", "--rootdir=.", "-p", "no:cacheprovider"]
             words = ["pytest", *options, *shlex.split(arguments.removeprefix("ARGS="))]
         case [_, *arguments]:
             words = ["fuzz", *arguments]

@@ -1,5 +1,6 @@
 """A case as a program in C that stands by itself, or as a test of the kernel's selftests."""
 
+import shlex
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -184,10 +185,9 @@ def _usage(pair: Twins, name: str, form: Form) -> Iterator[str]:
             "cannot be tried here, and why is printed"
         )
         arena = pair.kernel.geometry.arena
-        yield (
-            f"Trace: strace -f -o LOG ./{name}\n"
-            f"       pmdfuzz import strace LOG --within {arena.start:#x}-{arena.end:#x}"
-        )
+        within = f"{arena.start:#x}-{arena.end:#x}"
+        back = shlex.join(("pmdfuzz", "import", "strace", "LOG", "--within", within))
+        yield f"Trace: strace -f -o LOG ./{name}\n       {back}"
 
 
 def _comment(paragraphs: Iterable[str]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from engine.base.address import WORD_MASK
 from engine.base.geometry import GEOMETRIES, Geometry, geometry_named
+from fuzz.calls.actors import PREFIX
 from fuzz.calls.arena import Arena
 from fuzz.calls.registry import CALLS, as_made, operands, untagged
 from fuzz.calls.syscall import Makes
@@ -219,11 +220,13 @@ def _call(text: str, geometry: Geometry) -> Call:
         words = words[2:]  # the model finds out for itself
     if words == [_SKIP]:
         return Call("touch", (geometry.arena.end - geometry.arena.start, 1))  # outside: skipped
-    declared = CALLS.get(words[0]) if words else None
+    long = len(words) > 1 and words[0] == PREFIX.rstrip()
+    name, given = " ".join(words[: 1 + long]), words[1 + long :]
+    declared = CALLS.get(name)
     if declared is None:
         raise ProtocolError("unknown call")
     try:
-        args = [int(word, 16) for word in words[1:]]
+        args = [int(word, 16) for word in given]
     except ValueError:
         raise ProtocolError("wrong operands") from None
     if len(args) != len(declared.params):
@@ -233,4 +236,4 @@ def _call(text: str, geometry: Geometry) -> Call:
             args[index] = (args[index] - geometry.arena.start) & geometry.word_mask
         elif param.kind.low < 0 and args[index] > param.kind.high:
             args[index] -= WORD_MASK + 1
-    return Call(words[0], tuple(args))
+    return Call(name, tuple(args))

@@ -33,6 +33,8 @@ TABLE = {
     "negative_result_is_zero": "no no yes yes yes yes",
     "wrap_safe_result": "no no no yes yes yes",
     "pmd_recheck": "no no no yes yes yes",
+    "vma_lock_faults": "no no yes yes yes yes",
+    "vma_lock_faults_shared": "no no yes yes yes yes",
     "merge_new_range": "no no no yes yes yes",
     "protects_batches": "no no no no yes yes",
     "contiguous_entries": "no no no yes yes yes",
@@ -212,6 +214,7 @@ def test_linux_6_6_and_its_point_releases() -> None:
     assert {name for name in SWITCHES if getattr(old, name) != getattr(first, name)} == {
         "may_retry",
         "mprotect_uncharges",
+        "vma_lock_faults",
         "collapse_frees_all_tables",
         "collapse_leaves_watched",
         "collapse_drains",

@@ -224,7 +224,7 @@ def test_two_jobs_share_kernels_executions_and_what_they_find(
     both = options(tmp_path, seeds, jobs=2, runs=600, minimize_budget=1, calls=CALLS)
     assert run(both) in (FINE, SURPRISES)
     executions = re.search(r"^(\d+) executions in ", capfd.readouterr().out, re.M)
-    assert executions is not None and 600 <= int(executions[1]) <= 620
+    assert executions is not None and 600 <= int(executions[1]) < 700
     logs = [both.workdir / name for name in ("libfuzzer.log", "libfuzzer-1.log")]
     shown = [log.read_text() for log in logs]
     assert all(re.search(r"^stat::number_of_executed_units: 3\d\d$", log, re.M) for log in shown)
