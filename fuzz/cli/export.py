@@ -1,7 +1,6 @@
 """`pmdfuzz export`: a case in a form that others can use."""
 
 import argparse
-import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -19,6 +18,7 @@ from fuzz.cli.options import (
     define,
 )
 from fuzz.export.program import KSELFTEST, MAKEFILE, PLAIN, ExportError, Form, as_c
+from fuzz.lib.command import elsewhere
 from fuzz.lib.exits import FINE
 from fuzz.lib.files import write_atomic
 from fuzz.showing import kernel_for
@@ -192,7 +192,7 @@ def _exported(path: Path, options: argparse.Namespace) -> str:
     with naming(path):
         case = loaded(path, options.geometry)
         kernel = ("--kernel", options.kernel) if options.kernel else ()
-        made_by = shlex.join(("pmdfuzz", "export", str(path), "--as", options.form, *kernel))
+        made_by = elsewhere("export", str(path), "--as", options.form, *kernel)
         request = Request(_name(path), options.kernel, made_by, options.even_if_it_crashes)
         form = FORMATS[options.form]
         try:

@@ -1,6 +1,5 @@
 """A case as a program in C that stands by itself, or as a test of the kernel's selftests."""
 
-import shlex
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from fuzz.export.helpers import head, helpers, words
 from fuzz.export.needs import begins, definitions, needs, why_not
 from fuzz.export.twins import Twins, twins
 from fuzz.forms.text import format_call
+from fuzz.lib.command import elsewhere
 from fuzz.rules.index import rule_named
 
 MAKEFILE = Path(__file__).with_name("parts") / "Makefile"  # for a folder of programs
@@ -186,7 +186,7 @@ def _usage(pair: Twins, name: str, form: Form) -> Iterator[str]:
         )
         arena = pair.kernel.geometry.arena
         within = f"{arena.start:#x}-{arena.end:#x}"
-        back = shlex.join(("pmdfuzz", "import", "strace", "LOG", "--within", within))
+        back = elsewhere("import", "strace", "LOG", "--within", within)
         yield f"Trace: strace -f -o LOG ./{name}\n       {back}"
 
 

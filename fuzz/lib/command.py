@@ -21,6 +21,11 @@ def command(*words: str | Path, of: str = _NAME) -> str:
     return shlex.join([*_program(of), *written])
 
 
+def elsewhere(*words: str) -> str:
+    """The command line that calls this program where it is installed, for others to read."""
+    return shlex.join((_NAME, *words))
+
+
 def _program(name: str) -> list[str]:
     """How a program is called here: as a module, by its path, or simply by its name."""
     path = Path(sys.argv[0])

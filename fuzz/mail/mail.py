@@ -15,6 +15,7 @@ from fuzz.export.needs import why_not
 from fuzz.export.program import as_c
 from fuzz.export.twins import twins
 from fuzz.forms.text import dump
+from fuzz.lib.command import elsewhere
 from fuzz.mail import fold, words
 from fuzz.mail.matter import MailError, Matter, Standing
 from fuzz.rules.index import BY_SLUG
@@ -123,10 +124,10 @@ def _looked_up(matter: Matter) -> Iterator[str]:
     commands = []
     if not matter.danger and not (matter.bucket and reported(matter.bucket)):
         yield fold.paragraph(f"With the lines of the program, from @kernel on, in {_FILE}:")
-        commands += [f"pmdfuzz show {_FILE}", f"pmdfuzz replay {_FILE} --kernel all"]
+        commands += [elsewhere("show", _FILE), elsewhere("replay", _FILE, "--kernel", "all")]
         if matter.standing is not Standing.OWN and not why_not(matter.case):
-            commands.append(f"pmdfuzz replay {_FILE} --on host")
-    commands += [f"pmdfuzz defects {one.id}" for one in matter.defects]
+            commands.append(elsewhere("replay", _FILE, "--on", "host"))
+    commands += [elsewhere("defects", one.id) for one in matter.defects]
     if commands:
         yield fold.indented(commands)
 

@@ -1,12 +1,12 @@
 """A case to be looked at: step by step as text, as a picture, and as a program in C."""
 
-import shlex
 from dataclasses import dataclass
 
 from engine.base.kernel import Kernel
 from fuzz.bounded import Unjudged
 from fuzz.case import Case, CaseError
 from fuzz.export.program import ExportError, as_c
+from fuzz.lib.command import elsewhere
 from fuzz.picture.picture import picture
 from fuzz.subjects.likeness import likeness
 from fuzz.tell.story import story
@@ -62,7 +62,7 @@ def _picture(case: Case, kernel: Kernel, name: str) -> Picture:
 def _program(case: Case, kernel: Kernel, name: str) -> tuple[str, str]:
     """The program, or why there is none."""
     try:
-        made_by = shlex.join(("pmdfuzz", "export", f"{name}.case", "--as", "c"))
+        made_by = elsewhere("export", f"{name}.case", "--as", "c")
         return as_c(case, name, kernel.name, made_by), ""
     except (ExportError, CaseError, Unjudged) as error:
         return "", str(error)

@@ -227,6 +227,7 @@ def test_linux_6_6_and_its_point_releases() -> None:
         "realign",
         "realign_stack",
         "negative_result_is_zero",
+        "vma_lock_faults_shared",
         "stacks_stay_small",
         "removes_read_only",
         "uffd_wp_async",
