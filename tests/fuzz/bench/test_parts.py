@@ -44,6 +44,7 @@ def test_a_profile_shares_out_the_time_of_the_model() -> None:
         assert ("fuzz.oracle.oracle" in shares) is rules
 
 
+@pytest.mark.slow
 def test_every_rule_on_a_state_and_every_cadence_has_its_cost() -> None:
     cases = cases_of([], KERNEL, 10, 1)
     groups = [cost.what for cost in group_costs(KERNEL, cases)]

@@ -68,7 +68,7 @@ def test_a_damaged_table_is_told(tmp_path: Path) -> None:
     results, _ = Results.open(tmp_path)
     results.put(row())
     path = tmp_path / "results.tsv"
-    path.write_text(path.read_text().replace("100", "many"))
+    path.write_text(path.read_text().replace("\t100\t", "\tmany\t"))
     with pytest.raises(ResultsError, match="--fresh"):
         Results.open(tmp_path)
 
