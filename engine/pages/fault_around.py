@@ -89,6 +89,8 @@ def as_read(space: AddressSpace, vma: Vma, pfn: int) -> int:
     are, too.  Measured from 6.17.13 on, with the batches of mprotect; before, nobody can tell.
     Source: set_pte_range(), vma_wants_writenotify(), 7.2.
     """
-    if not space.frames.large or vma.tracked or vma.flags & (VM_WRITE | VM_UFFD_WP) != VM_WRITE:
+    if not space.frames.large or vma.tracked or vma.makes_copies:
+        return FAULT_AROUND
+    if vma.flags & (VM_WRITE | VM_UFFD_WP) != VM_WRITE:
         return FAULT_AROUND
     return WRITTEN if len(folio_of(space, pfn)) > 1 else FAULT_AROUND
