@@ -3,7 +3,6 @@
 import random
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -150,7 +149,7 @@ class _Session:
         wanted = sum(task.programs for task in tasks)
         done = wanted - sum(task.programs for task in self.todo)
         self.line = StatusLine(sys.stderr)
-        self.standing = _Standing(wanted, done, done, len(store.broken()), jobs=options.jobs)
+        self.standing = _Standing(wanted, done, done, store.findings(), jobs=options.jobs)
 
     def run(self) -> int:
         """All that is left.  Returns: as of `exhaust`.  Errors raised: WriteError."""
@@ -183,7 +182,7 @@ class _Session:
         self.store.put(task, timed.tried, timed.seconds)
         self.standing.done += task.programs
         self.standing.rates.append(task.programs / max(timed.seconds, 1e-3))
-        self.standing.found = len(self.store.broken())
+        self.standing.found = self.store.findings()
 
     def _report(self, status: int) -> int:
         """Tell what it comes to.  Returns: the exit status."""
@@ -255,8 +254,6 @@ def _rows(
     """A table of findings and kernels: how many programs show each."""
     names = list(kernels)
     yield ("finding", *names)
-    times: Counter[tuple[Bucket, str]] = Counter()
-    for (kernel, bucket), one in broken.items():
-        times[bucket, kernel] += one.times
+    times = {(bucket, kernel): one.times for (kernel, bucket), one in broken.items()}
     for bucket in sorted({bucket for _, bucket in broken}, key=lambda one: (bool(one.defect), one)):
-        yield (bucket.name, *(str(times[bucket, name] or "-") for name in names))
+        yield (bucket.name, *(str(times.get((bucket, name), "-")) for name in names))

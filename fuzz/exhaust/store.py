@@ -10,7 +10,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from fuzz.case import Case
 from fuzz.exhaust.trial import Broken, Task, Tried
 from fuzz.findings.bucket import Bucket
 from fuzz.forms import text
@@ -32,7 +31,7 @@ class StoreError(Exception):
 
 
 class Totals(NamedTuple):
-    """Of all tasks that are done: CPU `seconds`, and the programs of theirs without failures."""
+    """Of all tasks that are done: `programs` with failures, `seconds` of CPU time."""
 
     tasks: int
     programs: int
@@ -115,6 +114,11 @@ class Store:
         (states,) = self._file.execute("SELECT COUNT(*) FROM states").fetchone()
         return Totals(tasks, int(programs), int(runs), states, seconds)
 
+    def findings(self) -> int:
+        """How many findings there are, each on as many kernels as show it."""
+        (count,) = self._file.execute("SELECT COUNT(*) FROM broken").fetchone()
+        return int(count)
+
     def broken(self) -> dict[tuple[str, Bucket], Broken]:
         """What programs have shown, by kernel and finding; of each one with the fewest calls."""
         rows: Iterable[tuple[str, str, int, str]] = self._file.execute(
@@ -136,5 +140,4 @@ def _name(task: Task) -> str:
 
 
 def _kept(broken: Broken) -> tuple[int, int, str]:
-    case: Case = broken.case
-    return broken.times, len(case.calls), text.dump(case)
+    return broken.times, len(broken.case.calls), text.dump(broken.case)

@@ -1,6 +1,5 @@
 """Runs all programs of a layout on all kernels, each again with every allocation that may fail."""
 
-from collections.abc import Iterator
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -18,7 +17,7 @@ from fuzz.showing import runs_of
 from fuzz.subjects.state import state_of
 
 _FAR = 1 << 20  # an attempt that no program comes to
-DIGEST_BYTES = 8
+_DIGEST_BYTES = 8
 
 
 class Task(NamedTuple):
@@ -130,9 +129,4 @@ def digest(outcome: Outcome) -> bytes:
         sorted(state.counts.items()),
         sorted(state.tables.items()),
     )
-    return blake2b(repr(told).encode(), digest_size=DIGEST_BYTES).digest()
-
-
-def digests(data: bytes) -> Iterator[bytes]:
-    """Those that lie one behind the other."""
-    return (data[at : at + DIGEST_BYTES] for at in range(0, len(data), DIGEST_BYTES))
+    return blake2b(repr(told).encode(), digest_size=_DIGEST_BYTES).digest()
