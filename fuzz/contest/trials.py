@@ -16,14 +16,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from fuzz.campaign.child import LIBFUZZER, Setting, environment
+from fuzz.campaign.child import environment
 from fuzz.contest.bugs import bug_named
 from fuzz.contest.table import Table
 from fuzz.contest.trial import UNPLANNED, WHOLE, Moment, Played, Task
-from fuzz.forms import wire
 from fuzz.inputs.inputs import shared_out
 from fuzz.lib.processes import forked
 from fuzz.lib.status import Fields, StatusLine, duration
+from fuzz.museum.trial import trial_flags, trial_setting
 
 _WALL_FACTOR, _WALL_SECONDS = 40, 300  # of the CPU time, when others have the processor, too
 
@@ -115,14 +115,5 @@ def _ours(task: Task) -> dict[str, object]:
     if task.contestant not in (WHOLE, UNPLANNED):
         return {}
     geometries = shared_out(bug_named(task.bug).kernel.geometry)
-    setting = Setting(
-        kernels=[],
-        geometries=[geometry.name for geometry in geometries],
-        calls=None,
-        max_calls=wire.MAX_CALLS,
-        cells=False,
-        exhibit=task.bug,
-        planned=task.contestant == WHOLE,
-    )
-    flags = [f"-seed={task.seed}", f"-max_len={wire.WIDTH * wire.MAX_CALLS + 1}", *LIBFUZZER]
-    return {"setting": setting._asdict(), "flags": flags}
+    setting = trial_setting(task.bug, geometries)._replace(planned=task.contestant == WHOLE)
+    return {"setting": setting._asdict(), "flags": trial_flags(task.seed)}

@@ -34,6 +34,7 @@ DECIDES = (
     "fuzz/matrix.py",
     "fuzz/minimize",
     "fuzz/museum/run.py",
+    "fuzz/museum/trial.py",
     "fuzz/noted.py",
     "fuzz/oracle",
     "fuzz/rules",

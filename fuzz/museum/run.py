@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from engine.base.kernel import Kernel
-from fuzz.campaign.child import LIBFUZZER, Child, RunError, Setting, check_environment
+from fuzz.campaign.child import Child, RunError, check_environment
 from fuzz.campaign.session import marked
 from fuzz.case import Case
 from fuzz.defects.catalogue import exhibit_named
 from fuzz.defects.defect import Defect
 from fuzz.findings.bucket import Bucket
-from fuzz.forms import text, wire
+from fuzz.forms import text
 from fuzz.inputs.inputs import Inputs, shared_out
 from fuzz.lib.exits import BAD_INPUT, FINE, OUR_DEFECT, STOPPED, SURPRISES
 from fuzz.lib.files import WriteError, write_atomic
@@ -52,6 +52,7 @@ from fuzz.museum.results import (
     summary,
     survival,
 )
+from fuzz.museum.trial import trial_flags, trial_setting
 from fuzz.rules.judge import RulesAfter
 from fuzz.showing import caught, showing
 
@@ -236,23 +237,10 @@ class _Trials:
         artifacts = self.directory / f"crashes.{exhibit.name.lower()}.{seed}"
         artifacts.mkdir(exist_ok=True)
         geometries = shared_out(exhibit.kernel.geometry)
-        setting = Setting(
-            kernels=[],
-            geometries=[geometry.name for geometry in geometries],
-            calls=None,
-            max_calls=wire.MAX_CALLS,
-            runs=runs,
-            cells=False,
-            exhibit=exhibit.name,
-            with_bug=side == WITH_BUG,
-            rules_after=self.options.rules_after,
+        setting = trial_setting(exhibit.name, geometries)._replace(
+            runs=runs, with_bug=side == WITH_BUG, rules_after=self.options.rules_after
         )
-        flags = [
-            f"-seed={seed}",
-            f"-max_len={wire.WIDTH * wire.MAX_CALLS + 1}",
-            f"-artifact_prefix={artifacts}/",
-            *LIBFUZZER,
-        ]
+        flags = [*trial_flags(seed), f"-artifact_prefix={artifacts}/"]
         if runs:
             flags.append(f"-runs={runs}")
         child = Child(setting, flags, log)
