@@ -484,6 +484,7 @@ def _grow(remap: Remap, vma: Vma) -> int | Errno:
             vma.anon_vma,
             vma.backing,
             vma,
+            anon_shift=vma.anon_shift,
         )
         space.account(vma.flags, delta)  # mark: grows-in-place
         # The VMA itself is the left neighbour of its extension, so somebody always takes it.
@@ -753,6 +754,7 @@ def _keep_emptied(remap: Remap, source: Vma) -> None:
         if remap.space.kernel.dontunmap_unlinks_anon_vma:
             # mark: kept-source-unlinked
             source.link_to(None)  # unlink_anon_vmas(): it maps none of its pages any more
+            source.anon_shift = 0
         pgoff = source.start >> remap.space.geometry.page_shift
         displaced = source.is_anonymous and source.pgoff != pgoff
         if displaced and remap.space.kernel.dontunmap_resets_pgoff:
@@ -776,6 +778,10 @@ def copy_vma(remap: Remap, vma: Vma, keep: bool) -> tuple[Vma, Vma, bool]:
     if unfaulted:
         pgoff = start >> space.geometry.page_shift  # mark: copy-of-unfaulted
     proposal = Proposal(start, end, vma.flags, pgoff, vma.anon_vma, vma.backing, vma)
+    if kernel.merge_asks_anon_pgoff and vma.copies_object and vma.anon_vma:
+        # mark: copies-move-along
+        away = (start - remap.addr) >> space.geometry.page_shift
+        proposal = proposal._replace(anon_shift=vma.anon_shift - away)
     might_join_itself = keep and unfaulted and (vma.end == start or vma.start == end)
     avoid = vma if might_join_itself and kernel.dontunmap_no_self_merge else None
     merged: Vma | None = None
@@ -787,7 +793,7 @@ def copy_vma(remap: Remap, vma: Vma, keep: bool) -> tuple[Vma, Vma, bool]:
         copy = Vma(start, end, vma.flags, pgoff, backing=vma.backing)  # mark: copy-apart
         copy.adopt_anon_vma(vma)
         copy.uffd, copy.tracked = vma.uffd, vma.tracked
-        copy.reserves = vma.reserves
+        copy.reserves, copy.anon_shift = vma.reserves, proposal.anon_shift
         vmas.claim(vma.anon_vma)
         if space.failures.fails(VMA):  # no memory to link it with
             abandon_copy(space, copy)  # mark: copy-not-linked

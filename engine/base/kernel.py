@@ -252,6 +252,11 @@ class Kernel:
         since("6.19"),
         "what was never clean stays soft-dirty when it merges with what was (VM_STICKY)",
     ] = False
+    merge_asks_anon_pgoff: Annotated[
+        bool,
+        since("7.3"),
+        "private mappings of a file merge if the places of their copies continue, too (anon_pgoff)",
+    ] = False
     merge_links_source: Annotated[
         bool,
         since("6.19", stable={"6.18": 8}),

@@ -141,6 +141,9 @@ class Vma:
     behind it.  `link` is the anon_vma in whose tree the reverse map finds the VMA (anon_vma_chain).
     A chain has at most one link: the children of a fork have trees of their own.  So the kernel's
     "chain is singular" is `link is not None`.
+    `anon_shift`: how far, in pages, the index of copies is ahead of their page number; 0 but for a
+    private mapping of a file that has moved since it had an anon_vma (vm_anon_pgoff, 7.3).  Pages
+    are found by `pgoff` all the same: in VMAs of one anon_vma the two are equally far apart.
     `uffd` is the userfaultfd it is registered with.  `tracked`: the first write to each page is to
     be noticed, since clear_refs took VM_SOFTDIRTY away; merging does not look at it.  `reserves`:
     it owns the reservations of the huge pages in it (HPAGE_RESV_OWNER).  `age` orders VMAs of the
@@ -149,6 +152,7 @@ class Vma:
 
     __slots__ = (
         "age",
+        "anon_shift",
         "anon_vma",
         "backing",
         "end",
@@ -177,6 +181,7 @@ class Vma:
         self.anon_vma = anon_vma
         self.link = anon_vma
         self.age = 0
+        self.anon_shift = 0
         self.backing = backing
         self.uffd: UffdContext | None = None
         self.tracked = False
@@ -219,7 +224,7 @@ class Vma:
         """A copy that belongs to no tree."""
         copy = Vma(self.start, self.end, self.flags, self.pgoff, self.anon_vma, self.backing)
         copy.link, copy.uffd, copy.tracked = self.link, self.uffd, self.tracked
-        copy.reserves = self.reserves
+        copy.reserves, copy.anon_shift = self.reserves, self.anon_shift
         return copy
 
     def link_to(self, anon_vma: AnonVma | None) -> None:

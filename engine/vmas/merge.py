@@ -22,6 +22,7 @@ class Proposal(NamedTuple):
 
     `source` is the VMA it is copied from or a part of; None for a new mapping.  `uffd` is the
     userfaultfd it is about to be registered with, if that is not the one of the source.
+    `anon_shift` as in `Vma`.
     """
 
     start: int
@@ -32,6 +33,7 @@ class Proposal(NamedTuple):
     backing: Backing = ANONYMOUS
     source: Vma | None = None
     uffd: UffdContext | None = None
+    anon_shift: int = 0
 
 
 def _uffd(proposal: Proposal) -> UffdContext | None:
@@ -58,6 +60,7 @@ def _agrees(kernel: Kernel, proposal: Proposal, vma: Vma) -> bool:
         and not vma.flags & VM_HUGETLB  # VM_DONTEXPAND
         and vma.backing is proposal.backing
         and vma.uffd is _uffd(proposal)
+        and vma.anon_shift == proposal.anon_shift
         and anon_vmas_compatible(kernel, proposal.anon_vma, vma.anon_vma)
     )
 
@@ -168,7 +171,8 @@ def merge_modified(
     Source: vma_merge_existing_range() in 6.12, vma_merge() in 6.1.
     """
     pgoff = vma.pgoff + ((start - vma.start) >> tree.page_shift)
-    proposal = Proposal(start, end, flags, pgoff, vma.anon_vma, vma.backing, vma, uffd)
+    shift = vma.anon_shift
+    proposal = Proposal(start, end, flags, pgoff, vma.anon_vma, vma.backing, vma, uffd, shift)
     left = _left(kernel, tree, proposal) if start == vma.start else None
     right = _right(kernel, tree, proposal) if end == vma.end else None
     if left and right and not _join(left.anon_vma, right.anon_vma):
@@ -214,6 +218,7 @@ def _check(kernel: Kernel, tree: VmaTree, vma: Vma, proposal: Proposal) -> None:
         or vma.flags != proposal.flags
         or vma.backing is not proposal.backing
         or vma.uffd is not _uffd(proposal)
+        or vma.anon_shift != proposal.anon_shift
         or not (theirs is ours or theirs is None or ours is None)
         or (vma.end != proposal.start and vma.start != proposal.end)
     ):
@@ -284,4 +289,5 @@ def _could_be_one(tree: VmaTree, low: Vma, high: Vma) -> bool:
         and low.backing is high.backing
         and not (low.flags ^ high.flags) & ~0x7
         and low.pgoff + ((low.end - low.start) >> tree.page_shift) == high.pgoff
+        and low.anon_shift == high.anon_shift
     )

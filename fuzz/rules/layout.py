@@ -66,7 +66,10 @@ _START = attrgetter("start")
 
 
 class Piece(NamedTuple):
-    """A VMA; `shift` is what its page offset is ahead of its page number: alike, if linear."""
+    """A VMA; `shift` is what its page offset is ahead of its page number: alike, if linear.
+
+    `copies` is the same for the copies that a private mapping of a file has, where that counts.
+    """
 
     start: int
     end: int
@@ -75,11 +78,17 @@ class Piece(NamedTuple):
     shift: int
     anon: AnonVma | None
     uffd: UffdContext | None
+    copies: int
 
     @property
     def fresh(self) -> bool:
         """Private memory that never had a page."""
         return self.backing.is_anonymous and self.anon is None
+
+    @property
+    def has_copies(self) -> bool:
+        """A private mapping of a file that was written to, or so the kernel takes it."""
+        return self.anon is not None and not self.backing.is_anonymous
 
 
 def _touch(one: Piece, other: Piece) -> bool:
@@ -101,7 +110,14 @@ class Tape:
     def _piece(self, area: Area) -> Piece:
         shift = area.pgoff - (area.start >> self.page_shift)
         return Piece(
-            area.start, area.end, area.flags, area.backing, shift, area.anon_vma, area.uffd
+            area.start,
+            area.end,
+            area.flags,
+            area.backing,
+            shift,
+            area.anon_vma,
+            area.uffd,
+            area.anon_shift,
         )
 
     def at(self, addr: int) -> Piece | None:
@@ -163,9 +179,10 @@ class Tape:
 
         Memory without pages joins one with; the other way round since 6.16.
         """
-        alike = (old.flags, old.shift) == (new.flags, new.shift) and not old.flags & VM_HUGETLB
+        alike = (old.flags, old.shift, old.copies) == (new.flags, new.shift, new.copies)
         return (
             alike
+            and not old.flags & VM_HUGETLB
             and old.backing is new.backing
             and old.uffd is new.uffd
             and (
@@ -197,6 +214,8 @@ class Tape:
         copy = piece._replace(
             start=target.start, end=target.end, shift=0 if piece.fresh else piece.shift - away
         )
+        if kernel.merge_asks_anon_pgoff and piece.has_copies:
+            copy = copy._replace(copies=piece.copies - away)
         may_join_itself = keep and piece.fresh  # unless it is kept from it (B-35)
         followed = copy.uffd is None or copy.uffd.features & UFFD_FEATURE_EVENT_REMAP
         if not followed and kernel.uffd_copy_unmerged:
@@ -215,7 +234,7 @@ class Tape:
         assert piece is not None
         left = piece._replace(flags=piece.flags & ~(VM_LOCKED | VM_LOCKONFAULT))
         if (piece.start, piece.end) == (source.start, source.end):
-            left = left._replace(anon=None)
+            left = left._replace(anon=None, copies=0)
             if left.shift and left.fresh and self.before.kernel.dontunmap_resets_pgoff:
                 left = left._replace(shift=0)
         self._replace([piece], [left])

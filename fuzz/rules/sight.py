@@ -43,7 +43,8 @@ BITES = (PTES_MOVED, PMD_MOVED, PUD_MOVED, HUGE_MOVED)  # points at which someth
 
 
 class Area(NamedTuple):
-    """A VMA as it was: bytes, its page offset, whether it owns reservations of huge pages."""
+    """A VMA as it was: bytes, its page offset, whether it owns reservations of huge pages, how far
+    the index of its copies is ahead (`Vma.anon_shift`)."""
 
     start: int
     end: int
@@ -53,6 +54,7 @@ class Area(NamedTuple):
     anon_vma: AnonVma | None
     uffd: UffdContext | None
     reserves: bool = False
+    anon_shift: int = 0
 
 
 class Mapped(NamedTuple):
@@ -157,7 +159,17 @@ class Snapshot:
         self.geometry: Geometry = space.geometry
         self.arena = space.arena
         self.areas = [
-            Area(v.start, v.end, v.flags, v.pgoff, v.backing, v.anon_vma, v.uffd, v.reserves)
+            Area(
+                v.start,
+                v.end,
+                v.flags,
+                v.pgoff,
+                v.backing,
+                v.anon_vma,
+                v.uffd,
+                v.reserves,
+                v.anon_shift,
+            )
             for v in space.vmas
         ]
         self.cleaned = [Range(v.start, v.end) for v in space.vmas if v.tracked]

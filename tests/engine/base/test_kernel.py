@@ -54,6 +54,7 @@ TABLE = {
     "wrap_safe_overlap": "no no no no no no",
     "mseal": "no no no yes yes yes",
     "merge_keeps_soft_dirty": "no no no no no yes",
+    "merge_asks_anon_pgoff": "no no no no no yes",
     "uffd_adds_flags": "no no no yes yes yes",
     "uffd_exact_address": "no yes yes yes yes yes",
     "uffd_wp_unpopulated": "no no yes yes yes yes",
