@@ -19,6 +19,7 @@ from fuzz.bench.moves import moves
 from fuzz.bench.order import order
 from fuzz.bench.profile import profiled
 from fuzz.bench.reach import reach
+from fuzz.bench.report import add_report
 from fuzz.bench.rules import rules
 from fuzz.bench.run import add_run
 from fuzz.calls.registry import MODELLED_CALLS
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands.add_parser("speed", help="what each part costs (default)")
     add_run(commands)
     add_find(commands)
+    add_report(commands)
     sub = commands.add_parser("rules", help="what the groups of rules cost")
     sub.set_defaults(command=rules)
     sub = commands.add_parser("kernels", help="what a program costs on one kernel, and on many")

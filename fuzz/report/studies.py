@@ -48,7 +48,9 @@ class Subject:
         return hashlib.blake2b(told.encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
 
-class _Made(NamedTuple):
+class Made(NamedTuple):
+    """What is kept of a case."""
+
     study: Study
     views: Views
 
@@ -90,11 +92,11 @@ class Studies:
         def tick() -> None:
             told(had + made, len(subjects))
 
-        for ended in forked(left, _make, jobs=jobs, seconds=_MOST_SECONDS, tick=tick):
+        for ended in forked(left, made_of, jobs=jobs, seconds=_MOST_SECONDS, tick=tick):
             case = ended.task.case
             trouble = f"it could not be run: {ended.how}"
             failed = Study(case.kernel or "", case.geometry or "", trouble=trouble)
-            self._keep(ended.task.key, *(ended.result or _Made(failed, Views())))
+            self.keep(ended.task, ended.result or Made(failed, Views()))
             made += 1
         return made
 
@@ -106,16 +108,18 @@ class Studies:
                 with contextlib.suppress(OSError):
                     path.unlink()
 
-    def _keep(self, key: str, found: Study, seen: Views) -> None:
-        self._studies[key] = found
+    def keep(self, subject: Subject, made: Made) -> None:
+        """Keep what was made of a subject; here alone, if its directory cannot be written."""
+        key = subject.key
+        self._studies[key] = made.study
         try:
             self._directory.mkdir(exist_ok=True)
             # Where there is a study, its views are there, too.
-            for path, one in ((self._path(key, _VIEWS), seen), (self._path(key, _STUDY), found)):
+            for ending, one in ((_VIEWS, made.views), (_STUDY, made.study)):
                 told = json.dumps(plain(one)).encode()
-                write_atomic(path, zlib.compress(told), synced=False)
+                write_atomic(self._path(key, ending), zlib.compress(told), synced=False)
         except (OSError, WriteError):
-            self._views[key] = seen
+            self._views[key] = made.views
 
     def _path(self, key: str, ending: str) -> Path:
         return self._directory / f"{key}{ending}"
@@ -127,11 +131,12 @@ class Studies:
         return None
 
 
-def _make(subject: Subject) -> _Made:
+def made_of(subject: Subject) -> Made:
+    """Run the case of a subject, and look at it."""
     case, found = subject.case, study(subject.case, subject.name)
     if found.trouble:
-        return _Made(found, Views())
+        return Made(found, Views())
     try:
-        return _Made(found, views(case, kernel_for(case, found.kernel), subject.name))
+        return Made(found, views(case, kernel_for(case, found.kernel), subject.name))
     except (CaseError, Unjudged):
-        return _Made(found, Views())
+        return Made(found, Views())
