@@ -242,14 +242,14 @@ def populate_range(
     end_rwp(space, vma, start, end)
     if vma.flags & VM_HUGETLB:
         return access_hugetlb(space, vma, start, end, 0, write=write) == end  # or the pool is empty
-    stop = _first_refused(space, vma, start, end)
+    stop = _first_refused(space, vma, start, end, write=write)
     faulted = Faulted()
     if vma.is_anonymous:
         _access_anonymous(space, vma, start, stop, 0, faulted, write=write)
     else:
         access_object(space, vma, start, stop, 0, faulted, write=write)
         if stop < end and (
-            _first_refused(space, vma, stop, end) > stop  # in a huge page made now
+            _first_refused(space, vma, stop, end, write=write) > stop  # in a huge page made now
             or (
                 space.page_index(vma, stop) >= vma.backing.size_pages
                 and fault_past_object(space, vma, stop, write=write)
@@ -279,12 +279,12 @@ def populate_locked(
     return populate_range(space, vma, start, end, write=write, waits=waits)
 
 
-def _first_refused(space: AddressSpace, vma: Vma, start: int, end: int) -> int:
+def _first_refused(space: AddressSpace, vma: Vma, start: int, end: int, *, write: bool) -> int:
     """The first page of [start, end) that is a guard or past the object, or `end`."""
     shift = space.geometry.page_shift
     if not vma.is_anonymous:
         size_end = max(vma.start + ((vma.backing.size_pages - vma.pgoff) << shift), start)
-        if space.tree.huge and size_end < vma.end:
+        if space.tree.huge and size_end < vma.end and not (write and vma.makes_copies):
             parent = space.tree.find(size_end, PMD)
             if parent and space.tree.index(size_end, PMD) in parent.leaves:
                 size_end = round_up(size_end, space.geometry.slot_bytes)  # a huge page goes on

@@ -304,6 +304,7 @@ def fault_past_object(space: AddressSpace, vma: Vma, addr: int, *, write: bool) 
         space.tree.take_all(marked[0], [marked[1]])
     if write:
         if vma.makes_copies:
+            space.split_huge_leaf(addr)
             prepare_anon_vma(space, vma)
         return False
     fault_around(space, vma, addr)
