@@ -60,6 +60,8 @@ ROOMS = (
     "engine.mremap",
     "engine.stack",
     "engine.calls",
+    "engine.move_vma",
+    "engine.remap",
     "engine.move_hugetlb",
     "engine.pages",
     "engine.move",

@@ -209,7 +209,7 @@ EXHIBITS: tuple[Defect, ...] = (
         "the page at both.",
         "rmap-order",
         _612,
-        change=Change("engine.mremap:copy_vma", changes.never_locked),
+        change=Change("engine.move_vma:copy_vma", changes.never_locked),
     ),
     _past(
         "B-18",
@@ -218,7 +218,7 @@ EXHIBITS: tuple[Defect, ...] = (
         "On the way back the roles are swapped, so the order is always the wrong one.",
         "rmap-order",
         _612,
-        change=Change("engine.mremap:_way_back", changes.rollback_unlocked),
+        change=Change("engine.move_vma:_way_back", changes.rollback_unlocked),
     ),
     # What entries carry
     _known("B-07", "entries", _612, {"uffd_checks_both": False}),
@@ -322,7 +322,7 @@ EXHIBITS: tuple[Defect, ...] = (
         "source.",
         "error-traceless",
         _612,
-        change=Change("engine.mremap:Remap.overlaps", changes.property_always(False)),
+        change=Change("engine.remap:Remap.overlaps", changes.property_always(False)),
         cve="CVE-2010-0291",
     ),
     _past(
@@ -352,7 +352,7 @@ EXHIBITS: tuple[Defect, ...] = (
         "The copy was merged with its source; the pointer to the source is not replaced.",
         "vma-alive",
         _612,
-        change=Change("engine.mremap:copy_vma", changes.stale_source),
+        change=Change("engine.move_vma:copy_vma", changes.stale_source),
     ),
     _past(
         "B-56",
@@ -380,7 +380,7 @@ EXHIBITS: tuple[Defect, ...] = (
         "The hook of a mapping refuses after all pages have moved, and nobody moves them back.",
         "error-traceless",
         _612,
-        change=Change("engine.mremap:_move_back", changes.no_way_back_from_hook),
+        change=Change("engine.move_vma:_move_back", changes.no_way_back_from_hook),
     ),
     _known("B-69", "overlap-wraps", replace(_612, wrap_safe_overlap=True)),
     _past(
@@ -417,7 +417,7 @@ EXHIBITS: tuple[Defect, ...] = (
         "looking at VM_ACCOUNT.",
         "committed",
         _612_UNCHARGING,
-        change=Change("engine.mremap:_unmap_moved", changes.always_recharged),
+        change=Change("engine.move_vma:_unmap_moved", changes.always_recharged),
     ),
     _known("B-37", "rollback-leaks", _612_UNCHARGING),
     _known("B-39", "not-asked", _612),

@@ -13,8 +13,8 @@ from engine.base.entry import DIRTY, PFN_SHIFT, SWAP, UFFD_WP, is_wp_marker
 from engine.base.geometry import PMD, PUD
 from engine.base.uapi import MREMAP_FIXED, Errno
 from engine.move import Move
-from engine.mremap import Remap
 from engine.pages import uffd
+from engine.remap import Remap
 from engine.state.space import AddressSpace
 from engine.state.table import OutOfTables, Table, TableTree
 from engine.state.vma import VM_ACCOUNT, Vma

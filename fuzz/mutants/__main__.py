@@ -39,6 +39,8 @@ MODULES = (
     "engine.move",
     "engine.move_hugetlb",
     "engine.mremap",
+    "engine.move_vma",
+    "engine.remap",
     "engine.vmas.place",
     "engine.vmas.unmap",
     "engine.stack",

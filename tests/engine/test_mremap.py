@@ -3,20 +3,17 @@
 One character a page (see tests/lib/drawn.py).  Numbers are pages unless they have a P.
 """
 
-from dataclasses import replace
 from random import Random
 
 import pytest
 
-from engine.base.entry import PFN_SHIFT
 from engine.base.failures import COMMIT, MAPS
-from engine.base.kernel import Kernel, kernel_named
+from engine.base.kernel import kernel_named
 from engine.base.uapi import (
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_HUGETLB,
     MAP_PRIVATE,
-    MAP_SHARED,
     MREMAP_DONTUNMAP,
     MREMAP_FIXED,
     MREMAP_MAYMOVE,
@@ -26,43 +23,20 @@ from engine.base.uapi import (
 )
 from engine.calls.mmap import mmap
 from engine.calls.mseal import mseal
-from engine.mremap import Remap, _move_several, copy_vma, mremap
+from engine.mremap import _move_several, mremap
 from engine.pages.fault import touch
 from engine.pages.uffd import uffd_register
+from engine.remap import Remap
 from engine.state.space import AddressSpace
-from engine.state.vma import VM_ACCOUNT, VM_LOCKED, VM_LOCKONFAULT
-from fuzz.rules.judge import check_state
 from tests.lib.constants import KEEP, MOVE
 from tests.lib.drawn import PAGE as P
-from tests.lib.drawn import scene, shown, tags, tiny
+from tests.lib.drawn import scene, shown, tags
 from tests.lib.explains import explains
+from tests.lib.remapping import ALL, CLASSIC, LAST, TOP, run
 
-FIRST, LAST = "linux-6.1", "linux-6.18"
-ALL = ("linux-6.1", "linux-6.12", "linux-6.18")
-CLASSIC = ("linux-6.1", "linux-6.12")
 EINVAL, EFAULT, ENOMEM = Errno.EINVAL, Errno.EFAULT, Errno.ENOMEM
 
 Request = tuple[int, int, int, int, int]  # addr, old_len, new_len, flags, new_addr in bytes
-
-
-def run(space: AddressSpace, *request: int) -> int | Errno:
-    """The call, after which the state must be sound.
-
-    A FIXED move that shrinks leaks commit charge since 6.17: that alone is let pass.
-    """
-    _, old_len, new_len, flags, _ = request
-    leaks = space.kernel.shrink_charges_delta and flags & MREMAP_FIXED and old_len > new_len
-    result = mremap(space, *request)
-    assert not space.violations
-    assert {v.rule for v in check_state(space)} <= ({"committed"} if leaks else set())
-    return result
-
-
-def lock(space: AddressSpace, extra: int = 0) -> None:
-    """Lock the first VMA, as mlock2 does, but without populating it."""
-    vma = next(iter(space.vmas))
-    vma.flags |= VM_LOCKED | extra
-    space.locked_vm += (vma.end - vma.start) // P
 
 
 # --- errors, in the order of 6.2 and 6.3 ----------------------------------------------------------
@@ -70,7 +44,6 @@ def lock(space: AddressSpace, extra: int = 0) -> None:
 # Source at page 0, a hole behind it, the usual destination at page 12.
 HERE = "AAAA .... .... bbbb"
 GONE = "AAAA .... .... ...."
-TOP = 1 << 20  # end of user space on tiny
 WORD = 1 << 64
 
 # Each request is wrong in the named way and in a later one, so that the order shows: (id, picture,
@@ -380,241 +353,6 @@ def test_a_shrink_may_name_a_tail_beyond_user_space(kernel: str) -> None:
     assert shown(space, 1) == "AAAA"
 
 
-# --- growth in place -----------------------------------------------------------------------------
-
-
-@explains("resize", "grows-in-place")
-@pytest.mark.parametrize(
-    ("kernel", "picture", "addr", "pages", "after"),
-    [
-        pytest.param(FIRST, "AAAA ....", 0, (4, 6), "AAAA aa..", id="free space behind"),
-        pytest.param(FIRST, "AAAA ....", 2, (2, 4), "AAAA aa..", id="from the middle to the end"),
-        pytest.param(FIRST, "aaaa ..bb", 0, (4, 6), "aaaa aaaa", id="merges when it gets there"),
-        pytest.param(FIRST, "aaaa ..BB", 0, (4, 6), "aaaa aaAA", id="unfaulted up to faulted"),
-        pytest.param(FIRST, "AAAA ..bb", 0, (4, 6), "AAAA aabb", id="faulted up to unfaulted"),
-        pytest.param(LAST, "AAAA ..bb", 0, (4, 6), "AAAA aaaa", id="the same since 6.16"),
-        pytest.param(LAST, "AAAA ..BB", 0, (4, 6), "AAAA aaBB", id="two anon_vmas never merge"),
-        pytest.param(FIRST, "aaaa ...b", 0, (4, 6), "aaaa aa.b", id="not quite there"),
-    ],
-)
-def test_growth_in_place(
-    kernel: str, picture: str, addr: int, pages: tuple[int, int], after: str
-) -> None:
-    space = scene(picture, kernel)
-    assert run(space, addr * P, pages[0] * P, pages[1] * P, 0, 0) == addr * P
-    assert shown(space, 2) == after
-
-
-@explains(
-    "growth-may-not-move", "growth-moves", "source-unmapped-behind", "copy-apart", "moved-unwatched"
-)
-@pytest.mark.parametrize("kernel", ALL)
-@pytest.mark.parametrize(
-    ("picture", "addr", "pages"),
-    [
-        pytest.param("AAAA .b..", 0, (4, 6), id="something behind"),
-        pytest.param("AAAA ....", 0, (2, 3), id="not up to the end of the VMA"),
-    ],
-)
-def test_growth_moves_where_it_cannot_stay(
-    picture: str, addr: int, pages: tuple[int, int], kernel: str
-) -> None:
-    old, new = pages
-    assert run(scene(picture, kernel), addr * P, old * P, new * P, 0, 0) is ENOMEM
-    space = scene(picture, kernel)
-    place = run(space, addr * P, old * P, new * P, MREMAP_MAYMOVE, 0)
-    assert isinstance(place, int)
-    assert place == TOP - new * P
-    assert all(tags(space)[place // P + i] == 1 + i for i in range(old))
-
-
-def test_growth_at_the_top_of_user_space_cannot_stay() -> None:
-    space = scene("." * 252 + "AAAA")
-    assert run(space, 252 * P, 4 * P, 5 * P, 0, 0) is ENOMEM
-    assert run(space, 252 * P, 4 * P, 5 * P, MREMAP_MAYMOVE, 0) == 247 * P
-    assert tags(space) == {247: 1, 248: 2, 249: 3, 250: 4}
-
-
-@explains("locked-growth-populated")
-@pytest.mark.parametrize(("extra", "present"), [(0, 6), (VM_LOCKONFAULT, 4)])
-def test_locked_growth_is_populated_unless_on_fault_only(extra: int, present: int) -> None:
-    space = scene("AAAA ....")
-    lock(space, extra)
-    assert run(space, 0, 4 * P, 6 * P, 0, 0) == 0
-    assert space.tree.rss_anon == present
-    assert run(space, 0, 6 * P, 8 * P, MOVE, 16 * P) == 16 * P
-    assert space.tree.rss_anon == (8 if present == 6 else 4)
-
-
-# --- old_len = 0 ---------------------------------------------------------------------------------
-
-
-def shared(kernel: str) -> AddressSpace:
-    """Four pages of shared memory at page 4, all touched, in a tiny space."""
-    space = AddressSpace(tiny(kernel))
-    flags = MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED
-    assert mmap(space, 4 * P, 4 * P, 3, flags) == 4 * P
-    assert not touch(space, 4 * P, 8 * P)
-    return space
-
-
-@pytest.mark.parametrize("kernel", ALL)
-def test_old_len_0_makes_a_second_view_of_shared_memory(kernel: str) -> None:
-    space = shared(kernel)
-    assert run(space, 6 * P, 0, 3 * P, MOVE, 17 * P) == 17 * P
-    assert shown(space, 5) == ".... AAAA .... .... .bbb"
-    original, view = space.vmas
-    assert view.backing is original.backing
-    assert (original.pgoff, view.pgoff) == (0, 2)
-    assert not touch(space, 17 * P, 18 * P)
-    assert tags(space)[6] == tags(space)[17] == 5
-    # The view is longer than what is left of the object.
-    assert touch(space, 19 * P, 20 * P).bus == [(19 * P, 1)]
-
-
-@pytest.mark.parametrize("kernel", ALL)
-@pytest.mark.parametrize(
-    ("flags", "result"),
-    [
-        (0, ENOMEM),  # growth that would have to move
-        (MREMAP_MAYMOVE, TOP - 2 * P),
-        (MREMAP_MAYMOVE | MREMAP_DONTUNMAP, EINVAL),  # sizes differ
-    ],
-)
-def test_old_len_0_is_a_growth(flags: int, result: int | Errno, kernel: str) -> None:
-    space = shared(kernel)
-    assert run(space, 4 * P, 0, 2 * P, flags, 0) == result
-    assert shown(space, 2) == ".... AAAA"
-
-
-# --- DONTUNMAP -----------------------------------------------------------------------------------
-
-
-def test_dontunmap_is_an_unknown_flag_before_5_7() -> None:
-    space = scene(HERE, "linux-5.0")
-    assert run(space, 0, 4 * P, 4 * P, KEEP, 12 * P) is EINVAL
-    assert shown(space, 4) == HERE
-
-
-@explains("source-cannot-be-kept")
-def test_dontunmap_is_for_private_anonymous_memory_before_5_13() -> None:
-    kernel = replace(tiny("linux-6.1"), dontunmap_any=False)
-    space = scene(HERE, kernel)
-    assert run(space, 0, 4 * P, 4 * P, KEEP, 12 * P) == 12 * P
-    space = AddressSpace(kernel)
-    for page in (4, 12):
-        mmap(space, page * P, 4 * P, 3, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED)
-    assert run(space, 4 * P, 4 * P, 4 * P, KEEP, 12 * P) is EINVAL
-    assert shown(space, 4) == ".... aaaa .... ...."  # found out after the destination went
-
-
-@pytest.mark.parametrize("kernel", ALL)
-def test_dontunmap_of_shared_memory_leaves_it_to_fault_in_again(kernel: str) -> None:
-    space = shared(kernel)
-    assert run(space, 4 * P, 4 * P, 4 * P, KEEP, 16 * P) == 16 * P
-    assert shown(space, 5) == ".... aaaa .... .... BBBB"
-    assert tags(space)[4] == 1  # the object still has the page
-
-
-@explains("kept-source-is-its-copy", "copy-of-unfaulted")
-@pytest.mark.parametrize(
-    ("kernel", "ranges"),
-    [
-        ("linux-6.1", [(0, 4), (4, 8), (8, 12)]),  # next to its source nothing merges
-        ("linux-6.12", [(0, 4), (4, 12)]),  # all but the source may take part
-        ("linux-6.18", [(0, 12)]),  # all
-    ],
-)
-def test_an_unfaulted_copy_beside_its_source(kernel: str, ranges: list[tuple[int, int]]) -> None:
-    space = scene("aaaa .... cccc", kernel)
-    assert mremap(space, 0, 4 * P, 4 * P, KEEP, 4 * P) == 4 * P
-    assert [vma.range for vma in space.vmas] == [(a * P, b * P) for a, b in ranges]
-    together = ["dontunmap-two-vmas"] if kernel == LAST else []  # B-35
-    assert [v.rule for v in space.violations] == together
-    assert not check_state(space)
-
-
-@pytest.mark.parametrize("kernel", ALL)
-def test_without_dontunmap_an_unfaulted_vma_may_merge_with_its_own_copy(kernel: str) -> None:
-    space = scene("..aa aa..", kernel)
-    assert run(space, 3 * P, 3 * P, 3 * P, MOVE, 6 * P) == 6 * P
-    assert shown(space, 3) == "..a. ..bb b..."
-    space = scene("..aa aa..", kernel)
-    assert run(space, 2 * P, 4 * P, 4 * P, MOVE, 6 * P) == 6 * P
-    assert shown(space, 3) == ".... ..aa aa.."
-
-
-@explains("source-kept", "kept-source-unlinked", "kept-source-pgoff-reset")
-@pytest.mark.parametrize(
-    ("kernel", "sound"), [("linux-6.1", True), ("linux-6.12", True), (LAST, False)]
-)
-def test_dontunmap_of_a_whole_vma_resets_its_page_offset(kernel: str, sound: bool) -> None:
-    """B-32: on 6.18 a moved VMA keeps the offset of its old place though nothing needs it."""
-    space = scene("AAAA", kernel)
-    assert run(space, 0, 4 * P, 4 * P, MOVE, 8 * P) == 8 * P
-    assert mremap(space, 8 * P, 4 * P, 4 * P, KEEP, 16 * P) == 16 * P
-    source, copy = space.vmas
-    assert source.anon_vma is None
-    assert source.pgoff == (8 if sound else 0)
-    assert copy.pgoff == 0
-    assert [v.rule for v in check_state(space)] == ([] if sound else ["unfaulted-pgoff"])
-
-
-@explains("kept-source-unaccounted")
-def test_dontunmap_took_accounting_from_its_source() -> None:
-    """B-33, from 6.15 to 6.17.5."""
-    space = scene("AAAA", "linux-6.16")
-    assert mremap(space, 0, 4 * P, 4 * P, KEEP, 8 * P) == 8 * P
-    source, copy = space.vmas
-    assert not source.flags & VM_ACCOUNT
-    assert copy.flags & VM_ACCOUNT
-
-
-@explains("growth-wraps-pgoff")
-@pytest.mark.parametrize("kernel", ALL)
-def test_growth_must_not_pass_the_last_page_offset(kernel: str) -> None:
-    space = scene("a...", kernel)
-    (vma,) = space.vmas
-    vma.pgoff = WORD - 2
-    assert mremap(space, 0, P, 2 * P, 0) is EINVAL
-    assert shown(space, 1) == "a..."
-
-
-@pytest.mark.parametrize("kernel", ALL)
-def test_dontunmap_of_a_part_keeps_the_anon_vma(kernel: str) -> None:
-    space = scene("AAAA", kernel)
-    assert run(space, P, 2 * P, 2 * P, KEEP, 9 * P) == 9 * P
-    assert shown(space, 3) == "AaaA .... .BB."
-    source, copy = space.vmas
-    assert source.anon_vma is copy.anon_vma is not None
-    assert copy.pgoff == 1
-
-
-@explains(
-    "kept-locked-source-isolated",
-    "isolated-from-below",
-    "isolated-from-above",
-    "kept-pages-stay-locked",
-)
-@pytest.mark.parametrize(
-    ("kernel", "locked"),
-    [
-        ("linux-6.1", [(0, 1), (3, 4), (9, 11)]),
-        ("linux-6.12", [(0, 1), (3, 4), (9, 11)]),
-        ("linux-6.18", [(9, 11)]),  # the whole source loses its lock
-    ],
-)
-def test_dontunmap_of_a_part_of_locked_memory(kernel: str, locked: list[tuple[int, int]]) -> None:
-    space = scene("AAAA", kernel)
-    lock(space)
-    assert mremap(space, P, 2 * P, 2 * P, KEEP, 9 * P) == 9 * P
-    assert [vma.range for vma in space.vmas if vma.flags & VM_LOCKED] == [
-        (a * P, b * P) for a, b in locked
-    ]
-    # B-34: 6.18 counts the locked pages twice.
-    assert [v.rule for v in check_state(space)] == (["locked-vm"] if kernel == LAST else [])
-
-
 # --- several VMAs --------------------------------------------------------------------------------
 
 MANY = [
@@ -690,52 +428,6 @@ def test_when_a_later_part_fails_the_earlier_ones_have_moved() -> None:
     assert tags(space) == {4: 2, 65: 1}
 
 
-# --- addresses the kernel chooses -----------------------------------------------------------------
-
-
-def busy_top(kernel: str | Kernel, pages: int = 1) -> AddressSpace:
-    """Four touched pages, hemmed in, and the last `pages` pages of the arena mapped."""
-    return scene("AAAA b".replace(" ", "").ljust(256 - pages, ".") + "c" * pages, kernel)
-
-
-@pytest.mark.parametrize(
-    ("kernel", "pages", "place"),
-    [
-        ("linux-6.1", 8, 255 - 8),
-        ("linux-6.7", 8, 252 - 8),  # aligned for a huge page
-        ("linux-6.12", 8, 252 - 8),
-        ("linux-6.18", 8, 252 - 8),
-        ("linux-6.18", 7, 255 - 7),  # not a multiple of a slot: no huge page to gain
-    ],
-)
-def test_growth_goes_to_the_highest_hole(kernel: str, pages: int, place: int) -> None:
-    space = busy_top(kernel)
-    assert run(space, 0, 4 * P, pages * P, MREMAP_MAYMOVE, 0) == place * P
-    assert tags(space) == {place + i: 1 + i for i in range(4)}
-
-
-@pytest.mark.parametrize("kernel", ALL)
-@pytest.mark.parametrize(
-    ("hint", "place"),
-    [
-        (16 * P, 16 * P),  # free
-        (4 * P, (255 - 4) * P),  # busy: top-down, and not aligned
-        (TOP - 4 * P, (255 - 4) * P),  # busy at its end
-    ],
-)
-def test_the_hint_of_dontunmap(hint: int, place: int, kernel: str) -> None:
-    space = busy_top(kernel)
-    assert run(space, 0, 4 * P, 4 * P, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, hint) == place
-
-
-@explains("no-place-found")
-def test_a_full_address_space_has_no_place() -> None:
-    space = scene("AAAA" + "b" * 252)
-    assert run(space, 0, 4 * P, 5 * P, MREMAP_MAYMOVE, 0) is ENOMEM
-    assert run(space, 0, 4 * P, 4 * P, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, 8 * P) is ENOMEM
-    assert tags(space) == {0: 1, 1: 2, 2: 3, 3: 4}
-
-
 # --- limits --------------------------------------------------------------------------------------
 
 
@@ -774,64 +466,7 @@ def test_resizing_in_place_is_limited_by_splits_only(kernel: str) -> None:
     assert shown(space, 2) == "AA.B ...."
 
 
-# --- the copied VMA ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("picture", "addr", "new_addr", "locks"),
-    [
-        pytest.param("AAAA .... ....", 0, 8, False, id="a new VMA: later in the rmap order"),
-        pytest.param("bbbb .... .... aaaa", 12, 4, True, id="merged with what has lower offsets"),
-        pytest.param("aaaa .... .... bbbb", 0, 8, False, id="merged with what has higher offsets"),
-    ],
-)
-def test_rmap_locks_are_needed_when_the_destination_comes_first(
-    picture: str, addr: int, new_addr: int, locks: bool
-) -> None:
-    space = scene(picture)
-    vma = space.vmas.lookup(addr * P)
-    assert vma is not None
-    remap = Remap(space, addr * P, 4 * P, 4 * P, MOVE, new_addr * P)
-    _, source, need_rmap_locks = copy_vma(remap, vma, keep=False)
-    assert source is vma
-    assert need_rmap_locks is locks
-
-
-@explains("copy-merged")
-@pytest.mark.parametrize("kernel", ALL)
-def test_a_faulted_half_moved_away_and_back_merges_again(kernel: str) -> None:
-    space = scene("AAAA AAAA", kernel)
-    frames = [entry >> PFN_SHIFT for _, _, entry in space.tree.leaves()]
-    assert run(space, 4 * P, 4 * P, 4 * P, MOVE, 64 * P) == 64 * P
-    assert run(space, 64 * P, 4 * P, 4 * P, MOVE, 4 * P) == 4 * P
-    assert shown(space, 2) == "AAAA AAAA"
-    assert [entry >> PFN_SHIFT for _, _, entry in space.tree.leaves()] == frames
-
-
-@pytest.mark.parametrize("kernel", ALL)
-@pytest.mark.parametrize(
-    ("picture", "after"),
-    [
-        ("aa.. bb..", ".... aaaa"),
-        ("aa.. BB..", ".... AAaa"),
-        ("AA.. bb..", ".... aaBB"),
-    ],
-)
-def test_moved_beside_a_neighbour(picture: str, after: str, kernel: str) -> None:
-    """Unfaulted memory takes the page offset of its new place and merges; faulted keeps its own."""
-    space = scene(picture, kernel)
-    assert run(space, 0, 2 * P, 2 * P, MOVE, 6 * P) == 6 * P
-    assert shown(space, 2) == after
-
-
-@pytest.mark.parametrize(
-    ("kernel", "after"), [("linux-6.1", "AAbb"), ("linux-6.12", "AAbb"), ("linux-6.18", "AAaa")]
-)
-def test_faulted_memory_moved_back_beside_an_unfaulted_neighbour(kernel: str, after: str) -> None:
-    space = scene("AAbb", kernel)
-    assert run(space, 0, 2 * P, 2 * P, MOVE, 8 * P) == 8 * P
-    assert run(space, 8 * P, 2 * P, 2 * P, MOVE, 0) == 0
-    assert shown(space, 1) == after
+# --- geometries -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("geometry", ["x86-64", "x86-64-la57", "i386", "i386-pae", "arm64-64k-48"])

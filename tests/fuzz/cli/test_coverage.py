@@ -48,13 +48,13 @@ def test_a_change_that_was_run_and_one_that_was_not(
     changed: dict[str, set[int]], write: Write, capsys: Output
 ) -> None:
     words = ["coverage", write(MOVE), "--kernel", "linux-6.18", "--changed"]
-    changed["engine/mremap.py"] = lines_of("engine/mremap.py", "_too_many_maps")
+    changed["engine/remap.py"] = lines_of("engine/remap.py", "too_many_maps")
     changed["engine/calls/mseal.py"] = {1}  # of its docstring
     assert main(words) == 1  # there was room for VMAs
     out = capsys.readouterr().out
-    assert out.startswith("1 programs on linux-6.18: 1 runs\nengine/mremap.py: never run: ")
+    assert out.startswith("1 programs on linux-6.18: 1 runs\nengine/remap.py: never run: ")
     assert " changed statements were run; 1 only define something\n" in out
-    changed["engine/mremap.py"] = {min(changed["engine/mremap.py"])}
+    changed["engine/remap.py"] = {min(changed["engine/remap.py"])}
     assert main(words) == 0  # a definition, which is run by no program
     assert "nothing changed is run; 1 only define something\n" in capsys.readouterr().out
 

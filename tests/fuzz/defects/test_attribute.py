@@ -10,8 +10,8 @@ from engine.base.entry import UFFD_WP
 from engine.base.kernel import Kernel, kernel_named, releases
 from engine.base.uapi import Errno
 from engine.base.violation import Violation
-from engine.mremap import Remap
 from engine.pages.protect import change_entries
+from engine.remap import Remap
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_DONTCOPY, VM_LOCKED
 from fuzz.case import Case
@@ -338,18 +338,18 @@ PART_OF_HUGETLB = (
 @pytest.mark.parametrize(
     ("program", "spoil", "function"),
     [
-        (GROWS, leaks_charge, "do_mremap"),
-        (GROWS, leaks_charge, "copy_vma"),
-        (GROWS, leaks_charge, "_unmap_moved"),
-        (FAILS, leaks_charge, "do_mremap"),
-        (FAILS, leaks_charge, "copy_vma"),
-        (FAILS, leaks_charge, "_move_back"),
-        (FAILS, leaks_charge, "_unmap_moved"),
-        (KEEPS_LOCKED, miscounts_locks, "do_mremap"),
-        (KEEPS_LOCKED, miscounts_locks, "copy_vma"),
-        (PART_OF_HUGETLB, loses_reservation, "do_mremap"),
-        (PART_OF_HUGETLB, loses_reservation, "copy_vma"),
-        (PART_OF_HUGETLB, loses_reservation, "_unmap_moved"),
+        (GROWS, leaks_charge, "engine.mremap:do_mremap"),
+        (GROWS, leaks_charge, "engine.move_vma:copy_vma"),
+        (GROWS, leaks_charge, "engine.move_vma:_unmap_moved"),
+        (FAILS, leaks_charge, "engine.mremap:do_mremap"),
+        (FAILS, leaks_charge, "engine.move_vma:copy_vma"),
+        (FAILS, leaks_charge, "engine.move_vma:_move_back"),
+        (FAILS, leaks_charge, "engine.move_vma:_unmap_moved"),
+        (KEEPS_LOCKED, miscounts_locks, "engine.mremap:do_mremap"),
+        (KEEPS_LOCKED, miscounts_locks, "engine.move_vma:copy_vma"),
+        (PART_OF_HUGETLB, loses_reservation, "engine.mremap:do_mremap"),
+        (PART_OF_HUGETLB, loses_reservation, "engine.move_vma:copy_vma"),
+        (PART_OF_HUGETLB, loses_reservation, "engine.move_vma:_unmap_moved"),
     ],
 )
 def test_what_is_leaked_or_miscounted_anywhere_in_a_call_is_unknown(
@@ -366,7 +366,7 @@ def test_what_is_leaked_or_miscounted_anywhere_in_a_call_is_unknown(
     case, kernel = parse(program), kernel_named("linux-6.18")
     known = {one.bucket for one in showing(case, kernel).findings}
     assert all(bucket.defect for bucket in known)
-    with Change(f"engine.mremap:{function}", make).applied():
+    with Change(function, make).applied():
         found = showing(case, kernel).found
     assert found is not None
     assert not found.bucket.defect

@@ -10,7 +10,7 @@ import pytest
 
 import engine.calls.mprotect
 import engine.move
-import engine.mremap
+import engine.move_vma
 import engine.pages.rmap
 import engine.pages.uffd
 import engine.state.table
@@ -407,7 +407,7 @@ def test_a_hole_gets_no_table(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @breaks("tracking-kept")
 def test_a_copy_tracks_writes_as_its_source_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    copy_vma = engine.mremap.copy_vma
+    copy_vma = engine.move_vma.copy_vma
 
     def forgetful(*args: object) -> object:
         copy, *others = copy_vma(*args)  # type: ignore[arg-type]
@@ -416,7 +416,7 @@ def test_a_copy_tracks_writes_as_its_source_does(monkeypatch: pytest.MonkeyPatch
 
     for forgets in (False, True):
         if forgets:
-            monkeypatch.setattr(engine.mremap, "copy_vma", forgetful)
+            monkeypatch.setattr(engine.move_vma, "copy_vma", forgetful)
         assert after_move(tracked(), 0, 33, 8) == (["tracking-kept"] if forgets else [])
         assert after_move(scene("AAAA AAAA"), 0, 33, 8) == []
 
@@ -489,7 +489,7 @@ def test_registered_is_who_says_for_what() -> None:
 def test_what_dontunmap_leaves_stays_locked(monkeypatch: pytest.MonkeyPatch) -> None:
     for forgetful in (False, True):
         if forgetful:
-            monkeypatch.setattr(engine.mremap, "_leave_locked", lambda space, vma: None)
+            monkeypatch.setattr(engine.move_vma, "_leave_locked", lambda space, vma: None)
         space = scene("AAAA", "linux-6.18")
         assert mlock(space, 0, 4 * PAGE) is None
         request = (0, 2 * PAGE, 2 * PAGE, MOVE | MREMAP_DONTUNMAP, 32 * PAGE)

@@ -12,6 +12,7 @@ import pytest
 
 import engine.move
 import engine.move_hugetlb
+import engine.move_vma
 import engine.mremap
 import engine.vmas.merge
 from engine.base.entry import WRITE
@@ -144,7 +145,7 @@ def test_a_flush_after_the_locks_is_too_late(monkeypatch: pytest.MonkeyPatch) ->
         return done
 
     monkeypatch.setattr(engine.move, "_flush_ptes", nothing)
-    monkeypatch.setattr(engine.mremap, "move_page_tables", late)
+    monkeypatch.setattr(engine.move_vma, "move_page_tables", late)
     assert judged(ptes()) == {"tlb-unlock"}
 
 
@@ -257,8 +258,8 @@ def there_and_back() -> AddressSpace:
 @breaks("rmap-order")
 def test_without_locks_the_destination_comes_later(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not judged(there_and_back())
-    copy = engine.mremap.copy_vma
-    monkeypatch.setattr(engine.mremap, "copy_vma", lambda *a: (*copy(*a)[:2], False))
+    copy = engine.move_vma.copy_vma
+    monkeypatch.setattr(engine.move_vma, "copy_vma", lambda *a: (*copy(*a)[:2], False))
     assert judged(there_and_back()) == {"rmap-order"}
 
 
