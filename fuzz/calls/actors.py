@@ -21,6 +21,8 @@ migrate_begin(),       the same                                                 
 migrate_end()
 collapse_file()        i_mmap_rwsem and page table lock; of the mmap lock no more than     5
                        a try (until 6.5), without which it leaves the tables
+ftruncate(),           i_mmap_rwsem and page table lock, for each mapping that loses       6
+fallocate()            pages; none of the mmap lock
 =====================  ==================================================================  ========
 
 1 mmap_write_lock_killable(), mmap_read_lock(): mm/mmap.c, mm/madvise.c, fs/userfaultfd.c,
@@ -29,7 +31,8 @@ mmap lock (6.12, 7.3).  vma_start_write(): move_vma(), vma_link(), vma_expand(),
 same in 6.12 and 7.3; it ends with mmap_write_unlock().  3 rmap_walk_anon(), __rmap_walk_file(),
 try_to_unmap_one(): mm/rmap.c, 7.3; folio_referenced() before them tries the lock, and lets a page
 be that it does not get.  4 the same, try_to_migrate_one(), remove_migration_pte().  5
-retract_page_tables(), without any mmap lock since 1d65b771bc08.
+retract_page_tables(), without any mmap lock since 1d65b771bc08.  6 unmap_mapping_pages(),
+zap_page_range_single(): mm/memory.c, 6.12, 7.3; a page that migrates is waited for by its lock.
 
 Exec has no other thread when it moves its stack.  Migration passes that over (try_to_migrate(),
 vma_is_temporary_stack()); reclaim does not, but it looks at the new place of a page only: its VMA

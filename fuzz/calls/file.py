@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 
 from engine.base import uapi
+from engine.base.points import I_MMAP, PAGE_TABLES
 from engine.base.uapi import FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE
 from engine.calls import file as engine
 from fuzz.calls.arena import Arena, anywhere
 from fuzz.calls.guess import Mapped
 from fuzz.calls.operand import C_INT, FILE_SIZE, FILES, OFFSET, Choice, Flags
 from fuzz.calls.record import FIELDS, FLAGS, PROT, choice
-from fuzz.calls.syscall import Does, Makes, Param, Syscall
+from fuzz.calls.syscall import Acting, Does, Makes, Param, Syscall
 
 FILE = Choice(
     meaning="file",
@@ -65,6 +66,8 @@ FTRUNCATE = Syscall(
     made_by=Makes.AGENT,
     stays=anywhere,
     prepared_by="file",
+    needs=I_MMAP | PAGE_TABLES,
+    acts=Acting((47,)),
     codes=(57, 58, 145),
     record=(choice(0, FLAGS), choice(1, PROT)),
 )
@@ -83,6 +86,8 @@ FALLOCATE = Syscall(
     lacks=_fallocate_lacks,
     fills=_fallocate_fills,
     prepared_by="file",
+    needs=I_MMAP | PAGE_TABLES,
+    acts=Acting((46,)),
     codes=(56, 144),
     record=(
         choice(0, FLAGS),

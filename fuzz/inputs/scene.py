@@ -8,7 +8,7 @@ knows which calls belong together, not which bugs there are.
 Places and lengths in this module are in pages of the arena (see `fuzz.inputs.ground`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
 from typing import NamedTuple
@@ -569,6 +569,9 @@ class _Scene(Ground):
         """Others do something to pages of a move while it is under way: here, or there already."""
         one_of, filled = self.one_of, self.filled_in(source)
         for _ in range(one_of((1, 1, 1, 2, 2, 3))):
+            if self.views and not self.random.randrange(3):
+                self.change_file_between(source)
+                continue
             name = "collapse_file" if self.collapsed else one_of(_BETWEEN)
             pages = one_of(filled[-3:]) if filled and self.random.randrange(5) else source
             start = pages.start + one_of((0, 0, 0, 1, pages.size - 1))
@@ -579,8 +582,25 @@ class _Scene(Ground):
                 start += one_of((0, target - source.start))
                 self.do_between("migrate_end", self.inside(start, 1))
 
+    def change_file_between(self, place: Pages) -> None:
+        """A file is changed in the middle of the next call, as far as others do that."""
+        first = len(self.calls)
+        self.change_file(place)
+        made = self.calls[first:]
+        del self.calls[first:]
+        for one in made:
+            if f"{PREFIX}{one.name}" in CALLS:
+                self.make_between(one.name, one.args)
+
     def do_between(self, name: str, place: Pages) -> None:
-        """Somebody makes a call in the middle of the next one."""
+        """Somebody makes a call on a range in the middle of the next one."""
+        operands = (place.start * self.page, place.size * self.page)
+        if name == "touch_on":
+            operands = (self.random.randrange(CPUS), operands[0])
+        self.make_between(name, operands[: len(CALLS[name].params)])
+
+    def make_between(self, name: str, operands: Sequence[int]) -> None:
+        """The same with all operands of the call."""
         declared = CALLS[f"{PREFIX}{name}"]
         likely = [param.kind.likely for param in declared.params[:2]]
         kind = declared.params[0].kind
@@ -588,10 +608,7 @@ class _Scene(Ground):
             looked = (MOVE_HUGE,) if self.huge and self.random.randrange(2) else _LOOKED
             likely[0] = {kind.names[point]: 1 for point in looked}
         when = [self.random.choices(list(of), list(of.values()))[0] for of in likely]
-        operands = [place.start * self.page, place.size * self.page]
-        if name == "touch_on":
-            operands = [self.random.randrange(CPUS), operands[0]]
-        self.calls.append(call(declared.name, *when, *operands[: len(declared.params) - 2]))
+        self.calls.append(call(declared.name, *when, *operands))
 
     def target(self, source: Pages, new: int) -> int:
         """Where it is to go: mostly a free place that tables could move to."""

@@ -278,6 +278,10 @@ class _World:
                 self._home(call, result, self._units.page(args[0])) * self._units.page_bytes,
             }:
                 self._collapse_file((page,), 0)
+        elif name in ("ftruncate", "fallocate") and made.call.result == 0:
+            effect = MEANINGS[name].effect
+            assert effect is not None
+            effect(self, args, 0)
 
     def _home(self, call: Call, result: Result, page: int) -> int:
         """Where a page was before the call that moves it, by where it is in the middle of that."""
@@ -773,6 +777,8 @@ MEANINGS: dict[str, Meaning] = {
     "@at migrate_begin": UNMOVED,
     "@at migrate_end": UNMOVED,
     "@at collapse_file": UNMOVED,
+    "@at ftruncate": UNMOVED,
+    "@at fallocate": UNMOVED,
 }
 
 

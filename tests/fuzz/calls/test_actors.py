@@ -132,6 +132,40 @@ def test_what_comes_of_it(line: str, kernel: str, result: Result) -> None:
     assert came_of(line, kernel) == result
 
 
+FILE = """\
+file(A, 0x400000)
+mmap(0x200000, 0x400000, PROT_READ|PROT_WRITE, MAP_SHARED|MAP_FIXED, A)
+touch(0x200000, 0x2000)
+touch(0x400000, 0x2000)
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "left"),
+    [
+        ("ftruncate(A, 0x1000)", {0x40200: 1}),
+        ("ftruncate(A, 0x201000)", {0x40200: 1, 0x40201: 2, 0x40400: 3}),
+        (
+            "fallocate(A, FALLOC_FL_KEEP_SIZE|FALLOC_FL_PUNCH_HOLE, 0x1000, 0x200000)",
+            {0x40200: 1, 0x40401: 4},
+        ),
+    ],
+)
+@pytest.mark.parametrize("point", ["enter 1", "iteration 2", "move-normal-pmd 2", "leave 1"])
+def test_a_file_changes_wherever_its_pages_are(line: str, left: object, point: str) -> None:
+    outcome = run(f"@at {point}: {line}", before=FILE)
+    assert outcome.violations == []
+    assert outcome.results[-2] == 0
+    assert outcome.space.contents() == left
+
+
+def test_a_file_does_not_change_while_its_tables_are_locked() -> None:
+    with pytest.raises(CaseError, match="ftruncate waits for page table locks"):
+        parse(FILE + "@at pmd-moved 1: ftruncate(A, 0)")
+    apart = MOVED.replace("0x40200000", "0x40201000")
+    assert came_of("@at move-ptes 1: ftruncate(A, 0)", before=FILE, move=apart) == 0
+
+
 @pytest.mark.parametrize(("geometry", "result"), [("x86-64", 0), ("i386-pae", "WAITS")])
 def test_only_machines_of_64_bits_have_locks_of_vmas(geometry: str, result: Result) -> None:
     beside = MAPPED + MAPPED.splitlines()[0].replace("0x200000", "0x1000000").replace(
