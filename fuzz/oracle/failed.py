@@ -4,25 +4,126 @@ Kernels differ in what comes before the check that refuses a call: what was in t
 may be gone, a part of a move may be done, a program may have been given up.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import chain
 
 from engine.base.uapi import (
+    MADV_COLLAPSE,
+    MADV_FREE,
+    MADV_GUARD_INSTALL,
+    MADV_PAGEOUT,
+    MADV_POPULATE_WRITE,
+    MADV_REMOVE,
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
     MAP_HUGETLB,
     MREMAP_DONTUNMAP,
     MREMAP_FIXED,
     MREMAP_MAYMOVE,
+    PROT_GROWSDOWN,
 )
 from fuzz.case import Call
+from fuzz.oracle import effects
 from fuzz.oracle.memory import Memory, Span
 from fuzz.oracle.units import Units
+from fuzz.oracle.world import World
 
 _MOVE_FIXED = MREMAP_MAYMOVE | MREMAP_FIXED
+# Advice whose failure leaves no trace in contents of how far it has come.
+_GOES_ON = (MADV_COLLAPSE, MADV_FREE, MADV_PAGEOUT, MADV_POPULATE_WRITE)
 _KNOWN_FLAGS = _MOVE_FIXED | MREMAP_DONTUNMAP
 
 
-def outcomes_of(
+def follow_failure(
+    world: World,
+    call: Call,
+    error: str,
+    contents: Mapping[int, int] | None,
+    mapped: list[Span] | None,
+) -> None:
+    """Take over the one of the states a failure may leave that the implementation is in."""
+    if call.name == "madvise":
+        _madvise_failed(world, call.args, error, contents)
+        return
+    if call.name == "mprotect":
+        _mprotect_failed(world, call.args, error)
+        return
+    if call.name == "file":  # there is one, whatever became of its size
+        effects.file(world, (call.args[0], 0), 0)
+    if call.name == "uffd_register":  # what lies before the VMA that could not be cut is
+        effects.uffd_register(world, call.args, 0)
+    if error == "-EPERM" and call.name in ("munmap", "mmap", "mremap"):
+        # A seal: what was to go may have been cut where it begins.
+        address = world.units.page(call.args[0])
+        starts = [address]
+        if call.name == "mremap":
+            starts = [address + world.units.pages(call.args[2]), world.units.page(call.args[4])]
+        for start in starts:
+            world.memory.cut(start)
+    outcomes = _outcomes(
+        call, error, world.memory, world.units, mapped or [], certain=world.certain
+    )
+    usual = next(outcomes)
+    alike = (memory for memory in chain((usual,), outcomes) if memory.agrees(contents, mapped))
+    chosen = next(alike, usual)
+    twins = []
+    if mapped is None:
+        world.certain &= next(outcomes, None) is None
+    elif call.name == "mremap" and call.args[3] & MREMAP_DONTUNMAP:
+        # A source that stays mapped does not show that it has moved.
+        twins = [memory for memory in alike if memory.areas != chosen.areas]
+    world.memory = chosen  # after all that is made from what was there before
+    world.twins = [world.twin(memory) for memory in twins]
+
+
+def _madvise_failed(
+    world: World, args: tuple[int, ...], error: str, contents: Mapping[int, int] | None
+) -> None:
+    """Mappings are advised in address order, holes are noticed last (-ENOMEM)."""
+    address, length, advice = args
+    lo, hi = world.units.range(address, length)
+    if contents is None:
+        done = hi if error == "-ENOMEM" else lo
+    else:
+        remove = advice == MADV_REMOVE
+        concerned = (
+            page
+            for area in world.memory.inside(lo, hi)
+            if area.private != remove
+            for page in world.memory.tagged(
+                *effects.removable(world, area)
+                if remove
+                else (area.start, effects.discardable(world, area))
+            )
+        )
+        done = next((page for page in concerned if page in contents), hi)
+    effects.advise(world, lo, hi if advice in _GOES_ON else done, advice)
+    if advice == MADV_GUARD_INSTALL:
+        world.memory.change(lo, hi, lambda area: area._replace(guarded=True))
+
+
+def _mprotect_failed(world: World, args: tuple[int, ...], error: str) -> None:
+    """What lies before the first hole has changed; what else is refused stops anywhere.
+
+    A length that makes the end wrap around changes nothing.  Where that begins depends on the
+    address of the arena, so that nothing is said about lengths beyond half the address space.
+    """
+    address, length, prot = args
+    lo, hi = world.units.range(address, length)
+    refused = error in ("-ENOMEM", "-EPERM")  # EPERM: sealed
+    if error == "-EINVAL":  # a huge page would be cut
+        refused = any(area.huge for area in world.memory.inside(lo, hi))
+    holes = world.memory.holes(lo, hi)
+    if refused and prot & PROT_GROWSDOWN:
+        effects.protect(world, effects.stack_start(world, lo), hi, None)
+    elif error == "-ENOMEM" and holes:
+        known = not world.scarce and length <= world.units.word_mask // 2
+        effects.protect(world, lo, holes[0][0], prot if known else None)
+    elif refused:
+        effects.protect(world, lo, hi, None)
+
+
+def _outcomes(
     call: Call, error: str, memory: Memory, units: Units, mapped: list[Span], *, certain: bool
 ) -> Iterator[Memory]:
     """Every state that memory may be in after a call that failed, the usual one first.

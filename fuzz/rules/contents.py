@@ -6,7 +6,8 @@ from engine.base.address import Range
 from engine.base.violation import Violation
 from engine.state.space import AddressSpace
 from fuzz.case import Between, Call, Result
-from fuzz.oracle.oracle import Mismatch, Oracle
+from fuzz.oracle.mismatch import Mismatch
+from fuzz.oracle.oracle import Oracle
 from fuzz.rules.rule import CONTENTS, HARM, Rule, elsewhere
 
 ORACLE_CONTENTS = Rule(

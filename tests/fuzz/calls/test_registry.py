@@ -27,7 +27,7 @@ from fuzz.case import Call, Case
 from fuzz.forms import wire
 from fuzz.forms.text import dump, parse, parse_call, signature
 from fuzz.minimize.search import minimize
-from fuzz.oracle.oracle import MEANINGS
+from fuzz.oracle.meanings import MEANINGS
 from tests.lib.constants import ROOT
 
 X86 = GEOMETRIES["x86-64"]
@@ -208,7 +208,7 @@ def test_each_call_gets_simpler(declared: Syscall) -> None:
 @EACH
 def test_the_oracle_knows_each_call(declared: Syscall) -> None:
     assert declared.name in MEANINGS, (
-        f"MEANINGS in fuzz/oracle/oracle.py must say what {declared.name} does to memory; "
+        f"MEANINGS in fuzz/oracle/meanings.py must say what {declared.name} does to memory; "
         "UNMOVED if nothing"
     )
 
