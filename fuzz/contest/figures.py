@@ -21,6 +21,7 @@ Axis = Literal["executions", "seconds"]
 Row = tuple[Task, Played]
 Stage = Literal["reached", "triggered", "found"]
 CONFIDENCE = 0.95
+SOON = 100  # executions: what is found in so many is found by one of the first programs
 
 
 class Curve(NamedTuple):
@@ -55,12 +56,15 @@ class Duel(NamedTuple):
     """This fuzzer beside another one.
 
     `both` bugs that either finds in half of its trials or more, `ratio` the median, over these, of
-    its executions divided by the other's; `a12` the median over all bugs, by CPU time.
+    its executions divided by the other's; `a12` the median over all bugs, by CPU time.  `late` of
+    these the other finds after more than `SOON` executions; `late_ratio` is the median over them.
     """
 
     other: str
     both: int
     ratio: float
+    late: int
+    late_ratio: float
     seconds_ratio: float
     a12: float
 
@@ -130,7 +134,7 @@ def a12(rows: Sequence[Row], others: Sequence[Row]) -> float:
 def duel(rows: Sequence[Row], first: str, other: str) -> Duel:
     """One contestant beside another one, over all bugs."""
     known = cells(rows)
-    ratios, seconds, chances = [], [], []
+    ratios, late, seconds, chances = [], [], [], []
     for bug in sorted({task.bug for task, _ in rows}):
         a, b = known.get((bug, first)), known.get((bug, other))
         if a is None or b is None:
@@ -140,13 +144,12 @@ def duel(rows: Sequence[Row], first: str, other: str) -> Duel:
         if math.isfinite(a.executions.value) and math.isfinite(b.executions.value):
             ratios.append(a.executions.value / b.executions.value)
             seconds.append(a.seconds.value / b.seconds.value)
-    return Duel(
-        other,
-        len(ratios),
-        median(ratios) if ratios else math.nan,
-        median(seconds) if seconds else math.nan,
-        median(chances) if chances else math.nan,
+            if b.executions.value > SOON:
+                late.append(ratios[-1])
+    ratio, late_ratio, seconds_ratio, chance = (
+        median(some) if some else math.nan for some in (ratios, late, seconds, chances)
     )
+    return Duel(other, len(ratios), ratio, len(late), late_ratio, seconds_ratio, chance)
 
 
 def tables(rows: Sequence[Row], contestants: Mapping[str, str]) -> list[list[tuple[str, ...]]]:
@@ -168,13 +171,22 @@ def tables(rows: Sequence[Row], contestants: Mapping[str, str]) -> list[list[tup
         every = sum(cell.found == cell.trials for cell in mine)
         whole.append((name, *map(str, counts), f"{some} of {len(mine)}", str(every)))
     beside: list[tuple[str, ...]] = [
-        (f"{names[0]} beside", "bugs both find", "executions", "CPU time", "A12")
+        (
+            f"{names[0]} beside",
+            "bugs both find",
+            "executions",
+            f"after {SOON} programs",
+            "executions",
+            "CPU time",
+            "A12",
+        )
     ]
     for name in names[1:]:
         one = duel(rows, names[0], name)
-        beside.append(
-            (name, str(one.both), f"{one.ratio:.3f}", f"{one.seconds_ratio:.3f}", f"{one.a12:.2f}")
-        )
+        ratios = (f"{value:.3f}" for value in (one.ratio, one.late_ratio, one.seconds_ratio))
+        ratio, late_ratio, seconds_ratio = ratios
+        late = (str(one.late), late_ratio, seconds_ratio, f"{one.a12:.2f}")
+        beside.append((name, str(one.both), ratio, *late))
     return [each, whole, beside]
 
 

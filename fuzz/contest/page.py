@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 
 from fuzz.contest.figures import Axis, Row, cells, survival
 
-_STYLES = ("-", "--", "-.", ":", (0, (3, 1, 1, 1, 1, 1)), (0, (1, 3)))  # told apart in black, too
-_COLORS = ("#0b5fa5", "#d1495b", "#66a182", "#8d6a9f", "#555555", "#c98a1b")
+# Told apart in black, too.
+_STYLES = ("-", "--", "-.", ":", (0, (3, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (6, 2)))
+_COLORS = ("#0b5fa5", "#d1495b", "#66a182", "#8d6a9f", "#555555", "#c98a1b", "#3b8ea5")
 
 
 def draw(rows: Sequence[Row], contestants: Mapping[str, str], path: Path) -> None:
@@ -58,7 +59,7 @@ def _medians(axes: Axes, rows: Sequence[Row], names: Sequence[str], bugs: Sequen
             right = high if math.isfinite(high) else value
             axes.plot([low, right], [row + offset] * 2, color=_COLORS[number], linewidth=0.8)
             axes.plot(
-                value, row + offset, marker="osD^vx"[number], color=_COLORS[number], markersize=3.5
+                value, row + offset, marker="osD^vxP"[number], color=_COLORS[number], markersize=3.5
             )
     axes.set_yticks(range(len(bugs)), bugs)
     axes.set_ylim(len(bugs) - 0.5, -0.5)

@@ -45,6 +45,10 @@ def main() -> NoReturn:
             from fuzz.contest import chance
 
             chance.play(watch, task.seed)
+        case trial.NOISE:
+            from fuzz.contest import noise
+
+            noise.play(watch, task.seed)
         case trial.STATEFUL:
             from fuzz.contest import stateful
 

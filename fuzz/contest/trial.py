@@ -3,13 +3,14 @@
 from typing import NamedTuple
 
 WHOLE, BLIND, UNPLANNED = "pmdfuzz", "no-feedback", "no-plans"
-STATEFUL, RANDOM, PROVIDER = "hypothesis", "random", "atheris"
+STATEFUL, RANDOM, NOISE, PROVIDER = "hypothesis", "random", "bytes", "atheris"
 CONTESTANTS = {
     WHOLE: "this fuzzer",
     BLIND: "its mutator without feedback of coverage: any program before may be the next parent",
     UNPLANNED: "this fuzzer without scenes and edges",
     STATEFUL: "a RuleBasedStateMachine of Hypothesis",
-    RANDOM: "programs by chance",
+    RANDOM: "programs by chance, of a generator that knows what calls and operands are for",
+    NOISE: "programs of bytes by chance",
     PROVIDER: "Atheris with a FuzzedDataProvider, and no mutator of its own",
 }
 

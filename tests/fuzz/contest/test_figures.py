@@ -19,8 +19,8 @@ def trial(who: str, seed: int, at: int | None, bug: str = "B") -> tuple[Task, Pl
     return Task(who, bug, seed, 10.0), Played(Moment(1, 0.01), found, found, found or spent)
 
 
-def trials(who: str, *times: int | None) -> list[tuple[Task, Played]]:
-    return [trial(who, seed, at) for seed, at in enumerate(times, 1)]
+def trials(who: str, *times: int | None, bug: str = "B") -> list[tuple[Task, Played]]:
+    return [trial(who, seed, at, bug) for seed, at in enumerate(times, 1)]
 
 
 def test_a_median_counts_those_that_found_nothing() -> None:
@@ -51,6 +51,10 @@ def test_two_contestants_beside_each_other() -> None:
     rows = [*trials("a", 10, 10, 10), *trials("b", 40, 40, None)]
     one = duel(rows, "a", "b")
     assert (one.both, one.ratio, one.seconds_ratio, one.a12) == (1, 0.25, 0.25, 1)
+    assert (one.late, math.isnan(one.late_ratio)) == (0, True), "the other finds it soon"
+    rows += [*trials("a", 10, 10, 10, bug="C"), *trials("b", 200, 200, 200, bug="C")]
+    two = duel(rows, "a", "b")
+    assert (two.both, two.ratio, two.late, two.late_ratio) == (2, 0.15, 1, 0.05)
     none = duel([*trials("a", None), *trials("b", 1)], "a", "b")
     assert none.both == 0
     assert math.isnan(none.ratio)

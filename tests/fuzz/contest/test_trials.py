@@ -35,7 +35,7 @@ def test_each_contestant_looks_for_the_bug(tmp_path: Path) -> None:
         assert played.spent.executions >= 1
         assert (played.found is not None) or played.spent.seconds >= task.seconds
     found = {task.contestant for task, played in table if played.found}
-    assert {"pmdfuzz", "no-feedback", "no-plans", "random"} <= found
+    assert {"pmdfuzz", "no-feedback", "no-plans", "random", "bytes"} <= found
 
 
 def test_trials_that_are_there_are_not_played_again(tmp_path: Path) -> None:
