@@ -56,7 +56,7 @@ def mmap(world: World, args: tuple[int, ...], result: int) -> None:
     private = not flags & MAP_SHARED
     first = 0
     if not flags & MAP_ANONYMOUS:
-        origin, first = world.memory.files[fd], world.units.page(offset)
+        origin, first = _opened(world, fd), world.units.page(offset)
     else:
         origin = ZEROES if private else Origin(end - start)
     world.memory.unmap(start, end)
@@ -75,10 +75,18 @@ def file(world: World, args: tuple[int, ...], result: int) -> None:
     world.memory.files[fd] = Origin(world.units.pages(size))
 
 
+def _opened(world: World, fd: int) -> Origin:
+    """The file with a descriptor.  A call that went well with one that is not open is reported."""
+    if fd not in world.memory.files:
+        world.report("refusal", 0, 1, "an error: no such file", "success")
+        file(world, (fd, 0), 0)
+    return world.memory.files[fd]
+
+
 def ftruncate(world: World, args: tuple[int, ...], result: int) -> None:
     """What lies behind the new end is gone, in the last page, too."""
     fd, size = args
-    file, pages = world.memory.files[fd], world.units.pages(size)
+    file, pages = _opened(world, fd), world.units.pages(size)
     if pages < file.size:
         world.memory.truncate(file, pages)
     file.size = pages
@@ -88,7 +96,7 @@ def ftruncate(world: World, args: tuple[int, ...], result: int) -> None:
 def fallocate(world: World, args: tuple[int, ...], result: int) -> None:
     """A hole reads as zeroes; without one the file may have become longer."""
     fd, mode, offset, length = args
-    file, end = world.memory.files[fd], offset + length
+    file, end = _opened(world, fd), offset + length
     if mode & FALLOC_FL_PUNCH_HOLE:
         _zero(world, file, offset, end)
     elif not mode & FALLOC_FL_KEEP_SIZE:

@@ -4,7 +4,7 @@ import pytest
 
 from fuzz.calls.operand import FILES
 from fuzz.calls.registry import call
-from fuzz.case import Faults
+from fuzz.case import Call, Faults
 from fuzz.oracle.oracle import Oracle
 from tests.lib.constants import PAGE
 from tests.lib.drawings import FIXED, RW, TO, Program, advise, mremap, on
@@ -94,3 +94,19 @@ def test_a_mapping_may_begin_within_the_file(program: Program) -> None:
 def test_another_file_shows_nothing(program: Program) -> None:
     program.step(call("file", A, PAGE), 0, "1 2 3 1 2 3")
     view(program, 3, 1, SHARED, "1 2 3 _ 2 3")
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        call("mmap", 0, PAGE, RW, SHARED | FIXED, A, 0),
+        call("ftruncate", A, PAGE),
+        call("fallocate", A, 0, 0, PAGE),
+    ],
+    ids=lambda one: one.name,
+)
+def test_what_is_not_open_cannot_be_used(one: Call) -> None:
+    oracle = Oracle()
+    found, *_ = oracle.apply(one, 0)
+    assert (found.kind, found.expected) == ("refusal", "an error: no such file")
+    assert not oracle.apply(call("ftruncate", A, PAGE), 0), "told once"
