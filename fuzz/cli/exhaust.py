@@ -6,7 +6,7 @@ from pathlib import Path
 from engine.base.geometry import geometry_named
 from fuzz.cli.named import check_names
 from fuzz.cli.options import Parser, UsageError, add_jobs, add_kernels, define
-from fuzz.exhaust.programs import Bound
+from fuzz.exhaust.programs import KINDS, Bound
 from fuzz.exhaust.session import KERNELS, ExhaustOptions, exhaust, sample
 from fuzz.forms import text
 from fuzz.lib.arguments import positive, seed
@@ -27,9 +27,9 @@ def make_exhaust(parser: Parser, summary: str) -> None:
         parser,
         _exhaust,
         summary,
-        "All programs within a bound: any mappings, private and shared, in a window of pages, any "
-        "of their pages touched, then any moves from there; each again with every allocation that "
-        "may fail. What does the same as another one for reasons of symmetry is left out "
+        "All programs within a bound: any mappings in a window of pages, any of their pages "
+        "touched, then any moves from there; each again with every allocation that may fail. What "
+        "does the same as another one for reasons of symmetry is left out "
         "(fuzz/exhaust/programs.py). What is done is kept, and gone on with.",
         _EXIT,
     )
@@ -45,11 +45,25 @@ def make_exhaust(parser: Parser, summary: str) -> None:
         help="at most N calls that map or move (default: %(default)s)",
     )
     parser.add_argument(
+        "--moves",
+        type=positive,
+        metavar="N",
+        help="of which at most N move (default: all but one, which maps)",
+    )
+    parser.add_argument(
         "--pages",
         type=positive,
         default=4,
         metavar="N",
         help="mappings lie in the first N pages (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--kind",
+        action="append",
+        choices=KINDS,
+        metavar="KIND",
+        help="of memory that is mapped: private, shared, file (a private mapping of one), watched "
+        "(write-protected by a userfaultfd), huge; may be given more than once (default: all)",
     )
     add_jobs(parser)
     parser.add_argument(
@@ -67,7 +81,9 @@ def make_exhaust(parser: Parser, summary: str) -> None:
 
 
 def _exhaust(options: argparse.Namespace) -> int:
-    bound = Bound(geometry_named(options.geometry), options.calls, options.pages)
+    kinds = tuple(kind for kind in KINDS if kind in (options.kind or KINDS))
+    geometry = geometry_named(options.geometry)
+    bound = Bound(geometry, options.calls, options.pages, options.moves, kinds)
     pud = bound.geometry.pud_bytes // bound.geometry.page_bytes
     if options.pages > pud:
         raise UsageError(f"--pages {options.pages}: at most {pud}, what a PUD entry maps here")

@@ -6,20 +6,22 @@ slot behind it, which is every offset in a slot that can be told apart there.  L
 does the same as a program that is there:
 
 - the same a PUD higher or lower, as the window begins where a PUD does;
-- private mappings beside each other that are one VMA;
+- mappings of a kind beside each other that are one VMA;
+- mappings where huge pages are wanted but do not fit, and their pages one by one where they do;
 - mappings made in another order;
 - moves from where nothing was ever mapped, all of which the kernel refuses at first sight.
 
 The stack that exec moves is a program of its own, without mappings, anywhere in a PUD.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
 from engine.base.geometry import Geometry
 from engine.base.uapi import (
+    MADV_HUGEPAGE,
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_PRIVATE,
@@ -29,26 +31,43 @@ from engine.base.uapi import (
     MREMAP_MAYMOVE,
     PROT_READ,
     PROT_WRITE,
+    UFFDIO_REGISTER_MODE_WP,
 )
+from fuzz.calls.operand import FILES
 from fuzz.calls.registry import call
 from fuzz.case import Call, Case
 from fuzz.exhaust.choices import Choose, every
 
-PRIVATE, SHARED = "private", "shared"
+PRIVATE, SHARED, FILE, WATCHED, HUGE = KINDS = "private", "shared", "file", "watched", "huge"
 _FLAGS = {
-    PRIVATE: MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
-    SHARED: MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED,
+    PRIVATE: MAP_PRIVATE | MAP_ANONYMOUS,
+    SHARED: MAP_SHARED | MAP_ANONYMOUS,
+    FILE: MAP_PRIVATE,  # of a file that ends with the window; what is touched is copied
+    WATCHED: MAP_PRIVATE | MAP_ANONYMOUS,  # write-protected by a userfaultfd
+    HUGE: MAP_PRIVATE | MAP_ANONYMOUS,  # with huge pages
 }
+_FILE = FILES["A"]
 _TO = MREMAP_MAYMOVE | MREMAP_FIXED
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """How small is small: at most `calls` calls that map or move, in a window of `pages` pages."""
+    """How small is small: at most `calls` calls that map or move, in a window of `pages` pages.
+
+    At most `moves` of these calls move (None: all but one, which maps); `kinds` of memory that is
+    mapped.
+    """
 
     geometry: Geometry
     calls: int
     pages: int
+    moves: int | None = None
+    kinds: tuple[str, ...] = KINDS
+
+    @property
+    def slot(self) -> int:
+        """Pages of what a PTE table maps."""
+        return self.geometry.slot_bytes // self.geometry.page_bytes
 
 
 class Mapping(NamedTuple):
@@ -76,11 +95,11 @@ def layouts(bound: Bound) -> Iterator[Layout]:
         yield Layout((), 1, pages)
     for calls in range(2, bound.calls + 1):
         for pages in range(1, bound.pages + 1):
-            for moves in range(1, calls):
-                yield from _of(pages, calls - moves, moves)
+            for moves in range(1, min(calls, (bound.moves or calls) + 1)):
+                yield from _of(bound, pages, calls - moves, moves)
 
 
-def _of(pages: int, count: int, moves: int) -> Iterator[Layout]:
+def _of(bound: Bound, pages: int, count: int, moves: int) -> Iterator[Layout]:
     """Those of so many mappings, the last of which ends with the window."""
     if pages < count:
         return iter(())
@@ -91,10 +110,12 @@ def _of(pages: int, count: int, moves: int) -> Iterator[Layout]:
         for left in range(count - 1, -1, -1):
             start = choose(range(at, pages - left))
             end = choose(range(start + 1, pages - left + 1)) if left else pages
-            kind = choose((PRIVATE, SHARED))
-            if mappings and mappings[-1][1:] == (start, PRIVATE) and kind == PRIVATE:
+            mapping = Mapping(start, end, choose(bound.kinds))
+            if mappings and mappings[-1][1:] == (start, mapping.kind) and mapping.kind != SHARED:
                 return None  # one VMA
-            mappings.append(Mapping(start, end, kind))
+            if mapping.kind == HUGE and len(_units(bound, mapping)) == end - start:
+                return None  # no huge page fits
+            mappings.append(mapping)
             at = end
         return Layout(tuple(mappings), moves, pages)
 
@@ -110,12 +131,42 @@ def program(bound: Bound, layout: Layout, choose: Choose) -> Case:
         ends = (start * page, layout.pages * page, shift * page)
         return Case((call("execve_stack", *ends),))
     calls: list[Call] = []
-    for start, end, kind in layout.mappings:
-        size = (end - start) * page
-        calls.append(call("mmap", start * page, size, PROT_READ | PROT_WRITE, _FLAGS[kind], -1, 0))
-    for start, end, _ in layout.mappings:
-        calls += _touched(start, choose(range(1 << (end - start))), page)
+    if any(mapping.kind == FILE for mapping in layout.mappings):
+        calls.append(call("file", _FILE, layout.pages * page))
+    for mapping in layout.mappings:
+        calls += _mapped(mapping, page)
+    for mapping in layout.mappings:
+        units = _units(bound, mapping)
+        calls += _touched(units, choose(range(1 << len(units))), page)
+        if mapping.kind == WATCHED:
+            calls.append(call("uffd_wp", *_bytes(mapping, page), 1))
     return Case((*calls, *_moves(bound, layout, choose)))
+
+
+def _bytes(mapping: Mapping, page: int) -> tuple[int, int]:
+    """Address and length of a mapping."""
+    return mapping.start * page, (mapping.end - mapping.start) * page
+
+
+def _mapped(mapping: Mapping, page: int) -> Iterator[Call]:
+    """The calls that make a mapping, but for what has to come after its pages."""
+    place, kind = _bytes(mapping, page), mapping.kind
+    behind = (_FILE, place[0]) if kind == FILE else (-1, 0)
+    yield call("mmap", *place, PROT_READ | PROT_WRITE, _FLAGS[kind] | MAP_FIXED, *behind)
+    if kind == WATCHED:
+        yield call("uffd_register", *place, UFFDIO_REGISTER_MODE_WP)
+    elif kind == HUGE:
+        yield call("madvise", *place, MADV_HUGEPAGE)
+
+
+def _units(bound: Bound, mapping: Mapping) -> list[range]:
+    """What can be touched or not: pages, and slots where a huge page comes with the first touch."""
+    units, at = list[range](), mapping.start
+    while at < mapping.end:
+        whole = mapping.kind == HUGE and not at % bound.slot and at + bound.slot <= mapping.end
+        units.append(range(at, at + (bound.slot if whole else 1)))
+        at = units[-1].stop
+    return units
 
 
 def programs(bound: Bound, layout: Layout, part: int = 0, of: int = 1) -> Iterator[Case]:
@@ -123,10 +174,10 @@ def programs(bound: Bound, layout: Layout, part: int = 0, of: int = 1) -> Iterat
     return every(partial(program, bound, layout), part, of)
 
 
-def parts(layout: Layout) -> int:
+def parts(bound: Bound, layout: Layout) -> int:
     """Into how many parts, all of the same size but for a stack's, its programs divide."""
     if layout.mappings:
-        return 1 << (layout.mappings[0].end - layout.mappings[0].start)
+        return 1 << len(_units(bound, layout.mappings[0]))
     return layout.pages - 1  # a stack needs room below
 
 
@@ -134,18 +185,18 @@ def size(bound: Bound, layout: Layout) -> int:
     """How many programs a layout has."""
     if not layout.mappings:
         return sum(range(layout.pages))
-    touched = 1 << sum(end - start for start, end, _ in layout.mappings)
+    touched = 1 << sum(len(_units(bound, mapping)) for mapping in layout.mappings)
     return touched * sum(1 for _ in every(partial(_moves, bound, layout)))
 
 
-def _touched(first: int, some: int, page: int) -> Iterator[Call]:
-    """Touch the pages of a set, a call for those beside each other; bit 0 is the `first` page."""
-    while some:
-        low = (some & -some).bit_length() - 1
-        run = some >> low
-        length = (~run & run + 1).bit_length() - 1  # of the ones at its end
-        yield call("touch", (first + low) * page, length * page)
-        some &= ~(((1 << length) - 1) << low)
+def _touched(units: Sequence[range], some: int, page: int) -> Iterator[Call]:
+    """Touch a set of units, a call for those beside each other; bit 0 is the first one."""
+    touched = [unit for number, unit in enumerate(units) if some >> number & 1]
+    while touched:
+        start = end = touched[0].start
+        while touched and touched[0].start == end:
+            end = touched.pop(0).stop
+        yield call("touch", start * page, (end - start) * page)
 
 
 def _moves(bound: Bound, layout: Layout, choose: Choose) -> tuple[Call, ...]:
@@ -155,7 +206,7 @@ def _moves(bound: Bound, layout: Layout, choose: Choose) -> tuple[Call, ...]:
 
 def _move(bound: Bound, pages: int, mapped: set[int], choose: Choose) -> Call:
     """A move from where something has been mapped; where it goes to is added to that."""
-    page, slot = bound.geometry.page_bytes, bound.geometry.slot_bytes // bound.geometry.page_bytes
+    page = bound.geometry.page_bytes
     start = choose(sorted(mapped))
     most = max(max(mapped) + 1, pages) - start
     old = choose(range(most + 1))
@@ -166,7 +217,7 @@ def _move(bound: Bound, pages: int, mapped: set[int], choose: Choose) -> Call:
     )
     resizes = not old or not how & (MREMAP_FIXED | MREMAP_DONTUNMAP)
     new = choose(range(1, most + 1)) if resizes else old
-    target = choose(range(pages + slot)) if how & MREMAP_FIXED else 0
+    target = choose(range(pages + bound.slot)) if how & MREMAP_FIXED else 0
     if how & MREMAP_FIXED:
         mapped |= set(range(target, target + new))
     else:

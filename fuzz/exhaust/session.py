@@ -12,7 +12,7 @@ from typing import NamedTuple
 from engine.base.kernel import kernel_named
 from fuzz.case import Case
 from fuzz.exhaust.choices import by_chance
-from fuzz.exhaust.programs import Bound, Layout, layouts, parts, program, size
+from fuzz.exhaust.programs import KINDS, Bound, Layout, layouts, parts, program, size
 from fuzz.exhaust.store import Store, StoreError, Totals
 from fuzz.exhaust.trial import Broken, Task, Tried, tried
 from fuzz.findings.bucket import Bucket
@@ -114,7 +114,7 @@ def tasks_of(bound: Bound) -> Iterator[Task]:
         programs = size(bound, layout)
         if not programs:
             continue
-        most = parts(layout)
+        most = parts(bound, layout)
         of = min(most, -(-programs // _TASK_PROGRAMS))
         for part in range(of):
             yield Task(layout, part, of, programs * len(range(part, most, of)) // most)
@@ -131,7 +131,8 @@ def sample(bound: Bound, number: int, seed: int) -> Iterator[Case]:
 
 def _about(options: ExhaustOptions) -> str:
     bound = options.bound
-    asked = f"{bound.geometry.name} {bound.calls} {bound.pages} {' '.join(options.kernels)}"
+    words = (bound.calls, bound.moves, bound.pages, *bound.kinds, *options.kernels)
+    asked = " ".join(map(str, (bound.geometry.name, *words)))
     return fingerprint(_HOME, _DECIDES, asked)
 
 
@@ -241,11 +242,16 @@ class _Session:
 
 
 def _calls(bound: Bound) -> str:
-    return f"{bound.calls} call{'' if bound.calls == 1 else 's'} that map or move"
+    told = f"{bound.calls} call{'' if bound.calls == 1 else 's'} that map or move"
+    if bound.moves is not None and bound.moves < bound.calls - 1:
+        told += f", {bound.moves} of which move{'s' if bound.moves == 1 else ''},"
+    return told
 
 
 def _pages(bound: Bound) -> str:
-    return f"{bound.pages} page{'' if bound.pages == 1 else 's'}"
+    """What is mapped, and where."""
+    kinds = f" of kind {' or '.join(bound.kinds)}" if len(bound.kinds) < len(KINDS) else ""
+    return f"{bound.pages} page{'' if bound.pages == 1 else 's'}{kinds}"
 
 
 def _rows(
