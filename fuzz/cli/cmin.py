@@ -3,14 +3,11 @@
 import argparse
 from pathlib import Path
 
-from engine.base.geometry import GEOMETRIES, Geometry, geometry_named
+from engine.base.geometry import GEOMETRIES
 from fuzz.campaign.coverage import MONITORED
+from fuzz.cli.corpus import geometries_of, last_run
 from fuzz.cli.named import check_names
 from fuzz.cli.options import Parser, UsageError, add_kernels, add_workdir, define
-from fuzz.findings.database import LedgerError
-from fuzz.findings.history import About
-from fuzz.findings.ledger import Ledger
-from fuzz.inputs.inputs import shared_out
 from fuzz.lib.command import command
 from fuzz.lib.exits import FINE
 from fuzz.lib.lines import short
@@ -48,14 +45,14 @@ def _cmin(options: argparse.Namespace) -> int:
         raise UsageError(f"{out} is there already: name another place")
     if out.absolute().resolve().is_relative_to(corpus.resolve()):
         raise UsageError(f"{out} lies in the corpus: name another place")
-    last = _last_run(options.workdir)
+    last = last_run(options.workdir)
     kernels = list(dict.fromkeys(options.kernels or (last.kernels if last else [DEFAULT_KERNEL])))
     check_names(kernels, None)
     kept: dict[str, list[str]] = {}
     for folder in folders:
         count = sum(path.is_file() for path in folder.iterdir())
         try:
-            found = needed_of(folder, _geometries(folder.name, last), kernels)
+            found = needed_of(folder, geometries_of(folder.name, last), kernels)
         except ReachError as error:
             raise UsageError(str(error)) from None
         kept[folder.name] = found.inputs
@@ -67,23 +64,3 @@ def _cmin(options: argparse.Namespace) -> int:
     write_folders(out, kept)
     print(f"They are in {out}; to go on with them, put it in place of {short(corpus)}.")
     return FINE
-
-
-def _last_run(workdir: Path) -> About | None:
-    """What the last run was about, if the ledger can say."""
-    try:
-        ledger = Ledger.reading(workdir)
-    except LedgerError:
-        return None
-    if ledger is None:
-        return None
-    with ledger:
-        run = ledger.history.last_run()
-    return run.about if run else None
-
-
-def _geometries(first: str, last: About | None) -> list[Geometry]:
-    """Those by which the inputs of a folder are read: the run's, if it was the last one's."""
-    if last is not None and last.geometries[0] == first:
-        return [geometry_named(name) for name in last.geometries]
-    return shared_out(geometry_named(first))

@@ -4,12 +4,12 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from engine.base.geometry import GEOMETRIES
 from engine.base.kernel import releases
 from fuzz.campaign.seeds import CORPUS
+from fuzz.cli.corpus import geometries_of, last_run
 from fuzz.cli.named import case_files, check_names
 from fuzz.cli.options import (
     Parser,
@@ -20,6 +20,7 @@ from fuzz.cli.options import (
     define,
 )
 from fuzz.findings.cases import CASE
+from fuzz.findings.history import About
 from fuzz.lib.exits import FINE, OUR_DEFECT, SURPRISES
 from fuzz.matrix import in_short
 from fuzz.reach.changed import changed_lines, statements
@@ -38,6 +39,7 @@ exit status:
   3    pmdfuzz itself failed on a program, which is named
   130  stopped by Ctrl-C
 """
+_OF_RUNS = ("seeds", "corpus")  # folders of inputs in a working directory
 _NARROWEST = 60  # columns; in fewer, lines are broken by the terminal
 
 
@@ -61,6 +63,12 @@ def make_coverage(parser: Parser, summary: str) -> None:
         metavar="PATH",
         help="cases (*.case), inputs of a run's corpus, or folders of either (default: the "
         "project's corpus, and that of the working directory)",
+    )
+    parser.add_argument(
+        "--of-run",
+        action="store_true",
+        help="what the last run in the working directory has met, and nothing else: its seeds, its "
+        "corpus and its findings",
     )
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
@@ -95,7 +103,7 @@ def _coverage(options: argparse.Namespace) -> int:
     try:
         check_coverage()
         changed = {} if options.changed is None else _changed(options.changed)
-        cases, inputs = _programs(options.programs, options.workdir, options.geometry)
+        cases, inputs = _programs(options)
         if options.changed is not None and not changed:
             print(*change(changed, {}, options.changed), sep="\n")
             return FINE
@@ -117,7 +125,7 @@ def _coverage(options: argparse.Namespace) -> int:
 
 
 def _marks(options: argparse.Namespace, kernels: list[str]) -> int:
-    cases, inputs = _programs(options.programs, options.workdir, options.geometry)
+    cases, inputs = _programs(options)
     found, ran = met(cases, inputs, kernels, options.geometry)
     if options.json:
         told = {
@@ -153,37 +161,37 @@ def _changed(revision: str) -> dict[str, set[int]]:
     return found
 
 
-def _programs(
-    paths: Sequence[Path], workdir: Path, geometry: str | None
-) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """The cases, and the inputs with the geometry of their run.  Errors raised: UsageError."""
+def _programs(options: argparse.Namespace) -> tuple[list[Path], list[tuple[Path, list[str]]]]:
+    """The cases, and the inputs with the geometries of their run.  Errors raised: UsageError."""
+    workdir: Path = options.workdir
+    if options.of_run:
+        if options.programs:
+            raise UsageError("--of-run names the programs: give no others")
+        paths = [workdir / name for name in (*_OF_RUNS, "findings")]
+    else:
+        paths = options.programs or [CORPUS, workdir / "corpus"]
     cases: list[Path] = []
-    inputs: list[tuple[Path, str]] = []
-    if not paths:
-        cases += sorted(CORPUS.rglob(f"*{CASE}"))
-        inputs += _inputs(workdir / "corpus", geometry)
+    inputs: list[Path] = []
     for path in paths:
         if path.is_dir():
             cases += sorted(path.rglob(f"*{CASE}"))
-            inputs += _inputs(path, geometry)
+            inputs += (one for one in sorted(path.rglob("*")) if one.is_file() and not one.suffix)
         elif path.suffix == CASE:
             cases += case_files([path])
-        else:
-            inputs.append((path, geometry or _geometry_of(path)))
-    for path in (*cases, *(path for path, _ in inputs)):
+        elif path in options.programs:
+            inputs.append(path)
+    for path in (*cases, *inputs):
         path.stat()  # whether it is there
     if not cases and not inputs:
         raise UsageError(f"no programs in {', '.join(map(str, paths))}")
-    return cases, inputs
+    last = last_run(workdir)
+    return cases, [(path, _geometries(path, options, last)) for path in inputs]
 
 
-def _inputs(folder: Path, geometry: str | None) -> Iterator[tuple[Path, str]]:
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.suffix == "":
-            yield path, geometry or _geometry_of(path)
-
-
-def _geometry_of(path: Path) -> str:
-    """The geometry of the run that an input is of: its corpus lies in a folder of that name."""
-    name = path.absolute().parent.name
-    return name if name in GEOMETRIES else "x86-64"
+def _geometries(path: Path, options: argparse.Namespace, last: About | None) -> list[str]:
+    """The names of those of the run that an input is of; its folder has the name of the first."""
+    folder = path.absolute().parent
+    ours = folder.parent.parent == options.workdir.absolute()
+    first = options.geometry or (folder.name if folder.name in GEOMETRIES else "x86-64")
+    of_run = geometries_of(first, last if ours and not options.geometry else None)
+    return [geometry.name for geometry in of_run]

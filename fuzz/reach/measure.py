@@ -28,13 +28,13 @@ PROGRAMS = "programs"  # the context of what programs reach; what imports do has
 class Task(NamedTuple):
     """What to run, and where its report goes; all of it plain JSON.
 
-    `cases` are files of cases, `inputs` files of inputs (`fuzz.inputs.inputs`), each with the name
-    of the first geometry of its run.  `kernels` are names; programs run on all of them.
+    `cases` are files of cases, `inputs` files of inputs (`fuzz.inputs.inputs`), each with the names
+    of the geometries of its run.  `kernels` are names; programs run on all of them.
     `geometry`, if not empty, is in place of that of cases.  `html` is a directory, or empty.
     """
 
     cases: list[str]
-    inputs: list[tuple[str, str]]
+    inputs: list[tuple[str, list[str]]]
     kernels: list[str]
     geometry: str
     report: str
@@ -104,13 +104,13 @@ def _programs(task: Task) -> "Iterator[tuple[str, Case]]":
 
     from engine.base.geometry import geometry_named
     from fuzz.forms.text import load
-    from fuzz.inputs.inputs import Inputs, shared_out
+    from fuzz.inputs.inputs import Inputs
 
     for name in task.cases:
         case = load(Path(name))
         yield name, replace(case, geometry=task.geometry or case.geometry)
-    for name, first in task.inputs:
-        geometries = shared_out(geometry_named(first))
+    for name, names in task.inputs:
+        geometries = [geometry_named(one) for one in names]
         number, case = Inputs(geometries).decode(Path(name).read_bytes())
         yield name, replace(case, geometry=geometries[number].name)
 

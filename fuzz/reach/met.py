@@ -37,7 +37,7 @@ class Met:
 
 def met(
     cases: Sequence[Path],
-    inputs: Sequence[tuple[Path, str]],
+    inputs: Sequence[tuple[Path, list[str]]],
     kernels: Sequence[str],
     geometry: str | None = None,
 ) -> tuple[list[Met], Ran]:
@@ -60,7 +60,7 @@ def met(
 
         task = Task(
             [str(path) for path in cases],
-            [(str(path), first) for path, first in inputs],
+            [(str(path), names) for path, names in inputs],
             list(kernels),
             geometry or "",
             "",

@@ -54,7 +54,7 @@ def check_coverage() -> None:
 
 def reached(
     cases: Sequence[Path],
-    inputs: Sequence[tuple[Path, str]],
+    inputs: Sequence[tuple[Path, list[str]]],
     kernels: Sequence[str],
     geometry: str | None = None,
     html: Path | None = None,
@@ -70,7 +70,7 @@ def reached(
         report = Path(scratch) / "report.json"
         task = Task(
             [str(path.absolute()) for path in cases],
-            [(str(path.absolute()), first) for path, first in inputs],
+            [(str(path.absolute()), names) for path, names in inputs],
             list(kernels),
             geometry or "",
             str(report),

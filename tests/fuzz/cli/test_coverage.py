@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from engine.base.geometry import GEOMETRIES
+from fuzz.campaign.run import run
 from fuzz.cli import coverage
 from fuzz.cli.main import main
 from fuzz.forms.text import load
 from fuzz.inputs.inputs import Inputs, shared_out
 from tests.lib.command import MAP, Output, Write, refused
 from tests.lib.constants import ROOT
+from tests.lib.runs import fuzzing_test, options
 
 SLOT = """\
 mmap(0x200000, 0x200000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)
@@ -77,6 +79,23 @@ def test_inputs_of_a_run_count_as_cases_do(
     )
     assert 0 < sealing < moving < 100
     assert row["all"][2] == str(sum(int(line.split()[2]) for line in rows[:-1]))
+
+
+@fuzzing_test
+def test_what_a_run_has_met(tmp_path: Path, capsys: Output) -> None:
+    """Its seeds, too, on the geometries that it had."""
+    work = tmp_path / "work"
+    seed = ROOT / "corpus" / "seeds" / "place-on-32-bits.case"
+    run(options(tmp_path, seed, geometries=("tiny", "i386-pae"), kernels=("linux-6.18",)))
+    capsys.readouterr()
+    words = ["coverage", "--marks", "--json", "--of-run", "--workdir", str(work)]
+    assert main([*words, "--kernel", "linux-6.18"]) == 1, "it has not reached all"
+    met = {one["mark"]: one["programs"] for one in json.loads(capsys.readouterr().out)["marks"]}
+    assert met["-thp_aligns_32_bit"] + met["+thp_aligns_32_bit"], "asked on i386 alone"
+    assert main([*words, str(seed)]) == 2
+    assert "--of-run" in refused(capsys)
+    assert main([*words[:-1], str(tmp_path / "none")]) == 2
+    assert "no programs in" in refused(capsys)
 
 
 @pytest.mark.slow
