@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from engine.base.geometry import GEOMETRIES
-from engine.base.kernel import releases
+from engine.base.kernel import base_of, releases
 from fuzz.campaign.seeds import CORPUS
 from fuzz.cli.corpus import geometries_of, last_run
 from fuzz.cli.named import case_files, check_names
@@ -27,14 +27,14 @@ from fuzz.reach.changed import changed_lines, statements
 from fuzz.reach.measure import HOME, Ran
 from fuzz.reach.met import met
 from fuzz.reach.reached import ReachError, check_coverage, reached
-from fuzz.reach.tell import change, marked, never_run, table
+from fuzz.reach.tell import change, marked, never_run, refuted, table
 
 _EXIT = """\
 exit status:
   0    as expected: measured; with --changed: all that has changed was run, or nothing has changed;
        with --marks: all were reached but those that say why they cannot be
   1    findings: with --changed, statements that have changed and were never run; with --marks,
-       marks that were never reached
+       marks that were never reached, or that were, though they say that nobody can
   2    bad input, no git checkout, or coverage.py is not installed
   3    pmdfuzz itself failed on a program, which is named
   130  stopped by Ctrl-C
@@ -140,7 +140,11 @@ def _marks(options: argparse.Namespace, kernels: list[str]) -> int:
     if ran.failed:
         print(*ran.failed, sep="\n", file=sys.stderr)
         return OUR_DEFECT
-    return SURPRISES if any(one.missing for one in found) else FINE
+    # A kernel with switches of its own may well have what no release has.
+    wrong = list(refuted(found)) if all(name == base_of(name) for name in kernels) else []
+    for line in wrong:
+        print(line, file=sys.stderr)
+    return SURPRISES if wrong or any(one.missing for one in found) else FINE
 
 
 def _told(ran: Ran, kernels: list[str]) -> str:

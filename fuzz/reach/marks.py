@@ -33,8 +33,6 @@ _MARK = re.compile(r"(?P<before>.*?)# mark: (?P<name>[a-z0-9-]+)(?:, unreachable
 _READ = re.compile(r"""[."'](\w+)\b|^    (\w+): Annotated""")
 _OF_CASE = re.compile(r"^# mark: ([a-z0-9, -]+)$", re.MULTILINE)
 _OF_SWITCHES = "tests/fuzz/test_switches.py::test_a_switch_is_read_and_shows"
-# Arms of switches that no program takes, though there are releases that have them.
-_NEVER_ASKED: dict[str, str] = {}
 
 
 class MarkError(Exception):
@@ -126,7 +124,7 @@ def _why_never(name: str, on: bool) -> str:
     """Why no kernel that a run is about takes that arm of a switch."""
     if all(getattr(kernel, name) is not on for kernel in releases()):
         return "no release has it" if on else "every release has it"
-    return _NEVER_ASKED.get(("+" if on else "-") + name, "")
+    return ""
 
 
 @cache

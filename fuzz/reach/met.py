@@ -24,6 +24,11 @@ class Met:
         """Has none reached it, though one should?"""
         return not self.programs and not self.mark.unreachable
 
+    @property
+    def refuted(self) -> bool:
+        """Has one reached it, though the mark says that none does?"""
+        return bool(self.programs and self.mark.unreachable)
+
     def as_json(self) -> dict[str, object]:
         """The same as plain data."""
         return {

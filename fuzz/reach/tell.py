@@ -57,6 +57,13 @@ def marked(marks: Sequence[Met], width: int) -> Iterator[str]:
     yield f"{len(marks)} marks: {missing} never reached, {excused} unreachable"
 
 
+def refuted(marks: Sequence[Met]) -> Iterator[str]:
+    """A line for each mark that was reached, though it says that none is."""
+    for one in marks:
+        if one.refuted:
+            yield f"{one.mark.name} was reached, unlike its mark says: {one.mark.unreachable}"
+
+
 def _names(one: Met) -> tuple[str, str]:
     return one.mark.name, one.mark.where.removeprefix("engine/")
 

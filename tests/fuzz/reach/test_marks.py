@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from engine.base.kernel import SWITCHES
+from engine.base.kernel import SWITCHES, releases
 from fuzz.execute import execute
 from fuzz.forms.text import load
-from fuzz.reach.marks import MarkError, explained, explaining, marks, marks_in, of_switches
+from fuzz.reach.marks import Mark, MarkError, explained, explaining, marks, marks_in, of_switches
+from fuzz.reach.met import Met, met
+from fuzz.reach.tell import refuted
 from fuzz.reach.watch import Watch
 from fuzz.showing import expectations, kernel_for
 from tests.lib.constants import ROOT
@@ -82,6 +84,26 @@ def test_switches_have_two_marks_each() -> None:
     assert found["+realign"].path == "engine/move.py"
     assert not found["+realign"].unreachable
     assert explaining(found["-realign"])[0].endswith("[realign]")
+
+
+@pytest.mark.slow
+def test_what_is_told_to_be_unreachable_is_not_reached() -> None:
+    """By no case of the corpus, on no release."""
+    found, ran = met(
+        sorted((ROOT / "corpus").rglob("*.case")), [], [one.name for one in releases()]
+    )
+    assert ran.programs > 300
+    assert not ran.failed
+    assert [one.mark.name for one in found if one.refuted] == []
+    assert sum(bool(one.mark.unreachable) for one in found) > 10
+
+
+def test_what_was_reached_after_all_is_told() -> None:
+    mark = Mark("one", "engine/x.py", 3, "nobody asks")
+    assert not Met(mark, 0, ()).refuted
+    reached = Met(mark, 2, ())
+    assert reached.refuted
+    assert list(refuted([reached])) == ["one was reached, unlike its mark says: nobody asks"]
 
 
 def test_lines_are_noted_as_they_run(tmp_path: Path) -> None:
