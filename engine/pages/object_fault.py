@@ -92,12 +92,8 @@ def _access_shared_slot(
         index, addr = first + offset, start + (offset << shift)
         entry = None if table is None else table.leaves.get(index)
         if entry is None or entry & MARKER:
-            if entry is not None and is_guard(entry):
-                note(faulted.segv, addr, 1, shift)
-                continue
-            if linear + offset >= size:
-                if not fault_past_object(space, vma, addr, write=write):
-                    note(faulted.bus, addr, 1, shift)
+            if linear + offset >= size or (entry is not None and is_guard(entry)):
+                _access_no_page(space, vma, addr, entry, faulted, write=write)
                 table = space.tree.find(addr, PTE)
                 continue
             if table is None:
@@ -137,12 +133,8 @@ def _access_private_slot(
         index, addr = first + offset, start + (offset << shift)
         entry = None if table is None else table.leaves.get(index)
         if entry is None or entry & MARKER:
-            if entry is not None and is_guard(entry):
-                note(faulted.segv, addr, 1, shift)
-                continue
-            if linear + offset >= size:
-                if not fault_past_object(space, vma, addr, write=write):
-                    note(faulted.bus, addr, 1, shift)
+            if linear + offset >= size or (entry is not None and is_guard(entry)):
+                _access_no_page(space, vma, addr, entry, faulted, write=write)
                 table = space.tree.find(addr, PTE)
                 continue
             if write:
@@ -166,6 +158,21 @@ def _access_private_slot(
         if tag:
             space.frames.tag[entry >> PFN_SHIFT] = tag + offset
     space.flush_tlb(start, end)
+
+
+def _access_no_page(
+    space: AddressSpace, vma: Vma, addr: int, entry: int | None, faulted: Faulted, *, write: bool
+) -> None:
+    """Access the page at `addr`, bytes, where a guard is, or which lies past the end of the object.
+
+    Arguments: `entry` what is there, none or a marker.
+    Returns: what could not be accessed is noted in `faulted`.
+    """
+    shift = space.geometry.page_shift
+    if entry is not None and is_guard(entry):
+        note(faulted.segv, addr, 1, shift)
+    elif not fault_past_object(space, vma, addr, write=write):
+        note(faulted.bus, addr, 1, shift)
 
 
 def _fault_copy(space: AddressSpace, vma: Vma, table: Table, addr: int) -> int:
