@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from fuzz.cli.main import main
+from fuzz.exhaust.store import Store
+from fuzz.exhaust.trial import Task, Tried
 
 WORDS = ["exhaust", "--pages", "1", "--kernel", "linux-6.12", "--kernel", "linux-7.3"]
 
@@ -28,6 +30,37 @@ def test_what_is_done_is_not_done_again(
     monkeypatch.setattr("fuzz.exhaust.session._timed", lambda *_, **__: 1 // 0)  # is not called
     assert main(words) == 0
     assert capsys.readouterr().out == first
+
+
+def test_what_was_interrupted_comes_to_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main([*WORDS, "--workdir", str(tmp_path / "at once")])
+    whole = told(capsys.readouterr().out)
+    words = [*WORDS, "--workdir", str(tmp_path / "in pieces")]
+    put, left = Store.put, 3
+
+    def stop_later(store: Store, task: Task, tried: Tried, seconds: float) -> None:
+        nonlocal left
+        if not left:
+            raise KeyboardInterrupt
+        left -= 1
+        put(store, task, tried, seconds)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "put", stop_later)
+        assert main(words) == 130
+    out = capsys.readouterr().out
+    assert "tasks are left: the same command goes on." in out
+    assert "so far" in out
+    assert told(out) != whole
+    assert main(words) == 0
+    assert told(capsys.readouterr().out) == whole
+
+
+def told(out: str) -> str:
+    """What is said of all programs, without the time and the place."""
+    return re.sub(r", [^,]* of CPU time|^(The first program|  ).*$", "", out, flags=re.MULTILINE)
 
 
 def test_another_end_begins_anew_and_nothing_is_lost(
