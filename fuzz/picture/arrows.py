@@ -1,9 +1,10 @@
-"""Arrows: what each mover takes from where to where, and where a stale translation leads."""
+"""Arrows: what each mover takes from where to where."""
 
 from engine.base.address import Range
 from fuzz.picture import svg
 from fuzz.picture.moments import Bite
-from fuzz.picture.ribbon import PAD, WIDTH, Rows
+from fuzz.picture.paper import PAD
+from fuzz.picture.ribbon import Rows
 from fuzz.picture.scene import Ribbon, Scene
 from fuzz.picture.svg import Element
 
@@ -75,7 +76,7 @@ class Arrows:
             return
         wide = svg.width_of(words, 13.5, mono=True) + 20
         to_right = [at for at in self._past if x < at < x + wide]
-        if x + wide < WIDTH - PAD and (not to_right or x - wide < PAD):
+        if x + wide < self.scene.paper.width - PAD and (not to_right or x - wide < PAD):
             svg.text(group, x + 16, y + 4.5, words, label)
         else:
             svg.text(group, x - 18, y + 4.5, words, label, "end")

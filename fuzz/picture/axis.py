@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 MOST_PIECES = 40
 _PAGE_WIDTH = 34.0  # of a page alone, in units of the drawing; it is stretched to what there is
+_NARROW = 500.0  # below that, long pieces leave more of it to single pages
 _UNIFORM_PAGES = 24  # with no more pages than that, each is as wide as the others
 
 
@@ -80,8 +81,9 @@ def axis(
     pairs = list(itertools.pairwise(places))
     pages = [max((end - start) / page, 1) for start, end in pairs]
     uniform = sum(pages) <= _UNIFORM_PAGES
+    growth = 0.25 if right - left < _NARROW else 0.45
     wanted = [
-        _PAGE_WIDTH * (count if uniform else min(1 + 0.45 * log2(count), 6)) for count in pages
+        _PAGE_WIDTH * (count if uniform else min(1 + growth * log2(count), 6)) for count in pages
     ]
     scale = (right - left) / sum(wanted)
     # Nobody has more of a page than he can read.

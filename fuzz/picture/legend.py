@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from fuzz.picture import svg
-from fuzz.picture.ribbon import PAD, WIDTH
+from fuzz.picture.paper import PAD
 from fuzz.picture.seen import MIGRATING, SWAPPED
 from fuzz.picture.svg import Element
 
@@ -69,7 +69,7 @@ _SIGNS: dict[str, tuple[Callable[[Element, float, float], None], str]] = {
 }
 
 
-def legend(root: Element, y: float, used: set[str], severity: str) -> float:
+def legend(root: Element, y: float, used: set[str], severity: str, width: float) -> float:
     """Draw it, from `y` on, where a rule of some severity breaks.  Returns: where it ends."""
     x, y = PAD, y + 16
     if "failing" in used:
@@ -81,7 +81,7 @@ def legend(root: Element, y: float, used: set[str], severity: str) -> float:
         if sign not in used:
             continue
         wide = _SAMPLE + 8 + svg.width_of(words, 12) + 18
-        if x > PAD and x + wide > WIDTH - PAD:
+        if x > PAD and x + wide > width - PAD:
             x, y = PAD, y + _ROW
         sample(root, x, y)
         svg.text(root, x + _SAMPLE + 7, y, words, "small soft")

@@ -1,11 +1,11 @@
 """The picture of a case: what one call does to page tables, and where it goes wrong.
 
-`picture(case, kernel)` runs the case; `still` has the decisive moments below each other, `film` all
-of them in one place, to be leafed through.
+`picture(case, kernel)` runs the case; `still` has the decisive moments below each other, `sheet` in
+two columns, and `film` all of them in one place, to be leafed through.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -20,12 +20,13 @@ from fuzz.picture.lost import Lost
 from fuzz.picture.meaning import WEIGHT, consequence
 from fuzz.picture.moments import Film, film
 from fuzz.picture.panel import Panel
-from fuzz.picture.ribbon import LEFT, PAD, RIGHT, WIDTH
+from fuzz.picture.paper import NARROW, PAD, WIDE, Paper
 from fuzz.picture.scene import Scene
 from fuzz.picture.svg import Element
 from fuzz.picture.words import caption
 
-_MOST_PANELS = 5
+_MOST_PANELS, _MOST_ON_SHEET = 5, 4
+_BETWEEN = 8.0  # panels
 
 
 class Step(NamedTuple):
@@ -47,6 +48,7 @@ class Picture:
     made: Film
     name: str = ""
     about: str = ""
+    _scenes: dict[Paper, tuple[Scene, Lost]] = field(default_factory=dict, repr=False)
 
     @property
     def title(self) -> str:
@@ -81,58 +83,96 @@ class Picture:
 
         Arguments: `styled` false: without its style, for a page that has that already.
         """
-        return self._drawn(list(_decisive(self.made)), leafed=False, styled=styled)
+        root, ground = self._root(WIDE.width, styled=styled)
+        y, used = self._head(root), set[str]()
+        for number, index in enumerate(_decisive(self.made, _MOST_PANELS), 1):
+            panel = self._panel(WIDE, index, number)
+            panel.draw(root, y)
+            y += panel.height + _BETWEEN
+            used |= panel.used
+        return self._finished(root, ground, y, used, WIDE.width)
+
+    def sheet(self, *, styled: bool = True) -> str:
+        """Fewer of them, in two columns, as fits on paper, without what is told above them.
+
+        Arguments: as of `still`.
+        """
+        groups, panels, used = [], [], set[str]()
+        root, ground = self._root(2 * NARROW.width, styled=styled)
+        for number, index in enumerate(_decisive(self.made, _MOST_ON_SHEET), 1):
+            groups.append(svg.group(root))
+            panels.append(self._panel(NARROW, index, number))
+            panels[-1].draw(groups[-1], 0)
+            used |= panels[-1].used
+        heights = [panel.height + _BETWEEN for panel in panels]
+        first = min(
+            range(1, len(heights) + 1),
+            key=lambda many: max(sum(heights[:many]), sum(heights[many:])),
+        )
+        for column, members in enumerate((range(first), range(first, len(heights)))):
+            y = 4.0
+            for number in members:
+                svg.place(groups[number], column * NARROW.width, y)
+                y += heights[number]
+        bottom = 4 + max(sum(heights[:first]), sum(heights[first:]))
+        return self._finished(root, ground, bottom, used, 2 * NARROW.width)
 
     def film(self, *, styled: bool = True) -> str:
         """All moments as SVG, a group of class `step` each, of which that with `now` is seen.
 
+        What is told above them is `weight`, `means` and `title`.
+
         Arguments: as of `still`.
         """
-        return self._drawn(list(range(len(self.made.moments))), leafed=True, styled=styled)
-
-    def _drawn(self, indices: list[int], *, leafed: bool, styled: bool) -> str:
-        title, told = self.title, " ".join(self._told())
-        root, sheet = svg.picture(WIDTH, title, told, self.made.severity, styled=styled)
-        top = self._head(root)
-        used: set[str] = set()
-        y = bottom = top
-        for number, index in enumerate(indices):
-            parent = root
-            if leafed:
-                step = self.steps[index]
-                css = "step now" if index == self.failing else "step"
-                parent = svg.group(root, css, step=str(index), caption=svg.clean(step.caption))
-                y = top
-            called = (index if leafed else number) + 1
-            panel = Panel(self._scene, self._lost, index, called, alike=leafed)
-            panel.draw(parent, y)
-            y += panel.height + 8
-            bottom = max(bottom, y)
+        root, ground = self._root(WIDE.width, styled=styled)
+        bottom, used = 0.0, set[str]()
+        for index, step in enumerate(self.steps):
+            css = "step now" if index == self.failing else "step"
+            parent = svg.group(root, css, step=str(index), caption=svg.clean(step.caption))
+            panel = self._panel(WIDE, index, index + 1, alike=True)
+            panel.draw(parent, 4)
+            bottom = max(bottom, panel.height + 4 + _BETWEEN)
             used |= panel.used
-        height = legend(root, bottom, used, self.made.severity)
-        root.set("viewBox", f"0 0 {svg.number(WIDTH)} {svg.number(height)}")
-        sheet.set("height", svg.number(height))
+        return self._finished(root, ground, bottom, used, WIDE.width)
+
+    def _root(self, width: float, *, styled: bool) -> tuple[Element, Element]:
+        """A sheet that is not high yet."""
+        told = " ".join(self._told())
+        return svg.picture(width, self.title, told, self.made.severity, styled=styled)
+
+    def _panel(self, paper: Paper, index: int, number: int, *, alike: bool = False) -> Panel:
+        if paper not in self._scenes:
+            scene = Scene(self.made, paper)
+            self._scenes[paper] = scene, Lost(scene)
+        return Panel(*self._scenes[paper], index, number, alike=alike)
+
+    def _finished(
+        self, root: Element, ground: Element, bottom: float, used: set[str], width: float
+    ) -> str:
+        """The picture as text, with its legend, and as high as it takes."""
+        height = legend(root, bottom, used, self.made.severity, width)
+        root.set("viewBox", f"0 0 {svg.number(width)} {svg.number(height)}")
+        ground.set("height", svg.number(height))
         return svg.told(root)
-
-    @cached_property
-    def _scene(self) -> Scene:
-        return Scene(self.made, LEFT, RIGHT)
-
-    @cached_property
-    def _lost(self) -> Lost:
-        return Lost(self._scene)
 
     def _told(self) -> Iterator[str]:
         """What is read out in place of the picture."""
         yield f"{self.subtitle}."
-        if self._meant:
-            yield f"{self.made.severity}: {self._meant}."
+        if self.means:
+            yield f"{self.made.severity}: {self.means}."
         for step in self.steps:
             yield f"{step.caption}{' (here the rule is broken)' if step.failing else ''}."
 
+    @property
+    def weight(self) -> str:
+        """How bad it is; "" if no rule is broken."""
+        made = self.made
+        return f"{made.severity.upper()}: {WEIGHT[made.rule.severity]}" if made.rule else ""
+
     @cached_property
-    def _meant(self) -> str:
-        return consequence(self.made, self._lost)
+    def means(self) -> str:
+        """Why it matters; "" if no rule is broken."""
+        return consequence(self.made, Lost(Scene(self.made, WIDE)))
 
     def _origin(self) -> str:
         """Where the bug comes from, in a line, "" if that is not known."""
@@ -150,28 +190,27 @@ class Picture:
             svg.text(root, PAD, y, self.title, "h1")
         else:
             svg.badge(root, PAD + 9, y - 5, 10, made.severity)
-            weight = f"{made.severity.upper()}: {WEIGHT[made.rule.severity]}"
-            svg.text(root, PAD + 26, y, weight, "h1 bad")
+            svg.text(root, PAD + 26, y, self.weight, "h1 bad")
             y += 5
-            for line in svg.wrapped(self._meant, WIDTH - 2 * PAD, 15.5):
+            for line in svg.wrapped(self.means, WIDE.room, 15.5):
                 y += 19
                 svg.text(root, PAD, y, line, "means")
             y += 2
-            for line in svg.wrapped(f"broken rule: “{self.title}”", WIDTH - 2 * PAD, 14):
+            for line in svg.wrapped(f"broken rule: “{self.title}”", WIDE.room, 14):
                 y += 18
                 svg.text(root, PAD, y, line)
         y += 3
         rule = f"{made.rule.id} {made.rule.slug}" if made.rule else ""
         parts = (rule, self.subtitle, svg.clean(self.name, 40))
-        for words in (" · ".join(filter(None, parts)), svg.clean(self._origin())):
-            for line in svg.wrapped(words, WIDTH - 2 * PAD, 13):
+        for words in filter(None, (" · ".join(filter(None, parts)), svg.clean(self._origin()))):
+            for line in svg.wrapped(words, WIDE.room, 13):
                 y += 17
                 svg.text(root, PAD, y, line, "sub")
         if made.call >= 0:
             call = made.shown.case.calls[made.call]._replace(result=made.result)
             words = svg.clean(format_call(call, made.kernel.geometry.page_bytes))
             y += 3
-            for line in svg.wrapped(words, WIDTH - 2 * PAD, 12.5, mono=True):
+            for line in svg.wrapped(words, WIDE.room, 12.5, mono=True):
                 y += 17
                 svg.text(root, PAD, y, line, "code")
         return y + 10
@@ -186,8 +225,8 @@ def picture(case: Case, kernel: Kernel, name: str = "", about: str = "") -> Pict
     return Picture(film(case, kernel), name, about)
 
 
-def _decisive(made: Film) -> Iterator[int]:
-    """The moments that tell the story: few enough to stand below each other."""
+def _decisive(made: Film, most: int) -> Iterator[int]:
+    """The moments that tell the story, `most` of them."""
     moments = made.moments
     last = len(moments) - 1
     failing = made.failing
@@ -202,7 +241,7 @@ def _decisive(made: Film) -> Iterator[int]:
     chosen += [*bites, last]
     kept: list[int] = []
     for index in dict.fromkeys(chosen):
-        if len(kept) < _MOST_PANELS:
+        if len(kept) < most:
             kept.append(index)
     yield from sorted(kept)
 

@@ -13,18 +13,16 @@ from engine.base.geometry import PMD, PTE
 from engine.base.points import ENTER, PUD_MOVED
 from engine.state import terms
 from fuzz.picture import svg
+from fuzz.picture.addresses import labels
 from fuzz.picture.lost import Lost
 from fuzz.picture.moments import MOVERS, Film, Moment
+from fuzz.picture.paper import PAD
 from fuzz.picture.scene import Ribbon, Scene
 from fuzz.picture.seen import GUARD, MIGRATING, STRIPS, SWAPPED, WP_MARK, ZERO, Run, clipped
 from fuzz.picture.svg import Element
 from fuzz.picture.words import through
 from fuzz.tell import signs
 from fuzz.tell.details import DETAILS, Kept
-
-WIDTH = 740.0
-PAD = 14.0
-LEFT, RIGHT = 106.0, WIDTH - 24  # of the axis
 
 _SPAN, _ADDRESSES, _VMA, _TABLE, _PAGES, _STRIP, _TLB = 16.0, 16.0, 18.0, 22.0, 25.0, 14.0, 20.0
 _GAP = 5.0
@@ -40,13 +38,16 @@ _OF_VMAS = frozenset(
 class Rows:
     """Where the rows of a ribbon are, from `top` on; the same at all moments of a film."""
 
-    def __init__(self, film: Film, ribbon: Ribbon, top: float) -> None:
-        self.film, self.ribbon, self.top = film, ribbon, top
+    def __init__(self, scene: Scene, ribbon: Ribbon, top: float) -> None:
+        self.film, self.ribbon, self.top = scene.film, ribbon, top
+        self.lines = 1 + max(
+            (one.line for m in self.film.moments for one in labels(scene, ribbon, m)), default=0
+        )
         self.spans = top
         self.addresses = top + _SPAN * len(ribbon.spans)
-        self.vmas = self.addresses + _ADDRESSES
+        self.vmas = self.addresses + _ADDRESSES * self.lines
         self.puds = self.vmas + _VMA + _GAP
-        self.upper = _moves_puds(film, ribbon)
+        self.upper = _moves_puds(self.film, ribbon)
         self.tables = self.puds + (_TABLE + _GAP) * self.upper
         self.pages = self.tables + _TABLE + _GAP
         self.strips = self.pages + _PAGES + _GAP
@@ -153,7 +154,7 @@ class RibbonDrawing:
             self._label(y + 4, span.name, "strong")
             for where, css, words in (
                 (span.where, "asked", terms.size(span.where.length)),
-                (span.lowered if begun else None, "lowered", "realigned: taken as well"),
+                (span.lowered if begun else None, "lowered", self._realigned(span.lowered)),
             ):
                 if where is None:
                     continue
@@ -168,45 +169,24 @@ class RibbonDrawing:
                     svg.text(self.group, middle, y + 4, words, "small", "middle")
             y += _SPAN
 
+    def _realigned(self, lowered: Range | None) -> str:
+        """What to say of the range that is taken beside the requested one."""
+        before = self.scene.first.seen.mappings
+        if lowered is not None and any(one.where.overlaps(lowered) for one in before):
+            return "realigned, onto another VMA"
+        return "realigned: taken as well"
+
     def _addresses(self) -> None:
-        """Labels where there is room, those of what the call names first."""
-        ribbon, geometry = self.ribbon, self.scene.geometry
-        bite, window = self.moment.bite, ribbon.window
-        named = {
-            edge
-            for where in (
-                *((bite.source, bite.target) if bite else ()),
-                *(range_ for span in ribbon.spans for range_ in (span.where, span.lowered)),
-            )
-            for edge in where or ()
-        }
-        wanted = [
-            *((bite.source.start, bite.target.start) if bite else ()),
-            *(edge for span in ribbon.spans for edge in (*span.where, *(span.lowered or ()))),
-            *((bite.source.end, bite.target.end) if bite else ()),
-            *(edge for where, _ in self.scene.slots(ribbon) for edge in where),
-            *(edge for one in self.moment.seen.mappings for edge in one.where),
-            *(edge for run in self.scene.runs(self.moment, ribbon) for edge in run.where),
+        """Labels where there is room; words are written over the lines of others."""
+        bottom = self.rows.addresses + _ADDRESSES * self.rows.lines
+        placed = [
+            (one, bottom - 5 - _ADDRESSES * one.line)
+            for one in labels(self.scene, self.ribbon, self.moment)
         ]
-        taken: list[tuple[float, float]] = []
-        for addr in dict.fromkeys(wanted):
-            if not window.start <= addr <= window.end:
-                continue
-            words = terms.address(geometry, addr)
-            wide = svg.width_of(words, 11.5, mono=True) + 2.5 * (len(words) // 3) + 4
-            at = self.scene.x(ribbon, addr)
-            near = [self.scene.x(ribbon, other) - at for other in named - {addr}]
-            lower, higher = (any(0 <= side * gap < wide for gap in near) for side in (-1, 1))
-            # Of two that are close, one ends at its place, and the other begins there.
-            for side in (lower - higher, 0, 1, -1) if addr in named else (0,):
-                x = at + side * (wide / 2 - 3)
-                x = min(max(x, LEFT - 4 + wide / 2), WIDTH - 8 - wide / 2)
-                if all(abs(x - other) >= (wide + its) / 2 - 0.1 for other, its in taken):
-                    taken.append((x, wide))
-                    y = self.rows.addresses + 11
-                    svg.address(self.group, x, y, words, "", "middle")
-                    svg.line(self.group, ((at, y + 1.5), (at, self.rows.vmas)), "tick")
-                    break
+        for one, y in placed:
+            svg.line(self.group, ((one.at, y + 1.5), (one.at, self.rows.vmas)), "tick")
+        for one, y in placed:
+            svg.address(self.group, one.x, y, one.words, "label", "middle")
 
     def _vmas(self) -> None:
         """Bars above the slots."""
@@ -362,11 +342,13 @@ class RibbonDrawing:
         pages = run.where.length >> self.scene.geometry.page_shift
         if not run.tag:
             return _MARKED.get(run.kind, ("0",))
-        words = f"{run.tag}–{run.tag + pages - 1}" if run.step and pages > 1 else f"{run.tag}"
+        several = run.step and pages > 1
+        words = f"{run.tag}–{run.tag + pages - 1}" if several else f"{run.tag}"
+        short = f"{run.tag}…" if several else words
         if run.kind in (SWAPPED, MIGRATING):
             what = "in swap" if run.kind == SWAPPED else "migrates"
-            return f"{words} {what}", words, f"{run.tag}"
-        return words, f"{run.tag}"
+            return f"{words} {what}", words, short
+        return words, short
 
     def _badge(self, x: float, y: float) -> None:
         """The mark of what is wrong."""
@@ -479,7 +461,8 @@ class RibbonDrawing:
         does, right = through(self.scene.geometry, one), left + wide
         if one.stale and wrong:
             words = f"stale: CPU {one.cpu} still {does}"
-            self._beside(left, right + 8, y + 14, words, "small bad strong label", 13.2)
+            end = self._reach(one, (left, right), y + 10)
+            self._beside(left, max(right + 8, end), y + 14, words, "small bad strong label", 13.2)
             self._badge(right + 3, y + 10)
         elif one.stale:
             words = "stale: to be flushed before the locks are dropped"
@@ -487,17 +470,38 @@ class RibbonDrawing:
         else:
             self._beside(left, right, y + 14, f"CPU {one.cpu} {does}", "small soft", 12)
 
+    def _reach(self, one: Kept, cell: tuple[float, float], y: float) -> float:
+        """An arrow from a translation to the page, if that is on this ribbon.
+
+        Returns: where what is to the right of it may begin.
+        """
+        runs = self.scene.runs(self.moment, self.ribbon) if one.tag else ()
+        page = self.scene.geometry.page_bytes
+        for run in runs:
+            pages = run.where.length // page
+            ahead = one.tag - run.tag
+            if run.tag and (0 <= ahead < pages if run.step else not ahead):
+                start = run.where.start + ahead * page
+                first, last = self.ends(Range(start, start + page))
+                x = (first + last) / 2
+                begin = cell[1] if x > cell[1] else cell[0] if x < cell[0] else x
+                end = self.rows.below + 1
+                svg.line(self.group, ((begin, y), (x, y), (x, end + 8)), "bite bad through")
+                svg.line(self.group, ((x, end), (x - 6, end + 9), (x + 6, end + 9)), "tip bad")
+                return x + 8
+        return 0.0
+
     def _beside(
         self, left: float, right: float, y: float, words: str, css: str, size: float
     ) -> None:
         """Words to the right of something, or to its left, or nowhere if others are there."""
-        wide = svg.width_of(words, size)
+        paper, wide = self.scene.paper, svg.width_of(words, size)
         for start, end, anchor in (
             (right + 6, right + 6 + wide, "start"),
             (left - 6 - wide, left - 6, "end"),
         ):
             free = all(y != its or end < low or high < start for its, low, high in self._said)
-            if start >= LEFT - 6 and end <= WIDTH - PAD and free:
+            if start >= paper.left - 6 and end <= paper.width - PAD and free:
                 self._said.append((y, start, end))
                 svg.text(self.group, start if anchor == "start" else end, y, words, css, anchor)
                 return

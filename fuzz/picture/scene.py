@@ -17,6 +17,7 @@ from fuzz.calls.arena import Arena
 from fuzz.calls.registry import CALLS, operands
 from fuzz.picture.axis import Axis, axis
 from fuzz.picture.moments import Film, Moment
+from fuzz.picture.paper import Paper
 from fuzz.picture.seen import Reader, Run, clipped
 
 COLOURS = 8
@@ -47,14 +48,14 @@ class Ribbon:
 class Scene:
     """The ribbons of a film, their common axis, and the colours of what pages hold."""
 
-    def __init__(self, film: Film, left: float, right: float) -> None:
-        self.film = film
+    def __init__(self, film: Film, paper: Paper) -> None:
+        self.film, self.paper = film, paper
         self.geometry: Geometry = film.kernel.geometry
         self.ribbons = tuple(_ribbons(film))
         self._runs: dict[tuple[int, int], list[Run]] = {}
         self._reader = Reader(self.geometry)
         self.axis: Axis = axis(
-            self._cuts(), self._optional(), self.geometry.page_bytes, left, right
+            self._cuts(), self._optional(), self.geometry.page_bytes, paper.left, paper.right
         )
         shift = self.geometry.page_shift
         self._starts = sorted(

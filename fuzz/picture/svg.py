@@ -89,6 +89,11 @@ def group(parent: Element, css: str = "", **data: str) -> Element:
     return ET.SubElement(parent, "g", attributes)
 
 
+def place(group_: Element, x: float, y: float) -> None:
+    """Put a group somewhere else than it was drawn."""
+    group_.set("transform", f"translate({number(x)} {number(y)})")
+
+
 def rect(
     parent: Element, x: float, y: float, width: float, height: float, css: str, round_: float = 0
 ) -> Element:

@@ -16,12 +16,15 @@ from fuzz.tell.story import story
 class Picture:
     """A picture as SVG, without its style, which a page has once for all of them.
 
-    `film` has its moments in one place, to be leafed through, `still` the decisive ones below each
-    other; `captions` are those of the film, whose `first` is seen.
+    `film` has its moments in one place, to be leafed through, `sheet` the decisive ones in two
+    columns; `captions` are those of the film, whose `first` is seen.  `weight` is how bad what it
+    shows is, `means` why that matters.
     """
 
+    weight: str
+    means: str
     film: str
-    still: str
+    sheet: str
     captions: tuple[str, ...]
     first: int
 
@@ -55,8 +58,8 @@ def views(case: Case, kernel: Kernel, name: str) -> Views:
 def _picture(case: Case, kernel: Kernel, name: str) -> Picture:
     made = picture(case, kernel, name)
     captions = tuple(step.caption for step in made.steps)
-    film, still = made.film(styled=False), made.still(styled=False)
-    return Picture(film, still, captions, made.failing)
+    film, sheet = made.film(styled=False), made.sheet(styled=False)
+    return Picture(made.weight, made.means, film, sheet, captions, made.failing)
 
 
 def _program(case: Case, kernel: Kernel, name: str) -> tuple[str, str]:

@@ -103,6 +103,7 @@ function stepThrough(picture) {
     said.textContent = `${where}: ${caption}`;
     slider.setAttribute("aria-valuetext", said.textContent);
     for (const button of moves) button.disabled = !(now + Number(button.dataset.move) in steps);
+    turnToWhatIsWrong(steps[now]);
   };
   for (const button of moves) {
     button.addEventListener("click", () => {
@@ -113,6 +114,17 @@ function stepThrough(picture) {
   slider.addEventListener("input", show);
   picture.querySelector(".steps").hidden = steps.length < 2;
   show();
+}
+
+// Where the picture is wider than the window: what is wrong, or what is moved, is in the middle.
+function turnToWhatIsWrong(step) {
+  const scrolled = step.closest(".wide");
+  if (scrolled.scrollWidth <= scrolled.clientWidth) return;
+  const marks = [...step.querySelectorAll(".missing, .ring, .stale, .stop, .bite")]
+    .map((mark) => mark.getBoundingClientRect());
+  if (!marks.length) return;
+  const middle = (marks[0].left + marks[0].right) / 2 - scrolled.getBoundingClientRect().left;
+  scrolled.scrollLeft += middle - scrolled.clientWidth / 2;
 }
 
 // --- What every part of a page gets ---------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Pictures: what they show, and that nothing in a case can break them."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from xml.etree import ElementTree as ET
@@ -12,8 +13,8 @@ from fuzz.defects.catalogue import exhibit_named
 from fuzz.forms.text import load, parse
 from fuzz.inputs.scene import scene
 from fuzz.picture import meaning
+from fuzz.picture.paper import NARROW
 from fuzz.picture.picture import Picture, picture
-from fuzz.picture.ribbon import WIDTH
 from fuzz.picture.svg import STYLE, width_of
 from fuzz.rules.index import BY_SLUG
 from fuzz.rules.rule import Severity
@@ -25,6 +26,7 @@ ELEMENTS = {"svg", "title", "desc", "style", "g", "rect", "path", "text", "tspan
 ATTRIBUTES = {"class", "viewBox", "role", "x", "y", "width", "height", "rx", "d", "dx"} | {
     "data-step",
     "data-caption",
+    "transform",
 }
 SIZES = {"h1": 18.0, "head": 14.5, "small": 12.0, "addr": 11.5, "code": 12.5}
 MOST_BYTES = 300_000
@@ -63,10 +65,23 @@ def check(text: str) -> ET.Element:
         assert element.tag.removeprefix(SVG) in ELEMENTS
         assert ATTRIBUTES.issuperset(element.attrib)
     assert "url(" not in text and "@import" not in text and "<!" not in text
-    for one in root.iter(f"{SVG}text"):
-        left, right = extent(one)
-        assert left >= -1 and right <= WIDTH + 1, "".join(one.itertext())
+    for part, left, right in parts(root):
+        for one in part.iter(f"{SVG}text"):
+            start, end = extent(one)
+            assert left - 1 <= start and end <= right + 1, "".join(one.itertext())
     return root
+
+
+def parts(root: ET.Element) -> Iterator[tuple[ET.Element, float, float]]:
+    """What is in a picture, and where it has to stay: a panel that was placed has its own place."""
+    width = float(root.get("viewBox", "").split()[2])
+    for one in root:
+        if place := one.get("transform"):
+            at = float(place.removeprefix("translate(").split()[0])
+            assert 0 <= at <= width - NARROW.width
+            yield one, 0, NARROW.width
+        else:
+            yield one, 0, width
 
 
 def extent(text: ET.Element) -> tuple[float, float]:
@@ -85,6 +100,7 @@ def test_every_case_of_the_corpus_is_drawn(path: Path) -> None:
     made = picture(case, kernel_to_see(case))
     check(made.still())
     check(made.film())
+    check(made.sheet())
 
 
 @pytest.mark.slow
@@ -95,6 +111,7 @@ def test_random_programs_are_drawn(geometry: str) -> None:
         made = picture(scene(Random(seed), kernel.geometry), kernel)
         check(made.still())
         check(made.film())
+        check(made.sheet())
 
 
 def test_failing_step_of_the_thread_is_the_refused_bite() -> None:
@@ -188,6 +205,7 @@ def test_a_page_may_have_the_style_once_for_all() -> None:
     for styled, bare in (
         (made.still(), made.still(styled=False)),
         (made.film(), made.film(styled=False)),
+        (made.sheet(), made.sheet(styled=False)),
     ):
         assert styled.replace(f"<style>{STYLE}</style>", "") == bare
         assert "<style" not in bare
@@ -230,6 +248,54 @@ def test_a_stale_translation_says_what_it_leads_to() -> None:
     told = words(of_exhibit("B-02-flush-at-end").still())
     assert "CPU 0 writes page 1 through 0x0" in told
     assert "stale: CPU 0 still writes page 1 through 0x0" in told
+
+
+def test_the_arrow_of_a_stale_translation_ends_at_its_page_and_what_may_follow_is_drawn() -> None:
+    for name in ("B-02-flush-at-end", "B-28-pending-flush"):
+        root = check(of_exhibit(name).still())
+        (reach, away) = [
+            one.get("d", "")
+            for one in root.iter(f"{SVG}path")
+            if one.get("class") == "bite bad through"
+        ]
+        end = float(reach.rpartition("L")[2].split()[0])
+        pages = [r for r in root.iter(f"{SVG}rect") if r.get("class", "").startswith("page ")]
+        middles = [float(r.get("x", "")) + float(r.get("width", "")) / 2 for r in pages]
+        assert any(abs(end - middle) < 1 for middle in middles)
+        assert away.startswith("M")
+        told = words(of_exhibit(name).still()).split("\n")
+        assert {"may follow", "once it is freed:", "somebody else's memory"} <= set(told)
+    assert "may follow" not in words(drawn("regressions/rollback-loses-a-page").still())
+
+
+def test_slot_boundaries_have_their_addresses() -> None:
+    for name, all_of_them in (
+        ("regressions/rollback-loses-a-page", {"0x400000", "0x600000"}),
+        ("regressions/thread-c-overlapping", {"0x1e00000"}),
+    ):
+        root = check(drawn(name).still())
+        for panel in root.findall(f"{SVG}g"):
+            labels = {"".join(t.itertext()) for t in panel.iter(f"{SVG}text")}
+            if {"old range", "pages"} <= labels:
+                assert all_of_them <= labels
+
+
+def test_a_sheet_is_wider_than_high_pictures_are() -> None:
+    made = drawn("regressions/rollback-loses-a-page")
+    still, sheet = (
+        [float(one) for one in check(text).get("viewBox", "").split()[2:]]
+        for text in (made.still(), made.sheet())
+    )
+    assert sheet[0] / sheet[1] > 2 * still[0] / still[1]
+    told, all_told = words(made.sheet()), words(made.still())
+    assert "HARM" not in told and "HARM" in all_told
+    assert [line for line in all_told.split("\n") if line == "old range"] == [
+        line for line in told.split("\n") if line == "old range"
+    ]
+
+
+def test_realignment_over_what_others_have_says_so() -> None:
+    assert "realigned, onto another VMA" in words(of_exhibit("B-12-old-head-only").still())
 
 
 def test_a_counter_that_is_wrong_is_shown_alone() -> None:
@@ -289,6 +355,6 @@ def test_a_case_without_a_call() -> None:
 )
 def test_hostile_names_stay_text(name: str) -> None:
     made = picture(parse(MOVE), kernel_named("linux-6.18"), name)
-    for text in (made.still(), made.film()):
+    for text in (made.still(), made.film(), made.sheet()):
         check(text)
         assert not set("\x00\x1b\x85\ufffe\u202e\u2066\u200f\u2028\ud800") & set(text)

@@ -7,12 +7,15 @@ and nothing asked for but the pages themselves.
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fuzz.case import Case
 from fuzz.findings.bucket import Bucket
+from fuzz.forms.text import parse
 from fuzz.report.make import make
 from fuzz.report.pages import slug, visible
 from tests.lib.workdirs import HOSTILE, KNOWN, STACK, UNKNOWN, hostile, regression, stock, write_raw
@@ -35,6 +38,7 @@ FLAGS = [
 ]
 WIDTHS = (400, 1280, 4000)
 OWN = Bucket("dest-entry-none", "execve_stack")
+LONG = Bucket("rollback-complete", "mremap", "rollback-short")
 RAW = "<script>document.title = 'run'<"
 SHOWN = "#table tbody tr:not(.group):not([hidden]) a"
 Open = Callable[..., Any]
@@ -45,11 +49,20 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the report as `pages/`, and as `all.html`."""
     folder = tmp_path_factory.mktemp("reports")
     b_12 = regression("museum/b-12-old-head-only")
-    stock(folder / "work", {KNOWN: hostile(STACK), UNKNOWN: b_12, OWN: STACK}, minutes=5)
+    cases = {KNOWN: hostile(STACK), UNKNOWN: b_12, OWN: STACK, LONG: long()}
+    stock(folder / "work", cases, minutes=45)
     write_raw(folder / "work", RAW, STACK)
     make(folder / "work", folder / "pages")
     make(folder / "work", folder / "all.html")
     return folder
+
+
+def long() -> Case:
+    """A program that takes more than a sheet."""
+    case = regression("regressions/rollback-loses-a-page")
+    line = "mmap({:#x}, 0x1000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED)\n"
+    more = parse("".join(line.format(0x10000000 + n * 0x2000) for n in range(100))).calls
+    return replace(case.with_calls([*more, *case.calls]), kernel="linux-7.3")
 
 
 @pytest.fixture(scope="module")
@@ -96,11 +109,11 @@ def shown(page: Any) -> list[str]:
 
 def test_filters(open_page: Open) -> None:
     page = open_page("pages/index.html")
-    assert len(shown(page)) == 4
+    assert len(shown(page)) == 5
     page.keyboard.press("/")
     page.keyboard.type("OTHERS mremap")
     assert shown(page) == [UNKNOWN.name]
-    assert page.locator("#shown").inner_text() == "1 of 4 findings"
+    assert page.locator("#shown").inner_text() == "1 of 5 findings"
     page.reload()
     assert shown(page) == [UNKNOWN.name]
     page.get_by_role("button", name="Clear").click()
@@ -159,6 +172,29 @@ def test_pages_fit_into_any_window(open_page: Open, width: int, scheme: str) -> 
         assert (sum(lightness) > 3 * 128) is (scheme == "light")
 
 
+@pytest.mark.parametrize("script", [True, False])
+def test_pictures_are_legible_on_a_telephone(open_page: Open, script: bool) -> None:
+    for name in (KNOWN.name, UNKNOWN.name):
+        window = {"width": 400, "height": 800}
+        page = open_page(finding(name), viewport=window, java_script_enabled=script)
+        shown = page.locator(".leafed .step.now text" if script else ".still text")
+        sizes = shown.evaluate_all(
+            """texts => texts.map((one) => parseFloat(getComputedStyle(one).fontSize) *
+                 one.ownerSVGElement.getScreenCTM().a)"""
+        )
+        assert min(sizes) >= 11
+        assert page.evaluate("document.documentElement.scrollWidth") <= 400
+
+
+def test_what_is_wrong_is_in_the_window(open_page: Open) -> None:
+    page = open_page(finding(KNOWN.name), viewport={"width": 400, "height": 800})
+    mark = page.locator(".leafed .step.now .ring").bounding_box()
+    middle = mark["x"] + mark["width"] / 2
+    assert 100 < middle < 300
+    page.get_by_role("slider").press("Home")
+    assert page.locator(".leafed .wide").evaluate("one => one.scrollLeft") >= 0
+
+
 def test_what_is_hostile_is_seen_as_text(open_page: Open) -> None:
     page = open_page(finding(KNOWN.name))
     assert page.title() == KNOWN.name
@@ -182,7 +218,7 @@ def test_the_keyboard_reaches_the_content(open_page: Open) -> None:
 
 def test_without_a_script(open_page: Open) -> None:
     page = open_page("pages/index.html", java_script_enabled=False)
-    assert len(shown(page)) == 4
+    assert len(shown(page)) == 5
     assert page.locator("#filters").is_hidden()
     page = open_page(finding(UNKNOWN.name), java_script_enabled=False)
     assert page.locator(".still svg").is_visible()
@@ -199,7 +235,7 @@ def test_one_file_holds_all(open_page: Open) -> None:
     assert page.locator(".leafed .step.now").get_attribute("data-step") == "0"
     page.go_back()
     heading.wait_for(state="hidden")
-    assert len(shown(page)) == 4
+    assert len(shown(page)) == 5
 
 
 @pytest.mark.parametrize("name", [UNKNOWN.name, OWN.name])
@@ -207,3 +243,32 @@ def test_a_finding_is_printed_on_one_sheet(open_page: Open, name: str) -> None:
     page = open_page(finding(name))
     sheets = re.findall(rb"/Type\s*/Page\b", page.pdf(prefer_css_page_size=True))
     assert len(sheets) == 1
+
+
+def test_on_paper_nothing_is_cut_off(open_page: Open) -> None:
+    for path in ("pages/index.html", finding(KNOWN.name), finding(LONG.name)):
+        page = open_page(path, viewport={"width": 710, "height": 1000})  # of A4, but for margins
+        page.emulate_media(media="print")
+        beyond = page.locator("body *").evaluate_all(
+            "all => all.filter((one) => one.getBoundingClientRect().right > 711).length"
+        )
+        assert beyond == 0
+
+
+def test_a_long_program_is_printed_in_two_columns_on_several_sheets(open_page: Open) -> None:
+    page = open_page(finding(LONG.name))
+    sheets = re.findall(rb"/Type\s*/Page\b", page.pdf(prefer_css_page_size=True))
+    assert 1 < len(sheets) < 4
+    page.emulate_media(media="print")
+    lines = [one.bounding_box() for one in page.locator(".calls li").all()]
+    assert len({round(line["x"]) for line in lines}) == 2
+    below = page.locator(".violations").bounding_box()
+    assert max(line["y"] + line["height"] for line in lines) <= below["y"]
+
+
+def test_charts_are_not_cut_off(open_page: Open) -> None:
+    page = open_page("pages/index.html")
+    for chart in page.locator(".chart svg").all():
+        right = chart.bounding_box()["x"] + chart.bounding_box()["width"]
+        for text in chart.locator("text").all():
+            assert text.bounding_box()["x"] + text.bounding_box()["width"] <= right + 0.5

@@ -13,7 +13,7 @@ def test_a_story_and_a_picture_that_begins_where_the_rule_breaks() -> None:
     assert found.picture is not None
     assert "not empty" in found.picture.captions[found.picture.first]
     assert found.picture.film.count('data-step="') == len(found.picture.captions)
-    assert "<style" not in found.picture.film + found.picture.still
+    assert "<style" not in found.picture.film + found.picture.sheet
 
 
 def test_a_case_that_is_to_be_like_another_kernel() -> None:
