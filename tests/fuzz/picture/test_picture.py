@@ -280,7 +280,7 @@ def test_slot_boundaries_have_their_addresses() -> None:
                 assert all_of_them <= labels
 
 
-def test_a_sheet_is_wider_than_high_pictures_are() -> None:
+def test_a_sheet_has_less_below_each_other_and_no_head() -> None:
     made = drawn("regressions/rollback-loses-a-page")
     still, sheet = (
         [float(one) for one in check(text).get("viewBox", "").split()[2:]]
@@ -289,9 +289,8 @@ def test_a_sheet_is_wider_than_high_pictures_are() -> None:
     assert sheet[0] / sheet[1] > 2 * still[0] / still[1]
     told, all_told = words(made.sheet()), words(made.still())
     assert "HARM" not in told and "HARM" in all_told
-    assert [line for line in all_told.split("\n") if line == "old range"] == [
-        line for line in told.split("\n") if line == "old range"
-    ]
+    assert all_told.split("\n").count("old range") == 5
+    assert told.split("\n").count("old range") == 4
 
 
 def test_realignment_over_what_others_have_says_so() -> None:
