@@ -40,7 +40,9 @@ def make_import(parser: Parser, summary: str) -> None:
         "What a traced program did to its memory becomes cases of at most 256 calls, a process and "
         "an exec at a time; each begins with what was mapped then. What cannot be said in a case "
         f"is counted, and told with the line that it was met on first. To record one: {ADVICE}. "
-        "strace shows no accesses, so programs write to what they map, unless --no-touch is given.",
+        "strace shows no accesses, so programs write to what they map, unless --no-touch is given; "
+        "but a program of `export --as c` or `kselftest` tells of its calls on standard output, in "
+        "lines behind `pmdfuzz GEOMETRY: AT(0) is ADDRESS`, and its case comes back as it was.",
     )
     action.add_argument("files", nargs="+", type=Path, metavar="LOG", help="a log, one or more")
     action.add_argument(

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from engine.base.kernel import base_of
 from fuzz.asserted import broken
 from fuzz.case import Assertion
-from fuzz.export.calls import address
 from fuzz.export.check import Check, either, literal
 from fuzz.export.twins import Twins
 from fuzz.forms.assertions import NOT, PAGE, UNMAPPED, VMA
+from fuzz.forms.c import address
 
 _UNSEEN_WORDS = ("writable",)  # of a page: no file of /proc tells
 

@@ -16,7 +16,7 @@ class Check:
     """A check, in C: what is to come of `what`, by a macro whose name ends in `macro`.
 
     `wrong` is what comes of it with the defect: by that it shows; None: the same.  A call of which
-    nothing is known (`right` None) is made, and not looked at.
+    nothing is known (`right` None) is made, and what comes of it is told.
     """
 
     macro: str
@@ -33,7 +33,7 @@ class Check:
     def line(self) -> str:
         """A statement."""
         if self.right is None:
-            return f"{self.what};"
+            return f"TELL{self.macro}({self.what});"
         if self.wrong is None:
             return f"EXPECT{self.macro}({self.what}, {self.right});"
         return f"DECIDE{self.macro}({self.what}, {self.right}, {self.wrong});"

@@ -10,10 +10,12 @@ from fuzz.calls.registry import CALLS, DIRECTIVES
 from fuzz.calls.syscall import Returns
 from fuzz.case import Call, Result
 from fuzz.export.assertions import asserted_checks
-from fuzz.export.calls import address, expected, invocation, purpose
-from fuzz.export.check import Check, Checks, Step, either
+from fuzz.export.check import Check, Checks, Step, either, literal
 from fuzz.export.ending import left_to_the_system, of_the_process, of_the_system
+from fuzz.export.purpose import purpose
 from fuzz.export.twins import Shown, Twins
+from fuzz.forms import text
+from fuzz.forms.c import address, format_call, format_value
 
 
 def checks_of(pair: Twins) -> Checks:
@@ -45,7 +47,7 @@ def _steps(pair: Twins) -> Iterator[Step]:
         if call.name == "@fail":
             tables = min(call.args[1] - 1, tables or call.args[1])
         short, tables = (tables, None) if call.name == "mremap" else (None, tables)
-        checks = [*_call(pair, index, invocation(call, short))]
+        checks = [*_call(pair, index, format_call(call, short))]
         checks += [check for after, check in asserted if after == index + 1]
         result = pair.shown.results[index] if index < len(pair.shown.results) else 0
         yield Step(purpose(call, result, pair.kernel.geometry.page_bytes), tuple(checks))
@@ -70,15 +72,17 @@ def _call(pair: Twins, index: int, line: str) -> Iterator[Check]:
     Arguments: `line` the call in C.
     """
     call = pair.case.calls[index]
-    if call.name in DIRECTIVES or index >= len(pair.shown.results):
+    if call.name in DIRECTIVES:
+        if call.name == "@fail":
+            yield Check("_LINE", literal(text.format_call(call)), None)
         return
-    wrong = pair.shown.results[index]
+    wrong = pair.shown.results[index] if index < len(pair.shown.results) else "SKIP"
     right = None
     if pair.right is not None and index < len(pair.right.results):
         right = pair.right.results[index]
     if wrong == "SKIP":
-        return
-    if "OUT" in (wrong, right):
+        yield Check("_LINE", literal(f"not run: {text.format_call(call)}"), None)
+    elif "OUT" in (wrong, right):
         yield Check("", line, None)
     elif CALLS[call.name].returns is Returns.FAULTS:
         faults = (_faults(one, pair.kernel.geometry.page_bytes) for one in (right, wrong))
@@ -93,10 +97,10 @@ def _value(call: Call, result: Result | None) -> str | None:
         return None
     if isinstance(result, int) and CALLS[call.name].returns is Returns.ADDRESS:
         return address(result) if result or call.name in ("mmap", "mremap") else "0"
-    return expected(result, 0)
+    return format_value(result, 0)
 
 
 def _faults(result: Result | None, page_bytes: int) -> str | None:
     if result is None:
         return None
-    return expected(result, page_bytes) if result else "NO_FAULTS"
+    return format_value(result, page_bytes) if result else "NO_FAULTS"

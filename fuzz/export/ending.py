@@ -6,10 +6,10 @@ from typing import Any
 
 from engine.base import uapi
 from fuzz.export.assertions import polarity
-from fuzz.export.calls import address
 from fuzz.export.check import Check, either, literal
 from fuzz.export.twins import Shown, Twins
 from fuzz.forms.assertions import NOT
+from fuzz.forms.c import address
 from fuzz.subjects.subject import Observation
 
 _EVENTS = (
@@ -63,7 +63,7 @@ def of_the_system(pair: Twins) -> Iterator[Check]:
 def left_to_the_system(pair: Twins) -> Iterator[Check]:
     """What it still counts once all is unmapped, where that tells."""
     if pair.right is not None:
-        yield Check("", "sys_munmap(ARENA, ARENA_BYTES)", "0")
+        yield Check("", "unmap_all()", "0")
         yield from _counted(_OF_THE_SYSTEM, pair.shown.left, pair.right.left)
 
 

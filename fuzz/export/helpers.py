@@ -17,6 +17,7 @@ _PARTS = Path(__file__).with_name("parts")
 # In the order in which they come in a program: what a block uses stands above it.
 _ORDER = (
     "memory",
+    "tell",
     "{report}",
     "proc",
     "vmas",
@@ -55,9 +56,10 @@ _HEADERS = {
     "sched.h": r"CLONE_\w+|sched_\w+|cpu_set_t",
     "setjmp.h": r"sigjmp_buf|siglongjmp|sigsetjmp",
     "signal.h": r"SIG[A-Z]+|sigaction|kill|SA_\w+",
+    "stdarg.h": r"va_\w+",
     "stdbool.h": r"bool",
     "stdint.h": r"u?int\d+_t|uintptr_t",
-    "stdio.h": r"printf|puts|sprintf|snprintf|sscanf|fopen|fgets|setvbuf|freopen|fflush"
+    "stdio.h": r"printf|puts|sprintf|snprintf|sscanf|vsnprintf|fopen|fgets|fflush|stdout"
     r"|FILE",
     "stdlib.h": r"exit|atexit|strtoll|strtoull|EXIT_\w+|realpath",
     "string.h": r"str[a-z]+|mem[a-z]+",

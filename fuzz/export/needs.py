@@ -12,6 +12,7 @@ from fuzz.calls.operand import FILES, Address, Length, Offset
 from fuzz.calls.registry import CALLS
 from fuzz.case import Call, Case
 from fuzz.export.twins import Twins
+from fuzz.forms.text import format_call
 from fuzz.subjects.subject import Abilities
 
 _ARENA_OF_32_BITS = 0x20000000
@@ -113,6 +114,7 @@ def definitions(kernel: Kernel) -> dict[str, str]:
         )
         arena = f"#if __SIZEOF_POINTER__ == 8\n{arena}\n#else\n{low}\n#endif"
     return {
+        "GEOMETRY": f'#define GEOMETRY "{geometry.name}"',
         **{f"FILE_{letter}": f"#define FILE_{letter} {fd}" for letter, fd in FILES.items()},
         "ARENA": arena,
         "PAGE": f"#define PAGE {geometry.page_bytes}UL",
@@ -145,6 +147,7 @@ def begins(pair: Twins, code: str) -> Iterator[str]:
     for call in pair.case.calls:
         if call.name == "@limit":
             yield f"{_SETS[_limit(call)]}({call.args[1]:#x});"
+            yield f'TELL_LINE("{format_call(call)}");'
 
 
 _BEGINS = {

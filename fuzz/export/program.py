@@ -13,7 +13,6 @@ from fuzz.export.danger import dangers
 from fuzz.export.helpers import head, helpers, words
 from fuzz.export.needs import begins, definitions, needs, why_not
 from fuzz.export.twins import Twins, twins
-from fuzz.forms.text import format_call
 from fuzz.lib.command import elsewhere
 from fuzz.rules.index import rule_named
 
@@ -31,16 +30,18 @@ class ExportError(Exception):
 class Form:
     """How a program tells its results: by which `part`, with what `includes` of its own.
 
-    `decides` says whether it ends in a verdict about the defect, and not about each check.
+    `decides` says whether it ends in a verdict about the defect, and not about each check; `mark`
+    is what its lines begin with.
     """
 
     part: str
     includes: tuple[str, ...] = ()
     decides: bool = True
+    mark: str = ""
 
 
 PLAIN = Form("report")
-KSELFTEST = Form("kselftest", ("../kselftest.h",), decides=False)
+KSELFTEST = Form("kselftest", ("../kselftest.h",), decides=False, mark="# ")
 
 
 def as_c(
@@ -72,7 +73,7 @@ def as_c(
     body = "\n\n".join((_calls(pair, checks), _main(pair, checks, form)))
     parts = helpers(body, form.part)
     used = words(f"{parts}\n{body}")
-    known = definitions(pair.kernel)
+    known = {**definitions(pair.kernel), "MARK": f'#define MARK "{form.mark}"'}
     defined = "\n".join(line for name, line in known.items() if name in used)
     code = "\n\n".join((defined, parts, body))
     paragraphs = (
@@ -89,12 +90,9 @@ def as_c(
 def _calls(pair: Twins, checks: Checks) -> str:
     """The calls, in order, and what is checked."""
     lines = []
-    for number, (call, step) in enumerate(zip(pair.case.calls, checks.steps, strict=True), 1):
-        if step.checks:
-            lines += [f"/* {number}. {step.note} */"] if step.note else []
-            lines += [check.line for check in step.checks]
-        elif not call.name.startswith("@"):
-            lines.append(f"/* {number}. not run: {format_call(call)} */")
+    for number, step in enumerate(checks.steps, 1):
+        lines += [f"/* {number}. {step.note} */"] if step.note and step.checks else []
+        lines += [check.line for check in step.checks]
     if any(call.name == "fork" for call in pair.case.calls):
         lines.append("end_children();")
     if checks.end:
@@ -107,20 +105,21 @@ def _main(pair: Twins, checks: Checks, form: Form) -> str:
     code = "\n".join(check.line for check in checks.all)
     setup, begin = needs(pair), tuple(begins(pair, code))
     if not form.decides:
-        plan = f"ksft_set_plan({sum(1 for _ in checks.all)});"
-        lines = ("ksft_print_header();", *setup, *begin, plan, "run_case();", "ksft_finished();")
+        tested = sum(1 for check in checks.all if check.right is not None)
+        first = ("ksft_print_header();", "introduce();", *setup, *begin)
+        lines = (*first, f"ksft_set_plan({tested});", "run_case();", "ksft_finished();")
         return _function("int main(void)", lines)
-    first = ["setvbuf(stdout, NULL, _IOLBF, 0);", f"puts({literal(_title(pair))});", *setup]
+    opening = [f"TELL_LINE({literal(_title(pair))});", "introduce();", *setup]
     verdict = _verdict(pair, checks)
     if "committed_pages()" in code:  # which others change
         end = ("end_monitor();",) if "begin_monitor();" in begin else ()
         lines = (*begin, "run_case();", *end, "return came_to();")
         run = _function("static int run(void)", lines)
-        first.append(f"return {verdict}(in_most_of_several(run));")
-        return f"{run}\n\n{_function('int main(void)', first)}"
+        opening.append(f"return {verdict}(in_most_of_several(run));")
+        return f"{run}\n\n{_function('int main(void)', opening)}"
     came_to = "came_to()" if verdict == "verdict" else ""
     last = ("run_case();", f"return {verdict}({came_to});")
-    return _function("int main(void)", (*first, *begin, *last))
+    return _function("int main(void)", (*opening, *begin, *last))
 
 
 def _function(declaration: str, statements: Iterable[str]) -> str:
@@ -184,9 +183,7 @@ def _usage(pair: Twins, name: str, form: Form) -> Iterator[str]:
             "Exit status: 0 as it should be, 1 the defect shows, 2 something else happens, 4 it "
             "cannot be tried here, and why is printed"
         )
-        arena = pair.kernel.geometry.arena
-        within = f"{arena.start:#x}-{arena.end:#x}"
-        back = elsewhere("import", "strace", "LOG", "--within", within)
+        back = elsewhere("import", "strace", "LOG")
         yield f"Trace: strace -f -o LOG ./{name}\n       {back}"
 
 

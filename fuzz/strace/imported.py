@@ -25,7 +25,7 @@ class Imported:
         """All of it, for people."""
         lines = [
             f"{several(self.programs, 'program')} of {several(self.processes, 'address space')}",
-            "calls     " + "  ".join(f"{name} {n}" for name, n in self.calls.most_common()),
+            "calls     " + "  ".join(f"{name} {n}" for name, n in self.calls.most_common() if n),
         ]
         for title, kinds in (
             ("changed", self.changed),
@@ -43,3 +43,10 @@ def count(kinds: dict[str, tuple[int, str]], kind: str, first: str = "", number:
     """One more, or `number` more, of a kind, met at a place."""
     before, seen = kinds.get(kind, (0, first))
     kinds[kind] = before + number, seen
+
+
+def uncount(kinds: dict[str, tuple[int, str]], kind: str) -> None:
+    """One less of a kind that was counted."""
+    number, first = kinds.pop(kind)
+    if number > 1:
+        kinds[kind] = number - 1, first

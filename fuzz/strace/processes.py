@@ -6,15 +6,17 @@ that come from nowhere are told.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from engine.base.kernel import Kernel
 from engine.base.uapi import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, PROT_READ, PROT_WRITE
 from fuzz.case import CaseError
 from fuzz.forms.lexical import Wrong
 from fuzz.strace import values
-from fuzz.strace.imported import Imported, count
+from fuzz.strace.exported import Exported, introduced
+from fuzz.strace.imported import Imported, count, uncount
 from fuzz.strace.lines import (
     Attached,
     Begun,
@@ -39,10 +41,11 @@ from fuzz.strace.steps import (
     up,
     write_protected,
 )
+from fuzz.strace.written import PIECE, Lines, written
 
 CLONES = ("clone", "clone2", "clone3", "fork", "vfork")
 WANTED = frozenset(
-    {*READERS, *STRANGERS, *CLONES, "execve", "execveat", "brk", "userfaultfd", "ioctl"}
+    {*READERS, *STRANGERS, *CLONES, "execve", "execveat", "brk", "userfaultfd", "ioctl", "write"}
 )
 ADVICE = "trace with -f -o LOG -e trace=%memory,execve,clone,clone3,fork,vfork"
 ACCESSES = "accesses to what was mapped (strace shows none; --no-touch: leave them out)"
@@ -53,6 +56,7 @@ _FIRST_WORD = re.compile(r"(0x[0-9a-f]+)")
 _OP = re.compile(r"(?:fd=)?(\d{1,10})(?:<.*?>)?, (?:op=)?(UFFDIO_\w+)")
 _FAULT = re.compile(r"si_code=(?:SEGV_(?:MAP|ACC)ERR|0x[12]\b).*?, si_addr=(0x[0-9a-f]+|NULL)")
 _PTRACE = re.compile(r"\(0x[0-9a-f]{16}\)$|^-(?!1 )\d+ E[A-Z]+ \(|<[A-Z_|]+> \(\d+\)")
+_FIRST = 1024  # of what a process does: an exported program has said by then that it is one
 _TOLD = 100  # columns of a line that is shown
 
 
@@ -75,6 +79,10 @@ class Reader:
     _spaces: dict[int, Space] = field(default_factory=dict)  # by thread
     _parents: dict[int, Space] = field(default_factory=dict)  # whose pages a process shares, by id
     _cloning: dict[int, Begun] = field(default_factory=dict)  # who is in the middle of a fork
+    _exported: dict[int, Exported] = field(default_factory=dict)  # by id of their space
+    _writing: dict[int, Lines] = field(default_factory=dict)  # by thread
+    # What to do if an address space turns out to be that of an exported program, by its id.
+    _undo: dict[int, list[Callable[[], None]]] = field(default_factory=dict)
     _names: dict[int, int] = field(default_factory=dict)  # how many address spaces a process had
     _ready: list[Program] = field(default_factory=list)
 
@@ -88,7 +96,7 @@ class Reader:
             if self._ready:
                 yield from self._counted()
         for space in {id(space): space for space in self._spaces.values()}.values():
-            space.end()
+            self._end(space)
         self._spaces.clear()
         yield from self._counted()
         if not self.log.known:
@@ -126,6 +134,8 @@ class Reader:
                 self._fault(at, pid, text)
             case Ended(_, pid):
                 self._gone(pid)
+            case Unreadable(at, pid, "write"):  # on a terminal what it writes comes in between
+                self._written(pid, Source(at.line, at.text), at.text[at.column - 1 :], "")
             case Unreadable(at, pid, name):
                 if name in READERS:
                     kind = f"{name} of which the log has a part"
@@ -142,6 +152,9 @@ class Reader:
                 self.file,
             )
         source = Source(at.line, at.text)
+        if name == "write":
+            self._written(pid, source, event.operands, event.result)
+            return
         try:
             value = values.result(event.result)
             if value.injected or (value.value is None and not value.failed):
@@ -154,6 +167,9 @@ class Reader:
             elif name in ("execve", "execveat"):
                 if not value.failed:
                     self._executed(pid)
+            elif exported := self._exported.get(id(self._space(pid))):
+                if name in READERS:
+                    exported.made(name, event.operands, value, source)
             elif name == "brk":
                 self._brk(pid, source, event, value)
             elif name in ("userfaultfd", "ioctl"):
@@ -184,15 +200,28 @@ class Reader:
             step = step._replace(file=space.file_of(step))
         self._suppose(space, step, source)
         if step.note:
-            count(self.imported.changed, step.note, self._told(source))
+            self._note(space, self.imported.changed, step.note, source)
         if step.args != step.made and step.made:
             kind = "a place that the kernel chose, named where the model chooses another"
-            count(self.imported.changed, kind, self._told(source))
+            self._note(space, self.imported.changed, kind, source)
         why = space.add(step, source)
         if why:
-            count(self.imported.left_out, why, self._told(source))
+            self._note(space, self.imported.left_out, why, source)
         else:
             self.imported.calls[step.name] += 1
+            self._may_undo(space, partial(self.imported.calls.subtract, (step.name,)))
+
+    def _note(
+        self, space: Space, kinds: dict[str, tuple[int, str]], kind: str, source: Source
+    ) -> None:
+        """Count what may turn out to be the beginning of an exported program."""
+        count(kinds, kind, self._told(source))
+        self._may_undo(space, partial(uncount, kinds, kind))
+
+    def _may_undo(self, space: Space, how: Callable[[], None]) -> None:
+        undo = self._undo.setdefault(id(space), [])
+        if len(undo) < _FIRST:
+            undo.append(how)
 
     def _suppose(self, space: Space, step: Step, source: Source) -> None:
         """Have what must have been mapped before the log, or by what it does not show."""
@@ -211,7 +240,7 @@ class Reader:
             args = (low, high - low, PROT_READ | PROT_WRITE, flags, -1, 0)
             if not space.add(Step("mmap", args, low, ((low, high),)), source):
                 kind = "memory that the log does not map, as private and writable"
-                count(self.imported.assumed, kind, self._told(source))
+                self._note(space, self.imported.assumed, kind, source)
 
     def _brk(self, pid: int, source: Source, event: Returned, value: values.Value) -> None:
         """The heap: its growth is a mapping, too."""
@@ -253,6 +282,8 @@ class Reader:
     def _fault(self, at: Place, pid: int, text: str) -> None:
         """An access that ended in a signal: where the model faults, too, it is an access."""
         source, space = Source(at.line, at.text), self._space(pid)
+        if id(space) in self._exported:
+            return
         match = _FAULT.search(text)
         if match is None:
             count(self.imported.left_out, "SIGSEGV of no address", self._told(source))
@@ -264,6 +295,49 @@ class Reader:
             count(self.imported.left_out, kind, self._told(source))
             return
         self._add(pid, Step("touch", (page, PAGE), FAULTS, ((page, page + PAGE),)), source)
+
+    # --- Exported programs ---
+
+    def _written(self, pid: int, source: Source, operands: str, result: str) -> None:
+        """What a thread has written: an exported program tells of its calls so."""
+        lines = self._writing.setdefault(pid, Lines())
+        write = written(operands, result)
+        if write is None:
+            return
+        if write.is_cut:
+            if write.text.startswith(("pmdfuzz ", "# pmdfuzz ")) and write.length <= PIECE:
+                why = f"an exported program's words are cut off: trace it with -s {PIECE} or more"
+                raise CaseError(why, source.line, 1, source.text, self.file)
+            lines.clear()
+            return
+        for line in lines.add(write.text):
+            told = Source(source.line, line)
+            try:
+                found = introduced(line)
+            except Wrong as wrong:
+                raise CaseError(wrong.why, source.line, 1, source.text, self.file) from None
+            if found is not None:
+                self._introduced(self._space(pid), Exported(*found, self.file, self.imported))
+            elif pid in self._spaces and (of := self._exported.get(id(self._spaces[pid]))):
+                of.told(line, told)
+
+    def _introduced(self, space: Space, exported: Exported) -> None:
+        """It is an exported program: what it has done so far is none of the case's."""
+        if self.within is not None and not self.within[0] <= exported.base < self.within[1]:
+            return
+        self._exported[id(space)] = exported
+        space.forget()
+        for undo in self._undo.pop(id(space), ()):
+            undo()
+
+    def _end(self, space: Space) -> None:
+        """Nothing comes behind in an address space."""
+        self._undo.pop(id(space), None)
+        exported = self._exported.pop(id(space), None)
+        if exported is None:
+            space.end()
+        elif (program := exported.program(f"{space.name}-001", self.kernel)) is not None:
+            self._ready.append(program)
 
     # --- Who is where -----------------------------------------------------------------------------
 
@@ -315,11 +389,13 @@ class Reader:
             self._spaces[pid] = parent
             return parent
         source = Source(at.line, at.text)
-        if not parent.add(Step("fork", (), 0), source):
+        if id(parent) not in self._exported and not parent.add(Step("fork", (), 0), source):
             self.imported.calls["fork"] += 1
         parent.children += 1
         space = self._spaces[pid] = parent.copy(self._name(pid))
         self._parents[id(space)] = parent
+        if id(parent) in self._exported:
+            self._exported[id(space)] = self._exported[id(parent)].copy()
         return space
 
     def _executed(self, pid: int) -> None:
@@ -337,9 +413,10 @@ class Reader:
         parent = self._parents.pop(id(space), None)
         if parent is not None:
             parent.children -= 1
-            if not parent.children and any(each is parent for each in self._spaces.values()):
+            is_left = any(each is parent for each in self._spaces.values())
+            if not parent.children and is_left and id(parent) not in self._exported:
                 parent.add(Step("exit_child", (), 0), Source(self.log.lines, ""))
-        space.end()
+        self._end(space)
 
     def _told(self, source: Source) -> str:
         text = source.text.strip()

@@ -131,6 +131,10 @@ class Space:
         if self._steps:
             self.programs += 1
             self.keep(self._program())
+        self.forget()
+
+    def forget(self) -> None:
+        """The program is of no interest."""
         self._steps, self._blocks, self._beside, self._needed = [], set(), set(), set()
         self._first_cost = self._accesses = 0
 

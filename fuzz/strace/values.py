@@ -156,6 +156,14 @@ def operands(text: str, fewest: int, most: int) -> list[str]:
     return [unnamed(each) for each in found]
 
 
+def first_two(text: str) -> list[str]:
+    """The first two operands of a call.  Errors raised: Wrong."""
+    found = text.split(", ", 2)
+    if len(found) < 2:
+        raise Wrong("fewer than two operands", 0)
+    return [unnamed(each) for each in found[:2]]
+
+
 def of_mmap(text: str) -> list[str]:
     """The six operands of mmap; the file's name, with -y, may hold anything.
 

@@ -21,9 +21,8 @@ static void expect_text(const char *what, const char *found,
 {
 	bool same = !strcmp(found, right);
 
-	if (!same)
-		ksft_print_msg("%s = %s, expected %s\n", what, found,
-			       right);
+	tell(MARK "%s = %s%s%s\n", what, found,
+	     same ? "" : ", expected ", same ? "" : right);
 	ksft_test_result(same, "%s\n", what);
 }
 

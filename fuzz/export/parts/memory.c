@@ -33,6 +33,12 @@ static long long sys_munmap(unsigned long addr, unsigned long length)
 	return result_of(syscall(SYS_munmap, addr, length));
 }
 
+/* All that the calls have mapped goes. */
+static long long unmap_all(void)
+{
+	return sys_munmap(ARENA, ARENA_BYTES);
+}
+
 static long long sys_mprotect(unsigned long addr, unsigned long length,
 			      unsigned long prot)
 {

@@ -119,7 +119,8 @@ static void give_huge_pages_back(void)
 	snprintf(value, sizeof value, "%lld", huge_pages_before);
 	if (huge_pages_before >= 0 &&
 	    !write_file("/proc/sys/vm/nr_hugepages", value))
-		printf("/proc/sys/vm/nr_hugepages was %s\n", value);
+		tell(MARK "/proc/sys/vm/nr_hugepages was %s\n",
+		     value);
 }
 
 /*

@@ -34,8 +34,8 @@ static void expect_text(const char *what, const char *found,
 	bool same = !strcmp(found, right);
 
 	others += !same;
-	printf("%s = %s%s%s\n", what, found, same ? "" : ", expected ",
-	       same ? "" : right);
+	tell("%s = %s%s%s\n", what, found, same ? "" : ", expected ",
+	     same ? "" : right);
 }
 
 static void decide_text(const char *what, const char *found,
@@ -47,11 +47,11 @@ static void decide_text(const char *what, const char *found,
 	fine += is_right;
 	broken += is_wrong;
 	others += !is_right && !is_wrong;
-	printf("%s = %s: %s%s\n", what, found,
-	       is_right ? "as it should be" :
-	       is_wrong ? "the defect; it should be " :
-			  "neither with the defect nor ",
-	       is_right ? "" : right);
+	tell("%s = %s: %s%s\n", what, found,
+	     is_right ? "as it should be" :
+	     is_wrong ? "the defect; it should be " :
+			"neither with the defect nor ",
+	     is_right ? "" : right);
 }
 
 /* What a call is to return, whether or not the kernel has the defect. */
@@ -87,7 +87,7 @@ static void decide_text(const char *what, const char *found,
 
 static _Noreturn void skip(const char *why)
 {
-	printf("skipped: %s\n", why);
+	tell("skipped: %s\n", why);
 	exit(4);
 }
 
@@ -113,9 +113,9 @@ static void skip_on_another_release(void)
 	if (uname(&is) || (!strncmp(is.release, RELEASE, length) &&
 			   !isdigit(is.release[length])))
 		return;
-	printf("skipped: made for " KERNEL
-	       "; Linux %s does something else than was expected above\n",
-	       is.release);
+	tell("skipped: made for " KERNEL
+	     "; Linux %s does something else than was expected above\n",
+	     is.release);
 	exit(4);
 }
 
@@ -129,7 +129,7 @@ static int verdict(int status)
 
 	if (status == 2)
 		skip_on_another_release();
-	puts(words[status]);
+	TELL_LINE(words[status]);
 	return status;
 }
 
@@ -138,8 +138,8 @@ static int verdict_as_promised(void)
 {
 	if (others)
 		skip_on_another_release();
-	puts(others ? "does something else than " KERNEL :
-		      "does what " KERNEL " does");
+	TELL_LINE(others ? "does something else than " KERNEL :
+			   "does what " KERNEL " does");
 	return others ? 1 : 0;
 }
 
@@ -148,9 +148,10 @@ static int verdict_unseen(void)
 {
 	if (others)
 		skip_on_another_release();
-	puts(others ? "does something else than " KERNEL :
-		      "does what " KERNEL
-		      " does; whether the defect is there cannot be seen");
+	TELL_LINE(others ?
+			  "does something else than " KERNEL :
+			  "does what " KERNEL " does; whether the defect "
+			  "is there cannot be seen");
 	return others ? 2 : 4;
 }
 
@@ -162,8 +163,8 @@ static int verdict_found(void)
 {
 	if (others)
 		skip_on_another_release();
-	puts(others ?
-		     "does not show it: does something else than " KERNEL :
-		     "shows the defect");
+	TELL_LINE(others ? "does not show it: does something else "
+			   "than " KERNEL :
+			   "shows the defect");
 	return others ? 0 : 1;
 }

@@ -96,13 +96,14 @@ def test_a_kselftest_is_tap(name: str, tmp_path: Path) -> None:
     shutil.copy(ROOT / "tests/lib/kselftest.h", tmp_path)
     source = as_c(load(REGRESSIONS / f"{name}.case"), name, None, "pmdfuzz export", KSELFTEST)
     done = subprocess.run([built(source, mm, cc)], capture_output=True, text=True, check=False)
-    lines = done.stdout.splitlines()
-    assert lines[0] == "TAP version 13"
+    header, *rest = done.stdout.splitlines()
+    assert header == "TAP version 13"
+    plan, *results = [line for line in rest if not line.startswith("#")]
     if done.returncode == 4:
-        assert lines[1].startswith("1..0 # SKIP ")
+        assert plan.startswith("1..0 # SKIP ")
         return
-    results = [line for line in lines if not line.startswith("#")][2:]
-    assert lines[1] == f"1..{len(results)}"
+    assert plan == f"1..{len(results)}"
+    assert sum(" = " in line for line in rest) == len(results), "what came of each is told"
     failed = [line for line in results if line.startswith("not ok ")]
     assert done.returncode == bool(failed)
     assert len(failed) == (name == "wrapping-overlap")

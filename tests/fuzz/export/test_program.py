@@ -84,7 +84,7 @@ def test_helpers_fit_into_a_mail() -> None:
 @needs_linux
 def test_what_lies_in_the_way_of_the_calls_is_told(tmp_path: Path) -> None:
     here = "sys_mmap(AT(0), PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);"
-    source = exported("wrapping-overlap").replace("setvbuf(", f"{here}\n\tsetvbuf(", 1)
+    source = exported("wrapping-overlap").replace("introduce();", f"{here}\n\tintroduce();", 1)
     status, lines = run(built(source, tmp_path, compiler("cc")))
     assert (status, lines[-1]) == (
         4,

@@ -1,4 +1,4 @@
-"""A case that leaves as a program comes back from what strace says of it."""
+"""A case that leaves as a program comes back from a log of strace: the same calls, and results."""
 
 import re
 import shutil
@@ -7,48 +7,116 @@ from pathlib import Path
 
 import pytest
 
-from fuzz.calls.registry import CALLS
-from fuzz.calls.syscall import Makes
-from fuzz.case import Call
+from fuzz.calls.registry import DIRECTIVES, as_made
+from fuzz.case import Call, Case
 from fuzz.cli.main import main
-from fuzz.export.program import as_c
-from fuzz.forms.text import load, parse
+from fuzz.export.program import KSELFTEST, PLAIN, Form, as_c
+from fuzz.forms.text import format_call, load
+from fuzz.showing import kernel_for, showing
+from fuzz.strace.exported import NOT_HERE
+from fuzz.strace.processes import Reader
+from fuzz.subjects.host import host_kernel
+from fuzz.subjects.subject import SubjectError
 from tests.lib.compilers import built, compiler
+from tests.lib.constants import ROOT
 
-CASE = """
-mmap(0x200000, 0x200000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED) = 0x200000
-touch(0x200000, 0x3000) = 0
-mprotect(0x300000, 0x1000, PROT_READ) = 0
-mremap(0x200000, 0x100000, 0x100000, MREMAP_MAYMOVE|MREMAP_FIXED, 0x40200000) = 0x40200000
-mremap(0x40200000, 0x1000, 0x1000, MREMAP_MAYMOVE|MREMAP_FIXED, 0x40200000) = -EINVAL
-mlock(0x40200000, 0x1000) = 0
-munmap(0x200000, 0x40000000) = 0
-"""
+REGRESSIONS = ROOT / "corpus/regressions"
+SAMPLE = (  # each has something of its own that has to come back
+    "advice-is-an-int",  # the upper half of a register
+    "error-outside-the-arena",
+    "events-in-their-order",  # a monitor in a process of its own, and several runs
+    "file-refusals",
+    "flags-that-say-little",  # fork
+    "hugetlb-hole",
+    "limit-asked-before-all",  # @limit map_count: ten thousands of calls set it up
+    "locked-twice-beyond-the-limit",  # @limit memlock
+    "marker-past-an-object",  # uffd_wp
+    "mremap-at-the-limits",  # @limit as
+    "place-below-a-stack",  # the kernel chooses an address
+    "read-past-an-object",  # SIGBUS
+    "uffd-rwp-pages",
+    "wrapping-overlap",
+)
 
 
-def system_calls(calls: tuple[Call, ...]) -> list[Call]:
-    """Those that strace tells of: accesses are none."""
-    return [call for call in calls if CALLS[call.name].made_by is Makes.KERNEL]
-
-
-@pytest.mark.parametrize("linked", [(), ("-static", "-no-pie")], ids=["dynamic", "static"])
-def test_the_calls_that_left_come_back(linked: tuple[str, ...], tmp_path: Path) -> None:
-    if shutil.which("strace") is None:
+def traced(source: str, folder: Path, *options: str) -> Path:
+    """The log of an exported program; skips the test where nobody may trace."""
+    strace = shutil.which("strace")
+    if strace is None:
         pytest.skip("no strace")
-    case = parse(CASE)
+    program, log = built(source, folder, compiler("cc"), "-I", "tests/lib"), folder / "case.strace"
+    command = [strace, "-f", *options, "-o", str(log), str(program)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "PTRACE" in done.stderr:
+        pytest.skip(done.stderr)
+    assert done.returncode in (0, 1, 2, 4), done.stdout + done.stderr
+    return log
+
+
+def imported(log: Path) -> list[Case]:
+    """The cases in it; skips the test where the program says that it cannot run here."""
+    reader = Reader("log", "log", host_kernel(), touching=True)
+    with log.open(encoding="utf-8", errors="backslashreplace") as lines:
+        cases = [program.case for program in reader.programs(lines)]
+    if not cases and NOT_HERE in reader.imported.left_out:
+        pytest.skip(reader.imported.left_out[NOT_HERE][1])
+    return cases
+
+
+def left(case: Case) -> list[str]:
+    """The calls of a case with the results that they have here."""
+    kernel = kernel_for(case, host_kernel().name)
+    results = showing(case, kernel).results
+    made = (as_made(call, kernel.geometry) for call in case.calls)
+    return [
+        format_call(call._replace(result=None if call.name in DIRECTIVES else result))
+        for call, result in zip(made, results, strict=True)
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [*((name, PLAIN) for name in SAMPLE), ("wrapping-overlap", KSELFTEST)],
+    ids=lambda value: value if isinstance(value, str) else value.part,
+)
+def test_the_case_that_comes_back_is_the_one_that_left(
+    name: str, form: Form, tmp_path: Path
+) -> None:
+    try:
+        kernel = host_kernel()
+    except SubjectError as error:
+        pytest.skip(str(error))
+    case = load(REGRESSIONS / f"{name}.case")
+    (tmp_path / "mm").mkdir()
+    shutil.copy(ROOT / "tests/lib/kselftest.h", tmp_path)
+    log = traced(as_c(case, name, kernel.name, "pmdfuzz export", form), tmp_path / "mm")
+    (back,) = imported(log)
+    geometry = kernel_for(case, kernel.name).geometry
+    calls = [as_made(call, geometry)._replace(result=call.result) for call in back.calls]
+    assert [*map(format_call, calls)] == left(case)
+
+
+def test_the_head_says_how(tmp_path: Path) -> None:
+    case = load(REGRESSIONS / "wrapping-overlap.case")
     source = as_c(case, "case", None, "pmdfuzz")
-    program = built(source, tmp_path, compiler("cc"), *linked)
-    log, out = tmp_path / "case.strace", tmp_path / "out"
-    traced = ["strace", "-f", "-o", str(log), str(program)]
-    done = subprocess.run(traced, capture_output=True, text=True, check=False)
-    if done.returncode in (1, 4):  # strace itself fails so, where nobody may trace
-        pytest.skip(done.stdout + done.stderr)
-    assert done.returncode == 0, done.stdout
-    lines = log.read_text()
-    assert "touch(AT(0x200000), 0x3000) = 0" in lines  # for whoever wants to know of accesses
-    advice = re.search(r"pmdfuzz (import strace) LOG (--within) (\S+)", source)
+    advice = re.search(
+        r"Trace: strace (-f -o LOG) \./case\n \* +pmdfuzz (import strace) LOG", source
+    )
     assert advice
-    command = [*advice[1].split(), str(log), *advice.groups()[1:], "-o", str(out), "--no-touch"]
-    assert main(command) == 0
+    log, out = traced(source, tmp_path), tmp_path / "out"
+    assert main([*advice[2].split(), str(log), "-o", str(out)]) == 0
     (path,) = out.glob("*.case")
     assert system_calls(load(path).calls) == system_calls(case.calls)
+
+
+def system_calls(calls: tuple[Call, ...]) -> list[tuple[str, tuple[int, ...]]]:
+    return [(call.name, call.args) for call in calls]
+
+
+def test_without_what_it_writes_it_is_any_program(tmp_path: Path) -> None:
+    case = load(REGRESSIONS / "wrapping-overlap.case")
+    log = traced(as_c(case, "case", None, "pmdfuzz"), tmp_path, "-e", "trace=%memory")
+    cases = imported(log)
+    assert any(call.name == "mremap" for case in cases for call in case.calls)
+    assert any(call.name == "touch" and call.result is None for call in cases[0].calls)

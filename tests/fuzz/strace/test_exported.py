@@ -1,62 +1,184 @@
-"""A case goes out as a program in C; what strace shows of that comes back as the case."""
+"""What exported programs tell of their calls is believed where the log shows it."""
 
-import shutil
-import subprocess
-from pathlib import Path
+import re
 
 import pytest
 
-from engine.base.geometry import GEOMETRIES
 from engine.base.kernel import kernel_named
-from fuzz.case import Call, Case
-from fuzz.export.program import as_c
-from fuzz.forms.text import format_call, load
-from fuzz.showing import showing
+from fuzz.case import CaseError
+from fuzz.forms.text import format_call
+from fuzz.strace.exported import NOT_HERE, OWN, UNSEEN, UNTOLD
 from fuzz.strace.processes import Reader
-from fuzz.strace.write import unshown
-from tests.lib.constants import ROOT
+from fuzz.strace.program import Program
 
-ARENA = GEOMETRIES["x86-64"].arena
 KERNEL = kernel_named("linux-6.18")
-CASES = (
-    "corpus/regressions/thread-middle-of-vma.case",
-    "corpus/seeds/dontunmap.case",
-    "corpus/seeds/grow-and-shrink.case",
-    "corpus/seeds/move-unaligned.case",
-    "corpus/seeds/neighbours.case",
-    "corpus/seeds/protect-and-merge.case",
-    "corpus/seeds/several-vmas.case",
-    "corpus/seeds/shared-duplicate.case",
+HELLO = "pmdfuzz x86-64: AT(0) is 0x10000000000"
+READ_WRITE = "PROT_READ | PROT_WRITE"
+ANONYMOUS = "MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED"
+MAPS = f"sys_mmap(AT(0x200000), 0x2000, {READ_WRITE}, {ANONYMOUS}, -1, 0) = AT(0x200000)"
+MAP = (
+    "mmap(0x10000200000, 8192, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_FIXED|MAP_ANONYMOUS, -1, 0)"
+    " = 0x10000200000"
 )
-TRACE = ("strace", "-f", "-e", "trace=%memory,fork,clone,clone3")
-needs_programs = pytest.mark.skipif(
-    not (shutil.which("strace") and shutil.which("gcc")), reason="there is no strace, or no gcc"
+MAPPED = (
+    "mmap(0x200000, 0x2000, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED) = 0x200000"
 )
 
 
-def shown(case: Case) -> list[str]:
-    """The calls that strace shows, with the results that the model gives, but for faults."""
-    results = showing(case, KERNEL).results
-    kept: list[Call] = []
-    for one, result in zip(case.calls, results, strict=True):
-        if not unshown(Case((one,))):
-            kept.append(one._replace(result=result))
-    return [format_call(one) for one in kept]
+def wrote(line: str, size: int = 32) -> list[str]:
+    """The lines of a log about a line that a program has written, in pieces."""
+    text = f"{line}\n"
+    pieces = [text[at : at + size] for at in range(0, len(text), size)]
+    shown = ((piece.replace("\n", "\\n"), len(piece)) for piece in pieces)
+    return [f'write(1, "{piece}", {length}) = {length}' for piece, length in shown]
 
 
-@needs_programs
-@pytest.mark.slow
-@pytest.mark.parametrize("name", CASES)
-def test_the_case_that_comes_back_is_the_one_that_left(name: str, tmp_path: Path) -> None:
-    case = load(ROOT / name)
-    (tmp_path / "x.c").write_text(as_c(case, "x", KERNEL.name, "pmdfuzz export"))
-    program, log = tmp_path / "x", tmp_path / "x.strace"
-    subprocess.run(["gcc", "-o", program, tmp_path / "x.c"], check=True)
-    traced = subprocess.run([*TRACE, "-o", log, program], capture_output=True, check=False)
-    if b"PTRACE" in traced.stderr:
-        pytest.skip(traced.stderr.decode())
-    reader = Reader("x", "x", KERNEL, touching=False, within=(ARENA.start, ARENA.end))
-    with log.open(encoding="utf-8", errors="backslashreplace") as lines:
-        programs = list(reader.programs(lines))
-    back = [one for program in programs for one in program.case.calls if one.name != "touch"]
-    assert [format_call(one) for one in back] == shown(case)
+def read(*lines: str | list[str]) -> tuple[Reader, list[Program]]:
+    """What a log comes to; lists are of several lines."""
+    reader = Reader("log", "log", KERNEL, touching=True)
+    flat = [one for each in lines for one in ([each] if isinstance(each, str) else each)]
+    return reader, list(reader.programs(flat))
+
+
+def calls_of(*lines: str | list[str]) -> list[str]:
+    """The calls of the one program in a log."""
+    _, (program,) = read(*lines)
+    return [format_call(call) for call in program.case.calls]
+
+
+def left_out(reader: Reader) -> dict[str, int]:
+    return {kind: number for kind, (number, _) in reader.imported.left_out.items()}
+
+
+@pytest.mark.parametrize("size", [1, 32, 4096])
+@pytest.mark.parametrize("mark", ["", "# "], ids=["plain", "TAP"])
+def test_calls_come_back_with_what_no_system_call_shows(size: int, mark: str) -> None:
+    told = (
+        HELLO,
+        "@limit map_count 9",
+        MAPS,
+        "touch(AT(0x200000), 0x2000) = 0",
+        "peek(AT(0x201000), 0x2000) = SEGV[0x202000, 0x203000): as it should be",
+        "not run: touch(0x8000000000, 0x1000)",
+        "fork_child() = 0",
+        "content(AT(0x200000)) = 1, expected 2",
+    )
+    lines = [wrote(mark + line, size) for line in told]
+    lines.insert(2, [MAP])
+    assert calls_of(*lines) == [
+        "@limit map_count 9",
+        MAPPED,
+        "touch(0x200000, 0x2000) = 0",
+        "peek(0x201000, 0x2000) = SEGV[0x202000, 0x203000)",
+        "touch(0x8000000000, 0x1000) = SKIP",
+        "fork() = 0",
+    ]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        'write(1, "{0}\\n", 40) = 40',
+        'write(1</dev/pts/0>, "{0}\\n", 40) = 40 <0.000010>',
+        'write(fd=1<pipe:[12]>, buf="{0}\\n", count=40) = 40',
+        'write(1, "{0}\\n", 40{0}',  # on a terminal it comes in between
+        'write(1, "{0}\\nand more", 48) = 39',
+        'write(1, "\\160\\x6ddfuzz{1}\\12", 40) = 40',
+    ],
+)
+def test_forms_of_a_write(write: str) -> None:
+    hello = write.format(HELLO, HELLO.removeprefix("pmdfuzz"))
+    assert calls_of(hello, MAP, wrote(MAPS)) == [MAPPED]
+
+
+def test_what_comes_before_is_set_up() -> None:
+    other = MAP.replace("0x100002", "0x100004")
+    before = [
+        "brk(NULL) = 0x5000",
+        "brk(0x7000) = 0x7000",
+        "mprotect(0x400000, 4096, PROT_READ) = 0",
+    ]
+    reader, _ = read(before, wrote(HELLO), other, other, MAP, wrote(MAPS))
+    assert reader.imported.calls.total() == 1
+    assert not reader.imported.changed and not reader.imported.assumed
+    assert left_out(reader) == {OWN: 2}
+
+
+def test_what_the_log_does_not_show_is_not_believed() -> None:
+    other = MAPS.replace("0x200000", "0x400000")
+    reader, (program,) = read(wrote(HELLO), MAP, wrote(MAPS), wrote(other))
+    assert len(program.case.calls) == 1
+    assert left_out(reader) == {UNSEEN: 1}
+    refused = MAPS.replace("= AT(0x200000)", "= -12 (Cannot allocate memory)")
+    reader, programs = read(wrote(HELLO), MAP, wrote(refused), wrote("touch(AT(0x0), 0x1) = 0"))
+    assert not programs
+    assert left_out(reader) == {OWN: 1, UNSEEN: 2}
+
+
+def test_others_who_write_the_same_make_no_calls() -> None:
+    """As `tee` does behind a pipe, or `cat`."""
+    told = [*wrote(HELLO), *wrote(MAPS), *wrote("touch(AT(0x200000), 0x1000) = 0")]
+    reader, programs = read(told)
+    assert not programs
+    assert left_out(reader) == {UNSEEN: 2}
+
+
+def test_lines_without_an_introduction_are_nobodys() -> None:
+    _, (program,) = read(MAP, wrote(MAPS), wrote("touch(AT(0x200000), 0x1000) = 0"))
+    assert [call.result for call in program.case.calls if call.name == "touch"] == [None]
+
+
+def test_children_have_told_nothing() -> None:
+    lines = ["1 clone(child_stack=NULL, flags=SIGCHLD) = 2", f"2 {MAP}", "2 +++ exited with 0 +++"]
+    hello, maps = ([f"1 {one}" for one in wrote(line)] for line in (HELLO, MAPS))
+    assert calls_of(hello, lines, f"1 {MAP}", maps) == [MAPPED]
+
+
+def test_a_log_that_is_cut_off() -> None:
+    last = "munmap(0x10000200000, 4096) = 0"
+    reader, (program,) = read(wrote(HELLO), MAP, wrote(MAPS), last)
+    assert format_call(program.case.calls[-1]) == "munmap(0x200000, 0x1000) = 0"
+    assert reader.imported.assumed == {UNTOLD: (1, f"log:{program.lines[1]}: {last}")}
+
+
+def test_what_comes_about_on_no_model_is_no_result() -> None:
+    line = "touch(AT(0x200000), 0x1000) = SEGV[0x200000, 0x201000)"
+    reader, (program,) = read(wrote(HELLO), MAP, wrote(MAPS), wrote(line))
+    assert format_call(program.case.calls[-1]) == "touch(0x200000, 0x1000)"
+    assert left_out(reader) == {"a result that does not come about on linux-6.18": 1}
+
+
+def test_a_program_that_cannot_run_says_why() -> None:
+    reader, programs = read(wrote(HELLO), wrote("skipped: swap must be in use: swapon"))
+    assert not programs
+    assert "swap must be in use" in reader.imported.left_out[NOT_HERE][1]
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("touch(AT(x), 0x1000) = 0", "log:3:1: no exported program writes that: expected a number"),
+        ("touch(AT(0x0)) = 0", "1 operands where touch has 2"),
+        ("@limit nothing 5", "unknown limit 'nothing'"),
+        ("sys_munmap(5, 0x1000) = 0", "expected an address, found '5'"),
+    ],
+)
+def test_what_no_exported_program_writes_is_refused_with_its_place(line: str, why: str) -> None:
+    with pytest.raises(CaseError, match=re.escape(why)):
+        read(wrote(HELLO), wrote(line))
+
+
+def test_a_machine_that_nobody_knows() -> None:
+    with pytest.raises(CaseError, match=re.escape("log:2:1: unknown geometry 'vax'")):
+        read(wrote(HELLO.replace("x86-64", "vax"), 20))
+
+
+def test_what_strace_has_cut_is_told() -> None:
+    with pytest.raises(CaseError, match="log:1:1: an exported program's words are cut off"):
+        read('write(1, "pmdfuzz x"..., 32) = 32', MAP)
+
+
+def test_more_calls_than_a_case_may_have() -> None:
+    peeks = [wrote("peek(AT(0x200000), 0x1000) = 0")] * 257
+    with pytest.raises(CaseError, match="no exported program makes more than 256 calls"):
+        read(wrote(HELLO), *peeks)

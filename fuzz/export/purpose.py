@@ -1,40 +1,11 @@
-"""A call of a case as C, and what it is there for, in a line."""
+"""What a call of a case is there for, in a few words."""
 
 from collections.abc import Callable, Mapping, Sequence
 
 from engine.base import uapi
-from engine.base.address import WORD_MASK
 from engine.state import terms
-from fuzz.calls.file import FILE
-from fuzz.calls.operand import (
-    FILES,
-    Address,
-    Choice,
-    Descriptor,
-    Flags,
-    Length,
-    Number,
-    Offset,
-    Operand,
-)
-from fuzz.calls.registry import CALLS
 from fuzz.case import Call, Faults, Result
-from fuzz.forms.results import format_result
 
-_INT_MAX = 0x7FFFFFFF
-# The function of a part that makes a call; others are the system call of their name.
-_FUNCTIONS = {
-    "touch": "touch",
-    "peek": "peek",
-    "uffd_register": "uffd_register",
-    "uffd_wp": "uffd_wp",
-    "uffd_rwp": "uffd_rwp",
-    "file": "make_file",
-    "fork": "fork_child",
-    "exit_child": "end_children",
-    "swapout": "swap_out",
-    "soft_dirty_clear": "clear_soft_dirty",
-}
 _ADVICE = {
     uapi.MADV_HUGEPAGE: "huge pages are wanted",
     uapi.MADV_NOHUGEPAGE: "no huge pages",
@@ -53,92 +24,12 @@ _ADVICE = {
 }
 
 
-def address(offset: int) -> str:
-    """An address of the arena, by its offset in bytes."""
-    return f"AT({offset:#x})"
-
-
-def descriptor(fd: int) -> str:
-    """A file descriptor, of one that a case has a letter for the name."""
-    letter = {number: name for name, number in FILES.items()}.get(fd)
-    return str(fd) if letter is None else f"FILE_{letter}"
-
-
-def invocation(call: Call, tables: int | None = None) -> str:
-    """A call as C.
-
-    Arguments: `tables` how many page tables an mremap may have that is short of memory; None: it is
-    not.
-    """
-    params = CALLS[call.name].params
-    function = _FUNCTIONS.get(call.name, f"sys_{call.name}")
-    operands = [_operand(param.kind, value) for param, value in zip(params, call.args, strict=True)]
-    if tables is not None:
-        function, operands = f"{function}_with_tables", [str(tables), *operands]
-    return f"{function}({', '.join(operands)})"
-
-
-def expected(result: Result, page_bytes: int) -> str:
-    """A result as C: a number or, of an access, a text.  Arguments: `page_bytes` of a page."""
-    if isinstance(result, Faults):
-        return f'"{format_result(result, page_bytes)}"'
-    return result if isinstance(result, str) else _number(result)
-
-
 def purpose(call: Call, result: Result, page_bytes: int) -> str:
-    """What a call does, in a few words; "" if that is plain.  Arguments: see `expected`."""
+    """What a call does, in a few words; "" if that is plain.  Arguments: `page_bytes` of a page."""
     if isinstance(result, str) and result.startswith("-E"):
         return "refused"
     words = _PURPOSES[call.name](call.args, page_bytes) if call.name in _PURPOSES else ""
     return f"{words}; some fault" if isinstance(result, Faults) else words
-
-
-def _operand(kind: Operand, value: int) -> str:
-    if isinstance(kind, Descriptor) or kind is FILE:
-        return descriptor(value)
-    match kind:
-        case Address():
-            return address(value)
-        case Flags():
-            return _flags(kind, value)
-        case Choice():
-            return kind.by_value.get(value) or _int(value)
-        case Number():
-            return str(value)
-        case Length() | Offset():
-            return _number(value)
-    return _number(value)
-
-
-def _flags(kind: Flags, value: int) -> str:
-    """Names side by side, as `fuzz.forms.text` orders them."""
-    left, names = value, []
-    number = value & kind.number
-    ordered = sorted(kind.names.items(), key=lambda item: item[0] not in kind.first)
-    for name, bits in ordered:
-        if bits and left & bits == bits:
-            names.append(name)
-            left &= ~bits
-    if number and (called := {v: n for n, v in kind.numbers.items()}.get(number)):
-        names.append(called)
-        left &= ~number
-    if left:
-        names.append(_number(left))
-    return " | ".join(names) or kind.none or "0"
-
-
-def _int(value: int) -> str:
-    """What the kernel takes an int of."""
-    return str(value) if value <= _INT_MAX else f"(int){value:#x}"
-
-
-def _number(value: int) -> str:
-    """A number; one that takes more than 32 bits is cut where a word has no more."""
-    cast = "(unsigned long)" if value > 0xFFFFFFFF else ""
-    return f"{cast}{value & WORD_MASK:#x}" if value > 9 else str(value)
-
-
-# --- What calls are there for ---------------------------------------------------------------------
 
 
 def _pages(length: int, page: int) -> str:
