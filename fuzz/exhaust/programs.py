@@ -11,7 +11,8 @@ does the same as a program that is there:
 - mappings made in another order;
 - moves from where nothing was ever mapped, all of which the kernel refuses at first sight.
 
-The stack that exec moves is a program of its own, without mappings, anywhere in a PUD.
+The stack that exec moves is a program of its own, without mappings, anywhere in a PUD, or as much
+of it as there is time for where tables are large.
 """
 
 from collections.abc import Iterator, Sequence
@@ -47,6 +48,7 @@ _FLAGS = {
     HUGE: MAP_PRIVATE | MAP_ANONYMOUS,  # with huge pages
 }
 _FILE = FILES["A"]
+_STACK_PAGES = 64  # at most
 _TO = MREMAP_MAYMOVE | MREMAP_FIXED
 
 
@@ -68,6 +70,11 @@ class Bound:
     def slot(self) -> int:
         """Pages of what a PTE table maps."""
         return self.geometry.slot_bytes // self.geometry.page_bytes
+
+    @property
+    def stack_pages(self) -> int:
+        """Pages of the window of a stack."""
+        return min(self.geometry.pud_bytes // self.geometry.page_bytes, _STACK_PAGES)
 
 
 class Mapping(NamedTuple):
@@ -91,7 +98,7 @@ class Layout(NamedTuple):
 
 def layouts(bound: Bound) -> Iterator[Layout]:
     """All layouts within the bound, the smaller ones first."""
-    for pages in range(2, bound.geometry.pud_bytes // bound.geometry.page_bytes + 1):
+    for pages in range(2, bound.stack_pages + 1):
         yield Layout((), 1, pages)
     for calls in range(2, bound.calls + 1):
         for pages in range(1, bound.pages + 1):

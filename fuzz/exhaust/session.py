@@ -157,7 +157,8 @@ class _Session:
         bound, kernels = self.options.bound, self.options.kernels
         self._say(
             f"{self.standing.wanted:,} programs of at most {_calls(bound)} in a window of "
-            f"{_pages(bound)}, and any stack in a PUD, on geometry {bound.geometry.name}, "
+            f"{_pages(bound)}, and any stack in {bound.stack_pages}, on geometry "
+            f"{bound.geometry.name}, "
             f"each again with every allocation that may fail, on {', '.join(in_short(kernels))}"
         )
         status = FINE
@@ -217,7 +218,8 @@ class _Session:
             says += " so far"
         return (
             f"On {', '.join(in_short(kernels))}, {says} program of at most {_calls(bound)} in "
-            f"{_pages(bound)} of geometry {bound.geometry.name}, or any stack in a PUD of it: "
+            f"{_pages(bound)} of geometry {bound.geometry.name}, or any stack in "
+            f"{bound.stack_pages}: "
             f"{totals.programs:,} programs with failures, {totals.runs:,} runs, "
             f"{totals.states:,} states, {duration(totals.seconds)} of CPU time."
         )
