@@ -303,7 +303,7 @@ def zero_length(original: Function) -> Function:
         free = space.vmas.lookup(new_addr) is None and new_addr < space.geometry.user_top
         aligned = not (remap.addr | new_addr) % space.geometry.page_bytes
         if not remap.new_len and remap.flags & MREMAP_FIXED and vma and free and aligned:
-            space.vmas._put(Vma(new_addr, new_addr, vma.flags, 0))
+            space.vmas._put(Vma(new_addr, new_addr, vma.flags, 0, backing=vma.backing))
             return new_addr
         result: int | Errno = original(remap, differ=differ)
         return result

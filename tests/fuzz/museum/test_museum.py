@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from engine.base.kernel import KERNELS, kernel_named
+from engine.base.uapi import MAP_ANONYMOUS, MAP_FIXED, MAP_HUGETLB, MAP_SHARED
+from fuzz.calls.registry import call
+from fuzz.case import Case
 from fuzz.defects.catalogue import EXHIBITS, exhibit_named
 from fuzz.defects.defect import Change, Defect
 from fuzz.findings.bucket import Bucket
@@ -111,6 +114,17 @@ def test_an_exhibit_outlives_the_assertions_that_its_bug_breaks() -> None:
     assert outcome.ending is not None
     assert [found.violation for found in outcome.violations] == [outcome.ending]
     assert outcome.case.calls[len(outcome.results)].name == "mremap"
+
+
+def test_what_covers_nothing_is_of_what_its_source_is_of() -> None:
+    """B-70 makes a VMA of no length; of huge pages it is, too, if its source was."""
+    exhibit = exhibit_named("B-70-zero-length")
+    huge = MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED | MAP_HUGETLB
+    size = exhibit.kernel.geometry.slot_bytes
+    calls = call("mmap", size, size, 3, huge), call("mremap", size, size, 0, 3, 4 * size)
+    outcome = exhibit.execute(Case(calls), stop=False)
+    assert outcome.ending is None
+    assert "vma-order" in {found.violation.rule for found in outcome.violations}
 
 
 # --- Fuzzing --------------------------------------------------------------------------------------
