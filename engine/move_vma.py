@@ -275,7 +275,7 @@ def copy_vma(remap: Remap, vma: Vma, keep: bool) -> tuple[Vma, Vma, bool]:
     if unfaulted:
         pgoff = start >> space.geometry.page_shift  # mark: copy-of-unfaulted
     proposal = Proposal(start, end, vma.flags, pgoff, vma.anon_vma, vma.backing, vma)
-    if kernel.merge_asks_anon_pgoff and vma.copies_object and vma.anon_vma:
+    if vma.copies_object and vma.anon_vma and kernel.merge_asks_anon_pgoff:
         # mark: copies-move-along
         away = (start - remap.addr) >> space.geometry.page_shift
         proposal = proposal._replace(anon_shift=vma.anon_shift - away)

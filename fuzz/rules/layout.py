@@ -214,7 +214,7 @@ class Tape:
         copy = piece._replace(
             start=target.start, end=target.end, shift=0 if piece.fresh else piece.shift - away
         )
-        if kernel.merge_asks_anon_pgoff and piece.has_copies:
+        if piece.has_copies and kernel.merge_asks_anon_pgoff:
             copy = copy._replace(copies=piece.copies - away)
         may_join_itself = keep and piece.fresh  # unless it is kept from it (B-35)
         followed = copy.uffd is None or copy.uffd.features & UFFD_FEATURE_EVENT_REMAP
