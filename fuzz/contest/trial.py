@@ -7,7 +7,7 @@ STATEFUL, RANDOM, NOISE, PROVIDER = "hypothesis", "random", "bytes", "atheris"
 CONTESTANTS = {
     WHOLE: "this fuzzer",
     BLIND: "its mutator without feedback of coverage: any program before may be the next parent",
-    UNPLANNED: "this fuzzer without scenes and edges",
+    UNPLANNED: "this fuzzer without plans: scenes, edges, rows",
     STATEFUL: "a RuleBasedStateMachine of Hypothesis",
     RANDOM: "programs by chance, of a generator that knows what calls and operands are for",
     NOISE: "programs of bytes by chance",

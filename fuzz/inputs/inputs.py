@@ -5,7 +5,7 @@ An input has one of two forms:
     spelled out   the calls, in the byte form of a program (`fuzz.forms.wire`); behind them, unless
                   the program is for the first geometry of the run, a byte that says for which
     planned       2 bytes version, 1 byte plan, 1 byte geometry, 8 bytes seed: a program made to a
-                  plan (`fuzz.inputs.scene`, `fuzz.inputs.edges`)
+                  plan (`fuzz.inputs.scene`, `.edges`, `.rows`)
 
 Most new programs are made to a plan, and most of those are run once and forgotten: to write them
 down would take longer than to run them.  One is spelled out when it is mutated, and when the corpus
@@ -25,12 +25,12 @@ from engine.base.geometry import GEOMETRIES, Geometry
 from fuzz.case import Case
 from fuzz.forms import wire
 from fuzz.forms.wire import WIDTH
-from fuzz.inputs import edges, scene
+from fuzz.inputs import edges, rows, scene
 from fuzz.lib.fingerprint import fingerprint
 
 Records = list[bytes]  # of WIDTH bytes each
 Plan = Callable[[Random, Geometry], Case]
-PLANS: tuple[Plan, ...] = (scene.scene, edges.edge)
+PLANS: tuple[Plan, ...] = (scene.scene, edges.edge, rows.row)
 _VERSION, _SEED = 2, 8  # bytes
 PLANNED_BYTES = _VERSION + 2 + _SEED
 assert PLANNED_BYTES % WIDTH > 1, "planned inputs are told by their length"

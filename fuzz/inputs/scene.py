@@ -126,6 +126,7 @@ class _Scene(Ground):
         self.collapsed = False  # the object that is mapped, by another process
         self.sizes: dict[int, int] = {}  # pages of each file, by descriptor
         self.views: list[_View] = []
+        self.holes: list[Pages] = []  # what was unmapped
         self.themes: dict[Callable[[Pages], None], int] = {
             self.userfaultfd: 4,
             self.look: 2,
@@ -152,7 +153,8 @@ class _Scene(Ground):
         if self.hugetlb and self.failing == "pagetable" and random.randrange(2):
             self.failing = "vma"  # it needs few page tables
         if not random.randrange(8):
-            self.stack()
+            for _ in range(one_of((1, 1, 1, 2))):
+                self.stack()
         elif not random.randrange(24):
             self.chain()
         else:
@@ -168,7 +170,7 @@ class _Scene(Ground):
         for number in range(one_of((1, 1, 1, 2, 2, 3))):
             if number and not random.randrange(2):
                 self.between(main)
-            main = self.move(main)
+            main = self.move(main) if random.randrange(6) else self.move(one_of(self.mappings))
         if not random.randrange(4):
             self.touch(main)
         if self.limited:
@@ -200,6 +202,11 @@ class _Scene(Ground):
     def without_tables(self) -> bool:
         """Do page tables fail?  Then it takes a long move that needs new ones."""
         return self.failing == "pagetable"
+
+    @property
+    def by_tables(self) -> bool:
+        """Is it about moves of whole tables or huge pages?  Then they are long, and aligned."""
+        return self.without_tables or (self.huge and self.interrupted)
 
     def add(self, name: str, place: Pages, *operands: int) -> None:
         """One more call on a range."""
@@ -330,7 +337,7 @@ class _Scene(Ground):
         count = self.length()
         if self.mappings and self.random.randrange(3):
             near = one_of(self.mappings)
-            gap = one_of((0, 0, 0, 1, self.slot))
+            gap = one_of((0, 0, 1, count, count, self.slot))  # room for itself, to move into
             start = one_of((near.end + gap, near.start - gap - count))
         else:
             start = self.boundary(one_of((self.slot, self.slot, self.pud)))
@@ -498,7 +505,9 @@ class _Scene(Ground):
 
     def cut(self, place: Pages) -> None:
         """Take a part of it away."""
-        self.add("munmap", self.part(self.part(place)))
+        hole = self.part(self.part(place))
+        self.add("munmap", hole)
+        self.holes.append(hole)
 
     # Moves.
 
@@ -523,8 +532,10 @@ class _Scene(Ground):
         flags = one_of(_MOVES)
         if "commit" in (self.failing, self.limited) and random.randrange(3):
             flags = one_of(_CHARGED)
-        parts = (1, 4) if self.without_tables else (2, 3) if self.huge else (1, 2)
+        parts = (1, 4) if self.by_tables else (2, 3) if self.huge else (1, 2)
         source = self.part(main) if random.randrange(parts[1]) < parts[0] else main
+        if random.randrange(6):
+            source = self.without_holes(source)
         old = source.size
         others = (old + 1, old + self.slot, old * 2, max(old - 1, 1), old // 2)
         alike = (
@@ -538,11 +549,14 @@ class _Scene(Ground):
         if self.hugetlb and random.randrange(8):
             new = old  # it cannot grow
         target = self.target(source, new)
-        if source.start < target + new and target < source.end and self.random.randrange(6):
-            target = self.target(source, new)  # ranges that overlap are refused: seldom twice
+        for _ in range(one_of((0, 3, 3, 3, 3, 3, 3, 3))):  # ranges that overlap are refused
+            if not _overlap(source, target, new):
+                break
+            target = self.target(source, new)
         if self.hugetlb and random.randrange(8):
             target -= target % self.slot
         operands = [source.start * page, old * page, new * page, flags, target * page]
+        usual = list(operands)
         match self.random.randrange(32):
             case 0:  # a second mapping of shared memory, an error else
                 operands[1] = 0
@@ -553,17 +567,30 @@ class _Scene(Ground):
                 operands[1] = self.word // 16 * self.random.randrange(1, 16)
             case 4:
                 operands[one_of((0, 1, 2, 4))] += page // 2
-        if self.interrupted:
+        resized = flags & MREMAP_DONTUNMAP and new != old
+        refused = resized or (flags & MREMAP_FIXED and _overlap(source, target, new))
+        if self.interrupted and not refused:
             self.interrupt(source, target)
         move = call("mremap", *operands)
-        if self.failing and self.random.randrange(3):
+        if self.failing and not refused and self.random.randrange(3):
             self.fail_first(move)
         self.calls.append(move)
-        if not flags & MREMAP_FIXED:
-            return source  # if it moves, nobody knows where to
+        if refused or operands != usual or not flags & MREMAP_FIXED:
+            return source  # it stays there, or nobody knows where it goes to
         self.left.append(source)
         self.mappings.append(self.inside(target, max(new, 1)))
         return self.mappings[-1]
+
+    def without_holes(self, place: Pages) -> Pages:
+        """The longer side of it beside each hole; what starts or ends in one is not moved."""
+        for hole in self.holes:
+            low = Pages(place.start, min(place.end, hole.start) - place.start)
+            start = max(place.start, hole.end)
+            high = Pages(start, place.end - start)
+            longer = max(low, high, key=lambda side: side.size)
+            if longer.size > 0:
+                place = longer
+        return place
 
     def interrupt(self, source: Pages, target: int) -> None:
         """Others do something to pages of a move while it is under way: here, or there already."""
@@ -605,7 +632,7 @@ class _Scene(Ground):
         likely = [param.kind.likely for param in declared.params[:2]]
         kind = declared.params[0].kind
         if isinstance(kind, PointKind) and (name == "collapse_file" or self.random.randrange(2)):
-            looked = (MOVE_HUGE,) if self.huge and self.random.randrange(2) else _LOOKED
+            looked = (MOVE_HUGE,) if self.huge and not self.collapsed else _LOOKED
             likely[0] = {kind.names[point]: 1 for point in looked}
         when = [self.random.choices(list(of), list(of.values()))[0] for of in likely]
         self.calls.append(call(declared.name, *when, *operands))
@@ -619,15 +646,15 @@ class _Scene(Ground):
         unit = one_of((self.slot, self.slot, self.pud))
         alike = self.boundary(unit, corner=False) + source.start % unit
         other = one_of(self.mappings)
-        if self.without_tables and self.random.randrange(4):
+        if self.by_tables and self.random.randrange(4):
             return min(max(alike, self.low), self.end)
         places = (
             *(alike,) * 4,
             *(alike + self.slot * one_of((1, 2, 4, 8)),) * 3,
             self.boundary(unit),
             source.start + one_of((-2, -1, 1, 2)) * unit,
-            one_of((source.end, source.start - new)),
-            one_of((other.end, other.start - new)),
+            *(one_of((source.end, source.start - new)),) * 4,  # where it may merge
+            *(one_of((other.end, other.start - new)),) * 3,
             *(one_of((other.start, other.start, other.start + 1, other.end - new)),) * 2,
             *(place.start + one_of((0, 0, 0, 1, -1)) for place in self.left[-2:]),
         )
@@ -641,7 +668,7 @@ class _Scene(Ground):
     def fail_first(self, move: Call) -> None:
         """The move fails at one place after another: each time all is to be as it was."""
         first = self.one_of((1, 1, 1, 2, 3))
-        for nth in range(first, first + self.one_of((1, 1, 2, 3))):
+        for nth in range(first, first + self.one_of((1, 1, 1, 2))):
             self.calls += (call("@fail", FAILURES[self.failing], nth), move)
 
     def limit(self) -> None:
@@ -653,6 +680,11 @@ class _Scene(Ground):
             allowed = sum(pages) if self.random.randrange(4) else sum(pages[:2])
             value = (allowed + self.one_of((0, 0, 0, 1, self.slot))) * self.page
         self.calls.insert(0, call("@limit", LIMITS[self.limited], value))
+
+
+def _overlap(source: Pages, target: int, new: int) -> bool:
+    """Do a range that moves and its destination of `new` pages overlap?"""
+    return target < source.end and source.start < target + new
 
 
 def scene(random: Random, geometry: Geometry) -> Case:

@@ -19,7 +19,7 @@ from fuzz.minimize.search import minimize
 
 GEOMETRY = GEOMETRIES["small"]
 KERNEL = repaired(kernel_named("linux-6.18", "small"))
-MOST = 4000  # programs
+MOST = 8000  # programs
 
 
 def programs() -> Iterator[Case]:

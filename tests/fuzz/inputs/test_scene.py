@@ -13,10 +13,11 @@ from fuzz.case import Case
 from fuzz.execute import execute
 from fuzz.forms import wire
 from fuzz.inputs.edges import edge
+from fuzz.inputs.rows import row
 from fuzz.inputs.scene import disturbed, scene
 from tests.lib.judged import unexplained
 
-each_plan = pytest.mark.parametrize("plan", [scene, edge])
+each_plan = pytest.mark.parametrize("plan", [scene, edge, row])
 
 
 @each_plan
