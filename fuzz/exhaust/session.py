@@ -259,9 +259,16 @@ def _pages(bound: Bound) -> str:
 def _rows(
     broken: dict[tuple[str, Bucket], Broken], kernels: Iterable[str]
 ) -> Iterator[tuple[str, ...]]:
-    """A table of findings and kernels: how many programs show each."""
+    """A table of findings and kernels: how many programs show each, and the calls of the shortest.
+
+    What is unknown comes first, then what takes the fewest calls.
+    """
     names = list(kernels)
-    yield ("finding", *names)
+    yield ("finding", "calls", *names)
     times = {(bucket, kernel): one.times for (kernel, bucket), one in broken.items()}
-    for bucket in sorted({bucket for _, bucket in broken}, key=lambda one: (bool(one.defect), one)):
-        yield (bucket.name, *(str(times.get((bucket, name), "-")) for name in names))
+    calls: dict[Bucket, int] = {}
+    for (_, bucket), one in broken.items():
+        calls[bucket] = min(len(one.case.calls), calls.get(bucket, len(one.case.calls)))
+    for bucket in sorted(calls, key=lambda one: (bool(one.defect), calls[one], one)):
+        shown = (str(times.get((bucket, name), "-")) for name in names)
+        yield (bucket.name, str(calls[bucket]), *shown)
