@@ -26,6 +26,7 @@ from fuzz.strace.imported import Imported, count
 from fuzz.strace.program import Program, Source
 from fuzz.strace.steps import MSEAL, READERS, Inexpressible
 from fuzz.strace.values import Value
+from fuzz.strace.written import Lines
 
 UNSEEN = "calls that an exported program tells of, and the log does not show"
 UNTOLD = "calls behind the last one that an exported program tells of"
@@ -75,13 +76,14 @@ class Exported:
     """An exported program in the middle of its calls.
 
     Arguments: `geometry` of the machine that it is for; `base` the address where its arena begins;
-    `file` what the log is called.
+    `file` what the log is called; `lines` are what it writes.
     """
 
     geometry: Geometry
     base: int
     file: str
     imported: Imported
+    lines: Lines = field(default_factory=Lines)
     _calls: list[Call] = field(default_factory=list)
     _places: list[Source] = field(default_factory=list)
     _last: _Shown | None = None  # the last system call since the last line

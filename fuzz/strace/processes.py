@@ -80,7 +80,7 @@ class Reader:
     _parents: dict[int, Space] = field(default_factory=dict)  # whose pages a process shares, by id
     _cloning: dict[int, Begun] = field(default_factory=dict)  # who is in the middle of a fork
     _exported: dict[int, Exported] = field(default_factory=dict)  # by id of their space
-    _writing: dict[int, Lines] = field(default_factory=dict)  # by thread
+    _writing: dict[int, Lines] = field(default_factory=dict)  # by thread, of other programs
     # What to do if an address space turns out to be that of an exported program, by its id.
     _undo: dict[int, list[Callable[[], None]]] = field(default_factory=dict)
     _names: dict[int, int] = field(default_factory=dict)  # how many address spaces a process had
@@ -134,8 +134,9 @@ class Reader:
                 self._fault(at, pid, text)
             case Ended(_, pid):
                 self._gone(pid)
-            case Unreadable(at, pid, "write"):  # on a terminal what it writes comes in between
-                self._written(pid, Source(at.line, at.text), at.text[at.column - 1 :], "")
+            case Unreadable(at, pid, "write"):  # on a terminal what it writes stands behind it
+                source = Source(at.line, at.text)
+                self._written(pid, source, at.text[at.column - 1 :] + "\n", "")
             case Unreadable(at, pid, name):
                 if name in READERS:
                     kind = f"{name} of which the log has a part"
@@ -300,7 +301,9 @@ class Reader:
 
     def _written(self, pid: int, source: Source, operands: str, result: str) -> None:
         """What a thread has written: an exported program tells of its calls so."""
-        lines = self._writing.setdefault(pid, Lines())
+        space = self._space(pid) if self._exported else None
+        exported = self._exported.get(id(space))
+        lines = exported.lines if exported else self._writing.setdefault(pid, Lines())
         write = written(operands, result)
         if write is None:
             return
@@ -311,15 +314,16 @@ class Reader:
             lines.clear()
             return
         for line in lines.add(write.text):
-            told = Source(source.line, line)
             try:
                 found = introduced(line)
             except Wrong as wrong:
                 raise CaseError(wrong.why, source.line, 1, source.text, self.file) from None
             if found is not None:
-                self._introduced(self._space(pid), Exported(*found, self.file, self.imported))
-            elif pid in self._spaces and (of := self._exported.get(id(self._spaces[pid]))):
-                of.told(line, told)
+                space = self._space(pid)
+                self._introduced(space, Exported(*found, self.file, self.imported))
+                exported = self._exported.get(id(space))
+            elif exported is not None:
+                exported.told(line, Source(source.line, line))
 
     def _introduced(self, space: Space, exported: Exported) -> None:
         """It is an exported program: what it has done so far is none of the case's."""
@@ -346,7 +350,7 @@ class Reader:
 
         On a terminal's log threads have a number only while there are several.
         """
-        if not pid:
+        if not pid and pid not in self._spaces:
             named = {id(space): space for number, space in self._spaces.items() if number}
             if len(named) == 1:
                 return next(iter(named.values()))

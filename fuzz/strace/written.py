@@ -33,14 +33,18 @@ class Write(NamedTuple):
 def written(operands: str, result: str) -> Write | None:
     """A write to standard output; None: it was to something else, or failed.
 
-    Beside the program's own output on a terminal, something else may be mixed into what follows.
+    On a terminal the program's own output stands behind the operands, in place of a result.
     """
     match = _WRITE.match(operands)
-    if match is None or result.startswith(("-", "?")):
+    if match is None:
         return None
     text = _ESCAPE.sub(_unescaped, match["text"])
-    count = _COUNT.fullmatch(result)
-    length = int(count[0] if count is not None else match["length"])
+    length = int(match["length"])
+    if match.end() == len(operands):
+        count = _COUNT.match(result)
+        if count is None:
+            return None
+        length = int(count[0])
     return Write(text[:length], length if match["cut"] else min(length, len(text)))
 
 

@@ -75,6 +75,42 @@ def test_calls_come_back_with_what_no_system_call_shows(size: int, mark: str) ->
     ]
 
 
+def on_a_terminal(line: str, pid: str = "") -> list[str]:
+    """The same as `wrote` where what the program writes comes in between."""
+    log: list[str] = []
+    for write in wrote(line):
+        shown, length = write.rsplit(") = ", 1)
+        text = shown.split('"')[1].replace("\\n", "\n")
+        log += f"{pid}{shown}{text}) = {length}".split("\n")
+    return log
+
+
+def test_the_log_on_a_terminal() -> None:
+    """Where lines have a number while there are several processes."""
+    pid = "[pid     7] "
+    log = [
+        on_a_terminal(HELLO),
+        ["clone(child_stack=NULL, flags=SIGCHLDstrace: Process 8 attached", ") = 8"],
+        [f"{pid}{MAP}", *on_a_terminal(MAPS, pid)],
+        on_a_terminal("peek(AT(0x200000), 0x1000) = 0", pid),
+        ["[pid     8] +++ killed by SIGKILL +++", "munmap(0x10000000000, 4096) = 0"],
+        on_a_terminal("sys_munmap(AT(0x0), 0x1000) = 0"),
+        on_a_terminal("uffd_wp(AT(0x200000), 0x1000, 1) = -2 (No such file or directory)"),
+    ]
+    assert calls_of(*log) == [
+        MAPPED,
+        "peek(0x200000, 0x1000) = 0",
+        "munmap(0x0, 0x1000) = 0",
+        "uffd_wp(0x200000, 0x1000, 1) = -ENOENT",
+    ]
+
+
+def test_a_log_of_one_process_alone() -> None:
+    """Of `strace -ff`: its child has a log of its own, and nobody a number."""
+    fork = "clone(child_stack=NULL, flags=SIGCHLD) = 8"
+    assert calls_of(wrote(HELLO), fork, MAP, wrote(MAPS)) == [MAPPED]
+
+
 @pytest.mark.parametrize(
     "write",
     [
