@@ -53,6 +53,7 @@ from engine.base.points import (
     MOVE_PMD,
     MOVE_PTES,
     MOVE_PUD,
+    NONE,
     PAGE_TABLES,
     PMD_MOVED,
     PMD_OCCUPIED,
@@ -76,6 +77,7 @@ _OCCUPIED = {PMD: PMD_OCCUPIED, PUD: PUD_OCCUPIED}
 _OF_TABLES = frozenset((PMD_MOVED, PUD_MOVED, PMD_OCCUPIED, PUD_OCCUPIED))  # moved whole, or not
 _LOCKED = frozenset((PTES_MOVED, PMD_MOVED, PUD_MOVED, HUGE_MOVED))
 _OF_MOVERS = _OF_TABLES | _LOCKED
+_WHOLE = _OF_TABLES | {MOVE_PMD, MOVE_PUD}
 _MAY_DIFFER = DIRTY | ACCESSED | SOFT_DIRTY | EXCLUSIVE | WRITE  # in a batch
 
 
@@ -373,21 +375,26 @@ def _must_look_at_entries_old(move: Move) -> bool:
 
 
 def _takes_rmap_locks(move: Move, point: str) -> bool:
-    """Does the mover that announces `point` hold the rmap locks of the source VMA?
+    """Does the mover that announces `point` take the rmap locks of the source VMA?
 
     A table always moves under them since 5.13.3: who waits for its lock must not find it elsewhere.
     Source: take_rmap_locks().
     """
-    whole_table = point in _OF_TABLES
+    whole_table = point in _WHOLE
     return move.need_rmap_locks or (whole_table and move.space.kernel.table_moves_lock_rmap)
+
+
+def rmap_locks(move: Move, point: str) -> int:
+    """Which ones that are; NONE if it takes none."""
+    vma = move.old_vma
+    if not _takes_rmap_locks(move, point):
+        return NONE
+    return (ANON_VMA if vma.link is not None else 0) | (0 if vma.is_anonymous else I_MMAP)
 
 
 def _locks(move: Move, point: str) -> int:
     """The locks that the mover which announces `point` has taken, and not dropped yet."""
-    held, vma = PAGE_TABLES if point in _LOCKED else 0, move.old_vma
-    if _takes_rmap_locks(move, point):
-        held |= (ANON_VMA if vma.link is not None else 0) | (0 if vma.is_anonymous else I_MMAP)
-    return held
+    return rmap_locks(move, point) | (PAGE_TABLES if point in _LOCKED else 0)
 
 
 @seam

@@ -5,7 +5,7 @@ states that a move has to carry along.  Contents change only where they may be d
 Source: mm/vmscan.c, mm/rmap.c try_to_unmap(), mm/migrate.c, fs/proc/task_mmu.c, Linux 6.1 to 6.18.
 """
 
-from collections.abc import Iterable, Set
+from collections.abc import Generator, Iterable, Set
 
 from engine.base.entry import (
     ACCESSED,
@@ -25,7 +25,7 @@ from engine.base.uapi import Errno
 from engine.pages.huge import folio_mappings, split_folio, split_shared_folio
 from engine.pages.pageout import split_partial_folios, split_partial_shared, unmap_shared
 from engine.pages.protect import change_entries
-from engine.pages.rmap import begin_migration, end_migration, folio_of
+from engine.pages.rmap import folio_of, remove_migration_ptes, try_to_migrate
 from engine.state.space import AddressSpace
 from engine.state.table import Table
 from engine.state.vma import VM_DROPPABLE, VM_HUGETLB, VM_LOCKED, Vma
@@ -218,18 +218,26 @@ def _swap_out(space: AddressSpace, table: Table, indices: Iterable[int], stays: 
             space.tree.put(table, index, entry & ~_GOES_TO_SWAP | SWAP)
 
 
+Walk = Generator[int, None, Errno | None]  # yields the addresses of places, before they are locked
+
+
 def migrate_begin(space: AddressSpace, addr: int) -> Errno | None:
     """Begin to move the page at `addr`, bytes, to another frame: its entries are taken away.
 
     Returns: None; EFAULT if there is no page that could be migrated.  Source: try_to_migrate().
     """
+    return _to_its_end(walk_to_migrate(space, addr))
+
+
+def walk_to_migrate(space: AddressSpace, addr: int) -> Walk:
+    """The same step by step."""
     entry = _leaf_at(space, addr)
     vma = space.vmas.lookup(addr)
     if entry is None or not entry & PRESENT or is_zero_page(entry):
         return Errno.EFAULT
     if vma is None or vma.flags & VM_HUGETLB:
         return Errno.EFAULT
-    begin_migration(space, entry >> PFN_SHIFT)
+    yield from try_to_migrate(space, entry >> PFN_SHIFT)
     return None
 
 
@@ -238,14 +246,29 @@ def migrate_end(space: AddressSpace, addr: int) -> Errno | None:
 
     Returns: None.  Source: remove_migration_ptes().
     """
+    return _to_its_end(walk_to_restore(space, addr))
+
+
+def walk_to_restore(space: AddressSpace, addr: int) -> Walk:
+    """The same step by step."""
     entry = _leaf_at(space, addr)
     here = None
     if entry is not None and entry & MIGRATION:
         pages, pfn = space.geometry.slot_pages, entry >> PFN_SHIFT
         here = next((f for f in (pfn, pfn - pfn % pages) if f in space.migrating), None)
     for first in list(space.migrating) if here is None else [here]:
-        end_migration(space, first)
+        yield from remove_migration_ptes(space, first)
     return None
+
+
+def _to_its_end(walk: Walk) -> Errno | None:
+    """What comes of a walk that nobody stops."""
+    while True:
+        try:
+            next(walk)
+        except StopIteration as end:
+            result: Errno | None = end.value
+            return result
 
 
 def _leaf_at(space: AddressSpace, addr: int) -> int | None:

@@ -36,14 +36,16 @@ def prepare_anon_vma(space: AddressSpace, vma: Vma) -> None:
 
 
 def walk(space: AddressSpace, pfn: int) -> Iterator[tuple[Vma, int]]:
-    """The VMAs that may map frame `pfn`, and the address at which each would."""
+    """The VMAs that may map frame `pfn`, in their order, and the address at which each would."""
     owner, index = space.frames.owner[pfn], space.frames.index[pfn]
+    if owner is None:
+        return
     shift = space.geometry.page_shift
-    for vma in space.vmas:
-        if owner is not None and (owner is vma.link or owner is vma.backing):
-            addr = vma.start + ((index - vma.pgoff) << shift)
-            if vma.start <= addr < vma.end:
-                yield vma, addr
+    mapping = [vma for vma in space.vmas if owner is vma.link or owner is vma.backing]
+    for vma in sorted(mapping, key=lambda vma: (vma.pgoff, vma.age)):
+        addr = vma.start + ((index - vma.pgoff) << shift)
+        if vma.start <= addr < vma.end:
+            yield vma, addr
 
 
 def mappings_of(
@@ -100,29 +102,52 @@ def may_migrate(vma: Vma) -> bool:
 
 
 def begin_migration(space: AddressSpace, pfn: int) -> None:
-    """Put migration entries where the folio of frame `pfn` is mapped.  Source: try_to_migrate()."""
+    """Put migration entries where the folio of frame `pfn` is mapped."""
+    for _ in try_to_migrate(space, pfn):
+        pass
+
+
+def try_to_migrate(space: AddressSpace, pfn: int) -> Iterator[int]:
+    """The same step by step: the address of each entry that has been found, and not locked yet.
+
+    Model: who has waited for the lock of a table does not ask where that is by now, as until 6.12.
+    Source: try_to_migrate(), map_pte(); 6.13 asks (pte_offset_map_rw_nolock()).
+    """
     folio = folio_of(space, pfn)
     for page in folio:
         for vma, addr in walk(space, page):
             if page == folio.start:
                 _visits(space, TRY_TO_MIGRATE, vma, addr, folio)
             found = entry_of(space, addr, page)
-            if found is not None and may_migrate(vma):
+            if found is None or not may_migrate(vma):
+                continue
+            yield addr
+            table, index = found
+            if table.level > PTE and index not in table.leaves:  # it was split, or has moved
+                found = entry_of(space, addr, page)
+                if found is None:
+                    continue
                 table, index = found
-                entry = table.leaves[index]
-                if entry & PRESENT:
-                    if entry & DIRTY:
-                        space.frames.dirty.add(folio.start)
-                    space.tree.put(table, index, entry ^ (PRESENT | MIGRATION))
-                    space.flush_tlb(addr, addr + space.geometry.page_bytes)
-                    space.migrating[folio.start] = len(folio)
+            entry = table.leaves.get(index, 0)
+            if entry & PRESENT:
+                if entry & DIRTY:
+                    space.frames.dirty.add(folio.start)
+                space.tree.put(table, index, entry ^ (PRESENT | MIGRATION))
+                space.flush_tlb(addr, addr + space.geometry.page_bytes)
+                space.migrating[folio.start] = len(folio)
 
 
 def end_migration(space: AddressSpace, first: int) -> None:
-    """Let new frames take the place of the folio that begins at frame `first`.
+    """Let new frames take the place of the folio that begins at frame `first`."""
+    for _ in remove_migration_ptes(space, first):
+        pass
+
+
+def remove_migration_ptes(space: AddressSpace, first: int) -> Iterator[int]:
+    """The same step by step: the address of each place, before its table is locked.
 
     An entry that the reverse map does not find stays a migration entry for ever: I-15.
-    Source: remove_migration_ptes().
+    Source: remove_migration_ptes(), with PVMW_SYNC.
     """
     frames, pages = space.frames, space.migrating.pop(first)
     if pages > 1:
@@ -141,6 +166,7 @@ def end_migration(space: AddressSpace, first: int) -> None:
         for vma, addr in walk(space, page):
             if page == first:
                 _visits(space, REMOVE_MIGRATION_PTES, vma, addr, range(first, first + pages))
+            yield addr
             found = entry_of(space, addr, page)
             if found is not None:
                 table, index = found

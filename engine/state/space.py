@@ -71,7 +71,8 @@ class AddressSpace:
     and `failures` may refuse what a call asks for; `has_swap`: pages can go to a swap device.
     `listeners` are called at points, by name (`listen`).  Rules that find something wrong report it
     here.  `write_locked` are VMAs that a fault under their own lock waits for, until the mmap lock
-    is dropped; `acting` says that what happens is done by somebody else, in the middle of a call.
+    is dropped; `acting` says that what happens is done by somebody else, in the middle of a call,
+    `walking` that one of these walks the reverse map and has stopped before the lock of a table.
     """
 
     def __init__(self, kernel: Kernel, listeners: Iterable[Listener] = ()) -> None:
@@ -88,7 +89,7 @@ class AddressSpace:
         self.has_swap = False
         self.failures = Failures()
         self.write_locked: list[Vma] = []
-        self.acting = False
+        self.acting = self.walking = False
         self._anon_vmas = 0
         self._objects = 0
         self.reset()

@@ -34,9 +34,15 @@ be that it does not get.  4 the same, try_to_migrate_one(), remove_migration_pte
 retract_page_tables(), without any mmap lock since 1d65b771bc08.  6 unmap_mapping_pages(),
 zap_page_range_single(): mm/memory.c, 6.12, 7.3; a page that migrates is waited for by its lock.
 
+A walk of the reverse map looks for a page's table first, and then takes the lock of that: a last
+operand SLOWLY has it stop in between, until the step of the move is over, or wants the locks of the
+reverse map.  Meanwhile whoever else wants these, or faults, is taken to wait for the lock of the
+page.  Source: map_pte(), which since 6.13 asks again (pmd_same()) whether that is the table.
+
 Exec has no other thread when it moves its stack.  Migration passes that over (try_to_migrate(),
 vma_is_temporary_stack()); reclaim does not, but it looks at the new place of a page only: its VMA
-covers both places with the offset of the new one (relocate_vma_down()).
+covers both places with the offset of the new one (relocate_vma_down()).  `relocate`, which no
+kernel makes elsewhere, has nobody come in between.
 
 Model: locks for reading are taken for those for writing, any of the locks of the reverse map for
 that of the pages in question, VMAs beside source and copy for such as were split.  Reclaim leaves
@@ -44,9 +50,9 @@ all of a stack alone that is on its way; faults under userfaultfd (which 6.6 let
 in swap, and reads where there is no anon_vma wait.  So some that would not wait do not run.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from engine.base.entry import MIGRATION, SWAP
@@ -56,12 +62,20 @@ from engine.base.points import (
     ALWAYS_HELD,
     ANON_VMA,
     I_MMAP,
+    ITERATION,
+    LEAVE,
     MMAP_READ,
     MMAP_WRITE,
+    MOVE_HUGE,
+    MOVE_PMD,
+    MOVE_PTES,
+    MOVE_PUD,
     PAGE_TABLES,
+    RELOCATE_VMA_DOWN,
+    RMAP,
     Point,
 )
-from engine.move import MovePoint
+from engine.move import MovePoint, rmap_locks
 from engine.pages.access import translation
 from engine.pages.rmap import may_migrate
 from engine.state.space import AddressSpace
@@ -76,7 +90,7 @@ _FRONT = 2  # operands before those of the call itself
 _WEIGHTS = {"iteration": 3, "move-ptes": 2, "move-normal-pmd": 2, "enter": 2, "leave": 2}
 _VISIT = Nth(meaning="visit", low=1, high=1 << 20, likely={1: 24, 2: 6, 3: 3, 4: 2, 5: 1, 6: 1})
 
-MMAP_LOCK, VMA_LOCK = "mmap_lock", "the VMA's lock"
+MMAP_LOCK, VMA_LOCK, PAGE_LOCK = "mmap_lock", "the VMA's lock", "the lock of the page"
 _LOCKS = {ANON_VMA: "the anon_vma lock", I_MMAP: "i_mmap_rwsem", PAGE_TABLES: "page table locks"}
 
 
@@ -107,16 +121,20 @@ def why_not(base: Syscall, point: str) -> str:
 
 def waits_for(space: AddressSpace, point: Point, base: Syscall, args: Sequence[int]) -> str:
     """The lock that the call, with these operands, would wait for now; or ""."""
-    for_stack = isinstance(point, MovePoint) and point.move.for_stack
-    in_exec = any(not may_migrate(vma) for vma in space.vmas)
+    for_stack = point.name == RELOCATE_VMA_DOWN or (
+        isinstance(point, MovePoint) and point.move.for_stack
+    )
+    passed_over = any(not may_migrate(vma) for vma in space.vmas)
     if (
-        (for_stack or in_exec)
+        (for_stack or passed_over)
         and base.acts is not None
-        and (base.acts.by_thread or base.name == "swapout")
+        and (base.acts.by_thread or base.name == "swapout" or not passed_over)
     ):
         return "the end of the exec"
     if lock := conflict(point.held, base.needs):
         return lock
+    if space.walking and base.needs & RMAP:
+        return PAGE_LOCK
     if base.name in ("touch", "peek"):
         return _fault_waits(space, point.held, args, write=base.name == "touch")
     return ""
@@ -132,6 +150,8 @@ def _fault_waits(space: AddressSpace, held: int, args: Sequence[int], *, write: 
             continue
         if held & PAGE_TABLES:
             return _LOCKS[PAGE_TABLES]
+        if space.walking:
+            return PAGE_LOCK
         if held & MMAP_WRITE:
             vma = space.vmas.lookup(addr)
             if vma is None or not _takes_vma_lock(space, vma, addr):
@@ -163,12 +183,17 @@ def _is_write_locked(space: AddressSpace, vma: Vma) -> bool:
     )
 
 
+_MOVERS_BEGIN = frozenset((MOVE_PTES, MOVE_PMD, MOVE_PUD, MOVE_HUGE))
+_GOES_ON = _MOVERS_BEGIN | {ITERATION, LEAVE}  # points at which a walk that has stopped may do so
+
+
 @dataclass(eq=False, slots=True)
 class Actor:
     """Somebody who makes a call when another call comes to a point: a listener.
 
     `left` times more it has to come there; `came` says that it did; then `waits` is the lock that
-    the call would have waited for and so was not made, or `returned` what it gave.
+    the call would have waited for and so was not made, or `returned` what it gave.  `walk` is what
+    is left of one that has stopped before the lock of a table, until the move is done with that.
     """
 
     base: Syscall
@@ -178,33 +203,90 @@ class Actor:
     came: bool = field(init=False, default=False)
     waits: str = field(init=False, default="")
     returned: Any = field(init=False, default=None)
+    walk: Generator[int, None, Any] | None = field(init=False, default=None)
 
     @property
-    def hears(self) -> tuple[str, ...]:
+    def hears(self) -> Collection[str]:
         """See `Listener`."""
-        return (self.point,)
+        return {self.point} | _GOES_ON if self._slow is not None else (self.point,)
+
+    @property
+    def _slow(self) -> Callable[..., Generator[int, None, Any]] | None:
+        """How the call is made step by step, if it is to be."""
+        return self.base.acts.slowly if self.base.acts is not None and self.args[-1] else None
 
     def __call__(self, space: AddressSpace, point: Point) -> None:
         """See engine.base.points."""
-        if self.came or space.acting:
+        if space.acting:
             return
-        self.left -= 1
-        if self.left:
-            return
+        if self.walk is not None:
+            if _has_the_lock(point):
+                self._act(space, point, self._go_on)
+                space.walking = False
+        elif not self.came and point.name == self.point:
+            self.left -= 1
+            if not self.left:
+                self._comes(space, point)
+
+    def _comes(self, space: AddressSpace, point: Point) -> None:
+        """The moment is there."""
         self.came = True
         self.waits = waits_for(space, point, self.base, self.args)
         if self.waits:
             return
+        if self._slow is None or not _stops_at(point):
+            self._act(space, point, partial(self.base.model, space, *self.args))
+            return
+        self.walk = self._slow(space, *self.args)
+        page = self.args[0] & -space.geometry.page_bytes
+        self._act(space, point, partial(self._go_on, page))
+        space.walking = self.walk is not None
+
+    def _act(self, space: AddressSpace, point: Point, make: Callable[[], Any]) -> None:
+        """Make the call, or some of it, and tell that."""
         space.acting = True
         self.tell(space, ACTS, point)
-        self.returned = self.base.model(space, *self.args)
+        self.returned = make()
         self.tell(space, ACTED, point)
         space.acting = False
+
+    def _go_on(self, stops: int | None = None) -> Any:
+        """Go on with a walk up to the address where it `stops`, or to its end.
+
+        Returns: its result, None if it has stopped.
+        """
+        assert self.walk is not None
+        while True:
+            try:
+                if next(self.walk) == stops:
+                    return None
+            except StopIteration as end:
+                self.walk = None
+                return end.value
 
     def tell(self, space: AddressSpace, name: str, point: Point) -> None:
         """Tell who listens to `acts` or `acted`."""
         for listener in space.listeners.get(name, ()):
             listener(space, Deed(name, point.start, point.end, point.held, self, point))
+
+
+def _stops_at(point: Point) -> bool:
+    """May a walk that begins there be overtaken by the next step of the move?
+
+    Not if that takes the locks that the walk holds.
+    """
+    return (
+        isinstance(point, MovePoint)
+        and point.name != LEAVE
+        and not (point.name in _MOVERS_BEGIN and rmap_locks(point.move, point.name))
+    )
+
+
+def _has_the_lock(point: Point) -> bool:
+    """Does a walk that has stopped go on: is the step over, or does the next one wait for it?"""
+    if not isinstance(point, MovePoint) or point.name not in _GOES_ON:
+        return False
+    return point.name not in _MOVERS_BEGIN or bool(rmap_locks(point.move, point.name))
 
 
 @dataclass(slots=True)

@@ -1,14 +1,60 @@
 """What the kernel does to pages on its own account: swapping, migrating, tracking of writes."""
 
 from engine.base.points import I_MMAP, PAGE_TABLES, RMAP
-from engine.calls.reclaim import migrate_begin, migrate_end, soft_dirty_clear, swapout
+from engine.base.uapi import Errno
+from engine.calls.reclaim import (
+    Walk,
+    migrate_begin,
+    migrate_end,
+    soft_dirty_clear,
+    swapout,
+    walk_to_migrate,
+    walk_to_restore,
+)
 from engine.pages.collapse import collapse_file
-from fuzz.calls.arena import anywhere, one_page, whole_pages
-from fuzz.calls.operand import ADDR, LEN
-from fuzz.calls.record import EARLIER, EARLIER_RANGE, address
+from engine.state.space import AddressSpace
+from fuzz.calls.arena import Arena, anywhere, one_page, whole_pages
+from fuzz.calls.operand import ADDR, LEN, Choice
+from fuzz.calls.record import EARLIER, EARLIER_RANGE, PROT, address, choice
 from fuzz.calls.syscall import Acting, Makes, Param, Span, Syscall
 
+# How a walk of the reverse map goes in the middle of a move: at once, or not.
+PACE = Choice(
+    meaning="pace",
+    names={"AT_ONCE": 0, "SLOWLY": 1},
+    others=False,
+    high=1,
+    ordinary=0,
+    likely={0: 1, 1: 1},
+)
 _PAGE = address(0, 0, EARLIER)
+_PACE = choice(1, PROT)
+
+
+def _migrate_begin(space: AddressSpace, addr: int, pace: int) -> Errno | None:
+    del pace  # nothing is in between
+    return migrate_begin(space, addr)
+
+
+def _migrate_end(space: AddressSpace, addr: int, pace: int) -> Errno | None:
+    del pace
+    return migrate_end(space, addr)
+
+
+def _begins_slowly(space: AddressSpace, addr: int, pace: int) -> Walk:
+    del pace
+    return walk_to_migrate(space, addr)
+
+
+def _ends_slowly(space: AddressSpace, addr: int, pace: int) -> Walk:
+    del pace
+    return walk_to_restore(space, addr)
+
+
+def _stays(arena: Arena, addr: int, pace: int) -> bool:
+    del pace
+    return one_page(arena, addr)
+
 
 SWAPOUT = Syscall(
     number=16,
@@ -27,30 +73,30 @@ SWAPOUT = Syscall(
 MIGRATE_BEGIN = Syscall(
     number=17,
     name="migrate_begin",
-    params=(Param("addr", ADDR),),
-    model=migrate_begin,
+    params=(Param("addr", ADDR), Param("pace", PACE, 0)),
+    model=_migrate_begin,
     made_by=Makes.MODEL,
     span=Span(0),
-    stays=one_page,
+    stays=_stays,
     prepared_by="touch",
     needs=RMAP | PAGE_TABLES,
-    acts=Acting(range(142, 144)),
+    acts=Acting(range(142, 144), slowly=_begins_slowly),
     codes=range(253, 255),
-    record=(_PAGE,),
+    record=(_PAGE, _PACE),
 )
 MIGRATE_END = Syscall(
     number=18,
     name="migrate_end",
-    params=(Param("addr", ADDR),),
-    model=migrate_end,
+    params=(Param("addr", ADDR), Param("pace", PACE, 0)),
+    model=_migrate_end,
     made_by=Makes.MODEL,
     span=Span(0),
-    stays=one_page,
+    stays=_stays,
     prepared_by="migrate_begin",
     needs=RMAP | PAGE_TABLES,
-    acts=Acting(range(140, 142)),
+    acts=Acting(range(140, 142), slowly=_ends_slowly),
     codes=range(221, 226),
-    record=(_PAGE,),
+    record=(_PAGE, _PACE),
 )
 SOFT_DIRTY_CLEAR = Syscall(
     number=19,

@@ -6,7 +6,7 @@ oracle has an idea of its own of what each call does to memory.
 """
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -96,11 +96,13 @@ class Acting(NamedTuple):
     """That others may make a call in the middle of another one (fuzz/calls/actors.py).
 
     `codes` see `Syscall`.  `by_thread`: it is done by a thread of the process; else by the kernel,
-    or another process.
+    or another process.  `slowly`: the same as the model step by step, for a last operand that is
+    not 0: yields addresses at which it waits for the lock of a table.
     """
 
     codes: Sequence[int]
     by_thread: bool = False
+    slowly: Callable[..., Generator[int, None, Any]] | None = None
 
 
 def nothing_filled(args: Sequence[int], locking: bool) -> int:

@@ -19,9 +19,15 @@ _I386 = kernel_named("linux-6.12", "i386")
 _PAE = kernel_named("linux-6.12", "i386-pae")
 
 
-def _known(id_: str, slug: str, correct: Kernel, also: Settings | None = None) -> Defect:
-    """A known defect, put back.  Arguments: `also` what else is set as in its time."""
-    return replace(DEFECTS[id_], slug=slug, museum=correct, also=also or {})
+def _known(
+    id_: str, slug: str, correct: Kernel, also: Settings | None = None, rule: str = ""
+) -> Defect:
+    """A known defect, put back.
+
+    Arguments: `also` what else is set as in its time; `rule` another one that is to catch it.
+    """
+    known = DEFECTS[id_]
+    return replace(known, slug=slug, museum=correct, also=also or {}, rule=rule or known.rule)
 
 
 def _past(
@@ -200,6 +206,7 @@ EXHIBITS: tuple[Defect, ...] = (
     ),
     # The reverse map
     _known("B-05", "table-unlocked", _612),
+    _known("B-05", "stale-tlb", _612, rule="tlb-after"),
     _known("B-06", "freed-table", _612),
     _past(
         "B-18",
@@ -208,6 +215,16 @@ EXHIBITS: tuple[Defect, ...] = (
         "A copy that was merged may be visited before its source; without locks a walk misses "
         "the page at both.",
         "rmap-order",
+        _612,
+        change=Change("engine.move_vma:copy_vma", changes.never_locked),
+    ),
+    _past(
+        "B-18",
+        "missed",
+        "a merged destination breaks the order of the reverse map, until 3.1",
+        "A migration that ends looks for the page at its new place, then it moves there, then at "
+        "the old one: its entry is left for ever.",
+        "migration-left",
         _612,
         change=Change("engine.move_vma:copy_vma", changes.never_locked),
     ),

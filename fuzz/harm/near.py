@@ -22,7 +22,7 @@ from engine.base.uapi import (
     PROT_WRITE,
 )
 from fuzz.calls.directives import FAILURES
-from fuzz.calls.registry import CALLS
+from fuzz.calls.registry import CALLS, call
 from fuzz.case import Call, Result
 from fuzz.minimize.ranges import Program, spans
 
@@ -132,8 +132,8 @@ class Near:
 
     def _pages(self) -> Iterator[Addition]:
         """Pages are there: from the start, or right before the call."""
-        for index, call in enumerate(self.program[: self.at]):
-            for place in self._whole(list(spans(call))):
+        for index, made in enumerate(self.program[: self.at]):
+            for place in self._whole(list(spans(made))):
                 for part in self._ends(place):
                     yield Addition(index + 1, (_on("touch", part),))
         for place in self.places:
@@ -154,7 +154,7 @@ class Near:
             for page in self._corners(place):
                 for cpu in _CPUS:
                     yield Addition(self.at, (Call("touch_on", (cpu, page)),))
-                yield Addition(self.at, (Call("migrate_begin", (page,)),))
+                yield Addition(self.at, (call("migrate_begin", page),))
             yield Addition(self.at, (_on("swapout", place),))
             yield Addition(self.at, (_on("mlock", place),))
         yield Addition(self.at, (Call("fork", ()),))
@@ -173,7 +173,7 @@ class Near:
                 yield Addition(self.end, (_on("touch", part),))
             for page in self._corners(place):
                 yield Addition(self.end, (Call("touch_on", (_CPUS[0], page)),))
-                yield Addition(self.end, (Call("migrate_end", (page,)),))
+                yield Addition(self.end, (call("migrate_end", page),))
 
     def _moves(self) -> Iterator[Addition]:
         """One more move: the same again, back, or onward."""

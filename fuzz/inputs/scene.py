@@ -8,6 +8,7 @@ knows which calls belong together, not which bugs there are.
 Places and lengths in this module are in pages of the arena (see `fuzz.inputs.ground`).
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
@@ -15,7 +16,15 @@ from typing import NamedTuple
 
 from engine.base.geometry import Geometry
 from engine.base.limits import CPUS
-from engine.base.points import ITERATION, MOVE_HUGE, MOVE_PMD, MOVE_PTES
+from engine.base.points import (
+    ITERATION,
+    LEAVE,
+    MOVE_HUGE,
+    MOVE_PMD,
+    MOVE_PTES,
+    PMD_MOVED,
+    PTES_MOVED,
+)
 from engine.base.uapi import (
     FALLOC_FL_KEEP_SIZE,
     FALLOC_FL_PUNCH_HOLE,
@@ -50,6 +59,7 @@ from fuzz.calls.actors import PREFIX, PointKind
 from fuzz.calls.directives import FAILURES, LIMITS
 from fuzz.calls.madvise import ADVICE
 from fuzz.calls.operand import FILES
+from fuzz.calls.reclaim import PACE
 from fuzz.calls.registry import CALLS, call
 from fuzz.calls.syscall import Syscall
 from fuzz.case import Call, Case
@@ -105,13 +115,15 @@ _BETWEEN = (
     *("touch_on",) * 5,
     *("swapout",) * 5,
     *("collapse_file",) * 3,
-    *("migrate_begin",) * 2,
-    "migrate_end",
+    *("migrate_begin",) * 3,
+    *("migrate_end",) * 2,
     "peek",
 )
 
 
 _LOOKED = (ITERATION, MOVE_PTES, MOVE_PMD)  # where a mover has looked at tables, without locks
+_AHEAD = (ITERATION, ITERATION, ITERATION, MOVE_PTES, MOVE_PMD)
+_BEHIND = (LEAVE, LEAVE, PTES_MOVED, PMD_MOVED)
 
 
 class _Scene(Ground):
@@ -571,6 +583,9 @@ class _Scene(Ground):
         refused = resized or (flags & MREMAP_FIXED and _overlap(source, target, new))
         if self.interrupted and not refused:
             self.interrupt(source, target)
+        back = any(place.start == target for place in self.left)
+        if back and not refused and random.randrange(2):
+            self.overtake(source, target)  # on the way back, which may end in the mapping it left
         move = call("mremap", *operands)
         if self.failing and not refused and self.random.randrange(3):
             self.fail_first(move)
@@ -578,6 +593,8 @@ class _Scene(Ground):
         if refused or operands != usual or not flags & MREMAP_FIXED:
             return source  # it stays there, or nobody knows where it goes to
         self.left.append(source)
+        ahead = target - source.start
+        self.filled += [Pages(f.start + ahead, f.size) for f in self.filled_in(source)]
         self.mappings.append(self.inside(target, max(new, 1)))
         return self.mappings[-1]
 
@@ -599,6 +616,9 @@ class _Scene(Ground):
             if self.views and not self.random.randrange(3):
                 self.change_file_between(source)
                 continue
+            if filled and not self.collapsed and not self.random.randrange(3):
+                self.overtake(source, target)
+                continue
             name = "collapse_file" if self.collapsed else one_of(_BETWEEN)
             pages = one_of(filled[-3:]) if filled and self.random.randrange(5) else source
             start = pages.start + one_of((0, 0, 0, 1, pages.size - 1))
@@ -619,21 +639,42 @@ class _Scene(Ground):
             if f"{PREFIX}{one.name}" in CALLS:
                 self.make_between(one.name, one.args)
 
+    def overtake(self, source: Pages, target: int) -> None:
+        """The page for which somebody walks the reverse map has moved before it is locked.
+
+        Another CPU uses it at its new place, or nobody may find it again.
+        """
+        page = self.one_of(self.filled_in(source)[-3:] or [source]).start
+        there, slowly = page + target - source.start, PACE.names["SLOWLY"]
+        if not self.random.randrange(3):
+            cpu = self.random.randrange(CPUS)
+            self.make_between("touch_on", (cpu, there * self.page), _BEHIND)
+            self.make_between("migrate_begin", (page * self.page, slowly), _AHEAD)
+        else:
+            self.calls.append(call("migrate_begin", page * self.page))
+            self.make_between("migrate_end", (page * self.page, slowly), _AHEAD)
+
     def do_between(self, name: str, place: Pages) -> None:
         """Somebody makes a call on a range in the middle of the next one."""
-        operands = (place.start * self.page, place.size * self.page)
-        if name == "touch_on":
-            operands = (self.random.randrange(CPUS), operands[0])
-        self.make_between(name, operands[: len(CALLS[name].params)])
+        declared, span = CALLS[name], CALLS[name].span
+        assert span is not None
+        likely = [param.kind.likely or {0: 1} for param in declared.params]
+        operands = [self.random.choices(list(of), list(of.values()))[0] for of in likely]
+        operands[span.start] = place.start * self.page
+        if span.length is not None:
+            operands[span.length] = place.size * self.page
+        self.make_between(name, operands)
 
-    def make_between(self, name: str, operands: Sequence[int]) -> None:
-        """The same with all operands of the call."""
+    def make_between(self, name: str, operands: Sequence[int], points: Sequence[str] = ()) -> None:
+        """The same with all operands of the call, and at one of some points."""
         declared = CALLS[f"{PREFIX}{name}"]
         likely = [param.kind.likely for param in declared.params[:2]]
         kind = declared.params[0].kind
-        if isinstance(kind, PointKind) and (name == "collapse_file" or self.random.randrange(2)):
-            looked = (MOVE_HUGE,) if self.huge and not self.collapsed else _LOOKED
-            likely[0] = {kind.names[point]: 1 for point in looked}
+        assert isinstance(kind, PointKind)
+        if not points and (name == "collapse_file" or self.random.randrange(2)):
+            points = (MOVE_HUGE,) if self.huge and not self.collapsed else _LOOKED
+        if points:
+            likely[0] = Counter(kind.names[point] for point in points)
         when = [self.random.choices(list(of), list(of.values()))[0] for of in likely]
         self.calls.append(call(declared.name, *when, *operands))
 

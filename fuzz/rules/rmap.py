@@ -97,7 +97,7 @@ def begun(sight: Sight) -> Iterator[Violation]:
     """Pages of hugetlb and the zero page stay where they are."""
     if sight.error is None:
         return
-    before, (addr,) = sight.before, sight.args
+    before, addr = sight.before, sight.args[0]
     page = Range(round_down(addr, before.geometry.page_bytes), addr + 1)
     for entry in before.pages(page).values():
         if entry & PRESENT and not is_zero_page(entry) and not before.is_hugetlb(addr):

@@ -203,3 +203,58 @@ def test_what_it_raises_is_of_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = run("@at iteration 1: swapout(0x200000, 0x1000)")
     assert outcome.ending is not None
     assert outcome.ending.rule == "exception"
+
+
+WALKING = "@at move-ptes 1: migrate_begin(0x200000, SLOWLY)\n"
+APART = MOVED.replace("0x40200000", "0x40201000")
+
+
+def test_a_walk_that_is_overtaken_finds_the_page_at_its_new_place() -> None:
+    outcome = run(WALKING + "@at ptes-moved 1: touch_on(0, 0x40201000)", move=APART)
+    assert outcome.violations == []
+    assert not outcome.space.tlb.cached, "it was flushed there"
+    assert outcome.results[3:] == [0, 0, 0x40201000]
+    assert list(outcome.space.migrating.values()) == [1]
+
+
+def test_a_table_moves_when_the_walk_is_over() -> None:
+    late = "@at move-normal-pmd 1: migrate_begin(0x200000, SLOWLY)\n"
+    used = "@at pmd-moved 1: touch_on(0, 0x40200000)"
+    assert came_of(late + used) == 0
+    outcome = run(late + used, "linux-5.0")
+    assert {found.violation.rule for found in outcome.violations} == {
+        "table-move-locked",
+        "tlb-after",
+    }
+
+
+@pytest.mark.parametrize(
+    ("line", "waits"),
+    [
+        ("swapout(0x201000, 0x1000)", "the lock of the page"),
+        ("migrate_end(0x200000)", "the lock of the page"),
+        ("peek(0x1000000, 0x1000)", "the lock of the page"),
+        ("touch_on(0, 0x40201000)", ""),
+        ("touch(0x201000, 0x1000)", ""),
+    ],
+)
+def test_who_needs_what_a_walk_holds_waits(line: str, waits: str) -> None:
+    beside = MAPPED.splitlines()[0].replace("0x200000", "0x1000000") + "\n"
+    outcome = run(
+        f"{WALKING}@at move-ptes 1: {line}",
+        before=beside + MAPPED + "touch(0x201000, 0x1000)\n",
+        move=APART,
+    )
+    assert outcome.violations == []
+    assert outcome.waits.get(len(outcome.results) - 2, "") == waits
+
+
+def test_a_walk_that_cannot_stop_goes_on() -> None:
+    """The move is over, or never comes, or the page is not where it says."""
+    for line in (
+        "@at leave 1: migrate_begin(0x40201000, SLOWLY)",
+        "@at vma-copied 1: migrate_begin(0x200000, SLOWLY)",
+        "@at iteration 1: migrate_end(0x200000, SLOWLY)",
+    ):
+        assert came_of(line, move=APART) == 0
+    assert came_of("@at iteration 1: migrate_begin(0x8000000, SLOWLY)", move=APART) == "-EFAULT"
