@@ -198,6 +198,9 @@ class _Edge:
     def failures(self) -> None:
         """Something fails on demand, or will."""
         one_of = self.random.choice
+        if not self.random.randrange(4):
+            self.shortage()
+            return
         count = self.some()
         locked = one_of((MAP_PRIVATE, MAP_SHARED)) | MAP_LOCKED
         self.map(self.plots[0], count, one_of((MAP_PRIVATE, MAP_SHARED, locked, locked)))
@@ -211,6 +214,21 @@ class _Edge:
             self.add("@fail", FAILURES["pagetable"], one_of((1, 2)))
         for _ in range(one_of((1, 2))):
             self.move(self.plots[0], count, self.plots[2] + one_of((0, 1)))
+
+    def shortage(self) -> None:
+        """No page tables any more, half way through a move and on its way back.
+
+        What moves begins where there is no table yet, so the way back asks for one.
+        """
+        one_of, start, count = self.random.choice, self.plots[0] + self.slot - 1, self.slot + 2
+        flags = one_of((MAP_PRIVATE, MAP_PRIVATE, MAP_SHARED)) | MAP_ANONYMOUS | MAP_FIXED
+        self.add("mmap", start * self.page, count * self.page, 3, flags)
+        for first in (start + 1, start + count - 1):
+            self.add("touch", first * self.page, self.page)
+        nth = one_of((1, 2, 2, 3))
+        for each in (nth, nth + 1):
+            self.add("@fail", FAILURES["pagetable"], each)
+        self.remap(start, count, count, one_of((3, 3, 7)), self.plots[4] + one_of((0, 0, 1)))
 
     def places(self) -> None:
         """What has no place yet, among holes that just fit, at the ends of the arena."""
