@@ -48,7 +48,7 @@ HEADERS = {  # fewest and most words that follow
 }
 
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
-_GOES_ON = re.compile(r"[ \t]*[A-Za-z_]\w*\([^#]*[,|][ \t\r]*", re.ASCII)
+_GOES_ON = re.compile(r"[ \t]*(?:@at[ \t][^#:(]*:[ \t]*)?[A-Za-z_]\w*\([^#]*[,|][ \t\r]*", re.ASCII)
 _SLUG = re.compile(r"[a-z0-9-]+")
 _FAIL = re.compile(r"@fail(?![^ \t])")
 _LIMIT = re.compile(r"@limit(?![^ \t])")

@@ -691,12 +691,22 @@ def test_a_call_may_be_folded_behind_commas_and_bars() -> None:
     assert folded == parse(f"mmap(0x10000, 0x1000, {flat}\nmunmap(0x10000, 0x1000) = 0\n")
 
 
+def test_what_others_do_at_a_point_may_be_folded_too() -> None:
+    done = "@at iteration 2: fallocate(A, FALLOC_FL_KEEP_SIZE|FALLOC_FL_PUNCH_HOLE, 0x0, 0x1000)"
+    file = "file(A, 0x400000) = 0\n"
+    assert parse(file + done.replace("|", "|\n    ").replace("x0, ", "x0,\n  ")) == parse(
+        file + done
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [
         ("munmap(0,\n", 1),  # nothing follows
         ("munmap(0x1000, 0x1000) # so,\nmunmap(0,\n0x1000) x\nmunmap(0, 1)\n", 2),
         ("\nmunmap(0x1000,\n# no,\n0x1000)\n", 2),
+        ("@at iteration 2: ftruncate(A,\n", 1),
+        ("@at" + " at" * 20_000, 1),
         ("munmap(" + "0,\n" * 20_000, 1),  # as fast as it is long
     ],
 )
