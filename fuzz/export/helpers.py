@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from engine.base import uapi
+from fuzz.lib.fingerprint import fingerprint
 
 _PARTS = Path(__file__).with_name("parts")
 # In the order in which they come in a program: what a block uses stands above it.
@@ -100,6 +101,12 @@ class Block(NamedTuple):
 def words(code: str) -> frozenset[str]:
     """The identifiers in C, but for those in comments and strings."""
     return frozenset(_WORD.findall(_NO_CODE.sub(" ", code)))
+
+
+@cache
+def of_parts() -> str:
+    """A fingerprint of the helpers: differs wherever a program may."""
+    return fingerprint(_PARTS, (path.name for path in _PARTS.iterdir()))
 
 
 def helpers(body: str, report: str) -> str:

@@ -18,6 +18,7 @@ from typing import NamedTuple, TypeVar
 
 from fuzz.bounded import Unjudged
 from fuzz.case import Case, CaseError
+from fuzz.export.helpers import of_parts
 from fuzz.forms.text import dump
 from fuzz.lib.files import WriteError, write_atomic
 from fuzz.lib.fingerprint import of_this_project
@@ -44,7 +45,7 @@ class Subject:
     @cached_property
     def key(self) -> str:
         """Differs wherever the study may."""
-        told = "\0".join((of_this_project(), self.name, dump(self.case)))
+        told = "\0".join((of_this_project(), of_parts(), self.name, dump(self.case)))
         return hashlib.blake2b(told.encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from fuzz.export import helpers
 from fuzz.findings.ledger import Ledger
 from fuzz.report.directory import Directory
-from fuzz.report.studies import STUDIES, Studies
+from fuzz.report.studies import STUDIES, Studies, Subject
 from fuzz.report.write import NotOurs, write
 from tests.lib.workdirs import KNOWN, STACK, UNKNOWN, stock
 
@@ -85,6 +86,19 @@ def test_studies_are_kept_as_long_as_they_hold(workdir: Path) -> None:
     assert Studies(workdir).make(directory.subjects, 2) == 1
     Studies(workdir).forget_others(directory.subjects[:1])
     assert len(list((workdir / STUDIES).iterdir())) == 2  # the study, and its views
+
+
+def test_a_study_holds_no_more_once_a_helper_of_programs_in_c_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(helpers, "_PARTS", tmp_path)
+    keys = set()
+    for written in ("one", "other"):
+        (tmp_path / "swap.c").write_text(written)
+        helpers.of_parts.cache_clear()
+        keys.add(Subject(KNOWN.name, STACK).key)
+    helpers.of_parts.cache_clear()
+    assert len(keys) == 2
 
 
 def test_a_study_that_cannot_be_kept_is_made_all_the_same(workdir: Path) -> None:
