@@ -35,7 +35,7 @@ class Differential:
     how many it has run, `missed` how many it will not get to; `left_out` counts what others needed
     that it does not have, by name; `finished` is true when all is known of them, and no more will
     come; `lost` says why it is not used any more, if so; `found` are the findings that it was the
-    first to make.
+    first to make, `hits` counts all that it has met.
     """
 
     session: Session
@@ -48,6 +48,7 @@ class Differential:
     finished: bool = False
     lost: str = ""
     found: set[Bucket] = field(default_factory=set)
+    hits: Counter[Bucket] = field(default_factory=Counter)
 
     def add(self, data: bytes) -> None:
         """Let it run an input, when there is time."""
@@ -175,9 +176,10 @@ class Differential:
         if found.bucket not in session.findings:
             self.found.add(found.bucket)
             session.met(found.bucket, self.against.as_case(found, note), kernel, found)
-        hits = session.findings[found.bucket].hits[kernel.name] + 1
+        self.hits[found.bucket] += 1
         by = self.against.subject.name
-        session.record(found.bucket, kernel.name, hits, by=by, execs=execs)
+        hits = self.hits[found.bucket]
+        session.record(found.bucket, kernel.name, hits, by=by, execs=execs, machine=by)
 
     def _lose(self) -> None:
         """Go on without it."""

@@ -325,10 +325,13 @@ class Session:
                     if not of_machine(bucket):
                         yield Seen(bucket, case, kernel, old=True, left=True)
 
-    def record(self, bucket: Bucket, kernel: str, hits: int, *, by: str, execs: int) -> None:
+    def record(
+        self, bucket: Bucket, kernel: str, hits: int, *, by: str, execs: int, machine: str = ""
+    ) -> None:
         """Count the hits of a finding on a kernel that are new since the last time.
 
-        `hits` and `execs`, executions, are all that it has had so far `by` whom it is, a round.
+        `hits` and `execs`, executions, are all that it has had so far `by` whom it is, a round or
+        a subject; `machine` is that subject, if it is one.
         """
         recorded = self._recorded[by]
         more = hits - recorded[bucket, kernel]
@@ -337,7 +340,14 @@ class Session:
         recorded[bucket, kernel] = hits
         self.findings[bucket].hits[kernel] += more
         try:
-            self.ledger.record(bucket, kernel, run_id=self.run_id, executions=execs, count=more)
+            self.ledger.record(
+                bucket,
+                kernel,
+                run_id=self.run_id,
+                executions=execs,
+                count=more,
+                machine=machine,
+            )
         except LedgerError as error:
             self.once(f"{error}\nThe run goes on; the cases of findings are kept all the same.")
 

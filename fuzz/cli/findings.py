@@ -26,7 +26,7 @@ from fuzz.cli.options import (
 from fuzz.findings.bucket import Bucket
 from fuzz.findings.cases import HARM, CaseStore
 from fuzz.findings.database import LedgerError
-from fuzz.findings.ledger import Ledger
+from fuzz.findings.ledger import Finding, Ledger
 from fuzz.findings.states import ACCEPTED, OPEN, REOPENED
 from fuzz.forms.text import dump
 from fuzz.lib.arguments import directory
@@ -145,21 +145,23 @@ def _mail(options: argparse.Namespace) -> int:
         case = loaded(path)
         consequence = loaded(harm[0]) if harm else None
         try:
-            about = matter(case, options.kernel, bucket, _met(options.workdir, bucket), consequence)
+            found = _known(options.workdir, bucket)
+            met, machines = (found.kernels, found.machines) if found else ({}, {})
+            about = matter(case, options.kernel, bucket, met, consequence, machines)
             print(mail(about, even_if_it_crashes=options.even_if_it_crashes), end="")
         except MailError as error:
             raise UsageError(f"{bucket.name}: {error}") from None
     return FINE
 
 
-def _met(workdir: Path, bucket: Bucket) -> dict[str, int]:
-    """How often runs have met a finding, by name of the kernel; {} without a ledger."""
+def _known(workdir: Path, bucket: Bucket) -> Finding | None:
+    """What the ledger knows of a finding, if there is one."""
     try:
         with Ledger.reading(workdir) or contextlib.nullcontext() as ledger:
             found = ledger.list() if ledger is not None else []
     except LedgerError as error:
         raise UsageError(str(error)) from None
-    return next((one.kernels for one in found if one.bucket == bucket), {})
+    return next((one for one in found if one.bucket == bucket), None)
 
 
 def _promote(options: argparse.Namespace) -> int:

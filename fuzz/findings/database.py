@@ -100,6 +100,16 @@ _LAYOUTS = (
         known INTEGER NOT NULL
     );
     """,
+    """
+    CREATE TABLE machines (                 -- that have shown a finding, counted in sightings, too
+        rule TEXT NOT NULL,
+        call TEXT NOT NULL,
+        defect TEXT NOT NULL,
+        machine TEXT NOT NULL,
+        count INTEGER NOT NULL,
+        PRIMARY KEY (rule, call, defect, machine)
+    ) WITHOUT ROWID;
+    """,
 )
 VERSION = len(_LAYOUTS)
 
@@ -301,7 +311,7 @@ def _bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
                     connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {_APPLICATION}")
             connection.execute(f"PRAGMA user_version = {VERSION}")
-    connection.execute("SELECT 1 FROM sightings, changes, retests, runs, minutes LIMIT 1")
+    connection.execute("SELECT 1 FROM sightings, changes, retests, runs, minutes, machines LIMIT 1")
 
 
 def _refuse_version(version: int, path: Path, *, older: bool = False) -> None:

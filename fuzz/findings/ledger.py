@@ -8,8 +8,9 @@ it alone knows are counts, times, and why a finding was accepted.  A run puts a 
 import contextlib
 import re
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -38,6 +39,10 @@ ON CONFLICT (rule, call, defect, kernel) DO UPDATE SET
     last_run = excluded.last_run,
     last_executions = excluded.last_executions
 """
+_COUNT_MACHINE = """
+INSERT INTO machines VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (rule, call, defect, machine) DO UPDATE SET count = count + excluded.count
+"""
 _EXECUTIONS = re.compile(r"\bexecutions=(\d+)")  # in an @found of ours
 _EARLIER = "before this ledger"  # in place of the name of a run
 
@@ -59,7 +64,8 @@ class Finding:
 
     `case` is None if its file is missing or not a case; `kernels` counts the sightings by kernel,
     in the order of the names; `first` and `last` are None if the ledger knows of none; `change` is
-    the last one of its state, None if there was none.
+    the last one of its state, None if there was none; `machines` counts those sightings that were
+    of a machine and not of its model, by its name.
     """
 
     bucket: Bucket
@@ -68,6 +74,7 @@ class Finding:
     first: Sighting | None
     last: Sighting | None
     change: Change | None = None
+    machines: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -112,6 +119,7 @@ class Ledger:
         self._database = database
         self._clock = clock
         self._pending: dict[tuple[Bucket, str], _Batch] = {}
+        self._of_machines: Counter[tuple[Bucket, str]] = Counter()  # pending, too
         self._known = {(bucket, sighting.kernel) for bucket, _, sighting, _ in self._rows()}
         self._due = clock() + _BATCH_SECONDS
 
@@ -174,11 +182,19 @@ class Ledger:
         self._known |= {(Bucket(*row[:3]), row[3]) for row in rows}
 
     def record(
-        self, bucket: Bucket, kernel: str, *, run_id: str, executions: int, count: int = 1
+        self,
+        bucket: Bucket,
+        kernel: str,
+        *,
+        run_id: str,
+        executions: int,
+        count: int = 1,
+        machine: str = "",
     ) -> None:
         """Count a finding as seen, `count` times since the last record.
 
-        `executions` is how many the run `run_id` has done so far.
+        `executions` is how many the run `run_id` has done so far; `machine` is what has shown it
+        beside the model of `kernel`, "" if that model did.
         Errors raised: ValueError for a count below 1 or an impossible bucket; LedgerError if the
         batch cannot be written, which is kept for the next try.
         """
@@ -190,6 +206,8 @@ class Ledger:
         batch = self._pending.setdefault(key, _Batch(0, sighting, sighting))
         batch.count += count
         batch.last = sighting
+        if machine:
+            self._of_machines[bucket, machine] += count
         if key not in self._known or sighting.at >= self._due:
             self._known.add(key)
             with contextlib.suppress(LedgerBusy):  # the next batch takes it along
@@ -198,7 +216,7 @@ class Ledger:
     def flush(self) -> None:
         """Write what is pending.  Errors raised: LedgerError; it is then still pending."""
         self._due = self._clock() + _BATCH_SECONDS
-        if not self._pending:
+        if not self._pending and not self._of_machines:
             return
         rows = [
             (*bucket, kernel, batch.count, *batch.first[:3], *batch.last[:3])
@@ -206,6 +224,11 @@ class Ledger:
         ]
         self._database.write(_RECORD, rows)
         self._pending.clear()
+        self._database.write(
+            _COUNT_MACHINE,
+            [(*bucket, machine, count) for (bucket, machine), count in self._of_machines.items()],
+        )
+        self._of_machines.clear()
 
     def list(self, loaded: Loaded | None = None) -> list[Finding]:
         """All findings, those of the case files and those only sighted, by name.
@@ -225,6 +248,9 @@ class Ledger:
             found.setdefault(bucket, None)
             counts.setdefault(bucket, {})[first.kernel] = count
             sightings.setdefault(bucket, []).extend((first, last))
+        machines: dict[Bucket, dict[str, int]] = {}
+        for *bucket_row, machine, count in self._database.rows("SELECT * FROM machines"):
+            machines.setdefault(Bucket(*bucket_row), {})[machine] = count
         changes = self.states.last()
         return [
             Finding(
@@ -234,6 +260,7 @@ class Ledger:
                 min(sightings.get(bucket, ()), default=None),
                 max(sightings.get(bucket, ()), default=None),
                 changes.get(bucket),
+                machines.get(bucket, {}),
             )
             for bucket in sorted(found)
         ]

@@ -40,7 +40,8 @@ class Matter:
 
     `bucket` is the finding that is told, None if nothing is broken; `studied` is what it shows on
     all releases; `danger` says how it is known to crash or hang one; `met` counts by name of the
-    kernel how often runs have met it; `harm` is a case that shows what it leads to.
+    kernel how often runs have met it, `machines` how often machines did, by their names; `harm` is
+    a case that shows what it leads to.
     """
 
     case: Case
@@ -51,6 +52,7 @@ class Matter:
     danger: Sequence[str] = ()
     met: Mapping[str, int] = field(default_factory=dict)
     harm: Case | None = None
+    machines: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def found(self) -> Shown | None:
@@ -89,11 +91,12 @@ def matter(
     bucket: Bucket | None = None,
     met: Mapping[str, int] | None = None,
     harm: Case | None = None,
+    machines: Mapping[str, int] | None = None,
 ) -> Matter:
     """What a mail about a case is about.
 
     Arguments: `kernel_name` None: the last release that shows what the case is about; `bucket` the
-    finding that it is kept as, None: what it shows; `met`, `harm` see `Matter`.
+    finding that it is kept as, None: what it shows; `met`, `harm` and `machines` see `Matter`.
     Errors raised: CaseError, UnknownName; MailError if the case does not show that finding.
     """
     kernel = kernel_to_see(case, kernel_name)
@@ -111,7 +114,9 @@ def matter(
             shown = showing(case, kernel)
     if wanted is not None and not (shown.shows(wanted) or of_machine(wanted) or case.like):
         raise MailError(f"{wanted.name} does not show on {kernel.name} any more")
-    return Matter(case, kernel, shown, wanted, studied, dangers(case), met or {}, harm)
+    return Matter(
+        case, kernel, shown, wanted, studied, dangers(case), met or {}, harm, machines or {}
+    )
 
 
 def _anywhere(studied: Study) -> Bucket | None:

@@ -10,6 +10,7 @@ from fuzz.calls.registry import DIRECTIVES
 from fuzz.defects.defect import Defect
 from fuzz.findings.bucket import Bucket
 from fuzz.mail.matter import Matter, Standing
+from fuzz.picture.svg import clean
 from fuzz.report.kernels import told
 from fuzz.rules.index import BY_SLUG
 from fuzz.subjects.likeness import Likeness
@@ -125,10 +126,20 @@ def kernels(matter: Matter) -> Iterator[str]:
     yield f"The releases from {OLDEST} to {NEWEST} are modelled."
     if matter.met:
         names = (f"{told([name])} ({times}x)" for name, times in matter.met.items())
-        yield f"Runs have met it on the models of {', '.join(names)}."
-    if matter.standing is not Standing.MACHINE:
-        notes = ", but for what the notes below say" if matter.case.comments else ""
-        yield f"Machines: none is recorded{notes}."
+        where = "beside" if matter.standing is Standing.MACHINE else "on"
+        yield f"Runs have met it {where} the models of {', '.join(names)}."
+    yield _machines(matter)
+
+
+def _machines(matter: Matter) -> str:
+    """On which machines it was seen, as far as is known."""
+    if matter.machines:
+        named = (f"{clean(name, 80)} ({times}x)" for name, times in matter.machines.items())
+        return f"Machines that have shown it: {', '.join(named)}."
+    if matter.standing is Standing.MACHINE:
+        return "Machines: which one it was is not recorded."
+    notes = ", but for what the notes below say" if matter.case.comments else ""
+    return f"Machines: none is recorded{notes}."
 
 
 def _releases(defect: Defect) -> Iterator[str]:

@@ -151,7 +151,8 @@ class Pages:
     def mark(self, entry: Entry) -> str:
         """What stands in the head of its page; differs wherever the page would."""
         finding = entry.finding
-        seen = (finding.kernels, finding.first, finding.last, finding.change, entry.changes)
+        met = (finding.kernels, finding.machines, finding.first, finding.last)
+        seen = (met, finding.change, entry.changes)
         keys = [subject.key for subject in entry.subjects]
         return _mark(repr((entry.path, seen, keys)), _looks())
 

@@ -9,6 +9,7 @@ import pytest
 from fuzz.campaign.differential import Differential
 from fuzz.campaign.run import _Run, run
 from fuzz.case import Case, Faults
+from fuzz.findings.ledger import Ledger
 from fuzz.forms.text import load
 from fuzz.lib.exits import BAD_INPUT, FINE, SURPRISES
 from fuzz.subjects.beside import beside_model
@@ -103,6 +104,20 @@ def test_a_run_is_against_several_subjects(
     (other, *_) = re.findall(r"^NEW FINDING machine-differs--\w+: (\S+) is not (\S+)$", shown, re.M)
     assert other == (against[1], "linux-6.12")
     assert f"--on {against[1]} --kernel linux-6.12\n" in shown  # how to reproduce it
+    with Ledger.open(tmp_path / "work") as ledger:
+        found = [one for one in ledger.list() if one.bucket.rule == "machine-differs"]
+    assert found and all(one.machines == {against[1]: one.count} for one in found)
+
+
+@fuzzing_test
+def test_what_each_of_several_subjects_has_met_is_counted_alone(tmp_path: Path) -> None:
+    against = ("model:linux-6.18", "model:linux-7.3")
+    run(options(tmp_path, kernels=("linux-5.0",), against=against, machines=2, runs=300, seed=5))
+    with Ledger.open(tmp_path / "work") as ledger:
+        found = [one for one in ledger.list() if one.bucket.rule == "machine-differs"]
+    assert any(len(one.machines) == 2 for one in found)
+    assert all(sum(one.machines.values()) == one.count for one in found)
+    assert all(count < 300 for one in found for count in one.machines.values())
 
 
 @fuzzing_test

@@ -67,6 +67,20 @@ def test_counts_and_sightings(ledger: Ledger, clock: Clock) -> None:
     assert other.first is None and other.last is None
 
 
+def test_machines_that_have_shown_a_finding_are_counted_by_name(
+    tmp_path: Path, clock: Clock
+) -> None:
+    for machine, count in (("Linux 7.3.4", 2), ("", 5), ("Linux 6.1.0", 1), ("Linux 7.3.4", 4)):
+        with Ledger.open(tmp_path, clock) as ledger:
+            ledger.record(MOVE, "linux-7.3", run_id="r", executions=1, count=count, machine=machine)
+    with Ledger.open(tmp_path, clock) as ledger:
+        ledger.record(STACK, "linux-6.1", run_id="r", executions=1)
+        stack, move = ledger.list()
+    assert move.machines == {"Linux 6.1.0": 1, "Linux 7.3.4": 6}
+    assert move.count == 12
+    assert stack.machines == {}
+
+
 def test_an_unknown_defect_does_not_hide_behind_a_known_one(ledger: Ledger) -> None:
     known = STACK._replace(defect="B-01")
     ledger.cases.save(known, SHORT)

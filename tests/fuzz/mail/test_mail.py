@@ -141,6 +141,19 @@ def test_of_a_machine_it_is_said_that_the_model_may_be_wrong() -> None:
     subject, text = told(case, None, Bucket("machine-differs", "mremap"))
     assert subject == "[QUESTION] mm/mremap: machine differs"
     assert "it may be the model" in text
+    assert "Machines: which one it was is not recorded." in text
+
+
+def test_machines_that_have_shown_it_are_named_as_text() -> None:
+    case = replace(regression("regressions/wrapping-overlap"), kernel="linux-6.18", expects=())
+    name = "Linux 6.18.44\nCc: a@b.c\u202e\x1b[31m" + "x" * 200
+    bucket = Bucket("machine-differs", "mremap")
+    _, text = told(case, None, bucket, {"linux-6.18": 3}, None, {name: 3, "Linux 7": 1})
+    assert "Runs have met it beside the models of 6.18 (3x)." in text
+    assert "Machines that have shown it: Linux 6.18.44 Cc: a@b.c[31mxxx" in text
+    assert "… (3x), Linux 7 (1x)." in text
+    _, text = told(regression("regressions/wrapping-overlap"), None, None, {}, None, {"one": 1})
+    assert "Machines that have shown it: one (1x)." in text
 
 
 def test_what_breaks_nothing_is_no_report() -> None:

@@ -63,7 +63,9 @@ def test_what_is_hostile_stays_text(tmp_path: Path) -> None:
     write_raw(tmp_path, "<script>alert(1)<", STACK)
     with Ledger.open(tmp_path) as ledger:
         ledger.states.change(KNOWN, ACCEPTED, "<b onclick='x'>why</b>")
-        ledger.record(KNOWN, "<i>kernel</i>", run_id="<u>run</u>", executions=1)
+        ledger.record(
+            KNOWN, "<i>kernel</i>", run_id="<u>run</u>", executions=1, machine="<i>Linux\u202e</i>"
+        )
     made = pages(tmp_path)
     everything = [made.index(), *map(made.finding, made.by_slug.values())]
     for page in everything:
@@ -77,6 +79,7 @@ def test_what_is_hostile_stays_text(tmp_path: Path) -> None:
     for comment in HOSTILE:
         assert visible(comment).strip() in shown
     assert "<b onclick='x'>why</b>" in shown
+    assert "<i>Linux⌈U+202E⌉</i> (1 time)" in shown
     assert "⌈U+202E⌉gnp.exe" in shown
 
 
