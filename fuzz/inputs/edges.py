@@ -85,6 +85,7 @@ class _Edge:
             self.counts,
             self.failures,
             self.failures,
+            self.shortage,
             self.places,
             self.places,
             self.removals,
@@ -198,9 +199,6 @@ class _Edge:
     def failures(self) -> None:
         """Something fails on demand, or will."""
         one_of = self.random.choice
-        if not self.random.randrange(4):
-            self.shortage()
-            return
         count = self.some()
         locked = one_of((MAP_PRIVATE, MAP_SHARED)) | MAP_LOCKED
         self.map(self.plots[0], count, one_of((MAP_PRIVATE, MAP_SHARED, locked, locked)))
