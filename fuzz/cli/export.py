@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from engine.base.geometry import GEOMETRIES
@@ -22,7 +23,7 @@ from fuzz.lib.command import elsewhere
 from fuzz.lib.exits import FINE
 from fuzz.lib.files import write_atomic
 from fuzz.showing import kernel_for
-from fuzz.strace.write import as_strace, unshown
+from fuzz.strace.write import OLDER, USUAL, Dialect, as_strace, unshown
 from fuzz.syz.write import DoesNotFit, as_syz
 
 
@@ -72,11 +73,11 @@ def _program(case: Case, request: Request, form: Form) -> str:
     )
 
 
-def _strace(case: Case, request: Request) -> str:
+def _strace(case: Case, request: Request, dialect: Dialect = USUAL) -> str:
     kernel = kernel_for(case, request.kernel)
     if kernel.geometry != GEOMETRIES["x86-64"]:
         raise ExportError(f"a log of strace is of x86-64, not of {kernel.geometry.name}")
-    return as_strace(case, kernel)
+    return as_strace(case, kernel, dialect)
 
 
 def _syz(case: Case, request: Request) -> str:
@@ -103,8 +104,17 @@ FORMATS = {
     "c": Format(_c, "a program in C that stands by itself", ".c", {"Makefile": MAKEFILE}),
     "kselftest": Format(_kselftest, "a test for tools/testing/selftests/mm of a kernel tree", ".c"),
     "strace": Format(
-        _strace, "what strace 7.2 prints of it, by the model's results", ".strace", lost=unshown
+        _strace,
+        f"what strace {USUAL.version} prints of it, by the model's results",
+        ".strace",
+        lost=unshown,
     ),
+    **{
+        f"strace-{dialect.version}": Format(
+            partial(_strace, dialect=dialect), "the same of that version", ".strace", lost=unshown
+        )
+        for dialect in OLDER
+    },
     "syz": Format(_syz, "a program of syzkaller, in whose head is what it leaves out", ".syz"),
     "mail": Format(_mail, "a mail to a kernel's list, with all of that in it", ".eml"),
 }

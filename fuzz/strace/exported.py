@@ -178,10 +178,11 @@ class Exported:
 
     def _is(self, shown: _Shown, call: Call) -> bool:
         """Is a call that is shown the one that is told?"""
+        if shown.name != call.name:
+            return False
         start, length, *_ = call.args
         return (
-            shown.name == call.name
-            and not (shown.start - self.base - start) & _WORD
+            not (shown.start - self.base - start) & _WORD
             and not (shown.length - length) & _WORD
             and self._result(shown) == call.result
         )

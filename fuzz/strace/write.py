@@ -83,6 +83,7 @@ class Dialect:
 
 
 USUAL = Dialect()
+OLDER = (Dialect("6.13"), Dialect("6.1"))
 
 
 def as_strace(case: Case, kernel: Kernel, dialect: Dialect = USUAL) -> str:

@@ -93,6 +93,19 @@ def test_what_an_export_leaves_out_is_told(
     assert "soft_dirty_clear" in (err if form == "strace" else out)
 
 
+@pytest.mark.parametrize(
+    ("form", "line"),
+    [
+        ("strace", "mseal(0x100000200000, 4096, 0)"),
+        ("strace-6.13", "mseal(0x100000200000, 4096, 0)"),
+        ("strace-6.1", "syscall_0x1ce(0x100000200000, 0x1000, 0, 0, 0, 0)"),
+    ],
+)
+def test_the_versions_of_strace(form: str, line: str, write: Write, capsys: Output) -> None:
+    assert main(["export", write("mseal(0x200000, 0x1000)\n"), "--as", form]) == 0
+    assert capsys.readouterr().out.startswith(line)
+
+
 def test_a_case_that_fits_nowhere(write: Write, capsys: Output) -> None:
     path = write("@geometry tiny\nmunmap(0x200, 0x10)\n")
     for form in ("strace", "syz"):

@@ -129,6 +129,7 @@ def test_forms_of_a_write(write: str) -> None:
 
 def test_what_comes_before_is_set_up() -> None:
     other = MAP.replace("0x100002", "0x100004")
+    assert calls_of(wrote(HELLO), other, wrote("fork_child() = 0")) == ["fork() = 0"]
     before = [
         "brk(NULL) = 0x5000",
         "brk(0x7000) = 0x7000",
