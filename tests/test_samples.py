@@ -17,9 +17,11 @@ from typing import NamedTuple
 
 import pytest
 
-from engine.base.kernel import SWITCHES
+from engine.base.kernel import SWITCHES, releases
 from fuzz.cli.main import _parser, main
+from fuzz.defects.catalogue import EXHIBITS
 from fuzz.forms.text import parse
+from fuzz.mutants.inputs import GROUNDS
 from fuzz.showing import replay
 from tests.lib.constants import ROOT
 
@@ -139,6 +141,22 @@ def test_the_samples_of_the_planted_bug(tmp_path: Path) -> None:
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
         )
         assert matches(done.stdout, sample), f"{sample.where}: {done.stdout}{done.stderr}"
+
+
+@pytest.mark.parametrize(
+    ("document", "words", "number"),
+    [
+        ("README.md", r"all (\w+) exhibits are found with each of ten seeds", len(EXHIBITS)),
+        ("README.md", r"half of the (\w+) trials", 10 * len(EXHIBITS)),
+        ("corpus/museum/README.md", r"of the (\w+) show no harm", len(EXHIBITS)),
+        ("ARCHITECTURE.md", r"of these (\w+) bugs", sum(e.change is not None for e in EXHIBITS)),
+        ("ARCHITECTURE.md", r"are the (\w+) releases from", len(releases())),
+        ("ARCHITECTURE.md", r"on (\w+) kernels and geometries", len(GROUNDS)),
+    ],
+)
+def test_what_is_counted_is_counted_still(document: str, words: str, number: int) -> None:
+    text = " ".join((ROOT / document).read_text().split())
+    assert re.findall(words, text) == [{12: "twelve"}.get(number, str(number))]
 
 
 def configured() -> Iterator[str]:
