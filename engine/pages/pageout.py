@@ -85,6 +85,8 @@ def split_partial_shared(
     if not (frames.large or frames.pieces):
         return
     for base, table, indices in list(space.tree.lowest(start, end)):
+        # What `_maps_all` says of a folio, and of where it begins in the table: it has many pages.
+        wholes: dict[tuple[int, int], bool] = {}
         for index in indices:
             entry = table.leaves.get(index)
             if entry is None or entry & (ANON | MARKER):
@@ -99,9 +101,10 @@ def split_partial_shared(
                 whole = start <= at and at + slot <= end
             else:
                 first = index - (pfn - folio)
-                whole = _maps_all(
-                    space, table, base, first, range(folio, folio + pages), start, end
-                )
+                if (folio, first) not in wholes:
+                    named = range(folio, folio + pages)
+                    wholes[folio, first] = _maps_all(space, table, base, first, named, start, end)
+                whole = wholes[folio, first]
             _split_shared(space, folio, pages, pfn, huge=huge, whole=whole, pageout=pageout)
 
 
