@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from fuzz.exhaust.trial import Broken, Task, Tried
 from fuzz.findings.bucket import Bucket
+from fuzz.findings.database import with_journals
 from fuzz.forms import text
 from fuzz.lib.files import WriteError, put_aside
 
@@ -53,7 +54,7 @@ class Store:
         try:
             directory.mkdir(parents=True, exist_ok=True)
             if self.path.exists() and (why := self._useless(about, fresh)):
-                (old,) = put_aside([self.path])
+                old, *_ = put_aside(with_journals(self.path))
                 self.notice = f"{why}; beginning anew, {old} has the old results"
             new = not self.path.exists()
             self._file = sqlite3.connect(self.path, isolation_level=None)
@@ -69,7 +70,8 @@ class Store:
         if fresh:
             return "--fresh"
         try:
-            with closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)) as file:
+            uri = f"{self.path.absolute().as_uri()}?mode=ro"
+            with closing(sqlite3.connect(uri, uri=True)) as file:
                 row = file.execute("SELECT value FROM about WHERE what = 'about'").fetchone()
         except sqlite3.Error as error:
             raise StoreError(f"{self.path}: {error}; move it away, or give --fresh") from None

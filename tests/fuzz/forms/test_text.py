@@ -396,6 +396,7 @@ def test_any_text_is_a_case_or_a_case_error_inside_it(text: str) -> None:
         assert parse(dump(case)) == case
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(cases().filter(lambda case: bool(case.calls)), st.data())
 def test_damaged_text_is_a_case_or_a_case_error(case: Case, data: st.DataObject) -> None:
