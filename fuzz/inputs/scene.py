@@ -256,7 +256,7 @@ class _Scene(Ground):
         if beside and random.randrange(4):
             fd, first = beside[-1].fd, beside[-1].first + beside[-1].place.size
         flags = one_of((MAP_SHARED, MAP_PRIVATE)) | MAP_FIXED
-        if place == self.piece(place) and not random.randrange(8):
+        if place.size <= self.slot // 4 and not random.randrange(8):  # as far as that is quick
             flags |= one_of((MAP_LOCKED, MAP_POPULATE, MAP_NORESERVE))
         self.views.append(_View(place, fd, first))
         self.add_mapping(place, flags, fd, first * self.page)
@@ -690,12 +690,12 @@ class _Scene(Ground):
         if self.by_tables and self.random.randrange(4):
             return min(max(alike, self.low), self.end)
         places = (
-            *(alike,) * 4,
-            *(alike + self.slot * one_of((1, 2, 4, 8)),) * 3,
+            *(alike,) * 5,
+            *(alike + self.slot * one_of((1, 2, 4, 8)),) * 4,
             self.boundary(unit),
             source.start + one_of((-2, -1, 1, 2)) * unit,
-            *(one_of((source.end, source.start - new)),) * 4,  # where it may merge
-            *(one_of((other.end, other.start - new)),) * 3,
+            *(one_of((source.end, source.start - new)),) * 2,  # where it may merge
+            one_of((other.end, other.start - new)),
             *(one_of((other.start, other.start, other.start + 1, other.end - new)),) * 2,
             *(place.start + one_of((0, 0, 0, 1, -1)) for place in self.left[-2:]),
         )
