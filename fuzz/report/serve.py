@@ -2,7 +2,8 @@
 
 The server is bound to the loopback interface.  A page elsewhere can make a browser ask it all the
 same, under a name that leads here (DNS rebinding), so the name in the request must be ours.  It
-serves the pages of the report and nothing else; there are no listings.
+serves the pages of the report and nothing else, whatever lies or leads elsewhere beside them; there
+are no listings.
 """
 
 import re
@@ -11,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
 
-from fuzz.report.write import FINDINGS, INDEX
+from fuzz.report.write import FINDINGS, INDEX, is_ours
 
 _HOST = "127.0.0.1"
 _OWN_NAMES = (_HOST, "localhost")
@@ -57,7 +58,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def _answer(self) -> None:
-        if self.headers.get("Host") not in self.server.hosts:
+        names = self.headers.get_all("Host", [])
+        if len(names) != 1 or names[0] not in self.server.hosts:
             self.send_error(HTTPStatus.FORBIDDEN, "Not asked under a name of this machine")
             return
         path = unquote(self.path.partition("?")[0])
@@ -67,6 +69,8 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             page = (self.server.folder / (path.lstrip("/") or INDEX)).read_bytes()
         except OSError:  # it has not been made yet, or is gone
+            page = b""
+        if not is_ours(page):
             self.send_error(HTTPStatus.NOT_FOUND)
             return
         self.send_response(HTTPStatus.OK)

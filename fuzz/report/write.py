@@ -32,6 +32,11 @@ def is_file(out: Path) -> bool:
     return out.suffix.lower() in ENDINGS
 
 
+def is_ours(page: bytes) -> bool:
+    """Has a page been made by this project?  Its mark stands in its head."""
+    return MARK.encode() in page[:_HEAD_BYTES]
+
+
 def refuse_others(out: Path) -> None:
     """Errors raised: NotOurs if there is something that a report would replace."""
     index = out if is_file(out) else out / INDEX

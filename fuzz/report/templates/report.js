@@ -47,7 +47,9 @@ function listFindings() {
   function remember() {
     const known = new URLSearchParams(location.hash.slice(1));
     for (const field of form.elements) {
-      if (field.name && known.has(field.name)) field.value = known.get(field.name);
+      if (!field.name || !known.has(field.name)) continue;
+      field.value = known.get(field.name);
+      if (field.value === "" || field.selectedIndex === -1) field.value = "";  // there is no such choice
     }
   }
 
@@ -83,6 +85,13 @@ function listFindings() {
       event.preventDefault();
       form.elements.text.focus();
     }
+  });
+  addEventListener("hashchange", () => {
+    const asked = [...new URLSearchParams(location.hash.slice(1)).keys()];
+    if (!asked.some((name) => name in form.elements)) return;
+    form.reset();
+    remember();
+    filter();
   });
   remember();
   filter();

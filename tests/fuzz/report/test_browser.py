@@ -40,6 +40,7 @@ WIDTHS = (400, 1280, 4000)
 OWN = Bucket("dest-entry-none", "execve_stack")
 LONG = Bucket("rollback-complete", "mremap", "rollback-short")
 RAW = "<script>document.title = 'run'<"
+LINES = "a\n<b>\u202e\udcff \"'&lt;.case"  # what a file may be called, if it is not by us
 SHOWN = "#table tbody tr:not(.group):not([hidden]) a"
 Open = Callable[..., Any]
 
@@ -52,6 +53,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cases = {KNOWN: hostile(STACK), UNKNOWN: b_12, OWN: STACK, LONG: long()}
     stock(folder / "work", cases, minutes=45)
     write_raw(folder / "work", RAW, STACK)
+    write_raw(folder / "work", LINES, STACK)
     make(folder / "work", folder / "pages")
     make(folder / "work", folder / "all.html")
     return folder
@@ -109,11 +111,11 @@ def shown(page: Any) -> list[str]:
 
 def test_filters(open_page: Open) -> None:
     page = open_page("pages/index.html")
-    assert len(shown(page)) == 5
+    assert len(shown(page)) == 6
     page.keyboard.press("/")
     page.keyboard.type("OTHERS mremap")
     assert shown(page) == [UNKNOWN.name]
-    assert page.locator("#shown").inner_text() == "1 of 5 findings"
+    assert page.locator("#shown").inner_text() == "1 of 6 findings"
     page.reload()
     assert shown(page) == [UNKNOWN.name]
     page.get_by_role("button", name="Clear").click()
@@ -125,6 +127,39 @@ def test_filters(open_page: Open) -> None:
     page.get_by_role("button", name="Clear").click()
     page.get_by_label("kernel").select_option(label="5.0")
     assert KNOWN.name in shown(page)
+
+
+@pytest.mark.parametrize(
+    ("fragment", "left"),
+    [
+        ("text=<img src=x onerror=alert(1)>", 0),
+        ("text=%3Cscript%3E&severity=other", 1),
+        ("kernel=%22%5D&state=nonsense&rule=__proto__", 6),
+        ("constructor=1&__proto__=2&text", 6),
+        ("%ff%fe&&=&=x&%", 6),
+        ("finding=%22%5D%2C*&text=mremap", 2),
+        ("text=" + "a" * 60_000, 0),
+    ],
+)
+def test_the_address_may_ask_for_anything(open_page: Open, fragment: str, left: int) -> None:
+    page = open_page(f"pages/index.html#{fragment}")
+    assert len(shown(page)) == left
+    assert page.title().startswith("pmdfuzz")
+    chosen = page.locator("#filters select").evaluate_all(
+        "all => all.map(one => one.selectedIndex)"
+    )
+    assert len(chosen) == 4 and min(chosen) >= 0
+
+
+def test_filters_of_another_address_are_taken_over(open_page: Open) -> None:
+    page = open_page("pages/index.html#text=mremap&severity=harm")
+    page.evaluate("location.hash = 'severity=contract'")
+    page.wait_for_timeout(100)
+    assert page.get_by_label("text").input_value() == ""
+    assert set(shown(page)) == {OWN.name, KNOWN.name}
+    page.evaluate("location.hash = 'main'")
+    page.wait_for_timeout(100)
+    assert page.get_by_label("severity").input_value() == "contract"
 
 
 def test_sorting(open_page: Open) -> None:
@@ -203,6 +238,9 @@ def test_what_is_hostile_is_seen_as_text(open_page: Open) -> None:
     page = open_page(finding(RAW))
     assert page.title() == RAW
     assert page.get_by_role("heading", level=1).inner_text() == RAW
+    page = open_page(finding(LINES))
+    heading = page.get_by_role("heading", level=1).text_content()
+    assert heading == visible(LINES) and "\u202e" not in heading
 
 
 def test_the_keyboard_reaches_the_content(open_page: Open) -> None:
@@ -218,7 +256,7 @@ def test_the_keyboard_reaches_the_content(open_page: Open) -> None:
 
 def test_without_a_script(open_page: Open) -> None:
     page = open_page("pages/index.html", java_script_enabled=False)
-    assert len(shown(page)) == 5
+    assert len(shown(page)) == 6
     assert page.locator("#filters").is_hidden()
     page = open_page(finding(UNKNOWN.name), java_script_enabled=False)
     assert page.locator(".still svg").is_visible()
@@ -235,7 +273,7 @@ def test_one_file_holds_all(open_page: Open) -> None:
     assert page.locator(".leafed .step.now").get_attribute("data-step") == "0"
     page.go_back()
     heading.wait_for(state="hidden")
-    assert len(shown(page)) == 5
+    assert len(shown(page)) == 6
 
 
 @pytest.mark.parametrize("name", [UNKNOWN.name, OWN.name])

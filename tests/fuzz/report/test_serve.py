@@ -1,5 +1,6 @@
 """A report is served to this machine's browsers: its pages, under our name, and nothing else."""
 
+import socket
 from collections.abc import Iterator
 from contextlib import closing
 from email.message import Message
@@ -10,7 +11,12 @@ from typing import NamedTuple
 
 import pytest
 
+from fuzz.report.pages import MARK
 from fuzz.report.serve import Server
+
+
+def page(words: str) -> str:
+    return f'<meta name="generator" content="{MARK} 0"><p>{words}'
 
 
 @pytest.fixture
@@ -18,9 +24,12 @@ def server(tmp_path: Path) -> Iterator[Server]:
     (tmp_path / "secret.html").write_text("secret")
     folder = tmp_path / "report"
     (folder / "findings").mkdir(parents=True)
-    (folder / "index.html").write_text("<p>index")
-    (folder / "findings" / "a+b--mremap.html").write_text("<p>finding")
-    (folder / "findings" / "notes.txt").write_text("notes")
+    (folder / "index.html").write_text(page("index"))
+    (folder / "findings" / "a+b--mremap.html").write_text(page("finding"))
+    (folder / "findings" / "notes.txt").write_text(page("notes"))
+    (folder / "findings" / "others.html").write_text("somebody's secret")
+    (folder / "findings" / "link.html").symlink_to(tmp_path / "secret.html")
+    (folder / "findings" / "folder.html").mkdir()
     with Server(folder, 0) as server:
         thread = Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -45,17 +54,21 @@ def asked(server: Server, path: str, host: str = "", method: str = "GET") -> Ans
 def test_pages_are_served(server: Server) -> None:
     assert server.url == f"http://127.0.0.1:{server.server_port}/"
     for path, content in (
-        ("/", b"<p>index"),
-        ("/index.html?x", b"<p>index"),
-        ("/findings/a%2Bb--mremap.html", b"<p>finding"),
-        ("/findings/a+b--mremap.html", b"<p>finding"),
+        ("/", page("index")),
+        ("/index.html?x", page("index")),
+        ("/findings/a%2Bb--mremap.html", page("finding")),
+        ("/findings/a+b--mremap.html", page("finding")),
     ):
         answer = asked(server, path)
-        assert (answer.status, answer.body) == (200, content)
+        assert (answer.status, answer.body.decode()) == (200, content)
         assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
         assert answer.headers["Content-Security-Policy"] == "frame-ancestors 'none'"
     head = asked(server, "/", method="HEAD")
-    assert (head.status, head.headers["Content-Length"], head.body) == (200, "8", b"")
+    assert (head.status, head.headers["Content-Length"], head.body) == (
+        200,
+        str(len(page("index"))),
+        b"",
+    )
 
 
 @pytest.mark.parametrize(
@@ -70,6 +83,18 @@ def test_pages_are_served(server: Server) -> None:
         "/../secret.html",
         "/findings/.html",
         "/findings/%00.html",
+        "/findings/others.html",
+        "/findings/link.html",
+        "/findings/folder.html",
+        "/findings/%252e%252e/secret.html",
+        "/findings/%2e%2e/%2e%2e/secret.html",
+        "/findings/..%5c..%5csecret.html",
+        "//secret.html",
+        "/index.html%0a",
+        "/%0d%0aX-Y:%20z",
+        "/<script>",
+        "/%ff%fe.html",
+        f"/findings/{'a' * 5000}.html",
     ],
 )
 def test_nothing_else_is(server: Server, path: str) -> None:
@@ -84,6 +109,35 @@ def test_a_name_that_is_not_ours_is_refused(server: Server, host: str) -> None:
     assert answer.status == 403
     assert b"index" not in answer.body
     assert asked(server, "/", f"localhost:{server.server_port}").status == 200
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "GET / HTTP/1.1",
+        "GET / HTTP/1.0",
+        "GET /",
+        "GET http://evil.example/ HTTP/1.1\r\nHost: {host}",
+        "GET / HTTP/1.1\r\nHost: {host}\r\nHost: evil.example",
+        "GET / HTTP/1.1\r\nHost: evil.example\r\nHost: {host}",
+        "GET / HTTP/1.1\r\nHost: {host}, evil.example",
+        "GET / HTTP/1.1\r\nHost: evil.example\r\nX-Forwarded-Host: {host}",
+        "GET / HTTP/1.1\r\nHost: user@{host}",
+    ],
+)
+def test_who_does_not_say_one_name_of_ours_gets_no_page(server: Server, lines: str) -> None:
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=30) as connection:
+        connection.sendall(
+            f"{lines}\r\n\r\n".format(host=f"127.0.0.1:{server.server_port}").encode()
+        )
+        answer = connection.makefile("rb").read()
+    assert b"index" not in answer
+
+
+def test_what_is_asked_for_is_no_markup_in_the_answer(server: Server) -> None:
+    answer = asked(server, "/", method="<script>alert(1)</script>")
+    assert answer.status == 501
+    assert b"<script>" not in answer.body
 
 
 def test_nothing_can_be_sent(server: Server) -> None:
