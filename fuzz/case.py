@@ -17,6 +17,7 @@ from engine.base.kernel import base_of
 MAX_CALLS = 256
 MAX_CASE_BYTES = 64 * 1024
 MAX_POPULATED_PAGES = 16384  # one call never populates more: 64 MiB of 4 KiB pages
+MARKS = "mark: "  # begins a comment that names marks of the model (`fuzz.reach.marks`)
 
 
 class Faults(NamedTuple):
@@ -122,6 +123,11 @@ class Case:
     comments: tuple[str, ...] = ()
     assertions: tuple[Assertion, ...] = ()
     like: str | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The comments that speak to whoever gets it: not which marks of the model it explains."""
+        return tuple(line for line in self.comments if not line.startswith(MARKS))
 
     def with_calls(self, calls: Iterable[Call]) -> "Case":
         """The same case with other calls, between which nothing is asserted."""

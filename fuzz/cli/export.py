@@ -1,6 +1,7 @@
 """`pmdfuzz export`: a case in a form that others can use."""
 
 import argparse
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -25,6 +26,9 @@ from fuzz.lib.files import write_atomic
 from fuzz.showing import kernel_for
 from fuzz.strace.write import OLDER, USUAL, Dialect, as_strace, unshown
 from fuzz.syz.write import DoesNotFit, as_syz
+
+
+_ODD = re.compile(r"[^\w.+-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,5 +219,5 @@ def _exported(path: Path, options: argparse.Namespace) -> str:
 
 
 def _name(path: Path) -> str:
-    """What a case is called."""
-    return "case" if is_input(path) else path.stem
+    """What a case is called, in words that shells, make and C take for nothing else."""
+    return ("" if is_input(path) else _ODD.sub("-", path.stem).strip("-.")) or "case"

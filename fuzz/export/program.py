@@ -158,8 +158,8 @@ def _intro(pair: Twins, checks: Checks, name: str, danger: Sequence[str]) -> Ite
     if pair.loses:
         yield "WARNING: what the system loses by it stays lost until it is booted again."
     yield from (defect.text for defect in pair.defects if defect.text)
-    if pair.case.comments:
-        yield " ".join(pair.case.comments)
+    if pair.case.notes:
+        yield " ".join(pair.case.notes)
     for defect in pair.defects:
         yield f"Kernels with {defect.id}: {releases_with(defect.bad)}."
     if pair.found.findings:

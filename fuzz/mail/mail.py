@@ -80,8 +80,8 @@ def _sections(matter: Matter) -> Iterator[str]:
         yield _headed("What the call does", [f"{_SIGNS}\n" + "\n".join(drawing)])
     if matter.harm is not None:
         yield _headed("What it may lead to", _harm(matter, matter.harm))
-    if matter.case.comments:
-        yield _headed("Notes with the case", [fold.quoted(matter.case.comments)])
+    if matter.case.notes:
+        yield _headed("Notes with the case", [fold.quoted(matter.case.notes)])
     yield _headed("With pmdfuzz", _looked_up(matter))
     yield _headed("In C", _in_c(matter))
 

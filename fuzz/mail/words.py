@@ -138,7 +138,7 @@ def _machines(matter: Matter) -> str:
         return f"Machines that have shown it: {', '.join(named)}."
     if matter.standing is Standing.MACHINE:
         return "Machines: which one it was is not recorded."
-    notes = ", but for what the notes below say" if matter.case.comments else ""
+    notes = ", but for what the notes below say" if matter.case.notes else ""
     return f"Machines: none is recorded{notes}."
 
 

@@ -1,11 +1,14 @@
 """`pmdfuzz export`: what goes where, and what is refused."""
 
+import platform
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from fuzz.cli.main import main
 from fuzz.lib.exits import BAD_INPUT, FINE
+from tests.lib.compilers import compiler
 from tests.lib.constants import ROOT
 
 CASE = ROOT / "corpus/regressions/wrapping-overlap.case"
@@ -29,6 +32,25 @@ def test_a_folder_becomes_a_kit(tmp_path: Path, capsys: pytest.CaptureFixture[st
     out = capsys.readouterr().out
     assert "two.case: no program can do that: touch_on" in out
     assert f"1 of 2 cases are in {kit}" in out
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="programs for Linux")
+def test_make_builds_and_runs_a_kit(tmp_path: Path) -> None:
+    make, cases = compiler("make"), tmp_path / "cases"
+    cases.mkdir()
+    for name in ("one", "two words", "$(dollar)"):
+        (cases / f"{name}.case").write_text("munmap(0x10000, 0x1000)\n")
+    kit = tmp_path / "kit"
+    assert main(["export", str(cases), "--as", "c", "-o", str(kit)]) == FINE
+    words = [make, "-s", f"CC={compiler('cc')}"]
+    for _ in range(2):
+        done = subprocess.run(words, cwd=kit, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        lines = done.stdout.splitlines()
+        assert len(lines) == 3
+        assert all("does what linux-6.18 does" in line for line in lines)
+    subprocess.run([make, "-s", "clean"], cwd=kit, check=True)
+    assert {path.suffix for path in kit.iterdir() if path.name != "Makefile"} == {".c"}
 
 
 def test_several_cases_need_a_folder(capsys: pytest.CaptureFixture[str]) -> None:

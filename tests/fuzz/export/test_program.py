@@ -155,6 +155,11 @@ def test_what_a_kernel_does_not_return_from_is_told(monkeypatch: pytest.MonkeyPa
         exported(case)
 
 
+def test_marks_of_the_model_are_nothing_to_others() -> None:
+    case = parse("# what it is\n# mark: vm-lock\n# about, mark: or not\nmunmap(0x10000, 0x1000)\n")
+    assert "what it is about, mark: or not" in told(exported(case))
+
+
 def test_what_is_lost_for_good_is_told_at_the_head() -> None:
     leaks = exported("shrinking-move-leaks-commit")
     assert "stays lost until it is booted again" in told(leaks)
