@@ -27,7 +27,6 @@ from fuzz.showing import kernel_for
 from fuzz.strace.write import OLDER, USUAL, Dialect, as_strace, unshown
 from fuzz.syz.write import DoesNotFit, as_syz
 
-
 _ODD = re.compile(r"[^\w.+-]+")
 
 
