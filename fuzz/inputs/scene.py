@@ -646,7 +646,7 @@ class _Scene(Ground):
         """
         page = self.one_of(self.filled_in(source)[-3:] or [source]).start
         there, slowly = page + target - source.start, PACE.names["SLOWLY"]
-        if not self.random.randrange(3):
+        if self.random.randrange(2):
             cpu = self.random.randrange(CPUS)
             self.make_between("touch_on", (cpu, there * self.page), _BEHIND)
             self.make_between("migrate_begin", (page * self.page, slowly), _AHEAD)
@@ -673,6 +673,8 @@ class _Scene(Ground):
         assert isinstance(kind, PointKind)
         if not points and (name == "collapse_file" or self.random.randrange(2)):
             points = (MOVE_HUGE,) if self.huge and not self.collapsed else _LOOKED
+        elif points and self.random.randrange(4):
+            likely[1] = {1: 1}
         if points:
             likely[0] = Counter(kind.names[point] for point in points)
         when = [self.random.choices(list(of), list(of.values()))[0] for of in likely]
