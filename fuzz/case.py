@@ -66,11 +66,14 @@ class Call(NamedTuple):
 class Between(NamedTuple):
     """What somebody else did in the middle of a call, with its result.
 
-    `moving`: pages that the call moves may have been at their new place by then.
+    `went` is where pages of the call may have been by then: [start, end) at their new place, and
+    how far that is from the old one, bytes.  `behind`: the call was over, but for what it does
+    without the mmap lock.
     """
 
     call: Call
-    moving: bool
+    went: tuple[tuple[int, int, int], ...] = ()
+    behind: bool = False
 
 
 def limits_are_in_place(calls: Sequence[Call]) -> bool:

@@ -105,6 +105,9 @@ class Kernel:
     vma_lock_faults_shared: Annotated[
         bool, since("6.7"), "faults in shared memory take the lock of their VMA alone"
     ] = False
+    vma_lock_madvise: Annotated[
+        bool, since("6.17"), "MADV_DONTNEED and MADV_FREE of one VMA take its lock alone"
+    ] = False
     merge_new_range: Annotated[
         bool,
         since("6.12"),

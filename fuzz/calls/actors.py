@@ -9,7 +9,10 @@ who                    waits for                                                
 =====================  ==================================================================  ========
 mmap(), munmap(),      mmap_lock for writing                                               1
 mremap(), fork() …
-madvise(), uffd_wp()   mmap_lock for reading                                               1
+uffd_wp(), uffd_rwp()  mmap_lock for reading                                               1
+madvise()              the same, or for writing where it changes VMAs; since 6.17          7
+                       DONTNEED and FREE of one VMA without a userfaultfd just the lock of
+                       that (64 bits)
 touch(), peek()        nothing where the page tables, or a TLB, say enough.  A fault:      2
                        mmap_lock for reading; since 6.4 in private memory that has an
                        anon_vma, and since 6.7 in shared memory, just the lock of its
@@ -33,6 +36,9 @@ try_to_unmap_one(): mm/rmap.c, 7.3; folio_referenced() before them tries the loc
 be that it does not get.  4 the same, try_to_migrate_one(), remove_migration_pte().  5
 retract_page_tables(), without any mmap lock since 1d65b771bc08.  6 unmap_mapping_pages(),
 zap_page_range_single(): mm/memory.c, 6.12, 7.3; a page that migrates is waited for by its lock.
+7 get_lock_mode(), is_vma_lock_sufficient(): mm/madvise.c, 7.3; madvise_need_mmap_write(), 6.12,
+which knows no such lock; that 6.17 and 6.18 have it is inferred.  7.3 does without the mmap lock
+for guard pages, too.
 
 A walk of the reverse map looks for a page's table first, and then takes the lock of that: a last
 operand SLOWLY has it stop in between, until the step of the move is over, or wants the locks of the
@@ -44,7 +50,13 @@ vma_is_temporary_stack()); reclaim does not, but it looks at the new place of a 
 covers both places with the offset of the new one (relocate_vma_down()).  `relocate`, which no
 kernel makes elsewhere, has nobody come in between.
 
-Model: locks for reading are taken for those for writing, any of the locks of the reverse map for
+At mremap-unlocked the mmap lock is dropped, and neither monitors are told nor is locked memory
+populated: all may come that change no VMA.  Who faults where a monitor is yet to be told waits for
+it, since its answers are refused (mmap_changing, EAGAIN); what the call has left is not judged then
+but by the rules on states and by the oracle.
+
+Model: calls that change VMAs, and advice that does or has to do with guard pages, wait always;
+locks for reading are taken for those for writing, any of the locks of the reverse map for
 that of the pages in question, VMAs beside source and copy for such as were split.  Reclaim leaves
 all of a stack alone that is on its way; faults under userfaultfd (which 6.6 lets go on), of pages
 in swap, and reads where there is no anon_vma wait.  So some that would not wait do not run.
@@ -75,6 +87,18 @@ from engine.base.points import (
     RMAP,
     Point,
 )
+from engine.base.uapi import (
+    MADV_COLD,
+    MADV_COLLAPSE,
+    MADV_DONTNEED,
+    MADV_DONTNEED_LOCKED,
+    MADV_FREE,
+    MADV_PAGEOUT,
+    MADV_POPULATE_READ,
+    MADV_POPULATE_WRITE,
+    MADV_REMOVE,
+    MADV_WILLNEED,
+)
 from engine.move import MovePoint, rmap_locks
 from engine.pages.access import translation
 from engine.pages.rmap import may_migrate
@@ -86,11 +110,23 @@ from fuzz.calls.record import NTH, POINT, choice
 from fuzz.calls.syscall import Makes, Param, Span, Syscall
 
 PREFIX = "@at "
+# Advice that changes no VMA, and that of it which looks at one VMA only.
+_OF_ONE_VMA = frozenset((MADV_DONTNEED, MADV_DONTNEED_LOCKED, MADV_FREE))
+_WITHOUT_CHANGE = _OF_ONE_VMA | {
+    MADV_COLD,
+    MADV_COLLAPSE,
+    MADV_PAGEOUT,
+    MADV_POPULATE_READ,
+    MADV_POPULATE_WRITE,
+    MADV_REMOVE,
+    MADV_WILLNEED,
+}
 _FRONT = 2  # operands before those of the call itself
 _WEIGHTS = {"iteration": 3, "move-ptes": 2, "move-normal-pmd": 2, "enter": 2, "leave": 2}
 _VISIT = Nth(meaning="visit", low=1, high=1 << 20, likely={1: 24, 2: 6, 3: 3, 4: 2, 5: 1, 6: 1})
 
 MMAP_LOCK, VMA_LOCK, PAGE_LOCK = "mmap_lock", "the VMA's lock", "the lock of the page"
+MONITOR = "the monitor, which is told of the call first"
 _LOCKS = {ANON_VMA: "the anon_vma lock", I_MMAP: "i_mmap_rwsem", PAGE_TABLES: "page table locks"}
 
 
@@ -135,9 +171,31 @@ def waits_for(space: AddressSpace, point: Point, base: Syscall, args: Sequence[i
         return lock
     if space.walking and base.needs & RMAP:
         return PAGE_LOCK
+    if base.name == "madvise":
+        return _advice_waits(space, point.held, *args)
     if base.name in ("touch", "peek"):
         return _fault_waits(space, point.held, args, write=base.name == "touch")
     return ""
+
+
+def _advice_waits(space: AddressSpace, held: int, addr: int, length: int, advice: int) -> str:
+    """The lock that madvise waits for."""
+    if space.walking:
+        return PAGE_LOCK
+    if advice not in _WITHOUT_CHANGE:
+        return MMAP_LOCK
+    if not held & MMAP_WRITE:
+        return ""
+    vma = space.vmas.lookup(addr)
+    if (
+        advice not in _OF_ONE_VMA
+        or not space.kernel.vma_lock_madvise
+        or vma is None
+        or vma.end < addr + length
+        or not _has_a_lock(space, vma)
+    ):
+        return MMAP_LOCK
+    return VMA_LOCK if _is_write_locked(space, vma) else ""
 
 
 def _fault_waits(space: AddressSpace, held: int, args: Sequence[int], *, write: bool) -> str:
@@ -152,20 +210,22 @@ def _fault_waits(space: AddressSpace, held: int, args: Sequence[int], *, write: 
             return _LOCKS[PAGE_TABLES]
         if space.walking:
             return PAGE_LOCK
-        if held & MMAP_WRITE:
-            vma = space.vmas.lookup(addr)
-            if vma is None or not _takes_vma_lock(space, vma, addr):
-                return MMAP_LOCK
-            if _is_write_locked(space, vma):
-                return VMA_LOCK
+        vma = space.vmas.lookup(addr)
+        if vma is None:
+            return MMAP_LOCK  # also where a stack may grow
+        if not held & MMAP_WRITE:
+            if vma.uffd is not None and vma.uffd.changing:
+                return MONITOR
+        elif not _takes_vma_lock(space, vma, addr):
+            return MMAP_LOCK
+        elif _is_write_locked(space, vma):
+            return VMA_LOCK
     return ""
 
 
 def _takes_vma_lock(space: AddressSpace, vma: Vma, addr: int) -> bool:
     """Does a fault there do with the lock of its VMA?"""
-    if vma.flags & (VM_UFFD | VM_HUGETLB) or not space.write_locked:
-        return False
-    if space.geometry.word_bits != 64:  # ARCH_SUPPORTS_PER_VMA_LOCK: of x86 that of 64 bits only
+    if vma.flags & VM_HUGETLB or not _has_a_lock(space, vma):
         return False
     place = space.tree.leaf_place(addr)
     if place is not None and place[0].leaves[place[1]] & (SWAP | MIGRATION):
@@ -173,6 +233,14 @@ def _takes_vma_lock(space: AddressSpace, vma: Vma, addr: int) -> bool:
     if not vma.flags & VM_SHARED and vma.anon_vma is None:
         return False
     return space.kernel.vma_lock_faults if vma.is_anonymous else space.kernel.vma_lock_faults_shared
+
+
+def _has_a_lock(space: AddressSpace, vma: Vma) -> bool:
+    """Do others do with the lock of that VMA, while a move holds those of its own?"""
+    if vma.flags & VM_UFFD or not space.write_locked:
+        return False
+    # ARCH_SUPPORTS_PER_VMA_LOCK: of x86 that of 64 bits only
+    return space.geometry.word_bits == 64
 
 
 def _is_write_locked(space: AddressSpace, vma: Vma) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from engine.base import uapi
-from engine.base.points import MMAP_READ
+from engine.base.points import PAGE_TABLES
 from engine.base.uapi import (
     MADV_COLLAPSE,
     MADV_GUARD_INSTALL,
@@ -17,7 +17,7 @@ from engine.calls.madvise import madvise
 from fuzz.calls.arena import Arena, filled_whole_pages, whole_pages
 from fuzz.calls.operand import ADDR, C_INT, LEN, Choice
 from fuzz.calls.record import EXISTING_RANGE, FLAGS, choice
-from fuzz.calls.syscall import Makes, Param, Span, Syscall
+from fuzz.calls.syscall import Acting, Makes, Param, Span, Syscall
 
 _NAMES = uapi.values(
     "MADV_NORMAL",
@@ -100,7 +100,8 @@ MADVISE = Syscall(
     stays=_stays,
     lacks=_lacks,
     fills=_fills,
-    needs=MMAP_READ,
+    needs=PAGE_TABLES,  # what else depends on the advice: fuzz/calls/actors.py
+    acts=Acting(range(44, 46), by_thread=True),
     codes=range(148, 161),
     record=(choice(2, FLAGS, _POPULATING), *EXISTING_RANGE),
 )

@@ -21,7 +21,7 @@ from engine.pages.uffd import uffd_register, uffd_rwp, uffd_wp
 from fuzz.calls.arena import Arena, filled_whole_pages, whole_pages
 from fuzz.calls.operand import ADDR, LEN, Flags, Number
 from fuzz.calls.record import EARLIER_RANGE, EXISTING_RANGE, FLAGS, PROT, choice
-from fuzz.calls.syscall import Makes, Param, Span, Syscall, main_filled
+from fuzz.calls.syscall import Acting, Makes, Param, Span, Syscall, main_filled
 
 MODE = Flags(
     meaning="registration mode",
@@ -117,6 +117,7 @@ UFFD_WP = Syscall(
     stays=_wp_stays,
     fills=main_filled,
     needs=MMAP_READ,
+    acts=Acting((43,)),
     prepared_by="uffd_register",
     codes=range(203, 209),
     record=(choice(2, FLAGS), *EARLIER_RANGE),
@@ -130,6 +131,7 @@ UFFD_RWP = Syscall(
     span=Span(0, 1),
     stays=whole_pages,
     needs=MMAP_READ,
+    acts=Acting((42,)),
     prepared_by="uffd_register",
     codes=range(209, 210),
     record=(choice(2, FLAGS), *EARLIER_RANGE),

@@ -117,6 +117,9 @@ _BETWEEN = (
     *("collapse_file",) * 3,
     *("migrate_begin",) * 3,
     *("migrate_end",) * 2,
+    *("madvise",) * 2,
+    "uffd_wp",
+    "uffd_rwp",
     "peek",
 )
 
@@ -675,8 +678,7 @@ class _Scene(Ground):
             points = (MOVE_HUGE,) if self.huge and not self.collapsed else _LOOKED
         elif points and self.random.randrange(4):
             likely[1] = {1: 1}
-        if points:
-            likely[0] = Counter(kind.names[point] for point in points)
+        likely[0] = Counter(kind.names[at] for at in points if at in kind.names) or likely[0]
         when = [self.random.choices(list(of), list(of.values()))[0] for of in likely]
         self.calls.append(call(declared.name, *when, *operands))
 

@@ -68,4 +68,7 @@ MEANINGS: dict[str, Meaning] = {
     "@at collapse_file": UNMOVED,
     "@at ftruncate": UNMOVED,
     "@at fallocate": UNMOVED,
+    "@at madvise": UNMOVED,
+    "@at uffd_wp": UNMOVED,
+    "@at uffd_rwp": UNMOVED,
 }

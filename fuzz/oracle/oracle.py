@@ -99,16 +99,21 @@ class Oracle:
         if mapped is not None and self._may_change_mappings(call):
             page = self._page_bytes
             now = joined([(start // page, end // page) for start, end in mapped()])
-        for made in between:
-            for world in self._worlds:
-                follow_between(world, call, result, made)
+        done = not isinstance(result, str)  # a call that failed has moved nothing
+        behind = [made for made in between if made.behind and done]
+        for world in self._worlds:
+            for made in between:
+                if not (made.behind and done):
+                    follow_between(world, made)
         if len(self._worlds) == 1:
             (world,) = self._worlds
-            mismatches = _follow(world, call, result, contents, now)
+            mismatches = _follow(world, call, result, contents, now, behind)
             if world.twins:
                 self._worlds += world.twins[: _MOST_WORLDS - 1]
             return mismatches
-        told = [(world, _follow(world, call, result, contents, now)) for world in self._worlds]
+        told = [
+            (world, _follow(world, call, result, contents, now, behind)) for world in self._worlds
+        ]
         likeliest, mismatches = told[0]
         agreeing = [world for world, wrong in told if not wrong]
         self._worlds = agreeing or [likeliest]
@@ -131,8 +136,12 @@ def _follow(
     result: Result,
     contents: Mapping[int, int] | None,
     mapped: list[Span] | None,
+    behind: Sequence[Between],
 ) -> list[Mismatch]:
-    """Follow a call and compare; arguments as of Oracle.apply, `mapped` in pages."""
+    """Follow a call and compare.
+
+    Arguments: as of Oracle.apply, `mapped` in pages; `behind` what others did once it was over.
+    """
     world.twins, world.mismatches = [], []
     meaning = MEANINGS[call.name]
     if meaning.cuts and result != "SKIP":
@@ -150,6 +159,8 @@ def _follow(
             meaning.effect(world, call.args, result)
     elif result != "SKIP":
         follow_failure(world, call, str(result), contents, mapped)
+    for made in behind:
+        follow_between(world, made)
     world.compare(contents, mapped)
     return world.mismatches
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from engine.base.address import Range
 from engine.base.kernel import Kernel
 from engine.base.points import (
+    ACTED,
     ALLOC_FAILED,
     ENTER,
     FREE_PGTABLES,
@@ -36,6 +37,7 @@ from engine.base.violation import Violation
 from engine.move import MovePoint, extent_bytes
 from engine.state.space import AddressSpace
 from engine.state.vma import VM_HUGETLB
+from fuzz.calls.actors import Deed
 from fuzz.calls.registry import CALLS
 from fuzz.calls.syscall import Does
 from fuzz.case import Case, Result
@@ -45,6 +47,7 @@ from fuzz.rules.index import BY_SLUG
 from fuzz.rules.rule import Rule
 from fuzz.rules.tlb import TLB_UNLOCK
 from fuzz.showing import Showing, showing
+from fuzz.tell.deeds import done
 from fuzz.tell.details import Detail
 
 BEFORE, END, UNLOCKED = "before", "end", "unlocked"  # beside the names of points
@@ -72,6 +75,7 @@ _NOTED = frozenset(
         HUGE_SPLIT,
         LEAVE,
         FREE_PGTABLES,
+        ACTED,
         *MOVERS,
         *_PASSED,
         *REFUSED,
@@ -109,7 +113,10 @@ class Way(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """A point that the call was at: its place among them, the locks held, what had been broken."""
+    """A point that the call was at: its place among them, the locks held, what had been broken.
+
+    `deed` is what somebody else has done there.
+    """
 
     number: int
     name: str
@@ -117,13 +124,14 @@ class Mark(NamedTuple):
     held: int
     broken: int
     bite: Bite | None
+    deed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
     """One moment: what it is (a point, `before` or `end`), and all that was to be seen.
 
-    `broken` are the rules that were first found broken here.
+    `broken` are the rules that were first found broken here, `deed` is what somebody else has done.
     """
 
     kind: str
@@ -132,6 +140,7 @@ class Moment:
     bite: Bite | None
     seen: Seen
     broken: tuple[Violation, ...] = ()
+    deed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +226,8 @@ class _Scout:
                 source, target = (Range(at, at + extent) for at in (move.old, move.new))
                 bite = Bite("", source, target, move.rollback, True)
         broken = len(space.violations)
-        self.marks.append(Mark(len(self.marks), name, point.where, point.held, broken, bite))
+        deed = done(space, point) if isinstance(point, Deed) else ""
+        self.marks.append(Mark(len(self.marks), name, point.where, point.held, broken, bite, deed))
 
     def step(self, index: int, space: AddressSpace) -> None:
         """See `on_step` of `execute`."""
@@ -295,7 +305,7 @@ def film(case: Case, kernel: Kernel) -> Film:
         news = tuple(broken[told : mark.broken])
         told = max(told, mark.broken)
         seen_then = camera.taken[mark.number]
-        moments.append(Moment(kind, mark.where, mark.held, mark.bite, seen_then, news))
+        moments.append(Moment(kind, mark.where, mark.held, mark.bite, seen_then, news, mark.deed))
     returned = 0 <= call < len(shown.results)
     last = camera.taken.get(len(scout.marks), moments[-1].seen)
     moments.append(Moment(END, NOWHERE, 0, None, last, tuple(broken[told:])))

@@ -235,6 +235,7 @@ def _decisive(made: Film, most: int) -> Iterator[int]:
     chosen = [failing] if failing is not None else []
     chosen += [*(replaced[:1] or [0]), unmapped if unmapped is not None else last]
     bites = [n for n, one in enumerate(moments) if one.bite]
+    chosen += [n for n, one in enumerate(moments) if one.deed]
     if failing is not None:
         chosen += reversed([n for n in bites if n < failing])
     chosen += [n for n, one in enumerate(moments) if one.kind == ALLOC_FAILED]

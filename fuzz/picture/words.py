@@ -54,6 +54,8 @@ def caption(film: Film, index: int) -> str:
             if way is not None and way.back and moment.where.overlaps(way.source):
                 return f"the new range {where} is unmapped, with the pages still in it"
             return f"{where} is unmapped: its pages are gone, its tables go next"
+        case points.ACTED:
+            return f"somebody else: {moment.deed}"
         case moments.UNLOCKED:
             return "locks are dropped: others may look"
         case _:

@@ -5,9 +5,10 @@ meanwhile, the rule is about the memory as that leaves it: so each change is mad
 the state before, too, there where the page was then.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
-from engine.base.points import ACTED, ACTS, Point
+from engine.base.points import ACTED, ACTS, MREMAP_UNLOCKED, Point
 from engine.state.space import AddressSpace
 from engine.state.table import Picture
 from fuzz.calls.actors import Deed
@@ -18,8 +19,11 @@ from fuzz.case import Between, Call
 class Sights(Protocol):
     """What rules compare with the state before a call."""
 
-    def retell(self, then: Picture, now: Picture) -> bool:
-        """Somebody has changed the leaves.  Returns: are pages of the call on their way?"""
+    def retell(self, then: Picture, now: Picture) -> Sequence[tuple[int, int, int]]:
+        """Somebody has changed the leaves.  Returns: where pages of the call may be by now."""
+
+    def forget(self) -> None:
+        """What the call has left cannot be told from what others make of it."""
 
 
 class Deeds:
@@ -43,9 +47,13 @@ class Deeds:
         if point.name == ACTS:
             self._then = space.tree.frozen()
             return
-        moving = self._sights.retell(self._then, space.tree.frozen())
-        base, args = point.actor.base, list(point.actor.args)
+        went = self._sights.retell(self._then, space.tree.frozen())
+        base, args, origin = point.actor.base, list(point.actor.args), space.arena.start
         for index in base.addresses:
-            args[index] -= space.arena.start
+            args[index] -= origin
         result = as_result(space, point.actor.returned)
-        self.made.append(Between(Call(base.name, tuple(args), result), moving))
+        behind = point.at.name == MREMAP_UNLOCKED
+        if behind:
+            self._sights.forget()
+        ahead = tuple((low - origin, high - origin, delta) for low, high, delta in went)
+        self.made.append(Between(Call(base.name, tuple(args), result), ahead, behind))

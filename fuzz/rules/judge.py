@@ -81,16 +81,20 @@ class MoveRules:
         self.went: list[tuple[int, int, int]] = []  # in a call: where to, [start, end), how far
         self.call: Sight | None = None  # the call that moves
 
-    def retell(self, then: Picture, now: Picture) -> bool:
+    def retell(self, then: Picture, now: Picture) -> Sequence[tuple[int, int, int]]:
         """Somebody else has changed the leaves from `then` to `now` in the middle of a call.
 
-        Returns: may pages of the call be at their new place?
+        Returns: where pages of the call may be, [start, end), and how far that is.
         """
         if self._sight is not None:
             self._sight.retell(then, now)
         if self.call is not None:
             self.call.retell(then, now, self.went)
-        return bool(self.went)
+        return self.went
+
+    def forget(self) -> None:
+        """What the call has left cannot be told from what others make of it."""
+        self.call = None
 
     def __call__(self, space: AddressSpace, point: Point) -> None:
         """See engine.base.points."""

@@ -11,14 +11,15 @@ from engine.base.violation import Violation
 from engine.state import terms
 from engine.state.space import AddressSpace
 from fuzz.calls.actors import Deed
-from fuzz.calls.registry import DIRECTIVES, as_result, why_skipped
-from fuzz.case import Call, Case, Result
+from fuzz.calls.registry import DIRECTIVES, why_skipped
+from fuzz.case import Case, Result
 from fuzz.defects import known
 from fuzz.execute import execute
 from fuzz.forms.text import format_call
 from fuzz.rules.index import BY_SLUG, gravity
 from fuzz.rules.judge import RulesAfter
 from fuzz.showing import Showing, showing
+from fuzz.tell.deeds import done
 from fuzz.tell.draw import WIDTH, Drawing, draw, draw_change
 
 _MARK_COLUMNS = 2  # in front of the lines of a drawing that is compared
@@ -55,7 +56,7 @@ class Witness:
         now = len(self.drawings) - 1
         moments = self.moments.setdefault(now, [])
         if isinstance(point, Deed):
-            told = f"at {point.at.name}:" if point.name == ACTS else f"{_deed(space, point)}:"
+            told = f"at {point.at.name}:" if point.name == ACTS else f"{done(space, point)}:"
             moments.append((told, self._drawn(space)))
             return
         if now not in self._broken or now in self._seen:
@@ -225,18 +226,6 @@ def _drawn(
         yield from filter(None, (title, draw_change(before, after, colour=colour)))
     elif not inside:
         yield "  (no change)"
-
-
-def _deed(space: AddressSpace, deed: Deed) -> str:
-    """What somebody else has done, with its result if it is at its end."""
-    base, result = deed.actor.base, as_result(space, deed.actor.returned)
-    args = list(deed.actor.args)
-    for index in base.addresses:
-        args[index] -= space.arena.start
-    if deed.actor.walk is not None:
-        made = format_call(Call(base.name, tuple(args)), space.geometry.page_bytes)
-        return f"{made} comes to the lock of a table"
-    return format_call(Call(base.name, tuple(args), result), space.geometry.page_bytes)
 
 
 def _gravity(violation: Violation) -> int:

@@ -34,6 +34,7 @@ SHOWN_BY = {
     "pmd_recheck": ("regressions/collapse-frees-the-table-that-moves", "linux-6.12"),
     "vma_lock_faults": ("regressions/faults-beside-a-move", "linux-6.18"),
     "vma_lock_faults_shared": ("regressions/faults-beside-a-move", "linux-6.18"),
+    "vma_lock_madvise": ("regressions/advice-beside-a-move", "linux-6.18"),
     "merge_new_range": ("regressions/new-mapping-joins-two", "linux-5.0"),
     "protects_batches": ("regressions/protected-in-batches", "linux-6.17"),
     "mprotect_uncharges": ("regressions/mprotect-uncharges-emptied", "linux-6.1"),

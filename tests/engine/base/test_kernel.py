@@ -35,6 +35,7 @@ TABLE = {
     "pmd_recheck": "no no no yes yes yes",
     "vma_lock_faults": "no no yes yes yes yes",
     "vma_lock_faults_shared": "no no yes yes yes yes",
+    "vma_lock_madvise": "no no no no yes yes",
     "merge_new_range": "no no no yes yes yes",
     "protects_batches": "no no no no yes yes",
     "contiguous_entries": "no no no yes yes yes",

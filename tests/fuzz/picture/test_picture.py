@@ -357,3 +357,14 @@ def test_hostile_names_stay_text(name: str) -> None:
     for text in (made.still(), made.film(), made.sheet()):
         check(text)
         assert not set("\x00\x1b\x85\ufffe\u202e\u2066\u200f\u2028\ud800") & set(text)
+
+
+def test_what_others_do_in_between_is_a_step() -> None:
+    case = load(ROOT / "corpus/museum/b-05-stale-tlb.case")
+    made = picture(case, kernel_named("linux-5.0"))
+    told = [step.caption for step in made.steps if step.caption.startswith("somebody else: ")]
+    assert [line.removeprefix("somebody else: ") for line in told] == [
+        "migrate_begin(0x0, SLOWLY) comes to the lock of a table",
+        "touch_on(0, 0x200000) = 0",
+        "migrate_begin(0x0, SLOWLY) = 0",
+    ]

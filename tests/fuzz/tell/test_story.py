@@ -121,3 +121,14 @@ def test_what_others_do_in_between_is_told_where_they_do_it() -> None:
     moments = ("\nat leave:\n", "\ntouch(0x400000, 0x1000) = 0:\n", "\nwhen the call returns:\n")
     assert sorted(map(told.index, moments)) == list(map(told.index, moments))
     assert told.count("\nat leave:\n") == 1
+
+
+def test_a_walk_that_stops_is_told_twice() -> None:
+    case = load(ROOT / "corpus/museum/b-05-stale-tlb.case")
+    told = story(case, kernel_named("linux-5.0"))
+    stopped = "migrate_begin(0x0, SLOWLY) comes to the lock of a table:"
+    assert (
+        told.index(stopped)
+        < told.index("at pmd-moved:")
+        < told.index("migrate_begin(0x0, SLOWLY) = 0:")
+    )
