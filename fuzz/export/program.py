@@ -13,6 +13,7 @@ from fuzz.export.danger import dangers
 from fuzz.export.helpers import head, helpers, words
 from fuzz.export.needs import begins, definitions, needs, why_not
 from fuzz.export.twins import Twins, twins
+from fuzz.forms.c import END
 from fuzz.lib.command import elsewhere
 from fuzz.rules.index import rule_named
 
@@ -96,7 +97,7 @@ def _calls(pair: Twins, checks: Checks) -> str:
     if any(call.name == "fork" for call in pair.case.calls):
         lines.append("end_children();")
     if checks.end:
-        lines += ["", "/* What is there now. */", *(check.line for check in checks.end)]
+        lines += ["", f'TELL_LINE("{END}");', *(check.line for check in checks.end)]
     return _function("static void run_case(void)", lines)
 
 

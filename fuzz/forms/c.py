@@ -17,6 +17,7 @@ from fuzz.case import Call, Faults, Result
 from fuzz.forms.lexical import Wrong
 from fuzz.forms.results import format_result, read_result
 
+END = "what is there now:"  # such a program says behind its calls, before it looks
 _INT_MAX = 0x7FFFFFFF
 # The function of a part that makes a call; others are the system call of their name.
 _FUNCTIONS = {
@@ -140,7 +141,10 @@ def read_call(text: str) -> Call:
     params = CALLS[name].params
     if len(words) != len(params):
         raise Wrong(f"{len(words)} operands where {name} has {len(params)}", match.start(2))
-    args = (_read(param.kind, word) for param, word in zip(params, words, strict=True))
+    args = [_read(param.kind, word) for param, word in zip(params, words, strict=True)]
+    for param, word, value in zip(params, words, args, strict=True):
+        if not param.kind.low <= value <= param.kind.high:
+            raise Wrong(f"{param.name} of {name} is never {word[:40]}", match.start(2))
     return call(name, *args)
 
 

@@ -13,15 +13,17 @@ from typing import NamedTuple
 
 from engine.base.geometry import Geometry, UnknownName, geometry_named
 from engine.base.kernel import Kernel
+from fuzz.asserted import broken
 from fuzz.calls.registry import CALLS, DIRECTIVES
 from fuzz.calls.syscall import Makes, Returns
 from fuzz.case import MAX_CALLS, Call, Case, CaseError, Result
 from fuzz.execute import execute
-from fuzz.forms.c import is_call, read_call, read_value
+from fuzz.forms.c import END, is_call, read_call, read_value
 from fuzz.forms.lexical import Wrong
 from fuzz.forms.results import format_result
 from fuzz.forms.text import parse_call
 from fuzz.strace import values
+from fuzz.strace.found import Found
 from fuzz.strace.imported import Imported, count
 from fuzz.strace.program import Program, Source
 from fuzz.strace.steps import MSEAL, READERS, Inexpressible
@@ -30,17 +32,20 @@ from fuzz.strace.written import Lines
 
 UNSEEN = "calls that an exported program tells of, and the log does not show"
 UNTOLD = "calls behind the last one that an exported program tells of"
+BESIDE = (
+    "what a case has beside its calls, and no program: @expect, comments, other kernels' results"
+)
 OWN = "calls by which exported programs set up and check"
 NOT_HERE = "exported programs that could not run"
 _INTRODUCTION = re.compile(r"(?:# )?pmdfuzz (\S{1,40}): AT\(0\) is 0x([0-9a-f]{1,16})")
 _TOLD = re.compile(
-    r"(?:# )?(?P<call>\w+\([^=]*\)) = "
+    r"(?P<call>\w+\([^=]*\)) = "
     r"(?P<result>-\d+ \([^)]*\)|AT\(\w+\)|(?:(?:SEGV|BUS)\[\w+, \w+\) ?)+|\w+)"
     r"(?:, expected |: (?:as it should be$|the defect; |neither )|$)"
 )
-_CHECK = re.compile(r"(?:# )?\w+\(.*\) = ")
-_NOT_RUN = re.compile(r"(?:# )?not run: (.*)")
-_DIRECTIVE = re.compile(r"(?:# )?(@(?:fail|limit) .*)")
+_CHECK = re.compile(r"\w+\(.*\) = ")
+_NOT_RUN = re.compile(r"not run: (.*)")
+_DIRECTIVE = re.compile(r"(@(?:fail|limit) .*)")
 _SKIPPED = re.compile(r"(?:1\.\.0 # SKIP|skipped:) (.*)")
 _SAME_NAME = {"mmap2": "mmap", MSEAL: "mseal"}
 _WORD = 0xFFFFFFFF  # the bits in which what is told and what is shown must agree: a word has them
@@ -87,8 +92,10 @@ class Exported:
     _calls: list[Call] = field(default_factory=list)
     _places: list[Source] = field(default_factory=list)
     _last: _Shown | None = None  # the last system call since the last line
+    _found: Found = field(default_factory=Found)
     _seen: int = 0  # calls that are told and shown
     _unseen: int = 0  # told alone
+    _is_over: bool = False  # are there no more calls to come?
 
     def copy(self) -> "Exported":
         """That of a child, which has told nothing yet."""
@@ -107,6 +114,8 @@ class Exported:
 
         Errors raised: CaseError for one that is not as such programs write it.
         """
+        line = line.removeprefix("# ")
+        self._is_over = self._is_over or line == END
         try:
             call = self._read(line, source)
         except Wrong as wrong:
@@ -118,6 +127,8 @@ class Exported:
         if shown is not None and not is_shown:
             count(self.imported.left_out, OWN)
         if call is None:
+            if self._calls and not self._is_over:
+                self._found.read(line, len(self._calls))
             return
         if CALLS[call.name].made_by is Makes.KERNEL and call.result != "SKIP":
             if not is_shown:
@@ -133,11 +144,14 @@ class Exported:
             count(self.imported.left_out, UNSEEN, number=len(self._calls))
             return None
         if not self._calls:
+            if self._last is not None:  # as in all runs but the first
+                count(self.imported.left_out, OWN)
             return None
         if (last := self._last) is not None and (call := self._untold(last)) is not None:
             count(self.imported.assumed, UNTOLD, self._where(last.source))
             self._append(call, last.source)
         case, wrong = self._case(kernel.on(self.geometry))
+        count(self.imported.left_out, BESIDE)
         lines = self._places[0].line, self._places[-1].line
         told = f"as an exported program tells; AT(0) is {self.base:#x}"
         return Program(case, name, lines, told, len(self._calls), 0, wrong, 0)
@@ -211,7 +225,12 @@ class Exported:
     def _case(self, kernel: Kernel) -> tuple[Case, tuple[tuple[Source, str], ...]]:
         """The case, without results that do not come about on a kernel, and those."""
         geometry = None if self.geometry.name == "x86-64" else self.geometry.name
-        case = Case(tuple(self._calls), geometry=geometry)
+        try:
+            assertions = self._found.checked(self.geometry.page_bytes)
+        except Wrong as found:
+            why = f"no exported program finds that: {found.why}"
+            raise self._error(why, self._places[-1]) from None
+        case = Case(tuple(self._calls), geometry=geometry, assertions=assertions)
         results = execute(
             case.program(), kernel, stop=False, check=False, shortages_last=True
         ).results
@@ -221,7 +240,12 @@ class Exported:
                 shown = format_result(got, self.geometry.page_bytes)
                 wrong.append((self._places[index], shown))
                 calls[index] = call._replace(result=None)
-        return replace(case, calls=tuple(calls)), tuple(wrong)
+        not_there = {one.assertion for one in broken(case, kernel)}
+        if not_there:
+            kind = f"what a program has found, and is otherwise on {kernel.name}"
+            count(self.imported.left_out, kind, number=len(not_there))
+        kept = tuple(one for one in case.assertions if one not in not_there)
+        return replace(case, calls=tuple(calls), assertions=kept), tuple(wrong)
 
     # --- Words ------------------------------------------------------------------------------------
 

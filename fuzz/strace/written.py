@@ -40,7 +40,9 @@ def written(operands: str, result: str) -> Write | None:
         return None
     text = _ESCAPE.sub(_unescaped, match["text"])
     length = int(match["length"])
-    if match.end() == len(operands):
+    rest = f"{operands[match.end() :]}) = {result}"
+    first = text.partition("\n")[0]
+    if match.end() == len(operands) and not (first and rest.startswith(first)):
         count = _COUNT.match(result)
         if count is None:
             return None
@@ -52,7 +54,7 @@ def _unescaped(match: re.Match[str]) -> str:
     word = match[1]
     if word[0] == "x" and len(word) > 1:
         return chr(int(word[1:], 16))
-    return chr(int(word, 8)) if word.isdigit() else _NAMED.get(word, word)
+    return chr(int(word, 8)) if word[0] in "01234567" else _NAMED.get(word, word)
 
 
 @dataclass(slots=True)

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from engine.base.kernel import base_of
+from fuzz.asserted import broken
 from fuzz.calls.registry import DIRECTIVES, as_made
 from fuzz.case import Call, Case
 from fuzz.cli.main import main
 from fuzz.export.program import KSELFTEST, PLAIN, Form, as_c
+from fuzz.forms.assertions import format_assertion
 from fuzz.forms.text import format_call, load
 from fuzz.showing import kernel_for, showing
 from fuzz.strace.exported import NOT_HERE
@@ -74,6 +77,17 @@ def left(case: Case) -> list[str]:
     ]
 
 
+def asserted(case: Case) -> list[str]:
+    """What it asserts of the kernel here, and a program can see."""
+    kernel = kernel_for(case, host_kernel().name)
+    others = {one.assertion for one in broken(case, kernel)}
+    return [
+        format_assertion(one._replace(kernel=None))
+        for one in case.assertions
+        if one.kernel in (None, base_of(kernel.name)) and one not in others
+    ]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "form"),
@@ -95,6 +109,7 @@ def test_the_case_that_comes_back_is_the_one_that_left(
     geometry = kernel_for(case, kernel.name).geometry
     calls = [as_made(call, geometry)._replace(result=call.result) for call in back.calls]
     assert [*map(format_call, calls)] == left(case)
+    assert [*map(format_assertion, back.assertions)] == asserted(case)
 
 
 def test_the_head_says_how(tmp_path: Path) -> None:

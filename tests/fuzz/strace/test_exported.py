@@ -1,15 +1,19 @@
 """What exported programs tell of their calls is believed where the log shows it."""
 
 import re
+from collections.abc import Iterator
 
 import pytest
 
 from engine.base.kernel import kernel_named
 from fuzz.case import CaseError
+from fuzz.forms.assertions import format_assertion
 from fuzz.forms.text import format_call
-from fuzz.strace.exported import NOT_HERE, OWN, UNSEEN, UNTOLD
+from fuzz.strace.exported import BESIDE, NOT_HERE, OWN, UNSEEN, UNTOLD
+from fuzz.strace.lines import Log, Returned, Unreadable
 from fuzz.strace.processes import Reader
 from fuzz.strace.program import Program
+from fuzz.strace.written import Lines, written
 
 KERNEL = kernel_named("linux-6.18")
 HELLO = "pmdfuzz x86-64: AT(0) is 0x10000000000"
@@ -47,7 +51,8 @@ def calls_of(*lines: str | list[str]) -> list[str]:
 
 
 def left_out(reader: Reader) -> dict[str, int]:
-    return {kind: number for kind, (number, _) in reader.imported.left_out.items()}
+    left = reader.imported.left_out
+    return {kind: number for kind, (number, _) in left.items() if kind != BESIDE}
 
 
 @pytest.mark.parametrize("size", [1, 32, 4096])
@@ -83,6 +88,26 @@ def on_a_terminal(line: str, pid: str = "") -> list[str]:
         text = shown.split('"')[1].replace("\\n", "\n")
         log += f"{pid}{shown}{text}) = {length}".split("\n")
     return log
+
+
+@pytest.mark.parametrize("result", ["AT(0x200000)", "0", "5", "-22 (Invalid argument)"])
+def test_what_a_program_writes_may_look_like_a_result(result: str) -> None:
+    told = f"sys_munmap(AT(0x2000000), 0x1000) = {result}"
+    assert wrote(told)[1].startswith('write(1, ") = ')
+    assert [*written_lines(on_a_terminal(told))] == [told]
+
+
+def written_lines(log: list[str]) -> Iterator[str]:
+    """What the writes of a log have written."""
+    lines = Lines()
+    for event in Log(frozenset({"write"})).events(log):
+        if isinstance(event, Returned):
+            write = written(event.operands, event.result)
+        else:
+            assert isinstance(event, Unreadable)
+            write = written(event.at.text[event.at.column - 1 :] + "\n", "")
+        assert write is not None
+        yield from lines.add(write.text)
 
 
 def test_the_log_on_a_terminal() -> None:
@@ -191,10 +216,37 @@ def test_a_program_that_cannot_run_says_why() -> None:
     assert "swap must be in use" in reader.imported.left_out[NOT_HERE][1]
 
 
+def test_what_it_finds_behind_its_calls_is_asserted() -> None:
+    told = [
+        "touch(AT(0x200000), 0x1000) = 0",
+        "page(AT(0x200000)) = present -huge",
+        "content(AT(0x200000)) = 1: as it should be",
+        "page(AT(0x201000)) = none, expected present",
+        "content(AT(0x205000)) = -5 (Input/output error)",
+        "mapped(AT(0x200000), AT(0x202000)) = 0x200000-0x202000 rw-p",
+        "vma_flags(AT(0x200000)) = -lo",
+        "mapped(AT(0x300000), AT(0x301000)) = nothing",
+        "page(AT(0x200000)) = swapped",
+        "what is there now:",
+        "page(AT(0x200000)) = present",
+    ]
+    reader, (program,) = read(wrote(HELLO), MAP, wrote(MAPS), *map(wrote, told))
+    assert [format_assertion(one) for one in program.case.assertions] == [
+        "@page 0x200000 1 present -huge",
+        "@page 0x201000 none",
+        "@vma 0x200000-0x202000 rw-p -lo",
+        "@unmapped 0x300000-0x301000",
+    ]
+    assert {one.after for one in program.case.assertions} == {2}
+    assert left_out(reader) == {"what a program has found, and is otherwise on linux-6.18": 1}
+
+
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        ("touch(AT(x), 0x1000) = 0", "log:3:1: no exported program writes that: expected a number"),
+        ("page(AT(0x200000)) = odd", "no exported program finds that: unknown word 'odd'"),
+        ("uffd_wp(AT(0x0), 0x1000, 0x1ffffffff) = 0", "log:5:1: no exported program writes that:"),
+        ("touch(AT(x), 0x1000) = 0", "log:4:1: no exported program writes that: expected a number"),
         ("touch(AT(0x0)) = 0", "1 operands where touch has 2"),
         ("@limit nothing 5", "unknown limit 'nothing'"),
         ("sys_munmap(5, 0x1000) = 0", "expected an address, found '5'"),
@@ -202,7 +254,7 @@ def test_a_program_that_cannot_run_says_why() -> None:
 )
 def test_what_no_exported_program_writes_is_refused_with_its_place(line: str, why: str) -> None:
     with pytest.raises(CaseError, match=re.escape(why)):
-        read(wrote(HELLO), wrote(line))
+        read(wrote(HELLO), wrote("peek(AT(0x0), 0x0) = 0"), wrote(line))
 
 
 def test_a_machine_that_nobody_knows() -> None:
