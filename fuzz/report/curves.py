@@ -15,7 +15,8 @@ from fuzz.lib.status import count, duration
 
 # Of a chart, in units of its own; the page scales it.
 WIDTH, HEIGHT = 360.0, 150.0
-LEFT, RIGHT, TOP, BOTTOM = 44.0, 12.0, 10.0, 22.0
+LEFT, RIGHT, TOP, BOTTOM = 56.0, 12.0, 10.0, 22.0
+SIZE = (WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM)
 _MOST_POINTS = 400  # of a line; more could not be told apart
 _STEPS = (60, 300, 900, 3600, 4 * 3600, 12 * 3600, 86400, 7 * 86400, 30 * 86400, 365 * 86400)
 

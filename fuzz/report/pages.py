@@ -28,7 +28,7 @@ from fuzz.forms.text import dump
 from fuzz.lib.command import command
 from fuzz.lib.status import count, duration
 from fuzz.picture.svg import STYLE
-from fuzz.report.curves import Chart, charts
+from fuzz.report.curves import SIZE, Chart, charts
 from fuzz.report.directory import Directory, Entry
 from fuzz.report.kernels import Columns, Strip, told
 from fuzz.report.studies import Studies, Subject
@@ -139,6 +139,7 @@ class Pages:
             ],
             columns=self._columns,
             charts=self._charts(),
+            chart_size=SIZE,
             choices=self._choices(rows),
             packed=self._packed() if self._single else (),
         )

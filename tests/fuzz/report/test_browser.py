@@ -103,6 +103,15 @@ def finding(name: str) -> str:
     return f"pages/findings/{slug(name)}.html"
 
 
+def sizes(texts: Any) -> list[float]:
+    """How high letters of texts in pictures are on the screen, in pixels."""
+    found: list[float] = texts.evaluate_all(
+        """texts => texts.map((one) => parseFloat(getComputedStyle(one).fontSize) *
+             one.ownerSVGElement.getScreenCTM().a)"""
+    )
+    return found
+
+
 def shown(page: Any) -> list[str]:
     """The findings that the table shows."""
     names: list[str] = page.locator(SHOWN).all_inner_texts()
@@ -213,12 +222,20 @@ def test_pictures_are_legible_on_a_telephone(open_page: Open, script: bool) -> N
         window = {"width": 400, "height": 800}
         page = open_page(finding(name), viewport=window, java_script_enabled=script)
         shown = page.locator(".leafed .step.now text" if script else ".still text")
-        sizes = shown.evaluate_all(
-            """texts => texts.map((one) => parseFloat(getComputedStyle(one).fontSize) *
-                 one.ownerSVGElement.getScreenCTM().a)"""
-        )
-        assert min(sizes) >= 11
+        assert min(sizes(shown)) >= 11
         assert page.evaluate("document.documentElement.scrollWidth") <= 400
+
+
+@pytest.mark.parametrize("width", (400, 700, 1000, 1280, 2000, 4000))
+def test_charts_and_releases_are_legible(open_page: Open, width: int) -> None:
+    page = open_page("pages/index.html", viewport={"width": width, "height": 800})
+    for what in (".chart text", ".strip.labels:visible text"):
+        assert min(sizes(page.locator(what))) >= 10.5
+    scale, head = page.locator(".scale"), page.locator("#table thead .labels")
+    assert scale.is_visible() is (width < 768)
+    labels = (scale.locator("svg") if width < 768 else head).bounding_box()
+    strip = page.locator("td.kernels svg").first.bounding_box()
+    assert abs(labels["x"] - strip["x"]) < 1 and abs(labels["width"] - strip["width"]) < 1
 
 
 def test_what_is_wrong_is_in_the_window(open_page: Open) -> None:
