@@ -4,6 +4,7 @@ import random
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from fuzz.lib.exits import BAD_INPUT, FINE, INTERRUPTED, OUR_DEFECT, SURPRISES
 from fuzz.lib.files import WriteError, write_atomic
 from fuzz.lib.fingerprint import fingerprint
 from fuzz.lib.lines import columns
+from fuzz.lib.lock import Lock, Locked
 from fuzz.lib.processes import forked
 from fuzz.lib.status import Fields, StatusLine, count, duration
 from fuzz.matrix import in_short
@@ -30,6 +32,7 @@ KERNELS = ("linux-5.0", "linux-6.1", "linux-6.12", "linux-6.18", "linux-7.3")
 _TASK_PROGRAMS = 1_000  # without failures, which make about five of one
 _BACKSTOP_SECONDS = 6 * 3600.0
 _DECIDES = ("engine", "fuzz")
+LOCK = "exhaust.lock"  # file in the working directory
 _HOME = Path(__file__).resolve().parents[2]
 
 
@@ -90,22 +93,27 @@ class _Timed(NamedTuple):
 
 def exhaust(options: ExhaustOptions) -> int:
     """Try them.  Returns: 0 no unknown finding; 1 some; 2 bad input; 3 our defect; 130 Ctrl-C."""
-    about = _about(options)
+    about, workdir = _about(options), options.workdir
     try:
-        store = Store(options.workdir, about, fresh=options.fresh)
+        workdir.mkdir(parents=True, exist_ok=True)
+        with (
+            Lock(workdir / LOCK),
+            closing(Store(workdir, about, fresh=options.fresh)) as store,
+        ):
+            if store.notice:
+                print(store.notice)
+            return _Session(options, store, list(tasks_of(options.bound))).run()
+    except Locked as error:
+        why = (
+            f"{workdir}: others try programs there ({error.who or 'another process'}); wait for "
+            "them or end them, or name another directory with --workdir"
+        )
+    except OSError as error:
+        why = f"{workdir}: cannot write: {error.strerror or error}"
     except (StoreError, WriteError) as error:
-        print(f"pmdfuzz exhaust: {error}", file=sys.stderr)
-        return BAD_INPUT
-    if store.notice:
-        print(store.notice)
-    tasks = list(tasks_of(options.bound))
-    try:
-        return _Session(options, store, tasks).run()
-    except WriteError as error:
-        print(f"pmdfuzz exhaust: {error}", file=sys.stderr)
-        return BAD_INPUT
-    finally:
-        store.close()
+        why = str(error)
+    print(f"pmdfuzz exhaust: {why}", file=sys.stderr)
+    return BAD_INPUT
 
 
 def tasks_of(bound: Bound) -> Iterator[Task]:

@@ -42,7 +42,7 @@ class Totals(NamedTuple):
 
 
 class Store:
-    """The file of a directory, which is made.  `notice` is what the user should know of it."""
+    """The file of a directory.  `notice` is what the user should know of it."""
 
     def __init__(self, directory: Path, about: str, *, fresh: bool = False) -> None:
         """Arguments: `about` says what it holds for; `fresh` begins a new one.
@@ -52,16 +52,15 @@ class Store:
         self.path = directory / "exhaust.sqlite"
         self.notice = ""
         try:
-            directory.mkdir(parents=True, exist_ok=True)
             if self.path.exists() and (why := self._useless(about, fresh)):
                 old, *_ = put_aside(with_journals(self.path))
                 self.notice = f"{why}; beginning anew, {old} has the old results"
-            new = not self.path.exists()
             self._file = sqlite3.connect(self.path, isolation_level=None)
-            if new:
-                self._file.execute("PRAGMA journal_mode=WAL")
-                self._file.executescript(_LAYOUT)
+            self._file.execute("PRAGMA journal_mode=WAL")
+            if not _has_tables(self._file):
+                self._file.executescript(f"BEGIN; {_LAYOUT}")
                 self._file.execute("INSERT INTO about VALUES ('about', ?)", (about,))
+                self._file.execute("COMMIT")
         except (OSError, sqlite3.Error) as error:
             raise WriteError(self.path, str(error)) from error
 
@@ -72,6 +71,8 @@ class Store:
         try:
             uri = f"{self.path.absolute().as_uri()}?mode=ro"
             with closing(sqlite3.connect(uri, uri=True)) as file:
+                if not _has_tables(file):
+                    return ""  # whoever made it was killed before there was anything in it
                 row = file.execute("SELECT value FROM about WHERE what = 'about'").fetchone()
         except sqlite3.Error as error:
             raise StoreError(f"{self.path}: {error}; move it away, or give --fresh") from None
@@ -134,6 +135,10 @@ class Store:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _has_tables(file: sqlite3.Connection) -> bool:
+    return file.execute("SELECT 1 FROM sqlite_master").fetchone() is not None
 
 
 def _name(task: Task) -> str:

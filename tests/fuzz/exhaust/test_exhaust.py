@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from fuzz.cli.main import main
+from fuzz.exhaust.session import LOCK
 from fuzz.exhaust.store import Store
 from fuzz.exhaust.trial import Task, Tried
+from fuzz.lib.lock import Lock
 
 WORDS = ["exhaust", "--pages", "1", "--kernel", "linux-6.12", "--kernel", "linux-7.3"]
 
@@ -88,6 +90,23 @@ def test_the_thread_s_warning_is_found(tmp_path: Path, capsys: pytest.CaptureFix
     assert "dest-entry-none--execve_stack--B-01" in capsys.readouterr().out
     case = tmp_path / "findings/dest-entry-none--execve_stack--B-01.case"
     assert main(["replay", str(case)]) == 1, "as the case says nothing of it"
+
+
+def test_two_do_not_try_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Lock(tmp_path / LOCK):
+        assert main([*WORDS, "--workdir", str(tmp_path), "--fresh"]) == 2
+    said = capsys.readouterr().err
+    assert f"{tmp_path}: others try programs there (process " in said
+    assert "--workdir" in said
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK]
+
+
+def test_a_folder_that_cannot_be_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert main([*WORDS, "--workdir", str(tmp_path / "file")]) == 2
+    assert f"{tmp_path / 'file'}: cannot write: File exists\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
