@@ -23,7 +23,7 @@ from fuzz.inputs.scene import scene
 _MOST_AT_ONCE = 4  # changes
 _USUAL_CALLS = 8  # longer programs tend to get shorter: most bugs need few calls, and each costs
 _FRESH = 0.75  # of the inputs begin anew
-_ANEW = (*(scene,) * 7, *(row,) * 2, edge, None)  # to which plan; None: to none
+_ANEW = (*(scene,) * 6, *(row,) * 2, edge, None)  # to which plan; None: to none
 _USUAL_KINDS = ("mmap", "touch", "mremap")
 _MOVING = that_do(Does.MOVES)  # what most rules look at
 

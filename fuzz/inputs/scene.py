@@ -167,22 +167,24 @@ class _Scene(Ground):
         self.collapsed = self.interrupted and not random.randrange(4)
         if self.hugetlb and self.failing == "pagetable" and random.randrange(2):
             self.failing = "vma"  # it needs few page tables
+        count, moves = one_of((0, 1, 1, 1, 2, 2, 3)), one_of((1, 1, 1, 2, 2, 3))
         if not random.randrange(8):
             for _ in range(one_of((1, 1, 1, 2))):
                 self.stack()
+            if random.randrange(2):
+                count = moves = 0  # most that a stack can show, it has shown
         elif not random.randrange(24):
             self.chain()
         else:
             for _ in range(one_of((1, 1, 2, 2, 3))):
                 self.map()
         main = one_of(self.mappings)
-        count = one_of((0, 1, 1, 1, 2, 2, 3))
         if self.huge:
             self.themes[self.share] *= 2  # that is what makes the pages of a huge one differ
         themes = random.choices(list(self.themes), list(self.themes.values()), k=count)
         for theme in themes:
             theme(self.piece(main if random.randrange(4) else one_of(self.mappings)))
-        for number in range(one_of((1, 1, 1, 2, 2, 3))):
+        for number in range(moves):
             if number and not random.randrange(2):
                 self.between(main)
             main = self.move(main) if random.randrange(6) else self.move(one_of(self.mappings))
