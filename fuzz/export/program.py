@@ -68,9 +68,8 @@ def as_c(
         why = "; ".join(danger)
         raise ExportError(f"a kernel may crash or hang of it: {why}; see --even-if-it-crashes")
     pair = twins(case, kernel)
-    checks = checks_of(pair)
-    if not form.decides:
-        checks = checks.of_promises()
+    deciding = checks_of(pair)
+    checks = deciding if form.decides else deciding.of_promises()
     body = "\n\n".join((_calls(pair, checks), _main(pair, checks, form)))
     parts = helpers(body, form.part)
     used = words(f"{parts}\n{body}")
@@ -78,7 +77,7 @@ def as_c(
     defined = "\n".join(line for name, line in known.items() if name in used)
     code = "\n\n".join((defined, parts, body))
     paragraphs = (
-        *_intro(pair, checks, name, danger),
+        *_intro(pair, name, danger, seen=deciding.decides),
         *_usage(pair, name, form),
         f"Made by: {made_by}",
     )
@@ -149,8 +148,8 @@ def _title(pair: Twins) -> str:
     return f"what {pair.kernel.name} does"
 
 
-def _intro(pair: Twins, checks: Checks, name: str, danger: Sequence[str]) -> Iterator[str]:
-    """What it is about, a paragraph each."""
+def _intro(pair: Twins, name: str, danger: Sequence[str], *, seen: bool) -> Iterator[str]:
+    """What it is about, a paragraph each.  Arguments: `seen` a program can see the defect."""
     yield f"{name}: {_title(pair)}"
     for what in danger:
         yield f"WARNING: a kernel may crash or hang of this program. {what}."
@@ -166,7 +165,7 @@ def _intro(pair: Twins, checks: Checks, name: str, danger: Sequence[str]) -> Ite
     if pair.found.findings:
         rule = rule_named(pair.found.rule)
         yield f"What is broken ({rule.slug}): {rule.statement}."
-        if pair.right is not None and not checks.decides:
+        if pair.right is not None and not seen:
             yield (
                 "NOT SEEN: nothing that a kernel tells of itself is otherwise with the defect than "
                 "without it. So this program says only whether its calls do what they did where "
@@ -186,6 +185,9 @@ def _usage(pair: Twins, name: str, form: Form) -> Iterator[str]:
         )
         back = elsewhere("import", "strace", "LOG")
         yield f"Trace: strace -f -o LOG ./{name}\n       {back}"
+    else:
+        where = "tools/testing/selftests/mm, whose Makefile gets:"
+        yield f"Goes into {where}\nTEST_GEN_FILES += {name}"
 
 
 def _comment(paragraphs: Iterable[str]) -> str:

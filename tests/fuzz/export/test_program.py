@@ -8,7 +8,7 @@ import pytest
 
 from fuzz.case import Case
 from fuzz.export.check import COLUMNS
-from fuzz.export.program import ExportError, as_c
+from fuzz.export.program import KSELFTEST, PLAIN, ExportError, Form, as_c
 from fuzz.forms.text import load, parse
 from tests.lib.compilers import built, compiler
 from tests.lib.constants import ROOT
@@ -153,6 +153,15 @@ def test_what_a_kernel_does_not_return_from_is_told(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("engine.mremap._waits_for_itself", lambda *_: True)
     with pytest.raises(ExportError, match="may not return"):
         exported(case)
+
+
+@pytest.mark.parametrize("form", [PLAIN, KSELFTEST], ids=["plain", "kselftest"])
+def test_what_no_program_sees_is_told_and_only_that(form: Form) -> None:
+    for name, seen in (("dontunmap-counts-locked-twice", True), ("thread-below-both", False)):
+        case = load(REGRESSIONS / f"{name}.case")
+        head = told(as_c(case, name, None, "pmdfuzz", form))
+        assert ("NOT SEEN" in head) is not seen, name
+        assert (f"TEST_GEN_FILES += {name}" in head) is (form is KSELFTEST)
 
 
 def test_marks_of_the_model_are_nothing_to_others() -> None:
