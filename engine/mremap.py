@@ -25,6 +25,7 @@ from engine.pages.fault import populate_locked
 from engine.remap import Remap, too_many_maps
 from engine.state.space import AddressSpace
 from engine.state.vma import (
+    VM_DONTEXPAND,
     VM_HUGETLB,
     VM_LOCKED,
     VM_LOCKONFAULT,
@@ -103,7 +104,9 @@ def _order_matters(remap: Remap) -> bool:
         # The check rounds the range to huge pages: in a copy.
         refused = _check_vma(replace(remap) if vma.flags & VM_HUGETLB else remap, vma)
     if vma is None or refused:  # before the destination is looked at, or just after that
-        if counted or (_mapped_by_others(space, remap.addr) if vma is None else uffd.is_armed(vma)):
+        if counted or (
+            _mapped_by_others(space, remap.addr) if vma is None else not _may_be_part(vma)
+        ):
             return True
         return _check_target(remap) not in (None, refused)
     if vma.flags & VM_HUGETLB:
@@ -328,7 +331,7 @@ def _move_several(remap: Remap) -> int | Errno:
 
 def _may_be_part(vma: Vma) -> bool:
     """May the VMA move together with others?  Source: vma_multi_allowed(), 6.17."""
-    return not uffd.is_armed(vma)
+    return not uffd.is_armed(vma) and vma.backing.may_be_part
 
 
 # --- common steps --------------------------------------------------------------------------------
@@ -390,10 +393,11 @@ def _source(remap: Remap) -> Vma | Errno:
         # mark: source-private-duplicate
         return Errno.EINVAL  # a second view exists of shared memory only
     if remap.flags & MREMAP_DONTUNMAP and (
-        vma.flags & VM_HUGETLB or (not space.kernel.dontunmap_any and not vma.is_anonymous)
+        vma.flags & (VM_HUGETLB | VM_DONTEXPAND)
+        or (not space.kernel.dontunmap_any and not vma.is_anonymous)
     ):
         # mark: source-cannot-be-kept
-        return Errno.EINVAL  # hugetlb: VM_DONTEXPAND
+        return Errno.EINVAL
     if min(remap.old_len, remap.new_len) > vma.end - remap.addr:
         return Errno.EFAULT  # mark: source-beyond-its-vma
     if remap.new_len > remap.old_len:
@@ -403,6 +407,8 @@ def _source(remap: Remap) -> Vma | Errno:
         ) & space.geometry.word_mask < pgoff:
             # mark: growth-wraps-pgoff, unreachable: offsets of cases end far below
             return Errno.EINVAL
+        if vma.flags & VM_DONTEXPAND:
+            return Errno.EFAULT  # mark: source-cannot-grow
         growth = remap.new_len - remap.old_len
         if vma.flags & VM_LOCKED and not space.may_lock(growth):
             return Errno.EAGAIN  # mark: growth-over-memlock

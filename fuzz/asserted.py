@@ -36,6 +36,7 @@ VM_FLAGS = {
     "ht": vmas.VM_HUGETLB,
     "wf": vmas.VM_WIPEONFORK,
     "dd": vmas.VM_DONTDUMP,
+    "mm": vmas.VM_MIXEDMAP,
     "hg": vmas.VM_HUGEPAGE,
     "nh": vmas.VM_NOHUGEPAGE,
     "mg": vmas.VM_MERGEABLE,

@@ -255,6 +255,21 @@ class Kernel:
         since("6.19"),
         "what was never clean stays soft-dirty when it merges with what was (VM_STICKY)",
     ] = False
+    anon_inodes_noexec: Annotated[
+        bool,
+        since("6.16"),
+        "what has no inode of its own, such as a map of BPF, cannot be mapped to be executed",
+    ] = False
+    refused_mmap_leaks_charge: Annotated[
+        bool,
+        between("6.12", "7.2"),  # measured from 6.12.117 to 7.2.13, and not on 6.1.176 and 7.3.4
+        "a mapping that its driver refuses leaves behind the charge of what was in its place",
+    ] = False
+    bpf_maps_fault: Annotated[
+        bool,
+        since("7.3"),  # 7.3.4 has it, 7.2.13 not
+        "a fault maps a page of a map of BPF, which mmap did before, once and for all",
+    ] = False
     merge_asks_anon_pgoff: Annotated[
         bool,
         since("7.3"),

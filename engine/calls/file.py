@@ -9,7 +9,7 @@ from engine.base.uapi import (
 from engine.pages.rmap import settle_object
 from engine.pages.swapin import swap_in
 from engine.pages.truncate import punch_hole, truncate, zero_part
-from engine.state.backing import File
+from engine.state.backing import BpfMap, File
 from engine.state.space import AddressSpace
 
 FIRST_FD = 200  # the descriptor of file A; the others follow
@@ -26,6 +26,21 @@ def file(space: AddressSpace, fd: int, size: int) -> Errno | None:
     return ftruncate(space, fd, size)
 
 
+def bpf_map(space: AddressSpace, fd: int, size: int) -> Errno | None:
+    """Make an array of BPF of `size` bytes, all zeroes, with the descriptor `fd`.
+
+    Returns: None, or EINVAL without a size.  Source: array_map_alloc().
+    """
+    if not size:
+        return Errno.EINVAL
+    name = chr(ord("A") + fd - FIRST_FD)
+    pages = -(-size >> space.geometry.page_shift)
+    first = space.frames.allocate([0] * pages, range(pages), None)  # not in any reverse map
+    frames, faults_in = range(first, first + pages), space.kernel.bpf_maps_fault
+    space.files[fd] = BpfMap(space.new_number(), size, name, frames, faults_in=faults_in)
+    return None
+
+
 def ftruncate(space: AddressSpace, fd: int, length: int) -> Errno | None:
     """Give a file another size, bytes: what it loses is lost in all mappings, copies included.
 
@@ -35,7 +50,10 @@ def ftruncate(space: AddressSpace, fd: int, length: int) -> Errno | None:
         return Errno.EINVAL
     if fd not in space.files:
         return Errno.EBADF
-    truncate(space, space.files[fd], length)
+    file = space.files[fd]
+    if isinstance(file, BpfMap):
+        return Errno.EINVAL
+    truncate(space, file, length)
     return None
 
 
@@ -51,9 +69,11 @@ def fallocate(space: AddressSpace, fd: int, mode: int, offset: int, length: int)
         return Errno.EINVAL
     if mode not in (0, FALLOC_FL_KEEP_SIZE, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE):
         return Errno.EOPNOTSUPP
+    backing, page = space.files[fd], space.geometry.page_bytes
+    if isinstance(backing, BpfMap):
+        return Errno.ENODEV  # not a regular file
     if offset + length > _MAX_BYTES:
         return Errno.EFBIG
-    backing, page = space.files[fd], space.geometry.page_bytes
     shift, end = space.geometry.page_shift, offset + length
     if not mode & FALLOC_FL_PUNCH_HOLE:
         _fill(space, backing, offset >> shift, -(-end >> shift))

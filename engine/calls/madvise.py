@@ -62,6 +62,7 @@ from engine.pages.pageout import split_partial_folios, split_partial_shared, unm
 from engine.pages.rmap import folio_of, prepare_anon_vma
 from engine.pages.truncate import punch_hole
 from engine.pages.uffd import removing
+from engine.state.backing import BpfMap
 from engine.state.space import AddressSpace
 from engine.state.vma import (
     VM_DONTCOPY,
@@ -71,12 +72,14 @@ from engine.state.vma import (
     VM_HUGETLB,
     VM_LOCKED,
     VM_MERGEABLE,
+    VM_NEVER_WRITE,
     VM_NOHUGEPAGE,
     VM_RAND_READ,
     VM_READ,
     VM_SEALED,
     VM_SEQ_READ,
     VM_SHARED,
+    VM_SPECIAL,
     VM_WIPEONFORK,
     VM_WRITE,
     Vma,
@@ -101,6 +104,8 @@ _FLAGS = {
 }
 
 _OF_KSM = (MADV_MERGEABLE, MADV_UNMERGEABLE)
+# What special mappings refuse: VM_SPECIAL, VM_NO_KHUGEPAGED.
+_NOT_SPECIAL = (MADV_DODUMP, MADV_COLLAPSE, MADV_GUARD_INSTALL, MADV_GUARD_REMOVE)
 # What memory that may be dropped does not give up.
 _FOR_DROPPABLE = (MADV_DODUMP, MADV_KEEPONFORK)
 
@@ -150,7 +155,7 @@ def madvise(space: AddressSpace, addr: int, length: int, advice: int) -> Errno |
             if cursor >= end:
                 break
         stop = min(vma.end, end)
-        if vma.flags & (VM_SEALED | VM_HUGETLB):
+        if vma.flags & (VM_SEALED | VM_HUGETLB | VM_SPECIAL):
             error = _refused(space, vma, cursor, advice)
             if error:
                 return error
@@ -181,13 +186,18 @@ def _is_known(kernel: Kernel, advice: int) -> bool:
 
 
 def _refused(space: AddressSpace, vma: Vma, start: int, advice: int) -> Errno | None:
-    """What sealed mappings and huge pages of hugetlb refuse.
+    """What sealed mappings, huge pages of hugetlb and special mappings refuse.
 
     Source: can_modify_vma_madv(), madvise_dontneed_free_valid_vma(), can_madv_lru_vma(),
     madvise_remove(): private memory is of a file, but may not change it.
     """
     if advice in _DISCARDS and not may_discard(vma):
         return Errno.EPERM
+    if vma.flags & VM_SPECIAL:
+        refused = advice in _NOT_SPECIAL or (
+            advice == MADV_DOFORK and space.kernel.dofork_not_hugetlb
+        )
+        return Errno.EINVAL if refused else None
     if not vma.flags & VM_HUGETLB:
         return None
     if advice in (MADV_DONTNEED, MADV_DONTNEED_LOCKED):
@@ -303,6 +313,8 @@ def _pageout(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | Non
     """
     if vma.flags & VM_LOCKED:
         return Errno.EINVAL
+    if not vma.backing.on_lru:
+        return None
     if space.has_swap:
         page_out(space, vma, start, end)
         return None
@@ -327,6 +339,10 @@ def _remove(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None
         return Errno.EINVAL
     if vma.copies_object or not (vma.flags & VM_WRITE or space.kernel.removes_read_only):
         return Errno.EACCES
+    if isinstance(vma.backing, BpfMap):
+        if vma.flags & VM_NEVER_WRITE:
+            return Errno.EACCES
+        return Errno.ENODEV  # of vfs_fallocate()
     removing(space, vma, start, end)
     if vma.flags & VM_HUGETLB:
         punch_hugetlb(space, vma, start, end)

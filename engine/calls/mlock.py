@@ -5,7 +5,7 @@ from engine.base.failures import VmaRefused
 from engine.base.uapi import MLOCK_ONFAULT, Errno
 from engine.pages.fault import populate_locked
 from engine.state.space import AddressSpace
-from engine.state.vma import VM_DROPPABLE, VM_HUGETLB, VM_LOCKED, VM_LOCKONFAULT
+from engine.state.vma import VM_DROPPABLE, VM_HUGETLB, VM_LOCKED, VM_LOCKONFAULT, VM_SPECIAL
 from engine.vmas.merge import modify
 
 
@@ -88,7 +88,7 @@ def _set_locked(
             return Errno.ENOMEM, start, end
         stop = min(vma.end, end)
         flags = vma.flags & ~(VM_LOCKED | VM_LOCKONFAULT) | lock
-        if vma.flags & (VM_HUGETLB | VM_DROPPABLE):
+        if vma.flags & (VM_HUGETLB | VM_DROPPABLE | VM_SPECIAL):
             cursor = stop  # neither locked nor counted: mlock_fixup()
             continue
         pages = (stop - cursor) >> geometry.page_shift

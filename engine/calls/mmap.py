@@ -1,7 +1,9 @@
 """mmap and munmap: mapping memory or a file, and unmapping it."""
 
 from engine.base.address import round_up
+from engine.base.entry import ACCESSED, PRESENT, WRITE, leaf
 from engine.base.failures import VmaRefused
+from engine.base.geometry import PTE
 from engine.base.uapi import (
     MAP_ANONYMOUS,
     MAP_DROPPABLE,
@@ -24,17 +26,23 @@ from engine.base.uapi import (
 )
 from engine.pages import uffd
 from engine.pages.fault import populate_locked
+from engine.pages.faulted import slots_of
 from engine.pages.hugetlb import new_huge_file, reserve
 from engine.pages.protect import access_flags
-from engine.state.backing import File
+from engine.state.backing import BpfMap, File
 from engine.state.space import AddressSpace
 from engine.state.vma import (
     VM_ACCOUNT,
     VM_DONTDUMP,
+    VM_DONTEXPAND,
     VM_DROPPABLE,
+    VM_EXEC,
     VM_GROWSDOWN,
     VM_HUGETLB,
     VM_LOCKED,
+    VM_MIXEDMAP,
+    VM_NEVER_EXEC,
+    VM_NEVER_WRITE,
     VM_NOHUGEPAGE,
     VM_NORESERVE,
     VM_SHARED,
@@ -47,6 +55,7 @@ from engine.vmas.place import find_address
 from engine.vmas.unmap import make_removable, unmap
 
 _MAX_BYTES = (1 << 63) - 1  # of a file: MAX_LFS_FILESIZE
+_INSERTED = PRESENT | WRITE | ACCESSED  # vm_insert_page()
 
 
 def mmap(
@@ -120,19 +129,26 @@ def mmap(
         return error
     if huge and offset & (huge - 1):
         return Errno.EINVAL
+    if isinstance(file, BpfMap) and prot & VM_EXEC and space.kernel.anon_inodes_noexec:
+        return Errno.EPERM  # path_noexec()
     vm_flags = _vm_flags(access_flags(geometry, prot), flags, file)
     if flags & MAP_STACK and space.kernel.stacks_stay_small:
         vm_flags |= VM_NOHUGEPAGE
     space.pool.late = 0
+    replaced = _charged(space, place, place + length) if isinstance(file, BpfMap) else 0
     error = _make_place(space, place, length, vm_flags, promises=file is None)
     if error:
         return error
     try:
-        if file is not None:
+        if isinstance(file, BpfMap):
+            vma = _map_map(space, place, place + length, vm_flags, file, offset)
+        elif file is not None:
             vma = _map_file(space, place, place + length, vm_flags, file, offset)
         else:
             vma = _map_region(space, place, place + length, vm_flags)
     except VmaRefused as refused:
+        if vm_flags & VM_ACCOUNT and space.kernel.refused_mmap_leaks_charge:
+            space.committed += replaced  # taken over, and forgotten: "charged" is only what is new
         return Errno(refused.error)
     space.account(vm_flags, length)
     if flags & MAP_LOCKED or flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE:
@@ -140,14 +156,21 @@ def mmap(
     return place
 
 
-def _is_shared(flags: int, file: File | None) -> bool:
+def _charged(space: AddressSpace, start: int, end: int) -> int:
+    """Pages of [start, end) that are charged for."""
+    lost = [vma for vma in space.vmas.intersecting(start, end) if vma.flags & VM_ACCOUNT]
+    total = sum(min(vma.end, end) - max(vma.start, start) for vma in lost)
+    return total >> space.geometry.page_shift
+
+
+def _is_shared(flags: int, file: File | BpfMap | None) -> bool:
     """Is it shared memory?  MAP_SHARED_VALIDATE is for what has a file, as hugetlb has."""
     kind = flags & MAP_TYPE
     validates = file is not None or bool(flags & MAP_HUGETLB)
     return kind == MAP_SHARED or (kind == MAP_SHARED_VALIDATE and validates)
 
 
-def _check_type(space: AddressSpace, flags: int, file: File | None) -> Errno | None:
+def _check_type(space: AddressSpace, flags: int, file: File | BpfMap | None) -> Errno | None:
     """Is there such a type of mapping, and may it have these flags?
 
     Model: where there is no bit for VM_DROPPABLE the error is the one that was meant; at first it
@@ -169,7 +192,7 @@ def _check_type(space: AddressSpace, flags: int, file: File | None) -> Errno | N
     return Errno.EINVAL if flags & refused else None
 
 
-def _vm_flags(access: int, flags: int, file: File | None) -> int:
+def _vm_flags(access: int, flags: int, file: File | BpfMap | None) -> int:
     """The VM_ flags of a new mapping, which permits `access`."""
     vm_flags = access
     if flags & MAP_GROWSDOWN:
@@ -182,7 +205,11 @@ def _vm_flags(access: int, flags: int, file: File | None) -> int:
         vm_flags |= VM_DROPPABLE | VM_NORESERVE | VM_WIPEONFORK | VM_DONTDUMP
     if flags & MAP_HUGETLB:
         return vm_flags | VM_HUGETLB  # never charged, and not locked: it stays anyway
-    if flags & MAP_LOCKED:
+    if isinstance(file, BpfMap):  # not locked either
+        vm_flags |= VM_DONTEXPAND | VM_DONTDUMP | VM_NEVER_EXEC
+        vm_flags |= 0 if file.faults_in else VM_MIXEDMAP
+        vm_flags |= 0 if vm_flags & VM_WRITE else VM_NEVER_WRITE
+    elif flags & MAP_LOCKED:
         vm_flags |= VM_LOCKED
     if not vm_flags & VM_SHARED and vm_flags & VM_WRITE and not vm_flags & VM_NORESERVE:
         vm_flags |= VM_ACCOUNT  # accountable_mapping()
@@ -274,8 +301,7 @@ def _map_region(space: AddressSpace, start: int, end: int, flags: int) -> Vma:
         backing = new_huge_file(space, end - start) if huge else space.new_shmem(pages)
         vma = Vma(start, end, flags, 0, backing=backing)
         if huge and not reserve(space, vma):
-            below, above = space.vmas.before(start), space.vmas.after(end)
-            space.free_tables([vma], below.end if below else 0, above.start if above else 0)
+            _leave_gap(space, vma)
             raise VmaRefused
     else:
         proposal = Proposal(start, end, flags, start >> shift)
@@ -306,6 +332,40 @@ def _map_file(
     vma = Vma(start, end, flags, proposal.pgoff, backing=file)
     space.vmas.insert(vma)
     return vma
+
+
+def _map_map(
+    space: AddressSpace, start: int, end: int, flags: int, file: BpfMap, offset: int
+) -> Vma:
+    """Put a VMA of a map of BPF over a free range, with all its pages if no fault finds them.
+
+    Arguments: `offset` in the map, bytes.
+    Errors raised: VmaRefused, also if it is not to be shared, or reaches beyond the map.
+    Source: bpf_map_mmap(), array_map_mmap(), remap_vmalloc_range_partial(), vm_insert_page().
+    """
+    geometry = space.geometry
+    space.vmas.claim(None)
+    first = offset >> geometry.page_shift
+    vma = Vma(start, end, flags, first, backing=file)
+    inside = offset + end - start <= round_up(file.length, geometry.page_bytes)
+    if not flags & VM_SHARED or not inside:
+        _leave_gap(space, vma)
+        raise VmaRefused("EINVAL")
+    space.vmas.insert(vma)
+    for low, high in () if file.faults_in else slots_of(space, start, end):
+        index, linear = space.tree.index(low, PTE), space.page_index(vma, low)
+        pages = range((high - low) >> geometry.page_shift)
+        entries = [leaf(file.pages[linear + i], _INSERTED) for i in pages]
+        if not flags & VM_WRITE:
+            entries = [entry & ~WRITE for entry in entries]
+        space.tree.put_all(space.tree.make(low, PTE), [index + i for i in pages], entries)
+    return vma
+
+
+def _leave_gap(space: AddressSpace, vma: Vma) -> None:
+    """A VMA that has failed to be goes, and page tables that were there before, as PAE has them."""
+    below, above = space.vmas.before(vma.start), space.vmas.after(vma.start)
+    space.free_tables([vma], below.end if below else 0, above.start if above else 0)
 
 
 def munmap(space: AddressSpace, addr: int, length: int) -> Errno | None:

@@ -9,14 +9,18 @@ from engine.state.space import AddressSpace
 from engine.state.vma import (
     VM_ACCESS,
     VM_ACCOUNT,
+    VM_EXEC,
     VM_GROWSDOWN,
     VM_HUGETLB,
     VM_LOCKED,
+    VM_NEVER_EXEC,
+    VM_NEVER_WRITE,
     VM_NORESERVE,
     VM_PKEY_BIT0,
     VM_SEALED,
     VM_SHARED,
     VM_WRITE,
+    Vma,
 )
 from engine.vmas.merge import modify
 
@@ -55,6 +59,8 @@ def mprotect(space: AddressSpace, addr: int, length: int, prot: int) -> Errno | 
         if vma is None:
             return Errno.ENOMEM
         stop = min(vma.end, end)
+        if _never(vma) & access:
+            return Errno.EACCES
         if vma.flags & VM_SEALED:
             return Errno.EPERM
         flags = (vma.flags & ~(VM_ACCESS | VM_PKEY_BIT0)) | access
@@ -91,3 +97,9 @@ def mprotect(space: AddressSpace, addr: int, length: int, prot: int) -> Errno | 
             populate_locked(space, vma, cursor, stop, waits=False)
         cursor = stop
     return None
+
+
+def _never(vma: Vma) -> int:
+    """The access that nobody may be given to a mapping (without VM_MAYWRITE, VM_MAYEXEC)."""
+    flags = vma.flags
+    return (VM_WRITE if flags & VM_NEVER_WRITE else 0) | (VM_EXEC if flags & VM_NEVER_EXEC else 0)

@@ -49,7 +49,7 @@ def swapout(space: AddressSpace, addr: int, length: int) -> Errno | None:
         return Errno.EINVAL
     for _ in range(2 if space.frames.lazyfree else 1):
         for vma in space.vmas.intersecting(addr, end) if addr < end else []:
-            if not vma.flags & (VM_LOCKED | VM_HUGETLB):
+            if not vma.flags & (VM_LOCKED | VM_HUGETLB) and vma.backing.on_lru:
                 page_out(space, vma, max(vma.start, addr), min(vma.end, end))
     space.announce(TRY_TO_UNMAP_FLUSH, addr, end, NONE)
     return None

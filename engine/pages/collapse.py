@@ -41,6 +41,7 @@ from engine.state.table import Table
 from engine.state.vma import (
     VM_HUGETLB,
     VM_NOHUGEPAGE,
+    VM_SPECIAL,
     VM_UFFD,
     VM_UFFD_MISSING,
     VM_UFFD_PROTECTED,
@@ -217,7 +218,7 @@ def collapse_file(space: AddressSpace, addr: int) -> Errno | None:
     retract_page_tables() asks for no mmap lock of ours.
     """
     vma, pages = space.vmas.lookup(addr), space.geometry.slot_pages
-    if vma is None or vma.is_anonymous or vma.flags & VM_HUGETLB:
+    if vma is None or vma.is_anonymous or vma.flags & (VM_HUGETLB | VM_SPECIAL):
         return Errno.EINVAL
     linear = round_down(space.page_index(vma, addr), pages)
     backing = vma.backing

@@ -21,7 +21,7 @@ def fault_around(space: AddressSpace, vma: Vma, addr: int) -> None:
 
     Source: mm/memory.c do_fault_around(): an aligned window, cut to the VMA and the PTE table.
     """
-    if vma.flags & (VM_UFFD_PROTECTED | VM_UFFD_MINOR):
+    if vma.flags & (VM_UFFD_PROTECTED | VM_UFFD_MINOR) or not vma.backing.faults_around:
         return  # userfaultfd wants to be asked page by page
     geometry = space.geometry
     window = geometry.fault_around_pages

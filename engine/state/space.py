@@ -23,7 +23,7 @@ from engine.base.limits import Limits
 from engine.base.points import FREE_PGTABLES, MMAP_WRITE, UNMAP_VMAS, Point
 from engine.base.violation import Violation
 from engine.state import terms
-from engine.state.backing import File, Shmem
+from engine.state.backing import BpfMap, File, Shmem
 from engine.state.frames import Frames
 from engine.state.hugepool import HugePool
 from engine.state.table import Table, TableTree
@@ -66,8 +66,8 @@ class AddressSpace:
     larger of the two).  `next_tag` is the content the next touched page gets.  `held` are the
     frames that children map, too, `migrating` the folios under migration (first frame -> pages),
     `uffds` the userfaultfds by their features, `uffd_events` what they were told so far, `files`
-    the open ones by their descriptor; `endless`: there was a call that the kernel does not return
-    from.  `limits`
+    the open ones by their descriptor, and maps of BPF; `endless`: there was a call that the kernel
+    does not return from.  `limits`
     and `failures` may refuse what a call asks for; `has_swap`: pages can go to a swap device.
     `listeners` are called at points, by name (`listen`).  Rules that find something wrong report it
     here.  `write_locked` are VMAs that a fault under their own lock waits for, until the mmap lock
@@ -108,7 +108,7 @@ class AddressSpace:
         self.migrating: dict[int, int] = {}
         self.uffds: dict[int, UffdContext] = {}
         self.uffd_events: list[UffdEvent] = []
-        self.files: dict[int, File] = {}
+        self.files: dict[int, File | BpfMap] = {}
         self.endless = False
         self.total_vm = 0
         self.hiwater_vm = 0
@@ -408,7 +408,7 @@ class AddressSpace:
                 if tag:
                     found[first + index] = tag
         for vma in self.vmas:
-            if vma.flags & VM_SHARED or vma.copies_object:
+            if vma.backing.faults_in and (vma.flags & VM_SHARED or vma.copies_object):
                 first = (vma.start - base) >> shift
                 pages = (vma.end - vma.start) >> shift
                 low, high, ahead = vma.pgoff, vma.pgoff + pages, first - vma.pgoff

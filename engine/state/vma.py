@@ -33,6 +33,7 @@ VM_NORESERVE = 0x200000
 VM_HUGETLB = 0x400000
 VM_WIPEONFORK = 0x2000000
 VM_DONTDUMP = 0x4000000
+VM_MIXEDMAP = 0x10000000
 VM_HUGEPAGE = 0x20000000
 VM_NOHUGEPAGE = 0x40000000
 VM_MERGEABLE = 0x80000000
@@ -40,6 +41,8 @@ VM_PKEY_BIT0 = 0x100000000  # key 1, which the kernel takes for what may only be
 VM_UFFD_MINOR = 0x4000000000
 VM_DROPPABLE = 0x10000000000
 VM_UFFD_RWP = 0x80000000000
+VM_NEVER_WRITE = 0x4000000000000  # the kernel has flags for the opposite, VM_MAYWRITE
+VM_NEVER_EXEC = 0x8000000000000
 VM_SEALED = 0x8000000000000000
 VM_FLAGS: dict[str, int] = {n: bit for n, bit in globals().items() if n.startswith("VM_")}
 assert all(bit.bit_count() == 1 for bit in VM_FLAGS.values()), "a flag is one bit"
@@ -48,6 +51,7 @@ assert sum(VM_FLAGS.values()).bit_count() == len(VM_FLAGS), "a bit is one flag"
 STACK_GUARD_PAGES = 256  # stack_guard_gap
 
 VM_ACCESS = VM_READ | VM_WRITE | VM_EXEC
+VM_SPECIAL = VM_DONTEXPAND | VM_MIXEDMAP  # neither merged nor locked
 VM_UFFD_PROTECTED = VM_UFFD_WP | VM_UFFD_RWP  # userfaultfd_protected(); never both
 VM_UFFD = VM_UFFD_MISSING | VM_UFFD_MINOR | VM_UFFD_PROTECTED  # __VM_UFFD_FLAGS
 

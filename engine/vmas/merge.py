@@ -14,7 +14,7 @@ from engine.base.kernel import Kernel
 from engine.base.violation import Violation
 from engine.state import terms
 from engine.state.backing import ANONYMOUS, Backing
-from engine.state.vma import VM_HUGETLB, AnonVma, UffdContext, Vma, VmaTree
+from engine.state.vma import VM_HUGETLB, VM_SPECIAL, AnonVma, UffdContext, Vma, VmaTree
 
 
 class Proposal(NamedTuple):
@@ -57,7 +57,7 @@ def anon_vmas_compatible(kernel: Kernel, ours: AnonVma | None, neighbours: AnonV
 def _agrees(kernel: Kernel, proposal: Proposal, vma: Vma) -> bool:
     return (
         vma.flags == proposal.flags
-        and not vma.flags & VM_HUGETLB  # VM_DONTEXPAND
+        and not vma.flags & (VM_HUGETLB | VM_SPECIAL)  # hugetlb has VM_DONTEXPAND
         and vma.backing is proposal.backing
         and vma.uffd is _uffd(proposal)
         and vma.anon_shift == proposal.anon_shift

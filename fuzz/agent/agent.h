@@ -162,6 +162,8 @@ void close_files(void);
 void settle_files(void);
 bool is_file(u64 inode);
 int64_t make_file(const u64 *operands);
+bool has_maps(void);
+int64_t make_map(const u64 *operands);
 int64_t cut_file(const u64 *operands);
 int64_t fill_file(const u64 *operands);
 

@@ -27,6 +27,7 @@ static const struct kind kinds[] = {
 	SYSCALLS
 	{.name = "mseal", .operands = 2, .own_process = true, .number = 462}, /* older headers lack it */
 	{.name = "file", .operands = 2, .make = make_file, .here = has_files},
+	{.name = "bpf_map", .operands = 2, .make = make_map, .here = has_maps},
 	{.name = "ftruncate", .operands = 2, .make = cut_file, .here = has_files},
 	{.name = "fallocate", .operands = 4, .make = fill_file, .here = has_files},
 	{.name = "fork", .own_process = true, .make = make_child},

@@ -1,4 +1,7 @@
-/* The files of a case: in memory, with descriptors that cases have letters for (engine/calls/file.py). */
+/*
+ * The files of a case: in memory, with descriptors that cases have letters for (engine/calls/file.py).
+ * Maps of BPF have such descriptors, too.
+ */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -76,6 +79,55 @@ int64_t make_file(const u64 *a)
 		return -errno;
 	inodes[n_inodes++] = made.st_ino;
 	return cut_file(a);
+}
+
+/* An array of BPF that can be mapped; its descriptor, or -errno. */
+static int open_map(u64 bytes)
+{
+	/* The begin of union bpf_attr, for BPF_MAP_CREATE: older headers lack the flag. */
+	struct {
+		uint32_t type, key_bytes, value_bytes, entries, flags;
+		char zeroes[100];
+	} wanted = {
+		.type = 2, /* BPF_MAP_TYPE_ARRAY */
+		.key_bytes = 4,
+		.value_bytes = 8,
+		.entries = (uint32_t)(bytes / 8 + !!(bytes % 8)),
+		.flags = 1 << 10, /* BPF_F_MMAPABLE */
+	};
+	int fd = (int)syscall(SYS_bpf, 0 /* BPF_MAP_CREATE */, &wanted, sizeof wanted);
+
+	return fd < 0 ? -errno : fd;
+}
+
+bool has_maps(void)
+{
+	static int has = -1;
+	int fd;
+
+	if (has < 0) {
+		fd = open_map(page_bytes);
+		has = fd >= 0;
+		if (has)
+			close(fd);
+	}
+	return has && has_files();
+}
+
+/* bpf_map(fd, size): all of them have one inode. */
+int64_t make_map(const u64 *a)
+{
+	int map, error = 0;
+
+	if (a[0] - FIRST_FD >= MAX_FILES)
+		return -EBADF;
+	map = open_map(a[1]);
+	if (map < 0)
+		return map;
+	if (dup3(map, (int)a[0], O_CLOEXEC) < 0)
+		error = -errno;
+	close(map);
+	return error;
 }
 
 /* ftruncate(fd, length) */

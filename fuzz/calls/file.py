@@ -30,6 +30,11 @@ MODE = Flags(
 )
 
 
+def _map_stays(arena: Arena, fd: int, size: int) -> bool:
+    del fd
+    return size <= arena.most - arena.page
+
+
 def _fallocate_stays(arena: Arena, fd: int, mode: int, offset: int, length: int) -> bool:
     del fd, offset
     return bool(mode & FALLOC_FL_PUNCH_HOLE) or length <= arena.most - arena.page
@@ -56,6 +61,19 @@ MAKE = Syscall(
     stays=anywhere,
     guess=Mapped.open,
     codes=(59, 60, 61, 62, 104, 146),  # of mremap, mmap and touch, which have many
+    record=(choice(0, FLAGS), choice(1, PROT)),
+)
+MAP = Syscall(
+    number=29,
+    name="bpf_map",
+    params=(Param("fd", FILE), Param("size", FILE_SIZE)),
+    model=engine.bpf_map,
+    made_by=Makes.AGENT,
+    does=Does.BEGINS,
+    stays=_map_stays,
+    fills=lambda args, locking: args[1],
+    guess=Mapped.open,
+    codes=(66, 143),
     record=(choice(0, FLAGS), choice(1, PROT)),
 )
 FTRUNCATE = Syscall(

@@ -268,6 +268,19 @@ KNOWN: tuple[Defect, ...] = (
         shown_on="linux-6.18",
     ),
     Defect(
+        "refused-mmap-leak",
+        "a mapping that its driver refuses leaks commit charge",
+        "committed",
+        {"refused_mmap_leaks_charge": True},
+        {"refused_mmap_leaks_charge": False},
+        text=(
+            "A private mapping takes over the charge of what it replaces. If the driver behind it "
+            "refuses, all that is given back is what was charged beyond that."
+        ),
+        case="regressions/refused-mmap-leaks-commit",
+        shown_on="linux-6.18",
+    ),
+    Defect(
         "stack-growth-leak",
         "a stack that is not charged is charged for its growth, for good",
         "committed",

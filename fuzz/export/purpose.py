@@ -89,6 +89,7 @@ _PURPOSES: Mapping[str, Callable[[Sequence[int], int], str]] = {
     "uffd_wp": lambda args, page: "write-protect it" if args[2] else "end the write protection",
     "uffd_rwp": lambda args, page: "protect it from all access" if args[2] else "end that",
     "file": lambda args, page: f"a file of {_pages(args[1], page)}",
+    "bpf_map": lambda args, page: f"memory of the kernel, {_pages(args[1], page)}",
     "ftruncate": lambda args, page: f"its size becomes {_pages(args[1], page)}",
     "fallocate": lambda args, page: "punch a hole" if args[1] & 2 else "fill it",
     "fork": lambda args, page: "a child that does nothing",

@@ -30,6 +30,7 @@ FLAG_WORDS = {  # as show_smap_vma_flags() of 6.18 writes them, and what they sa
     "ht": "hugetlb",
     "wf": "wiped by fork",
     "dd": "not dumped",
+    "mm": "pages of a driver",
     "hg": "huge pages wanted",
     "nh": "no huge pages",
     "mg": "mergeable",

@@ -27,6 +27,7 @@ _FUNCTIONS = {
     "uffd_wp": "uffd_wp",
     "uffd_rwp": "uffd_rwp",
     "file": "make_file",
+    "bpf_map": "make_map",
     "fork": "fork_child",
     "exit_child": "end_children",
     "swapout": "swap_out",

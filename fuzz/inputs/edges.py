@@ -513,8 +513,9 @@ class _Edge:
             FILES["A"],
             one_of((4 * count, 3 * count, 2 * count, 3 * count - 1, 2 * count + 1)),
         )
-        self.add("file", fd, size * page)
         kind = one_of((MAP_SHARED, MAP_PRIVATE, MAP_PRIVATE))
+        special = kind == MAP_SHARED and not self.random.randrange(4)
+        self.add("bpf_map" if special else "file", fd, size * page)
         place = self.plots[0] + one_of((0, 0, slot - count, 1))
         pieces = []
         for number in range(3):

@@ -273,9 +273,8 @@ class _Scene(Ground):
             (size, size, size, size + 1, 2 * size, size + self.slot, size - 1, size // 2)
         )
         fd = list(FILES.values())[len(self.sizes) % len(FILES)]
-        self.calls.append(
-            call("file", fd, pages * self.page + one_of((0,) * 15 + (self.page // 2,)))
-        )
+        name = one_of(("file",) * 15 + ("bpf_map",))
+        self.calls.append(call(name, fd, pages * self.page + one_of((0,) * 15 + (self.page // 2,))))
         self.sizes[fd] = pages
         return fd
 

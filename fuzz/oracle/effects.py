@@ -75,6 +75,13 @@ def file(world: World, args: tuple[int, ...], result: int) -> None:
     world.memory.files[fd] = Origin(world.units.pages(size))
 
 
+def bpf_map(world: World, args: tuple[int, ...], result: int) -> None:
+    """There is memory of zeroes, all of which a mapping shows at first."""
+    fd, size = args
+    origin = Origin(world.units.pages(size), driver=True, refills=world.maps_refill())
+    world.memory.files[fd] = origin
+
+
 def _opened(world: World, fd: int) -> Origin:
     """The file with a descriptor.  A call that went well with one that is not open is reported."""
     if fd not in world.memory.files:

@@ -14,6 +14,7 @@ from engine.base.uapi import (
     MADV_PAGEOUT,
     MADV_POPULATE_WRITE,
     MADV_REMOVE,
+    MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
     MAP_HUGETLB,
@@ -110,7 +111,7 @@ def _mprotect_failed(world: World, args: tuple[int, ...], error: str) -> None:
     """
     address, length, prot = args
     lo, hi = world.units.range(address, length)
-    refused = error in ("-ENOMEM", "-EPERM")  # EPERM: sealed
+    refused = error in ("-ENOMEM", "-EPERM", "-EACCES")  # EPERM: sealed; EACCES: never
     if error == "-EINVAL":  # a huge page would be cut
         refused = any(area.huge for area in world.memory.inside(lo, hi))
     holes = world.memory.holes(lo, hi)
@@ -140,9 +141,15 @@ def _outcomes(
         return
     yield memory
     if call.name == "mmap":
-        address, length, _, flags = call.args[:4]
-        # Before 6.12 a MAP_FIXED mapping evicts before it is charged.
-        if flags & MAP_FIXED and not flags & MAP_FIXED_NOREPLACE and error == "-ENOMEM":
+        address, length, _, flags, fd, _ = call.args
+        # Before 6.12 a MAP_FIXED mapping evicts before it is charged.  A driver is asked last.
+        origin = None if flags & MAP_ANONYMOUS else memory.files.get(fd)
+        driver = origin is not None and origin.driver
+        if (
+            flags & MAP_FIXED
+            and not flags & MAP_FIXED_NOREPLACE
+            and (error == "-ENOMEM" or (driver and error == "-EINVAL"))
+        ):
             start = units.page(address)
             pages = units.pages(length, huge=bool(flags & MAP_HUGETLB))
             yield from _without(memory, (start, start + pages))

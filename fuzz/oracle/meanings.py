@@ -53,6 +53,7 @@ MEANINGS: dict[str, Meaning] = {
     "soft_dirty_clear": UNMOVED,
     "touch_on": UNMOVED,
     "file": Meaning(effects.file),
+    "bpf_map": Meaning(effects.bpf_map),
     "ftruncate": Meaning(effects.ftruncate),
     "fallocate": Meaning(effects.fallocate),
     "collapse_file": Meaning(effects.collapse_file),

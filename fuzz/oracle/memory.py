@@ -23,6 +23,8 @@ class Origin:
     size: int  # pages; accesses beyond it end in SIGBUS
     tags: dict[int, int] = field(default_factory=dict)
     collapsed: bool = False  # may have a huge page, which goes on past its end
+    driver: bool = False  # it may refuse a mapping, when what was in its place is gone
+    refills: bool = True  # a page that a mapping has thrown away comes back
 
 
 class Zeroes(Origin):
@@ -249,11 +251,15 @@ class Memory:
             self.store(area.origin, dict(zip(offsets, tags, strict=True)))
 
     def discard(self, lo: int, hi: int) -> None:
-        """Throw private pages away: what is behind them shows again."""
+        """Throw private pages away: what is behind them shows again, if it can."""
         for area in self.inside(lo, hi):
             if area.private:
                 self.take(area.start, area.end)
                 self.show(area)
+            elif not area.origin.refills:
+                self.take(area.start, area.end)
+                nothing = Origin(0)
+                self.change(area.start, area.end, lambda one: one._replace(origin=nothing))  # noqa: B023
 
     def give_up(self, lo: int, hi: int) -> None:
         """Reclaim may drop the private pages of [lo, hi) until they are written again."""

@@ -44,7 +44,8 @@ class Oracle:
     pages modulo 2^word_bits, and to huge pages where those are mapped.  `exec_only` says that
     PROT_EXEC alone does not permit to read; else any right does.  `whole_holes`, asked when that
     matters: a hole in a file of huge pages takes whole ones only, else a part of one reads as
-    zeroes, too.
+    zeroes, too.  `maps_refill`, asked when one is made: a page of a map of BPF that a mapping has
+    thrown away comes back.
     """
 
     def __init__(
@@ -55,9 +56,11 @@ class Oracle:
         *,
         exec_only: bool = False,
         whole_holes: Callable[[], bool] = lambda: False,
+        maps_refill: Callable[[], bool] = lambda: True,
     ) -> None:
         # States that have looked alike so far; the likeliest first.
-        self._worlds = [World(Units(page_bytes, word_bits, huge_bytes), exec_only, whole_holes)]
+        units = Units(page_bytes, word_bits, huge_bytes)
+        self._worlds = [World(units, exec_only, whole_holes, maps_refill)]
         self._page_bytes = page_bytes
 
     @property

@@ -20,6 +20,7 @@ class World:
     units: Units
     exec_only: bool
     whole_holes: Callable[[], bool]
+    maps_refill: Callable[[], bool]
     memory: Memory = field(default_factory=Memory)
     twins: "list[World]" = field(default_factory=list)
     certain: bool = True  # the areas are known exactly

@@ -35,6 +35,7 @@ class Contents:
             geometry.slot_bytes,
             exec_only=geometry.exec_only_keys,
             whole_holes=lambda: not space.kernel.hugetlb_zeroes_parts,
+            maps_refill=lambda: space.kernel.bpf_maps_fault,
         )
 
     def check(

@@ -12,7 +12,14 @@ from engine.base.failures import MAPS, VMA
 from engine.base.uapi import MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE, Errno
 from engine.base.violation import Violation
 from engine.pages.faulted import Faulted
-from engine.state.vma import VM_ACCOUNT, VM_HUGETLB, VM_LOCKED, VM_SEALED, VM_SHARED
+from engine.state.vma import (
+    VM_ACCOUNT,
+    VM_DONTEXPAND,
+    VM_HUGETLB,
+    VM_LOCKED,
+    VM_SEALED,
+    VM_SHARED,
+)
 from fuzz.rules.places import STRUCK, Granted, Promise, compared, placed, removed, told
 from fuzz.rules.rule import (
     CONTRACT,
@@ -164,7 +171,8 @@ def _wrong_source(before: Snapshot, remap: Request, area: Area, gone: list[Range
     if not remap.old and not shared:
         return Errno.EINVAL
     of_object = not area.backing.is_anonymous
-    if remap.keeps and (area.flags & VM_HUGETLB or (of_object and not kernel.dontunmap_any)):
+    fixed_size = area.flags & (VM_HUGETLB | VM_DONTEXPAND)
+    if remap.keeps and (fixed_size or (of_object and not kernel.dontunmap_any)):
         return Errno.EINVAL
     if remap.addr + min(remap.old, remap.new) > area.end:
         return Errno.EFAULT
@@ -173,6 +181,8 @@ def _wrong_source(before: Snapshot, remap: Request, area: Area, gone: list[Range
         first = area.pgoff + (remap.addr - area.start >> shift)
         if first + (remap.new >> shift) > kernel.geometry.word_mask:
             return Errno.EINVAL
+        if fixed_size:
+            return Errno.EFAULT
         if area.flags & VM_LOCKED and _passes(before, "locked", remap.growth, gone):
             return Errno.EAGAIN
         if _passes(before, "address_space", remap.growth, gone):
@@ -244,8 +254,8 @@ def _charged(before: Snapshot, remap: Request, area: Area) -> Errno | None:
 def _several(before: Snapshot, remap: Request) -> Promise:
     """A move of every VMA in a range; the first must begin where the range does.
 
-    What a userfaultfd watches moves alone (d5f416c7c364).  Each part evicts, and is charged for, by
-    itself.
+    What a userfaultfd watches moves alone (d5f416c7c364), as does a map of BPF.  Each part evicts,
+    and is charged for, by itself.
     """
     end = remap.addr + remap.old
     parts = before.inside(remap.addr, end)
@@ -256,10 +266,13 @@ def _several(before: Snapshot, remap: Request) -> Promise:
     for number, area in enumerate(parts):
         start = max(area.start, remap.addr)
         length = min(area.end, end) - start
-        if area.uffd is not None and (number or area.end < end):
+        alone = area.uffd is not None or not area.backing.may_be_part
+        if alone and (number or area.end < end):
             return Errno.EFAULT
         if area.flags & VM_SEALED:
             return Errno.EPERM
+        if remap.keeps and area.flags & VM_DONTEXPAND:
+            return Errno.EINVAL
         to = start - remap.addr + remap.new_addr
         part = remap._replace(addr=start, new_addr=to, old=length, new=length)
         if area.flags & VM_HUGETLB:

@@ -36,6 +36,7 @@ from engine.state.vma import (
     VM_SEALED,
     VM_SEQ_READ,
     VM_SHARED,
+    VM_SPECIAL,
     VM_WIPEONFORK,
 )
 from fuzz.rules.rule import HARM, VMAS, Rule, after
@@ -51,7 +52,7 @@ FLAGS_SET = Rule(
 
 _LOCKS = VM_LOCKED | VM_LOCKONFAULT
 _READING = VM_RAND_READ | VM_SEQ_READ
-_NEVER_LOCKED = VM_HUGETLB | VM_DROPPABLE
+_NEVER_LOCKED = VM_HUGETLB | VM_DROPPABLE | VM_SPECIAL
 _NEVER_MERGEABLE = VM_SHARED | VM_DROPPABLE | VM_HUGETLB
 # By advice: what is set, of what may be.
 _ADVICE = {

@@ -31,6 +31,7 @@ from engine.state.vma import (
     VM_LOCKED,
     VM_LOCKONFAULT,
     VM_SEALED,
+    VM_SPECIAL,
     VM_UFFD,
     AnonVma,
     UffdContext,
@@ -182,7 +183,7 @@ class Tape:
         alike = (old.flags, old.shift, old.copies) == (new.flags, new.shift, new.copies)
         return (
             alike
-            and not old.flags & VM_HUGETLB
+            and not old.flags & (VM_HUGETLB | VM_SPECIAL)
             and old.backing is new.backing
             and old.uffd is new.uffd
             and (

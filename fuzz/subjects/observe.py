@@ -105,7 +105,7 @@ def _vmas(space: AddressSpace) -> list[list[object]]:
     for vma in space.vmas:
         row: list[object] = [vma.start - base, vma.end - base, _PROTECTION[vma.flags & _SHOWN]]
         if vma.flags & VM_SHARED or vma.copies_object:
-            row += [numbers.setdefault(vma.backing, len(numbers)), vma.pgoff << shift]
+            row += [numbers.setdefault(vma.backing.inode, len(numbers)), vma.pgoff << shift]
         rows.append(row)
     return rows
 

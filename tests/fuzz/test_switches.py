@@ -53,6 +53,7 @@ SHOWN_BY = {
     "wrap_safe_overlap": ("regressions/wrapping-overlap", "linux-5.0"),
     "mseal": ("regressions/mprotect-up-to-a-seal", "linux-5.0"),
     "merge_asks_anon_pgoff": ("regressions/file-copies-have-offsets-of-their-own", "linux-6.18"),
+    "bpf_maps_fault": ("regressions/special-mapping-thrown-away", "linux-6.18"),
     "merge_keeps_soft_dirty": ("regressions/soft-dirty-lost-by-merge", "linux-6.18"),
     "uffd_adds_flags": ("regressions/soft-dirty-and-registered", "linux-6.12"),
     "uffd_exact_address": ("regressions/uffd-features", "linux-6.1"),

@@ -30,7 +30,7 @@ from tests.lib.judged import unexplained
 SAMPLE = ROOT / "corpus" / "truth"
 RECORDED = ("linux-6.1", "linux-6.12", "linux-6.18")
 CATEGORIES = {"mv", "nbr", "chn", "mul", "shr", "thp", "kch", "mrg", "mad", "mlk", "err", "rnd"}
-OBJECTS = {"obj", "fil"}  # shared objects, huge pages, files: recorded for the sample only
+OBJECTS = {"obj", "fil", "map"}  # shared objects, huge pages, files: for the sample only
 # Releases whose kernels are computed.
 POINT_RELEASES = (
     "linux-6.12.43",
