@@ -26,6 +26,9 @@ _LINE = re.compile(
     )""",
     re.X | re.A,
 )
+# On a terminal, what the program writes and does not end may stand before the rest of its write.
+_REST = "<... write resumed>"
+_BEHIND_OUTPUT = re.compile(rf"\[pid\s+\d+(?:<.*?>)?\] {re.escape(_REST)}")
 _RETURNED = re.compile(r"(?P<operands>.*)\)\s+= (?P<result>.*?)(?: <\d+\.\d+>)?\s*", re.S)
 _UNFINISHED = " <unfinished ...>"
 _ATTACHED = re.compile(r"(?:[./][\w./+-]*)?strace: Process (\d{1,20}) attached$")
@@ -140,6 +143,8 @@ class Log:
 
     def _read(self, line: int, text: str) -> Iterator[Event]:
         """What a whole line says."""
+        if _REST in text and (behind := _BEHIND_OUTPUT.search(text)):
+            text = text[behind.start() :]
         if self._is_passed_over(text):
             self.known += 1
             return

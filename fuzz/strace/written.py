@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 _WRITE = re.compile(
     r'(?:fd=)?1(?:<[^"]*>)?, (?:buf=)?"(?P<text>(?:[^"\\]|\\.)*)"(?P<cut>\.\.\.)?, '
-    r"(?:count=)?(?P<length>\d{1,10})"
+    r"(?:count=)?(?P<rest>(?P<length>\d{1,10}).*)",
+    re.S,
 )
 _COUNT = re.compile(r"\d{1,10}")
 _ESCAPE = re.compile(r"\\(x[0-9a-f]{1,2}|[0-7]{1,3}|.)", re.S)
@@ -35,14 +36,15 @@ def written(operands: str, result: str) -> Write | None:
 
     On a terminal the program's own output stands behind the operands, in place of a result.
     """
-    match = _WRITE.match(operands)
+    match = _WRITE.fullmatch(operands)
     if match is None:
         return None
     text = _ESCAPE.sub(_unescaped, match["text"])
-    length = int(match["length"])
-    rest = f"{operands[match.end() :]}) = {result}"
+    # What is not cut is as long as it is: a digit more belongs to what was written.
+    number = match["length"] if match["cut"] else str(len(text))
+    length, rest = int(number), f"{match['rest']}) = {result}".removeprefix(number)
     first = text.partition("\n")[0]
-    if match.end() == len(operands) and not (first and rest.startswith(first)):
+    if rest.startswith(") = ") and not (first and rest.startswith(first)):
         count = _COUNT.match(result)
         if count is None:
             return None

@@ -91,9 +91,10 @@ def on_a_terminal(line: str, pid: str = "") -> list[str]:
 
 
 @pytest.mark.parametrize("result", ["AT(0x200000)", "0", "5", "-22 (Invalid argument)"])
-def test_what_a_program_writes_may_look_like_a_result(result: str) -> None:
-    told = f"sys_munmap(AT(0x2000000), 0x1000) = {result}"
-    assert wrote(told)[1].startswith('write(1, ") = ')
+@pytest.mark.parametrize("where", [0x200000, 0x2000000, 0x20000000])
+def test_what_a_program_writes_may_look_like_a_result(where: int, result: str) -> None:
+    """Where the second piece begins with `)`, with a digit before it, or with neither."""
+    told = f"sys_munmap(AT({where:#x}), 0x1000) = {result}"
     assert [*written_lines(on_a_terminal(told))] == [told]
 
 
@@ -128,6 +129,16 @@ def test_the_log_on_a_terminal() -> None:
         "munmap(0x0, 0x1000) = 0",
         "uffd_wp(0x200000, 0x1000, 1) = -ENOENT",
     ]
+
+
+def test_the_rest_of_a_write_behind_what_it_has_written() -> None:
+    """Where another process has the word in between."""
+    hello = wrote(HELLO)
+    hello[0] = hello[0].replace(") = 32", " <unfinished ...>")
+    text = hello[0].split('"')[1]
+    rest = ["[pid 8] getpid() = 8", f"{text}[pid 7] <... write resumed>) = 32"]
+    log = [f"[pid 7] {hello[0]}", *rest, f"[pid 7] {hello[1]}", f"[pid 7] {MAP}"]
+    assert calls_of(log, [f"[pid 7] {one}" for one in wrote(MAPS)]) == [MAPPED]
 
 
 def test_a_log_of_one_process_alone() -> None:
