@@ -1,6 +1,6 @@
 """Accesses to memory, which are no calls: touch and peek, and touch_on, from another CPU.
 
-They need no lock, unless there is a fault (fuzz/calls/actors.py).
+They need no lock, unless there is a fault (fuzz/calls/waits.py).
 """
 
 from engine.base.address import round_down, round_up

@@ -100,7 +100,7 @@ MADVISE = Syscall(
     stays=_stays,
     lacks=_lacks,
     fills=_fills,
-    needs=PAGE_TABLES,  # what else depends on the advice: fuzz/calls/actors.py
+    needs=PAGE_TABLES,  # what else depends on the advice: fuzz/calls/waits.py
     acts=Acting(range(44, 46), by_thread=True),
     codes=range(148, 161),
     record=(choice(2, FLAGS, _POPULATING), *EXISTING_RANGE),

@@ -21,9 +21,10 @@ from engine.base.address import WORD_MASK
 from engine.base.geometry import geometry_named
 from engine.base.kernel import kernel_named
 from engine.base.points import ALWAYS_HELD
-from fuzz.calls.actors import PREFIX, why_not
+from fuzz.calls.actors import PREFIX
 from fuzz.calls.operand import Amount, Choice, Descriptor, Flags, Number, Operand, Symbols
 from fuzz.calls.registry import CALLS, DIRECTIVES
+from fuzz.calls.waits import why_not
 from fuzz.case import (
     MAX_CALLS,
     MAX_CASE_BYTES,

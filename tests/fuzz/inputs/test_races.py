@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import engine.move
-import fuzz.calls.actors
+import fuzz.calls.waits
 from engine.base.geometry import GEOMETRIES, PTE
 from engine.base.kernel import kernel_named
 from engine.move import Move
@@ -35,7 +35,7 @@ def broken(case: Case) -> set[str]:
 
 def no_vma_is_locked(patch: pytest.MonkeyPatch) -> None:
     """A move does not write-lock its VMAs: faults fill the destination."""
-    patch.setattr(fuzz.calls.actors, "_is_write_locked", lambda *_: False)
+    patch.setattr(fuzz.calls.waits, "_is_write_locked", lambda *_: False)
 
 
 def entries_read_too_early(patch: pytest.MonkeyPatch) -> None:
@@ -69,7 +69,7 @@ def huge_page_not_looked_at_again(patch: pytest.MonkeyPatch) -> None:
     ("plant", "rules", "calls"),
     [
         (no_vma_is_locked, {"dest-entry-none", "pages-kept"}, 6),
-        (entries_read_too_early, {"entry-bits-kept", "pages-kept"}, 7),  # of a file that is cut off
+        (entries_read_too_early, {"entry-bits-kept", "pages-kept"}, 7),
         (huge_page_not_looked_at_again, {"exception"}, 6),
     ],
 )
