@@ -4,6 +4,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,11 +28,15 @@ def write_atomic(path: Path, data: str | bytes, *, synced: bool = True) -> None:
     The data goes to a temporary file in the same directory, reaches the disk, and takes the name
     by rename.  A symbolic link stays one: the file it points to is replaced.  With `synced` false,
     which is a hundred times as fast, it is the system's affair when it reaches the disk: if the
-    machine fails, there may be less in the file.
+    machine fails, there may be less in the file.  What is no file, as a pipe or /dev/null, stays
+    what it is, and is written to.
 
     Errors raised: WriteError; `path` then still holds what it held, and nothing is left over.
     """
     content = data.encode() if isinstance(data, str) else data
+    if _takes_what_comes(path):
+        _write_into(path, content)
+        return
     target = Path(os.path.realpath(path))
     # Unique over processes and calls; short, so that it fits wherever the final name does.
     temporary = target.parent / f".{os.getpid()}-{secrets.token_hex(4)}.tmp"
@@ -99,6 +104,27 @@ def put_aside(paths: Sequence[Path]) -> list[Path]:
         except OSError as error:
             raise WriteError(path, _reason(error)) from error
     return targets
+
+
+def _takes_what_comes(path: Path) -> bool:
+    """Is it a device, a pipe or the like, which has no contents that could be replaced?"""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _write_into(path: Path, content: bytes) -> None:
+    """Write to what is there.  Errors raised: WriteError."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY)
+        try:
+            _write_all(descriptor, content)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise WriteError(path, _reason(error)) from error
 
 
 def _write_all(descriptor: int, content: bytes) -> None:

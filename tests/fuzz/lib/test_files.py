@@ -125,3 +125,24 @@ def test_a_directory_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(WriteError, match="directory"):
         write_atomic(tmp_path, "new")
     assert tmp_path.is_dir() and not list(tmp_path.parent.glob(".*.tmp"))
+
+
+def test_a_pipe_stays_one_and_gets_all(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_atomic(pipe, "all of it")
+        assert os.read(reader, 100) == b"all of it"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_a_device_that_takes_nothing_is_told() -> None:
+    if not Path("/dev/full").is_char_device():
+        pytest.skip("no /dev/full")
+    with pytest.raises(WriteError, match="/dev/full: cannot write: No space left on device"):
+        write_atomic(Path("/dev/full"), "x")
+    assert Path("/dev/full").is_char_device()
