@@ -17,7 +17,8 @@ _WARNS = (
     "the kernel warns (WARN_ON_ONCE; with panic_on_warn it panics) and takes the entries one by "
     "one instead: nothing is lost by that"
 )
-# What it means that these are broken; of others it is said how bad that is in general.
+# What it means that these are broken, all that do harm among them; of others it is said how bad
+# that is in general.
 MEANS = {
     "dest-entry-none": _WARNS,
     "rollback-dest-none": _WARNS,
@@ -46,6 +47,31 @@ MEANS = {
     "locked-vm": "the count of locked memory is wrong, and so is what may still be locked",
     "oracle-contents": "the program does not find in memory what it wrote there",
     "moved-unmapped": "what has moved away stays mapped at its old place",
+    "migration-left": "whoever touches a page that migration has left behind waits for ever",
+    "notifier-range": "a device or a guest goes on using the old pages: it was not told in time",
+    "failed-alloc-harmless": "somebody else pays for it that there was no memory",
+    "rollback-keeps-wp": "the monitor is not told of writes to pages that it protects: it misses "
+    "them",
+    "vma-order": "who looks an address up finds another mapping, or none",
+    "page-index": "who looks a page up by its place in memory or file finds it elsewhere, or never",
+    "anon-vma-linked": "who has to find all mappings of a page misses one, or uses freed memory",
+    "merge-agrees": "two mappings that differ become one: part of memory has wrong rights or pages",
+    "vma-alive": "the kernel goes on with a mapping that is freed",
+    "total-vm": "the count of mapped memory is wrong for good, and so is what may still be mapped",
+    "table-count": "tables are leaked, or counted that are not there: the kernel warns at exit",
+    "rss-count": "the count of used memory is wrong: limits and the OOM killer hit the wrong one",
+    "hugetlb-reserve": "huge pages stay promised to nobody, or are promised twice",
+    "reservation-kept": "huge pages that were promised are not there later: SIGBUS",
+    "fixed-exact": "something else than what was moved lies at the new place",
+    "resize-exact": "memory that should stay is gone, or what should go stays",
+    "duplicate-keeps-source": "the call takes away what it should only have mapped a second time",
+    "multi-gaps": "memory of others, between the mappings that move, is unmapped or moved",
+    "mapping-kept": "a mapping has other flags than before, or shows another part of its file",
+    "uffd-kept-elsewhere": "a monitor is not told any more of faults that it waits for",
+    "lock-kept": "memory that was locked may be swapped out: secrets reach the disk",
+    "flags-set": "memory is not protected as asked, or too much of it is",
+    "error-keeps-pages": "the call fails, and pages that it should not have touched are gone",
+    "stack-placed": "the new program starts with a stack that is not all there",
 }
 
 

@@ -17,7 +17,7 @@ from fuzz.picture.paper import NARROW
 from fuzz.picture.picture import Picture, picture
 from fuzz.picture.svg import STYLE, width_of
 from fuzz.rules.index import BY_SLUG
-from fuzz.rules.rule import Severity
+from fuzz.rules.rule import HARM, Severity
 from fuzz.showing import kernel_to_see
 from tests.lib.constants import ROOT
 
@@ -137,6 +137,8 @@ def test_the_header_says_how_bad_it_is_and_what_it_means() -> None:
 
 def test_what_a_broken_rule_means_is_said_of_rules_that_there_are() -> None:
     assert set(meaning.MEANS) <= BY_SLUG.keys()
+    harmful = {slug for slug, rule in BY_SLUG.items() if rule.severity is HARM}
+    assert harmful <= set(meaning.MEANS)
     assert set(meaning.WEIGHT) == set(Severity)
 
 
