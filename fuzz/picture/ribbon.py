@@ -17,7 +17,7 @@ from fuzz.picture.addresses import labels
 from fuzz.picture.lost import Lost
 from fuzz.picture.moments import MOVERS, Film, Moment
 from fuzz.picture.paper import PAD
-from fuzz.picture.scene import Ribbon, Scene
+from fuzz.picture.scene import OLD, Ribbon, Scene, Span
 from fuzz.picture.seen import GUARD, MIGRATING, STRIPS, SWAPPED, WP_MARK, ZERO, Run, clipped
 from fuzz.picture.svg import Element
 from fuzz.picture.words import through
@@ -154,7 +154,7 @@ class RibbonDrawing:
             self._label(y + 4, span.name, "strong")
             for where, css, words in (
                 (span.where, "asked", terms.size(span.where.length)),
-                (span.lowered if begun else None, "lowered", self._realigned(span.lowered)),
+                (span.lowered if begun else None, "lowered", self._realigned(span)),
             ):
                 if where is None:
                     continue
@@ -169,12 +169,12 @@ class RibbonDrawing:
                     svg.text(self.group, middle, y + 4, words, "small", "middle")
             y += _SPAN
 
-    def _realigned(self, lowered: Range | None) -> str:
+    def _realigned(self, span: Span) -> str:
         """What to say of the range that is taken beside the requested one."""
-        before = self.scene.first.seen.mappings
-        if lowered is not None and any(one.where.overlaps(lowered) for one in before):
-            return "realigned, onto another VMA"
-        return "realigned: taken as well"
+        before, lowered = self.scene.first.seen.mappings, span.lowered
+        if lowered is None or not any(one.where.overlaps(lowered) for one in before):
+            return "realigned: taken as well"
+        return "realigned, " + ("not asked for" if span.name == OLD else "onto another VMA")
 
     def _addresses(self) -> None:
         """Labels where there is room; words are written over the lines of others."""

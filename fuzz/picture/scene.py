@@ -21,6 +21,7 @@ from fuzz.picture.paper import Paper
 from fuzz.picture.seen import Reader, Run, clipped
 
 COLOURS = 8
+OLD, NEW = "old range", "new range"  # what spans of a move are called
 _SLOTS_APART = 8  # with no more slots in a ribbon than that, each stands alone
 
 
@@ -220,7 +221,7 @@ def _ribbons(film: Film) -> Iterator[Ribbon]:
     taken = _hull(way.source for way in ways)
     delta = ways[0].target.start - ways[0].source.start
     spans = []
-    for name, ahead in (("old range", 0), ("new range", delta)):
+    for name, ahead in ((OLD, 0), (NEW, delta)):
         where = Range(asked.start + ahead, asked.end + ahead)
         lowered = Range(taken.start + ahead, where.start)
         spans.append(Span(name, where, lowered if lowered.length > 0 else None))

@@ -296,7 +296,10 @@ def test_a_sheet_has_less_below_each_other_and_no_head() -> None:
 
 
 def test_realignment_over_what_others_have_says_so() -> None:
-    assert "realigned, onto another VMA" in words(of_exhibit("B-12-old-head-only").still())
+    told = words(of_exhibit("B-12-old-head-only").still())
+    assert "realigned, onto another VMA" in told and "realigned: taken as well" in told
+    told = words(of_exhibit("B-12-own-head").still())
+    assert "realigned, not asked for" in told and "onto another VMA" not in told
 
 
 def test_a_counter_that_is_wrong_is_shown_alone() -> None:
