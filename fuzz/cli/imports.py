@@ -20,6 +20,7 @@ from fuzz.lib.files import new_folder
 from fuzz.lib.lines import several
 from fuzz.lib.status import Fields, StatusLine, count
 from fuzz.showing import DEFAULT_KERNEL, replay
+from fuzz.strace.exported import NOT_HERE
 from fuzz.strace.imported import Imported
 from fuzz.strace.processes import ADVICE, Reader
 from fuzz.strace.program import Program
@@ -201,12 +202,11 @@ def _import(options: argparse.Namespace, read: Read, nothing: str) -> int:
     for path in options.files:
         if not path.is_file():
             raise UsageError(f"{path}: not a file" if path.exists() else f"{path}: no such file")
-    written = 0
     with _output(options.output) as folder:
-        for path in options.files:
-            written += _import_file(path, folder, read, met)
-        if not written:
-            raise UsageError(nothing)
+        imports = [_import_file(path, folder, read, met) for path in options.files]
+        if not any(imported.programs for imported in imports):
+            could_not = any(NOT_HERE in imported.left_out for imported in imports)
+            raise UsageError("the program could not run there, see above" if could_not else nothing)
     print(*met.told(), sep="\n", end="\n" if kernels else "")
     if options.output is None:
         print("nothing is written: -o DIR")
@@ -215,8 +215,8 @@ def _import(options: argparse.Namespace, read: Read, nothing: str) -> int:
     return SURPRISES if met.unknown else FINE
 
 
-def _import_file(path: Path, folder: Path | None, read: Read, met: _Met) -> int:
-    """Import one file.  Returns: how many programs there are."""
+def _import_file(path: Path, folder: Path | None, read: Read, met: _Met) -> Imported:
+    """Import one file."""
     imported = Imported()
     line = StatusLine(sys.stderr)
     with path.open(encoding="utf-8", errors="backslashreplace") as file:
@@ -229,7 +229,7 @@ def _import_file(path: Path, folder: Path | None, read: Read, met: _Met) -> int:
             line.update(standing)
     line.clear()
     print(f"{path}: {several(lines.read, 'line')}, {imported.told()}")
-    return imported.programs
+    return imported
 
 
 @contextlib.contextmanager

@@ -142,6 +142,7 @@ class Exported:
         """The case of it; None: it has made no call.  Errors raised: CaseError."""
         if self._unseen and not self._seen:  # such lines, of somebody else
             count(self.imported.left_out, UNSEEN, number=len(self._calls))
+            self.imported.calls.subtract(call.name for call in self._calls)
             return None
         if not self._calls:
             if self._last is not None:  # as in all runs but the first
@@ -161,9 +162,9 @@ class Exported:
     def _read(self, line: str, source: Source) -> Call | None:
         """The call that a line tells of, with its result; None: it tells of something else."""
         if match := _DIRECTIVE.fullmatch(line):
-            return self._parsed(match[1], source)
+            return self._parsed(match[1])
         if match := _NOT_RUN.fullmatch(line):
-            return self._parsed(match[1], source)._replace(result="SKIP")
+            return self._parsed(match[1])._replace(result="SKIP")
         if match := _SKIPPED.fullmatch(line):
             count(self.imported.left_out, NOT_HERE, self._where(source))
             return None
@@ -177,7 +178,7 @@ class Exported:
             result=read_value(result, call.name, self.geometry.page_bytes, arena.length)
         )
 
-    def _parsed(self, text: str, source: Source) -> Call:
+    def _parsed(self, text: str) -> Call:
         try:
             return parse_call(text, self.geometry.page_bytes)
         except CaseError as error:

@@ -50,6 +50,11 @@ def test_known_defects_are_named(capsys: Output) -> None:
     [
         ("", "app.strace: no line of this is strace's"),
         ("1 getpid() = 1\n", "no call that changes memory in there: trace with -f -o LOG -e "),
+        (
+            'write(1, "pmdfuzz x86-64: AT(0) is 0x5000\\n", 32) = 32\n'
+            'write(1, "skipped: no swap\\n", 17) = 17\n',
+            "the program could not run there, see above",
+        ),
         ("1 munmap(0x1000, x) = 0\n", "app.strace:1:10: munmap is not as strace writes it: "),
     ],
 )

@@ -194,6 +194,22 @@ def test_others_who_write_the_same_make_no_calls() -> None:
     reader, programs = read(told)
     assert not programs
     assert left_out(reader) == {UNSEEN: 2}
+    assert not reader.imported.calls.total()
+
+
+def test_a_shortage_comes_back_with_the_call_that_it_befell() -> None:
+    touch = "touch(AT(0x200000), 0x1000) = 0"
+    moves = "0x1000, 0x1000, MREMAP_MAYMOVE | MREMAP_FIXED, AT(0x40000000)) = -12 (Cannot allocate)"
+    move = (
+        "mremap(0x10000200000, 4096, 4096, MREMAP_MAYMOVE|MREMAP_FIXED, 0x10040000000)"
+        " = -1 ENOMEM (Cannot allocate memory)"
+    )
+    short = [*wrote("@fail pagetable 1"), "madvise(0x20000000000, 4096, MADV_DODUMP) = 0", move]
+    told = wrote(f"sys_mremap_with_tables(0, AT(0x200000), {moves}")
+    assert calls_of(wrote(HELLO), MAP, wrote(MAPS), wrote(touch), short, told)[2:] == [
+        "@fail pagetable 1",
+        "mremap(0x200000, 0x1000, 0x1000, MREMAP_MAYMOVE|MREMAP_FIXED, 0x40000000) = -ENOMEM",
+    ]
 
 
 def test_lines_without_an_introduction_are_nobodys() -> None:
