@@ -163,7 +163,7 @@ class _Scene(Ground):
         self.huge = not random.randrange(4)
         self.hugetlb = not self.huge and not random.randrange(6)
         self.failing, self.limited = one_of(_FAILING), one_of(_LIMITED)
-        self.interrupted = not random.randrange(5)
+        self.interrupted = not random.randrange(4)
         self.collapsed = self.interrupted and not random.randrange(4)
         if self.hugetlb and self.failing == "pagetable" and random.randrange(2):
             self.failing = "vma"  # it needs few page tables
