@@ -17,12 +17,14 @@ from engine.base.uapi import (
     MAP_SHARED,
     MAP_SHARED_VALIDATE,
     MREMAP_DONTUNMAP,
+    MREMAP_FIXED,
     Errno,
 )
-from engine.calls.file import FIRST_FD, fallocate, file, ftruncate
+from engine.calls.file import FIRST_FD, bpf_map, fallocate, file, ftruncate
 from engine.calls.fork import fork
 from engine.calls.madvise import madvise
 from engine.calls.mmap import mmap
+from engine.calls.mprotect import mprotect
 from engine.mremap import mremap
 from engine.pages.fault import peek, touch
 from engine.state.space import AddressSpace
@@ -344,3 +346,49 @@ def test_frames_of_a_file_are_its_own() -> None:
     found = entry(space, 16)
     assert found is not None
     assert space.frames.owner[found >> PFN_SHIFT] is space.files[A]
+
+
+def with_map(kernel: str = "linux-6.12", prot: int = RW) -> AddressSpace:
+    """A space with a map of BPF of two pages, mapped at page 4."""
+    space = AddressSpace(tiny(kernel))
+    assert bpf_map(space, A, 2 * P) is None
+    assert mmap(space, 4 * P, 2 * P, prot, MAP_SHARED | MAP_FIXED, 0, A) == 4 * P
+    return space
+
+
+@pytest.mark.parametrize("kernel", ["linux-6.1", "linux-6.12", "linux-7.3"])
+def test_a_map_is_there_at_once_until_7_2(kernel: str) -> None:
+    space, later = with_map(kernel), kernel == "linux-7.3"
+    assert (space.tree.leaf_place(4 * P) is None) is later
+    assert not touch(space, 4 * P, 6 * P)
+    assert madvise(space, 4 * P, P, MADV_DONTNEED) is None
+    assert (not peek(space, 4 * P, 5 * P)) is later, "what is thrown away comes back since 7.3"
+    assert not peek(space, 5 * P, 6 * P)
+
+
+def test_a_mapping_of_a_map_stays_as_large_as_it_is() -> None:
+    space = with_map()
+    assert mremap(space, 4 * P, 2 * P, 3 * P, MOVE) is Errno.EFAULT
+    assert mremap(space, 4 * P, 0, P, MOVE) is Errno.EFAULT
+    assert mremap(space, 4 * P, 2 * P, 2 * P, MOVE | MREMAP_DONTUNMAP, 9 * P) is Errno.EINVAL
+    assert mremap(space, 5 * P, P, P, MOVE | MREMAP_FIXED, 9 * P) == 9 * P
+    assert mremap(space, 9 * P, P, P, MOVE | MREMAP_FIXED, 5 * P) == 5 * P
+    assert len(space.vmas) == 2, "what fits is not merged"
+    check_state(space)
+
+
+def test_who_maps_a_map_to_read_does_not_write() -> None:
+    space = with_map(prot=1)
+    assert mprotect(space, 4 * P, P, RW) is Errno.EACCES
+    assert madvise(space, 4 * P, P, MADV_REMOVE) is Errno.EACCES
+    assert mprotect(space, 4 * P, P, 0) is None
+
+
+def test_a_map_is_no_file() -> None:
+    space = with_map()
+    assert bpf_map(space, B, 0) is Errno.EINVAL
+    assert ftruncate(space, A, P) is Errno.EINVAL
+    assert fallocate(space, A, HOLE, 0, P) is Errno.ENODEV
+    assert madvise(space, 4 * P, P, MADV_REMOVE) is Errno.ENODEV
+    assert mmap(space, 4 * P, P, RW, MAP_PRIVATE | MAP_FIXED, 0, A) is Errno.EINVAL
+    assert len(space.vmas) == 1, "what was in its place is gone"

@@ -110,3 +110,14 @@ def test_what_is_not_open_cannot_be_used(one: Call) -> None:
     found, *_ = oracle.apply(one, 0)
     assert (found.kind, found.expected) == ("refusal", "an error: no such file")
     assert not oracle.apply(call("ftruncate", A, PAGE), 0), "told once"
+
+
+@pytest.mark.parametrize("refill", [False, True])
+def test_what_a_mapping_of_a_map_throws_away(refill: bool) -> None:
+    program = Program(Oracle(maps_refill=lambda: refill))
+    program.step(call("bpf_map", A, 2 * PAGE), 0, ". . . .")
+    view(program, 0, 2, SHARED, "_ _ . .")
+    view(program, 2, 2, SHARED, "_ _ _ _")
+    program.touch(0, 2, "1 2 1 2")
+    program.step(advise(0, 1, "DONTNEED"), 0, "1 2 1 2" if refill else "_ 2 1 2")
+    program.touch(2, 2, "3 4 3 4" if refill else "_ 4 3 4")
