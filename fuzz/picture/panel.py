@@ -56,8 +56,14 @@ class Panel:
                 y += BETWEEN if arrows else _APART
             places.append(Rows(self.scene, ribbon, y))
             y = places[-1].bottom
-        for rows in places:
-            RibbonDrawing(self.scene, self.lost, self.index, rows, group, self.used).draw()
+        drawings = [
+            RibbonDrawing(self.scene, self.lost, self.index, rows, group, self.used)
+            for rows in places
+        ]
+        for drawing in drawings:
+            drawing.draw()
+        for drawing in drawings:
+            drawing.reach(rows for rows in places if rows is not drawing.rows)
         if self.scene.moving:
             Arrows(self.scene, self.index, places, group, self.used).draw()
             if not self.scene.apart and self._has_arrows():

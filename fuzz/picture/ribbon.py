@@ -5,7 +5,7 @@ what matters beside that: bits of entries, TLBs.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 
 from engine.base.address import Range, round_down
@@ -470,26 +470,52 @@ class RibbonDrawing:
         else:
             self._beside(left, right, y + 14, f"CPU {one.cpu} {does}", "small soft", 12)
 
+    def reach(self, others: Iterable[Rows]) -> None:
+        """Arrows from stale translations to their pages on other ribbons, which are drawn."""
+        failing = self.scene.film.failing
+        if failing is None or self.index < failing:
+            return
+        for one in self.moment.seen.tlbs:
+            if not one.stale or not one.where.overlaps(self.ribbon.window):
+                continue
+            left, right = self.ends(one.where)
+            y = self.rows.tlbs + _TLB * self.rows.cpus.index(one.cpu)
+            for rows in others:
+                if (x := self._page(one.tag, rows.ribbon)) is None:
+                    continue
+                below = rows.top > self.rows.top
+                start, end = (y + _TLB - 3, rows.pages) if below else (y + 2, rows.below)
+                away = -9 if below else 9
+                wide = max(right - left, 14)
+                x -= wide / 4  # beside the words in the middle of bars
+                ends = ((left + wide / 4, start), (x, end + away))
+                svg.line(self.group, ends, "bite bad through")
+                tip = ((x, end), (x - 6, end + away), (x + 6, end + away))
+                svg.line(self.group, tip, "tip bad")
+
     def _reach(self, one: Kept, cell: tuple[float, float], y: float) -> float:
         """An arrow from a translation to the page, if that is on this ribbon.
 
         Returns: where what is to the right of it may begin.
         """
-        runs = self.scene.runs(self.moment, self.ribbon) if one.tag else ()
+        x, end = self._page(one.tag, self.ribbon), self.rows.below + 1
+        if x is None:
+            return 0.0
+        begin = cell[1] if x > cell[1] else cell[0] if x < cell[0] else x
+        svg.line(self.group, ((begin, y), (x, y), (x, end + 8)), "bite bad through")
+        svg.line(self.group, ((x, end), (x - 6, end + 9), (x + 6, end + 9)), "tip bad")
+        return x + 8
+
+    def _page(self, tag: int, ribbon: Ribbon) -> float | None:
+        """The middle of the first page on a ribbon that holds that, if one does."""
         page = self.scene.geometry.page_bytes
-        for run in runs:
-            pages = run.where.length // page
-            ahead = one.tag - run.tag
+        for run in self.scene.runs(self.moment, ribbon) if tag else ():
+            pages, ahead = run.where.length // page, tag - run.tag
             if run.tag and (0 <= ahead < pages if run.step else not ahead):
                 start = run.where.start + ahead * page
-                first, last = self.ends(Range(start, start + page))
-                x = (first + last) / 2
-                begin = cell[1] if x > cell[1] else cell[0] if x < cell[0] else x
-                end = self.rows.below + 1
-                svg.line(self.group, ((begin, y), (x, y), (x, end + 8)), "bite bad through")
-                svg.line(self.group, ((x, end), (x - 6, end + 9), (x + 6, end + 9)), "tip bad")
-                return x + 8
-        return 0.0
+                ends = (self.scene.x(ribbon, at) for at in (start, start + page))
+                return sum(ends) / 2
+        return None
 
     def _beside(
         self, left: float, right: float, y: float, words: str, css: str, size: float

@@ -270,6 +270,16 @@ def test_the_arrow_of_a_stale_translation_ends_at_its_page_and_what_may_follow_i
     assert "may follow" not in words(drawn("regressions/rollback-loses-a-page").still())
 
 
+def test_a_stale_translation_reaches_a_page_on_another_ribbon() -> None:
+    program = MOVE.replace("0x2000)\nmremap", "0x2000)\ntouch_on(0, 0x1000)\nmremap")
+    exhibit = exhibit_named("B-02-flush-at-end")
+    with exhibit.installed():
+        root = check(picture(parse(program), exhibit.kernel).still())
+    arrows = [one for one in root.iter(f"{SVG}path") if one.get("class") == "bite bad through"]
+    (start, end), _ = (one.get("d", "")[1:].split("L") for one in arrows)
+    assert float(end.split()[1]) - float(start.split()[1]) > 80  # down to the other one
+
+
 def test_slot_boundaries_have_their_addresses() -> None:
     for name, all_of_them in (
         ("regressions/rollback-loses-a-page", {"0x400000", "0x600000"}),
