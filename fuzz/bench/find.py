@@ -6,6 +6,7 @@ hour on two cores; `--full` is all of the museum, 40 mutants and a minute a tria
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from engine.base.geometry import UnknownName
@@ -15,11 +16,13 @@ from fuzz.contest.table import Table, TableError
 from fuzz.contest.trial import CONTESTANTS, Task
 from fuzz.contest.trials import play
 from fuzz.lib.arguments import positive
-from fuzz.lib.exits import BAD_INPUT, FINE, OUR_DEFECT
+from fuzz.lib.exits import BAD_INPUT, FINE, INTERRUPTED, OUR_DEFECT
 from fuzz.lib.files import WriteError
 from fuzz.lib.lines import columns
+from fuzz.lib.lock import Lock, Locked
 from fuzz.lib.processes import cores
 
+LOCK = "find.lock"  # file in the working directory
 _SAMPLE, _MUTANTS, _SECONDS = 6, 4, 5  # every so many exhibits
 _FULL_MUTANTS, _FULL_SECONDS = 40, 60
 
@@ -42,23 +45,40 @@ def add_find(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 def find(options: argparse.Namespace) -> int:
     """Have all trials played, and print what they come to."""
+    workdir: Path = options.workdir
     try:
         check_environment()
         if sys.version_info < (3, 12):
             raise RunError("whether a bug is reached is seen by sys.monitoring, of Python 3.12")
-        contestants = _named(options.contestants, CONTESTANTS)
-        bugs = _bugs(options)
-        table = Table(options.workdir, fresh=options.fresh)
-    except (RunError, TableError, UnknownName) as error:
-        print(f"fuzz.bench find: {error}", file=sys.stderr)
-        return BAD_INPUT
-    try:
-        # Beside the rest, as only who compares needs them.
-        from fuzz.contest.figures import tables
-        from fuzz.contest.page import draw
+        contestants, bugs = _named(options.contestants, CONTESTANTS), _bugs(options)
+        workdir.mkdir(parents=True, exist_ok=True)
+        with Lock(workdir / LOCK):
+            return _compare(options, contestants, bugs)
     except ImportError as error:
-        print(f"fuzz.bench find: {error}; install pmdfuzz[bench]", file=sys.stderr)
-        return BAD_INPUT
+        why = f"{error}; install pmdfuzz[bench]"
+    except Locked as error:
+        why = (
+            f"{workdir}: others compare there ({error.who or 'another process'}); wait for them or "
+            "end them, or name another directory with --workdir"
+        )
+    except OSError as error:
+        why = f"{workdir}: cannot write: {error.strerror or error}"
+    except (RunError, TableError, UnknownName, WriteError) as error:
+        why = str(error)
+    print(f"fuzz.bench find: {why}", file=sys.stderr)
+    return BAD_INPUT
+
+
+def _compare(options: argparse.Namespace, contestants: Sequence[str], bugs: Sequence[str]) -> int:
+    """The same, alone in the directory.
+
+    Errors raised: ImportError, TableError, WriteError, OSError.
+    """
+    # Beside the rest, as only who compares needs them.
+    from fuzz.contest.figures import tables
+    from fuzz.contest.page import draw
+
+    table = Table(options.workdir, fresh=options.fresh)
     if table.notice:
         print(table.notice)
     seconds = float(options.time or (_FULL_SECONDS if options.full else _SECONDS))
@@ -69,10 +89,9 @@ def find(options: argparse.Namespace) -> int:
         for contestant in contestants
     ]
     try:
-        failures = play(tasks, table, options.jobs)
-    except WriteError as error:
-        print(f"fuzz.bench find: {error}", file=sys.stderr)
-        return BAD_INPUT
+        status = OUR_DEFECT if play(tasks, table, options.jobs) else FINE
+    except KeyboardInterrupt:
+        status = INTERRUPTED
     rows = [(task, played) for task in tasks if (played := table.get(task)) is not None]
     if rows:
         for lines in tables(rows, CONTESTANTS):
@@ -81,7 +100,9 @@ def find(options: argparse.Namespace) -> int:
         page = options.workdir / "page.svg"
         draw(rows, CONTESTANTS, page)
         print(f"\nRaw table: {table.path}\nPlots: {page}")
-    return OUR_DEFECT if failures else FINE
+    if left := len(tasks) - len(rows):
+        print(f"{left} of {len(tasks)} trials are left: the same command goes on.")
+    return status
 
 
 def _bugs(options: argparse.Namespace) -> tuple[str, ...]:

@@ -1,14 +1,13 @@
 """The raw results: a line a trial, in a file that survives interruption.
 
-Results hold for one state of the code; a table that another state has made is put aside as
-`trials.tsv.old`.
+Results hold for one state of the code; a table that another state has made is put aside.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 
 from fuzz.contest.trial import Moment, Played, Task
-from fuzz.lib.files import write_atomic
+from fuzz.lib.files import put_aside, write_atomic
 from fuzz.lib.fingerprint import fingerprint
 from fuzz.museum.results import DECIDES
 
@@ -23,10 +22,10 @@ class TableError(Exception):
 
 
 class Table:
-    """The table of a directory, which is made.  `notice` is what the user should know of it."""
+    """The table of a directory.  `notice` is what the user should know of it."""
 
     def __init__(self, directory: Path, *, fresh: bool = False) -> None:
-        """Arguments: `fresh` begins a new one.  Errors raised: TableError; OSError."""
+        """Arguments: `fresh` begins a new one.  Errors raised: TableError; WriteError; OSError."""
         self.path = directory / "trials.tsv"
         self.notice = ""
         self._state = fingerprint(
@@ -34,17 +33,15 @@ class Table:
             (*DECIDES, "fuzz/contest", "fuzz/mutants/mutate.py"),
         )
         self._rows: dict[tuple[str, str, int], tuple[Task, Played]] = {}
-        directory.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
             self._read(fresh)
 
     def _read(self, fresh: bool) -> None:
-        first, *lines = self.path.read_text(encoding="utf-8").splitlines() or [""]
+        first, *lines = self.path.read_text("utf-8", "replace").splitlines() or [""]
         if not first.startswith("# code "):
             raise TableError(f"{self.path}: not a table of trials; move it away")
         if fresh or first != f"# code {self._state}":
-            old = self.path.with_suffix(".tsv.old")
-            self.path.replace(old)
+            (old,) = put_aside([self.path])
             why = "" if fresh else "the results there are of other code; "
             self.notice = f"{why}beginning anew, {old.name} has the old ones"
             return

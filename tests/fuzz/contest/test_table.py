@@ -38,16 +38,22 @@ def test_results_of_other_code_are_put_aside(tmp_path: Path) -> None:
     table.path.write_text(text.replace("# code ", "# code 0"))
     other = Table(tmp_path)
     assert not list(other)
-    assert "trials.tsv.old" in other.notice
-    assert table.path.with_suffix(".tsv.old").exists()
+    assert "trials.tsv.old-1" in other.notice
+    other.put(TASK, MISSED)
+    again = Table(tmp_path, fresh=True)
+    assert "trials.tsv.old-2" in again.notice
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [
+        "trials.tsv.old-1",
+        "trials.tsv.old-2",
+    ]
 
 
-@pytest.mark.parametrize("damage", ["nothing of ours\n", None])
-def test_what_is_no_table_is_refused_and_kept(tmp_path: Path, damage: str | None) -> None:
+@pytest.mark.parametrize("damage", [b"nothing of ours\n", b"\xff\x00\n", None])
+def test_what_is_no_table_is_refused_and_kept(tmp_path: Path, damage: bytes | None) -> None:
     table = Table(tmp_path)
     table.put(TASK, FOUND)
-    text = damage or table.path.read_text().replace("\t9\t", "\tnine\t")
-    table.path.write_text(text)
+    kept = damage or table.path.read_bytes().replace(b"\t9\t", b"\tnine\t")
+    table.path.write_bytes(kept)
     with pytest.raises(TableError, match=r"trials\.tsv"):
         Table(tmp_path)
-    assert table.path.read_text() == text
+    assert table.path.read_bytes() == kept
