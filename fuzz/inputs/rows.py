@@ -46,9 +46,9 @@ class _Row:
         self.random, self.one_of = random, random.choice
         self.page = geometry.page_bytes
         self.slot = geometry.slot_bytes // self.page
-        self.count = self.one_of((1, 1, 1, 2, 3, self.slot // 2, self.slot))  # pages of a place
+        self.count = self.one_of((1, 1, 2, 3, *(self.slot,) * 3))  # pages of a place
         low = -(-geometry.min_addr // geometry.slot_bytes) + 2  # slots
-        self.first = self.slot * self.one_of((low, low + 1, 8)) + self.one_of((0, 0, 1, -1))
+        self.first = self.slot * self.one_of((low, low + 1, 8)) + self.one_of((0, 0, 0, 1, -1))
         self.kind = self.one_of(_KINDS)
         self.file = not random.randrange(8)  # they are of a file, in its order
         self.full: set[int] = set()
