@@ -30,7 +30,7 @@ static long long make_map(int fd, unsigned long size)
 {
 	struct {
 		unsigned int type, key_bytes, value_bytes, entries, flags;
-		char zeroes[100];
+		char rest[100];
 	} wanted = {
 		.type = 2, /* BPF_MAP_TYPE_ARRAY */
 		.key_bytes = 4,
