@@ -75,8 +75,8 @@ _HEADERS = {
     "sys/types.h": r"pid_t|ssize_t|off_t",
     "sys/utsname.h": r"utsname|uname",
     "sys/wait.h": r"waitpid|W[A-Z]+STATUS|WIF\w+",
-    "unistd.h": r"syscall|read|write|pread|pwrite|close|pause|geteuid|sysconf|_SC_\w+|_exit|alarm|"
-    r"usleep|ftruncate|access|fork|execv|execve|pipe|dup2|rmdir",
+    "unistd.h": r"syscall|read|write|pread|pwrite|close|pause|geteuid|getp?pid|sysconf|_SC_\w+|"
+    r"_exit|alarm|usleep|ftruncate|access|fork|execv|execve|pipe|dup2|rmdir",
 }
 # What every header has by now; all else is defined where a header lacks it.
 _EVERYWHERE = re.compile(

@@ -2,13 +2,22 @@ static pid_t children[256];
 
 static int n_children;
 
+/* Has a child end with its parent, also if that was there no more. */
+static void end_with(pid_t parent)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(0);
+}
+
 /* A child that does nothing. */
 static long long fork_child(void)
 {
+	pid_t self = getpid();
 	pid_t child = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
 
 	if (!child) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		end_with(self);
 		for (;;)
 			pause();
 	}

@@ -176,6 +176,19 @@ def test_what_is_lost_for_good_is_told_at_the_head() -> None:
 
 
 @needs_linux
+def test_a_monitor_ends_with_a_program_that_ended_before_it_began(tmp_path: Path) -> None:
+    source = exported(parse("uffd_register(0x10000, 0x1000, UFFDIO_REGISTER_MODE_WP)\n"))
+    for before, after in (
+        ("\t\tend_with(self);", "\t\tusleep(200000);\n\t\tend_with(self);"),
+        ("\tbegin_monitor();", "\tbegin_monitor();\n\treturn 0;"),
+    ):
+        assert before in source
+        source = source.replace(before, after, 1)
+    program = built(source, tmp_path, compiler("cc"))
+    run(program)  # which waits until nobody has its output open
+
+
+@needs_linux
 def test_files_are_made_and_mapped(tmp_path: Path) -> None:
     case = parse(
         "file(A, 0x3000) = 0\n"
