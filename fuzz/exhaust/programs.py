@@ -15,9 +15,10 @@ The stack that exec moves is a program of its own, without mappings, anywhere in
 of it as there is time for where tables are large.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 from engine.base.geometry import Geometry
@@ -193,7 +194,25 @@ def size(bound: Bound, layout: Layout) -> int:
     if not layout.mappings:
         return sum(range(layout.pages))
     touched = 1 << sum(len(_units(bound, mapping)) for mapping in layout.mappings)
-    return touched * sum(1 for _ in every(partial(_moves, bound, layout)))
+    return touched * _ways(bound, layout.pages, frozenset(_mapped_pages(layout)), layout.moves)
+
+
+@cache
+def _ways(bound: Bound, pages: int, mapped: frozenset[int], moves: int) -> int:
+    """In how many ways so many moves can follow each other, from where these pages are mapped."""
+    if not moves:
+        return 1
+
+    def behind(choose: Choose) -> frozenset[int]:
+        """What has been mapped behind a move."""
+        after = set(mapped)
+        _move(bound, pages, after, choose)
+        return frozenset(after)
+
+    return sum(
+        number * _ways(bound, pages, after, moves - 1)
+        for after, number in Counter(every(behind)).items()
+    )
 
 
 def _touched(units: Sequence[range], some: int, page: int) -> Iterator[Call]:
@@ -206,8 +225,12 @@ def _touched(units: Sequence[range], some: int, page: int) -> Iterator[Call]:
         yield call("touch", start * page, (end - start) * page)
 
 
+def _mapped_pages(layout: Layout) -> set[int]:
+    return {number for start, end, _ in layout.mappings for number in range(start, end)}
+
+
 def _moves(bound: Bound, layout: Layout, choose: Choose) -> tuple[Call, ...]:
-    mapped = {number for start, end, _ in layout.mappings for number in range(start, end)}
+    mapped = _mapped_pages(layout)
     return tuple([_move(bound, layout.pages, mapped, choose) for _ in range(layout.moves)])
 
 

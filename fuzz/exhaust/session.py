@@ -30,6 +30,7 @@ from fuzz.matrix import in_short
 
 KERNELS = ("linux-5.0", "linux-6.1", "linux-6.12", "linux-6.18", "linux-7.3")
 _TASK_PROGRAMS = 1_000  # without failures, which make about five of one
+_MOST_PROGRAMS = 10**10
 _BACKSTOP_SECONDS = 6 * 3600.0
 _DECIDES = ("engine", "fuzz")
 LOCK = "exhaust.lock"  # file in the working directory
@@ -102,7 +103,7 @@ def exhaust(options: ExhaustOptions) -> int:
         ):
             if store.notice:
                 print(store.notice)
-            return _Session(options, store, list(tasks_of(options.bound))).run()
+            return _Session(options, store, _tasks(options.bound)).run()
     except Locked as error:
         why = (
             f"{workdir}: others try programs there ({error.who or 'another process'}); wait for "
@@ -110,10 +111,28 @@ def exhaust(options: ExhaustOptions) -> int:
         )
     except OSError as error:
         why = f"{workdir}: cannot write: {error.strerror or error}"
-    except (StoreError, WriteError) as error:
+    except (StoreError, WriteError, _TooManyError) as error:
         why = str(error)
     print(f"pmdfuzz exhaust: {why}", file=sys.stderr)
     return BAD_INPUT
+
+
+class _TooManyError(Exception):
+    """A bound within which there are more programs than anybody has time for."""
+
+
+def _tasks(bound: Bound) -> list[Task]:
+    """All tasks of a bound.  Errors raised: _TooManyError."""
+    tasks, programs = [], 0
+    for task in tasks_of(bound):
+        tasks.append(task)
+        programs += task.programs
+        if programs > _MOST_PROGRAMS:
+            raise _TooManyError(
+                f"more than {_MOST_PROGRAMS:,} programs, years of CPU time: name fewer --calls, "
+                "--moves or --pages"
+            )
+    return tasks
 
 
 def tasks_of(bound: Bound) -> Iterator[Task]:

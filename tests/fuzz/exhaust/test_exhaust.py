@@ -92,6 +92,12 @@ def test_the_thread_s_warning_is_found(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["replay", str(case)]) == 1, "as the case says nothing of it"
 
 
+def test_what_takes_years_is_not_begun(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*WORDS, "--calls", "99", "--workdir", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert "more than 10,000,000,000 programs, years of CPU time: name fewer --calls" in said
+
+
 def test_two_do_not_try_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Lock(tmp_path / LOCK):
         assert main([*WORDS, "--workdir", str(tmp_path), "--fresh"]) == 2
