@@ -10,6 +10,7 @@ import pytest
 
 from fuzz.bench.__main__ import main
 from fuzz.campaign.child import environment
+from fuzz.contest.bugs import mutants
 from fuzz.contest.table import Table
 from fuzz.contest.trial import CONTESTANTS, PROVIDER, Task
 from fuzz.contest.trials import play
@@ -49,7 +50,8 @@ def test_trials_that_are_there_are_not_played_again(tmp_path: Path) -> None:
 
 def test_a_mutant_is_covered_and_found(tmp_path: Path) -> None:
     table = Table(tmp_path)
-    tasks = [Task(who, "mremap-fb962e9c", 1, 3.0) for who in ("pmdfuzz", "no-plans")]
+    mutant = next(name for name in mutants(40) if name.startswith("mremap-"))
+    tasks = [Task(who, mutant, 1, 3.0) for who in ("pmdfuzz", "no-plans")]
     assert play(tasks, table, 1) == []
     assert all(played.reached is not None for _, played in table)
 
