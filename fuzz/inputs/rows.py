@@ -69,7 +69,7 @@ class _Row:
             self.map()
         for _ in range(one_of((0, 0, 1, 1, 2))):
             self.change()
-        for _ in range(one_of((1, 2, 3, 4))):
+        for _ in range(one_of((1, 2, 2, 3))):
             if not random.randrange(6):
                 one_of((self.map, self.change))()
             elif not random.randrange(8):

@@ -167,7 +167,7 @@ class _Scene(Ground):
         self.collapsed = self.interrupted and not random.randrange(4)
         if self.hugetlb and self.failing == "pagetable" and random.randrange(2):
             self.failing = "vma"  # it needs few page tables
-        count, moves = one_of((0, 1, 1, 1, 2, 2, 3)), one_of((1, 1, 1, 2, 2, 3))
+        count, moves = one_of((0, 1, 1, 1, 2, 2, 3)), one_of((1, 1, 1, 1, 2, 2, 3))
         if not random.randrange(8):
             for _ in range(one_of((1, 1, 1, 2))):
                 self.stack()
