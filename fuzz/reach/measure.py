@@ -1,9 +1,9 @@
 """Runs programs and measures which lines and branches of the model they reach, by coverage.py.
 
 Whoever asks (`fuzz.reach.reached`) starts this as a process of its own, `python -m
-fuzz.reach.measure '{…}'`, since coverage has to begin before the model is imported.  Its argument
-is a `Task` as JSON.  It writes coverage.py's own report, as JSON, to a file, and says on stdout
-what it has run (`Ran`), as JSON.
+fuzz.reach.measure`, since coverage has to begin before the model is imported.  It reads a `Task` as
+JSON: a corpus has more names than there may be arguments.  It writes coverage.py's own report, as
+JSON, to a file, and says on stdout what it has run (`Ran`), as JSON.
 
 What guides libFuzzer in a run is measured otherwise, and of one process: `fuzz.campaign.coverage`.
 """
@@ -125,5 +125,4 @@ def _matrix(names: tuple[str, ...], geometry: str | None) -> "Matrix":
 
 
 if __name__ == "__main__":
-    text = sys.argv[1]
-    print(json.dumps(measure(Task(**json.loads(text)))))
+    print(json.dumps(measure(Task(**json.loads(sys.stdin.read())))))

@@ -1,7 +1,6 @@
 """A corpus without what is not needed: found out in a process of its own, written elsewhere."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -9,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from engine.base.geometry import Geometry
+from fuzz.campaign.child import environment
 from fuzz.lib.files import new_folder
 from fuzz.reach.features import Needed, Task
-from fuzz.reach.measure import HOME
 from fuzz.reach.reached import ReachError
 
 
@@ -23,13 +22,12 @@ def needed_of(folder: Path, geometries: Sequence[Geometry], kernels: Sequence[st
     """
     names = sorted(str(path) for path in folder.iterdir() if path.is_file())
     task = Task(names, [geometry.name for geometry in geometries], list(kernels))
-    path = os.pathsep.join([str(HOME), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
         [sys.executable, "-m", "fuzz.reach.features"],
         input=json.dumps(task._asdict()),
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "0"},
+        env=environment(),
         check=False,
     )
     if done.returncode:

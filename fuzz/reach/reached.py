@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fuzz.campaign.child import environment
 from fuzz.lib.command import command
 from fuzz.reach.measure import HOME, PROGRAMS, Ran, Task
 
@@ -77,10 +77,11 @@ def reached(
             str(html.absolute()) if html is not None else "",
         )
         done = subprocess.run(
-            [sys.executable, "-m", "fuzz.reach.measure", json.dumps(task._asdict())],
+            [sys.executable, "-m", "fuzz.reach.measure"],
+            input=json.dumps(task._asdict()),
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": _path(), "COVERAGE_CORE": _core()},
+            env={**environment(), "COVERAGE_CORE": _core()},
             check=False,
         )
         if done.returncode or not report.exists():
@@ -88,11 +89,6 @@ def reached(
         files = json.loads(report.read_text(encoding="utf-8"))["files"]
     found = [_of_file(path, told) for path, told in files.items()]
     return sorted(found, key=lambda one: one.path), Ran(*json.loads(done.stdout))
-
-
-def _path() -> str:
-    """Where the process finds what this one has."""
-    return os.pathsep.join([str(HOME), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def _core() -> str:

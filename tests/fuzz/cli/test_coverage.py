@@ -108,6 +108,18 @@ def test_pages_are_written(
     assert (tmp_path / "pages" / "index.html").is_file()
 
 
+@pytest.mark.slow
+def test_a_corpus_may_have_any_number_of_names(tmp_path: Path, capsys: Output) -> None:
+    """Linux takes no argument of 128 KiB."""
+    pytest.importorskip("coverage", reason="coverage.py is not installed")
+    folder = tmp_path.joinpath(*["x" * 250] * 13)
+    folder.mkdir(parents=True)
+    for number in range(45):
+        (folder / f"{number}.case").write_text("munmap(0x10000, 0x1000)\n")
+    assert main(["coverage", "--kernel", "linux-6.18", str(folder)]) == 0
+    assert "45 programs on linux-6.18: 45 runs" in capsys.readouterr().out
+
+
 def test_nothing_has_changed(changed: dict[str, set[int]], capsys: Output) -> None:
     assert main(["coverage", "--changed", "v1"]) == 0
     assert capsys.readouterr().out == "no statement of the model differs from v1\n"
