@@ -22,7 +22,7 @@ from tests.lib.constants import ROOT
 from tests.lib.listening import Listening
 
 NAMES = frozenset(v for k, v in vars(points).items() if k.isupper() and isinstance(v, str))
-RMAP_LOCKS = {0, ANON_VMA, I_MMAP}
+RMAP_LOCKS = {0, ANON_VMA, I_MMAP, RMAP}
 OF_A_MOVE = {MMAP_WRITE, MMAP_WRITE | I_MMAP}  # the second of hugetlb
 HELD = {
     **dict.fromkeys(points.STEPS, OF_A_MOVE),
@@ -57,7 +57,12 @@ HELD = {
     points.TRY_TO_MIGRATE: {ANON_VMA, I_MMAP},
     points.REMOVE_MIGRATION_PTES: {ANON_VMA, I_MMAP},
     **{
-        name: {MMAP_WRITE, MMAP_WRITE | PAGE_TABLES, MMAP_WRITE | PAGE_TABLES | ANON_VMA}
+        name: {
+            NONE,
+            MMAP_WRITE,
+            MMAP_WRITE | PAGE_TABLES,
+            MMAP_WRITE | PAGE_TABLES | ANON_VMA,
+        }
         for name in (points.ACTS, points.ACTED)
     },
 }
