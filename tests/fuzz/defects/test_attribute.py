@@ -150,8 +150,12 @@ def second_bug(rule: str, call: str, spoil: Spoil | None = None) -> Change:
 
         return seam
 
-    target = {"execve_stack": "engine.stack:fits", "relocate": "engine.move:_move_table"}[call]
-    return Change(target, make)
+    targets = {
+        "execve_stack": "engine.stack:fits",
+        "relocate": "engine.move:_move_table",
+        "mmap": "engine.calls.mmap:_check_type",
+    }
+    return Change(targets[call], make)
 
 
 @each_defect
@@ -171,8 +175,9 @@ def test_a_second_bug_that_breaks_the_same_rule_in_the_same_call_is_unknown(defe
 
 @pytest.mark.parametrize(
     "defect",
-    # A stack that `relocate` moves takes its surroundings along: there is no second one.
-    [known for known in KNOWN if known.id != "hypothetical"],
+    # A stack that `relocate` moves takes its surroundings along: there is no second one.  What an
+    # mmap leaks is looked for behind the last call: there is none before it.
+    [known for known in KNOWN if known.id not in ("hypothetical", "refused-mmap-leak")],
     ids=lambda known: known.id,
 )
 def test_a_known_defect_shows_before_a_second_bug_that_breaks_the_same_rule(defect: Defect) -> None:
