@@ -12,8 +12,6 @@ _GUARDS_WITHOUT_END = (
     "since Linux 6.15, madvise(MADV_GUARD_INSTALL) may not end on shared memory that a userfaultfd "
     "write-protects (the process can be killed)"
 )
-
-
 _WAITS_FOR_ITSELF = (
     "mremap may not return where locked memory grows as it moves, and a userfaultfd is told of "
     "that (the process can be killed)"

@@ -7,7 +7,7 @@ from typing import Any
 from engine.base import uapi
 from fuzz.export.assertions import polarity
 from fuzz.export.check import Check, either, literal
-from fuzz.export.twins import Shown, Twins
+from fuzz.export.twins import OF_THE_SYSTEM, Shown, Twins
 from fuzz.forms.assertions import NOT
 from fuzz.forms.c import address
 from fuzz.subjects.subject import Observation
@@ -79,11 +79,7 @@ _OF_THE_PROCESS = {
     "swapped": "swapped_kib()",
     "warn": "kernel_warned()",
 }
-_OF_THE_SYSTEM = {
-    "committed_pages": "committed_pages()",
-    "used_huge": "used_huge()",
-    "reserved_huge": "reserved_huge()",
-}
+_OF_THE_SYSTEM = {name: f"{name}()" for name in OF_THE_SYSTEM}
 
 
 def _counted(

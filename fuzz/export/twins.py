@@ -19,7 +19,8 @@ from fuzz.subjects.extended import extended
 from fuzz.subjects.observe import compared
 from fuzz.subjects.subject import Observation
 
-_OF_THE_SYSTEM = ("committed_pages", "used_huge", "reserved_huge")
+# Fields of an observation that count for all processes.
+OF_THE_SYSTEM = ("committed_pages", "used_huge", "reserved_huge")
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +88,7 @@ class Twins:
         if self.right is None or not self.comparable:
             return False
         shown, right = self.shown.left, self.right.left
-        return any(shown[name] != right[name] for name in _OF_THE_SYSTEM)
+        return any(shown[name] != right[name] for name in OF_THE_SYSTEM)
 
 
 def twins(case: Case, kernel_name: str | None = None) -> Twins:
