@@ -29,6 +29,7 @@ def file(space: AddressSpace, fd: int, size: int) -> Errno | None:
 def bpf_map(space: AddressSpace, fd: int, size: int) -> Errno | None:
     """Make an array of BPF of `size` bytes, all zeroes, with the descriptor `fd`.
 
+    Model: on all kernels, though none before 5.5 has BPF_F_MMAPABLE.
     Returns: None, or EINVAL without a size.  Source: array_map_alloc().
     """
     if not size:
