@@ -43,6 +43,11 @@ vma_is_temporary_stack()); reclaim does not, but it looks at the new place of a 
 covers both places with the offset of the new one (relocate_vma_down()).  `relocate`, which no
 kernel makes elsewhere, has nobody come in between.
 
+What a monitor does to pages, UFFDIO_COPY, ZEROPAGE, MOVE, is no call of the model: it takes the
+lock of the VMA, or of both (uffd_mfill_lock(), uffd_move_lock(), 6.12, 7.3), which a move holds,
+and is refused (mmap_changing) until the monitor has read of the move.  So it may come in beside.
+MADV_COLLAPSE and khugepaged want the mmap lock for private memory, fork for writing.
+
 At mremap-unlocked the mmap lock is dropped, and neither monitors are told nor is locked memory
 populated: all may come that change no VMA.  Who faults where a monitor is yet to be told waits for
 it, since its answers are refused (mmap_changing, EAGAIN); what the call has left is not judged then
