@@ -22,6 +22,7 @@ from fuzz.cli.options import (
     add_kernels,
     add_workdir,
     define,
+    need_workdir,
 )
 from fuzz.findings.bucket import Bucket
 from fuzz.findings.cases import HARM, CaseStore
@@ -234,8 +235,7 @@ def _retest(options: argparse.Namespace) -> int:
 @contextlib.contextmanager
 def _ledger(workdir: Path) -> Iterator[Ledger]:
     """The ledger of a working directory that is there.  Errors raised: UsageError."""
-    if not workdir.is_dir():
-        raise UsageError(f"no findings: {workdir} is not there; `{command('run')}` makes it")
+    need_workdir(workdir)
     try:
         with Ledger.open(workdir) as ledger:
             yield ledger

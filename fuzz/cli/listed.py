@@ -11,7 +11,7 @@ from pathlib import Path
 from engine.base.geometry import UnknownName
 from engine.base.kernel import kernel_named
 from fuzz.case import Case, CaseError
-from fuzz.cli.options import Parser, UsageError, refuse, workdir_flag
+from fuzz.cli.options import Parser, need_workdir, refuse, workdir_flag
 from fuzz.findings.bucket import Bucket
 from fuzz.findings.cases import CaseStore
 from fuzz.findings.database import LEDGER, LedgerError
@@ -144,10 +144,7 @@ _TITLES = (
 def list_findings(options: argparse.Namespace) -> int:
     """Print what a working directory holds.  Errors raised: UsageError, UnknownName."""
     workdir: Path = options.workdir
-    if not workdir.exists():
-        raise UsageError(f"no findings: {workdir} is not there; `{command('run')}` makes it")
-    if not workdir.is_dir():
-        raise UsageError(f"{workdir}: not a directory")
+    need_workdir(workdir)
     rows, errors = _rows(workdir)
     chosen = [row for row in rows if _is_chosen(row, options)]
     if options.rule and not chosen:

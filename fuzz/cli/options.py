@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fuzz.lib.arguments import directory, positive
+from fuzz.lib.command import command
 from fuzz.lib.exits import BAD_INPUT
 
 WORKDIR = Path(".pmdfuzz")
@@ -194,6 +195,14 @@ def add_workdir(parser: Parser, default: object = WORKDIR) -> None:
         metavar="DIR",
         help=f"where runs keep everything (default: {WORKDIR})",
     )
+
+
+def need_workdir(workdir: Path) -> None:
+    """Errors raised: UsageError unless there is a working directory that has been in use."""
+    if not workdir.exists():
+        raise UsageError(f"no findings: {workdir} is not there; `{command('run')}` makes it")
+    if not workdir.is_dir():
+        raise UsageError(f"{workdir}: not a directory")
 
 
 def workdir_flag(workdir: Path) -> tuple[str | Path, ...]:

@@ -5,9 +5,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuzz.cli.options import Parser, UsageError, add_workdir, define, refuse
+from fuzz.cli.options import Parser, UsageError, add_workdir, define, need_workdir, refuse
 from fuzz.lib.arguments import port, positive
-from fuzz.lib.command import command
 from fuzz.lib.exits import FINE
 from fuzz.lib.files import WriteError
 from fuzz.lib.lines import short
@@ -72,8 +71,7 @@ class _Studied:
 
 def _report(options: argparse.Namespace) -> int:
     workdir: Path = options.workdir
-    if not workdir.is_dir():
-        raise UsageError(f"no findings: {workdir} is not there; `{command('run')}` makes it")
+    need_workdir(workdir)
     out: Path = options.output or workdir / REPORT
     if options.serve is not None and is_file(out):
         raise UsageError(f"--serve is for a folder, and {out} is to be a file")

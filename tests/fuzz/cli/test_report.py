@@ -68,3 +68,10 @@ def test_it_is_served_until_ctrl_c(workdir: Path) -> None:
         assert process.wait() == 130
     with pytest.raises(OSError):
         urlopen(url)
+
+
+def test_a_working_directory_is_a_directory(tmp_path: Path, capsys: Output) -> None:
+    (tmp_path / "file").touch()
+    for name, why in (("file", "file: not a directory"), ("none", "none is not there; ")):
+        assert main(["report", "--workdir", str(tmp_path / name)]) == 2
+        assert why in refused(capsys)
