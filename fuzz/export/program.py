@@ -175,7 +175,9 @@ def _intro(pair: Twins, name: str, danger: Sequence[str], *, seen: bool) -> Iter
 
 def _usage(pair: Twins, name: str, form: Form) -> Iterator[str]:
     """How it is built and run."""
-    flags = "" if pair.kernel.geometry.arena.start else f"{LOW_ARENA} "
+    geometry = pair.kernel.geometry
+    flags = "-m32 " if geometry.word_bits == 32 else ""
+    flags += "" if geometry.arena.start else f"{LOW_ARENA} "
     if form.decides:
         yield (
             f"Build: cc -O2 {flags}-o {name} {name}.c\n"
@@ -190,11 +192,22 @@ def _usage(pair: Twins, name: str, form: Form) -> Iterator[str]:
         yield f"Goes into {where}\nTEST_GEN_FILES += {name}"
 
 
+def _filled(line: str, taken: int) -> list[str]:
+    """A line in several; so many columns are `taken` by what stands around it."""
+    return textwrap.wrap(line, COLUMNS - taken, break_on_hyphens=False)
+
+
+def _command(line: str) -> list[str]:
+    """A command in several lines, which a shell reads as one."""
+    *first, last = _filled(line, 5)
+    return [*(f"{part} \\" for part in first), last]
+
+
 def _comment(paragraphs: Iterable[str]) -> str:
     lines: list[str] = []
     for paragraph in paragraphs:
         for line in paragraph.splitlines():
-            lines += textwrap.wrap(line, COLUMNS - 3, break_on_hyphens=False)
+            lines += _command(line) if line.startswith("Build:") else _filled(line, 3)
         lines.append("")
     told = (f" * {line}".rstrip().replace("*/", "* /") for line in lines[:-1])
     return "\n".join(("/*", *told, " */"))

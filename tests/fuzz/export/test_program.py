@@ -1,6 +1,7 @@
 """Exported programs: they build without a warning, run, and end in the right words."""
 
 import platform
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from fuzz.case import Case
 from fuzz.export.check import COLUMNS
-from fuzz.export.program import KSELFTEST, PLAIN, ExportError, Form, as_c
+from fuzz.export.program import KSELFTEST, LOW_ARENA, PLAIN, ExportError, Form, as_c
 from fuzz.forms.text import load, parse
 from tests.lib.compilers import built, compiler
 from tests.lib.constants import ROOT
@@ -173,6 +174,18 @@ def test_what_is_lost_for_good_is_told_at_the_head() -> None:
     leaks = exported("shrinking-move-leaks-commit")
     assert "stays lost until it is booted again" in told(leaks)
     assert "stays lost" not in exported("dontunmap-counts-locked-twice")
+
+
+def test_how_it_is_built_can_be_handed_to_a_shell() -> None:
+    name = "hint-below-the-lowest-address"
+    source = as_c(load(REGRESSIONS / f"{name}.case"), name, "linux-6.18", "pmdfuzz export")
+    head = source.partition("*/")[0].replace("\n * ", "\n")
+    command = head.partition("Build: ")[2].partition("\nRun:")[0]
+    assert " \\\n" in command
+    assert shlex.split(command.replace("\\\n", "")) == [
+        *("cc", "-O2", "-m32", *LOW_ARENA.split()),
+        *("-o", name, f"{name}.c"),
+    ]
 
 
 @needs_linux
