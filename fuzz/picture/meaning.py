@@ -34,8 +34,8 @@ MEANS = {
     "tlb-unlock": "until the flush another CPU reaches the page by its old address: it may be "
     "freed, and given to somebody else, while that CPU still writes to it",
     "tlb-after": "another CPU still reaches memory that the program no longer has there",
-    "table-move-locked": "who walks the reverse map changes entries of another address, and "
-    "flushes the wrong one",
+    "table-move-locked": "who walks the reverse map meanwhile flushes the old address, not the one "
+    "where the entry is now",
     "rmap-order": "who walks the reverse map may miss a page: an entry to it is left behind",
     "table-not-leaf": "data are taken for a page table, or a table for data",
     "huge-deposit": "a huge page cannot be split later: its table is missing",

@@ -12,6 +12,7 @@ from engine.base.address import Range
 from engine.base.kernel import Kernel
 from engine.base.points import (
     ACTED,
+    ACTS,
     ALLOC_FAILED,
     ENTER,
     FREE_PGTABLES,
@@ -36,8 +37,9 @@ from engine.base.points import (
 from engine.base.violation import Violation
 from engine.move import MovePoint, extent_bytes
 from engine.state.space import AddressSpace
+from engine.state.table import Picture
 from engine.state.vma import VM_HUGETLB
-from fuzz.calls.actors import Deed
+from fuzz.calls.actors import Actor, Deed
 from fuzz.calls.registry import CALLS
 from fuzz.calls.syscall import Does
 from fuzz.case import Case, Result
@@ -47,7 +49,7 @@ from fuzz.rules.index import BY_SLUG
 from fuzz.rules.rule import Rule
 from fuzz.rules.tlb import TLB_UNLOCK
 from fuzz.showing import Showing, showing
-from fuzz.tell.deeds import done
+from fuzz.tell.deeds import in_words
 from fuzz.tell.details import Detail
 
 BEFORE, END, UNLOCKED = "before", "end", "unlocked"  # beside the names of points
@@ -64,7 +66,7 @@ _BEGUN = {
     MOVE_HUGE: "move_huge_pmd",
 }
 REFUSED = frozenset((PMD_OCCUPIED, PUD_OCCUPIED))
-_PASSED = frozenset((*_BEGUN, SKIPPED))  # told of what comes next
+_PASSED = frozenset((*_BEGUN, SKIPPED, ACTS))  # told of what comes next
 _NOTED = frozenset(
     (
         VMA_COPIED,
@@ -187,6 +189,8 @@ class _Scout:
     _now: int = -1
     _mover: str = ""
     _skipped: Range = NOWHERE
+    _leaves: Picture = field(default_factory=dict)  # before somebody did something
+    _stopped: Actor | None = None
 
     def __call__(self, space: AddressSpace, point: Point) -> None:
         """See engine.base.points."""
@@ -195,6 +199,9 @@ class _Scout:
         name = point.name
         if name in _BEGUN:
             self._mover = _BEGUN[name]
+            return
+        if isinstance(point, Deed) and name == ACTS:
+            self._leaves = space.tree.frozen()
             return
         if name == SKIPPED:
             follows = self._skipped.end == point.where.start
@@ -226,8 +233,15 @@ class _Scout:
                 source, target = (Range(at, at + extent) for at in (move.old, move.new))
                 bite = Bite("", source, target, move.rollback, True)
         broken = len(space.violations)
-        deed = done(space, point) if isinstance(point, Deed) else ""
+        deed = self._deed(space, point) if isinstance(point, Deed) else ""
         self.marks.append(Mark(len(self.marks), name, point.where, point.held, broken, bite, deed))
+
+    def _deed(self, space: AddressSpace, deed: Deed) -> str:
+        """What somebody else has done."""
+        told = in_words(space, deed, self._leaves, resumed=deed.actor is self._stopped)
+        if deed.actor.walk is not None:
+            self._stopped = deed.actor
+        return told
 
     def step(self, index: int, space: AddressSpace) -> None:
         """See `on_step` of `execute`."""

@@ -90,9 +90,9 @@ class Panel:
             y += _CAPTION
         y = top + 21 + _CAPTION * (max(len(self._caption(n)) for n in self._alike) - 1)
         below = _LINE if self._locks_below() else 0
-        if held := locks(self.moment):
+        if held := locks(self.film, self.index):
             right = self.paper.width - PAD
-            svg.text(group, right, y + below, f"locks: {held}", "small soft", "end")
+            svg.text(group, right, y + below, held, "small soft", "end")
         y += _HEAD - 21 + below
         violation = self.film.violation
         if violation is None or not (self.alike or self.is_failing):
@@ -102,10 +102,10 @@ class Panel:
     def _locks_below(self) -> bool:
         """Is there no room for the locks beside what happens?"""
         return any(
-            svg.width_of(self._caption(index)[-1], _BOLD) + svg.width_of(f"locks: {held}", 12)
+            svg.width_of(self._caption(index)[-1], _BOLD) + svg.width_of(held, 12)
             > self.paper.room - 66
             for index in self._alike
-            if (held := locks(self.film.moments[index]))
+            if (held := locks(self.film, index))
         )
 
     @property

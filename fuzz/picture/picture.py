@@ -233,9 +233,10 @@ def _decisive(made: Film, most: int) -> Iterator[int]:
     unmapped = _loss(made)
     replaced = [n for n, one in enumerate(moments) if one.kind == RELOCATE_VMA_DOWN]
     chosen = [failing] if failing is not None else []
-    chosen += [*(replaced[:1] or [0]), unmapped if unmapped is not None else last]
+    chosen += [unmapped if unmapped is not None else last]
     bites = [n for n, one in enumerate(moments) if one.bite]
-    chosen += [n for n, one in enumerate(moments) if one.deed]
+    chosen += reversed([n for n, one in enumerate(moments) if one.deed])
+    chosen += replaced[:1] or [0]
     if failing is not None:
         chosen += reversed([n for n in bites if n < failing])
     chosen += [n for n, one in enumerate(moments) if one.kind == ALLOC_FAILED]

@@ -501,6 +501,8 @@ class RibbonDrawing:
         x, end = self._page(one.tag, self.ribbon), self.rows.below + 1
         if x is None:
             return 0.0
+        if cell[0] <= x <= cell[1]:
+            x = cell[0] + 12  # beside what is written in the cell
         begin = cell[1] if x > cell[1] else cell[0] if x < cell[0] else x
         svg.line(self.group, ((begin, y), (x, y), (x, end + 8)), "bite bad through")
         svg.line(self.group, ((x, end), (x - 6, end + 9), (x + 6, end + 9)), "tip bad")

@@ -2,11 +2,12 @@
 
 from engine.base import points
 from engine.base.geometry import Geometry
-from engine.base.points import ANON_VMA, I_MMAP, MMAP_READ, MMAP_WRITE, PAGE_TABLES
+from engine.base.points import ANON_VMA, I_MMAP, MMAP_READ, MMAP_WRITE, PAGE_TABLES, RMAP
 from engine.state import terms
 from fuzz.forms.results import format_result
 from fuzz.picture import moments
-from fuzz.picture.moments import Bite, Film, Moment, Way
+from fuzz.picture.moments import Bite, Film, Way
+from fuzz.rules.rmap import TABLE_MOVE_LOCKED
 from fuzz.tell.details import Kept
 
 _LOCKS = {
@@ -18,9 +19,19 @@ _LOCKS = {
 }
 
 
-def locks(moment: Moment) -> str:
-    """The locks that are held at a moment, "" if none, or if it is not in the call."""
-    return ", ".join(name for name, bit in _LOCKS.items() if moment.held & bit)
+def locks(film: Film, index: int) -> str:
+    """The locks that the call holds at a moment, "" if none, or if it is not in the call.
+
+    Where one is missing that is said, too.
+    """
+    held = film.moments[index].held
+    names = [name for name, bit in _LOCKS.items() if held & bit]
+    if not names:
+        return ""
+    broken = film.rule is not None and index == film.failing
+    missing = broken and film.rule == TABLE_MOVE_LOCKED and not held & RMAP
+    told = ", ".join(names) + "; no rmap lock" * missing
+    return f"{film.shown.case.calls[film.call].name} holds: {told}"
 
 
 def caption(film: Film, index: int) -> str:
@@ -55,7 +66,7 @@ def caption(film: Film, index: int) -> str:
                 return f"the new range {where} is unmapped, with the pages still in it"
             return f"{where} is unmapped: its pages are gone, its tables go next"
         case points.ACTED:
-            return f"somebody else: {moment.deed}"
+            return moment.deed
         case moments.UNLOCKED:
             return "locks are dropped: others may look"
         case _:

@@ -341,8 +341,8 @@ def test_of_very_many_moments_some_are_left_out() -> None:
 
 def test_locks_are_told_as_they_are_held() -> None:
     told = words(drawn("regressions/thread-c-overlapping").still()).split("\n")
-    assert "locks: mmap (write), page tables" in told
-    assert "locks: mmap (write)" in told
+    assert "execve_stack holds: mmap (write), page tables" in told
+    assert "execve_stack holds: mmap (write)" in told
 
 
 def test_a_call_that_moves_nothing_is_drawn_before_and_after() -> None:
@@ -377,9 +377,15 @@ def test_hostile_names_stay_text(name: str) -> None:
 def test_what_others_do_in_between_is_a_step() -> None:
     case = load(ROOT / "corpus/museum/b-05-stale-tlb.case")
     made = picture(case, kernel_named("linux-5.0"))
-    told = [step.caption for step in made.steps if step.caption.startswith("somebody else: ")]
-    assert [line.removeprefix("somebody else: ") for line in told] == [
-        "migrate_begin(0x0, SLOWLY) comes to the lock of a table",
-        "touch_on(0, 0x200000) = 0",
-        "migrate_begin(0x0, SLOWLY) = 0",
+    told = [step.caption for step in made.steps if step.kind == "acted"]
+    assert told == [
+        "the migration of page 1 begins: it has found the table of 0x0, and is to lock that next",
+        "CPU 0 writes to 0x200000",
+        "the migration locks that table and changes its entry, by now at 0x200000, but flushes 0x0",
     ]
+
+
+def test_all_that_others_do_is_in_the_still_and_where_the_locks_are_missing() -> None:
+    told = words(of_exhibit("B-05-stale-tlb").still())
+    assert told.count("migration") == 2 and "CPU 0 writes to 0x200000" in told
+    assert "mremap holds: mmap (write), page tables; no rmap lock" in told
