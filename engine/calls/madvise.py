@@ -58,7 +58,12 @@ from engine.pages.collapse import collapse
 from engine.pages.fault import populate_range
 from engine.pages.faulted import slots_of
 from engine.pages.hugetlb import discard_hugetlb, punch_hugetlb
-from engine.pages.pageout import split_partial_folios, split_partial_shared, unmap_shared
+from engine.pages.pageout import (
+    advised,
+    split_partial_folios,
+    split_partial_shared,
+    unmap_shared,
+)
 from engine.pages.rmap import folio_of, prepare_anon_vma
 from engine.pages.truncate import punch_hole
 from engine.pages.uffd import removing
@@ -273,7 +278,7 @@ def _free(space: AddressSpace, vma: Vma, start: int, end: int) -> Errno | None:
         return Errno.EINVAL
     split_partial_folios(space, start, end)
     frames, held = space.frames, space.held
-    for _, table, indices in space.tree.lowest(start, end):
+    for _, table, indices in advised(space, start, end):
         freed, swapped = [], []
         for index in indices:
             entry = table.leaves[index]

@@ -23,7 +23,12 @@ from engine.base.geometry import PMD, PTE
 from engine.base.points import ANON_VMA, I_MMAP, NONE, TRY_TO_UNMAP, TRY_TO_UNMAP_FLUSH
 from engine.base.uapi import Errno
 from engine.pages.huge import folio_mappings, split_folio, split_shared_folio
-from engine.pages.pageout import split_partial_folios, split_partial_shared, unmap_shared
+from engine.pages.pageout import (
+    advised,
+    split_partial_folios,
+    split_partial_shared,
+    unmap_shared,
+)
 from engine.pages.protect import change_entries
 from engine.pages.rmap import folio_of, remove_migration_ptes, try_to_migrate
 from engine.state.space import AddressSpace
@@ -82,7 +87,7 @@ def _swap_out_private(space: AddressSpace, vma: Vma, start: int, end: int) -> No
     for _, table, indices in list(space.tree.lowest(start, end)):
         if table.level == PMD and _goes(space, table.leaves[indices[0]], stays):
             space.split_huge(table, indices[0])
-    for _, table, indices in space.tree.lowest(start, end):
+    for _, table, indices in advised(space, start, end):
         if table.level == PTE:
             _swap_out(space, table, indices, stays)
     pages = space.geometry.slot_pages
@@ -126,7 +131,7 @@ def drop(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
             for index in indices:
                 if _needs_no_swap(space, table.leaves[index], droppable):
                     _drop_huge(space, table, index, droppable)
-    for _, table, indices in space.tree.lowest(start, end):
+    for _, table, indices in advised(space, start, end):
         if table.level == PTE:
             there = [i for i in indices if _needs_no_swap(space, table.leaves[i], droppable)]
             if not droppable:
@@ -185,7 +190,7 @@ def _large_folios(space: AddressSpace, start: int, end: int) -> list[int]:
     """The first frames of the large folios that are mapped in a range, and may go to swap."""
     found: dict[int, None] = {}
     if space.frames.large:
-        for _, table, indices in space.tree.lowest(start, end):
+        for _, table, indices in advised(space, start, end):
             for index in indices:
                 entry = table.leaves[index]
                 if _may_go(space, entry):

@@ -17,6 +17,32 @@ from engine.state.vma import Vma
 _PRIVATE_PAGE = ANON | PRESENT
 
 
+def advised(space: AddressSpace, start: int, end: int) -> list[tuple[int, Table, list[int]]]:
+    """The lowest tables of a range, as of `Tree.lowest`, with the entries that advice comes to.
+
+    Until 6.10 it leaves a PTE table at the first page of a large folio that a child maps, too.
+    Source: madvise_cold_or_pageout_pte_range(), madvise_free_pte_range(): page_mapcount(), 6.1.
+    """
+    found = list(space.tree.lowest(start, end))
+    if space.kernel.advises_large_folios or not (space.held and space.frames.large):
+        return found
+    return [(base, table, _until_shared(space, table, some)) for base, table, some in found]
+
+
+def _until_shared(space: AddressSpace, table: Table, indices: list[int]) -> list[int]:
+    if table.level == PTE:
+        for number, index in enumerate(indices):
+            entry = table.leaves[index]
+            if entry & _PRIVATE_PAGE == _PRIVATE_PAGE:
+                pfn = entry >> PFN_SHIFT
+                if (
+                    pfn in space.held
+                    and pfn - pfn % space.geometry.slot_pages in space.frames.large
+                ):
+                    return indices[:number]
+    return indices
+
+
 def split_partial_folios(
     space: AddressSpace, start: int, end: int, *, for_swap: bool = False
 ) -> None:
@@ -38,7 +64,7 @@ def split_partial_folios(
         )
 
     pages, shift = space.geometry.slot_pages, space.geometry.page_shift
-    for base, table, indices in list(space.tree.lowest(start, end)):
+    for base, table, indices in advised(space, start, end):
         if table.level == PMD:
             entry = table.leaves[indices[0]]
             if entry & _PRIVATE_PAGE == _PRIVATE_PAGE:
