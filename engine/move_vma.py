@@ -134,7 +134,7 @@ def _move_back(move: Move, moved: int) -> None:
                 "rollback-complete",
                 Range(start, start + moved),
                 f"{terms.size(returned)} moved back",
-                f"all {terms.size(moved)} that had moved",
+                f"all {terms.size(moved)}, moved or skipped",
             )
         )
 

@@ -65,7 +65,7 @@ EXHIBITS: tuple[Defect, ...] = (
     _past(
         "B-12",
         "own-head",
-        "realignment takes what lies below in the same VMA, 6.7 series",
+        "realignment does not check what lies below in the same VMA, 6.7 series",
         "A move from the middle of a VMA is lowered to the slot boundary, and drags along pages "
         "that nobody asked to move.",
         "others-untouched",

@@ -397,7 +397,7 @@ KNOWN: tuple[Defect, ...] = (
     ),
     Defect(
         "rollback-short",
-        "the way back of a move that fails may need a page table, and loses pages without",
+        "a move that fails loses pages if there is no memory for a page table on the way back",
         "rollback-complete",
         {"rollback_nofail": False},
         {"rollback_nofail": True},

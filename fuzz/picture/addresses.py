@@ -27,7 +27,11 @@ def labels(scene: Scene, ribbon: Ribbon, moment: Moment) -> Iterator[Label]:
     named, paper = _named(moment, ribbon), scene.paper
     taken: list[tuple[int, float, float]] = []
     wanted = dict.fromkeys(_wanted(scene, ribbon, moment), LINES)
-    edges = {edge: 1 for edge in _edges(moment, scene.runs(moment, ribbon)) if edge not in wanted}
+    edges = {
+        edge: 1
+        for edge in _edges(moment, (*scene.runs(moment, ribbon), *scene.runs(scene.first, ribbon)))
+        if edge not in wanted
+    }
     for addr, lines in {**wanted, **edges}.items():
         if not ribbon.window.start <= addr <= ribbon.window.end:
             continue
@@ -65,6 +69,9 @@ def _wanted(scene: Scene, ribbon: Ribbon, moment: Moment) -> Iterator[int]:
         yield from (bite.source.end, bite.target.end)
     for where, _ in scene.slots(ribbon):
         yield from where
+    film = scene.film
+    if film.violation and film.failing is not None and moment is film.moments[film.failing]:
+        yield from film.violation.where
 
 
 def _edges(moment: Moment, runs: Iterable[Run]) -> Iterator[int]:

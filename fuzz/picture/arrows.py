@@ -6,7 +6,9 @@ from fuzz.picture.moments import Bite
 from fuzz.picture.paper import PAD
 from fuzz.picture.ribbon import Rows
 from fuzz.picture.scene import Ribbon, Scene
+from fuzz.picture.seen import clipped
 from fuzz.picture.svg import Element
+from fuzz.picture.words import WARNED
 
 BETWEEN = 56.0  # two ribbons
 BELOW = 70.0  # a ribbon that has both ranges
@@ -44,6 +46,8 @@ class Arrows:
             if bite is None or (moment is not moments[-1] and not self._leads_here(bite)):
                 continue
             self._bite(bite, current=moment is moments[-1])
+            if moment is not moments[-1]:
+                self.used.add("past")
 
     def _leads_here(self, bite: Bite) -> bool:
         """Is an earlier bite a part of what is going on?  On the way back the way there is over."""
@@ -89,13 +93,17 @@ class Arrows:
         top, bottom = self.rows[0].bottom + 3, self.rows[1].top - 1
         if current:
             svg.line(group, ((a1, top), (a2, top), (b2, bottom), (b1, bottom)), f"sweep{css}")
-        first, last = ((a1 + a2) / 2, top), ((b1 + b2) / 2, bottom)
+            self.used.add("sweep")
+        way = self._page(bite)
+        x1, x2 = ((a1 + a2) / 2, (b1 + b2) / 2) if way is None else (way, way)
+        first, last = (x1, top), (x2, bottom)
         if bite.back:
             first, last = last, first
         if bite.refused:
             at = ((first[0] + last[0]) / 2, (first[1] + last[1]) / 2)
             svg.line(group, (first, at), f"bite{css}")
             svg.line(group, ((at[0] - 11, at[1]), (at[0] + 11, at[1])), f"stop{css}")
+            self._warning(group, at, css)
         else:
             svg.line(group, (first, _short(first, last)), f"bite{css}")
             _tip(group, first, last, css)
@@ -103,6 +111,24 @@ class Arrows:
         if not current:
             self._past.append(middle)
         return middle, (top + bottom) / 2
+
+    def _page(self, bite: Bite) -> float | None:
+        """The middle of what it takes, if that is one run of pages."""
+        scene, moments = self.scene, self.scene.film.moments
+        number = next(n for n, moment in enumerate(moments) if moment.bite is bite)
+        ribbon = scene.ribbons[1 if bite.back else 0]
+        runs = scene.runs(moments[max(number - 1, 0)], ribbon)
+        taken = [run for run in runs if run.where.overlaps(bite.source)]
+        if bite.refused or bite.many > 1 or len(taken) != 1:
+            return None
+        return sum(self._ends(ribbon, clipped(scene.geometry, taken[0], bite.source).where)) / 2
+
+    def _warning(self, group: Element, at: Ends, css: str) -> None:
+        """The kernel's, where it finds something in the way."""
+        violation = self.scene.film.violation
+        if css and violation is not None and violation.rule in WARNED:
+            svg.badge(group, at[0] - 24, at[1], 9, self.scene.film.severity)
+            svg.text(group, at[0] - 37, at[1] + 4.5, "WARN", "small bad strong label", "end")
 
     def _along(self, group: Element, bite: Bite, css: str, current: bool) -> tuple[float, float]:
         """Below the ribbon that has both ranges.  Returns: the middle of the arrow."""
@@ -126,6 +152,7 @@ class Arrows:
         )
         if bite.refused:
             svg.line(group, ((x2 - 11, end), (x2 + 11, end)), f"stop{css}")
+            self._warning(group, (x2, end), css)
         else:
             _tip(group, (x2, low), (x2, y), css)
         return (x1 + x2) / 2, low

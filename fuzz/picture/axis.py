@@ -2,7 +2,7 @@
 
 An axis is cut where anything changes in any moment of a picture, and at the boundaries of slots.
 Between two cuts all is alike, so a piece is drawn wider the more pages it has, but not in
-proportion: 512 GiB of nothing and two pages stand beside each other.
+proportion unless all are about as long: 512 GiB of nothing and two pages stand beside each other.
 """
 
 import itertools
@@ -16,6 +16,7 @@ MOST_PIECES = 40
 _PAGE_WIDTH = 34.0  # of a page alone, in units of the drawing; it is stretched to what there is
 _NARROW = 500.0  # below that, long pieces leave more of it to single pages
 _UNIFORM_PAGES = 24  # with no more pages than that, each is as wide as the others
+_ALIKE = 4  # and so it is if no piece has more than so many times the pages of another
 
 
 class Piece(NamedTuple):
@@ -80,7 +81,7 @@ def axis(
             places.insert(at, cut)
     pairs = list(itertools.pairwise(places))
     pages = [max((end - start) / page, 1) for start, end in pairs]
-    uniform = sum(pages) <= _UNIFORM_PAGES
+    uniform = sum(pages) <= _UNIFORM_PAGES or max(pages) <= _ALIKE * min(pages)
     growth = 0.25 if right - left < _NARROW else 0.45
     wanted = [
         _PAGE_WIDTH * (count if uniform else min(1 + growth * log2(count), 6)) for count in pages

@@ -42,6 +42,10 @@ def _taken(group: Element, x: float, y: float) -> None:
     svg.line(group, ((end, y - 4), (end - 11, y - 10), (end - 11, y + 2)), "tip")
 
 
+def _past(group: Element, x: float, y: float) -> None:
+    _taken(svg.group(group, "past"), x, y)
+
+
 def _refused(group: Element, x: float, y: float) -> None:
     end = x + _SAMPLE - 8
     svg.line(group, ((x, y - 4), (end, y - 4)), "bite")
@@ -50,6 +54,8 @@ def _refused(group: Element, x: float, y: float) -> None:
 
 _SIGNS: dict[str, tuple[Callable[[Element, float, float], None], str]] = {
     "taken": (_taken, "a mover takes entries there"),
+    "past": (_past, "an earlier step"),
+    "sweep": (_box("sweep"), "the range that it goes for"),
     "refused": (_refused, "refused, or stopped: nothing is moved"),
     "content": (
         _box("page c0", "7"),
@@ -59,7 +65,10 @@ _SIGNS: dict[str, tuple[Callable[[Element, float, float], None], str]] = {
     "crowd": (_box("plain hatched"), "more than there is room for"),
     "ghost": (_box("ghost", "(7)"), "where something was before"),
     "missing": (_box("missing"), "a page that should be here"),
-    "emptied": (_box("emptied"), "a PTE table without entries, still linked in its PMD entry"),
+    "emptied": (
+        _box("emptied"),
+        "a PTE table without entries: until it is unmapped it stays linked",
+    ),
     SWAPPED: (_box("page c0 away"), "a page in swap"),
     MIGRATING: (_box("page c0 away"), "a page that is being migrated"),
     "kept": (_box("kept"), "what the TLB of another CPU keeps; the call runs elsewhere"),

@@ -47,6 +47,18 @@ class Lost:
         """Is a page that is missing somewhere in the picture?"""
         return any(tag == run.tag for _, tag in self._pages(self._all_runs(index)))
 
+    def zeroes(self, index: int, run: Run) -> bool:
+        """Does a program that reads where pages are missing get zeroes?"""
+        moment = self.scene.film.moments[index]
+        private = any(
+            one.where.start <= run.where.start
+            and run.where.end <= one.where.end
+            and one.notes[0] in (signs.FAULTED, signs.UNFAULTED)
+            for one in moment.seen.mappings
+        )
+        runs = (one for ribbon in self.scene.ribbons for one in self.scene.runs(moment, ribbon))
+        return private and not any(one.where.overlaps(run.where) for one in runs)
+
     def stray(self, index: int, ribbon: Ribbon) -> list[Range]:
         """Where pages are without a VMA."""
         if index < self._from:

@@ -14,8 +14,8 @@ WEIGHT = {
 }
 
 _WARNS = (
-    "the kernel warns (WARN_ON_ONCE; with panic_on_warn it panics) and takes the entries one by "
-    "one instead: nothing is lost by that"
+    "the kernel warns (WARN_ON_ONCE) and takes the entries one by one instead: nothing is lost, "
+    "but with panic_on_warn the machine stops"
 )
 # What it means that these are broken, all that do harm among them; of others it is said how bad
 # that is in general.
@@ -89,7 +89,10 @@ def consequence(film: Film, lost: Lost) -> str:
         at = f"at {where}" if pages == 1 else f"from {where} on"
         failed = isinstance(film.result, str)
         if any(lost.elsewhere(last, run) for run in missing):
-            return f"the program does not find {what}, which it wrote {at}, there any more"
+            now = " reads as zeroes" if lost.zeroes(last, first) else " is not there any more"
+            stray = any(lost.stray(last, ribbon) for ribbon in lost.scene.ribbons)
+            rest = "; where it is now no VMA is" if stray and pages == 1 else ""
+            return f"what the program wrote {at} ({what}){now}{rest}"
         rest = "; the call has failed, so nothing should have changed" if failed else ""
         return f"what the program wrote {at} ({what}) is lost{rest}"
     return MEANS.get(rule.slug, rule.severity.meaning)

@@ -13,7 +13,6 @@ from engine.base.kernel import Kernel
 from engine.base.points import ALLOC_FAILED, FREE_PGTABLES, RELOCATE_VMA_DOWN
 from fuzz.case import Case
 from fuzz.defects.known import DEFECTS
-from fuzz.forms.text import format_call
 from fuzz.picture import svg
 from fuzz.picture.legend import legend
 from fuzz.picture.lost import Lost
@@ -23,7 +22,7 @@ from fuzz.picture.panel import Panel
 from fuzz.picture.paper import NARROW, PAD, WIDE, Paper
 from fuzz.picture.scene import Scene
 from fuzz.picture.svg import Element
-from fuzz.picture.words import caption
+from fuzz.picture.words import called, caption
 
 _MOST_PANELS, _MOST_ON_SHEET = 5, 4
 _BETWEEN = 8.0  # panels
@@ -85,7 +84,8 @@ class Picture:
         """
         root, ground = self._root(WIDE.width, styled=styled)
         y, used = self._head(root), set[str]()
-        for number, index in enumerate(_decisive(self.made, _MOST_PANELS), 1):
+        most = _MOST_PANELS + (_loss(self.made) is not None)
+        for number, index in enumerate(_decisive(self.made, most), 1):
             panel = self._panel(WIDE, index, number)
             panel.draw(root, y)
             y += panel.height + _BETWEEN
@@ -200,15 +200,14 @@ class Picture:
                 y += 18
                 svg.text(root, PAD, y, line)
         y += 3
-        rule = f"{made.rule.id} {made.rule.slug}" if made.rule else ""
+        rule = f"rule {made.rule.id} {made.rule.slug}" if made.rule else ""
         parts = (rule, self.subtitle, svg.clean(self.name, 40))
         for words in filter(None, (" · ".join(filter(None, parts)), svg.clean(self._origin()))):
             for line in svg.wrapped(words, WIDE.room, 13):
                 y += 17
                 svg.text(root, PAD, y, line, "sub")
         if made.call >= 0:
-            call = made.shown.case.calls[made.call]._replace(result=made.result)
-            words = svg.clean(format_call(call, made.kernel.geometry.page_bytes))
+            words = svg.clean(called(made))
             y += 3
             for line in svg.wrapped(words, WIDE.room, 12.5, mono=True):
                 y += 17
@@ -234,6 +233,7 @@ def _decisive(made: Film, most: int) -> Iterator[int]:
     replaced = [n for n, one in enumerate(moments) if one.kind == RELOCATE_VMA_DOWN]
     chosen = [failing] if failing is not None else []
     chosen += [unmapped if unmapped is not None else last]
+    chosen += [last] * (most > _MOST_ON_SHEET)
     bites = [n for n, one in enumerate(moments) if one.bite]
     chosen += reversed([n for n, one in enumerate(moments) if one.deed])
     chosen += replaced[:1] or [0]

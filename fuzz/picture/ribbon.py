@@ -27,6 +27,7 @@ from fuzz.tell.details import DETAILS, Kept
 _SPAN, _ADDRESSES, _VMA, _TABLE, _PAGES, _STRIP, _TLB = 16.0, 16.0, 18.0, 22.0, 25.0, 14.0, 20.0
 _GAP = 5.0
 _MOST_PUDS = 16
+_TO_SLOT = "realigned to the slot boundary"
 _MARKED = {ZERO: ("zero page", "zero"), GUARD: ("guard", "G"), WP_MARK: ("wp mark", "wp")}
 _BEHIND = (signs.FAULTED, signs.UNFAULTED)
 # Rules that tell VMAs apart by what is behind them.
@@ -160,6 +161,9 @@ class RibbonDrawing:
                     continue
                 left, right = self.ends(where)
                 left, right, middle = left + 1, right - 1, (left + right) / 2
+                longer = words.replace("realigned", _TO_SLOT)
+                if svg.width_of(longer, 12) < right - left - 20:
+                    words = longer
                 half = svg.width_of(words, 12) / 2 + 5
                 if middle - half < left + 4:
                     half = 0
@@ -283,7 +287,8 @@ class RibbonDrawing:
             return
         before = self.scene.film.moments[self.index - 1]
         for run in self.scene.runs(before, self.ribbon):
-            if run.where.overlaps(bite.source):
+            gone = any(one.where.overlaps(run.where) for one in self.lost.missing(self.index))
+            if run.where.overlaps(bite.source) and not gone:
                 left, right = self.ends(clipped(self.scene.geometry, run, bite.source).where)
                 y = self.rows.pages
                 svg.rect(self.group, left + 1, y + 1, right - left - 2, _PAGES - 2, "ghost", 2)
@@ -366,6 +371,10 @@ class RibbonDrawing:
             svg.path(self.group, svg.hatch(left + 1, y + 1, wide - 2, _PAGES - 2), "hatch bad")
             (words, *_) = self._contents(run)
             rest = "belongs here" if self.lost.elsewhere(self.index, run) else "is lost"
+            if self.index == len(self.scene.film.moments) - 1 and self.lost.zeroes(self.index, run):
+                rest = self._that_fits(
+                    right, f"{rest}: reads as zeroes", f"{rest}: reads as 0", rest
+                )
             if svg.width_of(f"{words} {rest}", 14.5) <= wide - 20:
                 words = f"{words} {rest}"
             else:
@@ -378,6 +387,13 @@ class RibbonDrawing:
             svg.rect(self.group, left - 2, y - 3, right - left + 4, _PAGES + 6, "ring", 4)
             self._badge(left, y + _PAGES)
             self._beside(left - 8, right, y + 17, "no VMA is here", "bad strong label", 14.5)
+
+    def _that_fits(self, right: float, *choices: str) -> str:
+        """The first of some words that has room beside a page, before the next one; or the last."""
+        runs = self.scene.runs(self.moment, self.ribbon)
+        edges = [x for one in runs if (x := self.ends(one.where)[0]) >= right]
+        room = min(edges, default=self.scene.paper.right) - right - 8
+        return next((one for one in choices if svg.width_of(one, 14.5) < room), choices[-1])
 
     def _ring(self) -> None:
         """Where the rule is broken, if nothing else shows that."""

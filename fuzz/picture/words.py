@@ -4,12 +4,16 @@ from engine.base import points
 from engine.base.geometry import Geometry
 from engine.base.points import ANON_VMA, I_MMAP, MMAP_READ, MMAP_WRITE, PAGE_TABLES, RMAP
 from engine.state import terms
+from fuzz.calls.registry import CALLS
+from fuzz.calls.syscall import Makes
 from fuzz.forms.results import format_result
+from fuzz.forms.text import format_call
 from fuzz.picture import moments
 from fuzz.picture.moments import Bite, Film, Way
 from fuzz.rules.rmap import TABLE_MOVE_LOCKED
 from fuzz.tell.details import Kept
 
+WARNED = frozenset(("dest-entry-none", "rollback-dest-none"))  # rules whose breach the kernel tells
 _LOCKS = {
     "mmap (write)": MMAP_WRITE,
     "mmap (read)": MMAP_READ,
@@ -55,9 +59,9 @@ def caption(film: Film, index: int) -> str:
         case points.ENTER:
             return "the move begins"
         case points.ALLOC_FAILED if way is not None and way.back:
-            return "way back: again no memory for a table; it stops, and nobody notices"
+            return f"way back: no memory for a table at {_wanted(film, index)}; it stops unnoticed"
         case points.ALLOC_FAILED:
-            return "no memory for a table at the new place: the move stops"
+            return f"no memory for a table at {_wanted(film, index)}: the move stops"
         case points.HUGE_SPLIT:
             return "the huge page is split into pages"
         case points.FREE_PGTABLES:
@@ -79,7 +83,33 @@ def _ending(film: Film) -> str:
         return "the call does not return"
     if film.call < 0:
         return "nothing is called"
-    return f"the call returns {format_result(film.result, film.kernel.geometry.page_bytes)}"
+    returns = f"the call returns {format_result(film.result, film.kernel.geometry.page_bytes)}"
+    unmapped = {one.where for one in film.moments if one.kind == points.FREE_PGTABLES}
+    if len(unmapped) != 1:
+        return returns
+    return f"{terms.span(film.kernel.geometry, *unmapped)} is unmapped by now; {returns}"
+
+
+def _wanted(film: Film, index: int) -> str:
+    """Where a table was wanted for which there was no memory."""
+    bite = film.moments[index].bite
+    return terms.address(film.kernel.geometry, bite.target.start) if bite else "the new place"
+
+
+def called(film: Film) -> str:
+    """The call, with the names of its operands if it is one that no manual tells of."""
+    call = film.shown.case.calls[film.call]
+    told = format_call(call._replace(result=film.result), film.kernel.geometry.page_bytes)
+    declared = CALLS[call.name]
+    if declared.made_by is Makes.KERNEL:
+        return told
+    name, _, rest = told.partition("(")
+    values, _, result = rest.rpartition(")")
+    parts = values.split(", ")
+    if len(parts) == len(declared.params):
+        names = (param.name for param in declared.params)
+        values = ", ".join(f"{n}={value}" for n, value in zip(names, parts, strict=True))
+    return f"{name}({values}){result}"
 
 
 def bitten(geometry: Geometry, bite: Bite) -> str:
@@ -110,9 +140,10 @@ def found(film: Film) -> str:
         for one in film.moments[film.failing].seen.tlbs:
             if one.stale and one.where == violation.where:
                 return f"CPU {one.cpu} still {through(geometry, one)}"
+    warns = ": WARN_ON_ONCE" if violation.rule in WARNED else ""
     if violation.where == geometry.arena:
-        return violation.found
-    return f"{violation.found}, at {terms.span(geometry, violation.where)}"
+        return violation.found + warns
+    return f"{violation.found}, at {terms.span(geometry, violation.where)}{warns}"
 
 
 def through(geometry: Geometry, one: Kept) -> str:
