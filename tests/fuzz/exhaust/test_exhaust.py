@@ -34,6 +34,7 @@ def test_what_is_done_is_not_done_again(
     assert capsys.readouterr().out == first
 
 
+@pytest.mark.slow
 def test_what_was_interrupted_comes_to_the_same(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -65,6 +66,7 @@ def told(out: str) -> str:
     return re.sub(r", [^,]* of CPU time|^(The first program|  ).*$", "", out, flags=re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_another_end_begins_anew_and_nothing_is_lost(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
