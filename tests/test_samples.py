@@ -83,7 +83,7 @@ def matches(output: str, sample: Sample) -> bool:
     return re.fullmatch(pattern, output) is not None
 
 
-KEEPING = {"exhaust"}  # what they have done, in a working directory
+KEEPING = {"exhaust"}  # keeps what it has done in a working directory, as it takes long
 SHOWN = [s for s in samples() if s.output and s.command.removeprefix("pmdfuzz ") not in NOT_HERE]
 
 
@@ -99,7 +99,8 @@ def test_a_sample_is_what_its_command_prints(
     monkeypatch.chdir(tmp_path if sample.words[0] in KEEPING else ROOT)
     main(sample.words)
     out, err = capsys.readouterr()
-    assert err == ""
+    if sample.words[0] not in KEEPING:  # on a slow machine it says how far it is
+        assert err == ""
     assert matches(out, sample), out
 
 
