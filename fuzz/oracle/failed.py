@@ -90,7 +90,7 @@ def _madvise_failed(
         concerned = (
             page
             for area in world.memory.inside(lo, hi)
-            if area.private != remove
+            if (area.private or area.origin.driver) != remove
             for page in world.memory.tagged(
                 *effects.removable(world, area)
                 if remove
