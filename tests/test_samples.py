@@ -131,6 +131,7 @@ def called(sample: Sample) -> list[str]:
 
 @pytest.mark.atheris
 @pytest.mark.slow
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="other coverage leads to other programs")
 def test_the_samples_of_the_planted_bug(tmp_path: Path) -> None:
     """In the order of README, where one goes on with what another has found."""
     pytest.importorskip("atheris")
