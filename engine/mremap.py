@@ -81,7 +81,8 @@ def do_mremap(remap: Remap, *, differ: bool) -> int | Errno:
     else:
         result = _check_first_page(remap) or _move_classic(remap)  # mark: move-classic
     space.write_locked.clear()
-    space.announce(MREMAP_UNLOCKED, remap.addr, remap.addr + remap.old_len, NONE)
+    if not isinstance(result, Errno):  # else the call is as good as over
+        space.announce(MREMAP_UNLOCKED, remap.addr, remap.addr + remap.old_len, NONE)
     if space.uffds:
         space.endless |= _waits_for_itself(remap, result)
         # mark: monitors-told

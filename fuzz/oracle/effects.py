@@ -266,7 +266,7 @@ def advise(world: World, lo: int, hi: int, advice: int) -> None:
                 area.origin.collapsed = True
         elif advice != MADV_REMOVE:
             world.memory.discard(area.start, discardable(world, area))
-        elif not area.private:
+        elif not (area.private or area.origin.driver):  # a driver's has no holes
             seen = world.memory.tagged(*removable(world, area))
             world.memory.store(area.origin, {area.at(page): 0 for page in seen})
     if advice == MADV_GUARD_INSTALL:

@@ -15,11 +15,13 @@ from typing import NamedTuple
 from engine.base.address import Range, round_up
 from engine.base.failures import HOOK, MAPS, VMA
 from engine.base.uapi import (
+    MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_HUGETLB,
     MAP_LOCKED,
     MREMAP_DONTUNMAP,
     MREMAP_FIXED,
+    PROT_EXEC,
     UFFD_FEATURE_EVENT_REMAP,
     Errno,
 )
@@ -336,7 +338,9 @@ def kept_by_a_seal(sight: Sight) -> Iterator[Violation]:
 @after("mmap", VMA_LAYOUT, before=VMAS)
 def not_replaced(sight: Sight) -> Iterator[Violation]:
     """Is what may not be replaced still there, cut where the new mapping was to begin?"""
-    start, length, _, flags, *_ = sight.args
+    start, length, prot, flags, *_ = sight.args
+    if prot & PROT_EXEC and not flags & MAP_ANONYMOUS:
+        return  # -EPERM may mean that nobody may execute the file
     if flags & MAP_FIXED and not flags & (MAP_LOCKED | MAP_HUGETLB):
         yield from _kept(sight, Range(start, start + length))
 
