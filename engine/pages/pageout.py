@@ -10,6 +10,7 @@ from engine.base.entry import ANON, MARKER, PFN_SHIFT, PRESENT, UFFD_WP
 from engine.base.geometry import PMD, PTE
 from engine.pages import contiguous
 from engine.pages.huge import folio_mappings, split_folio, split_shared_folio, unmap_folio
+from engine.pages.rmap import folio_of
 from engine.state.space import AddressSpace
 from engine.state.table import Table
 from engine.state.vma import Vma
@@ -35,10 +36,7 @@ def _until_shared(space: AddressSpace, table: Table, indices: list[int]) -> list
             entry = table.leaves[index]
             if entry & _PRIVATE_PAGE == _PRIVATE_PAGE:
                 pfn = entry >> PFN_SHIFT
-                if (
-                    pfn in space.held
-                    and pfn - pfn % space.geometry.slot_pages in space.frames.large
-                ):
+                if pfn in space.held and len(folio_of(space, pfn)) > 1:
                     return indices[:number]
     return indices
 
