@@ -102,11 +102,10 @@ class Oracle:
         if mapped is not None and self._may_change_mappings(call):
             page = self._page_bytes
             now = joined([(start // page, end // page) for start, end in mapped()])
-        done = not isinstance(result, str)  # a call that failed has moved nothing
-        behind = [made for made in between if made.behind and done]
+        behind = [made for made in between if made.behind]  # the call has succeeded
         for world in self._worlds:
             for made in between:
-                if not (made.behind and done):
+                if not made.behind:
                     follow_between(world, made)
         if len(self._worlds) == 1:
             (world,) = self._worlds
