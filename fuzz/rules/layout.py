@@ -27,7 +27,7 @@ from engine.base.uapi import (
 )
 from engine.base.violation import Violation
 from engine.state import terms
-from engine.state.backing import Backing
+from engine.state.backing import Backing, BpfMap
 from engine.state.vma import (
     VM_HUGETLB,
     VM_LOCKED,
@@ -338,9 +338,10 @@ def kept_by_a_seal(sight: Sight) -> Iterator[Violation]:
 @after("mmap", VMA_LAYOUT, before=VMAS)
 def not_replaced(sight: Sight) -> Iterator[Violation]:
     """Is what may not be replaced still there, cut where the new mapping was to begin?"""
-    start, length, prot, flags, *_ = sight.args
-    if prot & PROT_EXEC and not flags & MAP_ANONYMOUS:
-        return  # -EPERM may mean that nobody may execute the file
+    start, length, prot, flags, *of = sight.args
+    file = sight.space.files.get(of[0]) if of and not flags & MAP_ANONYMOUS else None
+    if prot & PROT_EXEC and isinstance(file, BpfMap) and sight.before.kernel.anon_inodes_noexec:
+        return  # no seal is asked
     if flags & MAP_FIXED and not flags & (MAP_LOCKED | MAP_HUGETLB):
         yield from _kept(sight, Range(start, start + length))
 
